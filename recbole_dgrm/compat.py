@@ -1,0 +1,167 @@
+"""What RecBole 1.2.1 needs on today's numpy, scipy, pandas and torch: every concession, with its reason.
+
+RecBole is frozen upstream. We change it only where it breaks, and only through subclasses or the
+patches below; ``recbole.quick_start`` is never imported (it imports ray, which numpy 2 breaks).
+"""
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import recbole.config
+import recbole.evaluator
+import recbole.trainer.trainer
+import scipy.sparse
+import torch
+import yaml
+from recbole.evaluator.collector import DataStruct
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from recbole_dgrm.errors import UnsupportedVersion
+
+# RecBole uses aliases that numpy removed; it sets them itself through ``np.float_``, which is gone too.
+NUMPY_ALIASES = {
+    "bool": np.bool_, "int": np.int_, "float": np.float64, "complex": np.complex128,
+    "object": np.object_, "str": np.str_, "unicode": np.str_,
+}  # fmt: skip
+
+# Keys that RecBole's code reads but that stand in none of its YAML files.
+UNLISTED_KEYS = frozenset(["additional_feat_suffix", "double_tower", "numerical_features", "reg_weight"])
+
+# Keys of RecBole that we refuse, and what to use instead.
+_PICKLE = "RecBole would unpickle a file, and a pickle can run code; the split is rebuilt from the seed in seconds"
+REPLACED_KEYS = {
+    "gpu_id": "say device=cpu, cuda or auto",
+    "use_gpu": "say device=cpu, cuda or auto",
+    "checkpoint_dir": "say output_dir; every run makes a directory in it",
+    "dataset_save_path": _PICKLE,
+    "dataloaders_save_path": _PICKLE,
+    "save_dataset": _PICKLE,
+    "save_dataloaders": _PICKLE,
+    "enable_amp": "mixed precision is not supported",
+    "enable_scaler": "mixed precision is not supported",
+}
+
+# Upstream warnings that our users can do nothing about, by their exact opening.
+KNOWN_WARNINGS = (
+    # pandas 2: RecBole fills missing values in place on a column.
+    "A value is trying to be set on a copy of a DataFrame or Series through chained assignment using an inplace",
+    # torch: RecBole still uses the old name of the gradient scaler; on a CPU it is switched off.
+    "`torch.cuda.amp.GradScaler(args...)` is deprecated.",
+    "torch.cuda.amp.GradScaler is enabled, but CUDA is not available.",
+)
+
+
+class YamlLoader(yaml.SafeLoader):
+    """Safe YAML that reads ``1e-4`` as a number (YAML 1.1 wants ``1.0e-4``)."""
+
+
+YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def prepare() -> None:
+    """Refuse what would corrupt results, then mend what is broken. Safe to call again.
+
+    Raises:
+        UnsupportedVersion: pandas 3, on which RecBole leaves ratings missing without a word.
+    """
+    if int(pd.__version__.split(".")[0]) >= 3:
+        raise UnsupportedVersion(
+            f"pandas {pd.__version__} is installed, but RecBole 1.2.1 silently leaves ratings missing and "
+            "corrupts ids on pandas 3; install pandas 2: pip install 'pandas<3'"
+        )
+    for name, kind in NUMPY_ALIASES.items():
+        if name not in np.__dict__:
+            setattr(np, name, kind)
+    if not hasattr(scipy.sparse.dok_matrix, "_update"):  # gone in scipy 1.13; LightGCN, NGCF, ... call it
+        scipy.sparse.dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
+    for opening in KNOWN_WARNINGS:
+        warnings.filterwarnings("ignore", message=r"\s*" + re.escape(opening))
+
+
+def load_yaml(text: str) -> Any:
+    """The one document of ``text``; only plain values can come out.
+
+    Raises:
+        yaml.YAMLError: the text is not YAML, or holds anything but plain values.
+    """
+    loader = YamlLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+class Config(recbole.config.Config):
+    """RecBole's Config without ``eval``, without ``sys.argv``, with safe YAML and one device key."""
+
+    def compatibility_settings(self) -> None:
+        """RecBole would set numpy aliases through names that are gone; :func:`prepare` did it."""
+
+    def _load_cmd_line(self) -> dict:
+        return {}  # ours is parsed in cli.py; RecBole would read pytest's arguments and eval them
+
+    def _convert_config_dict(self, config_dict: dict) -> dict:
+        return config_dict  # RecBole passes strings to eval; our values come typed from YAML
+
+    def _build_yaml_loader(self) -> type[yaml.SafeLoader]:
+        return YamlLoader
+
+    def _init_device(self) -> None:
+        # RecBole hides the GPU by an empty gpu_id only, and by changing the environment of the process.
+        final = self.final_config_dict
+        final.update(single_spec=True, local_rank=0, device=torch.device(final["device"]))
+        final.update(use_gpu=final["device"].type == "cuda", enable_amp=False, enable_scaler=False)
+
+
+class Collector(recbole.evaluator.Collector):
+    """RecBole's Collector calls ``.cpu()`` on everything, also on counts: ItemCoverage, GiniIndex,
+    AveragePopularity and TailPercentage die of it (RecBole issue 2194)."""
+
+    PER_EVALUATION = "rec."
+
+    def get_data_struct(self) -> DataStruct:
+        """What was collected, with everything of this evaluation taken out of the collector."""
+        struct = DataStruct()
+        for key, value in list(self.data_struct._data_dict.items()):
+            struct.set(key, value.cpu() if isinstance(value, torch.Tensor) else value)
+            if key.startswith(self.PER_EVALUATION) or key == "data.label":
+                del self.data_struct[key]
+        return struct
+
+
+@contextmanager
+def events_in(directory: str) -> Iterator[None]:
+    """Let a RecBole trainer built inside write TensorBoard events to ``directory``.
+
+    RecBole drops them into ``log_tensorboard/`` of the working directory.
+    """
+    module = recbole.trainer.trainer
+    original = module.get_tensorboard
+    module.get_tensorboard = lambda logger: SummaryWriter(directory)
+    try:
+        yield
+    finally:
+        module.get_tensorboard = original
+
+
+@contextmanager
+def passing_bars() -> Iterator[None]:
+    """RecBole's progress bars, but wiped when done and silent when the output is not a terminal."""
+    module = recbole.trainer.trainer
+    original = module.tqdm
+    module.tqdm = partial(tqdm, leave=False, disable=None)
+    try:
+        yield
+    finally:
+        module.tqdm = original

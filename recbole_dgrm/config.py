@@ -1,0 +1,210 @@
+"""Configuration: YAML layers, each above the one before.
+
+    RecBole's own files < properties/overall.yaml < properties/protocol/<protocol>.yaml
+    < properties/model/<Model>.yaml < properties/dataset/<dataset>.yaml (or <data_path>/<dataset>/<dataset>.yaml)
+    < config files, in order < dict < command line
+
+``model``, ``dataset`` and ``protocol`` are looked up in the upper three first, because they name files
+of the lower ones. A later layer replaces a key as a whole. A key that no file knows and a value out of
+range are errors before any data is read.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import recbole
+import torch
+import yaml
+from recbole.utils import argument_list
+
+from recbole_dgrm import compat, registry
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.models.profile import ProfileRecommender
+from recbole_dgrm.options import Choice, Range, read
+
+RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
+Layer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Keys that every run has, whatever the model; each is explained in ``properties/``."""
+
+    protocol: str
+    seed: Annotated[int, Range(0, 2**31 - 1)]
+    device: Annotated[str, Choice("auto", "cpu", "cuda")]
+    data_path: str | None
+    output_dir: str
+    checkpoint_interval: Annotated[float, Range(0)]
+    rating_scale: list[float] | None
+    rating_step: Annotated[float | None, Range(0, above=True)]
+    rating_threshold: float | None
+    bias_shrinkage: Annotated[float, Range(0)]
+    epochs: Annotated[int, Range(1)]
+    eval_step: Annotated[int, Range(1)]
+    stopping_step: Annotated[int, Range(0)]
+    refit: bool
+    train_batch_size: Annotated[int, Range(1)]
+    eval_batch_size: Annotated[int, Range(1)]
+    learner: Annotated[str, Choice("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")]
+    weight_decay: Annotated[float, Range(0)]
+    topk: Annotated[list[int], Range(1)]
+    metrics: list[str]
+    feedback: Annotated[str, Choice("rating", "implicit")]
+    split_rounding: Annotated[str, Choice("up", "down")]
+    rated_ties: Annotated[str, Choice("expected", "item_order")]
+    rated_filter: Annotated[str, Choice("none", "threshold")]
+    rated_denominator: Annotated[str, Choice("n", "relevant")]
+
+    def __post_init__(self) -> None:
+        scale = self.rating_scale
+        if scale is not None and not (len(scale) == 2 and scale[0] < scale[1]):
+            raise OptionError(f"rating_scale={scale} must be [lowest, highest] with lowest < highest")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise OptionError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto")
+
+
+def properties_dir() -> Path:
+    """``properties/`` of an installed wheel, else of the checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "properties", package.parent / "properties"):
+        if (folder / "overall.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"no properties/ beside or in {package}: the installation is incomplete")
+
+
+def read_yaml(path: Path) -> Layer:
+    """A YAML file as a dict; safe, with ``1e-4`` a number.
+
+    Raises:
+        OptionError: no such file, no valid YAML, or not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise OptionError(f"cannot read the config file {path}: {error.strerror}") from None
+    try:
+        content = compat.load_yaml(text)
+    except yaml.YAMLError as error:
+        raise OptionError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content or {}, dict):
+        raise OptionError(f"{path} must hold 'key: value' lines, not a {type(content).__name__}")
+    return content or {}
+
+
+def parse_value(text: str) -> Any:
+    """A command-line value, read as YAML: ``0.1``, ``[256, 64]``, ``true``, ``~``, ``1e-4``, a name.
+
+    Raises:
+        OptionError: the text is no YAML value.
+    """
+    try:
+        return compat.load_yaml(text)
+    except yaml.YAMLError:
+        raise OptionError(f"{text!r} is not a YAML value; quote it as in --key='[1, 2]'") from None
+
+
+def load_config(
+    config_files: Iterable[Path] = (), config_dict: Mapping[str, Any] | None = None,
+    command_line: Mapping[str, Any] | None = None,
+) -> compat.Config:  # fmt: skip
+    """The config of one run, from all layers; checked, nothing read but YAML.
+
+    Args:
+        config_files: paths, later ones above earlier ones.
+        config_dict: for callers from Python; must name ``model`` and ``dataset`` unless another layer does.
+        command_line: parsed with :func:`parse_value`.
+
+    Returns:
+        RecBole's Config with every key; ``config["input"]`` holds the merged keys as they were given,
+        ready to be written as YAML and read again.
+
+    Raises:
+        OptionError, recbole_dgrm.errors.UnknownModel: what is wrong, the value, and the remedy.
+    """
+    registry.register()
+    given = _merge(
+        [*(read_yaml(Path(file)) for file in config_files), dict(config_dict or {}), dict(command_line or {})]
+    )
+    overall = read_yaml(properties_dir() / "overall.yaml")
+    model, dataset = _named(given, "model", "DGRM"), _named(given, "dataset", "ml-100k")
+    model_class = registry.model_class(model)
+    protocol = _protocol(str(given.get("protocol", overall["protocol"])))
+    model_layer = _optional(properties_dir() / "model" / f"{model}.yaml")
+    data_path = given.get("data_path")
+    dataset_layer = _dataset_layer(dataset, data_path)
+    theirs = _recbole_layers(model, dataset)
+    layers = [theirs, overall, protocol, model_layer, dataset_layer]
+    _check_keys(given, {"model", "dataset"}.union(*layers, *_all_protocols()))
+    merged = _merge([*layers, given, {"model": model, "dataset": dataset}])
+    run = read(RunOptions, merged)
+    if hasattr(model_class, "Options"):
+        read(model_class.Options, merged)
+    return _build(model_class, merged, run)
+
+
+def _build(model_class: type, merged: Layer, run: RunOptions) -> compat.Config:
+    final = dict(merged)
+    final["device"] = ("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device
+    final["data_path"] = run.data_path or "dataset"
+    if issubclass(model_class, ProfileRecommender):
+        final["train_neg_sample_args"] = None  # whole profiles: nothing is sampled
+    config = compat.Config(merged["model"], merged["dataset"], config_dict=final)
+    if run.data_path:  # RecBole would still take its own copy of ml-100k
+        config["data_path"] = str(Path(run.data_path) / merged["dataset"])
+    config["input"] = merged
+    return config
+
+
+def _merge(layers: Iterable[Mapping[str, Any]]) -> Layer:
+    merged: Layer = {}
+    for layer in layers:
+        merged.update(layer)
+    return merged
+
+
+def _named(given: Layer, key: str, example: str) -> str:
+    if not given.get(key):
+        raise OptionError(f"no {key} is named; say --{key}={example} or put '{key}: {example}' into a config file")
+    return str(given[key])
+
+
+def _optional(path: Path) -> Layer:
+    return read_yaml(path) if path.is_file() else {}
+
+
+def _protocol(name: str) -> Layer:
+    path = properties_dir() / "protocol" / f"{name}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise OptionError(f"protocol={name!r} is unknown; one of {names}")
+    return {**read_yaml(path), "protocol": name}
+
+
+def _all_protocols() -> list[Layer]:
+    return [read_yaml(path) for path in (properties_dir() / "protocol").glob("*.yaml")]
+
+
+def _dataset_layer(dataset: str, data_path: str | None) -> Layer:
+    beside = Path(data_path or "dataset") / dataset / f"{dataset}.yaml"
+    return _optional(beside) or _optional(properties_dir() / "dataset" / f"{dataset}.yaml")
+
+
+def _recbole_layers(model: str, dataset: str) -> Layer:
+    names = ["overall", f"model/{model}", "dataset/sample", f"dataset/{dataset}"]
+    files = _merge(_optional(RECBOLE_PROPERTIES / f"{name}.yaml") for name in names)
+    return {key: value for key, value in files.items() if key not in compat.REPLACED_KEYS}
+
+
+def _check_keys(given: Layer, known: set[str]) -> None:
+    lists = ("general_arguments", "training_arguments", "evaluation_arguments", "dataset_arguments")
+    known = known.union(*(getattr(argument_list, name) for name in lists), compat.UNLISTED_KEYS)
+    for key in given:
+        if key in compat.REPLACED_KEYS:
+            raise OptionError(f"{key} is not used here: {compat.REPLACED_KEYS[key]}")
+        if key not in known:
+            near = get_close_matches(key, known, n=1, cutoff=0.5)
+            raise OptionError(f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))

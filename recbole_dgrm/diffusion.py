@@ -1,0 +1,150 @@
+"""The Gaussian forward chain and its posterior (DGRM paper, section 3.1).
+
+A state ``x_t`` is a batch of rating profiles ``(B, I)`` after ``t`` of ``T`` noising steps;
+``t`` is an integer tensor ``(B,)`` with values in ``1..T``, and every table has length ``T + 1``
+with index 0 the clean end (``alpha_bar[0] = 1``). The chain does not know the network:
+:meth:`DiffusionChain.reverse` takes any ``denoise(x_t, t) -> x_0_hat``.
+
+Deviations from the paper
+    * Eq. 12 is printed with alpha where alpha-bar is meant; we use alpha-bar, as Eq. 13 does.
+    * Eq. 17 is printed with ``(1 - alpha_bar_{t-1})`` under the root; Bayes' rule (Eq. 15) puts it
+      outside. The noise of a posterior step has the variance of Eq. 17, not ``beta_t`` as the
+      remark under Eq. 18 says.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+MAX_BETA = 0.999
+Denoise = Callable[[Tensor, Tensor], Tensor]
+
+
+def linear_variance_betas(steps: int, scale: float, low: float, high: float) -> Tensor:
+    """Betas whose ``1 - alpha_bar_t`` rises linearly from ``scale * low`` to ``scale * high`` (Eq. 14).
+
+    Args:
+        steps: T, at least 1. With ``T = 1`` the only level is ``scale * low``.
+        scale: c in [0, 1]; 0 means no noise at all.
+        low, high: a_min < a_max, both in [0, 1].
+
+    Returns:
+        beta_1..beta_T as float64, shape ``(T,)``, capped at 0.999.
+
+    Raises:
+        ValueError: the levels do not rise, so that a beta would be negative.
+    """
+    if steps > 1 and low >= high:
+        raise ValueError(f"noise_min={low} must be below noise_max={high}: the noise levels must rise with t")
+    level = scale * torch.linspace(low, high if steps > 1 else low, steps, dtype=torch.float64)
+    alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), 1 - level])
+    beta = 1 - alpha_bar[1:] / alpha_bar[:-1].clamp(min=1e-12)
+    return beta.clamp(0.0, MAX_BETA)
+
+
+class DiffusionChain(nn.Module):
+    """The chain of Eqs. 11-17 for given betas.
+
+    Args:
+        beta: beta_1..beta_T, shape ``(T,)``, each in [0, 1).
+    """
+
+    beta: Tensor
+    alpha: Tensor
+    alpha_bar: Tensor
+    weight_x_0: Tensor
+    weight_x_t: Tensor
+    variance: Tensor
+
+    def __init__(self, beta: Tensor):
+        super().__init__()
+        self.steps = len(beta)
+        beta = torch.cat([torch.zeros(1, dtype=torch.float64), beta.double()])
+        alpha = 1 - beta
+        alpha_bar = torch.cumprod(alpha, dim=0)
+        before = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])  # alpha_bar_{t-1}
+        noisy = alpha_bar < 1
+        total = torch.where(noisy, 1 - alpha_bar, 1.0)  # no noise so far: x_t is x_0, nothing to divide
+        tables = {
+            "beta": beta,
+            "alpha": alpha,
+            "alpha_bar": alpha_bar,
+            "weight_x_0": torch.where(noisy, before.sqrt() * beta / total, 1.0),
+            "weight_x_t": torch.where(noisy, alpha.sqrt() * (1 - before) / total, 0.0),
+            "variance": torch.where(noisy, beta * (1 - before) / total, 0.0),
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, table.float(), persistent=False)
+
+    def q_sample(self, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """``x_t ~ q(x_t | x_0)`` in one jump (Eq. 13); ``t = 0`` gives ``x_0`` itself."""
+        alpha_bar = self.alpha_bar[t].unsqueeze(-1)
+        return alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * eps
+
+    def q_step(self, x_tm1: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """``x_t ~ q(x_t | x_{t-1})``, one step (Eq. 11)."""
+        beta = self.beta[t].unsqueeze(-1)
+        return (1 - beta).sqrt() * x_tm1 + beta.sqrt() * eps
+
+    def q_pair(self, x_0: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """A training pair ``(x_{t-1}, x_t)``: jump to t-1, then one step with fresh noise (Eqs. 13, 11)."""
+        x_tm1 = self.q_sample(x_0, t - 1, torch.randn_like(x_0))
+        return x_tm1, self.q_step(x_tm1, t, torch.randn_like(x_0))
+
+    def q_posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """``x_{t-1} ~ q(x_{t-1} | x_t, x_0)`` (Eqs. 15-17); at ``t = 1`` exactly ``x_0``."""
+        mean = self.weight_x_0[t].unsqueeze(-1) * x_0 + self.weight_x_t[t].unsqueeze(-1) * x_t
+        return mean + self.variance[t].unsqueeze(-1).sqrt() * eps
+
+    def reverse(
+        self, x_t: Tensor, level: int, steps: int, denoise: Denoise, noise: Callable[[int], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Walk ``steps`` posterior steps down from ``level`` (section 3.3).
+
+        Args:
+            x_t: the state at ``level``, shape ``(B, I)``.
+            level: the t of that state, in 1..T.
+            steps: T', in 0..level.
+            denoise: ``(x_t, t) -> x_0_hat``.
+            noise: ``t -> eps``, the noise of the step that leaves ``t``.
+
+        Returns:
+            ``x_{level - steps}`` and the last ``x_0_hat``. With ``steps = 0`` both are the
+            network's own output: no backward process (section 4.4.2).
+        """
+        t = x_t.new_full((len(x_t),), level, dtype=torch.long)
+        x_0_hat = denoise(x_t, t)
+        if steps == 0:
+            return x_0_hat, x_0_hat
+        for step in range(steps):
+            if step:
+                x_0_hat = denoise(x_t, t)
+            x_t = self.q_posterior(x_0_hat, x_t, t, noise(level - step))
+            t = t - 1
+        return x_t, x_0_hat
+
+
+class RowNoise:
+    """Standard normal noise that depends on the row alone, never on the batch around it.
+
+    Prediction must give one answer per user whoever shares the batch, and the same answer twice.
+    A pool of normals is drawn once from a seed; row ``u`` reads the window of the pool that starts
+    at a position hashed from ``(u, stream)``.
+
+    Args:
+        seed: of the pool.
+        width: the longest row that will be asked for.
+    """
+
+    POOL = 1 << 22
+
+    def __init__(self, seed: int, width: int, device: torch.device):
+        generator = torch.Generator().manual_seed(seed)
+        self.starts = self.POOL
+        self.pool = torch.randn(self.POOL + width, generator=generator).to(device)
+
+    def __call__(self, row: Tensor, width: int, stream: int) -> Tensor:
+        """Noise ``(len(row), width)`` for row ids ``(B,)``; another ``stream`` is another draw."""
+        start = (row * 2_654_435_761 + stream * 40_503 * 65_537 + 12_345) % self.starts
+        return self.pool.unfold(0, width, 1)[start]

@@ -1,0 +1,229 @@
+"""One run: a config in, a record and its files out.
+
+Training selects on validation; with ``refit`` a fresh model then learns from training and validation
+data for the epochs that validation chose. The test part is scored once, at the end.
+"""
+
+import logging
+import os
+import platform
+import resource
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import recbole
+import torch
+import yaml
+from recbole.utils import init_seed
+from recbole.utils.logger import RemoveColorFilter
+
+import recbole_dgrm
+from recbole_dgrm import data, reference, registry
+from recbole_dgrm.config import load_config
+from recbole_dgrm.errors import CheckpointError, TrainingDiverged
+from recbole_dgrm.files import plain, write_json, write_whole
+from recbole_dgrm.trainers import CHECKPOINT, read_checkpoint
+
+LOG = logging.getLogger(__name__)
+RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
+
+
+@dataclass
+class RunRecord:
+    """What ``record.json`` holds; its keys are stable for tools that read it.
+
+    Attributes:
+        status: running, finished, interrupted, diverged or failed.
+        valid, test: metric to value, from validation and from the one test.
+        reference: ``random``, ``bias`` and ``oracle`` on the test part.
+        timing: seconds, epochs and the peak resident memory in MiB.
+    """
+
+    model: str
+    dataset: str
+    protocol: str
+    seed: int
+    config: dict[str, Any]
+    status: str = "running"
+    error: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
+    valid: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
+    reference: dict[str, dict[str, float]] = field(default_factory=dict)
+    skill: dict[str, float] = field(default_factory=dict)
+    timing: dict[str, float] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+def run_one(config, run_dir: Path | None = None, show_progress: bool = False) -> tuple[RunRecord, Path]:
+    """Train, validate, test and save one model.
+
+    Args:
+        config: from :func:`recbole_dgrm.config.load_config`.
+        run_dir: an existing run to continue; without it a new directory is made in ``output_dir``.
+        show_progress: bars on the terminal.
+
+    Returns:
+        The record and the directory of the run.
+
+    Raises:
+        recbole_dgrm.errors.UserError: what is wrong and the remedy; also written into the record.
+    """
+    state = read_checkpoint(run_dir / CHECKPOINT, config["device"]) if run_dir else None
+    run_dir = run_dir or _new_directory(config)
+    config["checkpoint_dir"] = str(run_dir)
+    given = config["input"]
+    record = RunRecord(given["model"], given["dataset"], given["protocol"], given["seed"], plain(given))
+    record.environment = environment(config)
+    text = yaml.safe_dump(plain(given), sort_keys=True, allow_unicode=True)
+    write_whole(run_dir / CONFIG, lambda partial: partial.write_text(text, encoding="utf-8"))
+    with _log_to(run_dir / RUN_LOG), _recorded(record, run_dir):
+        _Run(config, run_dir, record, show_progress).go(state)
+    return record, run_dir
+
+
+def resume(run_dir: Path, show_progress: bool = False) -> tuple[RunRecord, Path]:
+    """Continue a run that was stopped, from its last checkpoint, with its own config.
+
+    Raises:
+        CheckpointError: ``run_dir`` is no run, or has no checkpoint.
+    """
+    if not (run_dir / CONFIG).is_file():
+        raise CheckpointError(f"{run_dir} is not a run directory: it has no {CONFIG}")
+    return run_one(load_config([run_dir / CONFIG]), run_dir, show_progress)
+
+
+class _Run:
+    """The stages of one run; what they share."""
+
+    def __init__(self, config, run_dir: Path, record: RunRecord, show_progress: bool):
+        self.config, self.run_dir, self.record, self.show_progress = config, run_dir, record, show_progress
+        self.splits = data.build(config)
+        record.data = {"fingerprint": self.splits.fingerprint(), **self.splits.sizes(), "notes": self.splits.notes}
+
+    def go(self, state: dict[str, Any] | None) -> None:
+        """Select on validation, refit if asked, test once. ``state`` is where to continue."""
+        note = state["note"] if state else {}
+        if note and note["fingerprint"] != self.record.data["fingerprint"]:
+            raise CheckpointError("the data has changed since the run was started; start a new run")
+        start = monotonic()
+        if "selected" not in note:
+            trainer = self._train("train", state)
+            selected = {"epochs": trainer.best_epoch + 1, "valid": plain(trainer.best_valid_result)}
+            state = None
+        else:
+            selected = note["selected"]
+        if self.config["refit"]:
+            trainer = self._train("known", state, selected)
+        self.record.valid = selected["valid"]
+        self.record.timing |= {
+            "train_s": round(monotonic() - start, 3),
+            "epochs": trainer.start_epoch + len(trainer.train_loss_dict),
+            "best_epoch": selected["epochs"],
+        }
+        self._test(trainer)
+
+    def _train(self, part: str, state: dict[str, Any] | None, selected: dict[str, Any] | None = None):
+        """A fresh model on ``part``; selects on validation unless ``selected`` says for how long to train."""
+        config = self.config
+        init_seed(config["seed"], config["reproducibility"])
+        loader = data.train_loader(config, self.splits, part)
+        model = registry.model_class(config["model"])(config, getattr(self.splits, part)).to(config["device"])
+        self.record.parameters = sum(parameter.numel() for parameter in model.parameters())
+        trainer = registry.trainer_class(config["model"])(config, model)
+        trainer.note = {"fingerprint": self.record.data["fingerprint"]}
+        valid = None
+        if selected:
+            trainer.note["selected"] = selected
+            trainer.epochs = selected["epochs"]
+        else:
+            valid = data.eval_loader(config, self.splits, "valid")
+        if state:
+            trainer.resume(state, loader)
+        trainer.fit(loader, valid, show_progress=self.show_progress)
+        return trainer
+
+    def _test(self, trainer) -> None:
+        record, loader = self.record, data.eval_loader(self.config, self.splits, "test")
+        start = monotonic()
+        record.test = dict(trainer.evaluate(loader, show_progress=self.show_progress))
+        record.timing["evaluate_s"] = round(monotonic() - start, 3)
+        record.reference = reference.reference_rows(self.config, self.splits)
+        record.skill = reference.skill(record.test, record.reference)
+        tokens = self.splits.test.id2token(self.splits.test.uid_field, loader.users.numpy())
+        vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
+        write_whole(self.run_dir / PER_USER, lambda partial: _save_vectors(partial, vectors))
+
+
+def environment(config) -> dict[str, Any]:
+    """Versions and device, for the record."""
+    return {
+        "recbole_dgrm": recbole_dgrm.__version__, "recbole": recbole.__version__, "torch": torch.__version__,
+        "numpy": np.__version__, "python": platform.python_version(), "platform": platform.platform(),
+        "device": str(config["device"]), "threads": torch.get_num_threads(), "cpus": os.cpu_count(),
+    }  # fmt: skip
+
+
+def _new_directory(config) -> Path:
+    given = config["input"]
+    stem = "-".join(str(given[key]) for key in ("model", "dataset", "protocol", "seed"))
+    path = Path(given["output_dir"]) / f"{stem}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    path.mkdir(parents=True)
+    return path
+
+
+def _save_vectors(path: Path, vectors: dict[str, np.ndarray]) -> None:
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **vectors)
+
+
+def _peak_rss_mib() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024**2 if sys.platform == "darwin" else 1024), 1)
+
+
+@contextmanager
+def _recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
+    """Keep ``record.json`` true: running inside, and afterwards how it ended."""
+    write_json(run_dir / RECORD, asdict(record))
+    try:
+        yield
+        record.status = "finished"
+    except KeyboardInterrupt:
+        record.status, record.error = "interrupted", "stopped by the user"
+        raise
+    except Exception as error:
+        record.status = "diverged" if isinstance(error, TrainingDiverged) else "failed"
+        record.error = f"{type(error).__name__}: {error}"
+        LOG.exception("the run %s", record.status)
+        raise
+    finally:
+        record.timing["peak_rss_mib"] = _peak_rss_mib()
+        write_json(run_dir / RECORD, asdict(record))
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """RecBole and we log to the root logger; inside, everything goes to ``path`` as well."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(RemoveColorFilter())
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()

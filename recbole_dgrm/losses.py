@@ -1,0 +1,47 @@
+"""Losses as pure functions of tensors. Every one is a **sum** over the rows of the batch.
+
+Sums, as Eqs. 21 and 22 are printed and the authors' code has them: the weight of one loss against
+another does not depend on the batch size, but the weight decay of Adam counts less in larger batches.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Score = Callable[[Tensor], Tensor]
+
+
+def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """``sum D(real) - sum D(fake)`` (Eq. 21): a trained critic scores real pairs low.
+
+    Its negative, divided by the batch size, estimates the Wasserstein distance.
+    """
+    return real.sum() - fake.sum()
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """``sum D(fake)`` (Eq. 22, first term)."""
+    return fake.sum()
+
+
+def masked_squared_error(x_0_hat: Tensor, x_0: Tensor, mask: Tensor) -> Tensor:
+    """``sum |(x_0_hat - x_0) * mask|^2`` (Eq. 22, second term)."""
+    return ((x_0_hat - x_0) * mask).square().sum()
+
+
+def gradient_penalty(score: Score, real: Tensor, fake: Tensor) -> Tensor:
+    """``sum (|grad score| - 1)^2`` at random points between real and fake (Gulrajani et al. 2017)."""
+    share = torch.rand(len(real), 1, device=real.device)
+    return (_gradient(score, share * real + (1 - share) * fake).norm(dim=-1) - 1).square().sum()
+
+
+def r1_penalty(score: Score, real: Tensor) -> Tensor:
+    """``sum |grad score|^2 / 2`` at the real points (Mescheder et al. 2018)."""
+    return _gradient(score, real).square().sum() / 2
+
+
+def _gradient(score: Score, point: Tensor) -> Tensor:
+    point = point.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(score(point).sum(), point, create_graph=True)
+    return gradient

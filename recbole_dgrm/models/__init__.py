@@ -1,0 +1,1 @@
+"""One file per paper; ``profile.py`` is what they share."""

@@ -1,0 +1,76 @@
+"""Base of models that read and predict whole rating profiles.
+
+A profile is a row of the rating matrix without RecBole's padding item: ``(B, I)`` with
+``I = n_items - 1``, column ``j`` is item ``j + 1``. Padding is handled here and nowhere else:
+:meth:`ProfileRecommender.profiles` leaves it out, :meth:`ProfileRecommender.full_sort_predict`
+puts it back as a score of minus infinity.
+"""
+
+import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+from torch import Tensor
+
+from recbole_dgrm.trainers import Phase
+
+
+class ProfileRecommender(GeneralRecommender):
+    """Rating rows from CSR, made dense one batch at a time.
+
+    Subclasses give :meth:`phases` to train and :meth:`score_profiles` to predict.
+
+    Args:
+        config: RecBole config; ``feedback: rating`` reads the ratings, ``implicit`` a 1 per pair.
+        dataset: the training part of a RecBole data set.
+    """
+
+    input_type = InputType.LISTWISE
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.implicit = config["feedback"] == "implicit"
+        matrix = dataset.inter_matrix(form="csr", value_field=None if self.implicit else config["RATING_FIELD"])
+        self.width = self.n_items - 1
+        for name, array in [("indptr", matrix.indptr), ("column", matrix.indices - 1), ("value", matrix.data)]:
+            dtype = torch.float32 if name == "value" else torch.long
+            self.register_buffer(f"_{name}", torch.as_tensor(array, dtype=dtype), persistent=False)
+
+    def phases(self) -> list[Phase]:
+        """The turns of one training epoch."""
+        raise NotImplementedError
+
+    def score_profiles(self, user: Tensor) -> Tensor:
+        """Scores ``(B, I)`` of distinct users ``(B,)``; ratings where the model predicts ratings."""
+        raise NotImplementedError
+
+    def entries(self, user: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Training entries of users ``(B,)`` as flat ``row``, ``column``, ``value``, each ``(nnz,)``."""
+        start, end = self._indptr[user], self._indptr[user + 1]
+        count = end - start
+        row = torch.repeat_interleave(torch.arange(len(user), device=user.device), count)
+        before = torch.cumsum(count, 0) - count
+        index = torch.arange(len(row), device=user.device) + (start - before)[row]
+        return row, self._column[index], self._value[index]
+
+    def dense(self, n_rows: int, row: Tensor, column: Tensor, value: Tensor | float) -> Tensor:
+        """Entries as a matrix ``(n_rows, I)``, 0 elsewhere."""
+        matrix = torch.zeros(n_rows, self.width, device=row.device)
+        matrix[row, column] = value
+        return matrix
+
+    def profiles(self, user: Tensor) -> tuple[Tensor, Tensor]:
+        """``x_0`` and ``mask``, both ``(B, I)``. With implicit feedback every item is in the mask."""
+        row, column, value = self.entries(user)
+        x_0 = self.dense(len(user), row, column, value)
+        mask = torch.ones_like(x_0) if self.implicit else self.dense(len(user), row, column, 1.0)
+        return x_0, mask
+
+    def full_sort_predict(self, interaction) -> Tensor:
+        """Scores ``(B, n_items)`` of all items for the users of the batch; the padding item gets -inf."""
+        scores = self.score_profiles(interaction[self.USER_ID])
+        return torch.nn.functional.pad(scores, (1, 0), value=-torch.inf)
+
+    def predict(self, interaction) -> Tensor:
+        """Scores of user-item pairs, shape ``(n_pairs,)``; each distinct user is computed once."""
+        users, row = torch.unique(interaction[self.USER_ID], return_inverse=True)
+        return self.score_profiles(users)[row, interaction[self.ITEM_ID] - 1]

@@ -1,0 +1,118 @@
+"""Typed, range-checked options: what a YAML value may be is said once, beside its name.
+
+A model declares a frozen dataclass without defaults (the defaults live in its YAML file)::
+
+    @dataclass(frozen=True)
+    class Options:
+        noise_steps: Annotated[int, Range(1)]
+        prediction: Annotated[str, Choice("posterior", "x_0_hat")]
+        fixed_step: Annotated[int | None, Range(1)]
+
+and :func:`read` builds it from any mapping, with an error that names key, value and allowed range.
+Rules between keys go into ``__post_init__`` and raise :class:`OptionError`.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from recbole_dgrm.errors import OptionError
+
+T = TypeVar("T")
+
+
+class Range:
+    """A closed interval of numbers, or of each number of a list; a bound may be left open with ``inf``."""
+
+    def __init__(self, low: float, high: float = math.inf, *, above: bool = False):
+        self.low, self.high, self.above = low, high, above
+
+    def __contains__(self, value: object) -> bool:
+        if isinstance(value, list):
+            return all(item in self for item in value)
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            return False
+        return (self.low < value if self.above else self.low <= value) and value <= self.high
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"a number {'above' if self.above else 'of at least'} {self.low}"
+        return f"in {'(' if self.above else '['}{self.low}, {self.high}]"
+
+
+class Choice:
+    """One of a few names."""
+
+    def __init__(self, *names: str):
+        self.names = names
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.names
+
+    def __str__(self) -> str:
+        return "one of " + ", ".join(self.names)
+
+
+def read(cls: type[T], config: Mapping[str, Any]) -> T:
+    """Build the options dataclass ``cls`` from ``config``.
+
+    Raises:
+        OptionError: a key is missing, has the wrong type or lies outside its range.
+    """
+    assert is_dataclass(cls)
+    hints = get_type_hints(cls, include_extras=True)
+    values = {}
+    for field in fields(cls):
+        try:
+            value = config[field.name]
+        except KeyError:
+            raise OptionError(f"{field.name} is not set; {cls.__name__} needs it") from None
+        values[field.name] = check(field.name, value, hints[field.name])
+    return cls(**values)
+
+
+def check(key: str, value: Any, hint: Any) -> Any:
+    """``value`` if it fits the (annotated) type ``hint``; whole floats become ints and ints floats."""
+    kind, *limits = (hint.__origin__, *hint.__metadata__) if hasattr(hint, "__metadata__") else (hint,)
+    allowed = get_args(kind) if get_origin(kind) is UnionType else (kind,)
+    if value is None and NoneType in allowed:
+        return None
+    value = _convert(value, allowed)
+    if not any(_is(value, option) for option in allowed):
+        raise OptionError(f"{key}={value!r} is not {' or '.join(map(_name, allowed))}{_said(limits)}")
+    for limit in limits:
+        if value not in limit:
+            raise OptionError(f"{key}={value!r} is out of range; allowed: {limit}")
+    return value
+
+
+def _convert(value: Any, allowed: tuple[Any, ...]) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    if float in allowed and int not in allowed:
+        return float(value)
+    if int in allowed and float not in allowed and float(value).is_integer():
+        return int(value)
+    return value
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is list:
+        (inner,) = get_args(kind)
+        return isinstance(value, list) and all(_is(item, inner) for item in value)
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, (int, float))
+    return isinstance(value, kind)
+
+
+def _name(kind: Any) -> str:
+    names = {NoneType: "empty (~)", int: "a whole number", float: "a number", str: "a name", bool: "true or false"}
+    return names.get(kind) or ("a list" if get_origin(kind) is list else str(kind))
+
+
+def _said(limits: list[Any]) -> str:
+    return f" ({'; '.join(map(str, limits))})" if limits else ""

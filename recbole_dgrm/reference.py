@@ -1,0 +1,114 @@
+"""Reference rows that stand beside every result, computed exactly: random, bias (or popularity), oracle.
+
+Under the rated-items protocols a random order is a constant score, because the metrics are exact
+expectations over tied items; its RMSE is that of the training mean. Under full ranking the
+expectation of a random order is the hypergeometric one, and the bias row is item popularity.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from recbole.evaluator.collector import DataStruct
+
+from recbole_dgrm import data, metrics
+from recbole_dgrm.bias import fit_biases
+
+Row = dict[str, float]
+
+
+def reference_rows(config, splits: data.Splits) -> dict[str, Row]:
+    """Metrics of ``random``, ``bias`` and ``oracle`` on the test part."""
+    if config["eval_args"]["mode"]["test"] == "labeled":
+        return _rated_rows(config, splits)
+    return _ranking_rows(config, splits)
+
+
+def skill(result: Row, reference: dict[str, Row]) -> Row:
+    """``(m - random) / (oracle - random)``: 0 is a random order, 1 cannot be beaten."""
+    random, oracle = reference["random"], reference["oracle"]
+    return {
+        key: (value - random[key]) / (oracle[key] - random[key])
+        for key, value in result.items()
+        if key in random and key in oracle and oracle[key] != random[key]
+    }
+
+
+def _rated_rows(config, splits: data.Splits) -> dict[str, Row]:
+    known_user, known_item, known_rating = splits.triples("known")
+    user, item, rating = splits.triples("test")
+    n_users, n_items = splits.train.user_num, splits.train.item_num
+    biases = fit_biases(known_user, known_item, known_rating, n_users, n_items, config["bias_shrinkage"])
+    scores = {
+        "random": np.full(len(rating), known_rating.mean()),
+        "bias": biases.predict(user, item),
+        "oracle": rating,
+    }
+    return {name: _rated_row(config, user, item, score, rating) for name, score in scores.items()}
+
+
+def _rated_row(config, user: NDArray, item: NDArray, score: NDArray, rating: NDArray) -> Row:
+    struct = DataStruct()
+    struct.set(metrics.PREDICTIONS, metrics.RatedPredictions(user, item, score, rating, metrics.rated_protocol(config)))
+    struct.set("rec.score", torch.from_numpy(score))
+    struct.set("data.label", torch.from_numpy(rating))
+    return dict(metrics.Evaluator(config).evaluate(struct))
+
+
+def _ranking_rows(config, splits: data.Splits) -> dict[str, Row]:
+    user, _, _ = splits.triples("test")
+    known_user, known_item, _ = splits.triples("known")
+    positives = np.bincount(user, minlength=splits.train.user_num)
+    users = np.flatnonzero(positives)
+    positives = positives[users]
+    candidates = splits.train.item_num - 1 - np.bincount(known_user, minlength=splits.train.user_num)[users]
+    popularity = torch.from_numpy(np.bincount(known_item, minlength=splits.train.item_num)).float()
+    wanted = {f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config["topk"]}
+    random, oracle = {}, {}
+    for k in config["topk"]:
+        random |= _random_ranking(positives, candidates, k)
+        oracle |= _perfect_ranking(positives, k)
+    return {
+        "random": {key: float(value.mean()) for key, value in random.items() if key in wanted},
+        "bias": _fixed_ranking(config, splits, popularity),
+        "oracle": {key: float(value.mean()) for key, value in oracle.items() if key in wanted},
+    }
+
+
+def _random_ranking(positives: NDArray, candidates: NDArray, k: int) -> dict[str, NDArray]:
+    """Expectation per user over all orders of ``candidates`` items of which ``positives`` are relevant."""
+    places = np.arange(1, k + 1)
+    discount = 1 / np.log2(places + 1)
+    rate = positives / candidates
+    miss = 1 - positives[:, None] / np.maximum(candidates[:, None] - places + 1, positives[:, None])
+    no_hit = np.cumprod(miss, axis=1)  # no positive in the first p places
+    first_hit = np.concatenate([np.ones((len(positives), 1)), no_hit[:, :-1]], axis=1) - no_hit
+    ideal = np.cumsum(discount)[np.minimum(positives, k) - 1]
+    return {
+        f"recall@{k}": np.minimum(k / candidates, 1.0),
+        f"precision@{k}": rate * np.minimum(candidates, k) / k,
+        f"ndcg@{k}": rate * discount.sum() / ideal,
+        f"hit@{k}": 1 - no_hit[:, -1],
+        f"mrr@{k}": (first_hit / places).sum(axis=1),
+    }
+
+
+def _perfect_ranking(positives: NDArray, k: int) -> dict[str, NDArray]:
+    one = np.ones(len(positives))
+    found = np.minimum(positives, k)
+    return {
+        f"recall@{k}": found / positives, f"precision@{k}": found / k,
+        f"ndcg@{k}": one, f"hit@{k}": one, f"mrr@{k}": one,
+    }  # fmt: skip
+
+
+def _fixed_ranking(config, splits: data.Splits, item_score: torch.Tensor) -> Row:
+    """The same item scores for everybody, through RecBole's own collector and metrics."""
+    collector, evaluator = metrics.Collector(config), metrics.Evaluator(config)
+    train = data.train_loader(config, splits, "known")
+    collector.data_collect(train)
+    for interaction, history, positive_u, positive_i in data.eval_loader(config, splits, "test"):
+        scores = item_score.repeat(len(interaction), 1)
+        scores[:, 0] = -torch.inf
+        scores[history] = -torch.inf
+        collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
+    return dict(evaluator.evaluate(collector.get_data_struct()))

@@ -1,0 +1,68 @@
+"""Which models there are: one explicit table, and how RecBole learns of it."""
+
+import sys
+from dataclasses import dataclass
+
+import recbole.trainer
+from recbole.trainer import Trainer
+from recbole.utils import ModelType, get_model, get_trainer
+
+from recbole_dgrm import compat, metrics
+from recbole_dgrm.errors import UnknownModel
+from recbole_dgrm.models.dgrm import DGRM, DGRMPlus
+from recbole_dgrm.trainers import AlternatingTrainer, RunMixin
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of ours and the trainer class that walks its phases."""
+
+    model: type
+    trainer: type[Trainer]
+
+
+MODELS = {
+    "DGRM": Entry(DGRM, AlternatingTrainer),
+    "DGRMPlus": Entry(DGRMPlus, AlternatingTrainer),
+}
+
+
+def register() -> None:
+    """Make our models, trainers and metrics known to RecBole by name. Safe to call again.
+
+    RecBole looks a model up as module ``recbole.model.general_recommender.<lower case name>`` and its
+    trainer as ``recbole.trainer.<Name>Trainer``; both are set, so ``get_model("DGRM")`` works.
+    """
+    compat.prepare()
+    metrics.register()
+    for name, entry in MODELS.items():
+        sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = sys.modules[entry.model.__module__]
+        setattr(recbole.trainer, f"{name}Trainer", entry.trainer)
+
+
+def model_class(name: str) -> type:
+    """The model called ``name``: ours, else RecBole's general recommender of that name.
+
+    Raises:
+        UnknownModel: there is none, or RecBole has it in another family.
+    """
+    if name in MODELS:
+        return MODELS[name].model
+    try:
+        model = get_model(name)
+    except (ValueError, AttributeError):
+        raise UnknownModel(
+            f"there is no model {name!r}; ours: {', '.join(MODELS)}; "
+            "RecBole's general recommenders go by their own names (BPR, LightGCN, EASE, ...)"
+        ) from None
+    if model.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
+        raise UnknownModel(f"{name} is not a general recommender: it needs more than users, items and ratings")
+    return model
+
+
+def trainer_class(name: str) -> type[Trainer]:
+    """The trainer of a model; RecBole's own trainers get our files, checkpoints and resume."""
+    if name in MODELS:
+        return MODELS[name].trainer
+    theirs = get_trainer(model_class(name).type, name)
+    return type(theirs.__name__, (RunMixin, theirs), {})

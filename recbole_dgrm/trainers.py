@@ -1,0 +1,322 @@
+"""Training in turns inside RecBole's ``Trainer.fit``, and checkpoints of plain data.
+
+Trainers know turns, not papers: a model declares :class:`Phase` objects and
+:class:`AlternatingTrainer` walks them. :class:`RunMixin` is what any RecBole trainer needs to leave
+its files in one run directory, keep its best state, resume, and read nothing pickled.
+"""
+
+import json
+import random
+import sys
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import calculate_valid_score
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from recbole_dgrm import compat, metrics
+from recbole_dgrm.errors import CheckpointError, TrainingDiverged
+from recbole_dgrm.files import plain, read_json_lines, write_whole
+
+CHECKPOINT, EPOCHS = "checkpoint.pt", "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One turn of an epoch: who learns, from which loss, for how many passes over the users.
+
+    Attributes:
+        name: shown beside its loss.
+        parameters: the only ones that require gradients, and are stepped, in this phase.
+        loss: batch to a scalar, a sum over the rows of the batch.
+        repeat: passes over the loader.
+        learning_rate: of this phase's optimizer.
+        after_step: called after each step, for example to clip weights.
+    """
+
+    name: str
+    parameters: list[nn.Parameter]
+    loss: Callable[[Any], Tensor]
+    repeat: int
+    learning_rate: float
+    after_step: Callable[[], None] | None = None
+
+
+class OptimizerGroup(dict[str, torch.optim.Optimizer]):
+    """Name to optimizer, with the two methods that RecBole asks of an optimizer."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each, by name."""
+        return {name: optimizer.state_dict() for name, optimizer in self.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give each its state back."""
+        for name, optimizer in self.items():
+            optimizer.load_state_dict(state[name])
+
+
+class RunMixin:
+    """Before a RecBole trainer class in the bases: files in the run directory, best state, resume.
+
+    Attributes:
+        best_epoch: epoch (from 0) whose state is tested; -1 before the first.
+        note: plain data that travels in the checkpoint, set by the caller.
+    """
+
+    def __init__(self, config, model):
+        with compat.events_in(config["checkpoint_dir"]):
+            super().__init__(config, model)
+        self.run_dir = Path(config["checkpoint_dir"])
+        self.test_batch_size = sys.maxsize  # our loaders batch by users; RecBole need not split again
+        self.eval_collector = metrics.Collector(config)
+        self.evaluator = metrics.Evaluator(config)
+        self.best_epoch = -1
+        self.best_state: dict[str, Tensor] = {}
+        self.note: dict[str, Any] = {}
+        self._line: dict[str, Any] = {}
+        self._valid_result: dict[str, float] = {}
+        self._bar: tqdm | None = None
+        self._writes = True
+        self._written = monotonic()
+
+    # RecBole's loop, with our hooks.
+
+    def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
+        """RecBole's ``fit``; afterwards the model holds its best state.
+
+        Args:
+            saved: write checkpoint, epoch lines and events. The best state is kept in any case.
+            callback_fn: called with epoch and validation score after each evaluation.
+        """
+        self._loader, self._writes = train_data, saved
+        self._select = valid_data is not None
+
+        def after_validation(epoch: int, score: float) -> None:
+            self._after_epoch(epoch)
+            if callback_fn:
+                callback_fn(epoch, score)
+
+        name = f"{self.config['model']}{'' if self._select else ' (refit)'}"
+        bar = tqdm(total=self.epochs, initial=self.start_epoch, desc=name, leave=False, disable=None)
+        with compat.passing_bars(), bar as self._bar:
+            result = super().fit(train_data, valid_data, verbose, True, show_progress, after_validation)
+        self.load_best()
+        self._write_checkpoint(self.start_epoch + len(self.train_loss_dict) - 1)
+        self.tensorboard.close()
+        return result
+
+    def evaluate(self, eval_data, load_best_model=False, model_file=None, show_progress=False):
+        """RecBole's ``evaluate`` with randomness of its own: evaluating twice gives one number."""
+        if load_best_model:
+            self.load_best()
+        with compat.passing_bars(), torch.random.fork_rng(enabled=self.device.type == "cpu"):
+            torch.manual_seed(self.config["seed"])
+            return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+    def load_best(self) -> None:
+        """Put the best state into the model."""
+        if self.best_state:
+            self.model.load_state_dict(self.best_state)
+
+    def _valid_epoch(self, valid_data, show_progress=False):
+        self._valid_result = self.evaluate(valid_data, show_progress=show_progress)
+        return calculate_valid_score(self._valid_result, self.valid_metric), self._valid_result
+
+    def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
+        self._line = {"epoch": epoch_idx, "seconds": round(e_time - s_time, 4), **_named(losses)}
+        return f"epoch {epoch_idx} " + " ".join(f"{key}={value:.6g}" for key, value in self._line.items())
+
+    def _add_train_loss_to_tensorboard(self, epoch_idx, losses, tag="loss"):
+        for name, value in _named(losses).items():
+            self.tensorboard.add_scalar(f"{tag}/{name}", value, epoch_idx)
+
+    def _add_hparam_to_tensorboard(self, best_valid_result):
+        """RecBole would open a second event directory; ``config.yaml`` has the parameters."""
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        """RecBole calls this at a new best, and after each epoch when there is nothing to validate on."""
+        if epoch < 0:
+            return
+        self.best_epoch = epoch
+        self.best_state = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+        if not self._select:
+            self._after_epoch(epoch)
+
+    def _after_epoch(self, epoch: int) -> None:
+        valid = {f"valid_{key}": value for key, value in self._valid_result.items()} if self._select else {}
+        if self._bar is not None:
+            self._bar.update(epoch + 1 - self._bar.n)
+            best = f"best {self.valid_metric} {self.best_valid_score:.4f} at {self.best_epoch + 1}"
+            self._bar.set_postfix_str(best if self._select else "", refresh=False)
+        for key, value in valid.items():
+            self.tensorboard.add_scalar(key.replace("_", "/", 1), value, epoch)
+        if self._writes:
+            with open(self.run_dir / EPOCHS, "a", encoding="utf-8") as lines:
+                lines.write(json.dumps(plain({**self._line, **valid})) + "\n")
+            if monotonic() - self._written >= self.config["checkpoint_interval"]:
+                self._write_checkpoint(epoch)
+
+    # Checkpoints: tensors and plain Python only, so that ``weights_only=True`` reads them.
+
+    def _write_checkpoint(self, epoch: int) -> None:
+        if not self._writes:
+            return
+        state = {
+            "note": plain(self.note),
+            "model": self.config["model"],
+            "epoch": epoch,
+            "best_epoch": self.best_epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": plain(self.best_valid_result),
+            "state_dict": self.model.state_dict(),
+            "best_state_dict": self.best_state,
+            "optimizer": self.optimizer.state_dict(),
+            "random": _random_state(self._loader.generator),
+        }
+        write_whole(self.run_dir / CHECKPOINT, lambda partial: torch.save(state, partial))
+        self._written = monotonic()
+
+    def resume(self, state: dict[str, Any], train_data) -> None:
+        """Continue from :func:`read_checkpoint`'s ``state`` exactly where it was written.
+
+        Raises:
+            CheckpointError: the checkpoint is of another model or of other sizes.
+        """
+        if state["model"] != self.config["model"]:
+            raise CheckpointError(f"the checkpoint is of {state['model']}, this run is of {self.config['model']}")
+        try:
+            self.model.load_state_dict(state["state_dict"])
+        except RuntimeError as error:
+            raise CheckpointError(f"the checkpoint does not fit the model: {error}") from error
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.start_epoch = state["epoch"] + 1
+        self.best_epoch, self.best_state = state["best_epoch"], state["best_state_dict"]
+        self.cur_step, self.best_valid_score = state["cur_step"], state["best_valid_score"]
+        self.best_valid_result = state["best_valid_result"]
+        if self.cur_step > self.stopping_step:  # it was written in the epoch that stopped the training
+            self.start_epoch = self.epochs
+        _set_random_state(state["random"], train_data.generator)
+        lines = [line for line in read_json_lines(self.run_dir / EPOCHS) if line["epoch"] <= state["epoch"]]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        write_whole(self.run_dir / EPOCHS, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """A checkpoint as written by :class:`RunMixin`; nothing in the file can run code.
+
+    Raises:
+        CheckpointError: there is no such file, or it is not a checkpoint of plain data.
+    """
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist: the run was stopped before its first checkpoint; start it again")
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a checkpoint of plain data: {error}") from error
+
+
+class AlternatingTrainer(RunMixin, Trainer):
+    """Trains a model in the turns it declares with ``model.phases()``."""
+
+    def __init__(self, config, model):
+        self.phases: list[Phase] = model.phases()
+        super().__init__(config, model)
+
+    def _build_optimizer(self, **kwargs):
+        return OptimizerGroup(
+            (phase.name, super(AlternatingTrainer, self)._build_optimizer(
+                params=phase.parameters, learning_rate=phase.learning_rate
+            ))
+            for phase in self.phases
+        )  # fmt: skip
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        """Walk the phases; returns a named tuple with the mean loss per row of each phase."""
+        self.model.train()
+        batches = sum(phase.repeat for phase in self.phases) * len(train_data)
+        bar = tqdm(total=batches, desc=f"epoch {epoch_idx + 1}", leave=False, disable=None if show_progress else True)
+        with bar:
+            losses = {phase.name: self._run_phase(phase, train_data, epoch_idx, bar) for phase in self.phases}
+        return namedtuple("PhaseLosses", losses)(**losses)
+
+    def _run_phase(self, phase: Phase, train_data, epoch_idx: int, bar: tqdm) -> float:
+        total, rows = 0.0, 0
+        with only_learning(self.model, phase.parameters):
+            for _ in range(phase.repeat):
+                for batch in train_data:
+                    total += self._step(phase, batch.to(self.device), epoch_idx)
+                    rows += len(batch)
+                    bar.update()
+        return total / rows
+
+    def _step(self, phase: Phase, batch, epoch_idx: int) -> float:
+        optimizer = self.optimizer[phase.name]
+        optimizer.zero_grad()
+        loss = phase.loss(batch)
+        value = loss.item()
+        if not np.isfinite(value):
+            raise TrainingDiverged(
+                f"the {phase.name} loss became {value} in epoch {epoch_idx + 1}; lower its learning rate "
+                f"({phase.learning_rate}) or look for extreme ratings"
+            )
+        loss.backward()
+        if self.clip_grad_norm:
+            clip_grad_norm_(phase.parameters, **self.clip_grad_norm)
+        optimizer.step()
+        if phase.after_step:
+            phase.after_step()
+        return value
+
+
+@contextmanager
+def only_learning(model: nn.Module, parameters: list[nn.Parameter]) -> Iterator[None]:
+    """Inside, only ``parameters`` require gradients; outside, those that did before."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    chosen = {id(parameter) for parameter in parameters}
+    for parameter, learns in before:
+        parameter.requires_grad_(learns and id(parameter) in chosen)
+    try:
+        yield
+    finally:
+        for parameter, learns in before:
+            parameter.requires_grad_(learns)
+
+
+def _named(losses) -> dict[str, float]:
+    """RecBole's losses by name: of a named tuple its fields, else ``train`` or ``train0``, ``train1``, ..."""
+    if hasattr(losses, "_asdict"):
+        return losses._asdict()
+    if isinstance(losses, tuple):
+        return {f"train{index}": value for index, value in enumerate(losses)}
+    return {"train": losses}
+
+
+def _random_state(loader: torch.Generator) -> dict[str, Any]:
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "loader": loader.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+        "python": random.getstate(),
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
+    }
+
+
+def _set_random_state(state: dict[str, Any], loader: torch.Generator) -> None:
+    loader.set_state(state["loader"].cpu())
+    torch.set_rng_state(state["torch"].cpu())
+    torch.cuda.set_rng_state_all([cuda.cpu() for cuda in state["cuda"]])
+    random.setstate(state["python"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))

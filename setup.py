@@ -1,0 +1,56 @@
+"""Metadata and dependencies; tool settings are in pyproject.toml, exact versions in constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "recbole_dgrm" / "__init__.py").read_text()).group(1)
+
+setup(
+    name="recbole-dgrm",
+    version=VERSION,
+    description="Generative recommenders on rating data, as a RecBole plugin",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=["recbole_dgrm", "recbole_dgrm.models", "recbole_dgrm.properties"],
+    package_dir={"recbole_dgrm": "recbole_dgrm", "recbole_dgrm.properties": "properties"},
+    package_data={"recbole_dgrm.properties": ["*.yaml", "*/*.yaml"]},
+    install_requires=[
+        'recbole==1.2.1; python_version<"3.12"',  # on 3.12 pip cannot resolve its pin of ray: see the README
+        "torch>=2.6",  # weights_only loading by default
+        "numpy>=1.26,<3",
+        "pandas>=2.0,<3",  # RecBole corrupts ratings on pandas 3
+        "scipy>=1.11",
+        "pyyaml>=6.0",
+        "rich>=13.0",  # tables in the terminal
+        "tqdm>=4.60",  # progress bars, RecBole's too
+        "tensorboard>=2.10",  # training curves
+        # What RecBole 1.2.1 imports, said here because on Python 3.12 it is installed without dependencies.
+        "scikit-learn>=1.3",
+        "colorlog==4.7.2",
+        "colorama==0.4.4",
+        "texttable>=0.9",
+        "tabulate>=0.8.10",
+        "psutil>=5.9",
+        "thop>=0.1.1.post2207130030",
+        "plotly>=4.0",
+    ],
+    extras_require={
+        "test": [
+            "pytest>=8.0",
+            "hypothesis>=6.100",  # properties of the chain and of the metrics
+            "pytrec-eval-terrier>=0.5.6",  # an independent ranking evaluator, as an oracle
+            "ruff>=0.6",
+        ]
+    },
+    entry_points={"console_scripts": ["recbole-dgrm = recbole_dgrm.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
