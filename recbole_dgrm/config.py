@@ -140,6 +140,9 @@ def load_config(
     layers = [theirs, overall, protocol, model_layer, dataset_layer]
     _check_keys(given, {"model", "dataset"}.union(*layers, *_all_protocols()))
     merged = _merge([*layers, given, {"model": model, "dataset": dataset}])
+    if "load_col" not in given | dataset_layer:  # RecBole's own default leaves the ratings out
+        names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
+        merged["load_col"] = {"inter": [merged[name] for name in names]}
     run = read(RunOptions, merged)
     if hasattr(model_class, "Options"):
         read(model_class.Options, merged)

@@ -1,0 +1,85 @@
+"""Small data sets and configs that every test may use."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from recbole_dgrm import data, registry
+from recbole_dgrm.config import load_config
+
+torch.set_num_threads(1)
+warnings.filterwarnings("ignore")
+
+SMALL_NETWORKS = {
+    "generator_hidden": [16],
+    "critic_hidden": [8],
+    "latent_size": 4,
+    "train_batch_size": 8,
+    "epochs": 2,
+    "device": "cpu",
+    "checkpoint_interval": 0,
+}
+
+
+def write_ratings(folder: Path, name: str, table: pd.DataFrame) -> Path:
+    """Lay ``table`` (user_id, item_id, rating) out as ``folder/name/name.inter``; returns the file."""
+    path = folder / name / f"{name}.inter"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, sep="\t", index=False, header=["user_id:token", "item_id:token", "rating:float"][: table.shape[1]])
+    return path
+
+
+def checkerboard(n_users: int = 40, n_items: int = 30, share: float = 0.6) -> pd.DataFrame:
+    """Two kinds of users and of items: like meets like with 5, else 1. What is not given is known."""
+    rng = np.random.default_rng(0)
+    user, item = np.divmod(np.arange(n_users * n_items), n_items)
+    given = rng.random(len(user)) < share
+    rating = np.where(user % 2 == item % 2, 5.0, 1.0)
+    return pd.DataFrame({"user_id": user, "item_id": item, "rating": rating})[given].reset_index(drop=True)
+
+
+def random_ratings(n_users: int = 30, n_items: int = 25, share: float = 0.5, seed: int = 0) -> pd.DataFrame:
+    """Independent ratings 1..5."""
+    rng = np.random.default_rng(seed)
+    user, item = np.divmod(np.flatnonzero(rng.random(n_users * n_items) < share), n_items)
+    return pd.DataFrame({"user_id": user, "item_id": item, "rating": rng.integers(1, 6, len(user)).astype(float)})
+
+
+@pytest.fixture(scope="session")
+def ratings_path(tmp_path_factory) -> Path:
+    """A ``data_path`` with the sets ``board`` (checkerboard) and ``noise`` (random ratings)."""
+    folder = tmp_path_factory.mktemp("data")
+    write_ratings(folder, "board", checkerboard())
+    write_ratings(folder, "noise", random_ratings())
+    return folder
+
+
+@pytest.fixture
+def make_config(ratings_path, tmp_path):
+    """``make_config(model, dataset, **overrides)``: a small config that writes below ``tmp_path``."""
+
+    def make(model: str = "DGRM", dataset: str = "noise", **overrides):
+        small = SMALL_NETWORKS if model in registry.MODELS else {"device": "cpu", "epochs": 1}
+        given = {"data_path": str(ratings_path), "output_dir": str(tmp_path / "runs"), **small, **overrides}
+        config = load_config(config_dict={"model": model, "dataset": dataset, **given})
+        config["checkpoint_dir"] = str(tmp_path)
+        return config
+
+    return make
+
+
+@pytest.fixture
+def make_model(make_config):
+    """``make_model(model, dataset, **overrides)``: config, splits and an untrained model."""
+
+    def make(*args, **overrides):
+        config = make_config(*args, **overrides)
+        splits = data.build(config)
+        torch.manual_seed(config["seed"])
+        return config, splits, registry.model_class(config["model"])(config, splits.train)
+
+    return make

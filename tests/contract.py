@@ -1,0 +1,146 @@
+"""What every model of the registry must do. A model's test file is four lines::
+
+    class TestDGRM(ModelContract):
+        model = "DGRM"
+"""
+
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_dgrm import data, registry
+from recbole_dgrm.config import properties_dir, read_yaml
+from recbole_dgrm.experiment import resume, run_one
+from recbole_dgrm.trainers import read_checkpoint
+
+
+def interaction(config, users, items=None) -> Interaction:
+    columns = {config["USER_ID_FIELD"]: torch.as_tensor(users)}
+    if items is not None:
+        columns[config["ITEM_ID_FIELD"]] = torch.as_tensor(items)
+    return Interaction(columns)
+
+
+class ModelContract:
+    """Subclasses name the model; ``learns`` is the RatedNDCG@5 skill it must reach on the checkerboard."""
+
+    model: str
+    learns = 0.8
+    epochs = 30
+
+    @pytest.fixture
+    def built(self, make_model):
+        config, splits, model = make_model(self.model)
+        return config, splits, model.eval()
+
+    def test_options_and_yaml_keys_agree(self):
+        keys = {field.name for field in fields(registry.MODELS[self.model].model.Options)}
+        shared = {"learning_rate", "weight_decay", "train_batch_size", "epochs", "stopping_step", "valid_metric"}
+        assert keys <= set(read_yaml(properties_dir() / "model" / f"{self.model}.yaml"))
+        assert set(read_yaml(properties_dir() / "model" / f"{self.model}.yaml")) <= keys | shared
+
+    def test_every_yaml_line_is_explained(self):
+        lines = (properties_dir() / "model" / f"{self.model}.yaml").read_text(encoding="utf-8").splitlines()
+        assert not [line for line in lines if line and not line.startswith("#") and " # (" not in line]
+
+    def test_each_phase_gives_gradients_to_its_parameters_and_to_no_others(self, built):
+        config, splits, model = built
+        batch = next(iter(data.train_loader(config, splits, "train")))
+        for phase in model.phases():
+            trainer = registry.trainer_class(self.model)(config, model)
+            before = [parameter.detach().clone() for parameter in model.parameters()]
+            model.zero_grad()
+            from recbole_dgrm.trainers import only_learning
+
+            with only_learning(model, phase.parameters):
+                loss = phase.loss(batch)
+                loss.backward()
+            assert torch.isfinite(loss)
+            own = {id(parameter) for parameter in phase.parameters}
+            for parameter in model.parameters():
+                assert (parameter.grad is not None) == (id(parameter) in own)
+            trainer.optimizer[phase.name].step()
+            moved = [not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)]
+            assert any(moved)
+
+    def test_pair_scores_are_entries_of_the_full_ranking(self, built):
+        config, _, model = built
+        users = [3, 3, 1, 7, 1]
+        items = [1, 5, 2, 9, 24]
+        pairs = model.predict(interaction(config, users, items))
+        full = model.full_sort_predict(interaction(config, users))
+        torch.testing.assert_close(pairs, full[torch.arange(5), torch.as_tensor(items)])
+
+    def test_a_batch_equals_row_by_row_and_again(self, built):
+        config, _, model = built
+        batch = model.full_sort_predict(interaction(config, [4, 2, 9]))
+        rows = torch.cat([model.full_sort_predict(interaction(config, [user])) for user in (4, 2, 9)])
+        torch.testing.assert_close(batch, rows)
+        assert torch.equal(batch, model.full_sort_predict(interaction(config, [4, 2, 9])))
+
+    def test_the_padding_item_is_never_recommended(self, built):
+        config, splits, model = built
+        scores = model.full_sort_predict(interaction(config, list(range(1, splits.train.user_num))))
+        assert (scores[:, 0] == -torch.inf).all()
+        assert torch.isfinite(scores[:, 1:]).all()
+
+    def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(self, make_config):
+        first, path = run_one(make_config(self.model))
+        second, _ = run_one(make_config(self.model))
+        other, _ = run_one(make_config(self.model, seed=7))
+        assert first.test == second.test
+        assert first.data == second.data
+        assert first.test != other.test
+        assert json.loads((path / "record.json").read_text())["status"] == "finished"
+
+    def test_a_checkpoint_gives_the_same_scores(self, make_config):
+        config = make_config(self.model, refit=False)
+        _, path = run_one(config)
+        splits = data.build(config)
+        state = read_checkpoint(path / "checkpoint.pt", config["device"])
+        models = [registry.model_class(self.model)(config, splits.train).eval() for _ in range(2)]
+        for model in models:
+            model.load_state_dict(state["best_state_dict"])
+        users = interaction(config, [1, 2, 3])
+        assert torch.equal(models[0].full_sort_predict(users), models[1].full_sort_predict(users))
+        saved = np.load(path / "per_user.npz")
+        trainer = registry.trainer_class(self.model)(config, models[0])
+        trainer.evaluate(data.eval_loader(config, splits, "test"))
+        np.testing.assert_array_equal(trainer.evaluator.per_user["ratedndcg@5"], saved["ratedndcg@5"])
+
+    def test_a_killed_run_resumes_to_the_parameters_of_an_unbroken_one(self, make_config, monkeypatch):
+        class Killed(BaseException):
+            pass
+
+        _, unbroken = run_one(make_config(self.model, epochs=4))
+        trainer = registry.trainer_class(self.model)
+        after_epoch = trainer._after_epoch
+
+        def dies(self, epoch):
+            after_epoch(self, epoch)
+            if epoch == 1:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer, "_after_epoch", dies)
+            config = make_config(self.model, epochs=4, output_dir=str(unbroken.parent / "killed"))
+            with pytest.raises(Killed):
+                run_one(config)
+        (broken,) = (unbroken.parent / "killed").iterdir()
+        resume(broken)
+        states = [read_checkpoint(path / "checkpoint.pt", "cpu") for path in (unbroken, broken)]
+        for key, value in states[0]["state_dict"].items():
+            assert torch.equal(value, states[1]["state_dict"][key]), key
+        records = [json.loads((path / "record.json").read_text()) for path in (unbroken, broken)]
+        assert records[0]["test"] == records[1]["test"]
+        assert records[0]["valid"] == records[1]["valid"]
+
+    @pytest.mark.slow
+    def test_it_learns_the_checkerboard(self, make_config):
+        config = make_config(self.model, "board", epochs=self.epochs, learning_rate=0.01, refit=False)
+        record, _ = run_one(config)
+        assert record.skill["ratedndcg@5"] >= self.learns
