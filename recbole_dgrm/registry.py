@@ -2,15 +2,18 @@
 
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 
 import recbole.trainer
 from recbole.trainer import Trainer
-from recbole.utils import ModelType, get_model, get_trainer
+from recbole.utils import get_trainer
 
 from recbole_dgrm import compat, metrics
 from recbole_dgrm.errors import UnknownModel
 from recbole_dgrm.models.dgrm import DGRM, DGRMPlus
 from recbole_dgrm.trainers import AlternatingTrainer, RunMixin
+
+GENERAL = "recbole.model.general_recommender"
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,13 @@ MODELS = {
 def register() -> None:
     """Make our models, trainers and metrics known to RecBole by name. Safe to call again.
 
-    RecBole looks a model up as module ``recbole.model.general_recommender.<lower case name>`` and its
-    trainer as ``recbole.trainer.<Name>Trainer``; both are set, so ``get_model("DGRM")`` works.
+    RecBole looks a model up as module ``GENERAL.<lower case name>`` and its trainer as
+    ``recbole.trainer.<Name>Trainer``; both are set, so ``get_model("DGRM")`` works.
     """
     compat.prepare()
     metrics.register()
     for name, entry in MODELS.items():
-        sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = sys.modules[entry.model.__module__]
+        sys.modules[f"{GENERAL}.{name.lower()}"] = sys.modules[entry.model.__module__]
         setattr(recbole.trainer, f"{name}Trainer", entry.trainer)
 
 
@@ -44,20 +47,22 @@ def model_class(name: str) -> type:
     """The model called ``name``: ours, else RecBole's general recommender of that name.
 
     Raises:
-        UnknownModel: there is none, or RecBole has it in another family.
+        UnknownModel: there is none, or it needs a library that is not installed.
     """
     if name in MODELS:
         return MODELS[name].model
+    path = f"{GENERAL}.{name.lower()}"
     try:
-        model = get_model(name)
-    except (ValueError, AttributeError):
-        raise UnknownModel(
-            f"there is no model {name!r}; ours: {', '.join(MODELS)}; "
-            "RecBole's general recommenders go by their own names (BPR, LightGCN, EASE, ...)"
-        ) from None
-    if model.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
-        raise UnknownModel(f"{name} is not a general recommender: it needs more than users, items and ratings")
-    return model
+        return getattr(import_module(path), name)
+    except ModuleNotFoundError as error:
+        if error.name != path:
+            raise UnknownModel(f"{name} needs the library {error.name}, which is not installed") from None
+    except AttributeError:
+        pass
+    raise UnknownModel(
+        f"there is no model {name!r}; ours: {', '.join(MODELS)}; "
+        "RecBole's general recommenders go by their own names (BPR, LightGCN, EASE, ...)"
+    )
 
 
 def trainer_class(name: str) -> type[Trainer]:

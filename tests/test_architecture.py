@@ -1,0 +1,67 @@
+"""A module imports from lower layers only; layer 0 knows nothing of RecBole; nothing is unpickled or evaluated."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import recbole_dgrm
+
+PACKAGE = Path(recbole_dgrm.__file__).parent
+LAYERS = {
+    "errors": -1, "options": 0, "files": 0, "diffusion": 0, "networks": 0, "losses": 0, "ranking": 0,
+    "distribution": 0, "bias": 0,
+    "compat": 1, "metrics": 2, "trainers": 3, "models.profile": 4, "models.dgrm": 5, "models": 5,
+    "registry": 6, "config": 7, "data": 7, "reference": 8, "experiment": 9, "convert": 9, "report": 9, "cli": 10,
+}  # fmt: skip
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return found
+
+
+def own_modules(names: set[str]) -> set[str]:
+    inner = {name.removeprefix("recbole_dgrm.") for name in names if name.startswith("recbole_dgrm.")}
+    return {name for name in inner if name in LAYERS}
+
+
+def test_every_module_has_a_layer():
+    assert {name_of(path) for path in MODULES} - {"__init__"} == set(LAYERS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_downwards(path):
+    name = name_of(path)
+    if name == "__init__":
+        return
+    upward = {other for other in own_modules(imports_of(path)) if other != "models" and LAYERS[other] >= LAYERS[name]}
+    assert not upward
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if LAYERS.get(name_of(path), 1) <= 0], ids=name_of)
+def test_layer_0_is_free_of_recbole(path):
+    assert not [name for name in imports_of(path) if name.split(".")[0] in ("recbole", "ray")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_is_unpickled_or_evaluated(path):
+    assert not [name for name in imports_of(path) if name.split(".")[0] in ("pickle", "ray", "dill", "joblib")]
+    assert "recbole.quick_start" not in imports_of(path)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        assert called not in ("eval", "exec", "yaml.load", "yaml.unsafe_load", "np.load", "pd.read_pickle")
+        if called == "torch.load":
+            assert "weights_only=True" in ast.unparse(node)

@@ -1,0 +1,211 @@
+"""Bad input one by one, the split, the loaders."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import checkerboard, random_ratings, write_ratings
+
+from recbole_dgrm import data
+from recbole_dgrm.errors import DataError
+
+
+@pytest.fixture
+def build(make_config, tmp_path):
+    """``build(table, **overrides)``: the splits of a table written as a data set."""
+
+    def make(table: pd.DataFrame, **overrides):
+        write_ratings(tmp_path, "mine", table)
+        return data.build(make_config(dataset="mine", data_path=str(tmp_path), **overrides))
+
+    return make
+
+
+def test_a_missing_folder_says_where_the_file_belongs(make_config, tmp_path):
+    with pytest.raises(DataError, match=r"there is no folder .*nowhere.*--data_path=DIR"):
+        data.build(make_config(dataset="nowhere", data_path=str(tmp_path)))
+
+
+def test_a_missing_file_is_named(make_config, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty\.inter does not exist"):
+        data.build(make_config(dataset="empty", data_path=str(tmp_path)))
+
+
+@pytest.mark.parametrize("column", ["user_id", "item_id", "rating"])
+def test_a_missing_column_is_named(make_config, tmp_path, column):
+    path = write_ratings(tmp_path, "mine", random_ratings())
+    path.write_text(path.read_text().replace(f"{column}:", "other:", 1))
+    with pytest.raises(DataError, match=f"mine.inter has no column {column}:"):
+        data.build(make_config(dataset="mine", data_path=str(tmp_path)))
+
+
+def test_a_header_without_types_is_explained(make_config, tmp_path):
+    path = write_ratings(tmp_path, "mine", random_ratings())
+    path.write_text(path.read_text().replace(":token", "").replace(":float", ""))
+    with pytest.raises(DataError, match="must name columns as name:type"):
+        data.build(make_config(dataset="mine", data_path=str(tmp_path)))
+
+
+def test_a_rating_that_is_no_number_is_named_with_its_line(build):
+    table = random_ratings().astype({"rating": object})
+    table.loc[3, "rating"] = "good"
+    with pytest.raises(DataError, match="the rating in line 5 is 'good', not a number"):
+        build(table)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_missing_and_infinite_ratings_are_refused(build, value):
+    table = random_ratings()
+    table.loc[3, "rating"] = value
+    with pytest.raises(DataError, match="1 ratings are missing or infinite, the first in line 5"):
+        build(table)
+
+
+def test_a_missing_user_is_refused(build):
+    table = random_ratings().astype({"user_id": object})
+    table.loc[3, "user_id"] = None
+    with pytest.raises(DataError, match="1 rows have no user_id, the first in line 5"):
+        build(table)
+
+
+def test_ratings_outside_the_declared_scale_are_refused(build):
+    table = random_ratings()
+    table.loc[7, "rating"] = 6.0
+    with pytest.raises(DataError, match=r"1 ratings lie outside rating_scale=\[1, 5\], the first in line 9: 6"):
+        build(table, rating_scale=[1, 5])
+
+
+def test_an_undeclared_scale_is_taken_from_the_data_and_said(build, caplog):
+    table = random_ratings()
+    table["rating"] /= 2
+    splits = build(table)
+    assert splits.train.config["rating_scale"] == [0.5, 2.5]
+    assert splits.train.config["rating_step"] == 0.5
+    assert splits.train.config["rating_threshold"] == 1.5
+    assert any("rating_scale is taken from the data" in note for note in splits.notes)
+    assert "rating_scale is taken from the data" in caplog.text
+
+
+def test_constant_ratings_are_refused(build):
+    table = random_ratings()
+    table["rating"] = 4.0
+    with pytest.raises(DataError, match="all ratings are 4: there is nothing to learn"):
+        build(table)
+
+
+def test_duplicates_are_dropped_counted_and_said_and_the_first_is_kept(build):
+    table = random_ratings()
+    again = table.iloc[:5].assign(rating=lambda rows: 6 - rows["rating"])
+    splits = build(pd.concat([table, again]))
+    assert splits.notes[0].startswith("5 rows repeat a user-item pair and are dropped")
+    assert splits.fingerprint() == build(table).fingerprint()
+
+
+def test_an_empty_file_is_refused(build):
+    with pytest.raises(DataError, match=r"mine\.inter holds no ratings"):
+        build(random_ratings().iloc[:0])
+
+
+def test_filters_that_leave_nothing_are_refused(build):
+    with pytest.raises(DataError, match="no rating of mine is left; loosen the filters"):
+        build(random_ratings(), user_inter_num_interval="[1000,inf)")
+
+
+def test_users_without_test_items_are_counted_and_said(build):
+    table = pd.concat(
+        [random_ratings(), pd.DataFrame({"user_id": [900, 901], "item_id": [1, 2], "rating": [3.0, 4.0]})]
+    )
+    splits = build(table)
+    assert "2 users have no test items and are not evaluated" in splits.notes
+
+
+def test_the_split_depends_on_the_seed_alone(make_config):
+    first = data.build(make_config())
+    torch.rand(1000)
+    np.random.rand(1000)
+    assert data.build(make_config("DGRMPlus", epochs=7)).fingerprint() == first.fingerprint()
+    assert data.build(make_config("BPR")).fingerprint() == first.fingerprint()
+    assert data.build(make_config(seed=1)).fingerprint() != first.fingerprint()
+
+
+def test_the_parts_are_disjoint_whole_and_of_the_right_size(make_config):
+    splits = data.build(make_config())
+    pairs = {part: set(zip(*splits.triples(part)[:2], strict=True)) for part in ("train", "valid", "known", "test")}
+    assert not pairs["train"] & pairs["valid"]
+    assert pairs["known"] == pairs["train"] | pairs["valid"]
+    assert not pairs["known"] & pairs["test"]
+    counts = np.bincount(random_ratings()["user_id"])
+    test = np.bincount(splits.triples("test")[0] - 1)
+    np.testing.assert_array_equal(np.sort(test), np.sort(np.ceil(0.2 * counts - 1e-9)))
+    assert sum(splits.sizes()[key] for key in ("n_train", "n_valid", "n_test")) == len(random_ratings())
+
+
+def test_every_user_keeps_a_training_rating(build):
+    short = pd.DataFrame({"user_id": [500, 501, 501, 502, 502, 502], "item_id": [1, 1, 2, 1, 2, 3], "rating": 3.0})
+    splits = build(pd.concat([random_ratings(), short]))
+    everyone = np.arange(1, splits.train.user_num)
+    np.testing.assert_array_equal(np.unique(splits.triples("train")[0]), everyone)
+
+
+def test_recboles_own_split_is_left_alone_under_full_ranking(make_config):
+    from recbole.data.dataset import Dataset
+
+    config = make_config("Pop", protocol="full")
+    ours = data.build(config)
+    torch.manual_seed(config["seed"])
+    for part, theirs in zip(("train", "valid", "test"), Dataset(config).build(), strict=True):
+        expected = zip(theirs.inter_feat["user_id"].tolist(), theirs.inter_feat["item_id"].tolist(), strict=True)
+        assert set(zip(*ours.triples(part)[:2], strict=True)) == set(expected)
+
+
+def test_a_published_split_keeps_its_test_part_and_cuts_validation_from_training(make_config, tmp_path):
+    table = random_ratings().astype({"user_id": str, "item_id": str})
+    held_out = table.sample(frac=0.2, random_state=0)
+    rest = table.drop(held_out.index)
+    for name, part in [("train", rest), ("test", held_out)]:
+        write_ratings(tmp_path, "fixed", part).rename(tmp_path / "fixed" / f"fixed.{name}.inter")
+    config = make_config(
+        dataset="fixed", data_path=str(tmp_path), benchmark_filename=["train", "test"], protocol="table3"
+    )
+    splits = data.build(config)
+    user, item, _ = splits.triples("test")
+    tokens = zip(splits.test.id2token("user_id", user), splits.test.id2token("item_id", item), strict=True)
+    assert set(tokens) == set(zip(held_out["user_id"], held_out["item_id"], strict=True))
+    assert len(splits.train) + len(splits.valid) == len(rest)
+    assert 0.05 < len(splits.valid) / len(rest) < 0.2
+
+
+def test_batches_hold_every_user_once_and_never_the_padding_user(make_config):
+    config = make_config(train_batch_size=7)
+    splits = data.build(config)
+    loader = data.train_loader(config, splits, "train")
+    epochs = [torch.cat([batch["user_id"] for batch in loader]) for _ in range(2)]
+    for users in epochs:
+        assert sorted(users.tolist()) == list(range(1, splits.train.user_num))
+    assert not torch.equal(*epochs)
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_evaluation_batches_hold_every_pair_once_whole_users_at_a_time(make_config, size):
+    config = make_config(eval_batch_size=size)
+    splits = data.build(config)
+    batches = [interaction for interaction, *_ in data.eval_loader(config, splits, "test")]
+    users = [set(batch["user_id"].tolist()) for batch in batches]
+    assert all(len(group) <= size for group in users)
+    assert sum(map(len, users)) == len(set.union(*users))
+    got = np.concatenate(
+        [np.stack([batch[name].numpy() for name in ("user_id", "item_id", "rating")], 1) for batch in batches]
+    )
+    expected = np.stack(splits.triples("test"), 1)
+    np.testing.assert_array_equal(got[np.lexsort(got.T)], expected[np.lexsort(expected.T)])
+    assert (got[:, :2] > 0).all()
+
+
+def test_the_fingerprint_ignores_row_order_and_sees_a_changed_rating(build, make_config):
+    table = checkerboard()
+    first = build(table)
+    changed = table.copy()
+    changed.loc[0, "rating"] = 6 - changed.loc[0, "rating"]
+    assert build(table).fingerprint() == first.fingerprint()
+    assert build(changed).fingerprint() != first.fingerprint()
