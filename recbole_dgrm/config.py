@@ -53,6 +53,7 @@ class RunOptions:
     weight_decay: Annotated[float, Range(0)]
     topk: Annotated[list[int], Range(1)]
     metrics: list[str]
+    valid_metric: str
     feedback: Annotated[str, Choice("rating", "implicit")]
     split_rounding: Annotated[str, Choice("up", "down")]
     rated_ties: Annotated[str, Choice("expected", "item_order")]
@@ -63,6 +64,13 @@ class RunOptions:
         scale = self.rating_scale
         if scale is not None and not (len(scale) == 2 and scale[0] < scale[1]):
             raise OptionError(f"rating_scale={scale} must be [lowest, highest] with lowest < highest")
+        name, _, n = self.valid_metric.partition("@")
+        computed = [metric for metric in self.metrics if metric.lower() == name.lower()]
+        if not computed or (n and n not in map(str, self.topk)):
+            raise OptionError(
+                f"valid_metric={self.valid_metric} is not computed; allowed: one of metrics={self.metrics}, "
+                f"with @N for an N of topk={self.topk} where the metric is a ranking"
+            )
         if self.device == "cuda" and not torch.cuda.is_available():
             raise OptionError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto")
 

@@ -29,8 +29,8 @@ import recbole_dgrm
 from recbole_dgrm import data, reference, registry
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import CheckpointError, TrainingDiverged
-from recbole_dgrm.files import plain, write_json, write_whole
-from recbole_dgrm.trainers import CHECKPOINT, read_checkpoint
+from recbole_dgrm.files import plain, read_json_lines, write_json, write_whole
+from recbole_dgrm.trainers import CHECKPOINT, EPOCHS, read_checkpoint
 
 LOG = logging.getLogger(__name__)
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
@@ -125,11 +125,10 @@ class _Run:
         if self.config["refit"]:
             trainer = self._train("known", state, selected)
         self.record.valid = selected["valid"]
-        self.record.timing |= {
-            "train_s": round(monotonic() - start, 3),
-            "epochs": trainer.start_epoch + len(trainer.train_loss_dict),
-            "best_epoch": selected["epochs"],
-        }
+        self.record.timing |= {"train_s": round(monotonic() - start, 3), "best_epoch": selected["epochs"]}
+        lines = read_json_lines(self.run_dir / EPOCHS)
+        self.record.timing["epochs"] = sum(line["stage"] == "select" for line in lines)
+        self.record.timing["epoch_s"] = round(float(np.mean([line["seconds"] for line in lines])), 4)
         self._test(trainer)
 
     def _train(self, part: str, state: dict[str, Any] | None, selected: dict[str, Any] | None = None):

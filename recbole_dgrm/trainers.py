@@ -84,6 +84,7 @@ class RunMixin:
         self.best_state: dict[str, Tensor] = {}
         self.note: dict[str, Any] = {}
         self._line: dict[str, Any] = {}
+        self._lines = len(read_json_lines(self.run_dir / EPOCHS))
         self._valid_result: dict[str, float] = {}
         self._bar: tqdm | None = None
         self._writes = True
@@ -110,8 +111,8 @@ class RunMixin:
         bar = tqdm(total=self.epochs, initial=self.start_epoch, desc=name, leave=False, disable=None)
         with compat.passing_bars(), bar as self._bar:
             result = super().fit(train_data, valid_data, verbose, True, show_progress, after_validation)
-        self.load_best()
         self._write_checkpoint(self.start_epoch + len(self.train_loss_dict) - 1)
+        self.load_best()
         self.tensorboard.close()
         return result
 
@@ -134,7 +135,7 @@ class RunMixin:
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         self._line = {"epoch": epoch_idx, "seconds": round(e_time - s_time, 4), **_named(losses)}
-        return f"epoch {epoch_idx} " + " ".join(f"{key}={value:.6g}" for key, value in self._line.items())
+        return " ".join(f"{key}={value:.6g}" for key, value in self._line.items())
 
     def _add_train_loss_to_tensorboard(self, epoch_idx, losses, tag="loss"):
         for name, value in _named(losses).items():
@@ -161,8 +162,10 @@ class RunMixin:
         for key, value in valid.items():
             self.tensorboard.add_scalar(key.replace("_", "/", 1), value, epoch)
         if self._writes:
+            line = {"stage": "select" if self._select else "refit", **self._line, **valid}
             with open(self.run_dir / EPOCHS, "a", encoding="utf-8") as lines:
-                lines.write(json.dumps(plain({**self._line, **valid})) + "\n")
+                lines.write(json.dumps(plain(line)) + "\n")
+            self._lines += 1
             if monotonic() - self._written >= self.config["checkpoint_interval"]:
                 self._write_checkpoint(epoch)
 
@@ -175,6 +178,7 @@ class RunMixin:
             "note": plain(self.note),
             "model": self.config["model"],
             "epoch": epoch,
+            "lines": self._lines,
             "best_epoch": self.best_epoch,
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
@@ -207,7 +211,8 @@ class RunMixin:
         if self.cur_step > self.stopping_step:  # it was written in the epoch that stopped the training
             self.start_epoch = self.epochs
         _set_random_state(state["random"], train_data.generator)
-        lines = [line for line in read_json_lines(self.run_dir / EPOCHS) if line["epoch"] <= state["epoch"]]
+        self._lines = state["lines"]
+        lines = read_json_lines(self.run_dir / EPOCHS)[: self._lines]  # what came later is trained again
         text = "".join(json.dumps(line) + "\n" for line in lines)
         write_whole(self.run_dir / EPOCHS, lambda partial: partial.write_text(text, encoding="utf-8"))
 

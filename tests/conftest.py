@@ -20,6 +20,7 @@ SMALL_NETWORKS = {
     "latent_size": 4,
     "train_batch_size": 8,
     "epochs": 2,
+    "eval_step": 1,
     "device": "cpu",
     "checkpoint_interval": 0,
 }
@@ -29,7 +30,9 @@ def write_ratings(folder: Path, name: str, table: pd.DataFrame) -> Path:
     """Lay ``table`` (user_id, item_id, rating) out as ``folder/name/name.inter``; returns the file."""
     path = folder / name / f"{name}.inter"
     path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, sep="\t", index=False, header=["user_id:token", "item_id:token", "rating:float"][: table.shape[1]])
+    table.to_csv(
+        path, sep="\t", index=False, header=["user_id:token", "item_id:token", "rating:float"][: table.shape[1]]
+    )
     return path
 
 

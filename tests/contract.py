@@ -1,7 +1,7 @@
 """What every model of the registry must do. A model's test file is four lines::
 
-    class TestDGRM(ModelContract):
-        model = "DGRM"
+class TestDGRM(ModelContract):
+    model = "DGRM"
 """
 
 import json
@@ -39,7 +39,7 @@ class ModelContract:
 
     def test_options_and_yaml_keys_agree(self):
         keys = {field.name for field in fields(registry.MODELS[self.model].model.Options)}
-        shared = {"learning_rate", "weight_decay", "train_batch_size", "epochs", "stopping_step", "valid_metric"}
+        shared = {"learning_rate", "weight_decay", "train_batch_size", "epochs", "eval_step", "stopping_step"}
         assert keys <= set(read_yaml(properties_dir() / "model" / f"{self.model}.yaml"))
         assert set(read_yaml(properties_dir() / "model" / f"{self.model}.yaml")) <= keys | shared
 

@@ -22,10 +22,10 @@ def config(**overrides):
 
 def test_layers_win_in_the_documented_order(tmp_path):
     first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
-    first.write_text("epochs: 11\nseed: 11\nnoise_steps: 7\ntopk: [3]\n")
+    first.write_text("epochs: 11\nseed: 11\nnoise_steps: 7\ntopk: [3, 5]\n")
     second.write_text("epochs: 12\nseed: 12\nnoise_steps: 8\n")
     loaded = load_config([first, second], {**BASE, "epochs": 13, "seed": 13}, {"epochs": 14})
-    assert (loaded["epochs"], loaded["seed"], loaded["noise_steps"], loaded["topk"]) == (14, 13, 8, [3])
+    assert (loaded["epochs"], loaded["seed"], loaded["noise_steps"], loaded["topk"]) == (14, 13, 8, [3, 5])
     assert loaded["train_batch_size"] == read_yaml(properties_dir() / "model" / "DGRM.yaml")["train_batch_size"]
     assert loaded["valid_metric"] == "RatedNDCG@5"  # protocol above overall above RecBole's MRR@10
     assert loaded["normalize_all"] is False  # data set above RecBole's own ml-100k.yaml
@@ -93,6 +93,8 @@ def test_an_unknown_protocol_names_the_choices():
         ({"epochs": 0}, "epochs=0 is out of range"),
         ({"seed": -1}, "seed=-1 is out of range"),
         ({"topk": [0]}, r"topk=\[0\] is out of range"),
+        ({"topk": [3]}, "valid_metric=RatedNDCG@5 is not computed"),
+        ({"metrics": ["RMSE"]}, "valid_metric=RatedNDCG@5 is not computed"),
         ({"refit": "maybe"}, "refit='maybe' is not true or false"),
         ({"rating_scale": [5, 1]}, "must be"),
         ({"rated_ties": "random"}, "one of expected, item_order"),

@@ -104,7 +104,7 @@ def test_rmse_and_mae_are_those_of_the_pairs(make_model):
 
 @pytest.mark.parametrize("protocol", ["rated", "table3", "eq23"])
 def test_reference_rows_frame_every_result(make_config, protocol):
-    config = make_config("DGRM", "board", protocol=protocol, topk=[2])
+    config = make_config("DGRM", "board", protocol=protocol, topk=[2], valid_metric="RMSE")
     rows = reference.reference_rows(config, data.build(config))
     for key in ("ratedrecall@2", "ratedndcg@2"):
         assert 0 < rows["random"][key] < rows["oracle"][key]
@@ -114,7 +114,7 @@ def test_reference_rows_frame_every_result(make_config, protocol):
 
 
 def test_the_random_row_is_the_mean_over_random_orders(make_config):
-    config = make_config("DGRM", topk=[2])
+    config = make_config("DGRM", topk=[2], valid_metric="RMSE")
     splits = data.build(config)
     user, item, rating = splits.triples("test")
     rng = np.random.default_rng(0)
@@ -166,7 +166,7 @@ def test_recboles_models_run_and_leave_the_same_files(make_config, name):
 
 
 def test_the_collector_keeps_counts_between_evaluations(make_config):
-    config = make_config("Pop", protocol="full", metrics=["Recall", "ItemCoverage"])
+    config = make_config("Pop", protocol="full", metrics=["NDCG", "ItemCoverage"])
     collector = metrics.Collector(config)
     assert isinstance(collector, compat.Collector)
     collector.data_collect(data.train_loader(config, data.build(config), "train"))

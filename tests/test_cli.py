@@ -1,0 +1,177 @@
+"""The command line as a person types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import random_ratings
+
+from recbole_dgrm import cli
+
+SMALL = ["--epochs=1", "--generator_hidden=[8]", "--critic_hidden=[4]", "--latent_size=2", "--device=cpu"]
+
+
+@pytest.fixture
+def run(tmp_path, ratings_path, capsys):
+    """``run(*arguments)``: exit status, stdout, stderr; data and output of the test."""
+
+    def call(*arguments: str):
+        status = cli.main(list(arguments))
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    call.places = [f"--data_path={ratings_path}", f"--output_dir={tmp_path / 'runs'}"]
+    return call
+
+
+def test_one_line_trains_and_prints_the_table(run, tmp_path):
+    status, out, err = run(
+        "--model=DGRM", "--dataset=noise", "--rating_scale=[1,5]", "--rating_step=1", *SMALL, *run.places
+    )
+    assert (status, err) == (0, "")
+    for word in ("random", "bias", "oracle", "DGRM", "skill", "RatedNDCG@5", "RMSE", "files of this run"):
+        assert word in out
+    (path,) = (tmp_path / "runs").iterdir()
+    assert str(path) in out.replace("\n", "")
+
+
+def test_train_may_be_said_and_values_are_yaml(run, tmp_path):
+    status, *_ = run(
+        "train", "--model", "DGRM", "--dataset", "noise", "--topk", "[5, 3]", "--fixed_step=~", *SMALL, *run.places
+    )
+    assert status == 0
+    (path,) = (tmp_path / "runs").iterdir()
+    record = json.loads((path / "record.json").read_text())
+    assert record["config"]["topk"] == [5, 3]
+    assert "ratedndcg@3" in record["test"]
+
+
+def test_config_files_and_resume(run, tmp_path):
+    run("--model=DGRM", "--dataset=noise", *SMALL, *run.places)
+    (path,) = (tmp_path / "runs").iterdir()
+    status, out, _ = run(f"--config_files={path / 'config.yaml'}", "--seed=9")
+    assert status == 0
+    assert "seed 9" in out
+    status, out, _ = run(f"--resume={path}")
+    assert status == 0
+    assert "seed 2020" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--dataset=noise"], "error: no model is named; say --model=DGRM"),
+        (["--model=DGRM"], "error: no dataset is named"),
+        (["--model=DGMR", "--dataset=noise"], "error: there is no model 'DGMR'"),
+        (["--model=DGRM", "--dataset=noise", "--epoch=3"], "error: unknown key 'epoch'; did you mean 'epochs'"),
+        (["--model=DGRM", "--dataset=noise", "--noise_min=1"], "error: noise_min=1.0 must be below noise_max=1.0"),
+        (["--model=DGRM", "--dataset=nothing"], "error: there is no folder"),
+        (["--resume=nowhere"], "error: nowhere is not a run directory"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_no_traceback(run, arguments, said):
+    status, _, err = run(*arguments, *(run.places if "resume" not in arguments[0] else []))
+    assert status == 2
+    assert said in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model=DGRM", "epochs=3"], "'epochs=3' is not understood"),
+        (["--model=DGRM", "--epochs"], "--epochs has no value"),
+        (["--model=DGRM", "--epochs=3", "--epochs=4"], "--epochs is given twice"),
+        (["--resume=x", "--epochs=3"], "takes everything from the run directory"),
+    ],
+)
+def test_wrong_usage_shows_the_usage(run, capsys, arguments, said):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_help_explains(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    for word in ("--model", "--dataset", "--protocol", "--resume", "rated (default) | full | table3 | eq23", "convert"):
+        assert word in out
+
+
+def test_an_interrupted_run_says_how_to_go_on(run, monkeypatch):
+    from recbole_dgrm import experiment
+
+    def stopped(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "run_one", stopped)
+    status, out, _ = run("--model=DGRM", "--dataset=noise", *run.places)
+    assert status == 130
+    assert "--resume=" in out
+
+
+def write_csv(path: Path, **renamed: str) -> Path:
+    random_ratings().rename(columns=renamed).to_csv(path, index=False)
+    return path
+
+
+def test_convert_makes_a_data_set_that_trains(run, tmp_path):
+    source = write_csv(tmp_path / "ratings.csv", user_id="userId", item_id="movieId")
+    status, out, _ = run("convert", str(source), f"--data_path={tmp_path / 'mine'}")
+    assert status == 0
+    assert "recbole-dgrm --model=DGRMPlus --dataset=ratings" in out
+    assert (tmp_path / "mine" / "ratings" / "ratings.yaml").read_text().count("rating_scale") == 1
+    status, _, err = run("--model=DGRM", "--dataset=ratings", f"--data_path={tmp_path / 'mine'}", *SMALL, run.places[1])
+    assert (status, err) == (0, "")  # the scale is declared, so nothing is said
+
+
+def test_convert_takes_columns_separator_and_dates(run, tmp_path):
+    table = random_ratings().assign(when="2020-01-02 03:04:05")
+    table.columns = ["who", "what", "how", "when"]
+    table.to_csv(tmp_path / "odd.txt", sep=";", index=False)
+    arguments = ["--user=who", "--item=what", "--rating=how", "--timestamp=when", "--sep=;", "--name=odd"]
+    status, *_ = run("convert", str(tmp_path / "odd.txt"), f"--data_path={tmp_path}", *arguments)
+    assert status == 0
+    written = pd.read_csv(tmp_path / "odd" / "odd.inter", sep="\t")
+    assert list(written) == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    assert written["timestamp:float"].iloc[0] == pd.Timestamp("2020-01-02 03:04:05", tz="UTC").timestamp()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda table: table.rename(columns={"rating": "opinion"}),
+            "has no column 'rating'; it has user_id, item_id, opinion",
+        ),
+        (lambda table: table.assign(rating="good"), "ratings are no numbers, the first in line 2: 'good'"),
+        (lambda table: table.assign(rating=3), "all ratings of"),
+        (lambda table: table.assign(user_id=None), "rows have no user or item"),
+    ],
+)
+def test_convert_refuses_bad_files_and_writes_nothing(run, tmp_path, change, said):
+    change(random_ratings()).to_csv(tmp_path / "bad.csv", index=False)
+    status, _, err = run("convert", str(tmp_path / "bad.csv"), f"--data_path={tmp_path / 'out'}", "--sep=,")
+    assert status == 2
+    assert said in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_convert_does_not_overwrite(run, tmp_path):
+    source = write_csv(tmp_path / "ratings.csv")
+    assert run("convert", str(source), f"--data_path={tmp_path}")[0] == 0
+    status, _, err = run("convert", str(source), f"--data_path={tmp_path}")
+    assert status == 2
+    assert "exists already" in err
+
+
+def test_the_script_and_help_start_without_torch():
+    script = Path(cli.__file__).parent.parent / "run_recbole_dgrm.py"
+    code = f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_path({str(script)!r}, run_name='__main__')\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"  # fmt: skip # noqa: E501
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,0 +1,260 @@
+"""Runs and their files: records, refit, resume after a kill, divergence."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from recbole_dgrm import data, experiment, registry, trainers
+from recbole_dgrm.config import load_config
+from recbole_dgrm.errors import CheckpointError, DataError, TrainingDiverged
+from recbole_dgrm.experiment import resume, run_one
+from recbole_dgrm.files import write_whole
+from recbole_dgrm.models.dgrm import DGRM
+from recbole_dgrm.trainers import read_checkpoint
+
+
+def record_of(path) -> dict:
+    return json.loads((path / "record.json").read_text(encoding="utf-8"))
+
+
+def test_a_run_leaves_its_files_and_nothing_else_anywhere(make_config, tmp_path, monkeypatch):
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    _, path = run_one(make_config())
+    names = {file.name for file in path.iterdir()}
+    events = {name for name in names if name.startswith("events.out.tfevents")}
+    assert events
+    assert names - events == {"record.json", "config.yaml", "metrics.jsonl", "per_user.npz", "checkpoint.pt", "run.log"}
+    assert not list((tmp_path / "cwd").iterdir())
+
+
+def test_the_record_has_the_documented_keys(make_config):
+    _, path = run_one(make_config())
+    record = record_of(path)
+    keys = "model dataset protocol seed status error config data test valid reference skill timing environment"
+    assert set(keys.split()) <= set(record)
+    assert {"fingerprint", "n_users", "n_items", "n_train", "n_valid", "n_test"} <= set(record["data"])
+    assert set(record["reference"]) == {"random", "bias", "oracle"}
+    timing = {"train_s", "epoch_s", "evaluate_s", "epochs", "best_epoch", "peak_rss_mib"}
+    assert timing <= set(record["timing"])
+    metrics = {"ratedrecall@5", "ratedndcg@5", "rmse", "mae", "ratingkl"}
+    assert set(record["test"]) == set(record["valid"]) == metrics
+    assert {"ratedndcg@5", "rmse"} <= set(record["skill"]) <= metrics
+    assert (record["status"], record["error"]) == ("finished", None)
+
+
+def test_an_epoch_line_has_losses_and_validation(make_config):
+    _, path = run_one(make_config(refit=False))
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1]
+    assert {"critic", "generator", "seconds", "valid_ratedndcg@5"} <= set(lines[0])
+
+
+def test_config_yaml_feeds_back_to_the_same_numbers(make_config):
+    first, path = run_one(make_config(seed=3, generator_hidden=[12]))
+    second, _ = run_one(load_config([path / "config.yaml"]))
+    assert second.test == first.test
+    assert second.config == first.config
+    assert yaml.safe_load((path / "config.yaml").read_text())["generator_hidden"] == [12]
+
+
+def test_without_refit_the_best_state_is_tested_not_the_last(make_config, monkeypatch):
+    scores = iter([0.1, 0.9, 0.2, 0.3])
+    monkeypatch.setattr(trainers, "calculate_valid_score", lambda result, metric: next(scores))
+    record, path = run_one(make_config(epochs=4, refit=False))
+    state = read_checkpoint(path / "checkpoint.pt", "cpu")
+    assert (record.timing["best_epoch"], state["best_epoch"], state["epoch"]) == (2, 1, 3)
+    differ = [
+        key for key, value in state["state_dict"].items() if not torch.equal(value, state["best_state_dict"][key])
+    ]
+    assert differ
+    config = make_config(epochs=4)
+    model = registry.model_class("DGRM")(config, data.build(config).train)
+    model.load_state_dict(state["best_state_dict"])
+    trainer = registry.trainer_class("DGRM")(config, model)
+    assert trainer.evaluate(data.eval_loader(config, data.build(config), "test")) == record.test
+
+
+def test_refit_learns_from_training_and_validation_for_the_chosen_epochs(make_config, monkeypatch):
+    scores = iter([0.1, 0.9, 0.2, 0.3])
+    monkeypatch.setattr(trainers, "calculate_valid_score", lambda result, metric: next(scores))
+    learnt = []
+    loader = data.train_loader
+    monkeypatch.setattr(
+        data, "train_loader", lambda config, splits, part: learnt.append(part) or loader(config, splits, part)
+    )
+    record, path = run_one(make_config(epochs=4, refit=True))
+    assert learnt[:2] == ["train", "known"]
+    assert read_checkpoint(path / "checkpoint.pt", "cpu")["epoch"] == 1
+    assert record.timing["best_epoch"] == 2
+
+
+def test_the_test_part_is_scored_once_and_after_training(make_config, monkeypatch):
+    parts = []
+    loader = data.eval_loader
+    monkeypatch.setattr(
+        data, "eval_loader", lambda config, splits, part: parts.append(part) or loader(config, splits, part)
+    )
+    run_one(make_config())
+    assert parts == ["valid", "test"]
+
+
+def test_early_stopping_stops(make_config, monkeypatch):
+    scores = iter([0.9, 0.1, 0.1, 0.1, 0.1, 0.1])
+    monkeypatch.setattr(trainers, "calculate_valid_score", lambda result, metric: next(scores))
+    record, _ = run_one(make_config(epochs=6, stopping_step=2, refit=False))
+    assert record.timing["epochs"] == 4
+
+
+def test_a_diverging_loss_stops_the_run_and_names_the_phase(make_config, monkeypatch, tmp_path):
+    monkeypatch.setattr(DGRM, "generator_loss", lambda self, batch: torch.tensor(torch.nan, requires_grad=True))
+    with pytest.raises(TrainingDiverged, match="the generator loss became nan in epoch 1; lower its learning rate"):
+        run_one(make_config())
+    (path,) = (tmp_path / "runs").iterdir()
+    record = record_of(path)
+    assert record["status"] == "diverged"
+    assert "generator" in record["error"]
+
+
+def test_a_failing_run_says_so_in_its_record(make_config, tmp_path):
+    with pytest.raises(DataError):
+        run_one(make_config(dataset="missing"))
+    (path,) = (tmp_path / "runs").iterdir()
+    assert record_of(path)["status"] == "failed"
+    assert "there is no folder" in record_of(path)["error"]
+
+
+@pytest.mark.parametrize("stage", ["train", "known"])
+def test_a_run_killed_in_either_stage_resumes_to_the_same_end(make_config, monkeypatch, tmp_path, stage):
+    class Killed(BaseException):
+        pass
+
+    whole, unbroken = run_one(make_config(epochs=4))
+    after_epoch = trainers.AlternatingTrainer._after_epoch
+
+    def dies(self, epoch):
+        after_epoch(self, epoch)
+        if ("selected" in self.note) == (stage == "known"):
+            raise Killed
+
+    monkeypatch.setattr(trainers.AlternatingTrainer, "_after_epoch", dies)
+    with pytest.raises(Killed):
+        run_one(make_config(epochs=4, output_dir=str(tmp_path / "killed")))
+    monkeypatch.setattr(trainers.AlternatingTrainer, "_after_epoch", after_epoch)
+    (broken,) = (tmp_path / "killed").iterdir()
+    again, _ = resume(broken)
+    assert again.test == whole.test
+    assert again.valid == whole.valid
+    ends = [read_checkpoint(path / "checkpoint.pt", "cpu")["state_dict"] for path in (unbroken, broken)]
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+    lines = [
+        [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()] for path in (unbroken, broken)
+    ]
+    for first, second in zip(*lines, strict=True):
+        first.pop("seconds"), second.pop("seconds")
+        assert first == second
+
+
+@pytest.mark.slow
+def test_kill_minus_9_loses_nothing(make_config, tmp_path, ratings_path):
+    settings = {
+        "model": "DGRM", "dataset": "noise", "data_path": str(ratings_path), "output_dir": str(tmp_path / "killed"),
+        "epochs": 200, "stopping_step": 200, "generator_hidden": [16], "critic_hidden": [8], "latent_size": 4,
+        "checkpoint_interval": 0, "refit": False, "device": "cpu", "eval_step": 1,
+    }  # fmt: skip
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    code = (
+        "import torch; torch.set_num_threads(1)\n"
+        "from recbole_dgrm.config import load_config\nfrom recbole_dgrm.experiment import run_one\n"
+        f"run_one(load_config([{str(path)!r}]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("killed/*/checkpoint.pt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (broken,) = (tmp_path / "killed").iterdir()
+    assert record_of(broken)["status"] == "running"
+    state = read_checkpoint(broken / "checkpoint.pt", "cpu")
+    assert state["epoch"] < 199
+    again, _ = resume(broken)
+    unbroken, _ = run_one(load_config([path], {"output_dir": str(tmp_path / "unbroken")}))
+    assert again.test == unbroken.test
+
+
+def test_resume_refuses_what_is_no_run_and_changed_data(make_config, tmp_path, monkeypatch):
+    with pytest.raises(CheckpointError, match="is not a run directory"):
+        resume(tmp_path)
+    _, path = run_one(make_config())
+    monkeypatch.setattr(data.Splits, "fingerprint", lambda self: "other")
+    with pytest.raises(CheckpointError, match="the data has changed"):
+        resume(path)
+    (path / "checkpoint.pt").unlink()
+    with pytest.raises(CheckpointError, match="stopped before its first checkpoint"):
+        resume(path)
+
+
+def test_a_pickle_is_not_loaded(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "touched"), "w"))
+
+    torch.save({"state_dict": Evil()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="not a checkpoint of plain data"):
+        read_checkpoint(tmp_path / "checkpoint.pt", torch.device("cpu"))
+    assert not (tmp_path / "touched").exists()
+
+
+def test_per_user_vectors_load_without_pickle_and_average_to_the_record(make_config):
+    record, path = run_one(make_config())
+    vectors = np.load(path / "per_user.npz", allow_pickle=False)
+    assert len(set(vectors["user"])) == len(vectors["user"]) == len(vectors["ratedndcg@5"])
+    assert vectors["ratedndcg@5"].mean() == pytest.approx(record.test["ratedndcg@5"], abs=1e-9)
+
+
+def test_a_file_is_whole_or_absent(tmp_path):
+    def breaks(partial):
+        partial.write_text("half")
+        raise OSError("disk full")
+
+    path = tmp_path / "file"
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, breaks)
+    assert not list(tmp_path.iterdir())
+    path.write_text("old")
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, breaks)
+    assert path.read_text() == "old"
+
+
+def test_evaluating_twice_gives_one_number_and_leaves_the_training_stream_alone(make_model):
+    config, splits, model = make_model("DGRM", prediction_noise_steps=5, prediction_draws=2)
+    trainer = registry.trainer_class("DGRM")(config, model)
+    loader = data.eval_loader(config, splits, "valid")
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    results = [trainer.evaluate(loader) for _ in range(2)]
+    assert results[0] == results[1]
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_golden_values(make_config):
+    """The numbers of this small run, to notice any change of data, training or evaluation."""
+    record, _ = run_one(make_config("DGRMPlus", "board", epochs=5, seed=2020))
+    assert record.data["fingerprint"] == GOLDEN["fingerprint"]
+    for key, value in GOLDEN["test"].items():
+        assert record.test[key] == pytest.approx(value, abs=2e-3), key
+
+
+GOLDEN = json.loads((experiment.Path(__file__).parent / "golden" / "dgrmplus_board.json").read_text())
