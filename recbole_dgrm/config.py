@@ -39,9 +39,9 @@ class RunOptions:
     data_path: str | None
     output_dir: str
     checkpoint_interval: Annotated[float, Range(0)]
-    rating_scale: list[float] | None
+    rating_scale: Annotated[list[float] | None, Range(-1e9, 1e9)]
     rating_step: Annotated[float | None, Range(0, above=True)]
-    rating_threshold: float | None
+    rating_threshold: Annotated[float | None, Range(-1e9, 1e9)]
     bias_shrinkage: Annotated[float, Range(0)]
     epochs: Annotated[int, Range(1)]
     eval_step: Annotated[int, Range(1)]

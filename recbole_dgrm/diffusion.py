@@ -53,6 +53,7 @@ class DiffusionChain(nn.Module):
     beta: Tensor
     alpha: Tensor
     alpha_bar: Tensor
+    noise: Tensor
     weight_x_0: Tensor
     weight_x_t: Tensor
     variance: Tensor
@@ -70,6 +71,7 @@ class DiffusionChain(nn.Module):
             "beta": beta,
             "alpha": alpha,
             "alpha_bar": alpha_bar,
+            "noise": (1 - alpha_bar).sqrt(),  # here in float64: the paper's grid goes down to 1e-8
             "weight_x_0": torch.where(noisy, before.sqrt() * beta / total, 1.0),
             "weight_x_t": torch.where(noisy, alpha.sqrt() * (1 - before) / total, 0.0),
             "variance": torch.where(noisy, beta * (1 - before) / total, 0.0),
@@ -79,8 +81,7 @@ class DiffusionChain(nn.Module):
 
     def q_sample(self, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """``x_t ~ q(x_t | x_0)`` in one jump (Eq. 13); ``t = 0`` gives ``x_0`` itself."""
-        alpha_bar = self.alpha_bar[t].unsqueeze(-1)
-        return alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * eps
+        return self.alpha_bar[t].sqrt().unsqueeze(-1) * x_0 + self.noise[t].unsqueeze(-1) * eps
 
     def q_step(self, x_tm1: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """``x_t ~ q(x_t | x_{t-1})``, one step (Eq. 11)."""

@@ -33,8 +33,13 @@ def skill(result: Row, reference: dict[str, Row]) -> Row:
     }
 
 
+def _learnt(config) -> str:
+    """The part that models learn from before the test."""
+    return "known" if config["refit"] else "train"
+
+
 def _rated_rows(config, splits: data.Splits) -> dict[str, Row]:
-    known_user, known_item, known_rating = splits.triples("known")
+    known_user, known_item, known_rating = splits.triples(_learnt(config))
     user, item, rating = splits.triples("test")
     n_users, n_items = splits.train.user_num, splits.train.item_num
     biases = fit_biases(known_user, known_item, known_rating, n_users, n_items, config["bias_shrinkage"])
@@ -56,12 +61,13 @@ def _rated_row(config, user: NDArray, item: NDArray, score: NDArray, rating: NDA
 
 def _ranking_rows(config, splits: data.Splits) -> dict[str, Row]:
     user, _, _ = splits.triples("test")
-    known_user, known_item, _ = splits.triples("known")
+    known_user, _, _ = splits.triples("known")
+    _, learnt_item, _ = splits.triples(_learnt(config))
     positives = np.bincount(user, minlength=splits.train.user_num)
     users = np.flatnonzero(positives)
     positives = positives[users]
     candidates = splits.train.item_num - 1 - np.bincount(known_user, minlength=splits.train.user_num)[users]
-    popularity = torch.from_numpy(np.bincount(known_item, minlength=splits.train.item_num)).float()
+    popularity = torch.from_numpy(np.bincount(learnt_item, minlength=splits.train.item_num)).float()
     wanted = {f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config["topk"]}
     random, oracle = {}, {}
     for k in config["topk"]:
@@ -104,7 +110,7 @@ def _perfect_ranking(positives: NDArray, k: int) -> dict[str, NDArray]:
 def _fixed_ranking(config, splits: data.Splits, item_score: torch.Tensor) -> Row:
     """The same item scores for everybody, through RecBole's own collector and metrics."""
     collector, evaluator = metrics.Collector(config), metrics.Evaluator(config)
-    train = data.train_loader(config, splits, "known")
+    train = data.train_loader(config, splits, _learnt(config))
     collector.data_collect(train)
     for interaction, history, positive_u, positive_i in data.eval_loader(config, splits, "test"):
         scores = item_score.repeat(len(interaction), 1)

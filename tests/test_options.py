@@ -1,0 +1,172 @@
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import pytest
+
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.options import Choice, Range, read
+
+
+@dataclass(frozen=True)
+class Options:
+    steps: Annotated[int, Range(1)]
+    scale: Annotated[float, Range(0, 1)]
+    rate: Annotated[float, Range(0, above=True)]
+    fixed_step: Annotated[int | None, Range(1)]
+    hidden: Annotated[list[int], Range(1)]
+    prediction: Annotated[str, Choice("posterior", "x_0_hat")]
+    refit: bool
+    name: str
+    levels: list[float] | None
+
+
+VALID = {
+    "steps": 5,
+    "scale": 0.5,
+    "rate": 1e-3,
+    "fixed_step": None,
+    "hidden": [256, 128],
+    "prediction": "x_0_hat",
+    "refit": True,
+    "name": "run",
+    "levels": [0.5, 1.0],
+}
+
+
+def read_with(**changed):
+    return read(Options, VALID | changed)
+
+
+def test_valid_values_are_taken_over():
+    assert read(Options, VALID) == Options(**VALID)
+
+
+def test_keys_of_others_are_ignored():
+    assert read_with(learner="adam") == Options(**VALID)
+
+
+def test_whole_floats_become_ints():
+    steps = read_with(steps=5.0).steps
+    assert steps == 5
+    assert type(steps) is int
+    assert type(read_with(fixed_step=2.0).fixed_step) is int
+
+
+def test_ints_become_floats():
+    options = read_with(scale=1, rate=2)
+    assert (options.scale, options.rate) == (1.0, 2.0)
+    assert type(options.scale) is type(options.rate) is float
+
+
+def test_none_is_taken_where_it_is_allowed():
+    options = read_with(fixed_step=None, levels=None)
+    assert options.fixed_step is None
+    assert options.levels is None
+
+
+@pytest.mark.parametrize("key", [key for key in VALID if key not in ("fixed_step", "levels")])
+def test_none_is_refused_elsewhere(key):
+    with pytest.raises(OptionError, match=f"{key}=None is not"):
+        read_with(**{key: None})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("steps", "five", "a whole number (a number of at least 1)"),
+        ("steps", "5", "a whole number (a number of at least 1)"),
+        ("steps", 5.5, "a whole number (a number of at least 1)"),
+        ("steps", math.nan, "a whole number (a number of at least 1)"),
+        ("steps", math.inf, "a whole number (a number of at least 1)"),
+        ("steps", True, "a whole number (a number of at least 1)"),
+        ("steps", [5], "a whole number (a number of at least 1)"),
+        ("scale", "half", "a number (in [0, 1])"),
+        ("scale", True, "a number (in [0, 1])"),
+        ("rate", "1e-3", "a number (a number above 0)"),
+        ("fixed_step", 1.5, "a whole number or empty (~) (a number of at least 1)"),
+        ("fixed_step", False, "a whole number or empty (~) (a number of at least 1)"),
+        ("hidden", 256, "a list (a number of at least 1)"),
+        ("hidden", "256", "a list (a number of at least 1)"),
+        ("hidden", [256, "128"], "a list (a number of at least 1)"),
+        ("hidden", [256, 1.5], "a list (a number of at least 1)"),
+        ("hidden", [True], "a list (a number of at least 1)"),
+        ("hidden", [256, None], "a list (a number of at least 1)"),
+        ("levels", [1, "x"], "a list or empty (~)"),
+        ("prediction", 3, "a name (one of posterior, x_0_hat)"),
+        ("refit", 1, "true or false"),
+        ("refit", "yes", "true or false"),
+        ("name", 7, "a name"),
+    ],
+)
+def test_a_wrong_type_is_refused_with_key_value_and_what_is_allowed(key, value, allowed):
+    with pytest.raises(OptionError) as error:
+        read_with(**{key: value})
+    assert str(error.value) == f"{key}={value!r} is not {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("steps", 0, "a number of at least 1"),
+        ("steps", -3, "a number of at least 1"),
+        ("scale", 1.01, "in [0, 1]"),
+        ("scale", -0.01, "in [0, 1]"),
+        ("scale", math.nan, "in [0, 1]"),
+        ("rate", 0.0, "a number above 0"),
+        ("rate", math.inf, "a number above 0"),
+        ("fixed_step", 0, "a number of at least 1"),
+        ("hidden", [256, 0], "a number of at least 1"),
+        ("prediction", "x_0", "one of posterior, x_0_hat"),
+        ("prediction", "", "one of posterior, x_0_hat"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_key_value_and_what_is_allowed(key, value, allowed):
+    with pytest.raises(OptionError) as error:
+        read_with(**{key: value})
+    message = str(error.value)
+    assert message.startswith(f"{key}={value!r} is out of range")
+    assert message.endswith(f"allowed: {allowed}")
+
+
+@pytest.mark.parametrize("key", VALID)
+def test_a_missing_key_is_named(key):
+    config = {other: value for other, value in VALID.items() if other != key}
+    with pytest.raises(OptionError, match=rf"^{key} is not set; Options needs it"):
+        read(Options, config)
+
+
+@pytest.mark.parametrize(
+    ("limit", "inside", "outside"),
+    [
+        (Range(0, 1), [0, 0.5, 1, [0, 1], []], [-1e-9, 1.001, math.nan, [0, 2], "0", None]),
+        (Range(0, 1, above=True), [1e-9, 1], [0, 1.1]),
+        (Range(2), [2, 10**9], [1, math.inf, math.nan]),
+    ],
+)
+def test_range_is_closed_unless_told_above(limit, inside, outside):
+    assert all(value in limit for value in inside)
+    assert not any(value in limit for value in outside)
+
+
+def test_range_and_choice_say_what_they_allow():
+    assert str(Range(0, 1)) == "in [0, 1]"
+    assert str(Range(0, 1, above=True)) == "in (0, 1]"
+    assert str(Range(3)) == "a number of at least 3"
+    assert str(Range(0, above=True)) == "a number above 0"
+    assert str(Choice("a", "b")) == "one of a, b"
+
+
+def test_rules_between_keys_raise_their_own_error():
+    @dataclass(frozen=True)
+    class Rising:
+        low: float
+        high: float
+
+        def __post_init__(self):
+            if self.low >= self.high:
+                raise OptionError(f"low={self.low} must be below high={self.high}")
+
+    assert read(Rising, {"low": 1, "high": 2}) == Rising(1.0, 2.0)
+    with pytest.raises(OptionError, match=r"low=2.0 must be below high=1.0"):
+        read(Rising, {"low": 2, "high": 1})
