@@ -20,7 +20,6 @@ import scipy.sparse
 import torch
 import yaml
 from recbole.evaluator.collector import DataStruct
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from recbole_dgrm.errors import UnsupportedVersion
@@ -140,15 +139,23 @@ class Collector(recbole.evaluator.Collector):
         return struct
 
 
-@contextmanager
-def events_in(directory: str) -> Iterator[None]:
-    """Let a RecBole trainer built inside write TensorBoard events to ``directory``.
+class NoEvents:
+    """Stands where RecBole wants a TensorBoard writer and nothing shall be written."""
 
-    RecBole drops them into ``log_tensorboard/`` of the working directory.
+    def add_scalar(self, tag: str, value: float, step: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@contextmanager
+def no_events() -> Iterator[None]:
+    """A RecBole trainer built inside opens no TensorBoard file.
+
+    RecBole opens one in ``log_tensorboard/`` of the working directory, also when nothing is trained.
     """
     module = recbole.trainer.trainer
     original = module.get_tensorboard
-    module.get_tensorboard = lambda logger: SummaryWriter(directory)
+    module.get_tensorboard = lambda logger: NoEvents()
     try:
         yield
     finally:

@@ -34,13 +34,13 @@ def result_table(record: dict[str, Any]) -> Table:
 
 
 def explanation(record: dict[str, Any]) -> str:
-    """Two lines that say how to read the table."""
+    """A few lines that say how to read the table."""
     rated = record["config"]["eval_args"]["mode"] == "labeled"
     bias, oracle = ("user + item means", "the true ratings") if rated else ("item popularity", "the test items first")
     data, timing = record["data"], record["timing"]
     return (
-        f"random: expectation of a random order · bias: {bias} · oracle: {oracle} · "
-        "skill: (model - random) / (oracle - random)\n"
+        f"random: expectation of a random order · bias: {bias} · oracle: {oracle}\n"
+        "skill: (model - random) / (oracle - random), 1 cannot be beaten\n"
         f"{data['n_train']:,} ratings to train, {data['n_valid']:,} to validate, {data['n_test']:,} to test · "
         f"best of validation: epoch {timing['best_epoch']} · {timing['train_s']:.0f} s of training"
     )

@@ -22,13 +22,14 @@ from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from recbole_dgrm import compat, metrics
 from recbole_dgrm.errors import CheckpointError, TrainingDiverged
 from recbole_dgrm.files import plain, read_json_lines, write_whole
 
-CHECKPOINT, EPOCHS = "checkpoint.pt", "metrics.jsonl"
+CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class RunMixin:
     """
 
     def __init__(self, config, model):
-        with compat.events_in(config["checkpoint_dir"]):
+        with compat.no_events():
             super().__init__(config, model)
         self.run_dir = Path(config["checkpoint_dir"])
         self.test_batch_size = sys.maxsize  # our loaders batch by users; RecBole need not split again
@@ -101,6 +102,9 @@ class RunMixin:
         """
         self._loader, self._writes = train_data, saved
         self._select = valid_data is not None
+        if saved:
+            events = self.run_dir / EVENTS / self._stage
+            self.tensorboard = SummaryWriter(str(events), purge_step=self.start_epoch or None)
 
         def after_validation(epoch: int, score: float) -> None:
             self._after_epoch(epoch)
@@ -128,6 +132,10 @@ class RunMixin:
         """Put the best state into the model."""
         if self.best_state:
             self.model.load_state_dict(self.best_state)
+
+    @property
+    def _stage(self) -> str:
+        return "select" if self._select else "refit"
 
     def _valid_epoch(self, valid_data, show_progress=False):
         self._valid_result = self.evaluate(valid_data, show_progress=show_progress)
@@ -162,7 +170,7 @@ class RunMixin:
         for key, value in valid.items():
             self.tensorboard.add_scalar(key.replace("_", "/", 1), value, epoch)
         if self._writes:
-            line = {"stage": "select" if self._select else "refit", **self._line, **valid}
+            line = {"stage": self._stage, **self._line, **valid}
             with open(self.run_dir / EPOCHS, "a", encoding="utf-8") as lines:
                 lines.write(json.dumps(plain(line)) + "\n")
             self._lines += 1

@@ -30,9 +30,9 @@ def test_a_run_leaves_its_files_and_nothing_else_anywhere(make_config, tmp_path,
     monkeypatch.chdir(tmp_path / "cwd")
     _, path = run_one(make_config())
     names = {file.name for file in path.iterdir()}
-    events = {name for name in names if name.startswith("events.out.tfevents")}
-    assert events
-    assert names - events == {"record.json", "config.yaml", "metrics.jsonl", "per_user.npz", "checkpoint.pt", "run.log"}
+    wanted = {"record.json", "config.yaml", "metrics.jsonl", "per_user.npz", "checkpoint.pt", "run.log", "events"}
+    assert names == wanted
+    assert {file.parent.name for file in path.glob("events/*/events.out.tfevents.*")} == {"select", "refit"}
     assert not list((tmp_path / "cwd").iterdir())
 
 
