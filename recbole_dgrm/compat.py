@@ -43,6 +43,9 @@ REPLACED_KEYS = {
     "dataloaders_save_path": _PICKLE,
     "save_dataset": _PICKLE,
     "save_dataloaders": _PICKLE,
+    "threshold": "say rating_threshold; to keep only some ratings say val_interval",
+    "normalize_all": "ratings keep their own scale",
+    "normalize_field": "ratings keep their own scale",
     "enable_amp": "mixed precision is not supported",
     "enable_scaler": "mixed precision is not supported",
 }

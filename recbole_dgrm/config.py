@@ -161,6 +161,7 @@ def _build(model_class: type, merged: Layer, run: RunOptions) -> compat.Config:
     final = dict(merged)
     final["device"] = ("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device
     final["data_path"] = run.data_path or "dataset"
+    final["normalize_all"] = False  # RecBole's file of ml-100k squeezes ratings into 0..1
     if issubclass(model_class, ProfileRecommender):
         final["train_neg_sample_args"] = None  # whole profiles: nothing is sampled
     config = compat.Config(merged["model"], merged["dataset"], config_dict=final)

@@ -28,7 +28,8 @@ def test_layers_win_in_the_documented_order(tmp_path):
     assert (loaded["epochs"], loaded["seed"], loaded["noise_steps"], loaded["topk"]) == (14, 13, 8, [3, 5])
     assert loaded["train_batch_size"] == read_yaml(properties_dir() / "model" / "DGRM.yaml")["train_batch_size"]
     assert loaded["valid_metric"] == "RatedNDCG@5"  # protocol above overall above RecBole's MRR@10
-    assert loaded["normalize_all"] is False  # data set above RecBole's own ml-100k.yaml
+    assert loaded["rating_scale"] == [1, 5]  # of the data set
+    assert loaded["normalize_all"] is False  # RecBole's own ml-100k.yaml would squeeze the ratings
 
 
 def test_model_data_set_and_protocol_may_come_from_a_file(tmp_path):
@@ -113,7 +114,7 @@ def test_cuda_that_is_not_there_is_refused():
     assert config(device="cpu")["device"] == torch.device("cpu")
 
 
-@pytest.mark.parametrize("key", ["dataset_save_path", "dataloaders_save_path", "save_dataset", "gpu_id", "enable_amp"])
+@pytest.mark.parametrize("key", ["dataset_save_path", "dataloaders_save_path", "save_dataset", "gpu_id", "normalize_all"])
 def test_keys_that_would_unpickle_or_do_nothing_are_refused(key):
     with pytest.raises(OptionError, match=f"{key} is not used here"):
         config(**{key: "x"})
