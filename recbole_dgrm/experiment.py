@@ -115,7 +115,6 @@ class _Run:
         note = state["note"] if state else {}
         if note and note["fingerprint"] != self.record.data["fingerprint"]:
             raise CheckpointError("the data has changed since the run was started; start a new run")
-        start = monotonic()
         if "selected" not in note:
             trainer = self._train("train", state)
             selected = {"epochs": trainer.best_epoch + 1, "valid": plain(trainer.best_valid_result)}
@@ -125,10 +124,14 @@ class _Run:
         if self.config["refit"]:
             trainer = self._train("known", state, selected)
         self.record.valid = selected["valid"]
-        self.record.timing |= {"train_s": round(monotonic() - start, 3), "best_epoch": selected["epochs"]}
-        lines = read_json_lines(self.run_dir / EPOCHS)
-        self.record.timing["epochs"] = sum(line["stage"] == "select" for line in lines)
-        self.record.timing["epoch_s"] = round(float(np.mean([line["seconds"] for line in lines])), 4)
+        lines = read_json_lines(self.run_dir / EPOCHS)  # of all sessions of the run, if it was resumed
+        seconds = [line["seconds"] for line in lines]
+        self.record.timing |= {
+            "train_s": round(sum(seconds), 3),
+            "epoch_s": round(sum(seconds) / len(seconds), 4),
+            "epochs": sum(line["stage"] == "select" for line in lines),
+            "best_epoch": selected["epochs"],
+        }
         self._test(trainer)
 
     def _train(self, part: str, state: dict[str, Any] | None, selected: dict[str, Any] | None = None):

@@ -87,7 +87,6 @@ class RunMixin:
         self._line: dict[str, Any] = {}
         self._lines = len(read_json_lines(self.run_dir / EPOCHS))
         self._valid_result: dict[str, float] = {}
-        self._bar: tqdm | None = None
         self._writes = True
         self._written = monotonic()
 
@@ -107,7 +106,7 @@ class RunMixin:
             self.tensorboard = SummaryWriter(str(events), purge_step=self.start_epoch or None)
 
         def after_validation(epoch: int, score: float) -> None:
-            self._after_epoch(epoch)
+            self._after_epoch(epoch, self._valid_result)
             if callback_fn:
                 callback_fn(epoch, score)
 
@@ -115,6 +114,8 @@ class RunMixin:
         bar = tqdm(total=self.epochs, initial=self.start_epoch, desc=name, leave=False, disable=None)
         with compat.passing_bars(), bar as self._bar:
             result = super().fit(train_data, valid_data, verbose, True, show_progress, after_validation)
+        if self.best_epoch < 0:
+            raise TrainingDiverged(f"{self.valid_metric} on validation was never a number; look at the learning rate")
         self._write_checkpoint(self.start_epoch + len(self.train_loss_dict) - 1)
         self.load_best()
         self.tensorboard.close()
@@ -124,7 +125,8 @@ class RunMixin:
         """RecBole's ``evaluate`` with randomness of its own: evaluating twice gives one number."""
         if load_best_model:
             self.load_best()
-        with compat.passing_bars(), torch.random.fork_rng(enabled=self.device.type == "cpu"):
+        devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
+        with compat.passing_bars(), torch.random.fork_rng(devices):
             torch.manual_seed(self.config["seed"])
             return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
@@ -143,6 +145,8 @@ class RunMixin:
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         self._line = {"epoch": epoch_idx, "seconds": round(e_time - s_time, 4), **_named(losses)}
+        if self._select and (epoch_idx + 1) % self.eval_step:  # else RecBole validates or saves, and we hear of that
+            self._after_epoch(epoch_idx, {})
         return " ".join(f"{key}={value:.6g}" for key, value in self._line.items())
 
     def _add_train_loss_to_tensorboard(self, epoch_idx, losses, tag="loss"):
@@ -159,18 +163,17 @@ class RunMixin:
         self.best_epoch = epoch
         self.best_state = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
         if not self._select:
-            self._after_epoch(epoch)
+            self._after_epoch(epoch, {})
 
-    def _after_epoch(self, epoch: int) -> None:
-        valid = {f"valid_{key}": value for key, value in self._valid_result.items()} if self._select else {}
-        if self._bar is not None:
-            self._bar.update(epoch + 1 - self._bar.n)
+    def _after_epoch(self, epoch: int, valid: dict[str, float]) -> None:
+        self._bar.update(epoch + 1 - self._bar.n)
+        if self.best_epoch >= 0 and self._select:
             best = f"best {self.valid_metric} {self.best_valid_score:.4f} at {self.best_epoch + 1}"
-            self._bar.set_postfix_str(best if self._select else "", refresh=False)
+            self._bar.set_postfix_str(best, refresh=False)
         for key, value in valid.items():
-            self.tensorboard.add_scalar(key.replace("_", "/", 1), value, epoch)
+            self.tensorboard.add_scalar(f"valid/{key}", value, epoch)
         if self._writes:
-            line = {"stage": self._stage, **self._line, **valid}
+            line = {"stage": self._stage, **self._line, **{f"valid_{key}": value for key, value in valid.items()}}
             with open(self.run_dir / EPOCHS, "a", encoding="utf-8") as lines:
                 lines.write(json.dumps(plain(line)) + "\n")
             self._lines += 1

@@ -120,8 +120,8 @@ class ModelContract:
         trainer = registry.trainer_class(self.model)
         after_epoch = trainer._after_epoch
 
-        def dies(self, epoch):
-            after_epoch(self, epoch)
+        def dies(self, epoch, valid):
+            after_epoch(self, epoch, valid)
             if epoch == 1:
                 raise Killed
 

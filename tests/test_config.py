@@ -114,7 +114,9 @@ def test_cuda_that_is_not_there_is_refused():
     assert config(device="cpu")["device"] == torch.device("cpu")
 
 
-@pytest.mark.parametrize("key", ["dataset_save_path", "dataloaders_save_path", "save_dataset", "gpu_id", "normalize_all"])
+@pytest.mark.parametrize(
+    "key", ["dataset_save_path", "dataloaders_save_path", "save_dataset", "gpu_id", "normalize_all"]
+)
 def test_keys_that_would_unpickle_or_do_nothing_are_refused(key):
     with pytest.raises(OptionError, match=f"{key} is not used here"):
         config(**{key: "x"})

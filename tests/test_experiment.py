@@ -58,6 +58,22 @@ def test_an_epoch_line_has_losses_and_validation(make_config):
     assert {"critic", "generator", "seconds", "valid_ratedndcg@5"} <= set(lines[0])
 
 
+def test_every_epoch_has_its_line_whatever_eval_step_is(make_config):
+    record, path = run_one(make_config(epochs=5, eval_step=2))
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    selecting = [line for line in lines if line["stage"] == "select"]
+    assert [line["epoch"] for line in selecting] == list(range(5))
+    assert ["valid_rmse" in line for line in selecting] == [False, True, False, True, False]
+    assert record.timing["epochs"] == 5
+    assert len(lines) - 5 == record.timing["best_epoch"]
+
+
+def test_a_validation_score_that_is_never_a_number_is_a_divergence(make_config, monkeypatch):
+    monkeypatch.setattr(trainers, "calculate_valid_score", lambda result, metric: float("nan"))
+    with pytest.raises(TrainingDiverged, match="ratedndcg@5 on validation was never a number"):
+        run_one(make_config())
+
+
 def test_config_yaml_feeds_back_to_the_same_numbers(make_config):
     first, path = run_one(make_config(seed=3, generator_hidden=[12]))
     second, _ = run_one(load_config([path / "config.yaml"]))
@@ -140,8 +156,8 @@ def test_a_run_killed_in_either_stage_resumes_to_the_same_end(make_config, monke
     whole, unbroken = run_one(make_config(epochs=4))
     after_epoch = trainers.AlternatingTrainer._after_epoch
 
-    def dies(self, epoch):
-        after_epoch(self, epoch)
+    def dies(self, epoch, valid):
+        after_epoch(self, epoch, valid)
         if ("selected" in self.note) == (stage == "known"):
             raise Killed
 
