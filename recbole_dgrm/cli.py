@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.logging import RichHandler
 
 from recbole_dgrm.errors import UserError
 
@@ -33,11 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
         (arguments[0], arguments[1:]) if arguments[:1] and arguments[0] in COMMANDS else ("train", arguments)
     )
     console = Console()
-    logging.getLogger().addHandler(handler := _warnings_to(Console(stderr=True)))
+    logging.getLogger().addHandler(handler := _notes_to_stderr())
     try:
         return COMMANDS[command](rest, console)
     except KeyboardInterrupt:
-        console.print("\nstopped; the run directory has its last checkpoint: continue with --resume=<run directory>")
         return 130
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -141,7 +139,9 @@ def _show(console: Console, record: Any, run_dir: Path) -> int:
     return 0
 
 
-def _warnings_to(console: Console) -> logging.Handler:
-    handler = RichHandler(logging.WARNING, console, show_time=False, show_path=False)
-    handler.addFilter(lambda record: record.levelno < logging.ERROR)  # errors are raised, and said once
+def _notes_to_stderr() -> logging.Handler:
+    """Sentences about the input and upstream warnings; errors are raised, and said once."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    handler.addFilter(lambda record: record.levelno == logging.WARNING)
     return handler

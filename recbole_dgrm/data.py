@@ -58,9 +58,9 @@ class RatingDataset(Dataset):
         if len(self.inter_feat) == 0:
             raise DataError(f"{Path(dataset_path) / names[0]} holds no ratings")
         self._check_ids()
-        self._drop_duplicates()
-        if self.config["RATING_FIELD"] in self.inter_feat:
+        if self.config["feedback"] == "rating":
             self._check_ratings(self.inter_feat[self.config["RATING_FIELD"]])
+        self._drop_duplicates()
 
     def _check_header(self, path: Path) -> None:
         if not path.is_file():

@@ -202,6 +202,7 @@ def _recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
         record.status = "finished"
     except KeyboardInterrupt:
         record.status, record.error = "interrupted", "stopped by the user"
+        LOG.warning("stopped; continue with --resume=%s", run_dir)
         raise
     except Exception as error:
         record.status = "diverged" if isinstance(error, TrainingDiverged) else "failed"

@@ -104,16 +104,18 @@ def test_help_explains(capsys):
         assert word in out
 
 
-def test_an_interrupted_run_says_how_to_go_on(run, monkeypatch):
-    from recbole_dgrm import experiment
+def test_an_interrupted_run_says_how_to_go_on(run, monkeypatch, tmp_path):
+    from recbole_dgrm.models.dgrm import DGRM
 
-    def stopped(*args, **kwargs):
+    def stopped(self, batch):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment, "run_one", stopped)
-    status, out, _ = run("--model=DGRM", "--dataset=noise", *run.places)
+    monkeypatch.setattr(DGRM, "generator_loss", stopped)
+    status, _, err = run("--model=DGRM", "--dataset=noise", *SMALL, *run.places)
+    (path,) = (tmp_path / "runs").iterdir()
     assert status == 130
-    assert "--resume=" in out
+    assert f"note: stopped; continue with --resume={path}\n" in err
+    assert json.loads((path / "record.json").read_text())["status"] == "interrupted"
 
 
 def write_csv(path: Path, **renamed: str) -> Path:

@@ -94,11 +94,18 @@ def test_constant_ratings_are_refused(build):
         build(table)
 
 
+def test_implicit_feedback_needs_no_ratings(build):
+    splits = build(random_ratings()[["user_id", "item_id"]], protocol="full")
+    assert set(splits.triples("train")[2]) == {1.0}
+    table = random_ratings().assign(rating=1.0)
+    assert build(table, protocol="full").sizes()["n_users"] == 30
+
+
 def test_duplicates_are_dropped_counted_and_said_and_the_first_is_kept(build):
     table = random_ratings()
     again = table.iloc[:5].assign(rating=lambda rows: 6 - rows["rating"])
     splits = build(pd.concat([table, again]))
-    assert splits.notes[0].startswith("5 rows repeat a user-item pair and are dropped")
+    assert splits.notes[-1].startswith("5 rows repeat a user-item pair and are dropped")
     assert splits.fingerprint() == build(table).fingerprint()
 
 
