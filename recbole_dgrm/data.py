@@ -19,7 +19,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction, cat_interactions
 from recbole.data.utils import create_samplers, get_dataloader
 
-from recbole_dgrm import registry
+from recbole_dgrm import metrics, registry
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.models.profile import ProfileRecommender
 
@@ -181,13 +181,27 @@ class ProfileLoader(AbstractDataLoader):
         return Interaction({self.field: self.users[index]})
 
 
+def item_rank(dataset: Dataset) -> torch.Tensor:
+    """Place of each item ``(n_items,)`` in the order of the data's own ids: by value if they are numbers, else by text.
+
+    RecBole's ids follow the rows of the file, so a tie broken by them would depend on the file's order.
+    """
+    tokens = pd.Series(dataset.field2id_token[dataset.iid_field][1:])
+    numbers = pd.to_numeric(tokens, errors="coerce")
+    order = numbers if numbers.notna().all() else tokens.astype(str)
+    return torch.as_tensor([0, *order.rank(method="first").astype(int)])
+
+
 class RatedLoader(AbstractDataLoader):
     """The rated pairs of a part, a batch of users at a time, all pairs of a user together."""
 
     def __init__(self, config, dataset):
         pairs = dataset.inter_feat
         self.pairs = pairs[torch.argsort(pairs[dataset.uid_field], stable=True)]
-        self.pairs.update(Interaction({config["LABEL_FIELD"]: self.pairs[config["RATING_FIELD"]]}))  # RMSE reads it
+        rank = item_rank(dataset)[self.pairs[dataset.iid_field]]
+        self.pairs.update(
+            Interaction({metrics.ITEM_RANK: rank, config["LABEL_FIELD"]: self.pairs[config["RATING_FIELD"]]})
+        )
         self.users, count = torch.unique_consecutive(self.pairs[dataset.uid_field], return_counts=True)
         self.end = torch.cumsum(count, 0)
         self.sample_size = len(count)

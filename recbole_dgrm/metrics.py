@@ -23,11 +23,12 @@ from recbole_dgrm.distribution import kl_divergence, level_shares, rating_levels
 from recbole_dgrm.ranking import RatedLists, RatedProtocol
 
 PREDICTIONS = "rec.rated"
+ITEM_RANK = "item_rank"  # column of evaluation batches: place of the item among all, by the data's own ids
 
 
 @dataclass
 class RatedPredictions:
-    """Scores of rated pairs, flat arrays of shape ``(n,)``."""
+    """Scores of rated pairs, flat arrays of shape ``(n,)``; ``item`` is what ``ties: item_order`` goes by."""
 
     user: NDArray
     item: NDArray
@@ -119,7 +120,7 @@ class Collector(compat.Collector):
     def __init__(self, config):
         super().__init__(config)
         self._batches: list[tuple[torch.Tensor, ...]] = []
-        self._fields = [config[name] for name in ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD")]
+        self._fields = [config["USER_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"]]
 
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i) -> None:
         """Also keeps user, item, rating and score of the pairs if a metric needs them."""

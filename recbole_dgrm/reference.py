@@ -1,9 +1,11 @@
 """Reference rows that stand beside every result, computed exactly: random, bias (or popularity), oracle.
 
-Under the rated-items protocols a random order is a constant score, because the metrics are exact
-expectations over tied items; its RMSE is that of the training mean. Under full ranking the
+Under the rated-items protocols a random order is a constant score with exact ties, because the
+metrics then are expectations over orders; its RMSE is that of the training mean. Under full ranking the
 expectation of a random order is the hypergeometric one, and the bias row is item popularity.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from recbole.evaluator.collector import DataStruct
 
 from recbole_dgrm import data, metrics
 from recbole_dgrm.bias import fit_biases
+from recbole_dgrm.ranking import RatedProtocol
 
 Row = dict[str, float]
 
@@ -43,17 +46,21 @@ def _rated_rows(config, splits: data.Splits) -> dict[str, Row]:
     user, item, rating = splits.triples("test")
     n_users, n_items = splits.train.user_num, splits.train.item_num
     biases = fit_biases(known_user, known_item, known_rating, n_users, n_items, config["bias_shrinkage"])
-    scores = {
-        "random": np.full(len(rating), known_rating.mean()),
-        "bias": biases.predict(user, item),
-        "oracle": rating,
+    protocol = metrics.rated_protocol(config)
+    any_order = replace(protocol, ties="expected", filter="none")  # item_order would make a constant an order
+    rows = {
+        "random": (np.full(len(rating), known_rating.mean()), any_order),
+        "bias": (biases.predict(user, item), protocol),
+        "oracle": (rating, protocol),
     }
-    return {name: _rated_row(config, user, item, score, rating) for name, score in scores.items()}
+    rank = data.item_rank(splits.test).numpy()[item]
+    return {name: rated_row(config, user, rank, score, rating, rule) for name, (score, rule) in rows.items()}
 
 
-def _rated_row(config, user: NDArray, item: NDArray, score: NDArray, rating: NDArray) -> Row:
+def rated_row(config, user: NDArray, item: NDArray, score: NDArray, rating: NDArray, protocol: RatedProtocol) -> Row:
+    """Metrics of any scores of rated pairs, all arrays ``(n,)``; ``item`` as in ``RatedPredictions``."""
     struct = DataStruct()
-    struct.set(metrics.PREDICTIONS, metrics.RatedPredictions(user, item, score, rating, metrics.rated_protocol(config)))
+    struct.set(metrics.PREDICTIONS, metrics.RatedPredictions(user, item, score, rating, protocol))
     struct.set("rec.score", torch.from_numpy(score))
     struct.set("data.label", torch.from_numpy(rating))
     return dict(metrics.Evaluator(config).evaluate(struct))

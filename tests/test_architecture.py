@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import recbole_dgrm
+from recbole_dgrm import registry
+from recbole_dgrm.config import properties_dir
 
 PACKAGE = Path(recbole_dgrm.__file__).parent
 LAYERS = {
@@ -65,3 +67,12 @@ def test_nothing_is_unpickled_or_evaluated(path):
         assert called not in ("eval", "exec", "yaml.load", "yaml.unsafe_load", "np.load", "pd.read_pickle")
         if called == "torch.load":
             assert "weights_only=True" in ast.unparse(node)
+
+
+@pytest.mark.parametrize("name", list(registry.MODELS))
+def test_every_model_has_its_four_places_and_a_row_in_the_readme(name):
+    root = PACKAGE.parent
+    tests = "".join(path.read_text(encoding="utf-8") for path in (root / "tests").glob("test_*.py"))
+    assert (properties_dir() / "model" / f"{name}.yaml").is_file()
+    assert f'(ModelContract):\n    model = "{name}"' in tests
+    assert f"\n| `{name}` |" in (root / "README.md").read_text(encoding="utf-8")

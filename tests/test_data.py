@@ -216,3 +216,15 @@ def test_the_fingerprint_ignores_row_order_and_sees_a_changed_rating(build, make
     changed.loc[0, "rating"] = 6 - changed.loc[0, "rating"]
     assert build(table).fingerprint() == first.fingerprint()
     assert build(changed).fingerprint() != first.fingerprint()
+
+
+def test_items_are_ranked_by_their_own_ids_not_by_the_rows_of_the_file(build):
+    table = random_ratings().astype({"item_id": str})
+    shuffled = table.sample(frac=1, random_state=0)
+    for rows in (table, shuffled):
+        splits = build(rows)
+        tokens = splits.test.field2id_token["item_id"][1:].astype(int)
+        np.testing.assert_array_equal(np.argsort(data.item_rank(splits.test)[1:].numpy()), np.argsort(tokens))
+    named = build(table.assign(item_id="item" + table["item_id"]))
+    tokens = named.test.field2id_token["item_id"][1:].astype(str)
+    np.testing.assert_array_equal(np.argsort(data.item_rank(named.test)[1:].numpy()), np.argsort(tokens))

@@ -113,12 +113,14 @@ def test_reference_rows_frame_every_result(make_config, protocol):
     assert rows["random"]["rmse"] > rows["bias"]["rmse"] * 0.9
 
 
-def test_the_random_row_is_the_mean_over_random_orders(make_config):
-    config = make_config("DGRM", topk=[2], valid_metric="RMSE")
+@pytest.mark.parametrize("protocol", ["rated", "table3"])
+def test_the_random_row_is_the_mean_over_random_orders(make_config, protocol):
+    config = make_config("DGRM", topk=[2], valid_metric="RMSE", protocol=protocol)
     splits = data.build(config)
     user, item, rating = splits.triples("test")
     rng = np.random.default_rng(0)
-    drawn = [reference._rated_row(config, user, item, rng.random(len(user)), rating) for _ in range(300)]
+    rule = metrics.rated_protocol(config)
+    drawn = [reference.rated_row(config, user, item, rng.random(len(user)), rating, rule) for _ in range(300)]
     expected = reference.reference_rows(config, splits)["random"]
     for key in ("ratedrecall@2", "ratedndcg@2"):
         values = [row[key] for row in drawn]
@@ -154,7 +156,8 @@ def test_rating_kl_of_a_constant_predictor_is_far_from_0(make_config):
     config = make_config("DGRM")
     splits = data.build(config)
     user, item, rating = splits.triples("test")
-    assert reference._rated_row(config, user, item, np.full(len(rating), 3.0), rating)["ratingkl"] > 1
+    rule = metrics.rated_protocol(config)
+    assert reference.rated_row(config, user, item, np.full(len(rating), 3.0), rating, rule)["ratingkl"] > 1
 
 
 @pytest.mark.parametrize("name", ["BPR", "Pop", "EASE"])
