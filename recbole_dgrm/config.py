@@ -162,8 +162,8 @@ def _build(model_class: type, merged: Layer, run: RunOptions) -> compat.Config:
     final["device"] = ("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device
     final["data_path"] = run.data_path or "dataset"
     final["normalize_all"] = False  # RecBole's file of ml-100k squeezes ratings into 0..1
-    if issubclass(model_class, ProfileRecommender):
-        final["train_neg_sample_args"] = None  # whole profiles: nothing is sampled
+    if issubclass(model_class, ProfileRecommender) or (merged["model"] in registry.MODELS and run.feedback == "rating"):
+        final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled
     config = compat.Config(merged["model"], merged["dataset"], config_dict=final)
     if run.data_path:  # RecBole would still take its own copy of ml-100k
         config["data_path"] = str(Path(run.data_path) / merged["dataset"])

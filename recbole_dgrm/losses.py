@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 Score = Callable[[Tensor], Tensor]
 
@@ -23,6 +24,16 @@ def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
 def generator_loss(fake: Tensor) -> Tensor:
     """``sum D(fake)`` (Eq. 22, first term)."""
     return fake.sum()
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """``-sum log sigma(D(real)) - sum log(1 - sigma(D(fake)))``: logits, high for real (Eq. 5)."""
+    return softplus(-real).sum() + softplus(fake).sum()
+
+
+def non_saturating_loss(fake: Tensor) -> Tensor:
+    """``-sum log sigma(D(fake))``: the generator's side of :func:`discriminator_loss`, with gradients when D wins."""
+    return softplus(-fake).sum()
 
 
 def masked_squared_error(x_0_hat: Tensor, x_0: Tensor, mask: Tensor) -> Tensor:

@@ -10,8 +10,14 @@ from recbole.utils import get_trainer
 
 from recbole_dgrm import compat, metrics
 from recbole_dgrm.errors import UnknownModel
-from recbole_dgrm.models.dgrm import DGRM, DGRMPlus
-from recbole_dgrm.trainers import AlternatingTrainer, RunMixin
+from recbole_dgrm.models.cfgan import CFGAN
+from recbole_dgrm.models.dgrm import DGRM, DGRMKL, DGRMPlus
+from recbole_dgrm.models.diffrec import DiffRec
+from recbole_dgrm.models.icdae import ICDAE
+from recbole_dgrm.models.mf import MF
+from recbole_dgrm.models.ncf import NCF
+from recbole_dgrm.models.prgan import PRGAN
+from recbole_dgrm.trainers import AlternatingTrainer, PlainTrainer, RunMixin, SweepTrainer
 
 GENERAL = "recbole.model.general_recommender"
 
@@ -27,6 +33,13 @@ class Entry:
 MODELS = {
     "DGRM": Entry(DGRM, AlternatingTrainer),
     "DGRMPlus": Entry(DGRMPlus, AlternatingTrainer),
+    "DGRMKL": Entry(DGRMKL, AlternatingTrainer),
+    "MF": Entry(MF, SweepTrainer),
+    "NCF": Entry(NCF, PlainTrainer),
+    "ICDAE": Entry(ICDAE, AlternatingTrainer),
+    "DiffRec": Entry(DiffRec, AlternatingTrainer),
+    "CFGAN": Entry(CFGAN, AlternatingTrainer),
+    "PRGAN": Entry(PRGAN, AlternatingTrainer),
 }
 
 
@@ -34,13 +47,15 @@ def register() -> None:
     """Make our models, trainers and metrics known to RecBole by name. Safe to call again.
 
     RecBole looks a model up as module ``GENERAL.<lower case name>`` and its trainer as
-    ``recbole.trainer.<Name>Trainer``; both are set, so ``get_model("DGRM")`` works.
+    ``recbole.trainer.<Name>Trainer``; both are set, so ``get_model("DGRM")`` works. A name that RecBole
+    has itself (DiffRec) stays RecBole's there.
     """
     compat.prepare()
     metrics.register()
     for name, entry in MODELS.items():
-        sys.modules[f"{GENERAL}.{name.lower()}"] = sys.modules[entry.model.__module__]
-        setattr(recbole.trainer, f"{name}Trainer", entry.trainer)
+        ours = sys.modules[entry.model.__module__]
+        if sys.modules.setdefault(f"{GENERAL}.{name.lower()}", ours) is ours:
+            setattr(recbole.trainer, f"{name}Trainer", entry.trainer)
 
 
 def model_class(name: str) -> type:

@@ -43,6 +43,7 @@ class Phase:
         repeat: passes over the loader.
         learning_rate: of this phase's optimizer.
         after_step: called after each step, for example to clip weights.
+        from_epoch: the phase rests before this epoch.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Phase:
     repeat: int
     learning_rate: float
     after_step: Callable[[], None] | None = None
+    from_epoch: int = 0
 
 
 class OptimizerGroup(dict[str, torch.optim.Optimizer]):
@@ -242,6 +244,20 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of plain data: {error}") from error
 
 
+class PlainTrainer(RunMixin, Trainer):
+    """RecBole's own training loop, for models with one loss and one optimizer."""
+
+
+class SweepTrainer(RunMixin, Trainer):
+    """Trains a model that improves by closed-form sweeps: ``model.sweep()`` does one and returns its objective."""
+
+    def _build_optimizer(self, **kwargs):
+        return OptimizerGroup()
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        return self.model.sweep()
+
+
 class AlternatingTrainer(RunMixin, Trainer):
     """Trains a model in the turns it declares with ``model.phases()``."""
 
@@ -260,11 +276,20 @@ class AlternatingTrainer(RunMixin, Trainer):
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         """Walk the phases; returns a named tuple with the mean loss per row of each phase."""
         self.model.train()
-        batches = sum(phase.repeat for phase in self.phases) * len(train_data)
+        self.model.begin_epoch(epoch_idx)
+        phases = [phase for phase in self.phases if epoch_idx >= phase.from_epoch]
+        batches = sum(phase.repeat for phase in phases) * len(train_data)
         bar = tqdm(total=batches, desc=f"epoch {epoch_idx + 1}", leave=False, disable=None if show_progress else True)
         with bar:
-            losses = {phase.name: self._run_phase(phase, train_data, epoch_idx, bar) for phase in self.phases}
+            losses = {phase.name: self._run_phase(phase, train_data, epoch_idx, bar) for phase in phases}
+        if not self._select:
+            self.model.end_epoch(None)
         return namedtuple("PhaseLosses", losses)(**losses)
+
+    def _valid_epoch(self, valid_data, show_progress=False):
+        score, result = super()._valid_epoch(valid_data, show_progress)
+        self.model.end_epoch(score if self.valid_metric_bigger else -score)
+        return score, result
 
     def _run_phase(self, phase: Phase, train_data, epoch_idx: int, bar: tqdm) -> float:
         total, rows = 0.0, 0

@@ -1,6 +1,7 @@
 """Small data sets and configs that every test may use."""
 
 import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,18 @@ import pytest
 import torch
 
 from recbole_dgrm import data, registry
-from recbole_dgrm.config import load_config
+from recbole_dgrm.config import RunOptions, load_config
 
 torch.set_num_threads(1)
 warnings.filterwarnings("ignore")
 
-SMALL_NETWORKS = {
+SMALL = {
     "generator_hidden": [16],
     "critic_hidden": [8],
+    "discriminator_hidden": [8],
+    "dims_dnn": [16],
+    "n_negatives": 3,
+    "record_items": 4,
     "latent_size": 4,
     "train_batch_size": 8,
     "epochs": 2,
@@ -66,7 +71,10 @@ def make_config(ratings_path, tmp_path):
     """``make_config(model, dataset, **overrides)``: a small config that writes below ``tmp_path``."""
 
     def make(model: str = "DGRM", dataset: str = "noise", **overrides):
-        small = SMALL_NETWORKS if model in registry.MODELS else {"device": "cpu", "epochs": 1}
+        own = {field.name for field in fields(RunOptions)}
+        if model in registry.MODELS:
+            own |= {field.name for field in fields(registry.MODELS[model].model.Options)}
+        small = {key: value for key, value in SMALL.items() if key in own}
         given = {"data_path": str(ratings_path), "output_dir": str(tmp_path / "runs"), **small, **overrides}
         config = load_config(config_dict={"model": model, "dataset": dataset, **given})
         config["checkpoint_dir"] = str(tmp_path)

@@ -56,7 +56,7 @@ def test_a_key_of_another_model_is_unknown():
 
 
 def test_an_unknown_model_names_the_choices():
-    with pytest.raises(UnknownModel, match=r"no model 'DGMR'; ours: DGRM, DGRMPlus"):
+    with pytest.raises(UnknownModel, match=r"no model 'DGMR'; ours: DGRM, DGRMPlus, DGRMKL, MF"):
         config(model="DGMR")
     with pytest.raises(UnknownModel, match="no model 'SASRec'"):  # RecBole has it, but as a sequential model
         config(model="SASRec")
@@ -170,7 +170,10 @@ def test_overall_and_protocols_hold_every_run_option():
 @pytest.mark.parametrize("protocol", ["rated", "full", "table3", "eq23"])
 @pytest.mark.parametrize("model", list(registry.MODELS))
 def test_every_model_has_a_config_under_every_protocol(model, protocol):
-    assert config(model=model, protocol=protocol)["protocol"] == protocol
+    loaded = config(model=model, protocol=protocol)
+    assert loaded["protocol"] == protocol
+    if protocol != "full":
+        assert loaded["train_neg_sample_args"]["distribution"] == "none"
 
 
 def test_recbole_finds_our_models_trainers_and_metrics_by_name():
@@ -179,8 +182,11 @@ def test_recbole_finds_our_models_trainers_and_metrics_by_name():
 
     registry.register()
     for name, entry in registry.MODELS.items():
-        assert get_model(name) is entry.model
-        assert get_trainer(entry.model.type, name) is entry.trainer
+        if name != "DiffRec":  # RecBole's own stays RecBole's there
+            assert get_model(name) is entry.model
+            assert get_trainer(entry.model.type, name) is entry.trainer
+    assert get_model("DiffRec").__module__.startswith("recbole.")
+    assert registry.model_class("DiffRec") is registry.MODELS["DiffRec"].model
     assert {"ratedrecall", "ratedndcg", "ratingkl"} <= set(metrics_dict)
 
 

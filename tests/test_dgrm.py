@@ -202,3 +202,7 @@ def test_the_plus_model_differs_from_the_paper_by_its_yaml_only():
     own = set(vars(plus)) - {"__module__", "__doc__", "__static_attributes__", "__firstlineno__"}
     assert issubclass(plus, paper)
     assert not own
+
+
+class TestDGRMKL(ModelContract):
+    model = "DGRMKL"

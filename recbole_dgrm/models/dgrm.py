@@ -94,6 +94,8 @@ class DGRM(ProfileRecommender):
     """
 
     Options = DGRMOptions
+    critic_objective = staticmethod(losses.critic_loss)
+    generator_objective = staticmethod(losses.generator_loss)
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -181,7 +183,7 @@ class DGRM(ProfileRecommender):
         def score(x_tm1: Tensor) -> Tensor:
             return self.critic(x_tm1, draw.x_t, draw.t)
 
-        loss = losses.critic_loss(score(draw.x_tm1), score(fake))
+        loss = self.critic_objective(score(draw.x_tm1), score(fake))
         if self.options.lipschitz == "gradient_penalty":
             return loss + self.options.lipschitz_weight * losses.gradient_penalty(score, draw.x_tm1, fake)
         if self.options.lipschitz == "r1":
@@ -195,7 +197,7 @@ class DGRM(ProfileRecommender):
         loss = self.options.reconstruction_weight * losses.masked_squared_error(x_0_hat, draw.x_0, draw.target)
         if self.critic is None:
             return loss
-        adversarial = losses.generator_loss(self.critic(fake, draw.x_t, draw.t))
+        adversarial = self.generator_objective(self.critic(fake, draw.x_t, draw.t))
         return self.options.adversarial_weight * adversarial + loss
 
     @torch.no_grad()
@@ -236,6 +238,17 @@ class DGRM(ProfileRecommender):
 
 class DGRMPlus(DGRM):
     """DGRM with the generalisation options on: only its YAML file differs."""
+
+
+class DGRMKL(DGRM):
+    """DGRM-KL (section 4.3, 7): the Kullback-Leibler form of the adversarial game instead of Wasserstein's.
+
+    D gives a logit, high for real pairs, and learns by binary cross-entropy; G gets the non-saturating
+    loss. Reconstruction, rating scale and prediction are those of DGRM.
+    """
+
+    critic_objective = staticmethod(losses.discriminator_loss)
+    generator_objective = staticmethod(losses.non_saturating_loss)
 
 
 @dataclass(frozen=True)

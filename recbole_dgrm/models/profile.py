@@ -39,6 +39,12 @@ class ProfileRecommender(GeneralRecommender):
         """The turns of one training epoch."""
         raise NotImplementedError
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before the phases of each epoch (from 0)."""
+
+    def end_epoch(self, score: float | None) -> None:
+        """Called after each validation with its score, more is better; ``None`` when there is no validation."""
+
     def score_profiles(self, user: Tensor) -> Tensor:
         """Scores ``(B, I)`` of distinct users ``(B,)``; ratings where the model predicts ratings."""
         raise NotImplementedError
@@ -51,6 +57,10 @@ class ProfileRecommender(GeneralRecommender):
         before = torch.cumsum(count, 0) - count
         index = torch.arange(len(row), device=user.device) + (start - before)[row]
         return row, self._column[index], self._value[index]
+
+    def activity(self, user: Tensor) -> Tensor:
+        """Number of training entries of users ``(B,)``, shape ``(B, 1)``."""
+        return (self._indptr[user + 1] - self._indptr[user]).unsqueeze(-1)
 
     def dense(self, n_rows: int, row: Tensor, column: Tensor, value: Tensor | float) -> Tensor:
         """Entries as a matrix ``(n_rows, I)``, 0 elsewhere."""

@@ -1,0 +1,96 @@
+"""DiffRec: diffusion recommender model (Wang et al. 2023), RecBole's own, on ratings.
+
+RecBole's class keeps chain, network, loss and sampling; here it reads rating profiles from CSR instead of
+a padded matrix of ones, its loss can be restricted to rated items (``reconstruct: rated``; over all items
+the unrated ones pull predictions to 0), its importance-sampling history travels in the checkpoint, and its
+noise at prediction depends on the user alone. With implicit feedback it equals RecBole's DiffRec.
+``sampling_steps`` counts FORWARD steps at inference, unlike DGRM's T'.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from recbole.model.general_recommender.diffrec import DiffRec as RecBoleDiffRec
+from torch import Tensor
+from torch.nn.functional import pad
+
+from recbole_dgrm.diffusion import RowNoise
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.models.profile import ProfileRecommender
+from recbole_dgrm.options import Choice, Range, read
+from recbole_dgrm.trainers import Phase
+
+
+@dataclass(frozen=True)
+class DiffRecOptions:
+    """Keys of ``properties/model/DiffRec.yaml``; the names are RecBole's but for ``reconstruct``."""
+
+    noise_schedule: Annotated[str, Choice("linear-var", "linear", "cosine", "binomial")]
+    noise_scale: Annotated[float, Range(0)]
+    noise_min: Annotated[float, Range(0, 1)]
+    noise_max: Annotated[float, Range(0, 1)]
+    steps: Annotated[int, Range(2)]
+    sampling_steps: Annotated[int, Range(0)]
+    sampling_noise: bool
+    dims_dnn: Annotated[list[int], Range(1)]
+    embedding_size: Annotated[int, Range(2)]
+    reweight: bool
+    reconstruct: Annotated[str, Choice("rated", "all")]
+    learning_rate: Annotated[float, Range(0, above=True)]
+
+    def __post_init__(self) -> None:
+        if self.sampling_steps > self.steps:
+            raise OptionError(f"sampling_steps={self.sampling_steps} is out of range; allowed: 0..steps={self.steps}")
+        if self.noise_min >= self.noise_max:
+            raise OptionError(f"noise_min={self.noise_min} must be below noise_max={self.noise_max}")
+
+
+class DiffRec(ProfileRecommender, RecBoleDiffRec):
+    """RecBole's DiffRec over rating profiles."""
+
+    Options = DiffRecOptions
+
+    def __init__(self, config, dataset):
+        self.options = read(DiffRecOptions, config)
+        super().__init__(config, dataset)
+        self.row_noise = RowNoise(config["seed"], self.n_items, self.device)
+        for name in ("Lt_history", "Lt_count"):  # plain attributes there; a checkpoint keeps buffers
+            table = getattr(self, name)
+            delattr(self, name)
+            self.register_buffer(name, table)
+
+    def build_histroy_items(self, dataset) -> None:
+        """RecBole's padded history, users x longest profile; ours is the CSR of the base class."""
+
+    def get_rating_matrix(self, user: Tensor) -> Tensor:
+        """Profiles with the padding column in front, ``(B, n_items)``, as RecBole's class wants them."""
+        x_0, mask = self.profiles(user)
+        self._mask = pad(mask, (1, 0))
+        return pad(x_0, (1, 0))
+
+    def phases(self) -> list[Phase]:
+        """One loss, one pass; RecBole's loss is a mean over the batch."""
+        return [Phase("denoiser", list(self.mlp.parameters()), self.calculate_loss, 1, self.options.learning_rate)]
+
+    def calculate_loss(self, interaction) -> Tensor:
+        """RecBole's loss, times the users of the batch: a sum, as every phase gives."""
+        return super().calculate_loss(interaction) * len(interaction[self.USER_ID])
+
+    def reweight_loss(self, x_start, x_t, mse, ts, target, model_output, device) -> Tensor:
+        """RecBole's weights by step; with ``reconstruct: rated`` over the mean error of the rated items."""
+        if self.options.reconstruct == "rated" and not self.implicit:
+            mse = ((target - model_output).square() * self._mask).sum(dim=-1) / self._mask.sum(dim=-1).clamp(min=1)
+        return super().reweight_loss(x_start, x_t, mse, ts, target, model_output, device)
+
+    def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """RecBole's forward jump; at prediction the noise of a user is always the same."""
+        if noise is None and not self.training:
+            noise = self.row_noise(self._asked, self.n_items, 0)
+        return super().q_sample(x_start, t, noise)
+
+    @torch.no_grad()
+    def score_profiles(self, user: Tensor) -> Tensor:
+        """The end of RecBole's reverse chain, without the padding item, ``(B, I)``."""
+        self._asked = user
+        return self.p_sample(self.get_rating_matrix(user))[:, 1:]

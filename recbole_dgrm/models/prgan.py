@@ -1,0 +1,194 @@
+"""PRGAN: personalised recommendation with a conditional GAN (Wen et al. 2022; the authors' ICDM 2021 code).
+
+A sample is one record: ``k`` items of a user, the first ``p`` rated (the record's own item first), the
+others not. G is matrix factorization that scores the k items, without noise. A second factorization, the
+memory, gives D its condition: it learns from D's loss and is replaced by G's weights whenever G ranks
+better on validation. D reads the 2 x k image of (memory scores, real or generated vector) with three
+parallel convolutions and estimates a Wasserstein distance. The real vector holds the ratings of the rated
+items and 0 for the others.
+
+Deviations from the paper
+    * The adversarial loss alone leaves the rating scale free; a reconstruction of the p rated items is
+      added (``reconstruction_weight``).
+    * Lipschitz: the code clips weights at 0.006, DGRM's appendix A searches a gradient penalty; both are here.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from recbole_dgrm import losses
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.models.profile import ProfileRecommender
+from recbole_dgrm.options import Choice, Range, read
+from recbole_dgrm.trainers import Phase
+
+
+@dataclass(frozen=True)
+class PRGANOptions:
+    """Keys of ``properties/model/PRGAN.yaml``, where each is explained."""
+
+    embedding_size: Annotated[int, Range(1)]
+    rated_items: Annotated[int, Range(1)]
+    record_items: Annotated[int, Range(2)]
+    reconstruction_weight: Annotated[float, Range(0)]
+    adversarial_weight: Annotated[float, Range(0)]
+    lipschitz: Annotated[str, Choice("weight_clipping", "gradient_penalty")]
+    weight_clip: Annotated[float, Range(0, above=True)]
+    lipschitz_weight: Annotated[float, Range(0)]
+    pretrain_epochs: Annotated[int, Range(0)]
+    generator_iterations: Annotated[int, Range(1)]
+    critic_iterations: Annotated[int, Range(1)]
+    learning_rate: Annotated[float, Range(0, above=True)]
+    critic_learning_rate: Annotated[float, Range(0, above=True)]
+
+    def __post_init__(self) -> None:
+        if self.rated_items > self.record_items:
+            raise OptionError(
+                f"rated_items={self.rated_items} is out of range; allowed: 1..record_items={self.record_items}"
+            )
+
+
+class Factorization(nn.Module):
+    """``mean + b_i + p_u . q_i``: scores of user-item pairs."""
+
+    def __init__(self, n_users: int, n_items: int, size: int, mean: float):
+        super().__init__()
+        self.user = nn.Embedding(n_users, size)
+        self.item = nn.Embedding(n_items, size)
+        self.item_bias = nn.Embedding(n_items, 1)
+        self.mean = nn.Parameter(torch.tensor(mean))
+        nn.init.normal_(self.user.weight, std=0.1)
+        nn.init.normal_(self.item.weight, std=0.1)
+        nn.init.zeros_(self.item_bias.weight)
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        """Users ``(B,)`` and items ``(B, k)`` (columns, from 0) to scores ``(B, k)``."""
+        product = (self.user(user).unsqueeze(1) * self.item(item)).sum(dim=-1)
+        return self.mean + self.item_bias(item).squeeze(-1) + product
+
+
+class ImageCritic(nn.Module):
+    """Three parallel convolutions over the 2 x k image of condition and vector, then two linear layers."""
+
+    def __init__(self, k: int, channels: int = 3, dropout: float = 0.6):
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(1, channels, kernel), nn.BatchNorm2d(channels), nn.ReLU())
+            for kernel in ((2, 1), (1, 2), (2, 2))
+        )
+        self.layers = nn.Sequential(
+            nn.Linear(channels * (4 * k - 3), 3 * k), nn.ReLU(), nn.Dropout(dropout), nn.Linear(3 * k, 1)
+        )
+
+    def forward(self, condition: Tensor, vector: Tensor) -> Tensor:
+        """``(B, k), (B, k)`` to scores ``(B,)``."""
+        image = torch.stack([condition, vector], dim=1).unsqueeze(1)
+        features = [convolution(image).flatten(1) for convolution in self.convolutions]
+        return self.layers(torch.cat(features, dim=-1)).squeeze(-1)
+
+
+class PRGAN(ProfileRecommender):
+    """Conditional Wasserstein GAN over records of k items; low critic = real."""
+
+    Options = PRGANOptions
+    best_score: Tensor
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        o = self.options = read(PRGANOptions, config)
+        mean = 0.0 if self.implicit else float(self._value.mean())
+        self.generator = Factorization(self.n_users, self.width, o.embedding_size, mean)
+        self.memory = copy.deepcopy(self.generator)
+        self.critic = ImageCritic(o.record_items)
+        self.register_buffer("best_score", torch.tensor(-torch.inf))
+        owner = torch.repeat_interleave(torch.arange(self.n_users), torch.diff(self._indptr))
+        self.register_buffer("_pairs", owner * self.width + self._column, persistent=False)  # sorted: row by row
+        self._pairs, order = torch.sort(self._pairs)
+        self.register_buffer("_pair_value", self._value[order], persistent=False)
+
+    def phases(self) -> list[Phase]:
+        """D with the memory, from the start; G after the pre-training of D."""
+        o = self.options
+        learners = [*self.critic.parameters(), *self.memory.parameters()]
+        clip = self._clip_critic if o.lipschitz == "weight_clipping" else None
+        return [
+            Phase("critic", learners, self.critic_loss, o.critic_iterations, o.critic_learning_rate, clip),
+            Phase("generator", list(self.generator.parameters()), self.generator_loss, o.generator_iterations,
+                  o.learning_rate, from_epoch=o.pretrain_epochs),
+        ]  # fmt: skip
+
+    def end_epoch(self, score: float | None) -> None:
+        """The memory becomes G when G ranks better on validation (in a refit: after every epoch)."""
+        if score is None or score > float(self.best_score):
+            self.memory.load_state_dict(self.generator.state_dict())
+            if score is not None:
+                self.best_score.fill_(score)
+
+    def records(self, user: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The records of users ``(B,)``: owner ``(R,)``, items, real vectors and rated mask, all ``(R, k)``.
+
+        One record per training rating: the rating's item, ``p - 1`` other draws from the user's rated items
+        (with replacement), and ``k - p`` draws from all items, where a rated one is redrawn twice.
+        """
+        o = self.options
+        row, column, _ = self.entries(user)
+        owner, count = user[row], self.activity(user)[row]
+        start = self._indptr[owner].unsqueeze(-1)
+        drawn = start + (torch.rand(len(row), o.rated_items - 1, device=row.device) * count).long()
+        rated = torch.cat([column.unsqueeze(-1), self._column[drawn]], dim=-1)
+        other = torch.randint(self.width, (len(row), o.record_items - o.rated_items), device=row.device)
+        for _ in range(2):
+            _, known = self._look_up(owner, other)
+            other = torch.where(known, torch.randint_like(other, self.width), other)
+        items = torch.cat([rated, other], dim=-1)
+        real, known = self._look_up(owner, items)
+        return owner, items, real, known.float()
+
+    def _look_up(self, owner: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Ratings ``(R, k)`` of the items (0 where unrated) and whether they are rated."""
+        wanted = owner.unsqueeze(-1) * self.width + items
+        place = torch.searchsorted(self._pairs, wanted).clamp(max=len(self._pairs) - 1)
+        known = self._pairs[place] == wanted
+        return self._pair_value[place] * known, known
+
+    def critic_loss(self, interaction) -> Tensor:
+        """Wasserstein loss of critic and memory, a sum over users of the mean over their records."""
+        owner, items, real, known = self.records(interaction[self.USER_ID])
+        with torch.no_grad():
+            fake = self.generator(owner, items) * known
+        condition = self.memory(owner, items)
+
+        def score(vector: Tensor) -> Tensor:
+            return self.critic(condition, vector)
+
+        loss = losses.critic_loss(score(real), score(fake))
+        if self.options.lipschitz == "gradient_penalty":
+            loss = loss + self.options.lipschitz_weight * losses.gradient_penalty(score, real, fake)
+        return loss * len(interaction[self.USER_ID]) / len(owner)
+
+    def generator_loss(self, interaction) -> Tensor:
+        """The critic's score of the generated vectors plus the masked reconstruction, per record as above."""
+        owner, items, real, known = self.records(interaction[self.USER_ID])
+        predicted = self.generator(owner, items)
+        with torch.no_grad():
+            condition = self.memory(owner, items)
+        adversarial = losses.generator_loss(self.critic(condition, predicted * known))
+        loss = self.options.adversarial_weight * adversarial
+        loss = loss + self.options.reconstruction_weight * losses.masked_squared_error(predicted, real, known)
+        return loss * len(interaction[self.USER_ID]) / len(owner)
+
+    @torch.no_grad()
+    def _clip_critic(self) -> None:
+        for parameter in self.critic.parameters():
+            parameter.clamp_(-self.options.weight_clip, self.options.weight_clip)
+
+    @torch.no_grad()
+    def score_profiles(self, user: Tensor) -> Tensor:
+        """G's scores of all items, ``(B, I)``."""
+        generator = self.generator
+        scores = generator.user(user) @ generator.item.weight.T
+        return generator.mean + generator.item_bias.weight.T + scores

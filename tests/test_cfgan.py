@@ -1,0 +1,5 @@
+from contract import ModelContract
+
+
+class TestCFGAN(ModelContract):
+    model = "CFGAN"

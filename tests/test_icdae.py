@@ -1,0 +1,5 @@
+from contract import ModelContract
+
+
+class TestICDAE(ModelContract):
+    model = "ICDAE"
