@@ -206,3 +206,25 @@ def test_the_plus_model_differs_from_the_paper_by_its_yaml_only():
 
 class TestDGRMKL(ModelContract):
     model = "DGRMKL"
+
+
+def test_the_discriminator_of_dgrm_kl_learns(make_model):
+    config, splits, model = make_model("DGRMKL", critic_learning_rate=0.01, generator_hidden=[64], noise_max=0.1)
+    trainer, loader = AlternatingTrainer(config, model), data.train_loader(config, splits, "train")
+    before = [parameter.detach().clone() for parameter in model.critic.parameters()]
+    for _ in range(20):
+        loss = trainer._run_phase(model.phases()[0], loader, 0, tqdm(disable=True))
+    moved = [not torch.equal(old, new) for old, new in zip(before, model.critic.parameters(), strict=True)]
+    assert all(moved)
+    assert loss < 2 * np.log(2)  # a coin's cross-entropy
+    assert wasserstein_estimate(model, splits) < 0  # logits: high for real
+
+
+def test_ratings_of_dgrm_kl_keep_one_scale_in_training_and_test(make_model, users):
+    """What the generator is asked to reconstruct are the ratings that prediction gives back."""
+    _, _, model = make_model("DGRMKL", noise_scale=0.0)
+    model.generator.forward = lambda x_t, z, t: x_t
+    x_0, mask = model.profiles(users["user_id"])
+    draw = model.draw(users["user_id"])
+    torch.testing.assert_close(draw.x_0, x_0)
+    torch.testing.assert_close(model.score_profiles(users["user_id"]) * mask, x_0)

@@ -1,5 +1,48 @@
-from contract import ModelContract
+import pytest
+import torch
+from contract import ModelContract, interaction
+from recbole.model.general_recommender.diffrec import DiffRec as RecBoleDiffRec
+
+from recbole_dgrm.errors import OptionError
 
 
 class TestDiffRec(ModelContract):
     model = "DiffRec"
+
+
+def test_with_implicit_feedback_it_equals_recboles_on_the_same_weights(make_model):
+    config, splits, ours = make_model("DiffRec", protocol="full")
+    theirs = RecBoleDiffRec(config, splits.train)
+    theirs.mlp.load_state_dict(ours.mlp.state_dict())
+    users = interaction(config, [1, 2, 3, 4])
+    scores = theirs.eval().full_sort_predict(users)
+    torch.testing.assert_close(ours.eval().full_sort_predict(users)[:, 1:], scores[:, 1:])
+    losses = []
+    for model, rows in ((ours.train(), 4), (theirs.train(), 1)):
+        torch.manual_seed(0)
+        losses.append(model.calculate_loss(users) / rows)
+    torch.testing.assert_close(losses[0], losses[1], check_dtype=False)
+
+
+def test_the_loss_over_rated_items_ignores_the_others(make_model):
+    _, splits, model = make_model("DiffRec", noise_scale=0.0)
+    users = torch.arange(1, splits.train.user_num)
+    x_0 = model.get_rating_matrix(users)
+    unrated = x_0 == 0
+    output = torch.where(unrated, 99.0, x_0)
+    steps = torch.zeros(len(users), dtype=torch.long)
+    arguments = (x_0, x_0, None, steps, x_0, output, model.device)
+    assert (model.reweight_loss(*arguments) == 0).all()
+
+
+def test_forward_steps_at_prediction_take_the_noise_of_the_user(make_model):
+    config, _, model = make_model("DiffRec", sampling_steps=4)
+    model.eval()
+    batch = model.full_sort_predict(interaction(config, [4, 2]))
+    alone = model.full_sort_predict(interaction(config, [2]))
+    torch.testing.assert_close(batch[1:], alone)
+
+
+def test_more_forward_steps_than_steps_are_refused(make_config):
+    with pytest.raises(OptionError, match=r"sampling_steps=9 is out of range; allowed: 0\.\.steps=5"):
+        make_config("DiffRec", sampling_steps=9)
