@@ -27,6 +27,7 @@ from recbole_dgrm.options import Choice, Range, read
 
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 Layer = dict[str, Any]
+RATING_METRICS = ("rmse", "mae", "ratingkl")
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,8 @@ def load_config(
     layers = [theirs, overall, protocol, model_layer, dataset_layer]
     _check_keys(given, {"model", "dataset"}.union(*layers, *_all_protocols()))
     merged = _merge([*layers, given, {"model": model, "dataset": dataset}])
+    if model not in registry.MODELS and "metrics" not in given:  # RecBole's scores are no ratings: left out, not faked
+        merged["metrics"] = [metric for metric in merged["metrics"] if metric.lower() not in RATING_METRICS]
     if "load_col" not in given | dataset_layer:  # RecBole's own default leaves the ratings out
         names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
         merged["load_col"] = {"inter": [merged[name] for name in names]}

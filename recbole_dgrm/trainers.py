@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from recbole_dgrm import compat, metrics
 from recbole_dgrm.errors import CheckpointError, TrainingDiverged
-from recbole_dgrm.files import plain, read_json_lines, write_whole
+from recbole_dgrm.files import pack, plain, read_json_lines, unpack, write_whole
 
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
 
@@ -198,6 +198,7 @@ class RunMixin:
             "best_valid_result": plain(self.best_valid_result),
             "state_dict": self.model.state_dict(),
             "best_state_dict": self.best_state,
+            "other": {key: pack(value) for key, value in self.model.other_parameter().items()},
             "optimizer": self.optimizer.state_dict(),
             "random": _random_state(self._loader.generator),
         }
@@ -216,6 +217,7 @@ class RunMixin:
             self.model.load_state_dict(state["state_dict"])
         except RuntimeError as error:
             raise CheckpointError(f"the checkpoint does not fit the model: {error}") from error
+        self.model.load_other_parameter({key: unpack(value) for key, value in state["other"].items()})
         self.optimizer.load_state_dict(state["optimizer"])
         self.start_epoch = state["epoch"] + 1
         self.best_epoch, self.best_state = state["best_epoch"], state["best_state_dict"]

@@ -7,7 +7,7 @@ import pytest
 
 import recbole_dgrm
 from recbole_dgrm import registry
-from recbole_dgrm.config import properties_dir
+from recbole_dgrm.config import properties_dir, read_yaml
 
 PACKAGE = Path(recbole_dgrm.__file__).parent
 LAYERS = {
@@ -76,5 +76,7 @@ def test_every_model_has_its_four_places_and_a_row_in_the_readme(name):
     root = PACKAGE.parent
     tests = "".join(path.read_text(encoding="utf-8") for path in (root / "tests").glob("test_*.py"))
     assert (properties_dir() / "model" / f"{name}.yaml").is_file()
+    space = read_yaml(properties_dir() / "tuning" / f"{name}.paper.yaml")
+    assert set(space) <= set(read_yaml(properties_dir() / "model" / f"{name}.yaml"))
     assert f'(ModelContract):\n    model = "{name}"' in tests
     assert f"\n| `{name}` |" in (root / "README.md").read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 import yaml
 
@@ -16,7 +17,7 @@ from recbole_dgrm import data, experiment, registry, trainers
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import CheckpointError, DataError, TrainingDiverged
 from recbole_dgrm.experiment import resume, run_one
-from recbole_dgrm.files import write_whole
+from recbole_dgrm.files import pack, unpack, write_whole
 from recbole_dgrm.models.dgrm import DGRM
 from recbole_dgrm.trainers import read_checkpoint
 
@@ -274,3 +275,22 @@ def test_golden_values(make_config):
 
 
 GOLDEN = json.loads((experiment.Path(__file__).parent / "golden" / "dgrmplus_board.json").read_text())
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "array", "number"])
+def test_packed_values_come_back(kind, tmp_path):
+    dense = np.array([[0.0, 1.5], [2.0, 0.0]])
+    value = {"array": dense, "number": np.float64(3.0)}.get(kind)
+    value = scipy.sparse.coo_matrix(dense).asformat(kind) if value is None else value
+    torch.save({"value": pack(value)}, tmp_path / "file")
+    again = unpack(torch.load(tmp_path / "file", weights_only=True)["value"])
+    if kind in ("csr", "csc", "coo"):
+        assert again.format == kind
+        np.testing.assert_array_equal(again.toarray(), dense)
+    else:
+        np.testing.assert_array_equal(again, value)
+
+
+def test_what_is_not_plain_is_refused():
+    with pytest.raises(TypeError, match="a set cannot be kept as plain data"):
+        pack({1})

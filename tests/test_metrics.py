@@ -10,7 +10,7 @@ from recbole.evaluator import Collector as RecBoleCollector
 from recbole.evaluator import Evaluator as RecBoleEvaluator
 
 from recbole_dgrm import compat, data, metrics, reference, registry
-from recbole_dgrm.experiment import run_one
+from recbole_dgrm.experiment import resume, run_one
 
 
 @pytest.fixture
@@ -166,6 +166,21 @@ def test_recboles_models_run_and_leave_the_same_files(make_config, name):
     assert record.status == "finished"
     assert 0 < record.test["recall@10"] <= record.reference["oracle"]["recall@10"]
     assert {file.name for file in path.iterdir()} >= {"record.json", "checkpoint.pt", "per_user.npz", "config.yaml"}
+
+
+@pytest.mark.parametrize("name", ["BPR", "ItemKNN", "LightGCN", "MultiVAE"])
+def test_recboles_models_rank_rated_items_and_their_scores_are_not_taken_for_ratings(make_config, name):
+    record, path = run_one(make_config(name))
+    assert set(record.test) == {"ratedrecall@5", "ratedndcg@5"}
+    assert "rmse" not in record.skill
+    again, _ = resume(path)
+    assert again.test == record.test
+
+
+@pytest.mark.parametrize("name", ["LightGCN", "NGCF", "SpectralCF"])
+def test_graph_models_live_on_todays_scipy(make_config, name):
+    record, _ = run_one(make_config(name, protocol="full"))
+    assert 0 < record.test["recall@10"] <= 1
 
 
 def test_the_collector_keeps_counts_between_evaluations(make_config):
