@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader
+from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader, UserDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction, cat_interactions
 from recbole.data.utils import create_samplers, get_dataloader
@@ -300,12 +300,14 @@ def build(config) -> Splits:
 
 
 def train_loader(config, splits: Splits, part: str):
-    """Batches to learn from: users for profile models, RecBole's own loader for RecBole's models."""
+    """Batches to learn from: users for models of whole profiles, ours or RecBole's; else RecBole's own loader."""
     dataset = getattr(splits, part)
-    if issubclass(registry.model_class(config["model"]), ProfileRecommender):
+    loader = get_dataloader(config, "train")
+    profiles = issubclass(registry.model_class(config["model"]), ProfileRecommender)
+    if profiles or loader is UserDataLoader:  # RecBole's has the padding user in it: a false all-zero row
         return ProfileLoader(config, dataset)
     sampler, _, _ = create_samplers(config, dataset, [dataset, splits.valid, splits.test])
-    return get_dataloader(config, "train")(config, dataset, sampler, shuffle=config["shuffle"])
+    return loader(config, dataset, sampler, shuffle=config["shuffle"])
 
 
 def eval_loader(config, splits: Splits, part: str):

@@ -183,8 +183,9 @@ def test_a_published_split_keeps_its_test_part_and_cuts_validation_from_training
     assert 0.05 < len(splits.valid) / len(rest) < 0.2
 
 
-def test_batches_hold_every_user_once_and_never_the_padding_user(make_config):
-    config = make_config(train_batch_size=7)
+@pytest.mark.parametrize("model", ["DGRM", "MultiDAE"])
+def test_batches_hold_every_user_once_and_never_the_padding_user(make_config, model):
+    config = make_config(model, train_batch_size=7)
     splits = data.build(config)
     loader = data.train_loader(config, splits, "train")
     epochs = [torch.cat([batch["user_id"] for batch in loader]) for _ in range(2)]
