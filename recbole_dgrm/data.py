@@ -1,7 +1,7 @@
-"""Ratings to loaders: input checks, one split for every model, batches without padding.
+"""Ratings in: input checks, and one split for every model.
 
 RecBole reads and filters the atomic files and cuts the split; this module refuses what RecBole would
-quietly repair, makes the split depend on the seed alone, and batches by users.
+quietly repair and makes the split depend on the seed alone.
 """
 
 import hashlib
@@ -14,14 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader, UserDataLoader
 from recbole.data.dataset import Dataset
-from recbole.data.interaction import Interaction, cat_interactions
-from recbole.data.utils import create_samplers, get_dataloader
+from recbole.data.interaction import cat_interactions
 
-from recbole_dgrm import metrics, registry
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.models.profile import ProfileRecommender
 
 LOG = logging.getLogger(__name__)
 
@@ -163,73 +159,6 @@ def _first_bad_row(filepath: str, config) -> str | None:
     return f"the rating in line {bad[0] + 2} is {table[name].iloc[bad[0]]!r}, not a number" if len(bad) else None
 
 
-class ProfileLoader(AbstractDataLoader):
-    """Shuffled batches of users who have training ratings; the padding user has none."""
-
-    def __init__(self, config, dataset):
-        self.field = dataset.uid_field
-        self.users = torch.unique(dataset.inter_feat[self.field])
-        self.sample_size = len(self.users)
-        super().__init__(config, dataset, None, shuffle=True)
-
-    def _init_batch_size_and_step(self) -> None:
-        self.step = self.config["train_batch_size"]
-        self.set_batch_size(self.step)
-
-    def collate_fn(self, index: list[int]) -> Interaction:
-        """Users ``(B,)``."""
-        return Interaction({self.field: self.users[index]})
-
-
-def item_rank(dataset: Dataset) -> torch.Tensor:
-    """Place of each item ``(n_items,)`` in the order of the data's own ids: by value if they are numbers, else by text.
-
-    RecBole's ids follow the rows of the file, so a tie broken by them would depend on the file's order.
-    """
-    tokens = pd.Series(dataset.field2id_token[dataset.iid_field][1:])
-    numbers = pd.to_numeric(tokens, errors="coerce")
-    order = numbers if numbers.notna().all() else tokens.astype(str)
-    return torch.as_tensor([0, *order.rank(method="first").astype(int)])
-
-
-class RatedLoader(AbstractDataLoader):
-    """The rated pairs of a part, a batch of users at a time, all pairs of a user together."""
-
-    def __init__(self, config, dataset):
-        pairs = dataset.inter_feat
-        self.pairs = pairs[torch.argsort(pairs[dataset.uid_field], stable=True)]
-        rank = item_rank(dataset)[self.pairs[dataset.iid_field]]
-        self.pairs.update(
-            Interaction({metrics.ITEM_RANK: rank, config["LABEL_FIELD"]: self.pairs[config["RATING_FIELD"]]})
-        )
-        self.users, count = torch.unique_consecutive(self.pairs[dataset.uid_field], return_counts=True)
-        self.end = torch.cumsum(count, 0)
-        self.sample_size = len(count)
-        super().__init__(config, dataset, None, shuffle=False)
-
-    def _init_batch_size_and_step(self) -> None:
-        self.step = self.config["eval_batch_size"]
-        self.set_batch_size(self.step)
-
-    def collate_fn(self, index: list[int]):
-        """Pairs of users ``index[0]..index[-1]`` in RecBole's 4-tuple of an evaluation batch."""
-        start = self.end[index[0] - 1] if index[0] else 0
-        return self.pairs[slice(start, self.end[index[-1]])], None, None, None
-
-
-class RankingLoader(FullSortEvalDataLoader):
-    """RecBole's full-ranking loader, batched by users instead of users x items."""
-
-    @property
-    def users(self) -> torch.Tensor:
-        """The evaluated users, in order."""
-        return self.uid_list
-
-    def _init_batch_size_and_step(self) -> None:
-        self.step = self.config["eval_batch_size"]
-        self.set_batch_size(self.step * self._dataset.item_num)
-
-
 @dataclass
 class Splits:
     """The parts of one data set, the same for every model with the same seed.
@@ -297,26 +226,3 @@ def build(config) -> Splits:
         dataset.note(f"{without} users have no test items and are not evaluated")
     known = dataset.copy(cat_interactions([train.inter_feat, valid.inter_feat]))
     return Splits(train, valid, known, test, dataset.notes)
-
-
-def train_loader(config, splits: Splits, part: str):
-    """Batches to learn from: users for models of whole profiles, ours or RecBole's; else RecBole's own loader."""
-    dataset = getattr(splits, part)
-    loader = get_dataloader(config, "train")
-    profiles = issubclass(registry.model_class(config["model"]), ProfileRecommender)
-    if profiles or loader is UserDataLoader:  # RecBole's has the padding user in it: a false all-zero row
-        return ProfileLoader(config, dataset)
-    sampler, _, _ = create_samplers(config, dataset, [dataset, splits.valid, splits.test])
-    return loader(config, dataset, sampler, shuffle=config["shuffle"])
-
-
-def eval_loader(config, splits: Splits, part: str):
-    """Batches to evaluate on, by users; ``part`` is ``valid`` or ``test``."""
-    dataset = getattr(splits, part)
-    if config["eval_args"]["mode"][part] == "labeled":
-        return RatedLoader(config, dataset)
-    if config["eval_args"]["mode"][part] != "full":
-        raise DataError(f"eval_args: mode {config['eval_args']['mode']} is not supported; labeled or full")
-    _, *samplers = create_samplers(config, dataset, [splits.train, splits.valid, splits.test])
-    sampler = dict(zip(("valid", "test"), samplers, strict=True))[part]
-    return RankingLoader(config, dataset, sampler, shuffle=False)

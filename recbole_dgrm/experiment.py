@@ -26,11 +26,12 @@ from recbole.utils import init_seed
 from recbole.utils.logger import RemoveColorFilter
 
 import recbole_dgrm
-from recbole_dgrm import data, reference, registry
+from recbole_dgrm import data, loaders, reference, registry
+from recbole_dgrm.checkpoints import read_checkpoint
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import CheckpointError, TrainingDiverged
 from recbole_dgrm.files import plain, read_json_lines, write_json, write_whole
-from recbole_dgrm.trainers import CHECKPOINT, EPOCHS, read_checkpoint
+from recbole_dgrm.trainers import CHECKPOINT, EPOCHS
 
 LOG = logging.getLogger(__name__)
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
@@ -138,7 +139,7 @@ class _Run:
         """A fresh model on ``part``; selects on validation unless ``selected`` says for how long to train."""
         config = self.config
         init_seed(config["seed"], config["reproducibility"])
-        loader = data.train_loader(config, self.splits, part)
+        loader = loaders.train_loader(config, self.splits, part)
         model = registry.model_class(config["model"])(config, getattr(self.splits, part)).to(config["device"])
         self.record.parameters = sum(parameter.numel() for parameter in model.parameters())
         trainer = registry.trainer_class(config["model"])(config, model)
@@ -148,14 +149,14 @@ class _Run:
             trainer.note["selected"] = selected
             trainer.epochs = selected["epochs"]
         else:
-            valid = data.eval_loader(config, self.splits, "valid")
+            valid = loaders.eval_loader(config, self.splits, "valid")
         if state:
             trainer.resume(state, loader)
         trainer.fit(loader, valid, show_progress=self.show_progress)
         return trainer
 
     def _test(self, trainer) -> None:
-        record, loader = self.record, data.eval_loader(self.config, self.splits, "test")
+        record, loader = self.record, loaders.eval_loader(self.config, self.splits, "test")
         start = monotonic()
         record.test = dict(trainer.evaluate(loader, show_progress=self.show_progress))
         record.timing["evaluate_s"] = round(monotonic() - start, 3)

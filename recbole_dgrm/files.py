@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 import torch
 
 
@@ -31,35 +30,6 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a JSON-lines file; a half last line, left by a kill, is dropped."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def pack(value: Any) -> Any:
-    """Arrays and sparse matrices as tensors, so that ``weights_only=True`` reads them; :func:`unpack` undoes it.
-
-    Raises:
-        TypeError: the value is nothing that can be kept as plain data.
-    """
-    if isinstance(value, np.ndarray):
-        return {"array": torch.from_numpy(value)}
-    if scipy.sparse.issparse(value):
-        matrix = value.tocsr()
-        parts = [torch.from_numpy(part) for part in (matrix.data, matrix.indices, matrix.indptr)]
-        return {"sparse": parts, "shape": list(matrix.shape), "format": value.format}
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, (torch.Tensor, bool, int, float, str)):
-        return value
-    raise TypeError(f"a {type(value).__name__} cannot be kept as plain data")
-
-
-def unpack(value: Any) -> Any:
-    """What :func:`pack` was given."""
-    if isinstance(value, dict) and "array" in value:
-        return value["array"].numpy()
-    if isinstance(value, dict) and "sparse" in value:
-        parts = tuple(part.numpy() for part in value["sparse"])
-        return scipy.sparse.csr_matrix(parts, shape=value["shape"]).asformat(value["format"])
-    return value
 
 
 def plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from recbole.evaluator.collector import DataStruct
 
-from recbole_dgrm import data, metrics
+from recbole_dgrm import data, loaders, metrics
 from recbole_dgrm.bias import fit_biases
 from recbole_dgrm.ranking import RatedProtocol
 
@@ -53,7 +53,7 @@ def _rated_rows(config, splits: data.Splits) -> dict[str, Row]:
         "bias": (biases.predict(user, item), protocol),
         "oracle": (rating, protocol),
     }
-    rank = data.item_rank(splits.test).numpy()[item]
+    rank = loaders.item_rank(splits.test).numpy()[item]
     return {name: rated_row(config, user, rank, score, rating, rule) for name, (score, rule) in rows.items()}
 
 
@@ -117,9 +117,9 @@ def _perfect_ranking(positives: NDArray, k: int) -> dict[str, NDArray]:
 def _fixed_ranking(config, splits: data.Splits, item_score: torch.Tensor) -> Row:
     """The same item scores for everybody, through RecBole's own collector and metrics."""
     collector, evaluator = metrics.Collector(config), metrics.Evaluator(config)
-    train = data.train_loader(config, splits, _learnt(config))
+    train = loaders.train_loader(config, splits, _learnt(config))
     collector.data_collect(train)
-    for interaction, history, positive_u, positive_i in data.eval_loader(config, splits, "test"):
+    for interaction, history, positive_u, positive_i in loaders.eval_loader(config, splits, "test"):
         scores = item_score.repeat(len(interaction), 1)
         scores[:, 0] = -torch.inf
         scores[history] = -torch.inf

@@ -6,7 +6,6 @@ its files in one run directory, keep its best state, resume, and read nothing pi
 """
 
 import json
-import random
 import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -26,8 +25,9 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from recbole_dgrm import compat, metrics
+from recbole_dgrm.checkpoints import pack, random_state, set_random_state, unpack
 from recbole_dgrm.errors import CheckpointError, TrainingDiverged
-from recbole_dgrm.files import pack, plain, read_json_lines, unpack, write_whole
+from recbole_dgrm.files import plain, read_json_lines, write_whole
 
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
 
@@ -182,8 +182,6 @@ class RunMixin:
             if monotonic() - self._written >= self.config["checkpoint_interval"]:
                 self._write_checkpoint(epoch)
 
-    # Checkpoints: tensors and plain Python only, so that ``weights_only=True`` reads them.
-
     def _write_checkpoint(self, epoch: int) -> None:
         if not self._writes:
             return
@@ -200,13 +198,13 @@ class RunMixin:
             "best_state_dict": self.best_state,
             "other": {key: pack(value) for key, value in self.model.other_parameter().items()},
             "optimizer": self.optimizer.state_dict(),
-            "random": _random_state(self._loader.generator),
+            "random": random_state(self._loader.generator),
         }
         write_whole(self.run_dir / CHECKPOINT, lambda partial: torch.save(state, partial))
         self._written = monotonic()
 
     def resume(self, state: dict[str, Any], train_data) -> None:
-        """Continue from :func:`read_checkpoint`'s ``state`` exactly where it was written.
+        """Continue from :func:`recbole_dgrm.checkpoints.read_checkpoint`'s ``state`` exactly where it was written.
 
         Raises:
             CheckpointError: the checkpoint is of another model or of other sizes.
@@ -225,25 +223,11 @@ class RunMixin:
         self.best_valid_result = state["best_valid_result"]
         if self.cur_step > self.stopping_step:  # it was written in the epoch that stopped the training
             self.start_epoch = self.epochs
-        _set_random_state(state["random"], train_data.generator)
+        set_random_state(state["random"], train_data.generator)
         self._lines = state["lines"]
         lines = read_json_lines(self.run_dir / EPOCHS)[: self._lines]  # what came later is trained again
         text = "".join(json.dumps(line) + "\n" for line in lines)
         write_whole(self.run_dir / EPOCHS, lambda partial: partial.write_text(text, encoding="utf-8"))
-
-
-def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """A checkpoint as written by :class:`RunMixin`; nothing in the file can run code.
-
-    Raises:
-        CheckpointError: there is no such file, or it is not a checkpoint of plain data.
-    """
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist: the run was stopped before its first checkpoint; start it again")
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        raise CheckpointError(f"{path} is not a checkpoint of plain data: {error}") from error
 
 
 class PlainTrainer(RunMixin, Trainer):
@@ -343,23 +327,3 @@ def _named(losses) -> dict[str, float]:
     if isinstance(losses, tuple):
         return {f"train{index}": value for index, value in enumerate(losses)}
     return {"train": losses}
-
-
-def _random_state(loader: torch.Generator) -> dict[str, Any]:
-    name, keys, position, has_gauss, gauss = np.random.get_state()
-    return {
-        "loader": loader.get_state(),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all(),
-        "python": random.getstate(),
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
-    }
-
-
-def _set_random_state(state: dict[str, Any], loader: torch.Generator) -> None:
-    loader.set_state(state["loader"].cpu())
-    torch.set_rng_state(state["torch"].cpu())
-    torch.cuda.set_rng_state_all([cuda.cpu() for cuda in state["cuda"]])
-    random.setstate(state["python"])
-    name, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))

@@ -13,10 +13,11 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_dgrm import data, registry
+from recbole_dgrm import data, loaders, registry
+from recbole_dgrm.checkpoints import read_checkpoint
 from recbole_dgrm.config import properties_dir, read_yaml
 from recbole_dgrm.experiment import resume, run_one
-from recbole_dgrm.trainers import Phase, only_learning, read_checkpoint
+from recbole_dgrm.trainers import Phase, only_learning
 
 
 def interaction(config, users, items=None) -> Interaction:
@@ -54,7 +55,7 @@ class ModelContract:
 
     def test_each_phase_gives_gradients_to_its_parameters_and_to_no_others(self, built):
         config, splits, model = built
-        batch = next(iter(data.train_loader(config, splits, "train")))
+        batch = next(iter(loaders.train_loader(config, splits, "train")))
         model.train()
         for phase in self.phases(model):
             before = [parameter.detach().clone() for parameter in model.parameters()]
@@ -112,7 +113,7 @@ class ModelContract:
         assert torch.equal(models[0].full_sort_predict(users), models[1].full_sort_predict(users))
         saved = np.load(path / "per_user.npz")
         trainer = registry.trainer_class(self.model)(config, models[0])
-        trainer.evaluate(data.eval_loader(config, splits, "test"))
+        trainer.evaluate(loaders.eval_loader(config, splits, "test"))
         np.testing.assert_array_equal(trainer.evaluator.per_user["ratedndcg@5"], saved["ratedndcg@5"])
 
     def test_a_killed_run_resumes_to_the_parameters_of_an_unbroken_one(self, make_config, monkeypatch):

@@ -11,12 +11,14 @@ from recbole_dgrm.config import properties_dir, read_yaml
 
 PACKAGE = Path(recbole_dgrm.__file__).parent
 LAYERS = {
-    "errors": -1, "options": 0, "files": 0, "diffusion": 0, "networks": 0, "losses": 0, "ranking": 0,
+    "errors": -1,
+    "checkpoints": 0, "options": 0, "files": 0, "diffusion": 0, "networks": 0, "losses": 0, "ranking": 0,
     "distribution": 0, "bias": 0,
     "compat": 1, "metrics": 2, "trainers": 3, "models.profile": 4,
     "models": 5, "models.dgrm": 5, "models.mf": 5, "models.ncf": 5, "models.icdae": 5, "models.diffrec": 5,
     "models.cfgan": 5, "models.prgan": 5,
-    "registry": 6, "config": 7, "data": 7, "reference": 8, "experiment": 9, "convert": 9, "report": 9, "cli": 10,
+    "registry": 6, "config": 7, "data": 7, "loaders": 8, "reference": 9, "experiment": 10, "convert": 10,
+    "report": 10, "cli": 11,
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

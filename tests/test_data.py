@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import checkerboard, random_ratings, write_ratings
 
-from recbole_dgrm import data
+from recbole_dgrm import data, loaders
 from recbole_dgrm.errors import DataError
 
 
@@ -187,7 +187,7 @@ def test_a_published_split_keeps_its_test_part_and_cuts_validation_from_training
 def test_batches_hold_every_user_once_and_never_the_padding_user(make_config, model):
     config = make_config(model, train_batch_size=7)
     splits = data.build(config)
-    loader = data.train_loader(config, splits, "train")
+    loader = loaders.train_loader(config, splits, "train")
     epochs = [torch.cat([batch["user_id"] for batch in loader]) for _ in range(2)]
     for users in epochs:
         assert sorted(users.tolist()) == list(range(1, splits.train.user_num))
@@ -198,7 +198,7 @@ def test_batches_hold_every_user_once_and_never_the_padding_user(make_config, mo
 def test_evaluation_batches_hold_every_pair_once_whole_users_at_a_time(make_config, size):
     config = make_config(eval_batch_size=size)
     splits = data.build(config)
-    batches = [interaction for interaction, *_ in data.eval_loader(config, splits, "test")]
+    batches = [interaction for interaction, *_ in loaders.eval_loader(config, splits, "test")]
     users = [set(batch["user_id"].tolist()) for batch in batches]
     assert all(len(group) <= size for group in users)
     assert sum(map(len, users)) == len(set.union(*users))
@@ -225,7 +225,7 @@ def test_items_are_ranked_by_their_own_ids_not_by_the_rows_of_the_file(build):
     for rows in (table, shuffled):
         splits = build(rows)
         tokens = splits.test.field2id_token["item_id"][1:].astype(int)
-        np.testing.assert_array_equal(np.argsort(data.item_rank(splits.test)[1:].numpy()), np.argsort(tokens))
+        np.testing.assert_array_equal(np.argsort(loaders.item_rank(splits.test)[1:].numpy()), np.argsort(tokens))
     named = build(table.assign(item_id="item" + table["item_id"]))
     tokens = named.test.field2id_token["item_id"][1:].astype(str)
-    np.testing.assert_array_equal(np.argsort(data.item_rank(named.test)[1:].numpy()), np.argsort(tokens))
+    np.testing.assert_array_equal(np.argsort(loaders.item_rank(named.test)[1:].numpy()), np.argsort(tokens))

@@ -6,7 +6,7 @@ import torch
 from contract import ModelContract, interaction
 from tqdm import tqdm
 
-from recbole_dgrm import data, registry
+from recbole_dgrm import loaders, registry
 from recbole_dgrm.trainers import AlternatingTrainer
 
 
@@ -110,7 +110,7 @@ def test_the_critic_learns(make_model, lipschitz):
         lipschitz=lipschitz, critic_learning_rate=0.01, generator_hidden=[64], noise_max=0.1, weight_clip=0.1
     )
     trainer = AlternatingTrainer(config, model)
-    critic, loader = model.phases()[0], data.train_loader(config, splits, "train")
+    critic, loader = model.phases()[0], loaders.train_loader(config, splits, "train")
     before = [parameter.detach().clone() for parameter in model.critic.parameters()]
     for _ in range(20):
         trainer._run_phase(critic, loader, 0, tqdm(disable=True))
@@ -131,7 +131,7 @@ def wasserstein_estimate(model, splits) -> float:
 
 def test_weight_clipping_bounds_the_critic(make_model):
     config, splits, model = make_model(lipschitz="weight_clipping", weight_clip=0.02, critic_learning_rate=0.1)
-    AlternatingTrainer(config, model).fit(data.train_loader(config, splits, "train"), saved=False)
+    AlternatingTrainer(config, model).fit(loaders.train_loader(config, splits, "train"), saved=False)
     assert max(float(parameter.detach().abs().max()) for parameter in model.critic.parameters()) <= 0.02
 
 
@@ -193,7 +193,9 @@ def test_prediction_is_not_masked_by_the_training_items(make_model, users):
 def test_corner_settings_train_and_predict(make_model, overrides):
     config, splits, model = make_model(**overrides)
     trainer = AlternatingTrainer(config, model)
-    trainer.fit(data.train_loader(config, splits, "train"), data.eval_loader(config, splits, "valid"), saved=False)
+    trainer.fit(
+        loaders.train_loader(config, splits, "train"), loaders.eval_loader(config, splits, "valid"), saved=False
+    )
     assert np.isfinite(trainer.best_valid_score)
 
 
@@ -210,7 +212,7 @@ class TestDGRMKL(ModelContract):
 
 def test_the_discriminator_of_dgrm_kl_learns(make_model):
     config, splits, model = make_model("DGRMKL", critic_learning_rate=0.01, generator_hidden=[64], noise_max=0.1)
-    trainer, loader = AlternatingTrainer(config, model), data.train_loader(config, splits, "train")
+    trainer, loader = AlternatingTrainer(config, model), loaders.train_loader(config, splits, "train")
     before = [parameter.detach().clone() for parameter in model.critic.parameters()]
     for _ in range(20):
         loss = trainer._run_phase(model.phases()[0], loader, 0, tqdm(disable=True))

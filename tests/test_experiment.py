@@ -13,13 +13,13 @@ import scipy.sparse
 import torch
 import yaml
 
-from recbole_dgrm import data, experiment, registry, trainers
+from recbole_dgrm import data, experiment, loaders, registry, trainers
+from recbole_dgrm.checkpoints import pack, read_checkpoint, unpack
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import CheckpointError, DataError, TrainingDiverged
 from recbole_dgrm.experiment import resume, run_one
-from recbole_dgrm.files import pack, unpack, write_whole
+from recbole_dgrm.files import write_whole
 from recbole_dgrm.models.dgrm import DGRM
-from recbole_dgrm.trainers import read_checkpoint
 
 
 def record_of(path) -> dict:
@@ -97,16 +97,16 @@ def test_without_refit_the_best_state_is_tested_not_the_last(make_config, monkey
     model = registry.model_class("DGRM")(config, data.build(config).train)
     model.load_state_dict(state["best_state_dict"])
     trainer = registry.trainer_class("DGRM")(config, model)
-    assert trainer.evaluate(data.eval_loader(config, data.build(config), "test")) == record.test
+    assert trainer.evaluate(loaders.eval_loader(config, data.build(config), "test")) == record.test
 
 
 def test_refit_learns_from_training_and_validation_for_the_chosen_epochs(make_config, monkeypatch):
     scores = iter([0.1, 0.9, 0.2, 0.3])
     monkeypatch.setattr(trainers, "calculate_valid_score", lambda result, metric: next(scores))
     learnt = []
-    loader = data.train_loader
+    loader = loaders.train_loader
     monkeypatch.setattr(
-        data, "train_loader", lambda config, splits, part: learnt.append(part) or loader(config, splits, part)
+        loaders, "train_loader", lambda config, splits, part: learnt.append(part) or loader(config, splits, part)
     )
     record, path = run_one(make_config(epochs=4, refit=True))
     assert learnt[:2] == ["train", "known"]
@@ -116,9 +116,9 @@ def test_refit_learns_from_training_and_validation_for_the_chosen_epochs(make_co
 
 def test_the_test_part_is_scored_once_and_after_training(make_config, monkeypatch):
     parts = []
-    loader = data.eval_loader
+    loader = loaders.eval_loader
     monkeypatch.setattr(
-        data, "eval_loader", lambda config, splits, part: parts.append(part) or loader(config, splits, part)
+        loaders, "eval_loader", lambda config, splits, part: parts.append(part) or loader(config, splits, part)
     )
     run_one(make_config())
     assert parts == ["valid", "test"]
@@ -257,7 +257,7 @@ def test_a_file_is_whole_or_absent(tmp_path):
 def test_evaluating_twice_gives_one_number_and_leaves_the_training_stream_alone(make_model):
     config, splits, model = make_model("DGRM", prediction_noise_steps=5, prediction_draws=2)
     trainer = registry.trainer_class("DGRM")(config, model)
-    loader = data.eval_loader(config, splits, "valid")
+    loader = loaders.eval_loader(config, splits, "valid")
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ from recbole.data.utils import create_samplers
 from recbole.evaluator import Collector as RecBoleCollector
 from recbole.evaluator import Evaluator as RecBoleEvaluator
 
-from recbole_dgrm import compat, data, metrics, reference, registry
+from recbole_dgrm import compat, data, loaders, metrics, reference, registry
 from recbole_dgrm.experiment import resume, run_one
 
 
@@ -19,8 +19,8 @@ def ranked(make_model):
     names = ["Recall", "NDCG", "MRR", "Precision", "Hit", "MAP", "ItemCoverage", "GiniIndex"]
     config, splits, model = make_model("DGRM", protocol="full", topk=[3, 10], metrics=names)
     trainer = registry.trainer_class("DGRM")(config, model)
-    trainer.eval_collector.data_collect(data.train_loader(config, splits, "train"))
-    return config, splits, trainer, trainer.evaluate(data.eval_loader(config, splits, "test"))
+    trainer.eval_collector.data_collect(loaders.train_loader(config, splits, "train"))
+    return config, splits, trainer, trainer.evaluate(loaders.eval_loader(config, splits, "test"))
 
 
 def test_full_ranking_equals_recboles_own_loop_and_metrics(ranked):
@@ -84,7 +84,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(make_model):
     for size in (1, 7, 512):
         config, splits, model = make_model("DGRM", eval_batch_size=size)
         trainer = registry.trainer_class("DGRM")(config, model)
-        results.append(trainer.evaluate(data.eval_loader(config, splits, "test")))
+        results.append(trainer.evaluate(loaders.eval_loader(config, splits, "test")))
     for other in results[1:]:
         assert other == pytest.approx(results[0], abs=1e-6)
 
@@ -92,7 +92,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(make_model):
 def test_rmse_and_mae_are_those_of_the_pairs(make_model):
     config, splits, model = make_model("DGRM")
     trainer = registry.trainer_class("DGRM")(config, model)
-    result = trainer.evaluate(data.eval_loader(config, splits, "test"))
+    result = trainer.evaluate(loaders.eval_loader(config, splits, "test"))
     user, item, rating = (torch.as_tensor(column) for column in splits.triples("test"))
     error = model.predict({"user_id": user, "item_id": item}).double() - rating
     assert result["rmse"] == pytest.approx(float(error.square().mean().sqrt()), abs=1e-5)
@@ -187,6 +187,6 @@ def test_the_collector_keeps_counts_between_evaluations(make_config):
     config = make_config("Pop", protocol="full", metrics=["NDCG", "ItemCoverage"])
     collector = metrics.Collector(config)
     assert isinstance(collector, compat.Collector)
-    collector.data_collect(data.train_loader(config, data.build(config), "train"))
+    collector.data_collect(loaders.train_loader(config, data.build(config), "train"))
     for _ in range(2):
         assert collector.get_data_struct().get("data.num_items") > 0

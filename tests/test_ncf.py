@@ -3,7 +3,7 @@ import torch
 from conftest import random_ratings, write_ratings
 from contract import ModelContract
 
-from recbole_dgrm import data
+from recbole_dgrm import data, loaders
 from recbole_dgrm.trainers import Phase
 
 
@@ -31,7 +31,7 @@ def test_ratings_are_trained_without_negatives_and_implicit_feedback_with(make_c
         config = make_config("NCF", protocol=protocol)
         splits = data.build(config)
         seen = set(zip(*(column.tolist() for column in splits.triples("train")[:2]), strict=True))
-        batch = next(iter(data.train_loader(config, splits, "train")))
+        batch = next(iter(loaders.train_loader(config, splits, "train")))
         pairs = set(zip(batch["user_id"].tolist(), batch["item_id"].tolist(), strict=True))
         assert bool(pairs - seen) == negatives
 

@@ -1,0 +1,76 @@
+"""Checkpoints of plain data: tensors and plain Python only, so that ``weights_only=True`` reads them."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+
+from recbole_dgrm.errors import CheckpointError
+
+
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """A checkpoint as written by :class:`recbole_dgrm.trainers.RunMixin`; nothing in the file can run code.
+
+    Raises:
+        CheckpointError: there is no such file, or it is not a checkpoint of plain data.
+    """
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist: the run was stopped before its first checkpoint; start it again")
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a checkpoint of plain data: {error}") from error
+
+
+def pack(value: Any) -> Any:
+    """Arrays and sparse matrices as tensors, so that ``weights_only=True`` reads them; :func:`unpack` undoes it.
+
+    Raises:
+        TypeError: the value is nothing that can be kept as plain data.
+    """
+    if isinstance(value, np.ndarray):
+        return {"array": torch.from_numpy(value)}
+    if scipy.sparse.issparse(value):
+        matrix = value.tocsr()
+        parts = [torch.from_numpy(part) for part in (matrix.data, matrix.indices, matrix.indptr)]
+        return {"sparse": parts, "shape": list(matrix.shape), "format": value.format}
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, (torch.Tensor, bool, int, float, str)):
+        return value
+    raise TypeError(f"a {type(value).__name__} cannot be kept as plain data")
+
+
+def unpack(value: Any) -> Any:
+    """What :func:`pack` was given."""
+    if isinstance(value, dict) and "array" in value:
+        return value["array"].numpy()
+    if isinstance(value, dict) and "sparse" in value:
+        parts = tuple(part.numpy() for part in value["sparse"])
+        return scipy.sparse.csr_matrix(parts, shape=value["shape"]).asformat(value["format"])
+    return value
+
+
+def random_state(loader: torch.Generator) -> dict[str, Any]:
+    """State of every source of randomness in training: the loader's, torch's, numpy's, Python's."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "loader": loader.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+        "python": random.getstate(),
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
+    }
+
+
+def set_random_state(state: dict[str, Any], loader: torch.Generator) -> None:
+    """Continue all of them where :func:`random_state` read them."""
+    loader.set_state(state["loader"].cpu())
+    torch.set_rng_state(state["torch"].cpu())
+    torch.cuda.set_rng_state_all([cuda.cpu() for cuda in state["cuda"]])
+    random.setstate(state["python"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))
