@@ -7,7 +7,6 @@ data for the epochs that validation chose. The test part is scored once, at the 
 import logging
 import os
 import platform
-import resource
 import secrets
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
+import psutil
 import recbole
 import torch
 import yaml
@@ -190,6 +190,11 @@ def _save_vectors(path: Path, vectors: dict[str, np.ndarray]) -> None:
 
 
 def _peak_rss_mib() -> float:
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows, which has no resource module
+        return round(memory.peak_wset / 1024**2, 1)
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1024**2 if sys.platform == "darwin" else 1024), 1)
 
