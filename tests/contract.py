@@ -34,6 +34,7 @@ class ModelContract:
     learns = 0.8
     epochs = 30
     settings: ClassVar = {"learning_rate": 0.01}
+    implicit: ClassVar = {}
 
     def phases(self, model) -> list[Phase]:
         return model.phases()
@@ -100,6 +101,10 @@ class ModelContract:
         assert first.data == second.data
         assert first.test != other.test
         assert json.loads((path / "record.json").read_text())["status"] == "finished"
+
+    def test_it_runs_under_full_ranking(self, make_config):
+        record, _ = run_one(make_config(self.model, protocol="full", **self.implicit))
+        assert 0 < record.test["recall@10"] <= record.reference["oracle"]["recall@10"]
 
     def test_a_checkpoint_gives_the_same_scores(self, make_config):
         config = make_config(self.model, refit=False)

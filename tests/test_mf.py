@@ -11,6 +11,7 @@ from recbole_dgrm.errors import OptionError
 class TestMF(ModelContract):
     model = "MF"
     settings: ClassVar = {}
+    implicit: ClassVar = {"unrated_weight": 0.1}
 
     def phases(self, model):
         return []  # closed-form solves: no gradients

@@ -9,7 +9,7 @@ items and 0 for the others.
 
 Deviations from the paper
     * The adversarial loss alone leaves the rating scale free; a reconstruction of the p rated items is
-      added (``reconstruction_weight``).
+      added (``reconstruction_weight``), and the mean rating and an item bias stand beside the product.
     * Lipschitz: the code clips weights at 0.006, DGRM's appendix A searches a gradient penalty; both are here.
 """
 
