@@ -230,3 +230,13 @@ def test_ratings_of_dgrm_kl_keep_one_scale_in_training_and_test(make_model, user
     draw = model.draw(users["user_id"])
     torch.testing.assert_close(draw.x_0, x_0)
     torch.testing.assert_close(model.score_profiles(users["user_id"]) * mask, x_0)
+
+
+def test_pairs_are_scored_the_same_in_small_blocks(make_model, monkeypatch):
+    from recbole_dgrm.models import profile
+
+    config, splits, model = make_model()
+    pairs = interaction(config, *splits.triples("test")[:2])
+    whole = model.predict(pairs)
+    monkeypatch.setattr(profile, "BLOCK", 3 * model.width)
+    torch.testing.assert_close(model.predict(pairs), whole)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from recbole_dgrm.trainers import Phase
 
+BLOCK = 1 << 20  # scores held at once when only some of them are asked for
+
 
 class ProfileRecommender(GeneralRecommender):
     """Rating rows from CSR, made dense one batch at a time.
@@ -81,6 +83,12 @@ class ProfileRecommender(GeneralRecommender):
         return torch.nn.functional.pad(scores, (1, 0), value=-torch.inf)
 
     def predict(self, interaction) -> Tensor:
-        """Scores of user-item pairs, shape ``(n_pairs,)``; each distinct user is computed once."""
+        """Scores of user-item pairs, shape ``(n_pairs,)``; each distinct user is computed once, a block at a time."""
         users, row = torch.unique(interaction[self.USER_ID], return_inverse=True)
-        return self.score_profiles(users)[row, interaction[self.ITEM_ID] - 1]
+        column = interaction[self.ITEM_ID] - 1
+        scores = torch.empty(len(row), device=row.device)
+        size = max(1, BLOCK // self.width)
+        for start in range(0, len(users), size):
+            pairs = torch.nonzero((row >= start) & (row < start + size)).squeeze(-1)
+            scores[pairs] = self.score_profiles(users[start : start + size])[row[pairs] - start, column[pairs]]
+        return scores
