@@ -143,5 +143,11 @@ def _notes_to_stderr() -> logging.Handler:
     """Sentences about the input and upstream warnings; errors are raised, and said once."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("note: %(message)s"))
-    handler.addFilter(lambda record: record.levelno == logging.WARNING)
+    handler.addFilter(_is_note)
     return handler
+
+
+def _is_note(record: logging.LogRecord) -> bool:
+    from recbole_dgrm.compat import KNOWN_LOGS  # loaded long before anything is logged
+
+    return record.levelno == logging.WARNING and not record.getMessage().startswith(KNOWN_LOGS)

@@ -57,7 +57,12 @@ KNOWN_WARNINGS = (
     # torch: RecBole still uses the old name of the gradient scaler; on a CPU it is switched off.
     "`torch.cuda.amp.GradScaler(args...)` is deprecated.",
     "torch.cuda.amp.GradScaler is enabled, but CUDA is not available.",
+    # torch: RecBole's graph models build their matrices the old way.
+    "torch.sparse.SparseTensor(indices, values",
+    "Creating a tensor from a list of numpy.ndarrays is extremely slow.",
 )
+# The same for RecBole's own log: it notes that one user rated much, and nothing follows from it.
+KNOWN_LOGS = ("Max value of user's history interaction records has reached",)
 
 
 class YamlLoader(yaml.SafeLoader):

@@ -29,7 +29,7 @@ import recbole_dgrm
 from recbole_dgrm import data, loaders, reference, registry
 from recbole_dgrm.checkpoints import read_checkpoint
 from recbole_dgrm.config import load_config
-from recbole_dgrm.errors import CheckpointError, TrainingDiverged
+from recbole_dgrm.errors import CheckpointError, TrainingDiverged, UnknownModel
 from recbole_dgrm.files import plain, read_json_lines, write_json, write_whole
 from recbole_dgrm.trainers import CHECKPOINT, EPOCHS
 
@@ -88,7 +88,10 @@ def run_one(config, run_dir: Path | None = None, show_progress: bool = False) ->
     text = yaml.safe_dump(plain(given), sort_keys=True, allow_unicode=True)
     write_whole(run_dir / CONFIG, lambda partial: partial.write_text(text, encoding="utf-8"))
     with _log_to(run_dir / RUN_LOG), _recorded(record, run_dir):
-        _Run(config, run_dir, record, show_progress).go(state)
+        try:
+            _Run(config, run_dir, record, show_progress).go(state)
+        except ModuleNotFoundError as error:  # some of RecBole's models import theirs in the middle of training
+            raise UnknownModel(f"{record.model} needs the library {error.name}, which is not installed") from error
     return record, run_dir
 
 

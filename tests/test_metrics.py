@@ -1,5 +1,7 @@
 """Metrics through RecBole: full ranking against RecBole and pytrec_eval, rated metrics, reference rows."""
 
+import sys
+
 import numpy as np
 import pytest
 import pytrec_eval
@@ -10,6 +12,7 @@ from recbole.evaluator import Collector as RecBoleCollector
 from recbole.evaluator import Evaluator as RecBoleEvaluator
 
 from recbole_dgrm import compat, data, loaders, metrics, reference, registry
+from recbole_dgrm.errors import UnknownModel
 from recbole_dgrm.experiment import resume, run_one
 
 
@@ -181,6 +184,12 @@ def test_recboles_models_rank_rated_items_and_their_scores_are_not_taken_for_rat
 def test_graph_models_live_on_todays_scipy(make_config, name):
     record, _ = run_one(make_config(name, protocol="full"))
     assert 0 < record.test["recall@10"] <= 1
+
+
+def test_a_missing_library_is_named(make_config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(UnknownModel, match="NCL needs the library faiss, which is not installed"):
+        run_one(make_config("NCL"))
 
 
 def test_the_collector_keeps_counts_between_evaluations(make_config):
