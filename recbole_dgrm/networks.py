@@ -40,6 +40,13 @@ def mlp(sizes: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+@torch.no_grad()
+def clip_weights(network: nn.Module, bound: float) -> None:
+    """Keep every parameter in ``[-bound, bound]``: the first WGAN's Lipschitz constraint (Arjovsky et al. 2017)."""
+    for parameter in network.parameters():
+        parameter.clamp_(-bound, bound)
+
+
 class Generator(nn.Module):
     """``x_0_hat = G(x_t, z, v_t)``: one-step denoising in the latent space (section 3.2).
 

@@ -14,6 +14,7 @@ Deviations from the paper
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -24,7 +25,7 @@ from recbole_dgrm.bias import fit_biases
 from recbole_dgrm.diffusion import DiffusionChain, RowNoise, linear_variance_betas
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models.profile import ProfileRecommender
-from recbole_dgrm.networks import Critic, Generator
+from recbole_dgrm.networks import Critic, Generator, clip_weights
 from recbole_dgrm.options import Choice, Range, read
 from recbole_dgrm.trainers import Phase
 
@@ -163,7 +164,7 @@ class DGRM(ProfileRecommender):
         )
         if self.critic is None:
             return [generator]
-        clip = self._clip_critic if o.lipschitz == "weight_clipping" else None
+        clip = partial(clip_weights, self.critic, o.weight_clip) if o.lipschitz == "weight_clipping" else None
         critic = Phase(
             "critic",
             list(self.critic.parameters()),
@@ -199,11 +200,6 @@ class DGRM(ProfileRecommender):
             return loss
         adversarial = self.generator_objective(self.critic(fake, draw.x_t, draw.t))
         return self.options.adversarial_weight * adversarial + loss
-
-    @torch.no_grad()
-    def _clip_critic(self) -> None:
-        for parameter in self.critic.parameters():
-            parameter.clamp_(-self.options.weight_clip, self.options.weight_clip)
 
     # Prediction (section 3.3). Nothing is masked: an unrated item is what we are asked about.
 

@@ -15,6 +15,7 @@ Deviations from the paper
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from recbole_dgrm import losses
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models.profile import ProfileRecommender
+from recbole_dgrm.networks import clip_weights
 from recbole_dgrm.options import Choice, Range, read
 from recbole_dgrm.trainers import Phase
 
@@ -114,7 +116,7 @@ class PRGAN(ProfileRecommender):
         """D with the memory, from the start; G after the pre-training of D."""
         o = self.options
         learners = [*self.critic.parameters(), *self.memory.parameters()]
-        clip = self._clip_critic if o.lipschitz == "weight_clipping" else None
+        clip = partial(clip_weights, self.critic, o.weight_clip) if o.lipschitz == "weight_clipping" else None
         return [
             Phase("critic", learners, self.critic_loss, o.critic_iterations, o.critic_learning_rate, clip),
             Phase("generator", list(self.generator.parameters()), self.generator_loss, o.generator_iterations,
@@ -180,11 +182,6 @@ class PRGAN(ProfileRecommender):
         loss = self.options.adversarial_weight * adversarial
         loss = loss + self.options.reconstruction_weight * losses.masked_squared_error(predicted, real, known)
         return loss * len(interaction[self.USER_ID]) / len(owner)
-
-    @torch.no_grad()
-    def _clip_critic(self) -> None:
-        for parameter in self.critic.parameters():
-            parameter.clamp_(-self.options.weight_clip, self.options.weight_clip)
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
