@@ -6,7 +6,6 @@ its files in one run directory, keep its best state, resume, and read nothing pi
 """
 
 import json
-import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from recbole_dgrm.checkpoints import pack, random_state, set_random_state, unpac
 from recbole_dgrm.errors import CheckpointError, TrainingDiverged
 from recbole_dgrm.files import plain, read_json_lines, write_whole
 
+PAIRS = 1 << 17  # scored at once, for models that know no full ranking
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
 
 
@@ -80,7 +80,7 @@ class RunMixin:
         with compat.no_events():
             super().__init__(config, model)
         self.run_dir = Path(config["checkpoint_dir"])
-        self.test_batch_size = sys.maxsize  # our loaders batch by users; RecBole need not split again
+        self.test_batch_size = PAIRS  # eval_batch_size counts users; this is where RecBole splits pairs
         self.eval_collector = metrics.Collector(config)
         self.evaluator = metrics.Evaluator(config)
         self.best_epoch = -1
