@@ -30,12 +30,12 @@ class StepEmbedding(nn.Module):
         return self.linear(torch.cat([angle.cos(), angle.sin()], dim=-1))
 
 
-def mlp(sizes: Sequence[int]) -> nn.Sequential:
-    """Linear layers of the given sizes with ReLU between them and a linear output."""
+def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Linear layers of the given sizes with activations between them and a linear output."""
     layers: list[nn.Module] = []
     for index, (before, after) in enumerate(pairwise(sizes)):
         if index:
-            layers.append(nn.ReLU())
+            layers.append(activation())
         layers.append(nn.Linear(before, after))
     return nn.Sequential(*layers)
 

@@ -22,7 +22,7 @@ def everyone(make_model):
 
 def test_masks_have_the_count_and_never_a_rated_item(everyone):
     model, users, rated = everyone
-    for mask in (model.zero_reconstructed(users), model.visible(users) - rated):
+    for mask in (model.zero_reconstructed(users, rated), model.visible(users, rated) - rated):
         assert set(mask.unique().tolist()) == {0.0, 1.0}
         assert (mask.sum(-1) == 3).all()
         assert not (mask * rated).any()
@@ -30,7 +30,7 @@ def test_masks_have_the_count_and_never_a_rated_item(everyone):
 
 def test_zero_reconstruction_and_partial_masking_are_drawn_independently(everyone):
     model, users, rated = everyone
-    zero, visible = model.zero_reconstructed(users), model.visible(users) - rated
+    zero, visible = model.zero_reconstructed(users, rated), model.visible(users, rated) - rated
     assert not torch.equal(zero, visible)
     overlap = float((zero * visible).sum() / zero.sum())
     expected = float((3 / (1 - rated).sum(-1)).mean())
@@ -38,26 +38,28 @@ def test_zero_reconstruction_and_partial_masking_are_drawn_independently(everyon
 
 
 def test_masks_are_redrawn_each_epoch_and_shared_within_one(everyone):
-    model, users, _ = everyone
+    model, users, rated = everyone
     model.begin_epoch(0)
-    first, again = model.zero_reconstructed(users), model.zero_reconstructed(users)
+    first, again = model.zero_reconstructed(users, rated), model.zero_reconstructed(users, rated)
     model.begin_epoch(1)
     assert torch.equal(first, again)
-    assert not torch.equal(first, model.zero_reconstructed(users))
+    assert not torch.equal(first, model.zero_reconstructed(users, rated))
 
 
 def test_more_negatives_than_unrated_items_are_all_of_them(make_model):
     _, _, model = make_model("CFGAN", n_negatives=10_000)
     users = torch.tensor([1, 2, 3])
-    assert torch.equal(model.negatives(users, 0), 1 - model.profiles(users)[1])
+    rated = model.profiles(users)[1]
+    assert torch.equal(model.negatives(users, rated, 0), 1 - rated)
 
 
 @pytest.mark.parametrize(("negatives", "zero", "visible"), [("ZR", 1, 0), ("PM", 0, 1), ("ZP", 1, 1), ("none", 0, 0)])
 def test_each_kind_of_negatives_does_its_part(make_model, negatives, zero, visible):
     _, _, model = make_model("CFGAN", negatives=negatives)
     users = torch.tensor([1, 2, 3])
-    assert bool(torch.as_tensor(model.zero_reconstructed(users)).any()) == zero
-    assert bool((model.visible(users) - model.profiles(users)[1]).any()) == visible
+    rated = model.profiles(users)[1]
+    assert bool(torch.as_tensor(model.zero_reconstructed(users, rated)).any()) == zero
+    assert bool((model.visible(users, rated) - rated).any()) == visible
 
 
 def test_predictions_stay_within_0_and_the_top_of_the_scale(everyone):

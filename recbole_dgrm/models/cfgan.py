@@ -10,7 +10,6 @@ Ferrari Dacrema and Cremonesi, ECIR 2022).
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from recbole_dgrm import losses
 from recbole_dgrm.diffusion import RowNoise
 from recbole_dgrm.models.profile import ProfileRecommender
+from recbole_dgrm.networks import mlp
 from recbole_dgrm.options import Choice, Range, read
 from recbole_dgrm.trainers import Phase
 
@@ -38,15 +38,6 @@ class CFGANOptions:
     discriminator_learning_rate: Annotated[float, Range(0, above=True)]
 
 
-def sigmoid_mlp(sizes: list[int]) -> nn.Sequential:
-    """Linear layers with sigmoids between them and a linear output."""
-    layers: list[nn.Module] = []
-    for before, after in pairwise(sizes):
-        layers += [nn.Sigmoid()] if layers else []
-        layers.append(nn.Linear(before, after))
-    return nn.Sequential(*layers)
-
-
 class CFGAN(ProfileRecommender):
     """Conditional GAN over rating profiles."""
 
@@ -56,8 +47,8 @@ class CFGAN(ProfileRecommender):
         super().__init__(config, dataset)
         o = self.options = read(CFGANOptions, config)
         self.top = 1.0 if self.implicit else float(config["rating_scale"][1])
-        self.generator = sigmoid_mlp([self.width, *o.generator_hidden, self.width])
-        self.discriminator = sigmoid_mlp([2 * self.width, *o.discriminator_hidden, 1])
+        self.generator = mlp([self.width, *o.generator_hidden, self.width], nn.Sigmoid)
+        self.discriminator = mlp([2 * self.width, *o.discriminator_hidden, 1], nn.Sigmoid)
         self.row_noise = RowNoise(config["seed"], self.width, self.device)
         self.begin_epoch(0)
 
@@ -75,22 +66,20 @@ class CFGAN(ProfileRecommender):
                   o.discriminator_iterations, o.discriminator_learning_rate),
         ]  # fmt: skip
 
-    def negatives(self, user: Tensor, stream: int) -> Tensor:
+    def negatives(self, user: Tensor, rated: Tensor, stream: int) -> Tensor:
         """Mask ``(B, I)`` of ``n_negatives`` unrated items per user (all, where there are fewer)."""
-        _, rated = self._profiles(user)
         key = self.row_noise(user, self.width, 2 * self.epoch + stream).masked_fill(rated.bool(), torch.inf)
         count = min(self.options.n_negatives, self.width)
         drawn = torch.zeros_like(rated).scatter_(1, key.topk(count, largest=False).indices, 1.0)
         return drawn * (1 - rated)
 
-    def zero_reconstructed(self, user: Tensor) -> Tensor:
-        """ZR mask ``(B, I)`` of this epoch."""
-        return self.negatives(user, 0) if self.options.negatives in ("ZR", "ZP") else 0.0
+    def zero_reconstructed(self, user: Tensor, rated: Tensor) -> Tensor | float:
+        """ZR mask ``(B, I)`` of this epoch; 0 without ZR."""
+        return self.negatives(user, rated, 0) if self.options.negatives in ("ZR", "ZP") else 0.0
 
-    def visible(self, user: Tensor) -> Tensor:
+    def visible(self, user: Tensor, rated: Tensor) -> Tensor:
         """Rated items plus the PM draw, ``(B, I)``: what D sees of a profile."""
-        _, rated = self._profiles(user)
-        return rated + (self.negatives(user, 1) if self.options.negatives in ("PM", "ZP") else 0.0)
+        return rated + (self.negatives(user, rated, 1) if self.options.negatives in ("PM", "ZP") else 0.0)
 
     def _profiles(self, user: Tensor) -> tuple[Tensor, Tensor]:
         row, column, value = self.entries(user)
@@ -104,18 +93,18 @@ class CFGAN(ProfileRecommender):
     def discriminator_loss(self, interaction) -> Tensor:
         """Binary cross-entropy, summed over the batch."""
         user = interaction[self.USER_ID]
-        condition, _ = self._profiles(user)
+        condition, rated = self._profiles(user)
         with torch.no_grad():
-            fake = torch.sigmoid(self.generator(condition)) * self.visible(user)
+            fake = torch.sigmoid(self.generator(condition)) * self.visible(user, rated)
         return losses.discriminator_loss(self.discriminate(condition, condition), self.discriminate(condition, fake))
 
     def generator_loss(self, interaction) -> Tensor:
         """Non-saturating adversarial loss plus zero reconstruction, summed over the batch."""
         user = interaction[self.USER_ID]
-        condition, _ = self._profiles(user)
+        condition, rated = self._profiles(user)
         predicted = torch.sigmoid(self.generator(condition))
-        loss = losses.non_saturating_loss(self.discriminate(condition, predicted * self.visible(user)))
-        zero = (predicted.square() * self.zero_reconstructed(user)).sum()
+        loss = losses.non_saturating_loss(self.discriminate(condition, predicted * self.visible(user, rated)))
+        zero = (predicted.square() * self.zero_reconstructed(user, rated)).sum()
         return loss + self.options.zero_weight * zero
 
     @torch.no_grad()
