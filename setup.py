@@ -29,6 +29,9 @@ setup(
         "rich>=13.0",  # tables in the terminal
         "tqdm>=4.60",  # progress bars, RecBole's too
         "tensorboard>=2.10",  # training curves
+        "matplotlib>=3.8",  # figures of reports
+        "jinja2>=3.1",  # the page of a report
+        "filelock>=3.12",  # one benchmark at a time in a folder
         # What RecBole 1.2.1 imports, said here because on Python 3.12 it is installed without dependencies.
         "scikit-learn>=1.3",
         "colorlog==4.7.2",
@@ -40,12 +43,13 @@ setup(
         "plotly>=4.0",
     ],
     extras_require={
+        "distributed": ["distributed>=2024.1"],  # benchmark runs on a Dask cluster
         "test": [
             "pytest>=8.0",
             "hypothesis>=6.100",  # properties of the chain and of the metrics
             "pytrec-eval-terrier>=0.5.6",  # an independent ranking evaluator, as an oracle
             "ruff>=0.6",
-        ]
+        ],
     },
     entry_points={"console_scripts": ["recbole-dgrm = recbole_dgrm.cli:main"]},
     classifiers=[

@@ -15,10 +15,8 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """A checkpoint as written by :class:`recbole_dgrm.trainers.RunMixin`; nothing in the file can run code.
 
     Raises:
-        CheckpointError: there is no such file, or it is not a checkpoint of plain data.
+        CheckpointError: it is not a checkpoint of plain data.
     """
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist: the run was stopped before its first checkpoint; start it again")
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:

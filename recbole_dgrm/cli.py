@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,13 @@ examples:
   %(prog)s --model=BPR --dataset=ml-100k --protocol=full
   %(prog)s --resume=runs/DGRM-ml-100k-rated-2020-...
   %(prog)s convert ratings.csv --name=mine
+  %(prog)s benchmark --config=smoke
+  %(prog)s report runs/smoke
+"""
+BENCHMARK_EPILOG = """\
+Any key of the plan may be set as --key=value, read as YAML: --seeds=[2020,2021] --datasets=[ml-100k]
+properties/benchmark.yaml explains the keys; properties/benchmark/ holds the plans that come with the package.
+Called again, it goes on: what is finished stays.
 """
 
 
@@ -101,7 +109,61 @@ def convert(arguments: list[str], console: Console) -> int:
     return 0
 
 
-COMMANDS = {"train": train, "convert": convert}
+def benchmark(arguments: list[str], console: Console) -> int:
+    """Run a plan of models, data sets, protocols and seeds, then report."""
+    usage = "%(prog)s benchmark --config=PLAN [--any_plan_key=value ...]"
+    parser = _parser("run a plan of models x data sets x protocols x seeds", usage, BENCHMARK_EPILOG)
+    parser.add_argument("--config", required=True, help="a YAML file, or the name of one in properties/benchmark/")
+    parser.add_argument("--output_dir", type=Path, help="runs and report go here (default runs/<name of the plan>)")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time (default 1, which times them cleanly)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="hand the runs to a Dask cluster: tcp://host:8786")
+    parser.add_argument("--data_path", help="folder that holds <dataset>/, for every run")
+    parser.add_argument("--dry_run", action="store_true", help="print the plan and what of it is done; run nothing")
+    parser.add_argument("--retry", action="store_true", help="make failed, diverged and timed-out runs again")
+    named, others = parser.parse_known_args(arguments)
+    if named.workers < 1:
+        parser.error(f"--workers={named.workers} must be at least 1")
+    from recbole_dgrm import benchmark, report
+    from recbole_dgrm.config import parse_value
+    from recbole_dgrm.executors import DaskExecutor, LocalExecutor
+    from recbole_dgrm.plan import find_plan, planned_runs, read_plan
+    from recbole_dgrm.terminal import Board, benchmark_summary, plan_table
+
+    path = find_plan(named.config)
+    changes = {key: parse_value(value) for key, value in _pairs(others, parser).items()}
+    plan = read_plan(path, changes, {} if named.data_path is None else {"data_path": named.data_path})
+    runs, left_out = planned_runs(plan)
+    for dataset, reason in left_out.items():
+        print(f"note: {dataset} is left out: {reason}", file=sys.stderr)
+    folder = named.output_dir or Path("runs") / path.stem
+    if named.dry_run:
+        console.print(plan_table(runs, {run for run in runs if benchmark.done(folder, run, named.retry)}))
+        return 0
+    threads = plan.threads or max(1, (os.cpu_count() or 1) // named.workers)
+    executor = DaskExecutor(named.scheduler) if named.scheduler else LocalExecutor(named.workers)
+    with Board(console, (plan.metrics or [None])[0]) as board:
+        state = benchmark.run_benchmark(plan, runs, folder, executor, threads, named.retry, board.show)
+    console.print(benchmark_summary(state), highlight=False)
+    written = report.write_report(folder, folder, plan.baseline)
+    console.print(f"report: {written}", highlight=False, soft_wrap=True)
+    return 0 if state.count("finished") == len(runs) else 1
+
+
+def report(arguments: list[str], console: Console) -> int:
+    """Tables and figures of the runs in a folder."""
+    parser = _parser("tables and figures of the runs below a folder", "%(prog)s report FOLDER [options]", "")
+    parser.add_argument("folder", type=Path, help="any folder of runs, for example runs or runs/smoke")
+    parser.add_argument("--baseline", help="label that the others are tested against (default: the plan's)")
+    parser.add_argument("--output_dir", type=Path, help="where the report is written (default: the folder)")
+    given = parser.parse_args(arguments)
+    from recbole_dgrm.report import write_report
+
+    written = write_report(given.folder, given.output_dir or given.folder, given.baseline)
+    console.print(f"report: {written}", highlight=False, soft_wrap=True)
+    return 0
+
+
+COMMANDS = {"train": train, "convert": convert, "benchmark": benchmark, "report": report}
 
 
 def _parser(description: str, usage: str, epilog: str = EPILOG) -> argparse.ArgumentParser:
@@ -129,7 +191,7 @@ def _pairs(others: list[str], parser: argparse.ArgumentParser) -> dict[str, str]
 
 def _show(console: Console, record: Any, run_dir: Path) -> int:
     from recbole_dgrm.experiment import RECORD
-    from recbole_dgrm.report import explanation, result_table
+    from recbole_dgrm.terminal import explanation, result_table
 
     content = json.loads((run_dir / RECORD).read_text(encoding="utf-8"))
     console.print()

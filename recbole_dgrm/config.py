@@ -168,8 +168,10 @@ def _build(model_class: type, merged: Layer, run: RunOptions) -> compat.Config:
     if issubclass(model_class, ProfileRecommender) or (merged["model"] in registry.MODELS and run.feedback == "rating"):
         final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled
     config = compat.Config(merged["model"], merged["dataset"], config_dict=final)
-    if run.data_path:  # RecBole would still take its own copy of ml-100k
-        config["data_path"] = str(Path(run.data_path) / merged["dataset"])
+    if run.data_path:  # RecBole would take its own copy of ml-100k in any case; we, where the folder has none
+        theirs, own = Path(config["data_path"]), Path(run.data_path) / merged["dataset"]
+        if own.is_dir() or not theirs.is_dir():
+            config["data_path"] = str(own)
     config["input"] = merged
     return config
 

@@ -39,42 +39,17 @@ class RatingDataset(Dataset):
         LOG.warning("%s: %s", self.dataset_name, text)
 
     def _download(self) -> None:
-        raise DataError(
-            f"there is no folder {self.dataset_path}; put the ratings into "
-            f"{self.dataset_path}/{self.dataset_name}.inter (recbole-dgrm convert makes it from a CSV) "
-            f"or say where they are: --data_path=DIR with DIR/{self.dataset_name}/{self.dataset_name}.inter"
-        )
+        check_source(self.config)  # says what is missing; RecBole would fetch from addresses that are gone
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
-        parts = self.benchmark_filename_list
-        names = [f"{token}.inter"] if parts is None else [f"{token}.{part}.inter" for part in parts]
-        for name in names:
-            self._check_header(Path(dataset_path) / name)
+        check_source(self.config)
         super()._load_inter_feat(token, dataset_path)
         if len(self.inter_feat) == 0:
-            raise DataError(f"{Path(dataset_path) / names[0]} holds no ratings")
+            raise DataError(f"{source_files(self.config)[0]} holds no ratings")
         self._check_ids()
         if self.config["feedback"] == "rating":
             self._check_ratings(self.inter_feat[self.config["RATING_FIELD"]])
         self._drop_duplicates()
-
-    def _check_header(self, path: Path) -> None:
-        if not path.is_file():
-            raise DataError(f"{path} does not exist; RecBole's atomic format wants the ratings there")
-        with open(path, encoding=self.config["encoding"] or "utf-8") as lines:
-            header = lines.readline().rstrip("\r\n")
-        separator = self.config["field_separator"]
-        columns = dict(name.rpartition(":")[::2] for name in header.split(separator) if ":" in name)
-        needed = {self.uid_field: "token", self.iid_field: "token"}
-        if self.config["feedback"] == "rating":
-            needed[self.config["RATING_FIELD"]] = "float"
-        for name, kind in needed.items():
-            if columns.get(name) != kind:
-                raise DataError(
-                    f"{path} has no column {name}:{kind}; its first line is {header!r} and must name columns as "
-                    f"name:type, separated by {separator!r}; other names are set with USER_ID_FIELD, "
-                    "ITEM_ID_FIELD, RATING_FIELD"
-                )
 
     def _load_feat(self, filepath, source):
         try:
@@ -144,6 +119,57 @@ class RatingDataset(Dataset):
         for ratio in reversed(ratios[1:]):  # the last part first; one rating stays for training
             ends.append(max(ends[-1] - ceil(ratio * tot - 1e-9), min(1, tot)))
         return ends[:0:-1]
+
+
+def source_files(config) -> list[Path]:
+    """The ``.inter`` files of the data set of ``config``."""
+    folder, name, parts = Path(config["data_path"]), config["dataset"], config["benchmark_filename"]
+    names = [f"{name}.inter"] if parts is None else [f"{name}.{part}.inter" for part in parts]
+    return [folder / file for file in names]
+
+
+def source_hash(config) -> str:
+    """Hash of the bytes of the source files, which with the config determine the split; cheap beside building it."""
+    digest = hashlib.sha256()
+    for path in source_files(config):
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def check_source(config) -> None:
+    """Whether the files are there and name the columns that are needed.
+
+    Raises:
+        DataError: what is missing and where it belongs.
+    """
+    folder, name = Path(config["data_path"]), config["dataset"]
+    if not folder.is_dir():
+        raise DataError(
+            f"there is no folder {folder}; put the ratings into {folder}/{name}.inter (recbole-dgrm convert makes it "
+            f"from a CSV) or say where they are: --data_path=DIR with DIR/{name}/{name}.inter"
+        )
+    for path in source_files(config):
+        _check_header(path, config)
+
+
+def _check_header(path: Path, config) -> None:
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; RecBole's atomic format wants the ratings there")
+    with open(path, encoding=config["encoding"] or "utf-8") as lines:
+        header = lines.readline().rstrip("\r\n")
+    separator = config["field_separator"]
+    columns = dict(name.rpartition(":")[::2] for name in header.split(separator) if ":" in name)
+    needed = {config["USER_ID_FIELD"]: "token", config["ITEM_ID_FIELD"]: "token"}
+    if config["feedback"] == "rating":
+        needed[config["RATING_FIELD"]] = "float"
+    for name, kind in needed.items():
+        if columns.get(name) != kind:
+            raise DataError(
+                f"{path} has no column {name}:{kind}; its first line is {header!r} and must name columns as "
+                f"name:type, separated by {separator!r}; other names are set with USER_ID_FIELD, "
+                "ITEM_ID_FIELD, RATING_FIELD"
+            )
 
 
 def _first_bad_row(filepath: str, config) -> str | None:

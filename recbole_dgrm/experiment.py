@@ -8,10 +8,12 @@ import logging
 import os
 import platform
 import secrets
+import shutil
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -31,47 +33,34 @@ from recbole_dgrm.checkpoints import read_checkpoint
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import CheckpointError, TrainingDiverged, UnknownModel
 from recbole_dgrm.files import plain, read_json_lines, write_json, write_whole
-from recbole_dgrm.trainers import CHECKPOINT, EPOCHS
+from recbole_dgrm.records import (
+    CHECKPOINT,
+    CONFIG,
+    EPOCHS,
+    EVENTS,
+    PER_USER,
+    RECORD,
+    RUN_LOG,
+    RunRecord,
+    new_record,
+    read_run,
+    write_vectors,
+)  # fmt: skip
 
 LOG = logging.getLogger(__name__)
-RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
 
 
-@dataclass
-class RunRecord:
-    """What ``record.json`` holds; its keys are stable for tools that read it.
-
-    Attributes:
-        status: running, finished, interrupted, diverged or failed.
-        valid, test: metric to value, from validation and from the one test.
-        reference: ``random``, ``bias`` and ``oracle`` on the test part.
-        timing: seconds, epochs and the peak resident memory in MiB.
-    """
-
-    model: str
-    dataset: str
-    protocol: str
-    seed: int
-    config: dict[str, Any]
-    status: str = "running"
-    error: str | None = None
-    data: dict[str, Any] = field(default_factory=dict)
-    parameters: int | None = None
-    valid: dict[str, float] = field(default_factory=dict)
-    test: dict[str, float] = field(default_factory=dict)
-    reference: dict[str, dict[str, float]] = field(default_factory=dict)
-    skill: dict[str, float] = field(default_factory=dict)
-    timing: dict[str, float] = field(default_factory=dict)
-    environment: dict[str, Any] = field(default_factory=dict)
-
-
-def run_one(config, run_dir: Path | None = None, show_progress: bool = False) -> tuple[RunRecord, Path]:
+def run_one(
+    config, run_dir: Path | None = None, show_progress: bool = False, label: str = ""
+) -> tuple[RunRecord, Path]:  # fmt: skip
     """Train, validate, test and save one model.
 
     Args:
         config: from :func:`recbole_dgrm.config.load_config`.
-        run_dir: an existing run to continue; without it a new directory is made in ``output_dir``.
+        run_dir: where to write, and to continue from if a checkpoint lies there; without it a new
+            directory is made in ``output_dir``.
         show_progress: bars on the terminal.
+        label: what tables call the run; the model's name by default.
 
     Returns:
         The record and the directory of the run.
@@ -79,11 +68,16 @@ def run_one(config, run_dir: Path | None = None, show_progress: bool = False) ->
     Raises:
         recbole_dgrm.errors.UserError: what is wrong and the remedy; also written into the record.
     """
-    state = read_checkpoint(run_dir / CHECKPOINT, config["device"]) if run_dir else None
     run_dir = run_dir or _new_directory(config)
+    state = None
+    if (run_dir / CHECKPOINT).exists():
+        state = read_checkpoint(run_dir / CHECKPOINT, config["device"])
+    else:  # what a run left that was stopped before its first checkpoint
+        (run_dir / EPOCHS).unlink(missing_ok=True)
+        shutil.rmtree(run_dir / EVENTS, ignore_errors=True)
     config["checkpoint_dir"] = str(run_dir)
     given = config["input"]
-    record = RunRecord(given["model"], given["dataset"], given["protocol"], given["seed"], plain(given))
+    record = new_record(given, label)
     record.environment = environment(config)
     text = yaml.safe_dump(plain(given), sort_keys=True, allow_unicode=True)
     write_whole(run_dir / CONFIG, lambda partial: partial.write_text(text, encoding="utf-8"))
@@ -95,15 +89,17 @@ def run_one(config, run_dir: Path | None = None, show_progress: bool = False) ->
     return record, run_dir
 
 
-def resume(run_dir: Path, show_progress: bool = False) -> tuple[RunRecord, Path]:
-    """Continue a run that was stopped, from its last checkpoint, with its own config.
+def resume(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple[RunRecord, Path]:
+    """Continue a run that was stopped, from its last checkpoint if it has one, with its own config.
 
     Raises:
-        CheckpointError: ``run_dir`` is no run, or has no checkpoint.
+        CheckpointError: ``run_dir`` is no run.
     """
     if not (run_dir / CONFIG).is_file():
         raise CheckpointError(f"{run_dir} is not a run directory: it has no {CONFIG}")
-    return run_one(load_config([run_dir / CONFIG]), run_dir, show_progress)
+    if not label and (run := read_run(run_dir)):
+        label = run.record["label"]
+    return run_one(load_config([run_dir / CONFIG]), run_dir, show_progress, label)
 
 
 class _Run:
@@ -112,7 +108,10 @@ class _Run:
     def __init__(self, config, run_dir: Path, record: RunRecord, show_progress: bool):
         self.config, self.run_dir, self.record, self.show_progress = config, run_dir, record, show_progress
         self.splits = data.build(config)
-        record.data = {"fingerprint": self.splits.fingerprint(), **self.splits.sizes(), "notes": self.splits.notes}
+        record.data = {
+            "source": data.source_hash(config), "fingerprint": self.splits.fingerprint(),
+            **self.splits.sizes(), "notes": self.splits.notes,
+        }  # fmt: skip
 
     def go(self, state: dict[str, Any] | None) -> None:
         """Select on validation, refit if asked, test once. ``state`` is where to continue."""
@@ -167,7 +166,7 @@ class _Run:
         record.skill = reference.skill(record.test, record.reference)
         tokens = self.splits.test.id2token(self.splits.test.uid_field, loader.users.numpy())
         vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
-        write_whole(self.run_dir / PER_USER, lambda partial: _save_vectors(partial, vectors))
+        write_vectors(self.run_dir / PER_USER, vectors)
 
 
 def environment(config) -> dict[str, Any]:
@@ -185,11 +184,6 @@ def _new_directory(config) -> Path:
     path = Path(given["output_dir"]) / f"{stem}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     path.mkdir(parents=True)
     return path
-
-
-def _save_vectors(path: Path, vectors: dict[str, np.ndarray]) -> None:
-    with open(path, "wb") as file:
-        np.savez_compressed(file, **vectors)
 
 
 def _peak_rss_mib() -> float:
@@ -216,6 +210,7 @@ def _recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
     except Exception as error:
         record.status = "diverged" if isinstance(error, TrainingDiverged) else "failed"
         record.error = f"{type(error).__name__}: {error}"
+        record.traceback = traceback.format_exc()
         LOG.exception("the run %s", record.status)
         raise
     finally:

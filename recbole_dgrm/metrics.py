@@ -114,6 +114,11 @@ def register() -> None:
             tables.smaller_metrics.append(name)
 
 
+def names() -> set[str]:
+    """All metrics that can be named in ``metrics``, ours and RecBole's, in lower case."""
+    return set(recbole.evaluator.register.metrics_dict)
+
+
 class Collector(compat.Collector):
     """Collects rated pairs batch by batch; everything else is RecBole's."""
 

@@ -27,9 +27,9 @@ from recbole_dgrm import compat, metrics
 from recbole_dgrm.checkpoints import pack, random_state, set_random_state, unpack
 from recbole_dgrm.errors import CheckpointError, TrainingDiverged
 from recbole_dgrm.files import plain, read_json_lines, write_whole
+from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS
 
 PAIRS = 1 << 17  # scored at once, for models that know no full ranking
-CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
 
 
 @dataclass(frozen=True)

@@ -216,9 +216,14 @@ def test_resume_refuses_what_is_no_run_and_changed_data(make_config, tmp_path, m
     monkeypatch.setattr(data.Splits, "fingerprint", lambda self: "other")
     with pytest.raises(CheckpointError, match="the data has changed"):
         resume(path)
+
+
+def test_a_run_stopped_before_its_first_checkpoint_begins_again(make_config):
+    first, path = run_one(make_config(), label="mine")
     (path / "checkpoint.pt").unlink()
-    with pytest.raises(CheckpointError, match="stopped before its first checkpoint"):
-        resume(path)
+    again, _ = resume(path)
+    assert (again.test, again.label, again.hash) == (first.test, "mine", first.hash)
+    assert again.timing["epochs"] == first.timing["epochs"]  # no line is counted twice
 
 
 def test_a_pickle_is_not_loaded(tmp_path):

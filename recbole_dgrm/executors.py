@@ -1,0 +1,87 @@
+"""Where runs are executed: processes of this machine, or an existing Dask cluster."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+from uuid import uuid4
+
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.worker import Job, execute
+
+STARTS = 2  # of a run whose worker is lost: it is tried once more
+CONNECT_S = 10
+
+
+class LocalExecutor:
+    """``workers`` runs at a time, each a process of its own that writes into its run directory."""
+
+    remote = False
+
+    def __init__(self, workers: int):
+        self._unwanted = Event()
+        self._threads = ThreadPoolExecutor(workers)
+
+    def submit(self, job: Job) -> Future:
+        """Start the run when a worker is free."""
+        return self._threads.submit(execute, job, self._unwanted)
+
+    def stop(self) -> None:
+        """Let the runs at work leave their checkpoints and end; begin no other."""
+        self._unwanted.set()
+        self._threads.shutdown(cancel_futures=True)
+
+
+class DaskExecutor:
+    """Hands runs to the workers of the cluster at ``address``, whose results hold the files of the run.
+
+    A worker needs this package, and the data under the same ``data_path``; no disk is shared. Dask starts
+    a task again whose worker is lost; the run is given up when that has happened twice.
+
+    Raises:
+        OptionError: the library is not installed, or nobody answers at the address.
+    """
+
+    remote = True
+
+    def __init__(self, address: str):
+        try:
+            from distributed import Client, Variable
+        except ImportError:
+            raise OptionError("a Dask cluster needs the library distributed: pip install 'recbole-dgrm[distributed]'"
+                              ) from None  # fmt: skip
+        try:
+            self._client = Client(address, timeout=CONNECT_S)
+        except (OSError, ValueError) as error:
+            raise OptionError(f"no Dask scheduler answers at {address!r}: {error}") from error
+        self._variable = Variable
+        self._tasks = self._client.get_executor(pure=False)
+
+    def submit(self, job: Job) -> Future:
+        """Give the run to the cluster; the future holds what :func:`recbole_dgrm.worker.execute` returns."""
+        name = f"recbole_dgrm-starts-{uuid4().hex}"
+        starts = self._variable(name, client=self._client)
+        starts.set(0)
+        future = self._tasks.submit(_execute_counted, job, name)
+        future.add_done_callback(lambda _: starts.delete())
+        return future
+
+    def stop(self) -> None:
+        """Cancel what has not ended."""
+        self._tasks.shutdown(wait=False)
+        self._client.close()
+
+
+class WorkerLost(Exception):
+    """The workers of a run died under it."""
+
+
+def _execute_counted(job: Job, name: str) -> dict[str, bytes]:
+    from distributed import Variable
+
+    starts = Variable(name)
+    started = starts.get() + 1
+    starts.set(started)
+    if started > STARTS:
+        raise WorkerLost(
+            f"{STARTS} workers of the cluster were lost with this run; too little memory is the usual cause"
+        )
+    return execute(job)

@@ -1,0 +1,215 @@
+"""A benchmark plan: YAML with models, data sets, protocols and seeds, and the runs that follow from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+from recbole_dgrm import data, metrics
+from recbole_dgrm.config import load_config, properties_dir, read_yaml
+from recbole_dgrm.errors import DataError, OptionError, UserError
+from recbole_dgrm.options import Range, read
+from recbole_dgrm.records import config_hash
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A row of the tables, under all protocols or some."""
+
+    model: str
+    label: str
+    protocols: list[str] | None
+    config: dict
+    config_files: list[str]
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A data set, with its own seeds and protocols where it has some."""
+
+    dataset: str
+    optional: bool
+    seeds: Annotated[list[int] | None, Range(0, 2**31 - 1)]
+    protocols: list[str] | None
+    config: dict
+
+
+@dataclass(frozen=True)
+class Published:
+    """Numbers of others: ``values[dataset][label][metric]``, shown under ``protocols`` beside ours."""
+
+    source: str
+    protocols: list[str]
+    values: dict
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedRun:
+    """One run of the plan; ``config`` holds its merged keys, checked."""
+
+    label: str
+    config: dict[str, Any]
+    source: str
+
+    @property
+    def cell(self) -> tuple[str, str]:
+        """Data set and protocol: what one table is about."""
+        return self.config["dataset"], self.config["protocol"]
+
+    @property
+    def hash(self) -> str:
+        """See :func:`recbole_dgrm.records.config_hash`."""
+        return config_hash(self.config)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan as written, checked; each key is explained in ``properties/benchmark.yaml``."""
+
+    models: list
+    datasets: list
+    protocols: list[str]
+    seeds: Annotated[list[int], Range(0, 2**31 - 1)]
+    metrics: list[str] | None
+    baseline: str | None
+    time_limit: Annotated[float, Range(0, above=True)]
+    threads: Annotated[int | None, Range(1)]
+    config: dict
+    published: dict
+
+    def __post_init__(self) -> None:
+        labels = [entry.label for entry in self.model_entries()]
+        twice = {label for label in labels if labels.count(label) > 1}
+        if twice:
+            raise OptionError(f"models: {', '.join(sorted(twice))} stands there twice; give each row a label")
+        if self.baseline is not None and self.baseline not in labels:
+            raise OptionError(f"baseline={self.baseline!r} is none of the models {labels}")
+        if not self.protocols or not self.seeds:
+            raise OptionError("protocols and seeds must not be empty")
+        self.publication()
+
+    def model_entries(self) -> list[ModelEntry]:
+        """``models``, each in its long form."""
+        entries = []
+        for value in self.models:
+            given = _entry("models", "model", value, ModelEntry)
+            rest = {"label": str(given["model"]), "protocols": None, "config": {}, "config_files": []}
+            entries.append(read(ModelEntry, {**rest, **given}))
+        return entries
+
+    def dataset_entries(self) -> list[DatasetEntry]:
+        """``datasets``, each in its long form."""
+        rest = {"optional": False, "seeds": None, "protocols": None, "config": {}}
+        return [read(DatasetEntry, {**rest, **_entry("datasets", "dataset", value, DatasetEntry)})
+                for value in self.datasets]  # fmt: skip
+
+    def publication(self) -> Published | None:
+        """``published``, checked."""
+        if not self.published:
+            return None
+        _check_keys("published", self.published, Published)
+        return read(Published, self.published)
+
+
+def find_plan(name: str) -> Path:
+    """The file ``name``, or the plan of that name that comes with the package."""
+    own = properties_dir() / "benchmark" / f"{name}.yaml"
+    return own if own.is_file() and not Path(name).exists() else Path(name)
+
+
+def read_plan(path: Path, changes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None) -> Plan:
+    """The plan in the YAML file ``path``, with ``changes`` (whole keys) above it, and ``config`` set for every run.
+
+    Raises:
+        OptionError: an unknown key, a missing or a wrong one.
+    """
+    written = {**read_yaml(path), **(changes or {})}
+    _check_keys(str(path), written, Plan)
+    for entry in written.get("models") or []:  # relative to the plan, wherever the command is run
+        if isinstance(entry, dict) and isinstance(entry.get("config_files"), list):
+            entry["config_files"] = [str(path.parent / file) for file in entry["config_files"]]
+    merged = {**read_yaml(properties_dir() / "benchmark.yaml"), **written}
+    for key in ("models", "datasets"):
+        if not merged.get(key):
+            raise OptionError(f"{path} names no {key}; see properties/benchmark.yaml")
+    return read(Plan, {**merged, "config": {**merged["config"], **(config or {})}})
+
+
+def planned_runs(plan: Plan) -> tuple[list[PlannedRun], dict[str, str]]:
+    """All runs, every config checked before anything is run, and the data sets left out with the reason.
+
+    Raises:
+        recbole_dgrm.errors.UserError: a config cannot be used, the data of a set that is not optional is
+            missing, or two rows are the same run.
+    """
+    runs: list[PlannedRun] = []
+    left_out: dict[str, str] = {}
+    sources: dict[tuple, str] = {}
+    for entry in plan.dataset_entries():
+        try:
+            runs += _runs_of(plan, entry, sources)
+        except DataError as error:
+            if not entry.optional:
+                raise
+            left_out[entry.dataset] = str(error)
+    if not runs:
+        raise DataError("none of the data sets is there: " + "; ".join(left_out.values()))
+    _check_metrics(plan, runs)
+    seen: dict[str, str] = {}
+    for run in runs:
+        if (other := seen.setdefault(run.hash, run.label)) != run.label:
+            raise OptionError(f"{other} and {run.label} are the same runs: all their keys are equal; leave one out")
+    return runs, left_out
+
+
+def _runs_of(plan: Plan, entry: DatasetEntry, sources: dict[tuple, str]) -> list[PlannedRun]:
+    found = []
+    for protocol in entry.protocols or plan.protocols:
+        for seed in entry.seeds or plan.seeds:
+            for row in plan.model_entries():
+                if row.protocols and protocol not in row.protocols:
+                    continue
+                where = {"model": row.model, "dataset": entry.dataset, "protocol": protocol, "seed": seed}
+                given = {**plan.config, **entry.config, **row.config, **where}
+                try:
+                    config = load_config([Path(file) for file in row.config_files], given)
+                except UserError as error:
+                    raise type(error)(f"{row.label} on {entry.dataset}, protocol {protocol}: {error}") from error
+                files = tuple(data.source_files(config))
+                if files not in sources:
+                    data.check_source(config)
+                    sources[files] = data.source_hash(config)
+                found.append(PlannedRun(row.label, config["input"], sources[files]))
+    return found
+
+
+def _check_metrics(plan: Plan, runs: list[PlannedRun]) -> None:
+    names = metrics.names()
+    for metric in plan.metrics or []:
+        if (name := metric.partition("@")[0]) not in names:
+            near = get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise OptionError(f"metrics: {metric!r} is no metric, write them like ratedndcg@5 or rmse{hint}")
+    computed = {(metric.lower(), n) for run in runs for metric in run.config["metrics"] for n in run.config["topk"]}
+    shown = sorted({name for metric, n in computed for name in (metric, f"{metric}@{n}")})
+    if plan.metrics and not set(plan.metrics) & set(shown):
+        raise OptionError(f"metrics={plan.metrics}: none is computed by these protocols, which have {shown}")
+
+
+def _entry(key: str, name: str, value: Any, cls: type) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {name: value}
+    if not isinstance(value, dict) or name not in value:
+        raise OptionError(f"{key}: {value!r} is neither a name nor a mapping with '{name}: ...'")
+    _check_keys(key, value, cls)
+    return value
+
+
+def _check_keys(where: str, given: Mapping[str, Any], cls: type) -> None:
+    known = [field.name for field in fields(cls)]
+    for key in given:
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
+            raise OptionError(f"{where}: unknown key {key!r}; {hint}")

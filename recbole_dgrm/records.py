@@ -1,0 +1,130 @@
+"""What a run leaves on disk: the contract between those who run and those who report."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_dgrm.errors import DataError
+from recbole_dgrm.files import plain, read_json_lines, write_whole
+
+RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
+CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
+WHERE = ("output_dir", "data_path", "checkpoint_interval")  # keys that say where a run lies, not what it computes
+
+
+@dataclass
+class RunRecord:
+    """What ``record.json`` holds; its keys are stable for tools that read it.
+
+    Attributes:
+        label: what tables call the run; the model's name unless a benchmark names it.
+        hash: of the config, see :func:`config_hash`.
+        status: running, finished, interrupted, diverged, failed or timed_out.
+        valid, test: metric to value, from validation and from the one test.
+        reference: ``random``, ``bias`` and ``oracle`` on the test part.
+        timing: seconds, epochs and the peak resident memory in MiB.
+    """
+
+    model: str
+    dataset: str
+    protocol: str
+    seed: int
+    config: dict[str, Any]
+    label: str = ""
+    hash: str = ""
+    status: str = "running"
+    error: str | None = None
+    traceback: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
+    valid: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
+    reference: dict[str, dict[str, float]] = field(default_factory=dict)
+    skill: dict[str, float] = field(default_factory=dict)
+    timing: dict[str, float] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.label = self.label or self.model
+        self.hash = self.hash or config_hash(self.config)
+
+
+def new_record(given: Mapping[str, Any], label: str = "") -> RunRecord:
+    """The record of a run that begins, from its merged keys."""
+    return RunRecord(*(given[key] for key in ("model", "dataset", "protocol", "seed")), plain(given), label)
+
+
+def config_hash(given: Mapping[str, Any]) -> str:
+    """Hash of everything that determines a result, the data itself aside: two runs with one hash are one run."""
+    what = {key: value for key, value in plain(given).items() if key not in WHERE}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run directory as its reader sees it; ``record`` is ``record.json``."""
+
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its test result."""
+        return self.record["status"] == "finished"
+
+    def per_user(self) -> dict[str, NDArray]:
+        """Metric vectors over ``user``, or nothing where the run left none."""
+        path = self.path / PER_USER
+        if not path.exists():
+            return {}
+        with np.load(path, allow_pickle=False) as vectors:
+            return dict(vectors)
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """A dict per epoch: ``stage``, ``epoch``, ``seconds``, losses, ``valid_<metric>``."""
+        return read_json_lines(self.path / EPOCHS)
+
+
+def read_run(path: Path) -> SavedRun | None:
+    """The run in directory ``path``, if there is one.
+
+    Raises:
+        DataError: its record is no record.
+    """
+    file = path / RECORD
+    if not file.is_file():
+        return None
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        RunRecord(**record)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{file} is not the record of a run ({error}); move it away or make the run again") from error
+    return SavedRun(path, record)
+
+
+def read_runs(folder: Path) -> list[SavedRun]:
+    """All runs below ``folder``, by path.
+
+    Raises:
+        DataError: there is none, or one is broken.
+    """
+    runs = [read_run(file.parent) for file in sorted(folder.rglob(RECORD))]
+    if not runs:
+        raise DataError(f"there is no run in {folder}: no {RECORD} lies below it")
+    return [run for run in runs if run]
+
+
+def write_vectors(path: Path, vectors: Mapping[str, NDArray]) -> None:
+    """Arrays by name as a compressed ``.npz``, whole or not at all."""
+
+    def write(partial: Path) -> None:
+        with open(partial, "wb") as file:
+            np.savez_compressed(file, **vectors)
+
+    write_whole(path, write)

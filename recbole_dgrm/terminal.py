@@ -1,0 +1,125 @@
+"""What is said on the terminal: the table of a run, the plan and the progress of a benchmark."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from recbole_dgrm.benchmark import State
+from recbole_dgrm.labels import metric_label
+from recbole_dgrm.plan import PlannedRun
+from recbole_dgrm.records import SavedRun
+
+
+def result_table(record: dict[str, Any]) -> Table:
+    """Test metrics of a finished record beside its reference rows, and the skill below."""
+    keys = list(record["test"])
+    place = f"{record['dataset']}, protocol {record['protocol']}, seed {record['seed']}"
+    table = Table(title=f"{record['model']} on the test part of {place}", title_justify="left")
+    table.add_column("")
+    for key in keys:
+        table.add_column(metric_label(key), justify="right")
+    for name, row in record["reference"].items():
+        table.add_row(name, *(_number(row.get(key)) for key in keys), style="dim")
+    table.add_section()
+    table.add_row(record["model"], *(_number(record["test"][key]) for key in keys), style="bold")
+    table.add_row("skill", *(_number(record["skill"].get(key)) for key in keys))
+    return table
+
+
+def explanation(record: dict[str, Any]) -> str:
+    """A few lines that say how to read the table."""
+    rated = record["config"]["eval_args"]["mode"] == "labeled"
+    bias, oracle = ("user + item means", "the true ratings") if rated else ("item popularity", "the test items first")
+    data, timing = record["data"], record["timing"]
+    return (
+        f"random: expectation of a random order · bias: {bias} · oracle: {oracle}\n"
+        "skill: (model - random) / (oracle - random), 1 cannot be beaten\n"
+        f"{data['n_train']:,} ratings to train, {data['n_valid']:,} to validate, {data['n_test']:,} to test · "
+        f"best of validation: epoch {timing['best_epoch']} · {timing['train_s']:.0f} s of training"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def plan_table(runs: Iterable[PlannedRun], statuses: dict[PlannedRun, str]) -> Table:
+    """What a benchmark would do: a line per data set, protocol and model."""
+    table = Table(title="plan", title_justify="left")
+    for name in ("data set", "protocol", "model", "seeds"):
+        table.add_column(name)
+    table.add_column("done", justify="right")
+    lines: dict[tuple, list[PlannedRun]] = {}
+    for run in runs:
+        lines.setdefault((*run.cell, run.label), []).append(run)
+    for key, group in lines.items():
+        done = sum(run in statuses for run in group)
+        table.add_row(*key, ", ".join(str(run.config["seed"]) for run in group), f"{done}/{len(group)}")
+    return table
+
+
+class Board:
+    """Progress of a benchmark: a line for each run that ends, and below what runs now, what is done and time left."""
+
+    def __init__(self, console: Console, main_metric: str | None = None):
+        self._console, self._metric = console, main_metric
+        self._live = Live(console=console, transient=True, refresh_per_second=4) if console.is_terminal else None
+
+    def __enter__(self) -> "Board":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, state: State) -> None:
+        """Called by the benchmark."""
+        if state.just:
+            self._console.print(self._ended(state, *state.just), highlight=False, soft_wrap=True)
+        if self._live:
+            self._live.update(_overview(state))
+
+    def _ended(self, state: State, run: PlannedRun, saved: SavedRun, seconds: float) -> Text:
+        over = len(state.runs) - state.count("waiting", "running")
+        text = Text(f"[{over}/{len(state.runs)}] {_name(run)}: ")
+        if saved.finished:
+            test = saved.record["test"]
+            key = self._metric if self._metric in test else saved.record["config"]["valid_metric"].lower()
+            return text.append(f"{metric_label(key)} {test[key]:.4f} in {duration(seconds)}")
+        return text.append(f"{saved.record['status']}: {saved.record['error']}", style="red")
+
+
+def benchmark_summary(state: State) -> str:
+    """One line: how many runs ended how."""
+    counts = Counter(state.runs.values())
+    return f"{len(state.runs)} runs: " + ", ".join(f"{number} {status}" for status, number in counts.most_common())
+
+
+def duration(seconds: float) -> str:
+    """``75.2`` as ``1:15``, ``4000`` as ``1:06:40``, ``9.7`` as ``9.7 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _overview(state: State) -> Group:
+    over = len(state.runs) - state.count("waiting", "running")
+    left = "" if state.left_s is None else f" · about {duration(state.left_s)} left"
+    line = Table.grid(padding=(0, 1))
+    line.add_row(ProgressBar(len(state.runs), over, width=40), f"{over} of {len(state.runs)} runs done{left}")
+    running = [Text(f"  {_name(run)}", style="dim") for run, status in state.runs.items() if status == "running"]
+    return Group(line, *running)
+
+
+def _name(run: PlannedRun) -> str:
+    return f"{run.label} on {run.config['dataset']}, {run.config['protocol']}, seed {run.config['seed']}"

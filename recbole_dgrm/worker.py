@@ -1,0 +1,152 @@
+"""A run in a process of its own: started, watched and ended here, on this machine or on another.
+
+``execute`` is what an executor is given. It starts ``python -m recbole_dgrm.worker``, whose standard input
+stays open as long as somebody wants the result: when it closes, because the run is no longer wanted or
+because whoever started it died, the process leaves its checkpoint and ends.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Event, Thread
+from time import monotonic, sleep
+from typing import Any
+
+import yaml
+
+from recbole_dgrm import experiment
+from recbole_dgrm.errors import UserError
+from recbole_dgrm.files import write_json, write_whole
+from recbole_dgrm.records import CONFIG, EPOCHS, PER_USER, RECORD, RUN_LOG, new_record, read_run
+
+OUTPUT = "output.txt"  # what the process printed, for the post-mortem
+BACK = (RECORD, CONFIG, EPOCHS, PER_USER, RUN_LOG)  # what travels back from another machine
+POLL_S, GRACE_S = 0.1, 10.0
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be made.
+
+    Attributes:
+        config: its merged keys, as in ``config.yaml``.
+        run_dir: where it writes and continues; None: a temporary directory, whose files are sent back.
+        time_limit: seconds.
+    """
+
+    label: str
+    config: dict[str, Any]
+    run_dir: str | None
+    threads: int
+    time_limit: float
+
+
+def execute(job: Job, unwanted: Event | None = None) -> dict[str, bytes]:
+    """Make the run; however it ends, its record says so.
+
+    Args:
+        unwanted: set to stop the run before its end.
+
+    Returns:
+        File name to content where ``job.run_dir`` is None, else nothing.
+    """
+    if job.run_dir is not None:
+        _run(job, Path(job.run_dir), unwanted)
+        return {}
+    with tempfile.TemporaryDirectory(prefix="recbole_dgrm-") as folder:
+        _run(job, Path(folder), unwanted)
+        return {name: (Path(folder) / name).read_bytes() for name in BACK if (Path(folder) / name).exists()}
+
+
+def lost(job: Job, run_dir: Path, error: str) -> None:
+    """Record in ``run_dir`` that the run came to no end of its own."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    _close_record(job, run_dir, "failed", error)
+
+
+def _run(job: Job, run_dir: Path, unwanted: Event | None) -> None:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(job.config, sort_keys=True, allow_unicode=True)
+    write_whole(run_dir / CONFIG, lambda partial: partial.write_text(text, encoding="utf-8"))
+    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(job.threads))}
+    command = [sys.executable, "-m", "recbole_dgrm.worker", str(run_dir), job.label]
+    with open(run_dir / OUTPUT, "wb") as output:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment)
+        try:
+            in_time = _wait(process, job.time_limit, unwanted)
+        finally:
+            _end(process)
+    run = read_run(run_dir)
+    if unwanted and unwanted.is_set():
+        return  # what it left is continued another time
+    if not in_time:
+        _close_record(job, run_dir, "timed_out", f"stopped after the time limit of {job.time_limit:g} s")
+    elif run is None or run.record["status"] == "running":
+        _close_record(job, run_dir, "failed", _cause(process.returncode, run_dir / OUTPUT))
+    else:
+        (run_dir / OUTPUT).unlink()
+
+
+def _wait(process: subprocess.Popen, time_limit: float, unwanted: Event | None) -> bool:
+    """Until the process has ended or shall end; False if its time is over."""
+    deadline = monotonic() + time_limit
+    while process.poll() is None and not (unwanted and unwanted.is_set()):
+        if monotonic() > deadline:
+            return False
+        sleep(POLL_S)
+    return True
+
+
+def _end(process: subprocess.Popen) -> None:
+    with suppress(OSError):
+        process.stdin.close()
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _cause(returncode: int, output: Path) -> str:
+    if returncode < 0:
+        return f"the process was killed by {signal.Signals(-returncode).name}; too little memory is the usual cause"
+    lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"the process ended with status {returncode}: {' / '.join(lines[-3:])}"
+
+
+def _close_record(job: Job, run_dir: Path, status: str, error: str) -> None:
+    run = read_run(run_dir)
+    record: Mapping[str, Any] = run.record if run else asdict(new_record(job.config, job.label))
+    write_json(run_dir / RECORD, {**record, "status": status, "error": error})
+
+
+def _leave_when_unwanted() -> None:
+    """End this process, in order if it can, when its standard input closes."""
+    with suppress(OSError):
+        os.read(0, 1)  # not sys.stdin: its lock would be held at exit
+    signal.raise_signal(signal.SIGINT)
+    sleep(GRACE_S / 2)
+    os._exit(1)
+
+
+def main() -> int:
+    """``python -m recbole_dgrm.worker RUN_DIR LABEL``: make or continue the run there."""
+    Thread(target=_leave_when_unwanted, daemon=True).start()
+    run_dir, label = sys.argv[1:]
+    try:
+        experiment.resume(Path(run_dir), label=label)
+    except (UserError, KeyboardInterrupt) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
