@@ -18,7 +18,7 @@ setup(
     python_requires=">=3.11",
     packages=["recbole_dgrm", "recbole_dgrm.models", "recbole_dgrm.properties"],
     package_dir={"recbole_dgrm": "recbole_dgrm", "recbole_dgrm.properties": "properties"},
-    package_data={"recbole_dgrm.properties": ["*.yaml", "*/*.yaml"]},
+    package_data={"recbole_dgrm": ["*.html"], "recbole_dgrm.properties": ["*.yaml", "*/*.yaml"]},
     install_requires=[
         'recbole==1.2.1; python_version<"3.12"',  # on 3.12 pip cannot resolve its pin of ray: see the README
         "torch>=2.6",  # weights_only loading by default
@@ -46,6 +46,7 @@ setup(
         "distributed": ["distributed>=2024.1"],  # benchmark runs on a Dask cluster
         "test": [
             "pytest>=8.0",
+            "distributed>=2024.1",
             "hypothesis>=6.100",  # properties of the chain and of the metrics
             "pytrec-eval-terrier>=0.5.6",  # an independent ranking evaluator, as an oracle
             "ruff>=0.6",

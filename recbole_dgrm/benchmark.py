@@ -21,10 +21,10 @@ from recbole_dgrm.errors import UserError
 from recbole_dgrm.executors import DaskExecutor, LocalExecutor
 from recbole_dgrm.files import write_json, write_whole
 from recbole_dgrm.plan import Plan, PlannedRun
-from recbole_dgrm.records import CHECKPOINT, RECORD, SavedRun, read_run
+from recbole_dgrm.records import CHECKPOINT, PLAN, RECORD, SavedRun, read_run
 
 LOG = logging.getLogger(__name__)
-PLAN, LOCK = "benchmark.json", ".lock"
+LOCK = ".lock"
 CONTINUED = ("running", "interrupted")
 REFRESH_S = 0.5
 

@@ -2,13 +2,14 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
+from time import monotonic
 from uuid import uuid4
 
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.worker import Job, execute
 
 STARTS = 2  # of a run whose worker is lost: it is tried once more
-CONNECT_S = 10
+CONNECT_S, ASK_S = 10, 2
 
 
 class LocalExecutor:
@@ -31,7 +32,7 @@ class LocalExecutor:
 
 
 class DaskExecutor:
-    """Hands runs to the workers of the cluster at ``address``, whose results hold the files of the run.
+    """Hands runs to the workers of the cluster at ``address``; the files of a run are the result of its future.
 
     A worker needs this package, and the data under the same ``data_path``; no disk is shared. Dask starts
     a task again whose worker is lost; the run is given up when that has happened twice.
@@ -44,28 +45,31 @@ class DaskExecutor:
 
     def __init__(self, address: str):
         try:
-            from distributed import Client, Variable
+            import distributed
         except ImportError:
-            raise OptionError("a Dask cluster needs the library distributed: pip install 'recbole-dgrm[distributed]'"
-                              ) from None  # fmt: skip
+            raise OptionError(
+                "a Dask cluster needs the library distributed: pip install 'recbole-dgrm[distributed]'"
+            ) from None
         try:
-            self._client = Client(address, timeout=CONNECT_S)
+            self._client = distributed.Client(address, timeout=CONNECT_S)
         except (OSError, ValueError) as error:
             raise OptionError(f"no Dask scheduler answers at {address!r}: {error}") from error
-        self._variable = Variable
+        self._name = f"recbole_dgrm-{uuid4().hex}"
+        self._unwanted = distributed.Event(self._name, client=self._client)
+        self._variable = distributed.Variable
         self._tasks = self._client.get_executor(pure=False)
 
     def submit(self, job: Job) -> Future:
         """Give the run to the cluster; the future holds what :func:`recbole_dgrm.worker.execute` returns."""
-        name = f"recbole_dgrm-starts-{uuid4().hex}"
-        starts = self._variable(name, client=self._client)
+        starts = self._variable(f"{self._name}-{uuid4().hex}", client=self._client)
         starts.set(0)
-        future = self._tasks.submit(_execute_counted, job, name)
+        future = self._tasks.submit(_execute_counted, job, starts.name, self._name)
         future.add_done_callback(lambda _: starts.delete())
         return future
 
     def stop(self) -> None:
-        """Cancel what has not ended."""
+        """Let the runs at work end; begin no other."""
+        self._unwanted.set()
         self._tasks.shutdown(wait=False)
         self._client.close()
 
@@ -74,14 +78,26 @@ class WorkerLost(Exception):
     """The workers of a run died under it."""
 
 
-def _execute_counted(job: Job, name: str) -> dict[str, bytes]:
+class _Unwanted:
+    """A flag of the cluster, asked for every few seconds at most."""
+
+    def __init__(self, name: str):
+        from distributed import Event
+
+        self._event, self._set, self._asked = Event(name), False, 0.0
+
+    def is_set(self) -> bool:
+        if not self._set and monotonic() - self._asked > ASK_S:
+            self._set, self._asked = self._event.is_set(), monotonic()
+        return self._set
+
+
+def _execute_counted(job: Job, starts_name: str, unwanted_name: str) -> dict[str, bytes]:
     from distributed import Variable
 
-    starts = Variable(name)
+    starts = Variable(starts_name)
     started = starts.get() + 1
     starts.set(started)
     if started > STARTS:
-        raise WorkerLost(
-            f"{STARTS} workers of the cluster were lost with this run; too little memory is the usual cause"
-        )
-    return execute(job)
+        raise WorkerLost(f"the run took {STARTS} workers of the cluster down; too little memory is the usual cause")
+    return execute(job, _Unwanted(unwanted_name))

@@ -7,7 +7,12 @@ LABELS = {
 }  # fmt: skip
 
 
+def smaller_is_better(key: str) -> bool:
+    """Whether less of the metric is better."""
+    return key.partition("@")[0] in SMALLER_IS_BETTER
+
+
 def metric_label(key: str) -> str:
     """``ratedndcg@5`` as people write it, with an arrow towards better."""
     name, at, n = key.partition("@")
-    return f"{LABELS.get(name, name.capitalize())}{at}{n} {'↓' if name in SMALLER_IS_BETTER else '↑'}"
+    return f"{LABELS.get(name, name.capitalize())}{at}{n} {'↓' if smaller_is_better(key) else '↑'}"

@@ -87,6 +87,7 @@ class Plan:
             raise OptionError(f"baseline={self.baseline!r} is none of the models {labels}")
         if not self.protocols or not self.seeds:
             raise OptionError("protocols and seeds must not be empty")
+        self.dataset_entries()
         self.publication()
 
     def model_entries(self) -> list[ModelEntry]:

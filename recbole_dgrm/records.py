@@ -15,6 +15,7 @@ from recbole_dgrm.files import plain, read_json_lines, write_whole
 
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
+PLAN = "benchmark.json"  # in a folder of runs: what they were made for
 WHERE = ("output_dir", "data_path", "checkpoint_interval")  # keys that say where a run lies, not what it computes
 
 

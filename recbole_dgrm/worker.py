@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -29,6 +29,12 @@ OUTPUT = "output.txt"  # what the process printed, for the post-mortem
 BACK = (RECORD, CONFIG, EPOCHS, PER_USER, RUN_LOG)  # what travels back from another machine
 POLL_S, GRACE_S = 0.1, 10.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Flag(Protocol):
+    """``threading.Event`` or its like."""
+
+    def is_set(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Job:
     time_limit: float
 
 
-def execute(job: Job, unwanted: Event | None = None) -> dict[str, bytes]:
+def execute(job: Job, unwanted: Flag | None = None) -> dict[str, bytes]:
     """Make the run; however it ends, its record says so.
 
     Args:
@@ -71,7 +77,7 @@ def lost(job: Job, run_dir: Path, error: str) -> None:
     _close_record(job, run_dir, "failed", error)
 
 
-def _run(job: Job, run_dir: Path, unwanted: Event | None) -> None:
+def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(job.config, sort_keys=True, allow_unicode=True)
     write_whole(run_dir / CONFIG, lambda partial: partial.write_text(text, encoding="utf-8"))
@@ -94,7 +100,7 @@ def _run(job: Job, run_dir: Path, unwanted: Event | None) -> None:
         (run_dir / OUTPUT).unlink()
 
 
-def _wait(process: subprocess.Popen, time_limit: float, unwanted: Event | None) -> bool:
+def _wait(process: subprocess.Popen, time_limit: float, unwanted: Flag | None) -> bool:
     """Until the process has ended or shall end; False if its time is over."""
     deadline = monotonic() + time_limit
     while process.poll() is None and not (unwanted and unwanted.is_set()):

@@ -1,0 +1,131 @@
+"""Figures of a summary; the one module that imports matplotlib. Each is written as PNG and SVG."""
+
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from recbole_dgrm.files import write_whole
+from recbole_dgrm.labels import metric_label
+from recbole_dgrm.summary import Cell
+
+COLOURS = (  # of Okabe and Ito, and three more
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b", "#332288",
+)  # fmt: skip
+DASHES, MARKERS = ("-", "--", ":"), ("o", "s", "^")
+NORMAL_95 = 1.96
+STYLE = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "svg.hashsalt": "recbole_dgrm",  # the same figure is the same file
+}  # fmt: skip
+
+
+@rc_context(STYLE)
+def metric_bars(cell: Cell, path: Path) -> None:
+    """A panel per metric: a bar from the random order's value to the model's, with an interval and the oracle."""
+    rows = list(reversed(cell.rows))
+    references = {row.label: row.scores for row in cell.reference}
+    columns = min(len(cell.metrics), 3)
+    lines = -(-len(cell.metrics) // columns)
+    figure = _figure(4.0 * columns, lines * (1.0 + 0.26 * len(rows)))
+    for index, metric in enumerate(cell.metrics):
+        axes = figure.add_subplot(lines, columns, index + 1)
+        start = references["random"][metric].mean if metric in references.get("random", {}) else 0.0
+        for place, row in enumerate(rows):
+            if score := row.scores.get(metric):
+                error = NORMAL_95 * score.user_error if np.isfinite(score.user_error) else score.std
+                colour = COLOURS[0] if row is cell.baseline else COLOURS[5]
+                axes.barh(place, score.mean - start, left=start, height=0.7, color=colour)
+                if np.isfinite(error):
+                    axes.errorbar(score.mean, place, xerr=error, color="black", linewidth=1, capsize=2)
+        for name, style in [("random", ":"), ("bias", "-."), ("oracle", "--")]:
+            if metric in references.get(name, {}):
+                axes.axvline(references[name][metric].mean, color="black", linewidth=1, linestyle=style, label=name)
+        axes.set_yticks(range(len(rows)), [row.label for row in rows] if index % columns == 0 else [""] * len(rows))
+        axes.set_title(metric_label(metric), fontsize=10)
+        if index == 0:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
+    """The metric over seconds of training, one point per seed and model."""
+    figure = _figure(7.5, 4.2)
+    axes = figure.add_subplot()
+    for index, (row, (colour, _)) in enumerate(zip(cell.rows, _styles(), strict=False)):
+        if metric in row.scores:
+            seconds = np.array([max(run.record["timing"]["train_s"], 1e-3) for run in row.runs])
+            marker = MARKERS[index // len(COLOURS) % len(MARKERS)]
+            axes.plot(seconds, row.scores[metric].values, marker, color=colour, markersize=3, alpha=0.5)
+            middle = np.exp(np.log(seconds).mean())
+            axes.plot(middle, row.scores[metric].mean, marker, color=colour, label=row.label)
+    for row in cell.reference:
+        if row.label != "oracle" and metric in row.scores:
+            height = row.scores[metric].mean
+            axes.axhline(height, color="black", linewidth=1, linestyle=":")
+            axes.annotate(
+                row.label, (0, height), (4, 3), xycoords=("axes fraction", "data"), textcoords="offset points"
+            )
+    axes.set_xscale("log")
+    axes.set(xlabel="training seconds", ylabel=metric_label(metric))
+    figure.legend(loc="outside right upper", frameon=False)
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def learning_curves(cell: Cell, path: Path) -> None:
+    """The validation metric over epochs and over seconds, a thin line per seed, a dot where training was best."""
+    metric = cell.rows[0].runs[0].record["config"]["valid_metric"].lower()
+    figure = _figure(10.0, 4.2)
+    panels = figure.subplots(1, 2, sharey=True)
+    for row, (colour, dash) in zip(cell.rows, _styles(), strict=False):
+        for index, run in enumerate(row.runs):
+            epochs, seconds, values = _curve(run.epochs(), metric)
+            if not len(values):
+                continue
+            for axes, x in zip(panels, (epochs, seconds), strict=True):
+                label = row.label if index == 0 and axes is panels[0] else None
+                axes.plot(x, values, color=colour, linestyle=dash, linewidth=0.9, alpha=0.7, label=label)
+                best = int(np.searchsorted(epochs, run.record["timing"]["best_epoch"]))
+                if best < len(x):
+                    axes.plot(x[best], values[best], ".", color=colour)
+    for axes, name in zip(panels, ("epoch", "training seconds"), strict=True):
+        axes.set_xscale("log")
+        axes.set_xlabel(name)
+    panels[0].set_ylabel(f"validation {metric_label(metric)}")
+    figure.legend(loc="outside right upper", frameon=False)
+    _save(figure, path)
+
+
+def _curve(lines: list[dict], metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Epochs from 1, cumulative seconds and values of the validated epochs."""
+    lines = [line for line in lines if line["stage"] == "select"]
+    seconds = np.cumsum([line["seconds"] for line in lines])
+    validated = [index for index, line in enumerate(lines) if line.get(f"valid_{metric}") is not None]
+    epochs = np.array([lines[index]["epoch"] + 1 for index in validated])
+    return epochs, seconds[validated] if validated else seconds[:0], np.array(
+        [lines[index][f"valid_{metric}"] for index in validated]
+    )  # fmt: skip
+
+
+def _styles():
+    """Colour and dash; no pair twice for 24 rows."""
+    return cycle((colour, dash) for dash in DASHES for colour in COLOURS)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for kind, about in [("png", {}), ("svg", {"Date": None})]:
+        draw = partial(figure.savefig, format=kind, dpi=150, metadata=about, transparent=kind == "svg")
+        write_whole(path.with_name(f"{path.name}.{kind}"), draw)

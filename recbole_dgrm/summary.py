@@ -1,0 +1,316 @@
+"""From the records of many runs to statistics: means, deviations, skill, paired tests, published numbers.
+
+Reads records only. A *cell* is a data set under a protocol: the runs that may be compared.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import ttest_rel, wilcoxon
+
+from recbole_dgrm.errors import DataError
+from recbole_dgrm.labels import smaller_is_better
+from recbole_dgrm.records import PLAN, WHERE, SavedRun, read_runs
+
+SIGNIFICANT = 0.05
+REFERENCE = ("random", "bias", "oracle")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row against the baseline on the same users, two-sided; vectors are averaged over common seeds first.
+
+    Attributes:
+        difference: mean over users of row minus baseline; ``low``, ``high`` its 95 % t-interval.
+        p_wilcoxon, p_t: as tested; ``holm_*`` corrected for the rows of the cell.
+    """
+
+    users: int
+    difference: float
+    low: float
+    high: float
+    p_wilcoxon: float
+    p_t: float
+    holm_wilcoxon: float = np.nan
+    holm_t: float = np.nan
+
+    @property
+    def significant(self) -> bool:
+        """Both tests, corrected, below 5 %."""
+        return max(self.holm_wilcoxon, self.holm_t) < SIGNIFICANT
+
+
+@dataclass
+class Score:
+    """A metric of a row over its seeds.
+
+    Attributes:
+        std: with n - 1; NaN for one seed.
+        user_error: standard error over users of the seed-averaged vector; NaN where a metric has none, or
+            where it is no mean over users.
+        place: 1 the best model of the cell, 2 the second, else 0.
+    """
+
+    values: NDArray
+    skill: float = np.nan
+    user_error: float = np.nan
+    place: int = 0
+    comparison: Comparison | None = None
+    published: float = np.nan
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return float(self.values.mean())
+
+    @property
+    def std(self) -> float:
+        """Over seeds."""
+        return float(self.values.std(ddof=1)) if len(self.values) > 1 else np.nan
+
+
+@dataclass
+class Row:
+    """One line of a table: a model with one configuration, or a reference (without runs)."""
+
+    label: str
+    scores: dict[str, Score]
+    runs: list[SavedRun] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> list[int]:
+        """In order."""
+        return [run.record["seed"] for run in self.runs]
+
+    def timing(self, key: str) -> float:
+        """Mean over seeds of an entry of ``timing``."""
+        return float(np.mean([run.record["timing"].get(key, np.nan) for run in self.runs]))
+
+
+@dataclass
+class Cell:
+    """A data set under a protocol."""
+
+    dataset: str
+    protocol: str
+    metrics: list[str]
+    rows: list[Row]
+    reference: list[Row]
+    baseline: Row | None
+
+    @property
+    def name(self) -> str:
+        """As in headings and file names."""
+        return f"{self.dataset}, {self.protocol}"
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of all rows."""
+        return sorted({seed for row in self.rows for seed in row.seeds})
+
+
+@dataclass
+class Summary:
+    """Everything a report says.
+
+    Attributes:
+        plan: of a benchmark (see ``plan.py``), or empty for any other folder.
+        unfinished: runs without a result, each with status and error in its record.
+    """
+
+    cells: list[Cell]
+    unfinished: list[SavedRun]
+    plan: dict[str, Any]
+
+
+def summarise(folder: Path, baseline: str | None = None) -> Summary:
+    """The statistics of all runs below ``folder``.
+
+    Args:
+        baseline: label that the others are tested against; that of the benchmark's plan by default.
+
+    Raises:
+        DataError: there is no finished run, the baseline is not among them, or runs of one cell and seed
+            saw different splits.
+    """
+    runs = read_runs(folder)
+    plan = json.loads((folder / PLAN).read_text(encoding="utf-8")) if (folder / PLAN).is_file() else {}
+    finished = [run for run in runs if run.finished]
+    if not finished:
+        raise DataError(f"no run in {folder} is finished; the first: {runs[0].record['error']}")
+    check_splits(finished)
+    cells = [_cell(key, group, plan, baseline) for key, group in _grouped(finished, plan).items()]
+    wanted = baseline or plan.get("baseline")
+    if baseline and not any(cell.baseline for cell in cells):
+        raise DataError(f"baseline={baseline!r} has no finished run; there are "
+                        f"{sorted({row.label for cell in cells for row in cell.rows})}")  # fmt: skip
+    for cell in cells:
+        if wanted and cell.baseline:
+            _compare(cell)
+        _mark_best(cell)
+    return Summary(cells, [run for run in runs if not run.finished], plan)
+
+
+def check_splits(runs: Iterable[SavedRun]) -> None:
+    """Whether all runs of one data set, protocol and seed saw one split.
+
+    Raises:
+        DataError: two that did not.
+    """
+    first: dict[tuple, SavedRun] = {}
+    for run in runs:
+        other = first.setdefault(tuple(run.record[key] for key in ("dataset", "protocol", "seed")), run)
+        seen, expected = (saved.record["data"]["fingerprint"] for saved in (run, other))
+        if seen != expected:
+            raise DataError(
+                f"{run.path} and {other.path} saw different splits ({seen}, {expected}) and cannot be compared; "
+                "remove the one with the wrong data and run it again"
+            )
+
+
+def holm(p: NDArray) -> NDArray:
+    """Holm's step-down correction of p-values ``(m,)`` for the family that they are."""
+    p = np.asarray(p, dtype=float)
+    order = np.argsort(p)
+    factors = len(p) - np.arange(len(p))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
+    return adjusted
+
+
+def compare(ours: pd.Series, theirs: pd.Series) -> Comparison:
+    """Paired two-sided tests of two per-user vectors, indexed by user."""
+    ours, theirs = ours.align(theirs, join="inner")
+    difference = (ours - theirs).to_numpy()
+    if len(difference) < 2 or not difference.any():
+        mean = float(difference.mean()) if len(difference) else np.nan
+        return Comparison(len(difference), mean, mean, mean, 1.0, 1.0)
+    test = ttest_rel(ours, theirs)
+    low, high = test.confidence_interval(0.95)
+    p_wilcoxon = wilcoxon(difference).pvalue
+    return Comparison(len(difference), float(difference.mean()), float(low), float(high),
+                      float(p_wilcoxon), float(test.pvalue))  # fmt: skip
+
+
+def user_means(runs: Iterable[SavedRun], seeds: Iterable[int]) -> pd.DataFrame:
+    """Per-user metric vectors averaged over the runs with these seeds, indexed by user."""
+    frames = [run.per_user() for run in runs if run.record["seed"] in seeds]
+    if not frames or not all(frames):
+        return pd.DataFrame()
+    tables = [pd.DataFrame(frame).drop(columns="user_id", errors="ignore").set_index("user") for frame in frames]
+    return pd.concat(tables, join="inner").groupby(level=0).mean()
+
+
+def _grouped(runs: list[SavedRun], plan: dict[str, Any]) -> dict[tuple[str, str], list[SavedRun]]:
+    groups: dict[tuple[str, str], list[SavedRun]] = {}
+    for run in runs:
+        groups.setdefault((run.record["dataset"], run.record["protocol"]), []).append(run)
+    protocols = plan.get("protocols", [])
+    return dict(sorted(groups.items(), key=lambda item: (item[0][0], _place(protocols, item[0][1]))))
+
+
+def _cell(key: tuple[str, str], runs: list[SavedRun], plan: dict[str, Any], baseline: str | None) -> Cell:
+    dataset, protocol = key
+    rows = _rows(runs, plan)
+    computed = list(dict.fromkeys(metric for run in runs for metric in run.record["test"]))
+    metrics = [metric for metric in plan.get("metrics") or computed if metric in computed]
+    reference = _reference_rows(runs, metrics)
+    published = plan.get("published") or {}
+    values = published.get("values", {}).get(dataset, {}) if protocol in published.get("protocols", []) else {}
+    for row in rows:
+        row.scores = {metric: score for metric in metrics if (score := _score(row, metric, reference))}
+        for metric, value in values.get(row.label, {}).items():
+            if metric in row.scores:
+                row.scores[metric].published = value
+    wanted = baseline or plan.get("baseline")
+    return Cell(dataset, protocol, metrics, rows, reference, next((row for row in rows if row.label == wanted), None))
+
+
+def _rows(runs: list[SavedRun], plan: dict[str, Any]) -> list[Row]:
+    """A row per label and configuration; of two equal runs the newer counts."""
+    configs: dict[str, dict[str, dict[int, SavedRun]]] = {}
+    for run in sorted(runs, key=lambda run: run.path.stat().st_mtime):
+        by_config = configs.setdefault(run.record["label"], {})
+        by_config.setdefault(json.dumps(_choices(run), sort_keys=True), {})[run.record["seed"]] = run
+    rows = []
+    for label, by_config in configs.items():
+        groups = [list(dict(sorted(by_seed.items())).values()) for by_seed in by_config.values()]
+        for group in groups:
+            rows.append(Row(label + _distinction(group[0], groups), {}, group))
+    models = plan.get("models", [])
+    labels = [entry if isinstance(entry, str) else entry.get("label", entry["model"]) for entry in models]
+    return sorted(rows, key=lambda row: (_place(labels, row.runs[0].record["label"]), row.label))
+
+
+def _choices(run: SavedRun) -> dict[str, Any]:
+    return {key: value for key, value in run.record["config"].items() if key not in (*WHERE, "seed")}
+
+
+def _distinction(run: SavedRun, groups: list[list[SavedRun]]) -> str:
+    """`` (key=value, ...)`` of the keys in which configurations of one label differ."""
+    every = [_choices(group[0]) for group in groups]
+    keys = sorted({key for choices in every for key in choices})
+    differing = [key for key in keys if any(choices.get(key) != every[0].get(key) for choices in every)]
+    own = _choices(run)
+    return f" ({', '.join(f'{key}={own.get(key)}' for key in differing)})" if differing else ""
+
+
+def _score(row: Row, metric: str, reference: list[Row]) -> Score | None:
+    values = [run.record["test"][metric] for run in row.runs if metric in run.record["test"]]
+    if len(values) < len(row.runs):
+        return None
+    skills = [run.record["skill"].get(metric, np.nan) for run in row.runs]
+    score = Score(np.array(values), float(np.mean(skills)))
+    vectors = user_means(row.runs, row.seeds)
+    if metric in vectors and np.isclose(vectors[metric].mean(), score.mean, rtol=1e-3):
+        score.user_error = float(vectors[metric].sem())
+    return score
+
+
+def _reference_rows(runs: list[SavedRun], metrics: list[str]) -> list[Row]:
+    by_seed = {run.record["seed"]: run.record["reference"] for run in runs}
+    rows = []
+    for name in REFERENCE:
+        scores = {}
+        for metric in metrics:
+            values = [reference[name][metric] for reference in by_seed.values() if metric in reference.get(name, {})]
+            if values:
+                scores[metric] = Score(np.array(values))
+        rows.append(Row(name, scores))
+    return [row for row in rows if row.scores]
+
+
+def _compare(cell: Cell) -> None:
+    others = [row for row in cell.rows if row is not cell.baseline]
+    found: dict[str, list[tuple[Row, Comparison]]] = {}
+    for row in others:
+        seeds = set(row.seeds) & set(cell.baseline.seeds)
+        ours, theirs = user_means(row.runs, seeds), user_means(cell.baseline.runs, seeds)
+        for metric in row.scores:
+            if metric in ours and metric in theirs:
+                found.setdefault(metric, []).append((row, compare(ours[metric], theirs[metric])))
+    for metric, family in found.items():
+        corrected = [holm(np.array([getattr(test, name) for _, test in family])) for name in ("p_wilcoxon", "p_t")]
+        for (row, test), p_wilcoxon, p_t in zip(family, *corrected, strict=True):
+            values = {**vars(test), "holm_wilcoxon": float(p_wilcoxon), "holm_t": float(p_t)}
+            row.scores[metric].comparison = Comparison(**values)
+
+
+def _mark_best(cell: Cell) -> None:
+    for metric in cell.metrics:
+        scores = [row.scores[metric] for row in cell.rows if metric in row.scores]
+        if len(scores) < 2:
+            continue
+        means = sorted({score.mean for score in scores}, reverse=not smaller_is_better(metric))
+        for score in scores:
+            score.place = means.index(score.mean) + 1 if score.mean in means[:2] else 0
+
+
+def _place(order: list[str], name: str) -> int:
+    return order.index(name) if name in order else len(order)
