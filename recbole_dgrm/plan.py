@@ -116,7 +116,7 @@ class Plan:
 def find_plan(name: str) -> Path:
     """The file ``name``, or the plan of that name that comes with the package."""
     own = properties_dir() / "benchmark" / f"{name}.yaml"
-    return own if own.is_file() and not Path(name).exists() else Path(name)
+    return own if own.is_file() and not Path(name).is_file() else Path(name)
 
 
 def read_plan(path: Path, changes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None) -> Plan:

@@ -20,7 +20,7 @@ LAYERS = {
     "models.cfgan": 5, "models.prgan": 5,
     "registry": 6, "config": 7, "data": 7, "loaders": 8, "reference": 9, "experiment": 10, "convert": 10,
     "plan": 10, "worker": 11, "executors": 12, "benchmark": 13, "terminal": 14,
-    "document": 0, "summary": 1, "plots": 2, "report": 3, "cli": 15,
+    "document": 0, "comparison": 0, "summary": 1, "plots": 2, "report": 3, "cli": 15,
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -131,5 +131,8 @@ def test_the_shipped_plans_are_good(path):
 def test_a_plan_of_ones_own_goes_before_a_shipped_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_plan("smoke") == properties_dir() / "benchmark" / "smoke.yaml"
+    (tmp_path / "smoke").mkdir()  # the default output of that plan
+    assert find_plan("smoke") == properties_dir() / "benchmark" / "smoke.yaml"
+    (tmp_path / "smoke").rmdir()
     (tmp_path / "smoke").write_text("models: [MF]\ndatasets: [noise]\n")
     assert find_plan("smoke") == Path("smoke")
