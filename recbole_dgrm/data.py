@@ -100,17 +100,18 @@ class RatingDataset(Dataset):
             self.file_size_list = np.diff(kept[[0, *ends]]).tolist()
         self.inter_feat = self.inter_feat[~repeated].reset_index(drop=True)
 
-    def build(self) -> list[Dataset]:
-        """Train, validation and test part. Of two benchmark files, validation is cut from the first."""
+    def build(self, with_test: bool = True) -> list[Dataset]:
+        """Train, validation and, if asked, test part. Files without validation have it cut from the first."""
+        wanted = 3 if with_test else 2
         parts = super().build()
-        if len(parts) == 3:
-            return parts
-        if len(parts) != 2:
+        if self.benchmark_filename_list is None or len(parts) == wanted:
+            return parts[:wanted]
+        if len(parts) != wanted - 1:
             raise DataError(f"benchmark_filename={self.benchmark_filename_list} must name [train, test] or three parts")
-        first, test = parts
+        first, *test = parts
         first.shuffle()
         ratios = self.config["eval_args"]["split"]["RS"]
-        return [*first.split_by_ratio([ratios[0], ratios[1]], group_by=self.uid_field), test]
+        return [*first.split_by_ratio([ratios[0], ratios[1]], group_by=self.uid_field), *test]
 
     def _calcu_split_ids(self, tot: int, ratios: list[float]) -> list[int]:
         if self.config["split_rounding"] == "down":
@@ -191,13 +192,14 @@ class Splits:
 
     Attributes:
         known: training and validation together, for the refit.
+        test: None where it was not asked for.
         notes: sentences about the input.
     """
 
     train: Dataset
     valid: Dataset
     known: Dataset
-    test: Dataset
+    test: Dataset | None
     notes: list[str] = field(default_factory=list)
 
     def triples(self, part: str) -> tuple[NDArray, NDArray, NDArray]:
@@ -210,7 +212,7 @@ class Splits:
     def fingerprint(self) -> str:
         """Hash of the split: which pair with which rating lies in which part, whatever the row order."""
         digest = hashlib.sha256()
-        for part in ("train", "valid", "test"):
+        for part in self._parts():
             user, item, rating = self.triples(part)
             order = np.lexsort((item, user))
             for column in (user, item, rating):
@@ -223,16 +225,24 @@ class Splits:
         return {
             "n_users": self.train.user_num - 1,
             "n_items": self.train.item_num - 1,
-            **{f"n_{part}": len(getattr(self, part)) for part in ("train", "valid", "test")},
+            **{f"n_{part}": len(getattr(self, part)) for part in self._parts()},
         }
 
+    def _parts(self) -> list[str]:
+        return ["train", "valid"] if self.test is None else ["train", "valid", "test"]
 
-def build(config) -> Splits:
+
+def build(config, with_test: bool = True) -> Splits:
     """Read, check and split the data set of ``config``; the split depends on the seed alone.
+
+    Args:
+        with_test: without it the test part is dropped as soon as it is cut, and a test file is not opened.
 
     Raises:
         DataError: the input cannot be used.
     """
+    if not with_test and config["benchmark_filename"]:
+        config["benchmark_filename"] = config["benchmark_filename"][:-1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         try:
@@ -242,13 +252,14 @@ def build(config) -> Splits:
                 raise DataError(f"no rating of {config['dataset']} is left; loosen the filters (val_interval, "
                                 "user_inter_num_interval, item_inter_num_interval)") from error  # fmt: skip
             raise
-        train, valid, test = dataset.build()
-    for name, part in [("train", train), ("valid", valid), ("test", test)]:
+        parts = dict(zip(("train", "valid", "test"), dataset.build(with_test), strict=False))
+    for name, part in parts.items():
         if len(part) == 0:
             raise DataError(f"the {name} part of {config['dataset']} is empty: too few ratings for the split "
                             f"{config['eval_args']['split']}")  # fmt: skip
-    without = dataset.user_num - 1 - len(torch.unique(test.inter_feat[dataset.uid_field]))
-    if without:
-        dataset.note(f"{without} users have no test items and are not evaluated")
-    known = dataset.copy(cat_interactions([train.inter_feat, valid.inter_feat]))
-    return Splits(train, valid, known, test, dataset.notes)
+    if test := parts.get("test"):
+        without = dataset.user_num - 1 - len(torch.unique(test.inter_feat[dataset.uid_field]))
+        if without:
+            dataset.note(f"{without} users have no test items and are not evaluated")
+    known = dataset.copy(cat_interactions([parts["train"].inter_feat, parts["valid"].inter_feat]))
+    return Splits(parts["train"], parts["valid"], known, test, dataset.notes)

@@ -11,9 +11,9 @@ import secrets
 import shutil
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -50,6 +50,15 @@ from recbole_dgrm.records import (
 LOG = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What training without a test gives: the best validation score, its epoch (from 1) and all its metrics."""
+
+    score: float
+    best_epoch: int
+    metrics: dict[str, float]
+
+
 def run_one(
     config, run_dir: Path | None = None, show_progress: bool = False, label: str = ""
 ) -> tuple[RunRecord, Path]:  # fmt: skip
@@ -69,12 +78,7 @@ def run_one(
         recbole_dgrm.errors.UserError: what is wrong and the remedy; also written into the record.
     """
     run_dir = run_dir or _new_directory(config)
-    state = None
-    if (run_dir / CHECKPOINT).exists():
-        state = read_checkpoint(run_dir / CHECKPOINT, config["device"])
-    else:  # what a run left that was stopped before its first checkpoint
-        (run_dir / EPOCHS).unlink(missing_ok=True)
-        shutil.rmtree(run_dir / EVENTS, ignore_errors=True)
+    state = _state(config, run_dir)
     config["checkpoint_dir"] = str(run_dir)
     given = config["input"]
     record = new_record(given, label)
@@ -102,12 +106,27 @@ def resume(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple
     return run_one(load_config([run_dir / CONFIG]), run_dir, show_progress, label)
 
 
+def validate_one(config, run_dir: Path, callback: Callable[[int, float], None] | None = None) -> Validation:
+    """Train and validate a model, continuing from a checkpoint in ``run_dir``; the test part is never there.
+
+    Args:
+        callback: called with epoch and score after each validation; what it raises ends the training.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    state = _state(config, run_dir)
+    config["checkpoint_dir"] = str(run_dir)
+    with _log_to(run_dir / RUN_LOG):
+        run = _Run(config, run_dir, new_record(config["input"]), False, with_test=False)
+        trainer = run.train("train", state, callback=callback)
+    return Validation(float(trainer.best_valid_score), trainer.best_epoch + 1, plain(trainer.best_valid_result))
+
+
 class _Run:
     """The stages of one run; what they share."""
 
-    def __init__(self, config, run_dir: Path, record: RunRecord, show_progress: bool):
+    def __init__(self, config, run_dir: Path, record: RunRecord, show_progress: bool, with_test: bool = True):
         self.config, self.run_dir, self.record, self.show_progress = config, run_dir, record, show_progress
-        self.splits = data.build(config)
+        self.splits = data.build(config, with_test)
         record.data = {
             "source": data.source_hash(config), "fingerprint": self.splits.fingerprint(),
             **self.splits.sizes(), "notes": self.splits.notes,
@@ -115,17 +134,14 @@ class _Run:
 
     def go(self, state: dict[str, Any] | None) -> None:
         """Select on validation, refit if asked, test once. ``state`` is where to continue."""
-        note = state["note"] if state else {}
-        if note and note["fingerprint"] != self.record.data["fingerprint"]:
-            raise CheckpointError("the data has changed since the run was started; start a new run")
-        if "selected" not in note:
-            trainer = self._train("train", state)
+        if not state or "selected" not in state["note"]:
+            trainer = self.train("train", state)
             selected = {"epochs": trainer.best_epoch + 1, "valid": plain(trainer.best_valid_result)}
             state = None
         else:
-            selected = note["selected"]
+            selected = state["note"]["selected"]
         if self.config["refit"]:
-            trainer = self._train("known", state, selected)
+            trainer = self.train("known", state, selected)
         self.record.valid = selected["valid"]
         lines = read_json_lines(self.run_dir / EPOCHS)  # of all sessions of the run, if it was resumed
         seconds = [line["seconds"] for line in lines]
@@ -137,9 +153,11 @@ class _Run:
         }
         self._test(trainer)
 
-    def _train(self, part: str, state: dict[str, Any] | None, selected: dict[str, Any] | None = None):
+    def train(self, part: str, state: dict[str, Any] | None, selected: dict[str, Any] | None = None, callback=None):
         """A fresh model on ``part``; selects on validation unless ``selected`` says for how long to train."""
         config = self.config
+        if state and state["note"]["fingerprint"] != self.record.data["fingerprint"]:
+            raise CheckpointError("the data has changed since the run was started; start a new run")
         init_seed(config["seed"], config["reproducibility"])
         loader = loaders.train_loader(config, self.splits, part)
         model = registry.model_class(config["model"])(config, getattr(self.splits, part)).to(config["device"])
@@ -154,7 +172,7 @@ class _Run:
             valid = loaders.eval_loader(config, self.splits, "valid")
         if state:
             trainer.resume(state, loader)
-        trainer.fit(loader, valid, show_progress=self.show_progress)
+        trainer.fit(loader, valid, show_progress=self.show_progress, callback_fn=callback)
         return trainer
 
     def _test(self, trainer) -> None:
@@ -167,6 +185,15 @@ class _Run:
         tokens = self.splits.test.id2token(self.splits.test.uid_field, loader.users.numpy())
         vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
         write_vectors(self.run_dir / PER_USER, vectors)
+
+
+def _state(config, run_dir: Path) -> dict[str, Any] | None:
+    """Where to continue, if the run in ``run_dir`` left a checkpoint."""
+    if (run_dir / CHECKPOINT).exists():
+        return read_checkpoint(run_dir / CHECKPOINT, config["device"])
+    (run_dir / EPOCHS).unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
+    shutil.rmtree(run_dir / EVENTS, ignore_errors=True)
+    return None
 
 
 def environment(config) -> dict[str, Any]:
