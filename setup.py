@@ -31,7 +31,8 @@ setup(
         "tensorboard>=2.10",  # training curves
         "matplotlib>=3.8",  # figures of reports
         "jinja2>=3.1",  # the page of a report
-        "filelock>=3.12",  # one benchmark at a time in a folder
+        "filelock>=3.12",  # one benchmark or search at a time in a folder
+        "optuna>=5,<6",  # hyper-parameter search
         # What RecBole 1.2.1 imports, said here because on Python 3.12 it is installed without dependencies.
         "scikit-learn>=1.3",
         "colorlog==4.7.2",
@@ -43,10 +44,11 @@ setup(
         "plotly>=4.0",
     ],
     extras_require={
-        "distributed": ["distributed>=2024.1"],  # benchmark runs on a Dask cluster
+        "distributed": ["distributed>=2024.1", "psycopg[binary]>=3.1"],  # Dask cluster, PostgreSQL
         "test": [
             "pytest>=8.0",
             "distributed>=2024.1",
+            "psycopg[binary]>=3.1",
             "hypothesis>=6.100",  # properties of the chain and of the metrics
             "pytrec-eval-terrier>=0.5.6",  # an independent ranking evaluator, as an oracle
             "ruff>=0.6",

@@ -130,11 +130,15 @@ def read_plan(path: Path, changes: Mapping[str, Any] | None = None, config: Mapp
     for entry in written.get("models") or []:  # relative to the plan, wherever the command is run
         if isinstance(entry, dict) and isinstance(entry.get("config_files"), list):
             entry["config_files"] = [str(path.parent / file) for file in entry["config_files"]]
-    merged = {**read_yaml(properties_dir() / "benchmark.yaml"), **written}
     for key in ("models", "datasets"):
-        if not merged.get(key):
+        if not written.get(key):
             raise OptionError(f"{path} names no {key}; see properties/benchmark.yaml")
-    return read(Plan, {**merged, "config": {**merged["config"], **(config or {})}})
+    return make_plan({**written, "config": {**(written.get("config") or {}), **(config or {})}})
+
+
+def make_plan(content: Mapping[str, Any]) -> Plan:
+    """The plan of some keys; the rest as in ``properties/benchmark.yaml``."""
+    return read(Plan, {**read_yaml(properties_dir() / "benchmark.yaml"), **content})
 
 
 def planned_runs(plan: Plan) -> tuple[list[PlannedRun], dict[str, str]]:

@@ -1,5 +1,6 @@
 """Figures of a summary; the one module that imports matplotlib. Each is written as PNG and SVG."""
 
+from collections.abc import Collection, Mapping
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -99,6 +100,59 @@ def learning_curves(cell: Cell, path: Path) -> None:
         axes.set_xlabel(name)
     panels[0].set_ylabel(f"validation {metric_label(metric)}")
     figure.legend(loc="outside right upper", frameon=False)
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def search_history(
+    scores: Mapping[int, float], pruned: Mapping[int, float], bigger: bool, metric: str, path: Path
+) -> None:
+    """Validation score over trials and the best so far; ``pruned`` ones with the last score they had."""
+    figure = _figure(6.4, 3.6)
+    axes = figure.add_subplot()
+    numbers = sorted(scores)
+    values = np.array([scores[number] for number in numbers])
+    axes.plot(numbers, values, "o", color=COLOURS[0], markersize=4, label="finished")
+    if pruned:
+        axes.plot(list(pruned), list(pruned.values()), "x", color=COLOURS[6], markersize=4, label="pruned")
+    best = np.maximum.accumulate(values) if bigger else np.minimum.accumulate(values)
+    axes.step(numbers, best, where="post", color=COLOURS[1], label="best so far")
+    axes.set(xlabel="trial", ylabel=f"validation {metric_label(metric)}")
+    figure.legend(loc="outside upper right", ncols=3, frameon=False)
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def importances(shares: Mapping[str, float], path: Path) -> None:
+    """A bar per hyper-parameter: its share in the variation of the score."""
+    figure = _figure(6.4, 0.8 + 0.28 * len(shares))
+    axes = figure.add_subplot()
+    names = list(reversed(shares))
+    axes.barh(names, [shares[name] for name in names], color=COLOURS[5])
+    axes.set_xlabel("share in the variation of the score (fANOVA)")
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def slices(points: Mapping[str, list[tuple[object, float]]], metric: str, log: Collection[str], path: Path) -> None:
+    """A panel per hyper-parameter: score over its value."""
+    columns = min(len(points), 3)
+    lines = -(-len(points) // columns)
+    figure = _figure(3.4 * columns, 2.6 * lines)
+    for index, (key, pairs) in enumerate(points.items()):
+        axes = figure.add_subplot(lines, columns, index + 1)
+        values, scores = zip(*pairs, strict=True)
+        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+        if not numbers or len(set(values)) <= 8:
+            names = sorted(set(values), key=lambda value: (str(type(value)), value) if numbers else str(value))
+            axes.set_xticks(range(len(names)), [str(name) for name in names], fontsize=7)
+            values = [names.index(value) for value in values]
+        elif key in log:
+            axes.set_xscale("log")
+        axes.plot(values, scores, "o", color=COLOURS[0], markersize=3, alpha=0.6)
+        axes.set_xlabel(key)
+        if index % columns == 0:
+            axes.set_ylabel(f"validation {metric_label(metric)}")
     _save(figure, path)
 
 

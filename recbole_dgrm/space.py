@@ -217,17 +217,18 @@ class Space:
         return values
 
 
-def read_space(path: Path, read_yaml: Callable[[Path], dict[str, Any]]) -> Space:
-    """The space in a YAML file, or in a file of RecBole's ``hyper.test`` lines.
+def read_space_file(path: Path, read_yaml: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """The content of a space file, checked: YAML, or RecBole's ``hyper.test`` lines in a file of another kind.
 
     Raises:
         OptionError: what is wrong, and where.
     """
     try:
-        content = _hyper_test(path) if path.suffix not in (".yaml", ".yml") else read_yaml(path)
-        return parse_space(content)
+        content = read_yaml(path) if path.suffix in (".yaml", ".yml") else _hyper_test(path)
+        parse_space(content)
     except OptionError as error:
-        raise OptionError(f"{path}: {error}") from error
+        raise OptionError(f"space {path}: {error}") from error
+    return content
 
 
 def parse_space(content: Mapping[str, Any]) -> Space:

@@ -4,16 +4,19 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from recbole_dgrm import document
 from recbole_dgrm.benchmark import State
 from recbole_dgrm.labels import metric_label
 from recbole_dgrm.plan import PlannedRun
 from recbole_dgrm.records import SavedRun
+from recbole_dgrm.study import QUEUED, Study
 
 
 def result_table(record: dict[str, Any]) -> Table:
@@ -95,6 +98,62 @@ class Board:
             key = self._metric if self._metric in test else saved.record["config"]["valid_metric"].lower()
             return text.append(f"{metric_label(key)} {test[key]:.4f} in {duration(seconds)}")
         return text.append(f"{saved.record['status']}: {saved.record['error']}", style="red")
+
+
+class SearchBoard:
+    """Progress of a search: a line for each trial that ends, and below what is done and the best so far."""
+
+    def __init__(self, console: Console):
+        self._console, self._told = console, None
+        self._live = Live(console=console, transient=True, refresh_per_second=4) if console.is_terminal else None
+
+    def __enter__(self) -> "SearchBoard":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, study: Study) -> None:
+        """Called by the search."""
+        trials = study.counted()
+        over = {index for index, trial in trials.items() if trial.state not in QUEUED}
+        best = study.best()
+        best_text = f"best {best.value:.4f}, trial {best.number}" if best else "none finished yet"
+        if self._told is None and over:
+            self._console.print(f"{len(over)} of {len(trials)} trials are done; {best_text}", highlight=False)
+        for index in sorted(over - (over if self._told is None else self._told)):
+            text = f"[{len(over)}/{len(trials)}] {_trial_line(trials[index], study.metric)} ({best_text})"
+            self._console.print(text, highlight=False, soft_wrap=True)
+        self._told = over
+        if self._live:
+            line = Table.grid(padding=(0, 1))
+            working = sum(trial.state == TrialState.RUNNING for trial in trials.values())
+            words = f"{len(over)} of {len(trials)} trials done, {working} at work · {best_text}"
+            line.add_row(ProgressBar(len(trials), len(over), width=40), words)
+            self._live.update(line)
+
+
+def _trial_line(trial: FrozenTrial, metric: str) -> str:
+    seconds = duration(trial.duration.total_seconds()) if trial.duration else ""
+    if trial.state == TrialState.COMPLETE:
+        return f"trial {trial.number}: {metric_label(metric)} {trial.value:.4f} in {seconds}"
+    if trial.state == TrialState.PRUNED:
+        return f"trial {trial.number}: pruned after {seconds}"
+    return f"trial {trial.number} failed: {trial.user_attrs.get('error', 'its workers died')}"
+
+
+def document_table(table: document.Table) -> Table:
+    """A table of a document, for the terminal."""
+    styles = {"best": "bold", "second": "underline"}
+    shown = Table(title=table.title, title_justify="left", caption=table.note, caption_justify="left")
+    for index, name in enumerate(table.columns):
+        shown.add_column(name, justify="right" if index else "left", overflow="fold")
+    for row in table.all_rows():
+        shown.add_row(*(Text(f"{value.text} {value.mark}".rstrip(), styles.get(value.emphasis, "")) for value in row))
+    return shown
 
 
 def benchmark_summary(state: State) -> str:

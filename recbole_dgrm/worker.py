@@ -1,34 +1,28 @@
 """A run in a process of its own: started, watched and ended here, on this machine or on another.
 
-``execute`` is what an executor is given. It starts ``python -m recbole_dgrm.worker``, whose standard input
-stays open as long as somebody wants the result: when it closes, because the run is no longer wanted or
-because whoever started it died, the process leaves its checkpoint and ends.
+``execute`` is what an executor is given. It starts ``python -m recbole_dgrm.worker``, which leaves its
+checkpoint and ends when the run is no longer wanted or whoever started it is dead.
 """
 
-import os
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Thread
 from time import monotonic, sleep
 from typing import Any, Protocol
 
 import yaml
 
-from recbole_dgrm import experiment
+from recbole_dgrm import experiment, processes
 from recbole_dgrm.errors import UserError
 from recbole_dgrm.files import write_json, write_whole
 from recbole_dgrm.records import CONFIG, EPOCHS, PER_USER, RECORD, RUN_LOG, new_record, read_run
 
 OUTPUT = "output.txt"  # what the process printed, for the post-mortem
 BACK = (RECORD, CONFIG, EPOCHS, PER_USER, RUN_LOG)  # what travels back from another machine
-POLL_S, GRACE_S = 0.1, 10.0
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+POLL_S = 0.1
 
 
 class Flag(Protocol):
@@ -81,21 +75,18 @@ def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(job.config, sort_keys=True, allow_unicode=True)
     write_whole(run_dir / CONFIG, lambda partial: partial.write_text(text, encoding="utf-8"))
-    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(job.threads))}
-    command = [sys.executable, "-m", "recbole_dgrm.worker", str(run_dir), job.label]
-    with open(run_dir / OUTPUT, "wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment)
-        try:
-            in_time = _wait(process, job.time_limit, unwanted)
-        finally:
-            _end(process)
+    process = processes.spawn("recbole_dgrm.worker", [str(run_dir), job.label], run_dir / OUTPUT, job.threads)
+    try:
+        in_time = _wait(process, job.time_limit, unwanted)
+    finally:
+        processes.end(process)
     run = read_run(run_dir)
     if unwanted and unwanted.is_set():
         return  # what it left is continued another time
     if not in_time:
         _close_record(job, run_dir, "timed_out", f"stopped after the time limit of {job.time_limit:g} s")
     elif run is None or run.record["status"] == "running":
-        _close_record(job, run_dir, "failed", _cause(process.returncode, run_dir / OUTPUT))
+        _close_record(job, run_dir, "failed", processes.cause_of_death(process, run_dir / OUTPUT))
     else:
         (run_dir / OUTPUT).unlink()
 
@@ -110,41 +101,15 @@ def _wait(process: subprocess.Popen, time_limit: float, unwanted: Flag | None) -
     return True
 
 
-def _end(process: subprocess.Popen) -> None:
-    with suppress(OSError):
-        process.stdin.close()
-    try:
-        process.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _cause(returncode: int, output: Path) -> str:
-    if returncode < 0:
-        return f"the process was killed by {signal.Signals(-returncode).name}; too little memory is the usual cause"
-    lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f"the process ended with status {returncode}: {' / '.join(lines[-3:])}"
-
-
 def _close_record(job: Job, run_dir: Path, status: str, error: str) -> None:
     run = read_run(run_dir)
     record: Mapping[str, Any] = run.record if run else asdict(new_record(job.config, job.label))
     write_json(run_dir / RECORD, {**record, "status": status, "error": error})
 
 
-def _leave_when_unwanted() -> None:
-    """End this process, in order if it can, when its standard input closes."""
-    with suppress(OSError):
-        os.read(0, 1)  # not sys.stdin: its lock would be held at exit
-    signal.raise_signal(signal.SIGINT)
-    sleep(GRACE_S / 2)
-    os._exit(1)
-
-
 def main() -> int:
     """``python -m recbole_dgrm.worker RUN_DIR LABEL``: make or continue the run there."""
-    Thread(target=_leave_when_unwanted, daemon=True).start()
+    processes.end_with_parent()
     run_dir, label = sys.argv[1:]
     try:
         experiment.resume(Path(run_dir), label=label)

@@ -8,6 +8,7 @@ import pytest
 import recbole_dgrm
 from recbole_dgrm import registry
 from recbole_dgrm.config import properties_dir, read_yaml
+from recbole_dgrm.space import parse_space
 
 PACKAGE = Path(recbole_dgrm.__file__).parent
 LAYERS = {
@@ -19,7 +20,8 @@ LAYERS = {
     "models": 5, "models.dgrm": 5, "models.mf": 5, "models.ncf": 5, "models.icdae": 5, "models.diffrec": 5,
     "models.cfgan": 5, "models.prgan": 5,
     "registry": 6, "config": 7, "data": 7, "loaders": 8, "reference": 9, "experiment": 10, "convert": 10,
-    "plan": 10, "worker": 11, "executors": 12, "benchmark": 13, "terminal": 14,
+    "plan": 10, "worker": 11, "executors": 12, "benchmark": 13,
+    "processes": 0, "space": 0, "study": 8, "tuning": 11, "search_report": 12, "terminal": 14,
     "document": 0, "comparison": 0, "summary": 1, "plots": 2, "report": 3, "cli": 15,
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -82,7 +84,8 @@ def test_every_model_has_its_four_places_and_a_row_in_the_readme(name):
     root = PACKAGE.parent
     tests = "".join(path.read_text(encoding="utf-8") for path in (root / "tests").glob("test_*.py"))
     assert (properties_dir() / "model" / f"{name}.yaml").is_file()
-    space = read_yaml(properties_dir() / "tuning" / f"{name}.paper.yaml")
-    assert set(space) <= set(read_yaml(properties_dir() / "model" / f"{name}.yaml"))
+    spaces = [parse_space(read_yaml(properties_dir() / "tuning" / f"{name}{kind}.yaml")) for kind in ("", ".paper")]
+    known = set(read_yaml(properties_dir() / "model" / f"{name}.yaml"))
+    assert all(set(space.keys) <= known for space in spaces)
     assert f'(ModelContract):\n    model = "{name}"' in tests
     assert f"\n| `{name}` |" in (root / "README.md").read_text(encoding="utf-8")

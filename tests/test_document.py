@@ -4,6 +4,7 @@ import base64
 import math
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def test_markdown_is_title_headings_paragraphs_and_blocks_in_order():
     blocks = [Heading("First"), "A paragraph.", small_table(note="A note."), Heading("Second"), "The end."]
     text = to_markdown(Document("All of it", blocks))
     said = ["# All of it", "## First", "A paragraph.", "**Results**", "| DGRM |", "A note.", "## Second", "The end."]
-    places = [text.index(f"{line}") for line in said]
+    places = [text.index(line) for line in said]
     assert places == sorted(places)
     assert text.startswith("# All of it\n\n")
     assert lines_with(text, "#") == ["# All of it", "## First", "## Second"]
@@ -55,7 +56,7 @@ def test_markdown_blocks_are_apart_by_an_empty_line():
     """Without it GitHub takes a table for the rest of a paragraph."""
     blocks = [Heading("H"), "p", small_table(note="n"), small_table(title=""), Figure("f", "F", "c"), "q"]
     lines = to_markdown(Document("t", blocks)).splitlines()
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         assert not before or not line or (before.startswith("|") and line.startswith("|"))
 
 

@@ -1,0 +1,60 @@
+"""Child processes that end when whoever started them no longer wants them, or is dead.
+
+The child's standard input stays open as long as it is wanted; nothing is ever written to it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from time import sleep
+
+GRACE_S = 10.0
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def spawn(
+    module: str, arguments: list[str], output: Path, threads: int, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen:  # fmt: skip
+    """Start ``python -m module``; what it prints goes to the file ``output``."""
+    variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **(environment or {})}
+    command = [sys.executable, "-m", module, *arguments]
+    with open(output, "wb") as file:
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=variables)
+
+
+def end(process: subprocess.Popen) -> None:
+    """Close its input, and kill it if it has not ended some seconds later."""
+    with suppress(OSError):
+        process.stdin.close()
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def cause_of_death(process: subprocess.Popen, output: Path) -> str:
+    """One line on why a process ended."""
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        return f"the process was killed by {name}; too little memory is the usual cause"
+    lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"the process ended with status {process.returncode}: {' / '.join(lines[-3:])}"
+
+
+def end_with_parent() -> None:
+    """In the child: raise KeyboardInterrupt when the input closes, and leave for good some seconds later."""
+    Thread(target=_wait_and_leave, daemon=True).start()
+
+
+def _wait_and_leave() -> None:
+    with suppress(OSError):
+        os.read(0, 1)  # not sys.stdin: its lock would be held at exit
+    signal.raise_signal(signal.SIGINT)
+    sleep(GRACE_S / 2)
+    os._exit(1)

@@ -1,0 +1,164 @@
+"""Hyper-parameter search: worker processes that work off the trials of a study.
+
+The objective is the best validation score; the test part of the data is never there.
+"""
+
+import logging
+import math
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
+from uuid import uuid4
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.trial import TrialState
+
+from recbole_dgrm import experiment, processes
+from recbole_dgrm.config import load_config
+from recbole_dgrm.errors import UserError
+from recbole_dgrm.study import GRACE_S, LOSSES, Search, Study
+
+LOG = logging.getLogger(__name__)
+LOCK, AT_WORK, REFRESH_S = ".lock", "trials", 1.0
+STORAGE = "RECBOLE_DGRM_STORAGE"  # environment variable of the workers
+
+
+def run_search(
+    search: Search, folder: Path, workers: int = 1, threads: int = 1, timeout: float | None = None,
+    show: Callable[[Study], None] = lambda study: None,
+) -> Study:  # fmt: skip
+    """Work until no trial of the study is left, on this machine or on another, or the time is over.
+
+    Args:
+        folder: where ``search.json``, the default database and the trials at work lie.
+        timeout: seconds; trials at work are put back and go on another time.
+        show: called every second or so.
+
+    Raises:
+        UserError: another search is at work in ``folder``, or the workers cannot start.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            search.save(folder)
+            study = Study(search, folder)
+            study.put_back(lambda trial: trial.user_attrs.get("worker", "").startswith(search.place))
+            study.fill()
+            _Crew(study, folder, workers, threads).work(timeout, show)
+            if study.is_over():
+                shutil.rmtree(folder / AT_WORK, ignore_errors=True)
+    except Timeout:
+        raise UserError(f"another search is at work in {folder}; name another --output_dir or wait") from None
+    return study
+
+
+class _Crew:
+    """The worker processes of one machine."""
+
+    def __init__(self, study: Study, folder: Path, workers: int, threads: int):
+        self.study, self.folder, self.workers, self.threads = study, folder, workers, threads
+        self.processes: list[subprocess.Popen] = []
+        self.deaths = 0  # in a row, without a trial that came to its end
+
+    def work(self, timeout: float | None, show: Callable[[Study], None]) -> None:
+        deadline = monotonic() + (timeout or math.inf)
+        checked = monotonic()
+        try:
+            while monotonic() < deadline:
+                self._bury()
+                if monotonic() - checked > GRACE_S / 2:
+                    self.study.put_back_stale()
+                    checked = monotonic()
+                states = [trial.state for trial in self.study.counted().values()]
+                show(self.study)
+                if self.study.is_over():
+                    return
+                for _ in range(min(self.workers - len(self.processes), states.count(TrialState.WAITING))):
+                    self.processes.append(self._hire())
+                sleep(REFRESH_S)
+        finally:
+            for process in self.processes:
+                process.stdin.close()  # all at once; then wait for each
+            for process in self.processes:
+                processes.end(process)
+                process.output.unlink()
+
+    def _hire(self) -> subprocess.Popen:
+        environment = {STORAGE: self.study.search.storage}  # not on the command line: it may hold a password
+        output = self.folder / f"worker-{uuid4().hex[:8]}.txt"
+        process = processes.spawn("recbole_dgrm.tuning", [str(self.folder)], output, self.threads, environment)
+        process.output = output
+        return process
+
+    def _bury(self) -> None:
+        for process in [process for process in self.processes if process.poll() is not None]:
+            self.processes.remove(process)
+            if process.returncode == 0:
+                process.output.unlink()
+                self.deaths = 0
+                continue
+            cause = processes.cause_of_death(process, process.output)
+            LOG.warning("a worker is lost, its trial is put back: %s", cause)
+            name = f"{self.study.search.place}:{process.pid}"
+            self.study.put_back(lambda trial, name=name: trial.user_attrs.get("worker") == name)
+            self.deaths += 1
+            if self.deaths > LOSSES * max(self.workers, 2):
+                raise UserError(f"the workers cannot work: {cause}")
+
+
+def work(folder: Path) -> None:
+    """Run waiting trials of the search in ``folder`` until none waits."""
+    study = Study(Search.load(folder, os.environ.get(STORAGE)), folder)
+    while trial := study.claim():
+        _run_trial(study, trial, folder / AT_WORK / str(trial.user_attrs["index"]))
+
+
+def _run_trial(study: Study, trial: optuna.Trial, run_dir: Path) -> None:
+    point = study.space.suggest(trial)
+    if broken := study.space.violated(point):  # only a sampler that fills trials itself does this
+        trial.set_user_attr("error", f"no valid point: {broken} is broken; another one takes its place")
+        study.retry(study.optuna.trials[trial.number], lost=False)
+        return
+
+    def report(epoch: int, score: float) -> None:
+        trial.report(score, epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    state, value = TrialState.FAIL, None
+    try:
+        with study.alive(trial.number):
+            result = experiment.validate_one(load_config(config_dict={**study.search.config, **point}), run_dir, report)
+        trial.set_user_attr("best_epoch", result.best_epoch)
+        trial.set_user_attr("metrics", result.metrics)
+        state, value = TrialState.COMPLETE, result.score
+    except optuna.TrialPruned:
+        state = TrialState.PRUNED
+    except KeyboardInterrupt:
+        study.retry(study.optuna.trials[trial.number], lost=False)  # its checkpoint stays
+        raise
+    except Exception as error:
+        trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+        trial.set_user_attr("traceback", traceback.format_exc())
+    study.optuna.tell(trial, value, state)
+    shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def main() -> int:
+    """``python -m recbole_dgrm.tuning FOLDER``: a worker process of the search there."""
+    processes.end_with_parent()
+    try:
+        work(Path(sys.argv[1]))
+    except KeyboardInterrupt:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
