@@ -151,7 +151,7 @@ def benchmark(arguments: list[str], console: Console) -> int:
     with Board(console, (plan.metrics or [None])[0]) as board:
         state = benchmark.run_benchmark(plan, runs, folder, executor, threads, named.retry, board.show)
     console.print(benchmark_summary(state), highlight=False)
-    written = report.write_report(folder, folder, plan.baseline)
+    written = report.write_report(folder, folder)
     console.print(f"report: {written}", highlight=False, soft_wrap=True)
     return 0 if state.count("finished") == len(runs) else 1
 

@@ -15,6 +15,7 @@ LATEX = str.maketrans({
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$",
     "▲": r"$^{+}$", "▼": r"$^{-}$", "−": "$-$", "·": r"$\cdot$", "≥": r"$\geq$", "–": "--",
+    "<": "$<$", ">": "$>$", "|": "$|$", "[": "{[}", "*": "{*}",
 })  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def _markdown_value(value: Value) -> str:
 
 
 def _pipes(text: str) -> str:
-    return text.replace("|", "\\|")
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def _latex_table(table: Table) -> str:

@@ -1,6 +1,6 @@
 """Metric keys as people read them, and which way is better."""
 
-SMALLER_IS_BETTER = ("rmse", "mae", "ratingkl")
+OVER_RATINGS = ("rmse", "mae", "ratingkl")  # of all ratings together, no means over users; smaller is better
 LABELS = {
     "ratedrecall": "RatedRecall", "ratedndcg": "RatedNDCG", "ratingkl": "RatingKL", "rmse": "RMSE", "mae": "MAE",
     "ndcg": "NDCG", "mrr": "MRR", "gauc": "GAUC", "map": "MAP", "auc": "AUC",
@@ -9,7 +9,12 @@ LABELS = {
 
 def smaller_is_better(key: str) -> bool:
     """Whether less of the metric is better."""
-    return key.partition("@")[0] in SMALLER_IS_BETTER
+    return key.partition("@")[0] in OVER_RATINGS
+
+
+def is_mean_over_users(key: str) -> bool:
+    """Whether the metric is the mean of a value per user."""
+    return key.partition("@")[0] not in OVER_RATINGS
 
 
 def metric_label(key: str) -> str:

@@ -3,9 +3,10 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,12 +81,19 @@ class SavedRun:
         return self.record["status"] == "finished"
 
     def per_user(self) -> dict[str, NDArray]:
-        """Metric vectors over ``user``, or nothing where the run left none."""
+        """Metric vectors over ``user``, or nothing where the run left none.
+
+        Raises:
+            DataError: the file is damaged, or holds anything but plain arrays.
+        """
         path = self.path / PER_USER
         if not path.exists():
             return {}
-        with np.load(path, allow_pickle=False) as vectors:
-            return dict(vectors)
+        try:
+            with np.load(path, allow_pickle=False) as vectors:
+                return dict(vectors)
+        except (ValueError, OSError, BadZipFile) as error:
+            raise DataError(f"{path} holds no metric vectors ({error}); make the run again") from error
 
     def epochs(self) -> list[dict[str, Any]]:
         """A dict per epoch: ``stage``, ``epoch``, ``seconds``, losses, ``valid_<metric>``."""
@@ -102,9 +110,8 @@ def read_run(path: Path) -> SavedRun | None:
     if not file.is_file():
         return None
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        RunRecord(**record)
-    except (ValueError, TypeError, KeyError) as error:
+        record = asdict(RunRecord(**json.loads(file.read_text(encoding="utf-8"))))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{file} is not the record of a run ({error}); move it away or make the run again") from error
     return SavedRun(path, record)
 

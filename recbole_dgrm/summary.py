@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recbole_dgrm.comparison import Comparison, compare, holm
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.labels import smaller_is_better
+from recbole_dgrm.labels import is_mean_over_users, smaller_is_better
 from recbole_dgrm.records import PLAN, WHERE, SavedRun, read_runs
 
 REFERENCE = ("random", "bias", "oracle")
@@ -57,6 +57,11 @@ class Row:
     label: str
     scores: dict[str, Score]
     runs: list[SavedRun] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The label without what tells configurations apart."""
+        return self.runs[0].record["label"] if self.runs else self.label
 
     @property
     def seeds(self) -> list[int]:
@@ -170,17 +175,19 @@ def _cell(key: tuple[str, str], runs: list[SavedRun], plan: dict[str, Any], base
     dataset, protocol = key
     rows = _rows(runs, plan)
     computed = list(dict.fromkeys(metric for run in runs for metric in run.record["test"]))
-    metrics = [metric for metric in plan.get("metrics") or computed if metric in computed]
+    metrics = [metric for metric in plan.get("metrics") or [] if metric in computed] or computed
     reference = _reference_rows(runs, metrics)
     published = plan.get("published") or {}
     values = published.get("values", {}).get(dataset, {}) if protocol in published.get("protocols", []) else {}
     for row in rows:
         row.scores = {metric: score for metric in metrics if (score := _score(row, metric, reference))}
-        for metric, value in values.get(row.label, {}).items():
+        for metric, value in values.get(row.name, {}).items():
             if metric in row.scores:
                 row.scores[metric].published = value
     wanted = baseline or plan.get("baseline")
-    return Cell(dataset, protocol, metrics, rows, reference, next((row for row in rows if row.label == wanted), None))
+    named = [row for row in rows if wanted in (row.name, row.label)]  # of several configurations the newest
+    newest = max(named, key=lambda row: max(run.path.stat().st_mtime for run in row.runs), default=None)
+    return Cell(dataset, protocol, metrics, rows, reference, newest)
 
 
 def _rows(runs: list[SavedRun], plan: dict[str, Any]) -> list[Row]:
@@ -196,7 +203,7 @@ def _rows(runs: list[SavedRun], plan: dict[str, Any]) -> list[Row]:
             rows.append(Row(label + _distinction(group[0], groups), {}, group))
     models = plan.get("models", [])
     labels = [entry if isinstance(entry, str) else entry.get("label", entry["model"]) for entry in models]
-    return sorted(rows, key=lambda row: (_place(labels, row.runs[0].record["label"]), row.label))
+    return sorted(rows, key=lambda row: (_place(labels, row.name), row.label))
 
 
 def _choices(run: SavedRun) -> dict[str, Any]:
@@ -205,21 +212,22 @@ def _choices(run: SavedRun) -> dict[str, Any]:
 
 def _distinction(run: SavedRun, groups: list[list[SavedRun]]) -> str:
     """`` (key=value, ...)`` of the keys in which configurations of one label differ."""
-    every = [_choices(group[0]) for group in groups]
+    every = [{key: json.dumps(value) for key, value in _choices(group[0]).items()} for group in groups]
     keys = sorted({key for choices in every for key in choices})
-    differing = [key for key in keys if any(choices.get(key) != every[0].get(key) for choices in every)]
+    differing = [key for key in keys if len({choices.get(key) for choices in every}) > 1]
     own = _choices(run)
-    return f" ({', '.join(f'{key}={own.get(key)}' for key in differing)})" if differing else ""
+    told = (f"{key}={own[key]}" if key in own else f"{key} not set" for key in differing)
+    return f" ({', '.join(told)})" if differing else ""
 
 
 def _score(row: Row, metric: str, reference: list[Row]) -> Score | None:
-    values = [run.record["test"][metric] for run in row.runs if metric in run.record["test"]]
+    values = [value for run in row.runs if (value := run.record["test"].get(metric)) is not None]
     if len(values) < len(row.runs):
         return None
-    skills = [run.record["skill"].get(metric, np.nan) for run in row.runs]
-    score = Score(np.array(values), float(np.mean(skills)))
+    skills = [run.record["skill"].get(metric) for run in row.runs]
+    score = Score(np.array(values), np.nan if None in skills else float(np.mean(skills)))
     vectors = user_means(row.runs, row.seeds)
-    if metric in vectors and np.isclose(vectors[metric].mean(), score.mean, rtol=1e-3):
+    if metric in vectors and is_mean_over_users(metric):
         score.user_error = float(vectors[metric].sem())
     return score
 

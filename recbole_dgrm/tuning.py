@@ -27,6 +27,7 @@ from recbole_dgrm.study import GRACE_S, LOSSES, Search, Study
 LOG = logging.getLogger(__name__)
 LOCK, AT_WORK, REFRESH_S = ".lock", "trials", 1.0
 STORAGE = "RECBOLE_DGRM_STORAGE"  # environment variable of the workers
+MODULE = "recbole_dgrm.tuning"  # what a worker process runs
 
 
 def run_search(
@@ -92,7 +93,7 @@ class _Crew:
     def _hire(self) -> subprocess.Popen:
         environment = {STORAGE: self.study.search.storage}  # not on the command line: it may hold a password
         output = self.folder / f"worker-{uuid4().hex[:8]}.txt"
-        process = processes.spawn("recbole_dgrm.tuning", [str(self.folder)], output, self.threads, environment)
+        process = processes.spawn(MODULE, [str(self.folder)], output, self.threads, environment)
         process.output = output
         return process
 

@@ -362,3 +362,13 @@ def test_html_blocks_stand_in_order(page):
 def test_the_same_document_is_the_same_page(tmp_path):
     document = Document("t", [Heading("One"), small_table(quiet=quiet_rows())])
     assert to_html(document, tmp_path) == to_html(document, tmp_path)
+
+
+def test_lines_of_an_error_do_not_break_a_table():
+    table = Table("", ["", "error"], [[Value("a"), Value("CUDA error:\n  <no> memory")]])
+    assert "| a | CUDA error: &lt;no> memory |" in to_markdown(Document("t", [table])).splitlines()
+
+
+def test_latex_does_not_take_a_label_for_an_argument():
+    table = Table("", ["", "p"], [[Value("[8, 4]*"), Value("< .0001")]])
+    assert r"{[}8, 4]{*} & $<$ .0001 \\" in to_latex(Document("t", [table])).splitlines()
