@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from recbole_dgrm.files import write_whole
 from recbole_dgrm.labels import metric_label
@@ -80,21 +81,22 @@ def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
 
 @rc_context(STYLE)
 def learning_curves(cell: Cell, path: Path) -> None:
-    """The validation metric over epochs and over seconds, a thin line per seed, a dot where training was best."""
+    """The validation metric over epochs and over seconds: means over seeds, as far as all seeds have come."""
     metric = cell.rows[0].runs[0].record["config"]["valid_metric"].lower()
     figure = _figure(10.0, 4.2)
     panels = figure.subplots(1, 2, sharey=True)
     for row, (colour, dash) in zip(cell.rows, _styles(), strict=False):
-        for index, run in enumerate(row.runs):
-            epochs, seconds, values = _curve(run.epochs(), metric)
-            if not len(values):
-                continue
-            for axes, x in zip(panels, (epochs, seconds), strict=True):
-                label = row.label if index == 0 and axes is panels[0] else None
-                axes.plot(x, values, color=colour, linestyle=dash, linewidth=0.9, alpha=0.7, label=label)
-                best = int(np.searchsorted(epochs, run.record["timing"]["best_epoch"]))
-                if best < len(x):
-                    axes.plot(x[best], values[best], ".", color=colour)
+        curves = [_curve(run.epochs(), metric) for run in row.runs]
+        length = min(len(values) for _, _, values in curves)
+        if not length:
+            continue
+        epochs, seconds, values = (
+            np.mean([part[:length] for part in parts], axis=0) for parts in zip(*curves, strict=True)
+        )
+        for axes, x in zip(panels, (epochs, seconds), strict=True):
+            label = row.label if axes is panels[0] else None
+            axes.plot(x, values, color=colour, linestyle=dash if length > 1 else "", marker=None if length > 1 else "o",
+                      linewidth=1.2, label=label)  # fmt: skip
     for axes, name in zip(panels, ("epoch", "training seconds"), strict=True):
         axes.set_xscale("log")
         axes.set_xlabel(name)
@@ -117,6 +119,7 @@ def search_history(
         axes.plot(list(pruned), list(pruned.values()), "x", color=COLOURS[6], markersize=4, label="pruned")
     best = np.maximum.accumulate(values) if bigger else np.minimum.accumulate(values)
     axes.step(numbers, best, where="post", color=COLOURS[1], label="best so far")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel=f"validation {metric_label(metric)}")
     figure.legend(loc="outside upper right", ncols=3, frameon=False)
     _save(figure, path)

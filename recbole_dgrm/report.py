@@ -173,7 +173,7 @@ def _figures(cell: Cell) -> Iterable[Figure]:
     yield Figure(f"figures/{stem}-time", f"Accuracy against training time, {cell.name}",
                  "Small points: seeds; large: their mean. Seconds as measured, on however busy a machine.")  # fmt: skip
     yield Figure(f"figures/{stem}-learning", f"Learning curves, {cell.name}",
-                 "A line per seed; the dot is the epoch that validation chose.")  # fmt: skip
+                 "Means over seeds, up to the epoch in which the first of them stopped.")  # fmt: skip
 
 
 def _draw(cell: Cell, output_dir: Path) -> None:

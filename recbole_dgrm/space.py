@@ -54,6 +54,13 @@ class Choice:
         return [value if isinstance(value, (str, int, float, bool, type(None))) else json.dumps(value)
                 for value in self.values]  # fmt: skip
 
+    def label_of(self, value: Any) -> Any:
+        """The label of a value; it must be one of ours."""
+        return self.labels[self.values.index(value)]
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.values
+
     def draw(self, rng: np.random.Generator) -> Any:
         """One of the labels."""
         return self.labels[rng.integers(len(self.values))]
@@ -77,6 +84,13 @@ class Interval:
         if not numbers or not self.low < self.high or (self.log and self.low <= 0):
             raise OptionError(f"[{self.low}, {self.high}] must be two numbers, the lower first"
                               + (" and above 0" if self.log else ""))  # fmt: skip
+
+    def label_of(self, value: float) -> float:
+        """The number itself."""
+        return float(value)
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, (int, float)) and self.low <= value <= self.high
 
     def draw(self, rng: np.random.Generator) -> float:
         """A number in the interval."""
@@ -106,6 +120,13 @@ class Whole:
     def labels(self) -> list[int]:
         """All of them."""
         return list(range(self.low, self.high + 1))
+
+    def label_of(self, value: int) -> int:
+        """The number itself."""
+        return value
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.labels
 
     def draw(self, rng: np.random.Generator) -> int:
         """One of them."""
@@ -202,6 +223,11 @@ class Space:
             if not self.violated(self.point(labels)):
                 return labels
         raise OptionError(f"no valid point in {DRAWS} draws; look at {', '.join(map(str, self.conditions))}")
+
+    def labels_of(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The labels of what a config has for the keys of the space, as far as it lies in the space."""
+        inside = {key: config[key] for key, dimension in self.dimensions.items() if config.get(key) in dimension}
+        return {key: self.dimensions[key].label_of(value) for key, value in inside.items()}
 
     def suggest(self, trial: Any) -> Point:
         """The point of an Optuna trial, fixed keys included; it may break a condition."""

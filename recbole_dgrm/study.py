@@ -125,6 +125,7 @@ class Study:
         self.search, self.folder = search, folder
         self.space = parse_space(search.space)
         config = load_config(config_dict=search.config)
+        self.config = config["input"]
         self.seed, self.metric, self.bigger = (
             config["seed"],
             config["valid_metric"].lower(),
@@ -181,12 +182,16 @@ class Study:
                 self._enqueue(index, labels)
 
     def _points(self) -> Iterator[dict[str, Any]]:
+        """Labels of each index; a sampler begins with the model's defaults, so that its best is not worse."""
         rng = np.random.default_rng(self.seed)
         if self.search.sampler == "grid":
             yield from self.space.grid(rng)[: self.search.trials]
-        else:
-            for _ in range(self.search.trials):
-                yield self.space.draw(rng) if self.search.sampler == "random" else {}
+            return
+        drawn = self.search.sampler == "random"
+        defaults = {**(self.space.draw(rng) if drawn else {}), **self.space.labels_of(self.config)}
+        yield {} if self.space.violated(self.space.point(defaults)) else defaults
+        for _ in range(self.search.trials - 1):
+            yield self.space.draw(rng) if drawn else {}
 
     def put_back(self, dead: Callable[[FrozenTrial], bool]) -> None:
         """Queue again the running trials that nobody works on any more."""
@@ -206,7 +211,7 @@ class Study:
         index, attempt = _turn(trial)
         losses = trial.user_attrs.get("losses", 0) + lost
         if losses < LOSSES:  # first this: a death between the two lines repeats it, which claim() notices
-            labels = {} if self.search.sampler == "tpe" else trial.system_attrs["fixed_params"]
+            labels = trial.system_attrs["fixed_params"]
             self._enqueue(index, labels, attempt + 1, losses)
         if not trial.state.is_finished():
             self.optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)

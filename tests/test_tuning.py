@@ -198,6 +198,18 @@ def test_a_random_search_grows_by_the_trials_that_are_missing(plan, in_process, 
     assert len(set(more)) == 4
 
 
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_sampler_begins_with_the_defaults_so_its_best_is_not_worse(plan, in_process, tmp_path, sampler):
+    space = {
+        "factors": {"int": [2, 20]},
+        "regularization": {"loguniform": [1e-3, 1]},
+        "regularize_by": {"choice": ["plain"]},
+    }
+    first = in_process(plan(space=space, sampler=sampler, trials=2), tmp_path / "out").counted()[0]
+    assert (first.params["factors"], first.params["regularization"]) == (8, 0.1)
+    assert first.params["regularize_by"] == "plain"  # the default lies outside the space
+
+
 def test_another_search_does_not_get_into_the_same_study(plan, in_process, tmp_path):
     in_process(plan(trials=1), tmp_path / "out")
     other = plan(space={**SPACE, "factors": {"choice": [9]}}, trials=1)
