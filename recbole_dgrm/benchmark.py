@@ -14,17 +14,15 @@ from pathlib import Path
 from statistics import mean
 from time import monotonic
 
-from filelock import FileLock, Timeout
-
 from recbole_dgrm import registry, worker
 from recbole_dgrm.errors import UserError
 from recbole_dgrm.executors import DaskExecutor, LocalExecutor
 from recbole_dgrm.files import write_json, write_whole
 from recbole_dgrm.plan import Plan, PlannedRun
+from recbole_dgrm.processes import alone_in
 from recbole_dgrm.records import CHECKPOINT, PLAN, RECORD, SavedRun, read_run
 
 LOG = logging.getLogger(__name__)
-LOCK = ".lock"
 CONTINUED = ("running", "interrupted")
 REFRESH_S = 0.5
 
@@ -71,13 +69,9 @@ def run_benchmark(
     Raises:
         UserError: another benchmark is at work in ``output_dir``, or the cluster is gone.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(output_dir / LOCK, timeout=0):
-            write_json(output_dir / PLAN, asdict(plan))
-            return _Session(plan, runs, output_dir, executor, threads, retry, show).go()
-    except Timeout:
-        raise UserError(f"another benchmark is at work in {output_dir}; name another --output_dir or wait") from None
+    with alone_in(output_dir, "benchmark"):
+        write_json(output_dir / PLAN, asdict(plan))
+        return _Session(plan, runs, output_dir, executor, threads, retry, show).go()
 
 
 def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> SavedRun | None:

@@ -1,4 +1,4 @@
-"""Child processes that end when whoever started them no longer wants them, or is dead.
+"""Child processes that end when whoever started them no longer wants them or is dead, and folders for one at a time.
 
 The child's standard input stays open as long as it is wanted; nothing is ever written to it.
 """
@@ -7,14 +7,38 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from time import sleep
 
+from filelock import FileLock, Timeout
+
+from recbole_dgrm.errors import UserError
+
+LOCK = ".lock"
 GRACE_S = 10.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@contextmanager
+def alone_in(folder: Path, what: str) -> Iterator[None]:
+    """Make the folder and keep other processes' ``what`` out of it.
+
+    Raises:
+        UserError: one is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another {what} is at work in {folder}; name another --output_dir or wait") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def spawn(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group
@@ -67,14 +67,14 @@ def plan_table(runs: Iterable[PlannedRun], statuses: dict[PlannedRun, str]) -> T
     return table
 
 
-class Board:
-    """Progress of a benchmark: a line for each run that ends, and below what runs now, what is done and time left."""
+class _Display:
+    """Lines that stay, and below them a line that changes where there is a terminal."""
 
-    def __init__(self, console: Console, main_metric: str | None = None):
-        self._console, self._metric = console, main_metric
+    def __init__(self, console: Console):
+        self._console = console
         self._live = Live(console=console, transient=True, refresh_per_second=4) if console.is_terminal else None
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> Self:
         if self._live:
             self._live.start()
         return self
@@ -82,6 +82,14 @@ class Board:
     def __exit__(self, *_) -> None:
         if self._live:
             self._live.stop()
+
+
+class Board(_Display):
+    """Progress of a benchmark: a line for each run that ends, and below what runs now, what is done and time left."""
+
+    def __init__(self, console: Console, main_metric: str | None = None):
+        super().__init__(console)
+        self._metric = main_metric
 
     def show(self, state: State) -> None:
         """Called by the benchmark."""
@@ -100,21 +108,10 @@ class Board:
         return text.append(f"{saved.record['status']}: {saved.record['error']}", style="red")
 
 
-class SearchBoard:
+class SearchBoard(_Display):
     """Progress of a search: a line for each trial that ends, and below what is done and the best so far."""
 
-    def __init__(self, console: Console):
-        self._console, self._told = console, None
-        self._live = Live(console=console, transient=True, refresh_per_second=4) if console.is_terminal else None
-
-    def __enter__(self) -> "SearchBoard":
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._live:
-            self._live.stop()
+    _told: set[int] | None = None
 
     def show(self, study: Study) -> None:
         """Called by the search."""

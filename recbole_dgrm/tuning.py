@@ -16,7 +16,6 @@ from time import monotonic, sleep
 from uuid import uuid4
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
 from recbole_dgrm import experiment, processes
@@ -25,7 +24,7 @@ from recbole_dgrm.errors import UserError
 from recbole_dgrm.study import GRACE_S, LOSSES, Search, Study
 
 LOG = logging.getLogger(__name__)
-LOCK, AT_WORK, REFRESH_S = ".lock", "trials", 1.0
+AT_WORK, REFRESH_S = "trials", 1.0
 STORAGE = "RECBOLE_DGRM_STORAGE"  # environment variable of the workers
 MODULE = "recbole_dgrm.tuning"  # what a worker process runs
 
@@ -44,18 +43,14 @@ def run_search(
     Raises:
         UserError: another search is at work in ``folder``, or the workers cannot start.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            search.save(folder)
-            study = Study(search, folder)
-            study.put_back(lambda trial: trial.user_attrs.get("worker", "").startswith(search.place))
-            study.fill()
-            _Crew(study, folder, workers, threads).work(timeout, show)
-            if study.is_over():
-                shutil.rmtree(folder / AT_WORK, ignore_errors=True)
-    except Timeout:
-        raise UserError(f"another search is at work in {folder}; name another --output_dir or wait") from None
+    with processes.alone_in(folder, "search"):
+        search.save(folder)
+        study = Study(search, folder)
+        study.put_back(lambda trial: trial.user_attrs.get("worker", "").startswith(search.place))
+        study.fill()
+        _Crew(study, folder, workers, threads).work(timeout, show)
+        if study.is_over():
+            shutil.rmtree(folder / AT_WORK, ignore_errors=True)
     return study
 
 

@@ -1,5 +1,6 @@
 """Small data sets and configs that every test may use."""
 
+import time
 import warnings
 from dataclasses import fields
 from pathlib import Path
@@ -55,6 +56,15 @@ def random_ratings(n_users: int = 30, n_items: int = 25, share: float = 0.5, see
     rng = np.random.default_rng(seed)
     user, item = np.divmod(np.flatnonzero(rng.random(n_users * n_items) < share), n_items)
     return pd.DataFrame({"user_id": user, "item_id": item, "rating": rng.integers(1, 6, len(user)).astype(float)})
+
+
+def wait_for(condition, seconds: float = 90):
+    """What ``condition()`` returns as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -13,12 +12,14 @@ from threading import Event, Thread
 import psutil
 import pytest
 import yaml
+from conftest import wait_for
 
 from recbole_dgrm import benchmark, cli, worker
 from recbole_dgrm.benchmark import run_benchmark, run_directory
 from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.executors import DaskExecutor, LocalExecutor
 from recbole_dgrm.plan import planned_runs, read_plan
+from recbole_dgrm.processes import alone_in
 from recbole_dgrm.records import read_run
 from recbole_dgrm.report import write_report
 
@@ -52,14 +53,6 @@ def results(folder: Path) -> dict[str, dict]:
     """Test result by run directory, seconds aside."""
     return {str(file.parent.relative_to(folder)): json.loads(file.read_text())["test"]
             for file in sorted(folder.rglob("record.json"))}  # fmt: skip
-
-
-def wait_for(condition, seconds: float = 60):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
@@ -170,10 +163,7 @@ def test_an_unwanted_run_leaves_its_checkpoint_and_goes_on_later(plan, tmp_path)
 
 
 def test_two_benchmarks_do_not_share_a_folder(plan, tmp_path):
-    from filelock import FileLock
-
-    (tmp_path / "out").mkdir()
-    with FileLock(tmp_path / "out" / benchmark.LOCK), pytest.raises(UserError, match="another benchmark is at work in"):
+    with alone_in(tmp_path / "out", "benchmark"), pytest.raises(UserError, match="another benchmark is at work in"):
         run_all(plan(), tmp_path / "out")
 
 

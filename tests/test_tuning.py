@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from conftest import checkerboard, random_ratings, write_ratings
+from conftest import checkerboard, random_ratings, wait_for, write_ratings
 from optuna.trial import TrialState
 
 from recbole_dgrm import cli, data, experiment, search_report, tuning
@@ -59,14 +58,6 @@ def in_process(monkeypatch):
 def points(study: Study, *states: TrialState) -> list[tuple]:
     return [tuple(sorted(trial.params.items())) for trial in study.optuna.get_trials(deepcopy=False)
             if trial.state in (states or (TrialState.COMPLETE,))]  # fmt: skip
-
-
-def wait_for(condition, seconds: float = 90):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def test_a_grid_is_every_point_once_and_the_best_is_the_best(plan, in_process, tmp_path):
