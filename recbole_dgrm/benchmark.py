@@ -104,6 +104,9 @@ class _Session:
                 job = self._job(run)
                 futures[self.executor.submit(job)] = (run, job)
             self._watch(futures)
+        except KeyboardInterrupt:
+            LOG.warning("stopped; the same command goes on from here")
+            raise
         finally:
             self.executor.stop()
         return self.state

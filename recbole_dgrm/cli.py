@@ -282,9 +282,16 @@ def _show(console: Console, record: Any, run_dir: Path) -> int:
     return 0
 
 
+class _Stderr(logging.Handler):
+    """Prints to what ``sys.stderr`` is at the moment: a progress display puts itself there, to print above its lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
 def _notes_to_stderr() -> logging.Handler:
     """Sentences about the input and upstream warnings; errors are raised, and said once."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(logging.Formatter("note: %(message)s"))
     handler.addFilter(_is_note)
     return handler

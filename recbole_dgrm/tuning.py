@@ -78,6 +78,9 @@ class _Crew:
                 for _ in range(min(self.workers - len(self.processes), states.count(TrialState.WAITING))):
                     self.processes.append(self._hire())
                 sleep(REFRESH_S)
+        except KeyboardInterrupt:
+            LOG.warning("stopped; the same command goes on from here")
+            raise
         finally:
             for process in self.processes:
                 process.stdin.close()  # all at once; then wait for each
