@@ -146,7 +146,7 @@ def benchmark(arguments: list[str], console: Console) -> int:
     if named.dry_run:
         console.print(plan_table(runs, {run for run in runs if benchmark.done(folder, run, named.retry)}))
         return 0
-    threads = plan.threads or max(1, (os.cpu_count() or 1) // named.workers)
+    threads = plan.threads or (1 if named.scheduler else max(1, (os.cpu_count() or 1) // named.workers))
     executor = DaskExecutor(named.scheduler) if named.scheduler else LocalExecutor(named.workers)
     with Board(console, (plan.metrics or [None])[0]) as board:
         state = benchmark.run_benchmark(plan, runs, folder, executor, threads, named.retry, board.show)
@@ -283,7 +283,7 @@ def _show(console: Console, record: Any, run_dir: Path) -> int:
 
 
 class _Stderr(logging.Handler):
-    """Prints to what ``sys.stderr`` is at the moment: a progress display puts itself there, to print above its lines."""
+    """Prints to what ``sys.stderr`` is at the moment; a progress display puts itself there, to print above its line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)
