@@ -1,7 +1,7 @@
 """What a predictor that gives every rating the same score gets, under each way to break ties.
 
-    python benchmarks/constant.py ml-100k
-    python benchmarks/constant.py ml-100k-authors --data_path=DIR
+python benchmarks/constant.py ml-100k
+python benchmarks/constant.py ml-100k-authors --data_path=DIR
 """
 
 import argparse

@@ -13,6 +13,7 @@ from rich.console import Console
 from recbole_dgrm.errors import UserError
 from recbole_dgrm.space import SAMPLERS
 
+WIDE = 120  # columns that a table of all metrics needs
 TRAIN_USAGE = "%(prog)s --model=M --dataset=D [--any_config_key=value ...]"
 EPILOG = """\
 Any key of properties/*.yaml, of the model's YAML file or of RecBole may follow as --key=value; values are
@@ -211,23 +212,31 @@ def _test_best(console: Console, config: dict[str, Any], best: Path, seeds: list
                threads: int) -> None:  # fmt: skip
     """The best configuration beside the defaults, each trained with several seeds and tested once."""
     from recbole_dgrm import benchmark, report, summary, terminal
+    from recbole_dgrm.config import load_config
     from recbole_dgrm.executors import LocalExecutor
     from recbole_dgrm.plan import make_plan, planned_runs
+    from recbole_dgrm.records import config_hash
 
     rest = {key: value for key, value in config.items() if key not in ("model", "dataset", "protocol", "seed")}
-    model = config["model"]
+    model, defaults = config["model"], f"{config['model']}, defaults"
+    rows = [
+        {"model": model, "label": f"{model}, tuned", "config_files": [str(best)]},
+        {"model": model, "label": defaults},
+    ]
+    hashes = {config_hash(load_config(files, config)["input"]) for files in ([best], [])}
+    if len(hashes) == 1:
+        console.print("the best configuration is the default one")
+        del rows[0]
     plan = make_plan({
-        "models": [{"model": model, "label": f"{model}, defaults"},
-                   {"model": model, "label": f"{model}, tuned", "config_files": [str(best)]}],
-        "datasets": [config["dataset"]], "protocols": [config["protocol"]], "seeds": seeds, "config": rest,
-        "baseline": f"{model}, defaults",
+        "models": rows, "datasets": [config["dataset"]], "protocols": [config["protocol"]], "seeds": seeds,
+        "config": rest, "baseline": defaults,
     })  # fmt: skip
     runs, _ = planned_runs(plan)
     with terminal.Board(console) as board:
         benchmark.run_benchmark(plan, runs, folder, LocalExecutor(workers), threads, show=board.show)
     report.write_report(folder, folder)
     for cell in summary.summarise(folder).cells:
-        console.print(terminal.document_table(report.result_table(cell)))
+        console.print(terminal.document_table(report.result_table(cell), 4 if console.width < WIDE else None))
 
 
 def report(arguments: list[str], console: Console) -> int:

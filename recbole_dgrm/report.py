@@ -81,10 +81,11 @@ def result_table(cell: Cell) -> Table:
     labels = REFERENCE_LABELS[_is_ranking(cell)]
     quiet = [[Value(labels[row.label]), *(_score_value(row, metric) for metric in cell.metrics), Value("")]
              for row in cell.reference]  # fmt: skip
-    note = f"Mean ± standard deviation over {_seeds(seeds)}. Best in bold, second underlined."
+    what = f"Mean ± standard deviation over {_seeds(seeds)}" if len(seeds) > 1 else f"One {_seeds(seeds)}"
+    note = f"{what}. Best in bold, second underlined."
     if any(value.text == NOT_THERE for row in rows for value in row):
         note += f" {NOT_THERE}: not computed, because the scores are no ratings."
-    if cell.baseline:
+    if cell.baseline and len(rows) > 1:
         note += (f" {BETTER} better and {WORSE} worse than {cell.baseline.label}: paired t-test and Wilcoxon test over "
                  "users both below .05 after Holm's correction.")  # fmt: skip
     return Table(f"Results, {cell.name}", columns, rows, quiet, note)

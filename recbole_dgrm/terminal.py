@@ -142,14 +142,16 @@ def _trial_line(trial: FrozenTrial, metric: str) -> str:
     return f"trial {trial.number} failed: {trial.user_attrs.get('error', 'its workers died')}"
 
 
-def document_table(table: document.Table) -> Table:
-    """A table of a document, for the terminal."""
+def document_table(table: document.Table, columns: int | None = None) -> Table:
+    """A table of a document, for the terminal; the first ``columns`` only where there is little room."""
     styles = {"best": "bold", "second": "underline"}
     shown = Table(title=table.title, title_justify="left", caption=table.note, caption_justify="left")
-    for index, name in enumerate(table.columns):
+    for index, name in enumerate(table.columns[:columns]):
         shown.add_column(name, justify="right" if index else "left", overflow="fold")
     for row in table.all_rows():
-        shown.add_row(*(Text(f"{value.text} {value.mark}".rstrip(), styles.get(value.emphasis, "")) for value in row))
+        shown.add_row(
+            *(Text(f"{value.text} {value.mark}".rstrip(), styles.get(value.emphasis, "")) for value in row[:columns])
+        )
     return shown
 
 

@@ -313,6 +313,17 @@ def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_
 
 
 @pytest.mark.slow
+def test_defaults_that_are_the_best_are_tested_once(tmp_path, ratings_path, capsys):
+    line = command(tmp_path, {"factors": {"choice": [8]}, "sampler": "grid"}, "--model=MF",
+                   f"--data_path={ratings_path}", "--test_seeds=[1]")  # fmt: skip
+    assert cli.main(line) == 0
+    out = capsys.readouterr().out
+    assert "the best configuration is the default one" in out
+    assert "MF, tuned" not in out
+    assert len(list((tmp_path / "out" / "test").rglob("record.json"))) == 1
+
+
+@pytest.mark.slow
 def test_a_timeout_puts_the_trials_back(plan, tmp_path):
     sizes = {
         "generator_hidden": [8],
