@@ -81,7 +81,7 @@ def result_table(cell: Cell) -> Table:
     labels = REFERENCE_LABELS[_is_ranking(cell)]
     quiet = [[Value(labels[row.label]), *(_score_value(row, metric) for metric in cell.metrics), Value("")]
              for row in cell.reference]  # fmt: skip
-    what = f"Mean ± standard deviation over {_seeds(seeds)}" if len(seeds) > 1 else f"One {_seeds(seeds)}"
+    what = f"Mean ± standard deviation over {_seeds(seeds)}" if len(seeds) > 1 else f"From {_seeds(seeds)} alone"
     note = f"{what}. Best in bold, second underlined."
     if any(value.text == NOT_THERE for row in rows for value in row):
         note += f" {NOT_THERE}: not computed, because the scores are no ratings."

@@ -233,7 +233,10 @@ def _score(row: Row, metric: str, reference: list[Row]) -> Score | None:
 
 
 def _reference_rows(runs: list[SavedRun], metrics: list[str]) -> list[Row]:
-    by_seed = {run.record["seed"]: run.record["reference"] for run in runs}
+    by_seed: dict[int, dict[str, dict[str, float]]] = {}
+    for run in runs:  # those of one seed agree; not every run computes every metric
+        for name, values in run.record["reference"].items():
+            by_seed.setdefault(run.record["seed"], {}).setdefault(name, {}).update(values)
     rows = []
     for name in REFERENCE:
         scores = {}

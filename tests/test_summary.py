@@ -699,3 +699,10 @@ def test_a_truncated_file_of_vectors_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match=r"per_user\.npz holds no metric vectors"):
         summarise(tmp_path)
+
+
+def test_reference_rows_have_the_metrics_of_all_runs(tmp_path):
+    write_run(tmp_path, "MF", test={NDCG: 0.5, "rmse": 1.0}, reference={"random": {NDCG: 0.2, "rmse": 1.5}})
+    write_run(tmp_path, "ZZ", reference={"random": {NDCG: 0.2}})
+    (random,) = only_cell(tmp_path).reference
+    assert {metric: score.mean for metric, score in random.scores.items()} == {NDCG: 0.2, "rmse": 1.5}
