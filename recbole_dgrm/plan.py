@@ -12,6 +12,8 @@ from recbole_dgrm.errors import DataError, OptionError, UserError
 from recbole_dgrm.options import Range, read
 from recbole_dgrm.records import config_hash
 
+DATASET = "{dataset}"  # in the name of a config file; the row stands for the data sets that have such a file
+
 
 @dataclass(frozen=True)
 class ModelEntry:
@@ -173,19 +175,21 @@ def _runs_of(plan: Plan, entry: DatasetEntry, sources: dict[tuple, str]) -> list
     for protocol in entry.protocols or plan.protocols:
         for seed in entry.seeds or plan.seeds:
             for row in plan.model_entries():
-                if row.protocols and protocol not in row.protocols:
+                files = [Path(file.replace(DATASET, entry.dataset)) for file in row.config_files]
+                of_others = any(DATASET in file for file in row.config_files) and not all(map(Path.is_file, files))
+                if of_others or (row.protocols and protocol not in row.protocols):
                     continue
                 where = {"model": row.model, "dataset": entry.dataset, "protocol": protocol, "seed": seed}
                 given = {**plan.config, **entry.config, **row.config, **where}
                 try:
-                    config = load_config([Path(file) for file in row.config_files], given)
+                    config = load_config(files, given)
                 except UserError as error:
                     raise type(error)(f"{row.label} on {entry.dataset}, protocol {protocol}: {error}") from error
-                files = tuple(data.source_files(config))
-                if files not in sources:
+                source = tuple(data.source_files(config))
+                if source not in sources:
                     data.check_source(config)
-                    sources[files] = data.source_hash(config)
-                found.append(PlannedRun(row.label, config["input"], sources[files]))
+                    sources[source] = data.source_hash(config)
+                found.append(PlannedRun(row.label, config["input"], sources[source]))
     return found
 
 

@@ -56,6 +56,15 @@ def test_rows_and_data_sets_may_have_keys_seeds_and_protocols_of_their_own(plan,
     assert [runs[0].config[key] for key in keys] == [3, 0.7, 7, [5, 10]]
 
 
+def test_a_row_may_stand_for_the_data_sets_that_it_has_a_file_for(plan, tmp_path):
+    (tmp_path / "tuned-noise.yaml").write_text("factors: 3\n")
+    tuned = {"model": "MF", "label": "tuned", "config_files": ["tuned-{dataset}.yaml"]}
+    runs, _ = planned_runs(plan(models=["MF", tuned], datasets=["noise", "board"], seeds=[1]))
+    assert [(run.label, run.cell[0], run.config["factors"]) for run in runs] == [
+        ("MF", "noise", 8), ("tuned", "noise", 3), ("MF", "board", 8),
+    ]  # fmt: skip
+
+
 def test_an_optional_data_set_that_is_not_there_is_left_out_with_its_reason(plan, ratings_path):
     write_ratings(ratings_path, "pairs", random_ratings()[["user_id", "item_id"]])
     entries = ["noise", {"dataset": "nowhere", "optional": True}, {"dataset": "pairs", "optional": True}]
