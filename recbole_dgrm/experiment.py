@@ -160,7 +160,9 @@ class _Run:
             raise CheckpointError("the data has changed since the run was started; start a new run")
         init_seed(config["seed"], config["reproducibility"])
         loader = loaders.train_loader(config, self.splits, part)
+        start = monotonic()  # some of RecBole's models learn while they are built
         model = registry.model_class(config["model"])(config, getattr(self.splits, part)).to(config["device"])
+        self.record.timing["build_s"] = round(self.record.timing.get("build_s", 0.0) + monotonic() - start, 3)
         self.record.parameters = sum(parameter.numel() for parameter in model.parameters())
         trainer = registry.trainer_class(config["model"])(config, model)
         trainer.note = {"fingerprint": self.record.data["fingerprint"]}

@@ -61,7 +61,7 @@ def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
     axes = figure.add_subplot()
     for index, (row, (colour, _)) in enumerate(zip(cell.rows, _styles(), strict=False)):
         if metric in row.scores:
-            seconds = np.array([max(run.record["timing"]["train_s"], 1e-3) for run in row.runs])
+            seconds = np.maximum(row.learning_seconds(), 1e-3)
             marker = MARKERS[index // len(COLOURS) % len(MARKERS)]
             axes.plot(seconds, row.scores[metric].values, marker, color=colour, markersize=3, alpha=0.5)
             middle = np.exp(np.log(seconds).mean())

@@ -30,7 +30,8 @@ class RunRecord:
         status: running, finished, interrupted, diverged, failed or timed_out.
         valid, test: metric to value, from validation and from the one test.
         reference: ``random``, ``bias`` and ``oracle`` on the test part.
-        timing: seconds, epochs and the peak resident memory in MiB.
+        timing: seconds (``build_s``: of the model's constructor, where EASE and the like learn; ``train_s``: of
+            all epochs), epochs and the peak resident memory in MiB.
     """
 
     model: str

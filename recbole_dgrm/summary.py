@@ -68,6 +68,11 @@ class Row:
         """In order."""
         return [run.record["seed"] for run in self.runs]
 
+    def learning_seconds(self) -> list[float]:
+        """Of each seed: building the model and training it."""
+        timings = [run.record["timing"] for run in self.runs]
+        return [timing.get("build_s", 0.0) + timing["train_s"] for timing in timings]
+
     def timing(self, key: str) -> float:
         """Mean over seeds of an entry of ``timing``."""
         return float(np.mean([run.record["timing"].get(key, np.nan) for run in self.runs]))
