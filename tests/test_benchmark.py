@@ -97,7 +97,7 @@ def test_an_interrupted_and_continued_benchmark_gives_the_unbroken_report(plan, 
     for folder in (tmp_path / "unbroken" / "bench", broken):
         write_report(folder, folder)
         csv = (folder / "report.csv").read_text().splitlines()
-        seconds = csv[0].split(",").index("train_s")
+        seconds = csv[0].split(",").index("build_s")
         reports.append([line.split(",")[:seconds] for line in csv])
     assert reports[0] == reports[1]
     tables = [(folder / "report.md").read_text().split("**Cost")[0]
