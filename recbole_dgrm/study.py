@@ -126,11 +126,8 @@ class Study:
         self.space = parse_space(search.space)
         config = load_config(config_dict=search.config)
         self.config = config["input"]
-        self.seed, self.metric, self.bigger = (
-            config["seed"],
-            config["valid_metric"].lower(),
-            config["valid_metric_bigger"],
-        )
+        self.metric, self.bigger = config["valid_metric"].lower(), config["valid_metric_bigger"]
+        self.seed = config["seed"]
         sqlite = search.storage.startswith("sqlite")
         self._storage = optuna.storages.RDBStorage(
             search.storage, engine_kwargs={"connect_args": {"timeout": BUSY_S}} if sqlite else {},
@@ -206,12 +203,17 @@ class Study:
             if trial.state == TrialState.FAIL and "error" not in trial.user_attrs:
                 self.retry(trial)
 
-    def retry(self, trial: FrozenTrial, lost: bool = True) -> None:
-        """Queue the trial again, unless it has taken too many workers down; then it has failed."""
+    def retry(self, trial: FrozenTrial, lost: bool = True, elsewhere: bool = False) -> None:
+        """Queue the trial again, unless it has taken too many workers down; then it has failed.
+
+        Args:
+            lost: whether its worker died.
+            elsewhere: at another point, where the sampler may choose one; else at its own.
+        """
         index, attempt = _turn(trial)
         losses = trial.user_attrs.get("losses", 0) + lost
+        labels = trial.system_attrs["fixed_params"] | ({} if elsewhere else trial.params)
         if losses < LOSSES:  # first this: a death between the two lines repeats it, which claim() notices
-            labels = trial.system_attrs["fixed_params"]
             self._enqueue(index, labels, attempt + 1, losses)
         if not trial.state.is_finished():
             self.optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)

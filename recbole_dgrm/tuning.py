@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from recbole_dgrm import experiment, processes
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import UserError
+from recbole_dgrm.records import config_hash
 from recbole_dgrm.study import GRACE_S, LOSSES, Search, Study
 
 LOG = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class _Crew:
         deadline = monotonic() + (timeout or math.inf)
         checked = monotonic()
         try:
-            while monotonic() < deadline:
+            while (begun := monotonic()) < deadline:
                 self._bury()
                 if monotonic() - checked > GRACE_S / 2:
                     self.study.put_back_stale()
@@ -77,7 +78,7 @@ class _Crew:
                     return
                 for _ in range(min(self.workers - len(self.processes), states.count(TrialState.WAITING))):
                     self.processes.append(self._hire())
-                sleep(REFRESH_S)
+                sleep(max(REFRESH_S, 4 * (monotonic() - begun)))  # a large study takes a while to read
         except KeyboardInterrupt:
             LOG.warning("stopped; the same command goes on from here")
             raise
@@ -115,14 +116,14 @@ def work(folder: Path) -> None:
     """Run waiting trials of the search in ``folder`` until none waits."""
     study = Study(Search.load(folder, os.environ.get(STORAGE)), folder)
     while trial := study.claim():
-        _run_trial(study, trial, folder / AT_WORK / str(trial.user_attrs["index"]))
+        _run_trial(study, trial, folder / AT_WORK)
 
 
-def _run_trial(study: Study, trial: optuna.Trial, run_dir: Path) -> None:
+def _run_trial(study: Study, trial: optuna.Trial, at_work: Path) -> None:
     point = study.space.suggest(trial)
     if broken := study.space.violated(point):  # only a sampler that fills trials itself does this
         trial.set_user_attr("error", f"no valid point: {broken} is broken; another one takes its place")
-        study.retry(study.optuna.trials[trial.number], lost=False)
+        study.retry(study.optuna.trials[trial.number], lost=False, elsewhere=True)
         return
 
     def report(epoch: int, score: float) -> None:
@@ -130,10 +131,12 @@ def _run_trial(study: Study, trial: optuna.Trial, run_dir: Path) -> None:
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    state, value = TrialState.FAIL, None
+    state, value, run_dir = TrialState.FAIL, None, at_work
     try:
+        config = load_config(config_dict={**study.search.config, **point})
+        run_dir = at_work / config_hash(config["input"])  # a checkpoint there is of this very point
         with study.alive(trial.number):
-            result = experiment.validate_one(load_config(config_dict={**study.search.config, **point}), run_dir, report)
+            result = experiment.validate_one(config, run_dir, report)
         trial.set_user_attr("best_epoch", result.best_epoch)
         trial.set_user_attr("metrics", result.metrics)
         state, value = TrialState.COMPLETE, result.score
@@ -146,7 +149,8 @@ def _run_trial(study: Study, trial: optuna.Trial, run_dir: Path) -> None:
         trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         trial.set_user_attr("traceback", traceback.format_exc())
     study.optuna.tell(trial, value, state)
-    shutil.rmtree(run_dir, ignore_errors=True)
+    if run_dir != at_work:
+        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def main() -> int:

@@ -222,6 +222,20 @@ def test_a_queue_that_two_machines_filled_at_one_time_is_run_once(plan, tmp_path
     assert len(points(study)) == 6
 
 
+def test_a_sampled_trial_whose_worker_died_is_made_at_its_own_point(plan, tmp_path):
+    space = {"factors": {"int": [2, 50]}, "regularization": {"loguniform": [1e-3, 1]}}
+    (tmp_path / "out").mkdir()
+    study = Study(plan(space=space, sampler="tpe", trials=2), tmp_path / "out")
+    study.fill()
+    study.optuna.tell(study.claim().number, 0.5)
+    trial = study.claim()
+    point = study.space.suggest(trial)
+    study.put_back(lambda trial: True)
+    again = study.claim()
+    assert again.number != trial.number
+    assert study.space.suggest(again) == point
+
+
 def test_a_trial_that_takes_its_workers_down_is_given_up(plan, tmp_path):
     (tmp_path / "out").mkdir()
     study = Study(plan(trials=1), tmp_path / "out")
