@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -213,31 +214,33 @@ def cluster():
         yield cluster
 
 
-def worker_pids(cluster, count: int = 2) -> set[int]:
-    with cluster.get_client() as client:
-        client.wait_for_workers(count)
-        return set(client.run(os.getpid).values())
+def workers_at_work_on(label: str, cluster) -> list[psutil.Process]:
+    """The worker processes of the cluster, and no other, that have started the run ``label``."""
+    pids = {nanny.pid for nanny in cluster.workers.values()}
+    runs = [process for process in psutil.process_iter(["cmdline"]) if label in (process.info["cmdline"] or [])]
+    found = []
+    for run in runs:
+        with suppress(psutil.NoSuchProcess):
+            found.append(run.parent())
+    return [parent for parent in found if parent and parent.pid in pids]
 
 
 @pytest.mark.slow
 def test_a_cluster_sends_the_records_back_and_a_lost_workers_run_is_retried(plan, tmp_path, cluster):
     """The worker of the long run is killed once: the run is made again elsewhere, the others do not notice."""
     long = {"model": "DGRM", "label": "long", "config": {**SIZES, "epochs": 60, "stopping_step": 1000}}
-    given = plan(models=[long, *TINY["models"]], seeds=[1])
-    pids = worker_pids(cluster)
+    given, killed = plan(models=[long, *TINY["models"]], seeds=[1]), []
 
     def kill() -> None:
-        def found():
-            return [p.parent() for p in psutil.process_iter(["cmdline"]) if "long" in (p.info["cmdline"] or [])]
-
-        (victim,) = wait_for(found)
-        assert victim.pid in pids
+        (victim,) = wait_for(lambda: workers_at_work_on("long", cluster))
         victim.kill()
+        killed.append(victim.pid)
 
     thread = Thread(target=kill)
     thread.start()
     state = run_benchmark(*given, tmp_path / "out", DaskExecutor(cluster.scheduler_address), threads=1)
     thread.join()
+    assert killed
     assert state.count("finished") == 3
     for run in given[1]:
         names = {path.name for path in run_directory(tmp_path / "out", run).iterdir()}
@@ -249,16 +252,13 @@ def test_a_cluster_sends_the_records_back_and_a_lost_workers_run_is_retried(plan
 @pytest.mark.slow
 def test_a_run_that_takes_its_workers_down_twice_is_recorded_as_failed(plan, tmp_path, cluster):
     given = plan(models=[ENDLESS, *TINY["models"]], seeds=[1])
-    worker_pids(cluster)
     killed: set[int] = set()
 
     def kill_twice() -> None:
-        def found():
-            victims = [p.parent() for p in psutil.process_iter(["cmdline"]) if "endless" in (p.info["cmdline"] or [])]
-            return [victim for victim in victims if victim and victim.pid not in {*killed, 1}]
-
         while len(killed) < 2:
-            victim = wait_for(found)[0]
+            (victim,) = wait_for(
+                lambda: [one for one in workers_at_work_on("endless", cluster) if one.pid not in killed]
+            )
             killed.add(victim.pid)
             victim.kill()
 
