@@ -73,6 +73,7 @@ def cause_of_death(process: subprocess.Popen, output: Path) -> str:
 
 def end_with_parent() -> None:
     """In the child: raise KeyboardInterrupt when the input closes, and leave for good some seconds later."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
     Thread(target=_wait_and_leave, daemon=True).start()
 
 
