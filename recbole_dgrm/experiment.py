@@ -23,7 +23,6 @@ import numpy as np
 import psutil
 import recbole
 import torch
-import yaml
 from recbole.utils import init_seed
 from recbole.utils.logger import RemoveColorFilter
 
@@ -32,7 +31,7 @@ from recbole_dgrm import data, loaders, reference, registry
 from recbole_dgrm.checkpoints import read_checkpoint
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import CheckpointError, TrainingDiverged, UnknownModel
-from recbole_dgrm.files import plain, read_json_lines, write_json, write_whole
+from recbole_dgrm.files import plain, read_json_lines, write_json
 from recbole_dgrm.records import (
     CHECKPOINT,
     CONFIG,
@@ -44,6 +43,7 @@ from recbole_dgrm.records import (
     RunRecord,
     new_record,
     read_run,
+    write_config,
     write_vectors,
 )  # fmt: skip
 
@@ -83,8 +83,7 @@ def run_one(
     given = config["input"]
     record = new_record(given, label)
     record.environment = environment(config)
-    text = yaml.safe_dump(plain(given), sort_keys=True, allow_unicode=True)
-    write_whole(run_dir / CONFIG, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_config(run_dir, given)
     with _log_to(run_dir / RUN_LOG), _recorded(record, run_dir):
         try:
             _Run(config, run_dir, record, show_progress).go(state)

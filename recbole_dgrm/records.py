@@ -9,6 +9,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from recbole_dgrm.errors import DataError
@@ -127,6 +128,12 @@ def read_runs(folder: Path) -> list[SavedRun]:
     if not runs:
         raise DataError(f"there is no run in {folder}: no {RECORD} lies below it")
     return [run for run in runs if run]
+
+
+def write_config(run_dir: Path, given: Mapping[str, Any]) -> None:
+    """``config.yaml`` of a run, from its merged keys; whole or not at all."""
+    text = yaml.safe_dump(plain(given), sort_keys=True, allow_unicode=True)
+    write_whole(run_dir / CONFIG, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def write_vectors(path: Path, vectors: Mapping[str, NDArray]) -> None:

@@ -185,7 +185,8 @@ def _cell(key: tuple[str, str], runs: list[SavedRun], plan: dict[str, Any], base
     published = plan.get("published") or {}
     values = published.get("values", {}).get(dataset, {}) if protocol in published.get("protocols", []) else {}
     for row in rows:
-        row.scores = {metric: score for metric in metrics if (score := _score(row, metric, reference))}
+        vectors = user_means(row.runs, row.seeds)
+        row.scores = {metric: score for metric in metrics if (score := _score(row, metric, vectors))}
         for metric, value in values.get(row.name, {}).items():
             if metric in row.scores:
                 row.scores[metric].published = value
@@ -225,13 +226,12 @@ def _distinction(run: SavedRun, groups: list[list[SavedRun]]) -> str:
     return f" ({', '.join(told)})" if differing else ""
 
 
-def _score(row: Row, metric: str, reference: list[Row]) -> Score | None:
+def _score(row: Row, metric: str, vectors: pd.DataFrame) -> Score | None:
     values = [value for run in row.runs if (value := run.record["test"].get(metric)) is not None]
     if len(values) < len(row.runs):
         return None
     skills = [run.record["skill"].get(metric) for run in row.runs]
     score = Score(np.array(values), np.nan if None in skills else float(np.mean(skills)))
-    vectors = user_means(row.runs, row.seeds)
     if metric in vectors and is_mean_over_users(metric):
         score.user_error = float(vectors[metric].sem())
     return score

@@ -52,7 +52,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def plan_table(runs: Iterable[PlannedRun], statuses: dict[PlannedRun, str]) -> Table:
+def plan_table(runs: Iterable[PlannedRun], finished: set[PlannedRun]) -> Table:
     """What a benchmark would do: a line per data set, protocol and model."""
     table = Table(title="plan", title_justify="left")
     for name in ("data set", "protocol", "model", "seeds"):
@@ -62,7 +62,7 @@ def plan_table(runs: Iterable[PlannedRun], statuses: dict[PlannedRun, str]) -> T
     for run in runs:
         lines.setdefault((*run.cell, run.label), []).append(run)
     for key, group in lines.items():
-        done = sum(run in statuses for run in group)
+        done = sum(run in finished for run in group)
         table.add_row(*key, ", ".join(str(run.config["seed"]) for run in group), f"{done}/{len(group)}")
     return table
 

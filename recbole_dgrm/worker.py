@@ -13,12 +13,10 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Protocol
 
-import yaml
-
 from recbole_dgrm import experiment, processes
 from recbole_dgrm.errors import UserError
-from recbole_dgrm.files import write_json, write_whole
-from recbole_dgrm.records import CONFIG, EPOCHS, PER_USER, RECORD, RUN_LOG, new_record, read_run
+from recbole_dgrm.files import write_json
+from recbole_dgrm.records import CONFIG, EPOCHS, PER_USER, RECORD, RUN_LOG, new_record, read_run, write_config
 
 OUTPUT = "output.txt"  # what the process printed, for the post-mortem
 BACK = (RECORD, CONFIG, EPOCHS, PER_USER, RUN_LOG)  # what travels back from another machine
@@ -73,8 +71,7 @@ def lost(job: Job, run_dir: Path, error: str) -> None:
 
 def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(job.config, sort_keys=True, allow_unicode=True)
-    write_whole(run_dir / CONFIG, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_config(run_dir, job.config)
     process = processes.spawn("recbole_dgrm.worker", [str(run_dir), job.label], run_dir / OUTPUT, job.threads)
     try:
         in_time = _wait(process, job.time_limit, unwanted)
