@@ -16,9 +16,12 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=["recbole_dgrm", "recbole_dgrm.models", "recbole_dgrm.properties"],
+    packages=["recbole_dgrm", "recbole_dgrm.commands", "recbole_dgrm.models", "recbole_dgrm.properties"],
     package_dir={"recbole_dgrm": "recbole_dgrm", "recbole_dgrm.properties": "properties"},
-    package_data={"recbole_dgrm": ["*.html"], "recbole_dgrm.properties": ["*.yaml", "*/*.yaml"]},
+    package_data={
+        "recbole_dgrm": ["*.html"],
+        "recbole_dgrm.properties": ["*.yaml", "*/*.yaml", "model/tuned/*/*.yaml"],
+    },
     install_requires=[
         'recbole==1.2.1; python_version<"3.12"',  # on 3.12 pip cannot resolve its pin of ray: see the README
         "torch>=2.6",  # weights_only loading by default

@@ -22,12 +22,12 @@ from recbole.utils import argument_list
 
 from recbole_dgrm import compat, registry
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.labels import OVER_RATINGS
 from recbole_dgrm.models.profile import ProfileRecommender
 from recbole_dgrm.options import Choice, Range, read
 
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 Layer = dict[str, Any]
-RATING_METRICS = ("rmse", "mae", "ratingkl")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class RunOptions:
     data_path: str | None
     output_dir: str
     checkpoint_interval: Annotated[float, Range(0)]
+    diagnose_every: Annotated[int, Range(0)]
     rating_scale: Annotated[list[float] | None, Range(-1e9, 1e9)]
     rating_step: Annotated[float | None, Range(0, above=True)]
     rating_threshold: Annotated[float | None, Range(-1e9, 1e9)]
@@ -150,7 +151,7 @@ def load_config(
     _check_keys(given, {"model", "dataset"}.union(*layers, *_all_protocols()))
     merged = _merge([*layers, given, {"model": model, "dataset": dataset}])
     if model not in registry.MODELS and "metrics" not in given:  # RecBole's scores are no ratings: left out, not faked
-        merged["metrics"] = [metric for metric in merged["metrics"] if metric.lower() not in RATING_METRICS]
+        merged["metrics"] = [metric for metric in merged["metrics"] if metric.lower() not in OVER_RATINGS]
     if "load_col" not in given | dataset_layer:  # RecBole's own default leaves the ratings out
         names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
         merged["load_col"] = {"inter": [merged[name] for name in names]}
@@ -167,6 +168,10 @@ def _build(model_class: type, merged: Layer, run: RunOptions) -> compat.Config:
     final["normalize_all"] = False  # RecBole's file of ml-100k squeezes ratings into 0..1
     if issubclass(model_class, ProfileRecommender) or (merged["model"] in registry.MODELS and run.feedback == "rating"):
         final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled
+    rating_metrics = {metric.lower() for metric in merged["metrics"]} & set(OVER_RATINGS)
+    final["predicts_ratings"] = run.feedback == "rating" and (
+        merged["model"] in registry.MODELS or bool(rating_metrics)
+    )
     config = compat.Config(merged["model"], merged["dataset"], config_dict=final)
     if run.data_path:  # RecBole would take its own copy of ml-100k in any case; we, where the folder has none
         theirs, own = Path(config["data_path"]), Path(run.data_path) / merged["dataset"]

@@ -27,7 +27,7 @@ from recbole.utils import init_seed
 from recbole.utils.logger import RemoveColorFilter
 
 import recbole_dgrm
-from recbole_dgrm import data, loaders, reference, registry
+from recbole_dgrm import data, diagnosis, loaders, reference, registry
 from recbole_dgrm.checkpoints import read_checkpoint
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import CheckpointError, TrainingDiverged, UnknownModel
@@ -150,7 +150,7 @@ class _Run:
             "epochs": sum(line["stage"] == "select" for line in lines),
             "best_epoch": selected["epochs"],
         }
-        self._test(trainer)
+        self._test(trainer, selected["epochs"], lines)
 
     def train(self, part: str, state: dict[str, Any] | None, selected: dict[str, Any] | None = None, callback=None):
         """A fresh model on ``part``; selects on validation unless ``selected`` says for how long to train."""
@@ -171,12 +171,14 @@ class _Run:
             trainer.epochs = selected["epochs"]
         else:
             valid = loaders.eval_loader(config, self.splits, "valid")
+            if self.splits.test is not None:  # a trial of a search is compared, not looked at
+                trainer.observe = diagnosis.Observer(config, self.splits)
         if state:
             trainer.resume(state, loader)
         trainer.fit(loader, valid, show_progress=self.show_progress, callback_fn=callback)
         return trainer
 
-    def _test(self, trainer) -> None:
+    def _test(self, trainer, epoch: int, lines: list[dict[str, Any]]) -> None:
         record, loader = self.record, loaders.eval_loader(self.config, self.splits, "test")
         start = monotonic()
         record.test = dict(trainer.evaluate(loader, show_progress=self.show_progress))
@@ -186,6 +188,7 @@ class _Run:
         tokens = self.splits.test.id2token(self.splits.test.uid_field, loader.users.numpy())
         vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
         write_vectors(self.run_dir / PER_USER, vectors)
+        record.diagnosis = diagnosis.examine(trainer, self.config, self.splits, lines, epoch)
 
 
 def _state(config, run_dir: Path) -> dict[str, Any] | None:

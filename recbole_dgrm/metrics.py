@@ -150,11 +150,13 @@ class Evaluator(recbole.evaluator.Evaluator):
     Attributes:
         per_user: metric key to vector ``(n_users,)`` of the last evaluation; ``rmse`` and ``mae`` are
             the per-user mean squared and absolute error.
+        predictions: the rated pairs of the last evaluation with their scores, where a metric needed them.
     """
 
     def __init__(self, config):
         super().__init__(config)
         self.per_user: dict[str, NDArray] = {}
+        self.predictions: RatedPredictions | None = None
         for metric in self.metric_class.values():
             if isinstance(metric, TopkMetric):
                 metric.topk_result = partial(self._keep, metric.topk_result)
@@ -171,7 +173,7 @@ class Evaluator(recbole.evaluator.Evaluator):
         for metric in self.metric_class.values():
             self.per_user.update(getattr(metric, "per_user", {}))
         if PREDICTIONS in dataobject:
-            predictions = dataobject.get(PREDICTIONS)
+            self.predictions = predictions = dataobject.get(PREDICTIONS)
             error = predictions.score - predictions.rating
             self.per_user["user_id"] = predictions.lists.users
             for key, value in [("rmse", error**2), ("mae", np.abs(error))]:

@@ -1,6 +1,6 @@
-"""Figures of a summary; the one module that imports matplotlib. Each is written as PNG and SVG."""
+"""Figures of summaries and searches, each as PNG and SVG, and what all figures share."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -24,16 +24,17 @@ STYLE = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "svg.hashsalt": "recbole_dgrm",  # the same figure is the same file
 }  # fmt: skip
+styled = rc_context(STYLE)  # decorates what draws
 
 
-@rc_context(STYLE)
+@styled
 def metric_bars(cell: Cell, path: Path) -> None:
     """A panel per metric: a bar from the random order's value to the model's, with an interval and the oracle."""
     rows = list(reversed(cell.rows))
     references = {row.label: row.scores for row in cell.reference}
     columns = min(len(cell.metrics), 3)
     lines = -(-len(cell.metrics) // columns)
-    figure = _figure(4.0 * columns, lines * (1.0 + 0.26 * len(rows)))
+    figure = new_figure(4.0 * columns, lines * (1.0 + 0.26 * len(rows)))
     for index, metric in enumerate(cell.metrics):
         axes = figure.add_subplot(lines, columns, index + 1)
         start = references["random"][metric].mean if metric in references.get("random", {}) else 0.0
@@ -51,15 +52,15 @@ def metric_bars(cell: Cell, path: Path) -> None:
         axes.set_title(metric_label(metric), fontsize=10)
         if index == 0:
             figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
-@rc_context(STYLE)
+@styled
 def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
     """The metric over seconds of training, one point per seed and model."""
-    figure = _figure(7.5, 4.2)
+    figure = new_figure(7.5, 4.2)
     axes = figure.add_subplot()
-    for index, (row, (colour, _)) in enumerate(zip(cell.rows, _styles(), strict=False)):
+    for index, (row, (colour, _)) in enumerate(zip(cell.rows, styles(), strict=False)):
         if metric in row.scores:
             seconds = np.maximum(row.learning_seconds(), 1e-3)
             marker = MARKERS[index // len(COLOURS) % len(MARKERS)]
@@ -76,16 +77,16 @@ def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
     axes.set_xscale("log")
     axes.set(xlabel="training seconds", ylabel=metric_label(metric))
     figure.legend(loc="outside right upper", frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
-@rc_context(STYLE)
+@styled
 def learning_curves(cell: Cell, path: Path) -> None:
     """The validation metric over epochs and over seconds: means over seeds, as far as all seeds have come."""
     metric = cell.rows[0].runs[0].record["config"]["valid_metric"].lower()
-    figure = _figure(10.0, 4.2)
+    figure = new_figure(10.0, 4.2)
     panels = figure.subplots(1, 2, sharey=True)
-    for row, (colour, dash) in zip(cell.rows, _styles(), strict=False):
+    for row, (colour, dash) in zip(cell.rows, styles(), strict=False):
         curves = [_curve(run.epochs(), metric) for run in row.runs]
         length = min(len(values) for _, _, values in curves)
         if not length:
@@ -102,15 +103,15 @@ def learning_curves(cell: Cell, path: Path) -> None:
         axes.set_xlabel(name)
     panels[0].set_ylabel(f"validation {metric_label(metric)}")
     figure.legend(loc="outside right upper", frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
-@rc_context(STYLE)
+@styled
 def search_history(
     scores: Mapping[int, float], pruned: Mapping[int, float], bigger: bool, metric: str, path: Path
 ) -> None:
     """Validation score over trials and the best so far; ``pruned`` ones with the last score they had."""
-    figure = _figure(6.4, 3.6)
+    figure = new_figure(6.4, 3.6)
     axes = figure.add_subplot()
     numbers = sorted(scores)
     values = np.array([scores[number] for number in numbers])
@@ -122,26 +123,26 @@ def search_history(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel=f"validation {metric_label(metric)}")
     figure.legend(loc="outside upper right", ncols=3, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
-@rc_context(STYLE)
+@styled
 def importances(shares: Mapping[str, float], path: Path) -> None:
     """A bar per hyper-parameter: its share in the variation of the score."""
-    figure = _figure(6.4, 0.8 + 0.28 * len(shares))
+    figure = new_figure(6.4, 0.8 + 0.28 * len(shares))
     axes = figure.add_subplot()
     names = list(reversed(shares))
     axes.barh(names, [shares[name] for name in names], color=COLOURS[5])
     axes.set_xlabel("share in the variation of the score (fANOVA)")
-    _save(figure, path)
+    save(figure, path)
 
 
-@rc_context(STYLE)
+@styled
 def slices(points: Mapping[str, list[tuple[object, float]]], metric: str, log: Collection[str], path: Path) -> None:
     """A panel per hyper-parameter: score over its value."""
     columns = min(len(points), 3)
     lines = -(-len(points) // columns)
-    figure = _figure(3.4 * columns, 2.6 * lines)
+    figure = new_figure(3.4 * columns, 2.6 * lines)
     for index, (key, pairs) in enumerate(points.items()):
         axes = figure.add_subplot(lines, columns, index + 1)
         values, scores = zip(*pairs, strict=True)
@@ -156,7 +157,7 @@ def slices(points: Mapping[str, list[tuple[object, float]]], metric: str, log: C
         axes.set_xlabel(key)
         if index % columns == 0:
             axes.set_ylabel(f"validation {metric_label(metric)}")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _curve(lines: list[dict], metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -170,18 +171,20 @@ def _curve(lines: list[dict], metric: str) -> tuple[np.ndarray, np.ndarray, np.n
     )  # fmt: skip
 
 
-def _styles():
-    """Colour and dash; no pair twice for 24 rows."""
+def styles() -> Iterator[tuple[str, str]]:
+    """Colour and dash, endlessly; no pair twice for 27 rows."""
     return cycle((colour, dash) for dash in DASHES for colour in COLOURS)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches that needs no display."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """``<path>.png`` and ``<path>.svg``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for kind, about in [("png", {}), ("svg", {"Date": None})]:
         draw = partial(figure.savefig, format=kind, dpi=150, metadata=about, transparent=kind == "svg")

@@ -31,6 +31,7 @@ class RunRecord:
         status: running, finished, interrupted, diverged, failed or timed_out.
         valid, test: metric to value, from validation and from the one test.
         reference: ``random``, ``bias`` and ``oracle`` on the test part.
+        diagnosis: whether predictions collapsed, see :mod:`recbole_dgrm.diagnosis`.
         timing: seconds (``build_s``: of the model's constructor, where EASE and the like learn; ``train_s``: of
             all epochs), epochs and the peak resident memory in MiB.
     """
@@ -51,6 +52,7 @@ class RunRecord:
     test: dict[str, float] = field(default_factory=dict)
     reference: dict[str, dict[str, float]] = field(default_factory=dict)
     skill: dict[str, float] = field(default_factory=dict)
+    diagnosis: dict[str, Any] = field(default_factory=dict)
     timing: dict[str, float] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
 

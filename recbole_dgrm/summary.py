@@ -125,7 +125,7 @@ def summarise(folder: Path, baseline: str | None = None) -> Summary:
             saw different splits.
     """
     runs = read_runs(folder)
-    plan = json.loads((folder / PLAN).read_text(encoding="utf-8")) if (folder / PLAN).is_file() else {}
+    plan = read_plan(folder)
     finished = [run for run in runs if run.finished]
     if not finished:
         raise DataError(f"no run in {folder} is finished; the first: {runs[0].record['error']}")
@@ -140,6 +140,17 @@ def summarise(folder: Path, baseline: str | None = None) -> Summary:
             _compare(cell)
         _mark_best(cell)
     return Summary(cells, [run for run in runs if not run.finished], plan)
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """What the runs in ``folder`` were made for; empty where they are no benchmark."""
+    return json.loads((folder / PLAN).read_text(encoding="utf-8")) if (folder / PLAN).is_file() else {}
+
+
+def planned_labels(plan: dict[str, Any]) -> list[str]:
+    """The labels of a plan's rows, in its order."""
+    models = plan.get("models", [])
+    return [entry if isinstance(entry, str) else entry.get("label", entry["model"]) for entry in models]
 
 
 def check_splits(runs: Iterable[SavedRun]) -> None:
@@ -173,7 +184,7 @@ def _grouped(runs: list[SavedRun], plan: dict[str, Any]) -> dict[tuple[str, str]
     for run in runs:
         groups.setdefault((run.record["dataset"], run.record["protocol"]), []).append(run)
     protocols = plan.get("protocols", [])
-    return dict(sorted(groups.items(), key=lambda item: (item[0][0], _place(protocols, item[0][1]))))
+    return dict(sorted(groups.items(), key=lambda item: (item[0][0], place(protocols, item[0][1]))))
 
 
 def _cell(key: tuple[str, str], runs: list[SavedRun], plan: dict[str, Any], baseline: str | None) -> Cell:
@@ -207,9 +218,8 @@ def _rows(runs: list[SavedRun], plan: dict[str, Any]) -> list[Row]:
         groups = [list(dict(sorted(by_seed.items())).values()) for by_seed in by_config.values()]
         for group in groups:
             rows.append(Row(label + _distinction(group[0], groups), {}, group))
-    models = plan.get("models", [])
-    labels = [entry if isinstance(entry, str) else entry.get("label", entry["model"]) for entry in models]
-    return sorted(rows, key=lambda row: (_place(labels, row.name), row.label))
+    labels = planned_labels(plan)
+    return sorted(rows, key=lambda row: (place(labels, row.name), row.label))
 
 
 def _choices(run: SavedRun) -> dict[str, Any]:
@@ -279,5 +289,6 @@ def _mark_best(cell: Cell) -> None:
             score.place = means.index(score.mean) + 1 if score.mean in means[:2] else 0
 
 
-def _place(order: list[str], name: str) -> int:
+def place(order: list[str], name: str) -> int:
+    """Of ``name`` in ``order``; behind all others where it is not in it."""
     return order.index(name) if name in order else len(order)

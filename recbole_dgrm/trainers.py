@@ -74,6 +74,8 @@ class RunMixin:
     Attributes:
         best_epoch: epoch (from 0) whose state is tested; -1 before the first.
         note: plain data that travels in the checkpoint, set by the caller.
+        observe: called with the trainer, the epoch and whether it was validated, after each epoch that is not of a
+            refit; what it returns stands in the epoch's line. Set by the caller.
     """
 
     def __init__(self, config, model):
@@ -86,6 +88,7 @@ class RunMixin:
         self.best_epoch = -1
         self.best_state: dict[str, Tensor] = {}
         self.note: dict[str, Any] = {}
+        self.observe: Callable[[RunMixin, int, bool], dict[str, Any]] = lambda trainer, epoch, validated: {}
         self._line: dict[str, Any] = {}
         self._lines = len(read_json_lines(self.run_dir / EPOCHS))
         self._valid_result: dict[str, float] = {}
@@ -127,10 +130,16 @@ class RunMixin:
         """RecBole's ``evaluate`` with randomness of its own: evaluating twice gives one number."""
         if load_best_model:
             self.load_best()
-        devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
-        with compat.passing_bars(), torch.random.fork_rng(devices):
-            torch.manual_seed(self.config["seed"])
+        with compat.passing_bars(), self.own_randomness():
             return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+    @contextmanager
+    def own_randomness(self) -> Iterator[None]:
+        """Inside, random numbers come from a source of their own; training goes on as if none were drawn."""
+        devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(self.config["seed"])
+            yield
 
     def load_best(self) -> None:
         """Put the best state into the model."""
@@ -175,7 +184,9 @@ class RunMixin:
         for key, value in valid.items():
             self.tensorboard.add_scalar(f"valid/{key}", value, epoch)
         if self._writes:
-            line = {"stage": self._stage, **self._line, **{f"valid_{key}": value for key, value in valid.items()}}
+            seen = self.observe(self, epoch, bool(valid)) if self._select else {}
+            values = {f"valid_{key}": value for key, value in valid.items()}
+            line = {"stage": self._stage, **self._line, **values, **seen}
             with open(self.run_dir / EPOCHS, "a", encoding="utf-8") as lines:
                 lines.write(json.dumps(plain(line)) + "\n")
             self._lines += 1

@@ -277,7 +277,7 @@ def test_a_search_killed_in_the_middle_goes_on_and_its_trials_are_the_grid(tmp_p
     searched = {"learning_rate": {"choice": [0.01, 0.003, 0.001]}, "critic_iterations": {"choice": [1, 2]}}
     space = {"sampler": "grid", **searched, **sizes}
     line = command(tmp_path, space, "--model=DGRM", f"--data_path={ratings_path}", "--workers=2", "--test_seeds=[]",
-                   "--eval_step=1", "--checkpoint_interval=0")  # fmt: skip
+                   "--eval_step=1", "--checkpoint_interval=0", "--no_pruning")  # fmt: skip
     root = Path(cli.__file__).parents[1]
     process = subprocess.Popen([sys.executable, "run_recbole_dgrm.py", *line], cwd=root, stdout=subprocess.DEVNULL)
 

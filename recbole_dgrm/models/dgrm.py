@@ -13,9 +13,11 @@ Deviations from the paper
     * Everything under "Generalisation" in the YAML file is ours, and off in ``DGRM.yaml``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -202,6 +204,16 @@ class DGRM(ProfileRecommender):
         return self.options.adversarial_weight * adversarial + loss
 
     # Prediction (section 3.3). Nothing is masked: an unrated item is what we are asked about.
+
+    @contextmanager
+    def predicting(self, **keys: Any) -> Iterator[None]:
+        """Inside, prediction goes by other keys than the configuration's, for example ``denoising_steps=2``."""
+        own = self.options
+        self.options = replace(own, **keys)
+        try:
+            yield
+        finally:
+            self.options = own
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:

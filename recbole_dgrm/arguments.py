@@ -1,0 +1,43 @@
+"""What the commands share in reading the command line."""
+
+import argparse
+
+EPILOG = """\
+Any key of properties/*.yaml, of the model's YAML file or of RecBole may follow as --key=value; values are
+read as YAML: --epochs=50 --topk=[5,10] --generator_hidden=[256,256] --fixed_step=~
+
+examples:
+  %(prog)s --model=DGRM --dataset=ml-100k
+  %(prog)s --model=DGRMPlus --dataset=ml-1m --data_path=data --seed=2021
+  %(prog)s --model=BPR --dataset=ml-100k --protocol=full
+  %(prog)s --resume=runs/DGRM-ml-100k-rated-2020-...
+  %(prog)s convert ratings.csv --name=mine
+  %(prog)s tune --model=MF --dataset=ml-100k --trials=20
+  %(prog)s benchmark --config=smoke
+  %(prog)s diagnose --models=DGRM,CFGAN --dataset=ml-100k
+  %(prog)s report runs/smoke
+"""
+
+
+def make_parser(description: str, usage: str, epilog: str = EPILOG) -> argparse.ArgumentParser:
+    """A parser that takes options as they are written, never shortened."""
+    return argparse.ArgumentParser(
+        description=description, usage=usage, epilog=epilog, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+
+
+def key_values(others: list[str], parser: argparse.ArgumentParser) -> dict[str, str]:
+    """``--key=value`` and ``--key value``; a value may contain ``=``."""
+    pairs: dict[str, str] = {}
+    rest = iter(others)
+    for word in rest:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not key:
+            parser.error(f"{word!r} is not understood; options are written --key=value")
+        if not equals and (value := next(rest, None)) is None:
+            parser.error(f"--{key} has no value; write --{key}=value")
+        if key in pairs:
+            parser.error(f"--{key} is given twice")
+        pairs[key] = value
+    return pairs

@@ -1,0 +1,143 @@
+"""Mode collapse: what is called so, and since when.
+
+Judged are samples of predicted ratings against the ratings that the model learnt from. Predictions have
+**collapsed** if one of these holds:
+
+    constant   their standard deviation is below a tenth of that of the ratings
+    few        they take less than half as many distinct values as the ratings (effective numbers, the
+               exponential of the entropy; predictions as fine as the bins, ratings by levels)
+    ends       of what should lie inside the scale, less than half does: the rest is at its two ends, as in the
+               paper's Figs. 3 and 5
+    alike      less than a hundredth of their variance is between users: everybody gets the same
+
+They are **narrow** if a level that the ratings have gets less than a tenth of its share: a mode is lost. That is
+no collapse: predictions of a mean are always narrower than the ratings are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_dgrm.distribution import Sample, effective_number
+
+CONSTANT, FEW, INSIDE, ALIKE, COVERED = 0.1, 0.5, 0.5, 0.01, 0.1
+COLLAPSED, NARROW, INTACT, UNKNOWN = "collapsed", "narrow", "intact", "unknown"
+NAMED = 3  # levels in a sentence
+ORDER = (COLLAPSED, NARROW, INTACT, UNKNOWN)  # worst first
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A status and the sentence that says why."""
+
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """On the tested model and on the training that led to it.
+
+    Attributes:
+        status, reason: of the tested model.
+        epoch: the tested one, from 1; None where training has none.
+        since: first epoch of the collapse that training ended in; None if it ended in none.
+        training: the reason of that collapse, as it was at the last look.
+        passing: epochs with a collapse that went away again, those of an untrained network aside.
+    """
+
+    status: str
+    reason: str
+    epoch: int | None = None
+    since: int | None = None
+    training: str = ""
+    passing: tuple[int, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for the record."""
+        return asdict(self)
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        words = {COLLAPSED: "COLLAPSED", NARROW: "none, but narrow", INTACT: "none", UNKNOWN: "not judged"}
+        text = f"{words[self.status]}: {self.reason}"
+        if self.since is not None:
+            text += f"; training is collapsed from epoch {self.since} on"
+            text += "" if self.status == COLLAPSED else f" ({self.training}), epoch {self.epoch} was kept"
+        elif self.passing:
+            text += f"; collapsed in passing at epoch {', '.join(map(str, self.passing))}"
+        return text
+
+
+def judge(predicted: Sample, given: Sample, between_users: float | None = None) -> Finding:
+    """Whether ``predicted`` has collapsed, beside the ``given`` ratings.
+
+    Args:
+        between_users: share of the variance of predictions that is between users, where it is known.
+    """
+    few = predicted.values / float(effective_number(given.shares))
+    inside = (1 - predicted.ends) / max(1 - given.ends, np.finfo(float).tiny)
+    if predicted.std < CONSTANT * given.std:
+        return Finding(COLLAPSED, f"they hardly differ: {_deviations(predicted, given)}")
+    if few < FEW:
+        number = float(effective_number(given.shares))
+        return Finding(COLLAPSED, f"they take {predicted.values:.1f} distinct values, the ratings {number:.1f}")
+    if inside < INSIDE and len(given.shares) > 2:
+        share = f"{predicted.ends:.0%} lie at the ends of the scale, of the ratings {given.ends:.0%}"
+        return Finding(COLLAPSED, share)
+    if between_users is not None and between_users < ALIKE:
+        return Finding(COLLAPSED, f"{between_users:.1%} of their variance is between users: everybody gets the same")
+    missing = lost(predicted, given)
+    if missing.any():
+        shares = f"{predicted.shares[missing].sum():.1%} are, of the ratings {given.shares[missing].sum():.1%}"
+        return Finding(
+            NARROW, f"hardly any are {_named(predicted, missing)} ({shares}); {_deviations(predicted, given)}"
+        )
+    return Finding(INTACT, f"there are all levels that the ratings have; {_deviations(predicted, given)}")
+
+
+def lost(predicted: Sample, given: Sample) -> NDArray[np.bool_]:
+    """Which levels of the ratings are hardly predicted, ``(n_levels,)``."""
+    return (given.shares > 0) & (predicted.shares < COVERED * given.shares)
+
+
+def worst(findings: Mapping[str, Finding]) -> Finding:
+    """The worst of some findings, its reason with the name of what was judged."""
+    if not findings:
+        return Finding(UNKNOWN, "the scores are no ratings")
+    name = min(findings, key=lambda key: ORDER.index(findings[key].status))
+    return Finding(findings[name].status, f"of the predictions for {name} pairs {findings[name].reason}")
+
+
+def verdict(tested: Finding, training: Mapping[str, Mapping[int, Finding]], epoch: int | None = None) -> Verdict:
+    """Put together what was found.
+
+    Args:
+        tested: about the tested model.
+        training: what was judged, and for each the epochs (from 1) with what was found after them.
+        epoch: of the tested model.
+    """
+    since: int | None = None
+    reason, passing = "", set()
+    for name, found in training.items():
+        epochs = sorted(found)
+        collapsed = [found[number].status == COLLAPSED for number in epochs]
+        learnt = collapsed.index(False) if False in collapsed else 0  # before, the network says one thing to all
+        last = len(epochs) - (collapsed[::-1].index(False) if False in collapsed else len(epochs))
+        passing |= {number for number, is_so in zip(epochs[learnt:last], collapsed[learnt:last], strict=True) if is_so}
+        if last < len(epochs) and (since is None or epochs[last] < since):
+            since, reason = epochs[last], worst({name: found[epochs[-1]]}).reason
+    return Verdict(tested.status, tested.reason, epoch, since, reason, tuple(sorted(passing)))
+
+
+def _named(sample: Sample, which: NDArray) -> str:
+    levels = [f"{level:g}" for level in sample.bins.levels[which]]
+    return " or ".join(levels) if len(levels) <= NAMED else f"at {len(levels)} of {len(which)} levels"
+
+
+def _deviations(predicted: Sample, given: Sample) -> str:
+    return f"standard deviation {predicted.std:.2f}, of the ratings {given.std:.2f}"

@@ -1,0 +1,226 @@
+"""Mode collapse of a run: what its model predicts, during training and at the end, beside the given ratings.
+
+Scores of all users are looked at a batch at a time and kept as counts in fixed bins; no matrix of users x items
+is ever there. Looking changes nothing: no random number that training uses is drawn.
+"""
+
+from collections.abc import Iterable, Iterator
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from scipy.sparse import csr_matrix
+from scipy.stats import entropy
+from torch import Tensor
+
+from recbole_dgrm import collapse, loaders
+from recbole_dgrm.collapse import Finding, Verdict
+from recbole_dgrm.data import Splits
+from recbole_dgrm.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
+from recbole_dgrm.models.dgrm import DGRM
+from recbole_dgrm.models.profile import ProfileRecommender
+from recbole_dgrm.trainers import PAIRS, RunMixin
+
+ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
+LEARNT, DISTRIBUTION = "train", "distribution"
+ALIKE_LISTS = 0.01  # with a smaller share of distinct lists everybody gets the same
+
+
+def rating_bins(config) -> Bins:
+    """The bins of a config whose data set is known."""
+    return Bins(*map(float, config["rating_scale"]), float(config["rating_step"]))
+
+
+class Observer:
+    """Called after each epoch of the training that selects: what the model predicts by then.
+
+    Rated validation pairs are scored for validation anyway and looked at whenever that happens; all
+    other entries every ``diagnose_every`` epochs.
+    """
+
+    def __init__(self, config, splits: Splits):
+        self.config, self.splits = config, splits
+
+    def __call__(self, trainer: RunMixin, epoch: int, validated: bool) -> dict[str, Any]:
+        """Entries for the epoch's line in ``metrics.jsonl``."""
+        found: dict[str, Any] = {}
+        start, every = monotonic(), self.config["diagnose_every"]
+        if self.config["predicts_ratings"] and validated:
+            score = torch.as_tensor(trainer.evaluator.predictions.score)
+            found["validation"] = Sample.of(rating_bins(self.config), score).to_dict()
+        if every and (epoch + 1 == 1 or (epoch + 1) % every == 0):
+            found |= look(trainer, self.config, self.splits.train)
+        return {DISTRIBUTION: found, "diagnose_s": round(monotonic() - start, 4)} if found else {}
+
+
+def look(trainer: RunMixin, config, dataset: Dataset) -> dict[str, Any]:
+    """One pass over what the model predicts: for the entries of ``dataset`` and for all others.
+
+    Returns:
+        ``lists``: the top-N lists of unseen items: ``distinct`` (share of lists that differ), ``items`` (share of the
+        items that are in any), ``gini`` and ``entropy`` (in nats) of how often items are listed. Where scores
+        are ratings also ``rated`` and ``unrated`` (:class:`Sample`) and ``between_users``, the share of their
+        variance that is between users.
+    """
+    matrix = dataset.inter_matrix(form="csr", value_field=None)
+    users = _observed(trainer.model, matrix)
+    bins = rating_bins(config) if config["predicts_ratings"] else None
+    top, rated, every, centre = [], [], [], 0.0
+    totals = np.zeros((2, dataset.item_num - 1))
+    trainer.model.eval()
+    with trainer.own_randomness(), torch.no_grad():
+        for batch, scores in _scores(trainer.model, config, users, dataset.item_num):
+            seen = matrix[batch.numpy()].tocoo()
+            row, column = (torch.as_tensor(index, dtype=torch.long, device=scores.device) for index in seen.coords)
+            if bins:
+                rated.append(Sample.of(bins, scores[row, column]))
+                every.append(Sample.of(bins, scores[:, 1:]))
+                centre = centre or rated[0].mean
+                apart = scores[:, 1:] - centre  # small numbers, so that float32 sums of squares are exact enough
+                totals += torch.stack([apart.sum(dim=0), apart.square().sum(dim=0)]).cpu().numpy()
+            scores[row, column] = -torch.inf
+            top.append(torch.topk(scores, min(max(config["topk"]), dataset.item_num - 1)).indices.cpu())
+    found: dict[str, Any] = {"lists": _coverage(torch.cat(top).numpy(), dataset.item_num - 1)}
+    if bins:
+        known, all_entries = sum(rated[1:], rated[0]), sum(every[1:], every[0])
+        found |= {"rated": known.to_dict(), "unrated": (all_entries - known).to_dict(),
+                  "between_users": _between_users(*totals, len(users))}  # fmt: skip
+    return found
+
+
+def _observed(model, matrix: csr_matrix) -> Tensor:
+    """Users to look at: all, where a model learns from whole profiles; else so few that it costs less than an epoch."""
+    users = torch.as_tensor(np.flatnonzero(np.diff(matrix.indptr)))
+    if isinstance(model, ProfileRecommender):
+        return users
+    wanted = min(len(users), max(1, matrix.nnz // matrix.shape[1]))
+    return users[torch.linspace(0, len(users) - 1, wanted).round().long()]
+
+
+def _scores(model, config, users: Tensor, n_items: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of users and their scores ``(B, n_items)``, that of the padding item minus infinity."""
+    for batch in users.split(config["eval_batch_size"]):
+        given = Interaction({config["USER_ID_FIELD"]: batch}).to(config["device"])
+        try:
+            scores = model.full_sort_predict(given).view(len(batch), n_items).clone()
+        except NotImplementedError:  # some of RecBole's score pair by pair
+            scores = torch.cat(
+                [_pair_scores(model, config, part, n_items) for part in batch.split(PAIRS // n_items + 1)]
+            )
+        scores[:, 0] = -torch.inf
+        yield batch, scores
+
+
+def _pair_scores(model, config, users: Tensor, n_items: int) -> Tensor:
+    pairs = {config["USER_ID_FIELD"]: users.repeat_interleave(n_items),
+             config["ITEM_ID_FIELD"]: torch.arange(n_items).repeat(len(users))}  # fmt: skip
+    return model.predict(Interaction(pairs).to(config["device"])).view(len(users), n_items)
+
+
+def _coverage(lists: np.ndarray, n_items: int) -> dict[str, float]:
+    listed = np.sort(np.bincount(lists.ravel() - 1, minlength=n_items))
+    place = np.arange(1, n_items + 1)
+    return {
+        "n": lists.shape[1],
+        "distinct": len(np.unique(np.sort(lists, axis=1), axis=0)) / len(lists),
+        "items": float((listed > 0).mean()),
+        "gini": float(2 * (place * listed).sum() / (n_items * listed.sum()) - (n_items + 1) / n_items),
+        "entropy": float(entropy(listed)),
+    }
+
+
+def _between_users(total: np.ndarray, squares: np.ndarray, n_users: int) -> float:
+    variance = squares.mean() / n_users - (total.mean() / n_users) ** 2
+    within_items = (squares / n_users - (total / n_users) ** 2).mean()
+    return float(np.clip(within_items / variance, 0, 1)) if variance > 0 else 0.0
+
+
+def examine(trainer: RunMixin, config, splits: Splits, lines: list[dict[str, Any]], epoch: int) -> dict[str, Any]:
+    """What is known at the end, for the record; the test part has just been scored by ``trainer``.
+
+    Args:
+        lines: of ``metrics.jsonl``.
+        epoch: the tested one, from 1.
+    """
+    part = "known" if config["refit"] else LEARNT
+    start = monotonic()
+    final = look(trainer, config, getattr(splits, part))
+    found: dict[str, Any] = {DISTRIBUTION: final}
+    bins = rating_bins(config) if config["predicts_ratings"] else None
+    if bins:
+        found["scale"] = [bins.low, bins.high, bins.step]
+        final["ratings"] = Sample.of(bins, torch.as_tensor(splits.triples(LEARNT)[2])).to_dict()
+        predictions = trainer.evaluator.predictions
+        if predictions is not None:
+            final["test"] = Sample.of(bins, torch.as_tensor(predictions.score)).to_dict()
+            found |= _beside_the_truth(config, bins, predictions)
+    found["verdict"] = give_verdict(bins, final, lines, epoch).to_dict()
+    if config["diagnose_every"] and isinstance(trainer.model, DGRM):
+        found["sweep"] = sweep(trainer, config, splits)
+    found["seconds"] = round(monotonic() - start + sum(line.get("diagnose_s", 0.0) for line in lines), 3)
+    return found
+
+
+def _beside_the_truth(config, bins: Bins, predictions) -> dict[str, Any]:
+    """Table 2 with intervals over users, and the KS test per user (Fig. 8), of the test pairs."""
+    _, row = np.unique(predictions.user, return_inverse=True)
+    counts = [counts_by_user(row, value, bins.levels) for value in (predictions.score, predictions.rating)]
+    p_value = ks_p_values(row, predictions.score, predictions.rating)
+    return {
+        "distances": {name: {"value": value, "low": low, "high": high} for name, (value, low, high) in
+                      distance_intervals(*counts, bins.step, config["seed"]).items()},
+        "ks": {"users": len(p_value), "alphas": list(ALPHAS), "hits": [int((p_value >= a).sum()) for a in ALPHAS]},
+    }  # fmt: skip
+
+
+def findings(bins: Bins, distribution: dict[str, Any], ratings: Sample) -> Iterable[tuple[str, Finding]]:
+    """What is found of each group of predictions in a ``distribution`` entry, by the group's name."""
+    for name in ("test", "validation", "rated", "unrated"):
+        if name in distribution:
+            between = distribution["between_users"] if name == "unrated" else None
+            yield name, collapse.judge(Sample.from_dict(bins, distribution[name]), ratings, between)
+
+
+def give_verdict(bins: Bins | None, final: dict[str, Any], lines: list[dict[str, Any]], epoch: int) -> Verdict:
+    """On the tested model, from all its predictions, and on its training, from what was seen of it."""
+    if bins is None:
+        lists = final["lists"]
+        reason = f"the scores are no ratings; {lists_line(lists)}"
+        alike = lists["distinct"] < ALIKE_LISTS
+        return collapse.verdict(Finding(collapse.COLLAPSED if alike else collapse.UNKNOWN, reason), {}, epoch)
+    ratings = Sample.from_dict(bins, final["ratings"])
+    training: dict[str, dict[int, Finding]] = {}
+    for line in lines:
+        if line["stage"] == "select" and DISTRIBUTION in line:
+            for name, finding in findings(bins, line[DISTRIBUTION], ratings):
+                training.setdefault(name, {})[line["epoch"] + 1] = finding
+    return collapse.verdict(collapse.worst(dict(findings(bins, final, ratings))), training, epoch)
+
+
+def lists_line(lists: dict[str, float]) -> str:
+    """The coverage of top-N lists in words."""
+    return (
+        f"{lists['distinct']:.0%} of the top-{lists['n']} lists are distinct, they name {lists['items']:.0%} of the "
+        f"items, Gini {lists['gini']:.2f}"
+    )
+
+
+def sweep(trainer: RunMixin, config, splits: Splits) -> list[dict[str, Any]]:
+    """Fig. 7 on the validation part: one trained DGRM, T' from 0 to T, prediction from the profile noised T times."""
+    model, loader, found = trainer.model, loaders.eval_loader(config, splits, "valid"), []
+    top = model.options.noise_steps
+    for steps in range(top + 1):
+        for prediction in ("posterior", "x_0_hat"):
+            keys = {"prediction": prediction, "denoising_steps": steps, "prediction_noise_steps": top}
+            with model.predicting(**keys):
+                found.append({**keys, **trainer.evaluate(loader)})
+    return found
+
+
+def of_record(record: dict[str, Any]) -> Verdict | None:
+    """The verdict in a record, if it has one."""
+    content = record["diagnosis"].get("verdict")
+    return Verdict(**{**content, "passing": tuple(content["passing"])}) if content else None
