@@ -7,7 +7,7 @@ import pytest
 
 import recbole_dgrm
 from recbole_dgrm import registry
-from recbole_dgrm.config import properties_dir, read_yaml
+from recbole_dgrm.config import load_config, properties_dir, read_yaml
 from recbole_dgrm.space import parse_space
 
 PACKAGE = Path(recbole_dgrm.__file__).parent
@@ -91,5 +91,7 @@ def test_every_model_has_its_four_places_and_a_row_in_the_readme(name):
     spaces = [parse_space(read_yaml(properties_dir() / "tuning" / f"{name}{kind}.yaml")) for kind in ("", ".paper")]
     known = set(read_yaml(properties_dir() / "model" / f"{name}.yaml"))
     assert all(set(space.keys) <= known for space in spaces)
+    for path in (properties_dir() / "model" / "tuned").glob(f"*/{name}.yaml"):
+        load_config([path], {"model": name, "dataset": path.parent.name})
     assert f'(ModelContract):\n    model = "{name}"' in tests
     assert f"\n| `{name}` |" in (root / "README.md").read_text(encoding="utf-8")
