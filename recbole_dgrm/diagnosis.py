@@ -213,7 +213,7 @@ def sweep(trainer: RunMixin, config, splits: Splits) -> list[dict[str, Any]]:
     model, loader, found = trainer.model, loaders.eval_loader(config, splits, "valid"), []
     top = model.options.noise_steps
     for steps in range(top + 1):
-        for prediction in ("posterior", "x_0_hat"):
+        for prediction in ("posterior", "x_0_hat") if model.options.noise_support == "all" else ("x_0_hat",):
             keys = {"prediction": prediction, "denoising_steps": steps, "prediction_noise_steps": top}
             with model.predicting(**keys):
                 found.append({**keys, **trainer.evaluate(loader)})

@@ -6,8 +6,6 @@ Reads records only. Each section is a report of its own: figure, numbers (``csv/
 import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,12 @@ import numpy as np
 from scipy.special import entr
 
 from recbole_dgrm import collapse, diagnosis, diagnosis_plots
-from recbole_dgrm.collapse import Verdict
-from recbole_dgrm.diagnosis import DISTRIBUTION, of_record
-from recbole_dgrm.distribution import Bins, Sample, distances
+from recbole_dgrm.diagnosis import DISTRIBUTION
+from recbole_dgrm.distribution import Sample, distances
 from recbole_dgrm.document import Document, Figure, Heading, Table, Value, to_html, to_markdown
-from recbole_dgrm.errors import DataError
 from recbole_dgrm.files import write_whole
 from recbole_dgrm.labels import metric_label
-from recbole_dgrm.records import SavedRun, read_runs
-from recbole_dgrm.summary import place, planned_labels, read_plan
+from recbole_dgrm.watched import Watched, watched
 
 GROUPS = ("rated", "unrated")
 PANELS = 8  # epochs in a figure of distributions
@@ -34,58 +29,6 @@ DISTANCES = {"kl": "KL(predicted ‖ given)", "reverse_kl": "KL(given ‖ predic
              "wasserstein": "Wasserstein"}  # fmt: skip
 MEASURES = ("KL(predicted ‖ given), nats", "entropy of the levels, nats", "share of the levels that are covered",
             "share at the ends of the scale")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A run and what was seen of it."""
-
-    name: str
-    run: SavedRun
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """``record.json``."""
-        return self.run.record
-
-    @property
-    def found(self) -> dict[str, Any]:
-        """``diagnosis`` of the record."""
-        return self.record["diagnosis"]
-
-    @property
-    def verdict(self) -> Verdict:
-        """On the tested model and its training."""
-        return of_record(self.record)
-
-    @cached_property
-    def bins(self) -> Bins | None:
-        """None where the scores are no ratings."""
-        return Bins(*self.found["scale"]) if "scale" in self.found else None
-
-    @cached_property
-    def ratings(self) -> Sample:
-        """The ratings that were learnt from."""
-        return self.final("ratings")
-
-    def final(self, group: str) -> Sample:
-        """Predictions of the tested model."""
-        return Sample.from_dict(self.bins, self.found[DISTRIBUTION][group])
-
-    @cached_property
-    def looks(self) -> dict[int, dict[str, Any]]:
-        """Epoch, from 1, to what the whole pass after it saw."""
-        lines = [line for line in self.run.epochs() if line["stage"] == "select"]
-        return {line["epoch"] + 1: line[DISTRIBUTION] for line in lines if "lists" in line.get(DISTRIBUTION, {})}
-
-    def history(self, group: str) -> dict[int, Sample]:
-        """Epoch to the predictions of a group."""
-        return {epoch: Sample.from_dict(self.bins, look[group]) for epoch, look in self.looks.items()}
-
-    def collapsed(self, group: str) -> list[int]:
-        """The epochs at which a group is judged collapsed."""
-        found = [(epoch, dict(diagnosis.findings(self.bins, look, self.ratings))) for epoch, look in self.looks.items()]
-        return [epoch for epoch, by_group in found if by_group[group].status == collapse.COLLAPSED]
 
 
 def write_diagnosis(folder: Path) -> Path:
@@ -103,21 +46,6 @@ def write_diagnosis(folder: Path) -> Path:
     for kind, text in forms.items():
         write_whole(folder / f"diagnosis.{kind}", lambda path, text=text: path.write_text(text, encoding="utf-8"))
     return folder / "diagnosis.html"
-
-
-def watched(folder: Path) -> list[Watched]:
-    """The finished runs below ``folder`` whose training was watched, in the order in which they were planned.
-
-    Raises:
-        DataError: there is none.
-    """
-    runs = [run for run in read_runs(folder) if run.finished and run.record["config"].get("diagnose_every")]
-    if not runs:
-        raise DataError(f"no finished run in {folder} was watched; set diagnose_every, or call diagnose")
-    several = len({run.record["seed"] for run in runs}) > 1
-    labels = planned_labels(read_plan(folder))
-    runs.sort(key=lambda run: (place(labels, run.record["label"]), run.record["seed"]))
-    return [Watched(run.record["label"] + (f", seed {run.record['seed']}" if several else ""), run) for run in runs]
 
 
 def build(runs: list[Watched], folder: Path) -> Document:
@@ -293,6 +221,8 @@ def _sweep(runs: list[Watched], folder: Path) -> Iterator[Any]:
     for run in runs:
         for prediction in ("posterior", "x_0_hat"):
             points = [point for point in run.found["sweep"] if point["prediction"] == prediction]
+            if not points:
+                continue
             steps, values = [point["denoising_steps"] for point in points], [point[key] for point in points]
             lines[f"{run.name}, {prediction}"] = steps, values
             rows += [[run.name, prediction, *pair] for pair in zip(steps, values, strict=True)]

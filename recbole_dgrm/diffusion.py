@@ -13,6 +13,7 @@ Deviations from the paper
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -88,10 +89,15 @@ class DiffusionChain(nn.Module):
         beta = self.beta[t].unsqueeze(-1)
         return (1 - beta).sqrt() * x_tm1 + beta.sqrt() * eps
 
-    def q_pair(self, x_0: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """A training pair ``(x_{t-1}, x_t)``: jump to t-1, then one step with fresh noise (Eqs. 13, 11)."""
-        x_tm1 = self.q_sample(x_0, t - 1, torch.randn_like(x_0))
-        return x_tm1, self.q_step(x_tm1, t, torch.randn_like(x_0))
+    def q_pair(self, x_0: Tensor, t: Tensor, noise: Callable[[], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """A training pair ``(x_{t-1}, x_t)``: jump to t-1, then one step with fresh noise (Eqs. 13, 11).
+
+        Args:
+            noise: gives ``eps`` like ``x_0``; standard normal by default.
+        """
+        noise = noise or partial(torch.randn_like, x_0)
+        x_tm1 = self.q_sample(x_0, t - 1, noise())
+        return x_tm1, self.q_step(x_tm1, t, noise())
 
     def q_posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """``x_{t-1} ~ q(x_{t-1} | x_t, x_0)`` (Eqs. 15-17); at ``t = 1`` exactly ``x_0``."""
@@ -147,5 +153,11 @@ class RowNoise:
 
     def __call__(self, row: Tensor, width: int, stream: int) -> Tensor:
         """Noise ``(len(row), width)`` for row ids ``(B,)``; another ``stream`` is another draw."""
-        start = (row * 2_654_435_761 + stream * 40_503 * 65_537 + 12_345) % self.starts
-        return self.pool.unfold(0, width, 1)[start]
+        return self.pool.unfold(0, width, 1)[self._start(row, stream)]
+
+    def at(self, row: Tensor, column: Tensor, stream: int) -> Tensor:
+        """Single values ``(n,)`` of it: of row ids ``(n,)`` at columns ``(n,)``."""
+        return self.pool[self._start(row, stream) + column]
+
+    def _start(self, row: Tensor, stream: int) -> Tensor:
+        return (row * 2_654_435_761 + stream * 40_503 * 65_537 + 12_345) % self.starts

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 Score = Callable[[Tensor], Tensor]
+TINY = 1e-30  # the root has no slope at 0
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -41,10 +42,20 @@ def masked_squared_error(x_0_hat: Tensor, x_0: Tensor, mask: Tensor) -> Tensor:
     return ((x_0_hat - x_0) * mask).square().sum()
 
 
-def gradient_penalty(score: Score, real: Tensor, fake: Tensor) -> Tensor:
-    """``sum (|grad score| - 1)^2`` at random points between real and fake (Gulrajani et al. 2017)."""
-    share = torch.rand(len(real), 1, device=real.device)
-    return (_gradient(score, share * real + (1 - share) * fake).norm(dim=-1) - 1).square().sum()
+def gradient_penalty(score: Score, real: Tensor, fake: Tensor, row: Tensor | None = None) -> Tensor:
+    """``sum (|grad score| - 1)^2`` at random points between real and fake (Gulrajani et al. 2017).
+
+    Args:
+        row: of each entry, where real and fake are entries of profiles ``(nnz, 1)``; every profile has one.
+    """
+    if row is None:
+        share = torch.rand(len(real), 1, device=real.device)
+        norm = _gradient(score, share * real + (1 - share) * fake).norm(dim=-1)
+    else:
+        share = torch.rand(int(row[-1]) + 1, 1, device=real.device)[row]
+        square = _gradient(score, share * real + (1 - share) * fake).square().squeeze(-1)
+        norm = square.new_zeros(int(row[-1]) + 1).index_add(0, row, square).clamp(min=TINY).sqrt()
+    return (norm - 1).square().sum()
 
 
 def r1_penalty(score: Score, real: Tensor) -> Tensor:

@@ -263,12 +263,16 @@ class AlternatingTrainer(RunMixin, Trainer):
         super().__init__(config, model)
 
     def _build_optimizer(self, **kwargs):
-        return OptimizerGroup(
+        group = OptimizerGroup(
             (phase.name, super(AlternatingTrainer, self)._build_optimizer(
                 params=phase.parameters, learning_rate=phase.learning_rate
             ))
             for phase in self.phases
         )  # fmt: skip
+        if self.config["fused_optimizer"]:
+            for parameters in (part for optimizer in group.values() for part in optimizer.param_groups):
+                parameters["fused"] = "fused" in parameters  # RMSprop has no such form
+        return group
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         """Walk the phases; returns a named tuple with the mean loss per row of each phase."""

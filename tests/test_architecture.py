@@ -14,20 +14,20 @@ PACKAGE = Path(recbole_dgrm.__file__).parent
 LAYERS = {
     "errors": -1,
     "files": -1, "labels": -1,
-    "checkpoints": 0, "options": 0, "records": 0, "diffusion": 0, "networks": 0, "losses": 0, "ranking": 0,
-    "distribution": 0, "bias": 0, "collapse": 1,
-    "compat": 1, "metrics": 2, "trainers": 3, "models.profile": 4,
+    "checkpoints": 0, "options": 0, "records": 0, "diffusion": 0, "states": 0, "networks": 1, "losses": 0, "ranking": 0,
+    "distribution": 0, "bias": 0, "factorization": 0, "closed_form": 1, "collapse": 1,
+    "compat": 1, "metrics": 2, "trainers": 3, "models.profile": 4, "models.dgrm_options": 4,
     "models": 5, "models.dgrm": 5, "models.mf": 5, "models.ncf": 5, "models.icdae": 5, "models.diffrec": 5,
     "models.cfgan": 5, "models.prgan": 5,
     "registry": 6, "config": 7, "data": 7, "loaders": 8, "reference": 9, "diagnosis": 9,
     "experiment": 10, "convert": 10, "plan": 10, "worker": 11, "executors": 12, "benchmark": 13,
     "processes": 0, "space": 0, "study": 8, "tuning": 11, "search_report": 12, "terminal": 14,
     "document": 0, "comparison": 0, "summary": 1, "plots": 2, "report": 3,
-    "diagnosis_plots": 12, "diagnosis_report": 13,
+    "diagnosis_plots": 12, "watched": 12, "diagnosis_report": 13,
     "arguments": -1, "commands": 15, "commands.train": 15, "commands.convert": 15, "commands.benchmark": 15,
     "commands.tune": 15, "commands.report": 15, "commands.diagnose": 15, "cli": 16,
 }  # fmt: skip
-PURE = {name for name, layer in LAYERS.items() if layer <= 0} | {"collapse"}
+PURE = {name for name, layer in LAYERS.items() if layer <= 0} | {"networks", "closed_form", "collapse"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

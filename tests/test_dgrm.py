@@ -1,5 +1,7 @@
 """DGRM and DGRMPlus: the contract, and what is their own."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -50,14 +52,14 @@ def test_implicit_profiles_are_binary_with_every_item_in_the_mask(make_model):
     x_0, mask = model.profiles(torch.arange(1, splits.train.user_num))
     assert set(x_0.unique().tolist()) == {0.0, 1.0}
     assert (mask == 1).all()
-    assert not model.center_user.any()
+    assert not model.closed_form.center_user.any()
 
 
 def test_bias_residuals_and_center_give_the_rating_back(make_model):
     _, splits, model = make_model("DGRMPlus")
     user, item, rating = (torch.as_tensor(column) for column in splits.triples("train"))
     x_0, _ = model.profiles(torch.arange(1, splits.train.user_num))
-    restored = x_0[user - 1, item - 1] + model.center_user[user] + model.center_item[item - 1]
+    restored = x_0[user - 1, item - 1] + model.closed_form.center_user[user] + model.closed_form.center_item[item - 1]
     torch.testing.assert_close(restored, rating.float())
 
 
@@ -67,7 +69,7 @@ def test_the_masking_layer_hides_unrated_items_from_the_critic(make_model, users
     x_0_hat, _ = model.generate(draw)
     model.chain.variance.zero_()
     _, fake = model.generate(draw)
-    unrated = draw.mask == 0
+    unrated = draw.states.mask == 0
     weight = model.chain.weight_x_t[draw.t].unsqueeze(-1).expand_as(fake)
     torch.testing.assert_close(fake[unrated], (weight * draw.x_t)[unrated])  # as if x_0_hat were 0 there
     assert (x_0_hat[unrated] != 0).any()
@@ -78,16 +80,16 @@ def test_condition_dropout_hides_entries_as_if_unrated(make_model, users):
     draw = model.draw(users["user_id"])
     hidden = draw.target.bool()
     assert hidden.any()
-    assert (draw.mask[hidden] == 1).all()
+    assert (draw.states.mask[hidden] == 1).all()
     assert (draw.condition[hidden] == 0).all()
-    torch.testing.assert_close(draw.condition[~hidden], draw.x_0[~hidden])
-    torch.testing.assert_close(draw.x_t, draw.x_0)  # the critic's pair is whole
+    torch.testing.assert_close(draw.condition[~hidden], draw.states.x_0[~hidden])
+    torch.testing.assert_close(draw.x_t, draw.states.x_0)  # the critic's pair is whole
 
 
 def test_condition_scale_divides_by_the_root_of_the_entries_kept(make_model, users):
     _, _, model = make_model(condition_scale="sqrt_count", noise_scale=0.0)
     draw = model.draw(users["user_id"])
-    torch.testing.assert_close(draw.condition, draw.x_0 / draw.mask.sum(-1, keepdim=True).sqrt())
+    torch.testing.assert_close(draw.condition, draw.states.x_0 / draw.states.mask.sum(-1, keepdim=True).sqrt())
 
 
 @pytest.mark.parametrize("step", [1, 5])
@@ -166,7 +168,7 @@ def test_posterior_prediction_is_rescaled_to_ratings(make_model, users):
         prediction="posterior", prediction_noise_steps=5, denoising_steps=3, prediction_draws=200, noise_max=0.5
     )
     x_0, mask = model.profiles(users["user_id"])
-    model.generator.forward = lambda x_t, z, t: x_0
+    model.generator.forward = lambda x_t, z, t, places: x_0
     rated = mask.bool()
     error = model.score_profiles(users["user_id"])[rated].mean() - x_0[rated].mean()
     assert abs(float(error)) < 0.05
@@ -176,7 +178,8 @@ def test_more_draws_are_averaged(make_model, users):
     _, _, one = make_model(prediction_noise_steps=3)
     _, _, many = make_model(prediction_noise_steps=3, prediction_draws=8)
     many.load_state_dict(one.state_dict())
-    draws = [many._predict(users["user_id"], *many.profiles(users["user_id"]), index) for index in range(8)]
+    user = users["user_id"]
+    draws = [many._predict_once(user, many.rated_states(user), None, index) for index in range(8)]
     torch.testing.assert_close(many.score_profiles(users["user_id"]), torch.stack(draws).mean(0))
     torch.testing.assert_close(one.score_profiles(users["user_id"]), draws[0])
     assert not torch.equal(draws[0], draws[1])
@@ -225,10 +228,10 @@ def test_the_discriminator_of_dgrm_kl_learns(make_model):
 def test_ratings_of_dgrm_kl_keep_one_scale_in_training_and_test(make_model, users):
     """What the generator is asked to reconstruct are the ratings that prediction gives back."""
     _, _, model = make_model("DGRMKL", noise_scale=0.0)
-    model.generator.forward = lambda x_t, z, t: x_t
+    model.generator.forward = lambda x_t, z, t, places: x_t
     x_0, mask = model.profiles(users["user_id"])
     draw = model.draw(users["user_id"])
-    torch.testing.assert_close(draw.x_0, x_0)
+    torch.testing.assert_close(draw.states.x_0, x_0)
     torch.testing.assert_close(model.score_profiles(users["user_id"]) * mask, x_0)
 
 
@@ -240,3 +243,104 @@ def test_pairs_are_scored_the_same_in_small_blocks(make_model, monkeypatch):
     whole = model.predict(pairs)
     monkeypatch.setattr(profile, "BLOCK", 3 * model.width)
     torch.testing.assert_close(model.predict(pairs), whole)
+
+
+# States as entries
+
+QUIET = {"noise_support": "rated", "latent_size": 0, "noise_scale": 0.0, "adversarial_weight": 0.5}
+
+
+@pytest.fixture
+def both_forms(make_model):
+    """``both_forms(**keys)``: the same model with dense states and with entries."""
+
+    def build(**keys):
+        models = [make_model("DGRM", states=states, **keys)[2] for states in ("dense", "entries")]
+        assert [model.as_entries for model in models] == [False, True]
+        return models
+
+    return build
+
+
+@pytest.mark.parametrize("scale", ["none", "sqrt_count"])
+@pytest.mark.parametrize("lipschitz", ["gradient_penalty", "r1"])
+def test_losses_and_gradients_of_both_forms_are_equal(both_forms, users, monkeypatch, lipschitz, scale):
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.linspace(0, 1, size[0]).reshape(size))
+    dense, entries = both_forms(lipschitz=lipschitz, condition_scale=scale, center="bias", **QUIET)
+    for phase, other in zip(dense.phases(), entries.phases(), strict=True):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            loss = phase.loss(users)
+            torch.manual_seed(1)
+            same = other.loss(users)
+        torch.testing.assert_close(loss, same)
+        loss.backward()
+        same.backward()
+    whole = dense.generator.layers[0].weight.grad
+    torch.testing.assert_close(whole[:, : dense.width].t(), entries.generator.layers[0].items[0].grad)
+    torch.testing.assert_close(whole[:, dense.width :], entries.generator.layers[0].rest.grad)
+    torch.testing.assert_close(dense.generator.layers[-1].weight.grad, entries.generator.layers[-1].weight.grad)
+    both = dense.critic.layers[0].weight.grad[:, dense.width : 2 * dense.width]
+    torch.testing.assert_close(both.t(), entries.critic.layers[0].items[1].grad)
+
+
+@pytest.mark.parametrize(("level", "steps"), [(0, 0), (0, 1), (3, 1), (5, 4)])
+def test_predictions_of_both_forms_are_equal(both_forms, users, level, steps):
+    keys = {"prediction_noise_steps": level, "denoising_steps": steps, "prediction_draws": 2, "blend": 0.4}
+    dense, entries = both_forms(noise_support="rated", center="bias", **keys)
+    user = users["user_id"]
+    scores = dense.score_profiles(user)
+    torch.testing.assert_close(scores, entries.score_profiles(user))
+    row, column = torch.tensor([0, 0, 1, 2]), torch.tensor([3, 1, 7, 0])
+    torch.testing.assert_close(scores[row, column], entries.score_pairs(user, row, column))
+
+
+def test_noise_falls_on_rated_entries_only(make_model, users):
+    _, _, model = make_model(noise_support="rated", states="dense", condition_dropout=0.5)
+    draw = model.draw(users["user_id"])
+    unrated = draw.states.mask == 0
+    for state in (draw.x_tm1, draw.x_t, draw.condition):
+        assert not state[unrated].any()
+    hidden = (draw.condition == 0) & ~unrated
+    assert hidden.any()
+    _, fake = model.generate(draw)
+    assert not fake[unrated].any()
+    assert draw.x_t[~unrated].all()
+
+
+def test_entries_are_chosen_where_few_are_rated(make_model, monkeypatch):
+    assert not make_model(noise_support="rated")[2].as_entries
+    monkeypatch.setattr("recbole_dgrm.models.dgrm.SPARSE", 0.9)
+    assert make_model(noise_support="rated")[2].as_entries
+    assert not make_model(noise_support="all")[2].as_entries
+    assert not make_model(noise_support="rated", protocol="full")[2].as_entries
+
+
+def test_a_blend_is_the_weighted_mean_of_network_and_factors(make_model, users):
+    user = users["user_id"]
+    _, _, network = make_model(center="bias")
+    _, _, half = make_model(center="bias", blend=0.25)
+    _, _, factors = make_model(center="bias", blend=1.0)
+    half.load_state_dict(network.state_dict())
+    expected = 0.75 * network.score_profiles(user) + 0.25 * factors.score_profiles(user)
+    torch.testing.assert_close(half.score_profiles(user), expected)
+    form = factors.closed_form
+    assert form.factors_user.shape[1] == sum(factors.options.blend_factors)
+    torch.testing.assert_close(factors.score_profiles(user), form.factors_user[user] @ form.factors_item.T)
+
+
+class TestDGRMOfEntries(ModelContract):
+    """DGRMPlus with all that is new in it, on the rated entries alone."""
+
+    model = "DGRMPlus"
+    settings: ClassVar = {"learning_rate": 0.01, "generator_hidden": [64]}
+
+    @pytest.fixture
+    def make_config(self, make_config):
+        keys = {"noise_support": "rated", "blend": 0.3, "blend_factors": [2, 3]}
+
+        def make(*arguments, **overrides):
+            states = {} if overrides.get("protocol") == "full" else {"states": "entries"}
+            return make_config(*arguments, **{**keys, **states, **overrides})
+
+        return make

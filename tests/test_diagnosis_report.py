@@ -17,6 +17,7 @@ from recbole_dgrm.errors import DataError
 from recbole_dgrm.experiment import run_one
 from recbole_dgrm.files import write_json
 from recbole_dgrm.records import RECORD
+from recbole_dgrm.watched import watched
 
 STARS = Bins(1, 5, 1)
 RNG = np.random.default_rng(0)
@@ -82,11 +83,11 @@ def test_a_report_names_the_collapse_and_its_beginning(folder):
 
 def test_numbers_of_other_data_sets_are_not_compared_with_the_papers(folder):
     hand_made(folder, "DGRM", GIVEN, 0.1, FINE)
-    assert "published" not in to_markdown(diagnosis_report.build(diagnosis_report.watched(folder), folder)).lower()
+    assert "published" not in to_markdown(diagnosis_report.build(watched(folder), folder)).lower()
 
 
 def test_every_section_has_its_numbers_as_csv(folder):
-    document = diagnosis_report.build(diagnosis_report.watched(folder), folder)
+    document = diagnosis_report.build(watched(folder), folder)
     files = {path.stem for path in (folder / "csv").iterdir()}
     assert files == {"ratings", "predictions-rated", "predictions-unrated", "course", "distances", "ks", "lists"}
     for figure in [block for block in document.blocks if isinstance(block, Figure)]:
@@ -154,7 +155,7 @@ def test_one_line_watches_and_reports(ratings_path, tmp_path, capsys):
     page = (folder / "diagnosis.html").read_text()
     for words in ("Denoising steps T&#39; (Fig. 7)", "Fixed noise steps in training (Table 4)", "Recommendation lists"):
         assert words in page
-    runs = diagnosis_report.watched(folder)
+    runs = watched(folder)
     assert [run.name for run in runs] == ["DGRM", "DGRM, t = 1", "BPR"]
     assert list(runs[0].looks) == [1, 2]
     assert isinstance(diagnosis_report.verdict_table(runs), Table)

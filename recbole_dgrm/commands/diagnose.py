@@ -43,6 +43,7 @@ def run(arguments: list[str], console: Console) -> int:
     from recbole_dgrm.config import parse_value
     from recbole_dgrm.executors import LocalExecutor
     from recbole_dgrm.plan import make_plan, planned_runs
+    from recbole_dgrm.watched import watched
 
     line = {key: parse_value(value) for key, value in key_values(others, parser).items()}
     protocols = [line.pop("protocol", "rated")]
@@ -60,8 +61,8 @@ def run(arguments: list[str], console: Console) -> int:
         )
     console.print(terminal.benchmark_summary(state), highlight=False)
     written = diagnosis_report.write_diagnosis(folder)
-    for watched in diagnosis_report.watched(folder):
-        console.print(f"{watched.name}: {watched.verdict.line}", highlight=False, soft_wrap=True)
+    for seen in watched(folder):
+        console.print(f"{seen.name}: {seen.verdict.line}", highlight=False, soft_wrap=True)
     console.print(f"report: {written}", highlight=False, soft_wrap=True)
     return 0 if state.count("finished") == len(runs) else 1
 

@@ -17,75 +17,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from recbole_dgrm import losses
-from recbole_dgrm.bias import fit_biases
+from recbole_dgrm.closed_form import ClosedForm
 from recbole_dgrm.diffusion import DiffusionChain, RowNoise, linear_variance_betas
-from recbole_dgrm.errors import OptionError
+from recbole_dgrm.models.dgrm_options import DGRMOptions
 from recbole_dgrm.models.profile import ProfileRecommender
 from recbole_dgrm.networks import Critic, Generator, clip_weights
-from recbole_dgrm.options import Choice, Range, read
+from recbole_dgrm.options import read
+from recbole_dgrm.states import DenseStates, Entries, EntryStates, Places
 from recbole_dgrm.trainers import Phase
 
-
-@dataclass(frozen=True)
-class DGRMOptions:
-    """Keys of ``properties/model/DGRM.yaml``, where each is explained."""
-
-    noise_steps: Annotated[int, Range(1)]
-    noise_scale: Annotated[float, Range(0, 1)]
-    noise_min: Annotated[float, Range(0, 1)]
-    noise_max: Annotated[float, Range(0, 1)]
-    fixed_step: Annotated[int | None, Range(1)]
-    generator_hidden: Annotated[list[int], Range(1)]
-    critic_hidden: Annotated[list[int], Range(1)]
-    step_embedding_size: Annotated[int, Range(2)]
-    latent_size: Annotated[int | None, Range(0)]
-    reconstruction_weight: Annotated[float, Range(0)]
-    adversarial_weight: Annotated[float, Range(0)]
-    lipschitz: Annotated[str, Choice("gradient_penalty", "r1", "weight_clipping", "none")]
-    lipschitz_weight: Annotated[float, Range(0)]
-    weight_clip: Annotated[float, Range(0, above=True)]
-    generator_iterations: Annotated[int, Range(1)]
-    critic_iterations: Annotated[int, Range(1)]
-    learning_rate: Annotated[float, Range(0, above=True)]
-    critic_learning_rate: Annotated[float, Range(0, above=True)]
-    prediction: Annotated[str, Choice("x_0_hat", "posterior")]
-    prediction_noise_steps: Annotated[int, Range(0)]
-    denoising_steps: Annotated[int, Range(0)]
-    prediction_draws: Annotated[int, Range(1)]
-    condition_dropout: Annotated[float, Range(0, 0.99)]
-    reconstruct: Annotated[str, Choice("rated", "hidden")]
-    center: Annotated[str, Choice("none", "bias")]
-    condition_scale: Annotated[str, Choice("none", "sqrt_count")]
-
-    def __post_init__(self) -> None:
-        top = self.noise_steps
-        if top > 1 and self.noise_min >= self.noise_max:
-            raise OptionError(
-                f"noise_min={self.noise_min} must be below noise_max={self.noise_max}; "
-                f"allowed: 0 <= noise_min < noise_max <= 1"
-            )
-        if self.fixed_step is not None and self.fixed_step > top:
-            raise OptionError(f"fixed_step={self.fixed_step} is out of range; allowed: 1..noise_steps={top}, or ~")
-        if self.prediction_noise_steps > top:
-            raise OptionError(
-                f"prediction_noise_steps={self.prediction_noise_steps} is out of range; allowed: 0..noise_steps={top}"
-            )
-        level = max(1, self.prediction_noise_steps)
-        if self.denoising_steps > level:
-            raise OptionError(
-                f"denoising_steps={self.denoising_steps} is out of range; allowed: 0..{level}, "
-                f"the level where prediction starts (max(1, prediction_noise_steps), at most noise_steps={top})"
-            )
-        if self.step_embedding_size % 2:
-            raise OptionError(f"step_embedding_size={self.step_embedding_size} must be even")
-        if self.reconstruct == "hidden" and self.condition_dropout == 0:
-            raise OptionError("reconstruct=hidden needs condition_dropout above 0: nothing is hidden otherwise")
+SPARSE = 0.01  # share of rated entries below which states hold these alone
 
 
 class DGRM(ProfileRecommender):
@@ -105,56 +53,84 @@ class DGRM(ProfileRecommender):
         o = self.options = read(DGRMOptions, config)
         self.chain = DiffusionChain(linear_variance_betas(o.noise_steps, o.noise_scale, o.noise_min, o.noise_max))
         self.latent_size = self.width if o.latent_size is None else o.latent_size
-        self.generator = Generator(self.width, o.generator_hidden, self.latent_size, o.step_embedding_size)
-        self.critic = Critic(self.width, o.critic_hidden, o.step_embedding_size) if o.adversarial_weight else None
+        self.as_entries = self._takes_entries()
+        self.generator = Generator(
+            self.width, o.generator_hidden, self.latent_size, o.step_embedding_size, self.as_entries
+        )
+        self.critic = None
+        if o.adversarial_weight:
+            self.critic = Critic(self.width, o.critic_hidden, o.step_embedding_size, self.as_entries)
         self.row_noise = RowNoise(config["seed"], max(self.width, self.latent_size), self.device)
-        self._fit_center(dataset, config)
+        self.closed_form = ClosedForm(self.n_users, self.width)
+        if not self.implicit:
+            self._solve(config)
 
-    def _fit_center(self, dataset, config) -> None:
-        """``center(u, i)``: what a rating is compared with. Implicit profiles have nothing to subtract."""
-        user, item = torch.zeros(self.n_users), torch.zeros(self.width)
-        if self.options.center == "bias" and not self.implicit:
-            rows = dataset.inter_matrix(form="coo", value_field=config["RATING_FIELD"])
-            biases = fit_biases(rows.row, rows.col, rows.data, self.n_users, self.n_items, config["bias_shrinkage"])
-            user = torch.as_tensor(biases.mean + biases.user, dtype=torch.float32)
-            item = torch.as_tensor(biases.item[1:], dtype=torch.float32)
-            row = torch.repeat_interleave(torch.arange(self.n_users), torch.diff(self._indptr))
-            self._value -= user[row] + item[self._column]
-        self.register_buffer("center_user", user, persistent=False)
-        self.register_buffer("center_item", item, persistent=False)
+    def _takes_entries(self) -> bool:
+        """Whether states are the rated entries alone; worth it where few of all are rated."""
+        o = self.options
+        if o.states == "auto":
+            few = len(self._value) < SPARSE * self.n_users * self.width
+            return few and o.noise_support == "rated" and not self.implicit
+        return o.states == "entries"
+
+    def _solve(self, config) -> None:
+        """Center the profiles and fit what predictions are blended with; implicit profiles have no use for either."""
+        o = self.options
+        shape = self.n_users, self.width
+        ratings = sp.csr_matrix((self._value.double(), self._column, self._indptr), shape)
+        if o.blend:
+            self.closed_form.blend_with(ratings, o.blend, o.blend_factors, o.blend_regularization, config["seed"])
+        if o.center == "bias":
+            self.closed_form.center(ratings, config["bias_shrinkage"])
+            user = torch.repeat_interleave(torch.arange(self.n_users), torch.diff(self._indptr))
+            self._value = self.closed_form.residual(user, self._column, self._value)
 
     # Step 1: forward chain. The generator's condition may hide a part of the profile.
+
+    def rated_states(self, user: Tensor) -> DenseStates | EntryStates:
+        """The profiles of users ``(B,)`` as states of the chain."""
+        if self.as_entries:
+            return EntryStates(len(user), *self.entries(user))
+        x_0, mask = self.profiles(user)
+        if self.options.noise_support == "all":
+            return DenseStates(x_0, mask)
+        return DenseStates(x_0, mask, (x_0 != 0).float() if self.implicit else mask)
 
     def draw(self, user: Tensor) -> "Draw":
         """A training draw for users ``(B,)``: profile, step, pair of states, condition."""
         o = self.options
-        x_0, mask = self.profiles(user)
+        states = self.rated_states(user)
+        x_0, mask = states.x_0, states.mask
         if o.fixed_step is None:
             t = torch.randint(1, o.noise_steps + 1, (len(user),), device=user.device)
         else:
             t = torch.full((len(user),), o.fixed_step, device=user.device)
-        x_tm1, x_t = self.chain.q_pair(x_0, t)
+        x_tm1, x_t = self.chain.q_pair(x_0, states.spread(t), states.noise)
         if not o.condition_dropout:
-            return Draw(x_0, mask, t, x_tm1, x_t, condition=self._scale(x_t, mask), target=mask)
+            return Draw(states, t, x_tm1, x_t, condition=self._condition(states, x_t, mask), target=mask)
         hidden = (torch.rand_like(mask) < o.condition_dropout) * mask
-        shown = x_t - self.chain.alpha_bar[t].sqrt().unsqueeze(-1) * x_0 * hidden  # as if not rated, same noise
+        if o.noise_support == "rated":
+            shown = x_t * (1 - hidden)  # as if not rated
+        else:
+            shown = x_t - self.chain.alpha_bar[t].sqrt().unsqueeze(-1) * x_0 * hidden  # as if not rated, same noise
         target = hidden if o.reconstruct == "hidden" else mask
-        return Draw(x_0, mask, t, x_tm1, x_t, condition=self._scale(shown, mask - hidden), target=target)
+        return Draw(states, t, x_tm1, x_t, condition=self._condition(states, shown, mask - hidden), target=target)
 
-    def _scale(self, condition: Tensor, kept: Tensor) -> Tensor:
-        if self.options.condition_scale == "none":
-            return condition
-        return condition / kept.sum(dim=-1, keepdim=True).clamp(min=1).sqrt()
+    def _condition(self, states: DenseStates | EntryStates, shown: Tensor, kept: Tensor) -> Tensor | Entries:
+        """What the generator reads."""
+        if self.options.condition_scale == "sqrt_count":
+            shown = shown / states.spread(states.sums(kept).clamp(min=1).sqrt())
+        return states.for_network(shown)
 
     # Steps 2 and 3: the generator predicts x_0, the masking layer restores the sparsity,
     # the posterior turns it into a fake x_{t-1}.
 
     def generate(self, draw: "Draw") -> tuple[Tensor, Tensor]:
-        """``x_0_hat`` and the fake ``x_{t-1}``, both ``(B, I)``."""
-        z = torch.randn(len(draw.t), self.latent_size, device=draw.t.device)
-        x_0_hat = self.generator(draw.condition, z, draw.t)
-        eps = torch.randn_like(draw.x_t)
-        return x_0_hat, self.chain.q_posterior(x_0_hat * draw.mask, draw.x_t, draw.t, eps)
+        """``x_0_hat`` and the fake ``x_{t-1}``, both states."""
+        states, t = draw.states, draw.t
+        z = torch.randn(len(t), self.latent_size, device=t.device)
+        x_0_hat = self.generator(draw.condition, z, t, states.places)
+        return x_0_hat, self.chain.q_posterior(x_0_hat * states.mask, draw.x_t, states.spread(t), states.noise())
 
     # Step 4: the two losses.
 
@@ -183,24 +159,28 @@ class DGRM(ProfileRecommender):
         with torch.no_grad():
             _, fake = self.generate(draw)
 
-        def score(x_tm1: Tensor) -> Tensor:
-            return self.critic(x_tm1, draw.x_t, draw.t)
-
+        score = partial(self._criticize, draw)
         loss = self.critic_objective(score(draw.x_tm1), score(fake))
         if self.options.lipschitz == "gradient_penalty":
-            return loss + self.options.lipschitz_weight * losses.gradient_penalty(score, draw.x_tm1, fake)
+            return loss + self.options.lipschitz_weight * losses.gradient_penalty(
+                score, draw.x_tm1, fake, draw.states.row
+            )
         if self.options.lipschitz == "r1":
             return loss + self.options.lipschitz_weight * losses.r1_penalty(score, draw.x_tm1)
         return loss
+
+    def _criticize(self, draw: "Draw", x_tm1: Tensor) -> Tensor:
+        """``D(x_{t-1}, x_t, t)``, ``(B,)``."""
+        return self.critic(draw.states.for_network(x_tm1), draw.states.for_network(draw.x_t), draw.t)
 
     def generator_loss(self, interaction) -> Tensor:
         """Eq. 22, summed over the batch."""
         draw = self.draw(interaction[self.USER_ID])
         x_0_hat, fake = self.generate(draw)
-        loss = self.options.reconstruction_weight * losses.masked_squared_error(x_0_hat, draw.x_0, draw.target)
+        loss = self.options.reconstruction_weight * losses.masked_squared_error(x_0_hat, draw.states.x_0, draw.target)
         if self.critic is None:
             return loss
-        adversarial = self.generator_objective(self.critic(fake, draw.x_t, draw.t))
+        adversarial = self.generator_objective(self._criticize(draw, fake))
         return self.options.adversarial_weight * adversarial + loss
 
     # Prediction (section 3.3). Nothing is masked: an unrated item is what we are asked about.
@@ -218,30 +198,48 @@ class DGRM(ProfileRecommender):
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
         """Predicted ratings ``(B, I)``, the mean of ``prediction_draws`` draws."""
-        x_0, mask = self.profiles(user)
-        draws = [self._predict(user, x_0, mask, index) for index in range(self.options.prediction_draws)]
-        x_0_hat = torch.stack(draws).mean(dim=0) if len(draws) > 1 else draws[0]
-        return x_0_hat + self.center_user[user].unsqueeze(-1) + self.center_item
+        return self.closed_form.complete(user, self._predict(user, None))
 
-    def _predict(self, user: Tensor, x_0: Tensor, mask: Tensor, index: int) -> Tensor:
+    @torch.no_grad()
+    def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Predicted ratings ``(n,)`` of single items; where states are entries, without computing the others."""
+        if not self.as_entries:
+            return super().score_pairs(user, row, column)
+        return self.closed_form.complete_at(user, (row, column), self._predict(user, (row, column)).squeeze(-1))
+
+    def _predict(self, user: Tensor, places: Places | None) -> Tensor:
+        """Predicted profiles, or items of them, in the terms of profiles."""
+        states, o = self.rated_states(user), self.options
+        draws = [self._predict_once(user, states, places, index) for index in range(o.prediction_draws)]
+        return torch.stack(draws).mean(dim=0) if len(draws) > 1 else draws[0]
+
+    def _predict_once(
+        self, user: Tensor, states: DenseStates | EntryStates, places: Places | None, index: int
+    ) -> Tensor:
         o = self.options
         level, steps = max(1, o.prediction_noise_steps), o.denoising_steps
         streams = iter(range(index * (2 * o.noise_steps + 2), (index + 1) * (2 * o.noise_steps + 2)))
+        levels = iter(range(level, 0, -1))  # of the calls of G
 
-        def noise(width: int) -> Tensor:
-            return self.row_noise(user, width, next(streams))
+        def noise(_: object = None) -> Tensor:
+            stream = next(streams)
+            if states.places:
+                return self.row_noise.at(user[states.row], states.column, stream).unsqueeze(-1)
+            return states.noise(lambda _: self.row_noise(user, self.width, stream))
 
-        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.generator(self._scale(x_t, mask), noise(self.latent_size), t)
+        def denoise(x_t: Tensor, _: object = None, places: Places | None = states.places) -> Tensor:
+            z, t = self.row_noise(user, self.latent_size, next(streams)), torch.full_like(user, next(levels))
+            return self.generator(self._condition(states, x_t, states.mask), z, t, places)
 
-        x_t = x_0
+        x_t = states.x_0
         if o.prediction_noise_steps:
-            start = torch.full_like(user, level)
-            x_t = self.chain.q_sample(x_0, start, noise(self.width))
-        state, x_0_hat = self.chain.reverse(x_t, level, steps, denoise, lambda _: noise(self.width))
-        if o.prediction == "x_0_hat" or steps == 0:
-            return x_0_hat
-        return state / self.chain.alpha_bar[level - steps].sqrt()
+            x_t = self.chain.q_sample(x_t, states.spread(torch.full_like(user, level)), noise())
+        if o.prediction == "posterior" and steps:
+            state, _ = self.chain.reverse(x_t, level, steps, denoise, noise)
+            return state / self.chain.alpha_bar[level - steps].sqrt()
+        if steps > 1:
+            x_t, _ = self.chain.reverse(x_t, level, steps - 1, denoise, noise)
+        return denoise(x_t, places=places)
 
 
 class DGRMPlus(DGRM):
@@ -261,20 +259,19 @@ class DGRMKL(DGRM):
 
 @dataclass(frozen=True)
 class Draw:
-    """What one training step of DGRM sees. All ``(B, I)`` but ``t``.
+    """What one training step of DGRM sees.
 
     Attributes:
-        x_0, mask: profile and where it is rated.
+        states: the profiles, dense or as entries, and where they are rated.
         t: steps ``(B,)``.
-        x_tm1, x_t: the real pair of the critic.
-        condition: what the generator sees of ``x_t``.
-        target: where the reconstruction counts.
+        x_tm1, x_t: the real pair of the critic, states.
+        condition: what the generator reads of ``x_t``.
+        target: where the reconstruction counts, like a state.
     """
 
-    x_0: Tensor
-    mask: Tensor
+    states: DenseStates | EntryStates
     t: Tensor
     x_tm1: Tensor
     x_t: Tensor
-    condition: Tensor
+    condition: Tensor | Entries
     target: Tensor

@@ -1,9 +1,6 @@
-"""MF: matrix factorization by alternating least squares (Koren, Bell and Volinsky 2009).
+"""MF: matrix factorization by alternating least squares, see :mod:`recbole_dgrm.factorization`.
 
-Minimises ``sum_rated (r - p_u . q_i)^2 + regularization * (sum_u w_u |p_u|^2 + sum_i w_i |q_i|^2)`` with
-``w = 1`` (plain) or ``w`` = number of ratings (ALS-WR, Zhou et al. 2008); the paper states neither. Each
-half step is one batched closed-form solve: the normal equations of all users (or items) come from one
-sparse product. ``unrated_weight`` adds unrated entries as zeros (Hu et al. 2008), for implicit feedback.
+Whether the regularization counts once per row (plain) or per rating (ALS-WR) the paper does not state: it is a key.
 """
 
 from dataclasses import dataclass
@@ -15,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.factorization import half_sweep
 from recbole_dgrm.models.profile import ProfileRecommender
 from recbole_dgrm.options import Choice, Range, read
-
-ROWS = 8192  # users or items per batch of solves
 
 
 @dataclass(frozen=True)
@@ -59,25 +55,12 @@ class MF(ProfileRecommender):
 
     def half_sweep(self, side: str) -> None:
         """The exact minimum over the factors of one side, ``user`` or ``item``, given the other."""
+        o, sides = self.options, (self.user_factors, self.item_factors)
+        own, other = sides if side == "user" else reversed(sides)
         ratings = self.ratings if side == "user" else self.ratings.T.tocsr()
-        own, other = (
-            (self.user_factors, self.item_factors) if side == "user" else (self.item_factors, self.user_factors)
-        )
+        by_count = o.regularize_by == "count"
         fixed = other.detach().cpu().numpy()
-        solved = [self._solve(ratings[start : start + ROWS], fixed) for start in range(0, ratings.shape[0], ROWS)]
-        factors = np.concatenate(solved)
-        empty = np.diff(ratings.indptr) == 0
-        factors[empty] = factors[~empty].mean(axis=0)
-        own.copy_(torch.from_numpy(factors))
-
-    def _solve(self, ratings: sp.csr_matrix, fixed: np.ndarray) -> np.ndarray:
-        o, k = self.options, self.options.factors
-        rated = sp.csr_matrix((np.ones(ratings.nnz), ratings.indices, ratings.indptr), shape=ratings.shape)
-        outer = (fixed[:, :, None] * fixed[:, None, :]).reshape(len(fixed), k * k)
-        gram = (1 - o.unrated_weight) * (rated @ outer).reshape(-1, k, k) + o.unrated_weight * (fixed.T @ fixed)
-        weight = np.maximum(np.diff(ratings.indptr), 1) if o.regularize_by == "count" else np.ones(ratings.shape[0])
-        gram += o.regularization * weight[:, None, None] * np.eye(k)
-        return np.linalg.solve(gram, (ratings @ fixed)[:, :, None])[:, :, 0]
+        own.copy_(torch.from_numpy(half_sweep(ratings, fixed, o.regularization, by_count, o.unrated_weight)))
 
     def objective(self) -> float:
         """What the sweeps lower."""

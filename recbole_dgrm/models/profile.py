@@ -83,12 +83,15 @@ class ProfileRecommender(GeneralRecommender):
         return torch.nn.functional.pad(scores, (1, 0), value=-torch.inf)
 
     def predict(self, interaction) -> Tensor:
-        """Scores of user-item pairs, shape ``(n_pairs,)``; each distinct user is computed once, a block at a time."""
-        users, row = torch.unique(interaction[self.USER_ID], return_inverse=True)
-        column = interaction[self.ITEM_ID] - 1
+        """Scores of user-item pairs, shape ``(n_pairs,)``; each distinct user is computed once."""
+        user, row = torch.unique(interaction[self.USER_ID], return_inverse=True)
+        return self.score_pairs(user, row, interaction[self.ITEM_ID] - 1)
+
+    def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Scores ``(n,)`` of single items at ``row``, ``column`` ``(n,)`` of the batch of distinct users ``(B,)``."""
         scores = torch.empty(len(row), device=row.device)
         size = max(1, BLOCK // self.width)
-        for start in range(0, len(users), size):
+        for start in range(0, len(user), size):
             pairs = torch.nonzero((row >= start) & (row < start + size)).squeeze(-1)
-            scores[pairs] = self.score_profiles(users[start : start + size])[row[pairs] - start, column[pairs]]
+            scores[pairs] = self.score_profiles(user[start : start + size])[row[pairs] - start, column[pairs]]
         return scores

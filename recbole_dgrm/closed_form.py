@@ -1,0 +1,72 @@
+"""The part of a prediction that is solved, not learnt by gradients.
+
+*Centring* makes profiles residuals to user and item biases. *Blending* takes a share of the predicted ratings from
+factorizations (ALS-WR) of several sizes, averaged: cheap, and different enough from a network to help it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from recbole_dgrm.bias import fit_biases
+from recbole_dgrm.factorization import averaged_factors
+from recbole_dgrm.states import Places
+
+SWEEPS = 10
+
+
+class ClosedForm(nn.Module):
+    """Biases and factors of training ratings; without either it changes nothing.
+
+    Args:
+        n_users, n_items: of the tables; a column of a profile is an item.
+    """
+
+    center_user: Tensor
+    center_item: Tensor
+    factors_user: Tensor
+    factors_item: Tensor
+
+    def __init__(self, n_users: int, n_items: int):
+        super().__init__()
+        self.blend = 0.0
+        self._keep("center", np.zeros(n_users), np.zeros(n_items))
+        self._keep("factors", np.zeros((n_users, 0)), np.zeros((n_items, 0)))
+
+    def center(self, ratings: sp.csr_matrix, shrinkage: float) -> None:
+        """Fit the biases that profiles are residuals to."""
+        user, item = ratings.tocoo().coords
+        biases = fit_biases(user, item, ratings.data, *ratings.shape, shrinkage)
+        self._keep("center", biases.mean + biases.user, biases.item)
+
+    def blend_with(self, ratings: sp.csr_matrix, share: float, sizes: Sequence[int], regularization: float,
+                   seed: int) -> None:  # fmt: skip
+        """Fit the factorizations that have ``share`` of a prediction."""
+        self.blend = share
+        self._keep("factors", *averaged_factors(ratings, sizes, regularization, SWEEPS, seed))
+
+    def residual(self, user: Tensor, column: Tensor, rating: Tensor) -> Tensor:
+        """Ratings of pairs, each ``(n,)``, less their center."""
+        return rating - (self.center_user[user] + self.center_item[column])
+
+    def complete(self, user: Tensor, x_0_hat: Tensor) -> Tensor:
+        """Predicted residuals ``(B, I)`` as predicted ratings."""
+        rating = x_0_hat + self.center_user[user].unsqueeze(-1) + self.center_item
+        if not self.blend:
+            return rating
+        return torch.lerp(rating, self.factors_user[user] @ self.factors_item.T, self.blend)
+
+    def complete_at(self, user: Tensor, places: Places, x_0_hat: Tensor) -> Tensor:
+        """The same for pairs ``(n,)`` at places of the batch of users ``(B,)``."""
+        row, column = places
+        rating = x_0_hat + self.center_user[user[row]] + self.center_item[column]
+        if not self.blend:
+            return rating
+        return torch.lerp(rating, (self.factors_user[user[row]] * self.factors_item[column]).sum(dim=-1), self.blend)
+
+    def _keep(self, name: str, *tables: np.ndarray) -> None:
+        for side, table in zip(("user", "item"), tables, strict=True):
+            self.register_buffer(f"{name}_{side}", torch.as_tensor(table, dtype=torch.float32), persistent=False)
