@@ -119,17 +119,32 @@ def names() -> set[str]:
     return set(recbole.evaluator.register.metrics_dict)
 
 
+TOP, HITS = "rec.items", "rec.topk"  # RecBole's names: the lists, and which of their places are hits
+
+
 class Collector(compat.Collector):
-    """Collects rated pairs batch by batch; everything else is RecBole's."""
+    """Collects rated pairs and top lists batch by batch; everything else is RecBole's.
+
+    RecBole ranks once for the lists and once for the hits, and lays the positives out over users x items; here one
+    ranking serves both, and hits are looked up.
+    """
 
     def __init__(self, config):
         super().__init__(config)
+        self._wanted = [name for name in (TOP, HITS) if self.register.need(name)]
+        for name in self._wanted:
+            setattr(self.register, name, False)  # RecBole leaves it to us
         self._batches: list[tuple[torch.Tensor, ...]] = []
         self._fields = [config["USER_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"]]
 
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i) -> None:
         """Also keeps user, item, rating and score of the pairs if a metric needs them."""
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+        if self._wanted:
+            top = torch.topk(scores_tensor, max(self.topk), dim=-1).indices
+            found = {TOP: top, HITS: _hits(top, positive_u, positive_i, scores_tensor.shape[1])}
+            for name in self._wanted:
+                self.data_struct.update_tensor(name, found[name])
         if self.register.need(PREDICTIONS):
             columns = [interaction[field] for field in self._fields]
             self._batches.append(tuple(column.detach().cpu() for column in (*columns, scores_tensor)))
@@ -142,6 +157,14 @@ class Collector(compat.Collector):
             struct.set(PREDICTIONS, RatedPredictions(user, item, score, rating, rated_protocol(self.config)))
             self._batches = []
         return struct
+
+
+def _hits(top: torch.Tensor, row: torch.Tensor, item: torch.Tensor, n_items: int) -> torch.Tensor:
+    """1 where a place of the lists ``(B, K)`` holds a positive, and last the number of positives: ``(B, K + 1)``."""
+    row, item = row.to(top.device), item.to(top.device)
+    rows = torch.arange(len(top), device=top.device).unsqueeze(-1)
+    hit = torch.isin(rows * n_items + top, row * n_items + item)
+    return torch.cat([hit.int(), torch.bincount(row, minlength=len(top)).unsqueeze(-1)], dim=1)
 
 
 class Evaluator(recbole.evaluator.Evaluator):
