@@ -12,7 +12,7 @@ from recbole_dgrm.errors import CheckpointError
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """A checkpoint as written by :class:`recbole_dgrm.trainers.RunMixin`; nothing in the file can run code.
+    """A checkpoint as written by :class:`recbole_dgrm.run_mixin.RunMixin`; nothing in the file can run code.
 
     Raises:
         CheckpointError: it is not a checkpoint of plain data.

@@ -22,7 +22,7 @@ from recbole_dgrm.data import Splits
 from recbole_dgrm.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
 from recbole_dgrm.models.dgrm import DGRM
 from recbole_dgrm.models.profile import ProfileRecommender
-from recbole_dgrm.trainers import PAIRS, RunMixin
+from recbole_dgrm.run_mixin import PAIRS, RunMixin
 
 ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
 LEARNT, DISTRIBUTION = "train", "distribution"

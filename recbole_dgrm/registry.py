@@ -17,7 +17,8 @@ from recbole_dgrm.models.icdae import ICDAE
 from recbole_dgrm.models.mf import MF
 from recbole_dgrm.models.ncf import NCF
 from recbole_dgrm.models.prgan import PRGAN
-from recbole_dgrm.trainers import AlternatingTrainer, PlainTrainer, RunMixin, SweepTrainer
+from recbole_dgrm.run_mixin import RunMixin
+from recbole_dgrm.trainers import AlternatingTrainer, PlainTrainer, SweepTrainer
 
 GENERAL = "recbole.model.general_recommender"
 

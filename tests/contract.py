@@ -17,7 +17,7 @@ from recbole_dgrm import data, loaders, registry
 from recbole_dgrm.checkpoints import read_checkpoint
 from recbole_dgrm.config import properties_dir, read_yaml
 from recbole_dgrm.experiment import resume, run_one
-from recbole_dgrm.trainers import Phase, only_learning
+from recbole_dgrm.phases import Phase, only_learning
 
 
 def interaction(config, users, items=None) -> Interaction:

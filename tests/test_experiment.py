@@ -13,7 +13,7 @@ import scipy.sparse
 import torch
 import yaml
 
-from recbole_dgrm import data, experiment, loaders, registry, trainers
+from recbole_dgrm import data, experiment, loaders, registry, run_mixin, trainers
 from recbole_dgrm.checkpoints import pack, read_checkpoint, unpack
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import CheckpointError, DataError, TrainingDiverged
@@ -70,7 +70,7 @@ def test_every_epoch_has_its_line_whatever_eval_step_is(make_config):
 
 
 def test_a_validation_score_that_is_never_a_number_is_a_divergence(make_config, monkeypatch):
-    monkeypatch.setattr(trainers, "calculate_valid_score", lambda result, metric: float("nan"))
+    monkeypatch.setattr(run_mixin, "calculate_valid_score", lambda result, metric: float("nan"))
     with pytest.raises(TrainingDiverged, match="ratedndcg@5 on validation was never a number"):
         run_one(make_config())
 
@@ -85,7 +85,7 @@ def test_config_yaml_feeds_back_to_the_same_numbers(make_config):
 
 def test_without_refit_the_best_state_is_tested_not_the_last(make_config, monkeypatch):
     scores = iter([0.1, 0.9, 0.2, 0.3])
-    monkeypatch.setattr(trainers, "calculate_valid_score", lambda result, metric: next(scores))
+    monkeypatch.setattr(run_mixin, "calculate_valid_score", lambda result, metric: next(scores))
     record, path = run_one(make_config(epochs=4, refit=False))
     state = read_checkpoint(path / "checkpoint.pt", "cpu")
     assert (record.timing["best_epoch"], state["best_epoch"], state["epoch"]) == (2, 1, 3)
@@ -102,7 +102,7 @@ def test_without_refit_the_best_state_is_tested_not_the_last(make_config, monkey
 
 def test_refit_learns_from_training_and_validation_for_the_chosen_epochs(make_config, monkeypatch):
     scores = iter([0.1, 0.9, 0.2, 0.3])
-    monkeypatch.setattr(trainers, "calculate_valid_score", lambda result, metric: next(scores))
+    monkeypatch.setattr(run_mixin, "calculate_valid_score", lambda result, metric: next(scores))
     learnt = []
     loader = loaders.train_loader
     monkeypatch.setattr(
@@ -126,7 +126,7 @@ def test_the_test_part_is_scored_once_and_after_training(make_config, monkeypatc
 
 def test_early_stopping_stops(make_config, monkeypatch):
     scores = iter([0.9, 0.1, 0.1, 0.1, 0.1, 0.1])
-    monkeypatch.setattr(trainers, "calculate_valid_score", lambda result, metric: next(scores))
+    monkeypatch.setattr(run_mixin, "calculate_valid_score", lambda result, metric: next(scores))
     record, _ = run_one(make_config(epochs=6, stopping_step=2, refit=False))
     assert record.timing["epochs"] == 4
 

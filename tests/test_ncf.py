@@ -4,7 +4,7 @@ from conftest import random_ratings, write_ratings
 from contract import ModelContract
 
 from recbole_dgrm import data, loaders
-from recbole_dgrm.trainers import Phase
+from recbole_dgrm.phases import Phase
 
 
 class TestNCF(ModelContract):

@@ -20,7 +20,7 @@ from recbole_dgrm.diffusion import RowNoise
 from recbole_dgrm.models.profile import ProfileRecommender
 from recbole_dgrm.networks import mlp
 from recbole_dgrm.options import Choice, Range, read
-from recbole_dgrm.trainers import Phase
+from recbole_dgrm.phases import Phase
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ from recbole_dgrm.models.dgrm_options import DGRMOptions
 from recbole_dgrm.models.profile import ProfileRecommender
 from recbole_dgrm.networks import Critic, Generator, clip_weights
 from recbole_dgrm.options import read
+from recbole_dgrm.phases import Phase
 from recbole_dgrm.states import DenseStates, Entries, EntryStates, Places
-from recbole_dgrm.trainers import Phase
 
 SPARSE = 0.01  # share of rated entries below which states hold these alone
 

@@ -19,7 +19,7 @@ from recbole_dgrm.diffusion import RowNoise
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models.profile import ProfileRecommender
 from recbole_dgrm.options import Choice, Range, read
-from recbole_dgrm.trainers import Phase
+from recbole_dgrm.phases import Phase
 
 
 @dataclass(frozen=True)

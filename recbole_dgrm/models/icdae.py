@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from recbole_dgrm.losses import masked_squared_error
 from recbole_dgrm.models.profile import ProfileRecommender
 from recbole_dgrm.options import Range, read
-from recbole_dgrm.trainers import Phase
+from recbole_dgrm.phases import Phase
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
-from recbole_dgrm.trainers import Phase
+from recbole_dgrm.phases import Phase
 
 BLOCK = 1 << 20  # scores held at once when only some of them are asked for
 

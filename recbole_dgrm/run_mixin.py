@@ -1,0 +1,205 @@
+"""What any RecBole trainer needs to leave its files in one run directory, keep its best state, resume, and read
+nothing pickled."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+from recbole.utils import calculate_valid_score
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from recbole_dgrm import compat, metrics
+from recbole_dgrm.checkpoints import pack, random_state, set_random_state, unpack
+from recbole_dgrm.errors import CheckpointError, TrainingDiverged
+from recbole_dgrm.files import plain, read_json_lines, write_whole
+from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS
+
+PAIRS = 1 << 17  # scored at once, for models that know no full ranking
+
+
+class RunMixin:
+    """Before a RecBole trainer class in the bases: files in the run directory, best state, resume.
+
+    Attributes:
+        best_epoch: epoch (from 0) whose state is tested; -1 before the first.
+        note: plain data that travels in the checkpoint, set by the caller.
+        observe: called with the trainer, the epoch and whether it was validated, after each epoch that is not of a
+            refit; what it returns stands in the epoch's line. Set by the caller.
+    """
+
+    def __init__(self, config, model):
+        with compat.no_events():
+            super().__init__(config, model)
+        self.run_dir = Path(config["checkpoint_dir"])
+        self.test_batch_size = PAIRS  # eval_batch_size counts users; this is where RecBole splits pairs
+        self.eval_collector = metrics.Collector(config)
+        self.evaluator = metrics.Evaluator(config)
+        self.best_epoch = -1
+        self.best_state: dict[str, Tensor] = {}
+        self.note: dict[str, Any] = {}
+        self.observe: Callable[[RunMixin, int, bool], dict[str, Any]] = lambda trainer, epoch, validated: {}
+        self._line: dict[str, Any] = {}
+        self._lines = len(read_json_lines(self.run_dir / EPOCHS))
+        self._valid_result: dict[str, float] = {}
+        self._writes = True
+        self._written = monotonic()
+
+    # RecBole's loop, with our hooks.
+
+    def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
+        """RecBole's ``fit``; afterwards the model holds its best state.
+
+        Args:
+            saved: write checkpoint, epoch lines and events. The best state is kept in any case.
+            callback_fn: called with epoch and validation score after each evaluation.
+        """
+        self._loader, self._writes = train_data, saved
+        self._select = valid_data is not None
+        if saved:
+            events = self.run_dir / EVENTS / self._stage
+            self.tensorboard = SummaryWriter(str(events), purge_step=self.start_epoch or None)
+
+        def after_validation(epoch: int, score: float) -> None:
+            self._after_epoch(epoch, self._valid_result)
+            if callback_fn:
+                callback_fn(epoch, score)
+
+        name = f"{self.config['model']}{'' if self._select else ' (refit)'}"
+        bar = tqdm(total=self.epochs, initial=self.start_epoch, desc=name, leave=False, disable=None)
+        with compat.passing_bars(), bar as self._bar:
+            result = super().fit(train_data, valid_data, verbose, True, show_progress, after_validation)
+        if self.best_epoch < 0:
+            raise TrainingDiverged(f"{self.valid_metric} on validation was never a number; look at the learning rate")
+        self._write_checkpoint(self.start_epoch + len(self.train_loss_dict) - 1)
+        self.load_best()
+        self.tensorboard.close()
+        return result
+
+    def evaluate(self, eval_data, load_best_model=False, model_file=None, show_progress=False):
+        """RecBole's ``evaluate`` with randomness of its own: evaluating twice gives one number."""
+        if load_best_model:
+            self.load_best()
+        with compat.passing_bars(), self.own_randomness():
+            return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+    @contextmanager
+    def own_randomness(self) -> Iterator[None]:
+        """Inside, random numbers come from a source of their own; training goes on as if none were drawn."""
+        devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(self.config["seed"])
+            yield
+
+    def load_best(self) -> None:
+        """Put the best state into the model."""
+        if self.best_state:
+            self.model.load_state_dict(self.best_state)
+
+    @property
+    def _stage(self) -> str:
+        return "select" if self._select else "refit"
+
+    def _valid_epoch(self, valid_data, show_progress=False):
+        self._valid_result = self.evaluate(valid_data, show_progress=show_progress)
+        return calculate_valid_score(self._valid_result, self.valid_metric), self._valid_result
+
+    def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
+        self._line = {"epoch": epoch_idx, "seconds": round(e_time - s_time, 4), **_named(losses)}
+        if self._select and (epoch_idx + 1) % self.eval_step:  # else RecBole validates or saves, and we hear of that
+            self._after_epoch(epoch_idx, {})
+        return " ".join(f"{key}={value:.6g}" for key, value in self._line.items())
+
+    def _add_train_loss_to_tensorboard(self, epoch_idx, losses, tag="loss"):
+        for name, value in _named(losses).items():
+            self.tensorboard.add_scalar(f"{tag}/{name}", value, epoch_idx)
+
+    def _add_hparam_to_tensorboard(self, best_valid_result):
+        """RecBole would open a second event directory; ``config.yaml`` has the parameters."""
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        """RecBole calls this at a new best, and after each epoch when there is nothing to validate on."""
+        if epoch < 0:
+            return
+        self.best_epoch = epoch
+        self.best_state = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+        if not self._select:
+            self._after_epoch(epoch, {})
+
+    def _after_epoch(self, epoch: int, valid: dict[str, float]) -> None:
+        self._bar.update(epoch + 1 - self._bar.n)
+        if self.best_epoch >= 0 and self._select:
+            best = f"best {self.valid_metric} {self.best_valid_score:.4f} at {self.best_epoch + 1}"
+            self._bar.set_postfix_str(best, refresh=False)
+        for key, value in valid.items():
+            self.tensorboard.add_scalar(f"valid/{key}", value, epoch)
+        if self._writes:
+            seen = self.observe(self, epoch, bool(valid)) if self._select else {}
+            values = {f"valid_{key}": value for key, value in valid.items()}
+            line = {"stage": self._stage, **self._line, **values, **seen}
+            with open(self.run_dir / EPOCHS, "a", encoding="utf-8") as lines:
+                lines.write(json.dumps(plain(line)) + "\n")
+            self._lines += 1
+            if monotonic() - self._written >= self.config["checkpoint_interval"]:
+                self._write_checkpoint(epoch)
+
+    def _write_checkpoint(self, epoch: int) -> None:
+        if not self._writes:
+            return
+        state = {
+            "note": plain(self.note),
+            "model": self.config["model"],
+            "epoch": epoch,
+            "lines": self._lines,
+            "best_epoch": self.best_epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": plain(self.best_valid_result),
+            "state_dict": self.model.state_dict(),
+            "best_state_dict": self.best_state,
+            "other": {key: pack(value) for key, value in self.model.other_parameter().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "random": random_state(self._loader.generator),
+        }
+        write_whole(self.run_dir / CHECKPOINT, lambda partial: torch.save(state, partial))
+        self._written = monotonic()
+
+    def resume(self, state: dict[str, Any], train_data) -> None:
+        """Continue from :func:`recbole_dgrm.checkpoints.read_checkpoint`'s ``state`` exactly where it was written.
+
+        Raises:
+            CheckpointError: the checkpoint is of another model or of other sizes.
+        """
+        if state["model"] != self.config["model"]:
+            raise CheckpointError(f"the checkpoint is of {state['model']}, this run is of {self.config['model']}")
+        try:
+            self.model.load_state_dict(state["state_dict"])
+        except RuntimeError as error:
+            raise CheckpointError(f"the checkpoint does not fit the model: {error}") from error
+        self.model.load_other_parameter({key: unpack(value) for key, value in state["other"].items()})
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.start_epoch = state["epoch"] + 1
+        self.best_epoch, self.best_state = state["best_epoch"], state["best_state_dict"]
+        self.cur_step, self.best_valid_score = state["cur_step"], state["best_valid_score"]
+        self.best_valid_result = state["best_valid_result"]
+        if self.cur_step > self.stopping_step:  # it was written in the epoch that stopped the training
+            self.start_epoch = self.epochs
+        set_random_state(state["random"], train_data.generator)
+        self._lines = state["lines"]
+        lines = read_json_lines(self.run_dir / EPOCHS)[: self._lines]  # what came later is trained again
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        write_whole(self.run_dir / EPOCHS, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def _named(losses) -> dict[str, float]:
+    """RecBole's losses by name: of a named tuple its fields, else ``train`` or ``train0``, ``train1``, ..."""
+    if hasattr(losses, "_asdict"):
+        return losses._asdict()
+    if isinstance(losses, tuple):
+        return {f"train{index}": value for index, value in enumerate(losses)}
+    return {"train": losses}
