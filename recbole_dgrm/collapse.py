@@ -82,22 +82,21 @@ def judge(predicted: Sample, given: Sample, between_users: float | None = None) 
     few = predicted.values / float(effective_number(given.shares))
     inside = (1 - predicted.ends) / max(1 - given.ends, np.finfo(float).tiny)
     if predicted.std < CONSTANT * given.std:
-        return Finding(COLLAPSED, f"they hardly differ: {_deviations(predicted, given)}")
+        return Finding(COLLAPSED, f"predictions hardly differ: {_deviations(predicted, given)}")
     if few < FEW:
         number = float(effective_number(given.shares))
-        return Finding(COLLAPSED, f"they take {predicted.values:.1f} distinct values, the ratings {number:.1f}")
+        return Finding(COLLAPSED, f"predictions take {predicted.values:.1f} distinct values, ratings {number:.1f}")
     if inside < INSIDE and len(given.shares) > 2:
-        share = f"{predicted.ends:.0%} lie at the ends of the scale, of the ratings {given.ends:.0%}"
+        share = f"{predicted.ends:.0%} of the predictions lie at the ends of the scale, of the ratings {given.ends:.0%}"
         return Finding(COLLAPSED, share)
     if between_users is not None and between_users < ALIKE:
-        return Finding(COLLAPSED, f"{between_users:.1%} of their variance is between users: everybody gets the same")
+        return Finding(COLLAPSED, f"{between_users:.1%} of the variance is between users: everybody gets the same")
     missing = lost(predicted, given)
     if missing.any():
         shares = f"{predicted.shares[missing].sum():.1%} are, of the ratings {given.shares[missing].sum():.1%}"
-        return Finding(
-            NARROW, f"hardly any are {_named(predicted, missing)} ({shares}); {_deviations(predicted, given)}"
-        )
-    return Finding(INTACT, f"there are all levels that the ratings have; {_deviations(predicted, given)}")
+        levels = f"hardly any prediction is {_named(predicted, missing)} ({shares})"
+        return Finding(NARROW, f"{levels}; {_deviations(predicted, given)}")
+    return Finding(INTACT, f"every level of the ratings is predicted; {_deviations(predicted, given)}")
 
 
 def lost(predicted: Sample, given: Sample) -> NDArray[np.bool_]:
@@ -110,7 +109,7 @@ def worst(findings: Mapping[str, Finding]) -> Finding:
     if not findings:
         return Finding(UNKNOWN, "the scores are no ratings")
     name = min(findings, key=lambda key: ORDER.index(findings[key].status))
-    return Finding(findings[name].status, f"of the predictions for {name} pairs {findings[name].reason}")
+    return Finding(findings[name].status, f"{name} pairs: {findings[name].reason}")
 
 
 def verdict(tested: Finding, training: Mapping[str, Mapping[int, Finding]], epoch: int | None = None) -> Verdict:

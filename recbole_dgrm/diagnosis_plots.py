@@ -106,3 +106,20 @@ def sweep(lines: Mapping[str, Curve], metric: str, path: Path) -> None:
     axes.set_xticks(sorted({step for steps, _ in lines.values() for step in steps}))
     figure.legend(loc="outside right upper", frameon=False)
     save(figure, path)
+
+
+@styled
+def bars(panels: Mapping[str, Mapping[str, tuple[float, float, float]]], path: Path) -> None:
+    """A panel per measure, a bar per model: value with the lower and the upper end of its interval (or the value)."""
+    names = list(dict.fromkeys(name for values in panels.values() for name in values))
+    figure = new_figure(3.6 * len(panels) + 0.8, 0.8 + 0.3 * len(names))
+    for axes, (measure, values) in zip(
+        figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels.items(), strict=True
+    ):
+        for name, (value, low, high) in values.items():
+            place = len(names) - 1 - names.index(name)
+            axes.barh(place, value, height=0.7, color=COLOURS[5])
+            axes.errorbar(value, place, xerr=[[value - low], [high - value]], color="black", linewidth=1, capsize=2)
+        axes.set_yticks(range(len(names)), names[::-1])
+        axes.set_title(measure, fontsize=10)
+    save(figure, path)

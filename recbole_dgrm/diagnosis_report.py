@@ -176,6 +176,10 @@ def _table_2(runs: list[Watched], folder: Path) -> Iterator[Any]:
         rows.append(row + [_number(PUBLISHED_KL.get(run.name), "{:.3f}")] * published)
         lines += [[run.name, name, *found[name].values()] for name in DISTANCES]
     _write_csv(folder, "distances", ["model", "distance", "value", "low", "high"], lines)
+    panels = {DISTANCES[name]: {run.name: tuple(run.found["distances"][name].values()) for run in runs}
+              for name in ("kl", "wasserstein")}  # fmt: skip
+    diagnosis_plots.bars(panels, folder / "figures" / "distances")
+    yield Figure("figures/distances", "Distances", "Whiskers: 95 % intervals over users. Shorter is closer.")
     yield Table("Distances of the rating distributions", columns, rows, note=(
         "Levels of the scale after clipping and rounding. In brackets: 95 % intervals from 1,000 draws of users. KL "
         "and Jensen-Shannon in nats, Wasserstein in units of the ratings." + (
@@ -254,6 +258,9 @@ def _fixed_steps(runs: list[Watched], folder: Path) -> Iterator[Any]:
     lines = [[run.name, run.record["config"]["fixed_step"], *(run.record["test"][name] for name in names)]
              for run in chosen]  # fmt: skip
     _write_csv(folder, "fixed_step", ["model", "fixed_step", *names], lines)
+    panels = {metric_label(name): {run.name: (run.record["test"][name],) * 3 for run in chosen} for name in names}
+    diagnosis_plots.bars(panels, folder / "figures" / "fixed_step")
+    yield Figure("figures/fixed_step", "Fixed noise steps", "Test part, one run each.")
     note = "Test part, tied scores shared. Only training is fixed to t; prediction is as configured."
     yield Table("Fixed noise steps", columns, rows, note=note + (
         " Published numbers are of another protocol (table3)." if published else ""))  # fmt: skip
@@ -272,6 +279,10 @@ def _lists(runs: list[Watched], folder: Path) -> Iterator[Any]:
         rows.append([Value(run.name), *(_number(lists[key], shown[key]) for key in keys), _number(between, "{:.1%}")])
         lines.append([run.name, *(lists[key] for key in keys), between])
     _write_csv(folder, "lists", ["model", *keys, "between_users"], lines)
+    panels = {keys[key]: {run.name: (run.found[DISTRIBUTION]["lists"][key],) * 3 for run in runs}
+              for key in ("distinct", "items")}  # fmt: skip
+    diagnosis_plots.bars(panels, folder / "figures" / "lists")
+    yield Figure("figures/lists", "Recommendation lists", "Share of all lists, and of all items.")
     n = runs[0].found[DISTRIBUTION]["lists"]["n"]
     outside = [run.name for run in runs if not run.bins]
     note = f"Top {n} of the unseen items for each user, by the tested model."

@@ -189,6 +189,7 @@ class _Run:
         vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
         write_vectors(self.run_dir / PER_USER, vectors)
         record.diagnosis = diagnosis.examine(trainer, self.config, self.splits, lines, epoch)
+        LOG.info("collapse: %s", diagnosis.of_record(asdict(record)).line)
 
 
 def _state(config, run_dir: Path) -> dict[str, Any] | None:

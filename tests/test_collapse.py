@@ -19,7 +19,7 @@ def sample(values) -> Sample:
 @pytest.mark.parametrize(
     ("predictions", "status", "words"),
     [
-        (GIVEN, INTACT, "all levels"),
+        (GIVEN, INTACT, "every level"),
         (np.full(1000, 3.5), COLLAPSED, "hardly differ"),
         (np.full(1000, -7.0), COLLAPSED, "hardly differ"),
         (RNG.normal(3.5, 0.05, 1000), COLLAPSED, "hardly differ"),
@@ -27,11 +27,11 @@ def sample(values) -> Sample:
         (np.repeat([3.0, 4.0], 500), COLLAPSED, "2.0 distinct values"),
         (np.r_[RNG.uniform(-0.4, 0.6, 500), RNG.uniform(4.6, 5.4, 500)], COLLAPSED, "ends of the scale"),
         (RNG.uniform(5, 6, 1000), COLLAPSED, "ends of the scale"),
-        (np.repeat(np.arange(1.0, 6.0), 200), INTACT, "all levels"),
-        (RNG.uniform(0.5, 5.5, 1000), INTACT, "all levels"),
-        (GIVEN[GIVEN != 1], NARROW, "hardly any are 1 "),
-        (GIVEN[GIVEN != 4], NARROW, "hardly any are 4 "),
-        (RNG.normal(3.5, 0.4, 1000), NARROW, "hardly any are 1 or 2 or 5 "),  # a shrunken mean, as of user + item means
+        (np.repeat(np.arange(1.0, 6.0), 200), INTACT, "every level"),
+        (RNG.uniform(0.5, 5.5, 1000), INTACT, "every level"),
+        (GIVEN[GIVEN != 1], NARROW, "hardly any prediction is 1 "),
+        (GIVEN[GIVEN != 4], NARROW, "hardly any prediction is 4 "),
+        (RNG.normal(3.5, 0.4, 1000), NARROW, "hardly any prediction is 1 or 2 or 5 "),  # a shrunken mean
     ],
     ids=["copy", "constant", "constant below the scale", "nearly constant", "two ends", "two points inside",
          "near the ends", "above the scale", "uniform levels", "uniform", "lowest mode lost", "top mode lost",
@@ -58,12 +58,12 @@ def test_two_levels_are_all_ends():
 def test_the_same_for_every_user_is_a_collapse_whatever_the_distribution():
     assert judge(sample(GIVEN), sample(GIVEN), between_users=0.2).status == INTACT
     finding = judge(sample(GIVEN), sample(GIVEN), between_users=0.002)
-    assert finding == Finding(COLLAPSED, "0.2% of their variance is between users: everybody gets the same")
+    assert finding == Finding(COLLAPSED, "0.2% of the variance is between users: everybody gets the same")
 
 
 def test_the_worst_counts_and_says_what_it_is_about():
     found = {"test": Finding(INTACT, "a"), "unrated": Finding(COLLAPSED, "b"), "rated": Finding(NARROW, "c")}
-    assert worst(found) == Finding(COLLAPSED, "of the predictions for unrated pairs b")
+    assert worst(found) == Finding(COLLAPSED, "unrated pairs: b")
     assert worst({}).status == UNKNOWN
 
 
@@ -98,8 +98,7 @@ def test_each_group_has_a_history_of_its_own():
     assert found.since == 4
     assert "unrated" in found.training
     assert found.line == (
-        "none, but narrow: narrow it is; training is collapsed from epoch 4 on "
-        "(of the predictions for unrated pairs c), epoch 3 was kept"
+        "none, but narrow: narrow it is; training is collapsed from epoch 4 on (unrated pairs: c), epoch 3 was kept"
     )
 
 
