@@ -26,6 +26,7 @@ from recbole_dgrm.run_mixin import PAIRS, RunMixin
 
 ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
 LEARNT, DISTRIBUTION = "train", "distribution"
+MOST, AT_ONCE = 1 << 31, 1 << 23  # scores of a look, and of a batch
 ALIKE_LISTS = 0.01  # with a smaller share of distinct lists everybody gets the same
 
 
@@ -92,17 +93,19 @@ def look(trainer: RunMixin, config, dataset: Dataset) -> dict[str, Any]:
 
 
 def _observed(model, matrix: csr_matrix) -> Tensor:
-    """Users to look at: all, where a model learns from whole profiles; else so few that it costs less than an epoch."""
+    """Users to look at: all, where a model learns from whole profiles; else so few that it costs less than an epoch.
+
+    Those who are looked at are evenly spaced among the users who have ratings.
+    """
     users = torch.as_tensor(np.flatnonzero(np.diff(matrix.indptr)))
-    if isinstance(model, ProfileRecommender):
-        return users
-    wanted = min(len(users), max(1, matrix.nnz // matrix.shape[1]))
+    scores = MOST if isinstance(model, ProfileRecommender) else matrix.nnz
+    wanted = min(len(users), max(1, scores // matrix.shape[1]))
     return users[torch.linspace(0, len(users) - 1, wanted).round().long()]
 
 
 def _scores(model, config, users: Tensor, n_items: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of users and their scores ``(B, n_items)``, that of the padding item minus infinity."""
-    for batch in users.split(config["eval_batch_size"]):
+    for batch in users.split(max(1, min(config["eval_batch_size"], AT_ONCE // n_items))):
         given = Interaction({config["USER_ID_FIELD"]: batch}).to(config["device"])
         try:
             scores = model.full_sort_predict(given).view(len(batch), n_items).clone()
