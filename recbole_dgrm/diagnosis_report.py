@@ -303,10 +303,10 @@ def _explanations() -> list[str]:
         f"They are narrow if a level of the ratings gets less than {collapse.COVERED:.0%} of its share. A model that "
         "predicts means is narrower than the ratings, so that is usual and no collapse.",
         "A collapse begins at the first of the looks, without a break to the end of training, at which it holds.",
-        "What to do. Predictions hardly differ: weight decay or learning rate are too high. Few values or the ends of the "
-        "scale: the adversary leads; give the reconstruction more weight, the critic fewer passes or a lower learning "
-        "rate; zero reconstruction (CFGAN's ZR and ZP) pulls unrated pairs to 0 by design. Everybody gets the same: the "
-        "generator does not read its condition; less noise at prediction, less dropout, more reconstruction.",
+        "What to do. Predictions hardly differ: weight decay or learning rate are too high. Few values or the ends of "
+        "the scale: the adversary leads; give the reconstruction more weight, the critic fewer passes or a lower "
+        "learning rate; zero reconstruction (CFGAN's ZR and ZP) pulls unrated pairs to 0 by design. Everybody gets the "
+        "same: the generator does not read its condition; less noise at prediction, less dropout, more reconstruction.",
         "What the ratings of unrated pairs would be nobody knows: people rate what they like, so predictions below the "
         "given ratings are to be expected there.",
     ]
