@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
@@ -20,6 +21,7 @@ from torch import Tensor
 SMOOTHING = 1e-6
 BINS_A_STEP = 10  # even, so that the edges between levels are edges of bins
 FEW_LEVELS = 50  # with more of them two bins a step are enough
+WEIGHTS = 1 << 22  # of drawn users, held at once
 BEYOND = 1.5  # steps that the bins reach beyond the scale on either side
 
 
@@ -185,27 +187,31 @@ def distances(predicted: NDArray, given: NDArray, step: float) -> dict[str, NDAr
     }  # fmt: skip
 
 
-def counts_by_user(row: NDArray, rating: NDArray, levels: NDArray) -> NDArray[np.float64]:
+def counts_by_user(row: NDArray, rating: NDArray, levels: NDArray) -> sp.csr_matrix:
     """How often each user has each level, ``(n_users, n_levels)``; ``row`` numbers the users from 0."""
-    cell = row * len(levels) + nearest_level(rating, levels)
-    return np.bincount(cell, minlength=(row.max() + 1) * len(levels)).reshape(-1, len(levels)).astype(float)
+    shape = int(row.max()) + 1, len(levels)
+    return sp.csr_matrix((np.ones(len(row)), (row, nearest_level(rating, levels))), shape)
 
 
 def distance_intervals(
-    predicted: NDArray, given: NDArray, step: float, seed: int, draws: int = 1000, level: float = 0.95
+    predicted: sp.csr_matrix, given: sp.csr_matrix, step: float, seed: int, draws: int = 1000, level: float = 0.95
 ) -> dict[str, tuple[float, float, float]]:
     """Distances with percentile intervals from a bootstrap over users.
 
     Args:
-        predicted, given: counts by user, ``(n_users, n_levels)``; both are drawn with the same users.
+        predicted, given: counts by user, ``(n_users, n_levels)``, sparse; both are drawn with the same users.
 
     Returns:
         Name to value, lower and upper end.
     """
-    n_users = len(given)
-    weights = np.random.default_rng(seed).multinomial(n_users, np.full(n_users, 1 / n_users), size=draws)
-    drawn = [counts / counts.sum(axis=1, keepdims=True) for counts in (weights @ predicted, weights @ given)]
-    whole = [counts.sum(axis=0) / counts.sum() for counts in (predicted, given)]
+    n_users, rng = given.shape[0], np.random.default_rng(seed)
+    parts: list[tuple[NDArray, NDArray]] = []
+    for start in range(0, draws, size := max(1, WEIGHTS // n_users)):
+        weights = rng.multinomial(n_users, np.full(n_users, 1 / n_users), size=min(size, draws - start))
+        parts.append((weights @ predicted, weights @ given))
+    counts = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    drawn = [part / part.sum(axis=1, keepdims=True) for part in counts]
+    whole = [np.asarray(part.sum(axis=0)).ravel() / part.sum() for part in (predicted, given)]
     ends = [(1 - level) / 2, (1 + level) / 2]
     intervals = {name: np.quantile(value, ends) for name, value in distances(*drawn, step).items()}
     return {name: (float(value), *map(float, intervals[name])) for name, value in distances(*whole, step).items()}
