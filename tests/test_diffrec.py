@@ -46,3 +46,15 @@ def test_forward_steps_at_prediction_take_the_noise_of_the_user(make_model):
 def test_more_forward_steps_than_steps_are_refused(make_config):
     with pytest.raises(OptionError, match=r"sampling_steps=9 is out of range; allowed: 0\.\.steps=5"):
         make_config("DiffRec", sampling_steps=9)
+
+
+def test_prediction_reads_rated_items_only_on_every_step(make_model):
+    """Else the steps would read their own predictions of unrated items, and all users would end alike."""
+    _, splits, model = make_model("DiffRec", steps=4)
+    users = torch.arange(1, splits.train.user_num)
+    rated = torch.nn.functional.pad(model.profiles(users)[1], (1, 0)).bool()
+    read = []
+    model.eval().mlp.register_forward_hook(lambda module, inputs, output: read.append(inputs[0]))
+    model.score_profiles(users)
+    assert len(read) == 4
+    assert all((x[~rated] == 0).all() and x[rated].all() for x in read)

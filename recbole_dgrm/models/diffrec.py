@@ -89,6 +89,14 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
             noise = self.row_noise(self._asked, self.n_items, 0)
         return super().q_sample(x_start, t, noise)
 
+    def p_mean_variance(self, x: Tensor, t: Tensor) -> dict[str, Tensor]:
+        """RecBole's reverse step. With the loss over rated items nothing pulls the other predictions to 0, and the next
+        steps would read them instead of the profile: a few steps on, every user has the same state. So they read rated
+        items only."""
+        if self.options.reconstruct == "rated" and not self.implicit:
+            x = x * self._mask
+        return super().p_mean_variance(x, t)
+
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
         """The end of RecBole's reverse chain, without the padding item, ``(B, I)``."""
