@@ -38,7 +38,7 @@ def panels(histories: Mapping[str, Mapping[int, Sample]], given: Sample, path: P
             axes.set_visible(True)
             axes.bar(levels, given.shares / given.shares.max(), width=0.8 * step, color="#d9d9e0")
             heights = sample.counts / sample.counts.max()
-            axes.bar(centres, heights, width=given.bins.width, color=COLOURS[0], alpha=0.85)
+            axes.stairs(heights, given.bins.edges, fill=True, color=COLOURS[0], alpha=0.85)
             axes.axvline(np.clip(sample.mean, centres[0], centres[-1]), color=COLOURS[1], linewidth=1)
             axes.set_title(f"epoch {epoch}\n{sample.mean:.2f} ± {sample.std:.2f}", fontsize=8)
         line[0].set_ylabel(name)

@@ -253,7 +253,8 @@ def _fixed_steps(runs: list[Watched], folder: Path) -> Iterator[Any]:
     rows = []
     for run in chosen:
         row = [Value(run.name), *(_number(run.record["test"][name], "{:.3f}") for name in names)]
-        pair = PUBLISHED_STEPS.get(run.record["config"]["fixed_step"]) if run.record["model"] == "DGRM" else None
+        step = run.record["config"]["fixed_step"]
+        pair = PUBLISHED_STEPS.get(step) if run.name == ("DGRM" if step is None else f"DGRM, t = {step}") else None
         rows.append(row + [Value(f"{pair[0]:.3f} / {pair[1]:.3f}" if pair else "")] * published)
     lines = [[run.name, run.record["config"]["fixed_step"], *(run.record["test"][name] for name in names)]
              for run in chosen]  # fmt: skip
