@@ -16,12 +16,14 @@ from scipy.sparse import csr_matrix
 from scipy.stats import entropy
 from torch import Tensor
 
-from recbole_dgrm import collapse, loaders
+from recbole_dgrm import collapse, loaders, metrics
 from recbole_dgrm.collapse import Finding, Verdict
 from recbole_dgrm.data import Splits
 from recbole_dgrm.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
 from recbole_dgrm.models.dgrm import DGRM
+from recbole_dgrm.models.mf import MF
 from recbole_dgrm.models.profile import ProfileRecommender
+from recbole_dgrm.reference import rated_row
 from recbole_dgrm.run_mixin import PAIRS, RunMixin
 
 ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
@@ -93,12 +95,12 @@ def look(trainer: RunMixin, config, dataset: Dataset) -> dict[str, Any]:
 
 
 def _observed(model, matrix: csr_matrix) -> Tensor:
-    """Users to look at: all, where a model learns from whole profiles; else so few that it costs less than an epoch.
+    """Users to look at: all, where an epoch costs users x items; else so few that a look costs less than an epoch.
 
     Those who are looked at are evenly spaced among the users who have ratings.
     """
     users = torch.as_tensor(np.flatnonzero(np.diff(matrix.indptr)))
-    scores = MOST if isinstance(model, ProfileRecommender) else matrix.nnz
+    scores = MOST if isinstance(model, ProfileRecommender) and not isinstance(model, MF) else matrix.nnz
     wanted = min(len(users), max(1, scores // matrix.shape[1]))
     return users[torch.linspace(0, len(users) - 1, wanted).round().long()]
 
@@ -161,7 +163,7 @@ def examine(trainer: RunMixin, config, splits: Splits, lines: list[dict[str, Any
             final["test"] = Sample.of(bins, torch.as_tensor(predictions.score)).to_dict()
             found |= _beside_the_truth(config, bins, predictions)
     found["verdict"] = give_verdict(bins, final, lines, epoch).to_dict()
-    if config["diagnose_every"] and isinstance(trainer.model, DGRM):
+    if config["diagnose_every"] and bins and isinstance(trainer.model, DGRM) and not trainer.model.as_entries:
         found["sweep"] = sweep(trainer, config, splits)
     found["seconds"] = round(monotonic() - start + sum(line.get("diagnose_s", 0.0) for line in lines), 3)
     return found
@@ -212,15 +214,32 @@ def lists_line(lists: dict[str, float]) -> str:
 
 
 def sweep(trainer: RunMixin, config, splits: Splits) -> list[dict[str, Any]]:
-    """Fig. 7 on the validation part: one trained DGRM, T' from 0 to T, prediction from the profile noised T times."""
-    model, loader, found = trainer.model, loaders.eval_loader(config, splits, "valid"), []
+    """Fig. 7 on the validation part: one trained DGRM, T' from 0 to T, prediction from the profile noised T times.
+
+    One walk down the chain gives all T'. A point has ``prediction``, ``denoising_steps``, ``prediction_noise_steps``
+    and the metrics.
+    """
+    model, loader = trainer.model.eval(), loaders.eval_loader(config, splits, "valid")
     top = model.options.noise_steps
-    for steps in range(top + 1):
-        for prediction in ("posterior", "x_0_hat") if model.options.noise_support == "all" else ("x_0_hat",):
-            keys = {"prediction": prediction, "denoising_steps": steps, "prediction_noise_steps": top}
-            with model.predicting(**keys):
-                found.append({**keys, **trainer.evaluate(loader)})
-    return found
+    readings = ("posterior", "x_0_hat") if model.options.noise_support == "all" else ("x_0_hat",)
+    scores: dict[tuple[int, str], list[Tensor]] = {}
+    pairs = []
+    for batch, *_ in loader:
+        user, row = torch.unique(batch[config["USER_ID_FIELD"]].to(config["device"]), return_inverse=True)
+        column = batch[config["ITEM_ID_FIELD"]].to(config["device"]) - 1
+        pairs.append(batch)
+        for steps, predicted in enumerate(model.walk(user)):
+            for reading, ratings in zip(("posterior", "x_0_hat"), predicted, strict=True):
+                scores.setdefault((steps, reading), []).append(ratings[row, column].cpu())
+    user, item, rating = (torch.cat([batch[name] for batch in pairs]).numpy() for name in (
+        config["USER_ID_FIELD"], metrics.ITEM_RANK, config["RATING_FIELD"]))  # fmt: skip
+    rule = metrics.rated_protocol(config)
+    return [
+        {"prediction": reading, "denoising_steps": steps, "prediction_noise_steps": top,
+         **rated_row(config, user, item, torch.cat(parts).numpy(), rating, rule)}
+        for (steps, reading), parts in scores.items()
+        if reading in readings
+    ]  # fmt: skip
 
 
 def of_record(record: dict[str, Any]) -> Verdict | None:

@@ -20,13 +20,13 @@ LAYERS = {
     "models.profile": 4, "models.dgrm_options": 4,
     "models": 5, "models.dgrm": 5, "models.mf": 5, "models.ncf": 5, "models.icdae": 5, "models.diffrec": 5,
     "models.cfgan": 5, "models.prgan": 5,
-    "registry": 6, "config": 7, "data": 7, "loaders": 8, "reference": 9, "diagnosis": 9,
-    "experiment": 10, "convert": 10, "plan": 10, "worker": 11, "executors": 12, "benchmark": 13,
-    "processes": 0, "space": 0, "study": 8, "tuning": 11, "search_report": 12, "terminal": 14,
+    "registry": 6, "config": 7, "data": 7, "loaders": 8, "reference": 9, "diagnosis": 10,
+    "experiment": 11, "convert": 10, "plan": 10, "worker": 12, "executors": 13, "benchmark": 14,
+    "processes": 0, "space": 0, "study": 8, "tuning": 12, "search_report": 13, "terminal": 15,
     "document": 0, "comparison": 0, "summary": 1, "plots": 2, "report": 3,
     "diagnosis_plots": 12, "watched": 12, "diagnosis_report": 13,
-    "arguments": -1, "commands": 15, "commands.train": 15, "commands.convert": 15, "commands.benchmark": 15,
-    "commands.tune": 15, "commands.report": 15, "commands.diagnose": 15, "cli": 16,
+    "arguments": -1, "commands": 16, "commands.train": 16, "commands.convert": 16, "commands.benchmark": 16,
+    "commands.tune": 16, "commands.report": 16, "commands.diagnose": 16, "cli": 17,
 }  # fmt: skip
 PURE = {name for name, layer in LAYERS.items() if layer <= 0} | {"networks", "closed_form", "collapse"}
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -162,15 +162,23 @@ def test_recboles_models_join_where_their_scores_are_said_to_be_ratings(make_con
     assert "unrated" in record.diagnosis["distribution"]
 
 
-def test_the_sweep_goes_over_all_denoising_steps_of_one_model(make_model):
-    config, splits, model = make_model("DGRM", prediction_noise_steps=1, denoising_steps=1)
+@pytest.mark.parametrize("level", [1, 5])
+def test_the_sweep_is_what_models_with_these_keys_predict(make_model, level):
+    config, splits, model = make_model("DGRM", prediction_noise_steps=level, denoising_steps=1, center="bias")
     trainer = registry.trainer_class("DGRM")(config, model)
-    own = model.options
-    found = diagnosis.sweep(trainer, config, splits)
-    assert model.options is own
-    assert [(point["denoising_steps"], point["prediction"]) for point in found[:4]] == [
-        (0, "posterior"), (0, "x_0_hat"), (1, "posterior"), (1, "x_0_hat"),
-    ]  # fmt: skip
-    assert {point["prediction_noise_steps"] for point in found} == {5}
-    assert found[0]["ratedndcg@5"] == found[1]["ratedndcg@5"]  # T' = 0: the generator's own output
-    assert found == diagnosis.sweep(trainer, config, splits)
+    points = {
+        (point["prediction"], point["denoising_steps"]): point for point in diagnosis.sweep(trainer, config, splits)
+    }
+    assert set(points) == {(reading, steps) for reading in ("posterior", "x_0_hat") for steps in range(6)}
+    for (reading, steps), point in points.items():
+        keys = {"prediction": reading, "denoising_steps": steps, "prediction_noise_steps": 5, "center": "bias"}
+        config, _, single = make_model("DGRM", **keys)
+        single.load_state_dict(model.state_dict())
+        other = registry.trainer_class("DGRM")(config, single).evaluate(loaders.eval_loader(config, splits, "valid"))
+        assert {key: point[key] for key in other} == pytest.approx(other, abs=1e-6)
+
+
+def test_without_states_at_unrated_entries_the_sweep_has_one_reading(make_model):
+    config, splits, model = make_model("DGRM", noise_support="rated", states="dense")
+    found = diagnosis.sweep(registry.trainer_class("DGRM")(config, model), config, splits)
+    assert {point["prediction"] for point in found} == {"x_0_hat"}

@@ -13,11 +13,9 @@ Deviations from the paper
     * Everything under "Generalisation" in the YAML file is ours, and off in ``DGRM.yaml``.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import scipy.sparse as sp
 import torch
@@ -185,16 +183,6 @@ class DGRM(ProfileRecommender):
 
     # Prediction (section 3.3). Nothing is masked: an unrated item is what we are asked about.
 
-    @contextmanager
-    def predicting(self, **keys: Any) -> Iterator[None]:
-        """Inside, prediction goes by other keys than the configuration's, for example ``denoising_steps=2``."""
-        own = self.options
-        self.options = replace(own, **keys)
-        try:
-            yield
-        finally:
-            self.options = own
-
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
         """Predicted ratings ``(B, I)``, the mean of ``prediction_draws`` draws."""
@@ -218,7 +206,20 @@ class DGRM(ProfileRecommender):
     ) -> Tensor:
         o = self.options
         level, steps = max(1, o.prediction_noise_steps), o.denoising_steps
-        streams = iter(range(index * (2 * o.noise_steps + 2), (index + 1) * (2 * o.noise_steps + 2)))
+        x_t, denoise, noise = self._start(user, states, level, o.prediction_noise_steps > 0, index)
+        if o.prediction == "posterior" and steps:
+            state, _ = self.chain.reverse(x_t, level, steps, denoise, noise)
+            return state / self.chain.alpha_bar[level - steps].sqrt()
+        if steps > 1:
+            x_t, _ = self.chain.reverse(x_t, level, steps - 1, denoise, noise)
+        return denoise(x_t, places=places)
+
+    def _start(
+        self, user: Tensor, states: DenseStates | EntryStates, level: int, noised: bool, index: int = 0
+    ) -> tuple[Tensor, Callable[..., Tensor], Callable[..., Tensor]]:
+        """Of draw ``index``: the state at ``level``, noised or clean, ``denoise``, and the noise of the steps."""
+        width = 2 * self.options.noise_steps + 2
+        streams = iter(range(index * width, (index + 1) * width))
         levels = iter(range(level, 0, -1))  # of the calls of G
 
         def noise(_: object = None) -> Tensor:
@@ -232,14 +233,28 @@ class DGRM(ProfileRecommender):
             return self.generator(self._condition(states, x_t, states.mask), z, t, places)
 
         x_t = states.x_0
-        if o.prediction_noise_steps:
+        if noised:
             x_t = self.chain.q_sample(x_t, states.spread(torch.full_like(user, level)), noise())
-        if o.prediction == "posterior" and steps:
-            state, _ = self.chain.reverse(x_t, level, steps, denoise, noise)
-            return state / self.chain.alpha_bar[level - steps].sqrt()
-        if steps > 1:
-            x_t, _ = self.chain.reverse(x_t, level, steps - 1, denoise, noise)
-        return denoise(x_t, places=places)
+        return x_t, denoise, noise
+
+    @torch.no_grad()
+    def walk(self, user: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """For T' = 0, 1, ..., T the ratings predicted from the profile noised T times (section 4.4.2, Fig. 7).
+
+        Yields:
+            By ``x_{T-T'}``, and by the last ``x_0_hat``, both ``(B, I)``; of one draw. Not where states are entries.
+        """
+        top = self.options.noise_steps
+        x_t, denoise, noise = self._start(user, self.rated_states(user), top, noised=True)
+        x_0_hat = denoise(x_t)
+        predicted = self.closed_form.complete(user, x_0_hat)
+        yield predicted, predicted
+        for step in range(top):
+            if step:
+                x_0_hat = denoise(x_t)
+            x_t = self.chain.q_posterior(x_0_hat, x_t, torch.full_like(user, top - step), noise())
+            state = x_t / self.chain.alpha_bar[top - step - 1].sqrt()
+            yield self.closed_form.complete(user, state), self.closed_form.complete(user, x_0_hat)
 
 
 class DGRMPlus(DGRM):
