@@ -7,7 +7,7 @@ import pandas as pd
 import yaml
 
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.files import write_whole
+from recbole_dgrm.files import write_text, write_whole
 
 GUESSES = {
     "user_id": ("user_id", "userid", "user", "reviewerid", "uid"),
@@ -55,7 +55,7 @@ def convert(
     ratings.columns = [f"{field}:{TYPES[field]}" for field in ratings]
     note = f"# Taken from {source.name}; correct the scale if not every rating occurs in it.\n"
     text = note + yaml.safe_dump(scale)
-    write_whole(path.with_suffix(".yaml"), lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(path.with_suffix(".yaml"), text)
     write_whole(path, lambda partial: ratings.to_csv(partial, sep="\t", index=False))
     return path
 

@@ -16,7 +16,7 @@ from recbole_dgrm import collapse, diagnosis, diagnosis_plots
 from recbole_dgrm.diagnosis import DISTRIBUTION
 from recbole_dgrm.distribution import Sample, distances
 from recbole_dgrm.document import Document, Figure, Heading, Table, Value, to_html, to_markdown
-from recbole_dgrm.files import write_whole
+from recbole_dgrm.files import write_text, write_whole
 from recbole_dgrm.labels import metric_label
 from recbole_dgrm.watched import Watched, watched
 
@@ -44,7 +44,7 @@ def write_diagnosis(folder: Path) -> Path:
     document = build(runs, folder)
     forms = {"md": to_markdown(document), "html": to_html(document, folder)}
     for kind, text in forms.items():
-        write_whole(folder / f"diagnosis.{kind}", lambda path, text=text: path.write_text(text, encoding="utf-8"))
+        write_text(folder / f"diagnosis.{kind}", text)
     return folder / "diagnosis.html"
 
 

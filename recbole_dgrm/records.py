@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.files import plain, read_json_lines, write_whole
+from recbole_dgrm.files import plain, read_json_lines, write_text, write_whole
 
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
@@ -135,7 +135,7 @@ def read_runs(folder: Path) -> list[SavedRun]:
 def write_config(run_dir: Path, given: Mapping[str, Any]) -> None:
     """``config.yaml`` of a run, from its merged keys; whole or not at all."""
     text = yaml.safe_dump(plain(given), sort_keys=True, allow_unicode=True)
-    write_whole(run_dir / CONFIG, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(run_dir / CONFIG, text)
 
 
 def write_vectors(path: Path, vectors: Mapping[str, NDArray]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from recbole_dgrm import plots
 from recbole_dgrm.document import Document, Figure, Heading, Table, Value, to_html, to_latex, to_markdown
-from recbole_dgrm.files import write_whole
+from recbole_dgrm.files import write_text
 from recbole_dgrm.labels import metric_label, smaller_is_better
 from recbole_dgrm.summary import Cell, Row, Score, Summary, summarise
 
@@ -49,7 +49,7 @@ def write_report(folder: Path, output_dir: Path, baseline: str | None = None) ->
     forms = {"md": to_markdown(document), "html": to_html(document, output_dir), "tex": to_latex(document),
              "csv": to_csv(summary)}  # fmt: skip
     for kind, text in forms.items():
-        write_whole(output_dir / f"report.{kind}", lambda path, text=text: path.write_text(text, encoding="utf-8"))
+        write_text(output_dir / f"report.{kind}", text)
     return output_dir / "report.html"
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from recbole_dgrm import compat, metrics
 from recbole_dgrm.checkpoints import pack, random_state, set_random_state, unpack
 from recbole_dgrm.errors import CheckpointError, TrainingDiverged
-from recbole_dgrm.files import plain, read_json_lines, write_whole
+from recbole_dgrm.files import plain, read_json_lines, write_text, write_whole
 from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS
 
 PAIRS = 1 << 17  # scored at once, for models that know no full ranking
@@ -193,7 +193,7 @@ class RunMixin:
         self._lines = state["lines"]
         lines = read_json_lines(self.run_dir / EPOCHS)[: self._lines]  # what came later is trained again
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_whole(self.run_dir / EPOCHS, lambda partial: partial.write_text(text, encoding="utf-8"))
+        write_text(self.run_dir / EPOCHS, text)
 
 
 def _named(losses) -> dict[str, float]:

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from recbole_dgrm import plots
 from recbole_dgrm.document import Document, Figure, Heading, Table, Value, to_html, to_markdown
-from recbole_dgrm.files import write_whole
+from recbole_dgrm.files import write_text, write_whole
 from recbole_dgrm.labels import metric_label
 from recbole_dgrm.space import Interval
 from recbole_dgrm.study import Study
@@ -27,12 +27,12 @@ def write_search(study: Study, folder: Path) -> Path | None:
     if best is None:
         return None
     text = best_yaml(study, best)
-    write_whole(folder / BEST, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(folder / BEST, text)
     document = Document(f"Search {study.search.study}", [_introduction(study, best), trials_table(study)])
     document.blocks += _figures(study, folder)
     document.blocks += [Heading("Best"), f"{BEST}: {text.splitlines()[0].removeprefix('# ')}"]
     for kind, form in [("md", to_markdown(document)), ("html", to_html(document, folder))]:
-        write_whole(folder / f"report.{kind}", lambda path, form=form: path.write_text(form, encoding="utf-8"))
+        write_text(folder / f"report.{kind}", form)
     return folder / BEST
 
 
