@@ -121,8 +121,9 @@ class SearchBoard(_Display):
         best_text = f"best {best.value:.4f}, trial {best.number}" if best else "none finished yet"
         if self._told is None and over:
             self._console.print(f"{len(over)} of {len(trials)} trials are done; {best_text}", highlight=False)
-        for index in sorted(over - (over if self._told is None else self._told)):
-            text = f"[{len(over)}/{len(trials)}] {_trial_line(trials[index], study.metric)} ({best_text})"
+        told = over if self._told is None else self._told
+        for place, index in enumerate(sorted(over - told), start=len(told) + 1):
+            text = f"[{place}/{len(trials)}] {_trial_line(trials[index], study.metric)} ({best_text})"
             self._console.print(text, highlight=False, soft_wrap=True)
         self._told = over
         if self._live:
