@@ -13,6 +13,7 @@ from rich.text import Text
 
 from recbole_dgrm import document
 from recbole_dgrm.benchmark import State
+from recbole_dgrm.diagnosis import of_record
 from recbole_dgrm.labels import metric_label
 from recbole_dgrm.plan import PlannedRun
 from recbole_dgrm.records import SavedRun
@@ -104,7 +105,9 @@ class Board(_Display):
         if saved.finished:
             test = saved.record["test"]
             key = self._metric if self._metric in test else saved.record["config"]["valid_metric"].lower()
-            return text.append(f"{metric_label(key)} {test[key]:.4f} in {duration(seconds)}")
+            text.append(f"{metric_label(key)} {test[key]:.4f} in {duration(seconds)}")
+            verdict = of_record(saved.record)
+            return text if verdict is None else text.append(f"; collapse: {verdict.line}", style="dim")
         return text.append(f"{saved.record['status']}: {saved.record['error']}", style="red")
 
 
