@@ -111,7 +111,7 @@ def _distributions(runs: list[Watched], folder: Path) -> Iterator[Any]:
             f"Predictions for {group} pairs by epoch (blue) before the given ratings (grey), each scaled to its "
             "highest bar; mean (line) and standard deviation above. What is more than one and a half steps beyond the "
             "scale is in the outermost bin."))  # fmt: skip
-        yield " ".join(_story(run, group) for run in runs)
+        yield from (_story(run, group) for run in runs)
 
 
 def _some(history: Mapping[int, Sample]) -> dict[int, Sample]:
@@ -155,7 +155,7 @@ def _course(runs: list[Watched], folder: Path) -> Iterator[Any]:
     yield Figure("figures/course", "Course of training", (
         "Predictions for rated (solid) and unrated pairs (dashed). A cross: judged collapsed. Dash-dotted: the given "
         "ratings."))  # fmt: skip
-    yield " ".join(f"{run.name}: {run.verdict.line}." for run in runs)
+    yield from (f"{run.name}: {run.verdict.line}." for run in runs)
 
 
 def _measures(sample: Sample, given: Sample) -> tuple[float, float, float, float]:
