@@ -11,7 +11,6 @@ batch of evaluation, ``4096`` users x items, and with ``--recbole_batch``.
 
 import argparse
 import logging
-import resource
 from collections.abc import Callable
 from time import perf_counter
 
@@ -95,8 +94,8 @@ def main() -> None:
                 f"ratings; width {given.width}, batch {given.batch}, {given.threads} threads; products "
                 f"{limit:.0f} GFLOP/s\n"
             )
-            print("| model | training pass s | users/s | share of the limit | scoring users/s | memory MiB |")
-            print("|---|---:|---:|---:|---:|---:|")
+            print("| model | training pass s | users/s | share of the limit | scoring users/s |")
+            print("|---|---:|---:|---:|---:|")
         loader = loaders.train_loader(config, splits, "train")
         trainer._train_epoch(loader, 0)
         with profile(activities=[ProfilerActivity.CPU], with_flops=True) as profiled:
@@ -108,10 +107,8 @@ def main() -> None:
         passes = len(getattr(trainer, "phases", [None]))
         share = operations / taken / 1e9 / limit
         scored = scoring(model, config, users)
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
-            f"| {label} | {taken / passes:.2f} | {passes * users / taken:,.0f} | {share:.0%} | {scored:,.0f} | "
-            f"{memory:.0f} |",
+            f"| {label} | {taken / passes:.2f} | {passes * users / taken:,.0f} | {share:.0%} | {scored:,.0f} |",
             flush=True,
         )
     print("\n| full ranking | loop | seconds |\n|---|---|---:|")
