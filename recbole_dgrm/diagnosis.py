@@ -54,7 +54,7 @@ class Observer:
         if self.config["predicts_ratings"] and validated:
             score = torch.as_tensor(trainer.evaluator.predictions.score)
             found["validation"] = Sample.of(rating_bins(self.config), score).to_dict()
-        if every and (epoch + 1 == 1 or (epoch + 1) % every == 0):
+        if every and (epoch == 0 or (epoch + 1) % every == 0):
             found |= look(trainer, self.config, self.splits.train)
         return {DISTRIBUTION: found, "diagnose_s": round(monotonic() - start, 4)} if found else {}
 

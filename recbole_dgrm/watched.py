@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_dgrm import collapse, diagnosis
-from recbole_dgrm.collapse import Verdict
+from recbole_dgrm.collapse import Finding, Verdict
 from recbole_dgrm.diagnosis import DISTRIBUTION, of_record
 from recbole_dgrm.distribution import Bins, Sample
 from recbole_dgrm.errors import DataError
@@ -62,8 +62,12 @@ class Watched:
 
     def collapsed(self, group: str) -> list[int]:
         """The epochs at which a group is judged collapsed."""
-        found = [(epoch, dict(diagnosis.findings(self.bins, look, self.ratings))) for epoch, look in self.looks.items()]
-        return [epoch for epoch, by_group in found if by_group[group].status == collapse.COLLAPSED]
+        return [epoch for epoch, found in self._findings.items() if found[group].status == collapse.COLLAPSED]
+
+    @cached_property
+    def _findings(self) -> dict[int, dict[str, Finding]]:
+        """Epoch to what is found of each group; judged once, read by every section of a report."""
+        return {epoch: dict(diagnosis.findings(self.bins, look, self.ratings)) for epoch, look in self.looks.items()}
 
 
 def watched(folder: Path) -> list[Watched]:
