@@ -25,8 +25,7 @@ DOUBLINGS = 4
 MODELS = {
     "DGRM": {"model": "DGRM"},
     "DGRMPlus, dense": {"model": "DGRMPlus", "train_batch_size": 512},
-    "DGRMPlus, entries": {"model": "DGRMPlus", "train_batch_size": 512, "noise_support": "rated", "states": "entries",
-                          "fused_optimizer": True},
+    "DGRMPlus, entries": {"model": "DGRMPlus", "train_batch_size": 512, "noise_support": "rated", "states": "entries"},
     "MF": {"model": "MF"},
 }  # fmt: skip
 RUN = """

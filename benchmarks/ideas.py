@@ -32,23 +32,55 @@ def factorized(ratings: sp.csr_matrix, sizes=SIZES, regularization: float = 0.1)
     return p @ q.T
 
 
-def autoencoded(condition: NDArray, target: NDArray, mask: NDArray, epochs: int = 30) -> NDArray:
-    """A denoising autoencoder over rows: loss on hidden entries, input scaled by the root of their number."""
+def autoencoded(
+    condition: NDArray, target: NDArray, mask: NDArray, epochs: int = 30, *, share: float | NDArray = 0.6,
+    weight: NDArray | None = None, decay: float = 0.0, draws: int = 0,
+) -> NDArray:  # fmt: skip
+    """A denoising autoencoder over rows: loss on hidden entries, input scaled by the root of their number.
+
+    Args:
+        share: of the entries that is hidden, one for all or ``(rows, 1)``.
+        weight: of the loss, ``(rows, 1)``.
+        decay: of an exponential moving average of the parameters, which predicts; 0 = the parameters themselves.
+        draws: predictions from the profile less half its entries that are averaged; 0 = one from the whole profile.
+    """
     torch.manual_seed(0)
     x, y, m = (torch.as_tensor(part, dtype=torch.float32) for part in (condition, target, mask))
+    share, weight = (torch.as_tensor(np.broadcast_to(part, (len(x), 1)).astype(np.float32)) for part in
+                     (share, 1.0 if weight is None else weight))  # fmt: skip
     network = torch.nn.Sequential(torch.nn.Linear(x.shape[1], 256), torch.nn.ReLU(), torch.nn.Linear(256, x.shape[1]))
+    average = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    )
     optimizer = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1.0)
     rows = torch.nonzero(m.sum(dim=1)).squeeze(-1)
+
+    def read(network, batch: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        # what was completed where nothing is rated stays; nothing is there in a plain profile
+        shown = x[batch] * (1 - m[batch] + kept)
+        return network(shown / kept.sum(dim=1, keepdim=True).clamp(min=1).sqrt())
+
     for _ in range(epochs):
         for batch in rows[torch.randperm(len(rows))].split(128):
-            hidden = (torch.rand_like(m[batch]) < 0.6) * m[batch]
-            kept = m[batch] - hidden
-            out = network(x[batch] * kept / kept.sum(dim=1, keepdim=True).clamp(min=1).sqrt())
+            hidden = (torch.rand_like(m[batch]) < share[batch]) * m[batch]
+            out = read(network, batch, m[batch] - hidden)
             optimizer.zero_grad()
-            ((out - y[batch]) * hidden).square().sum().backward()
+            (weight[batch] * ((out - y[batch]) * hidden).square()).sum().backward()
             optimizer.step()
+            average.update_parameters(network)
+    every = torch.arange(len(x))
     with torch.no_grad():
-        return network(x / m.sum(dim=1, keepdim=True).clamp(min=1).sqrt()).double().numpy()
+        kept = [(torch.rand_like(m) < 0.5) * m for _ in range(draws)] or [m]
+        return torch.stack([read(average if decay else network, every, part) for part in kept]).mean(0).double().numpy()
+
+
+def smoothed(profile: NDArray, neighbours: int = 20) -> NDArray:
+    """Profiles spread over the graph of items: each entry also lies, weakened, on the items most alike (cosine)."""
+    norm = np.sqrt((profile**2).sum(axis=0)) + 10.0
+    alike = (profile.T @ profile) / np.outer(norm, norm)
+    np.fill_diagonal(alike, 0)
+    least = np.sort(alike, axis=1)[:, [-neighbours]]
+    return profile @ np.where(alike >= least, alike, 0)
 
 
 def linear_items(residual: NDArray, ridge: float = 200.0) -> NDArray:
@@ -98,9 +130,25 @@ def predictions(ratings: sp.csr_matrix, shrinkage: float, seed: int) -> dict[str
         "user-wise autoencoder": center + autoencoded(dense, dense, mask),
         "item-wise autoencoder": center + autoencoded(dense.T, dense.T, mask.T).T,
     }
+    count = mask.sum(axis=1, keepdims=True)
+    spread = (dense**2).sum(axis=1, keepdims=True) / np.maximum(count, 1)
+    bag = found["ALS, mean of 4, 8, 16, 24 factors"]
+    found |= {
+        "user-wise, moving average of the weights (.99)": center + autoencoded(dense, dense, mask, decay=0.99),
+        "user-wise, errors divided by the user's variance": center
+        + autoencoded(dense, dense, mask, weight=spread.mean() / (spread + 0.3)),
+        "user-wise, the more hidden the more is rated": center
+        + autoencoded(dense, dense, mask, share=np.clip(1 - 20 / np.maximum(count, 1), 0.3, 0.9)),
+        "user-wise, the less hidden the more is rated": center
+        + autoencoded(dense, dense, mask, share=np.clip(30 / np.maximum(count, 1), 0.3, 0.9)),
+        "user-wise, mean of 8 predictions from half the profile": center + autoencoded(dense, dense, mask, draws=8),
+        "user-wise, condition spread over the item graph": center
+        + autoencoded(dense + (1 - mask) * smoothed(dense), dense, mask),
+        "user-wise, condition completed by the mean ALS": center
+        + autoencoded(dense + (1 - mask) * (bag - center), dense, mask),
+    }
     unseen = table(rating - out_of_fold(coo, seed)).toarray()
-    bag, user_wise, item_wise = (found[name] for name in (
-        "ALS, mean of 4, 8, 16, 24 factors", "user-wise autoencoder", "item-wise autoencoder"))  # fmt: skip
+    user_wise, item_wise = found["user-wise autoencoder"], found["item-wise autoencoder"]
     return found | {
         "mean ALS + autoencoder of what it leaves, out of fold": bag + autoencoded(dense, unseen, mask),
         "mean ALS and ALS on residuals": (bag + found["ALS on residuals, 20 factors, lambda .15"]) / 2,

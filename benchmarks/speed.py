@@ -78,7 +78,7 @@ def main() -> None:
         ("DGRM, no critic", "DGRM", {**ours, "adversarial_weight": 0.0, "protocol": "rated"}, False),
         ("DGRMPlus", "DGRMPlus", {**ours, "protocol": "rated"}, False),
         ("DGRMPlus, rated entries", "DGRMPlus",
-         {**ours, "protocol": "rated", "noise_support": "rated", "fused_optimizer": True}, False),
+         {**ours, "protocol": "rated", "noise_support": "rated"}, False),
         ("RecBole's DiffRec", "DiffRec", {"protocol": "full", "dims_dnn": [given.width]}, True),
         ("RecBole's MultiVAE", "MultiVAE",
          {"protocol": "full", "mlp_hidden_size": [given.width], "latent_dimension": 64}, False),

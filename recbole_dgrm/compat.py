@@ -46,8 +46,8 @@ REPLACED_KEYS = {
     "threshold": "say rating_threshold; to keep only some ratings say val_interval",
     "normalize_all": "ratings keep their own scale",
     "normalize_field": "ratings keep their own scale",
-    "enable_amp": "mixed precision is not supported",
-    "enable_scaler": "mixed precision is not supported",
+    "enable_amp": "say precision",
+    "enable_scaler": "say precision; bfloat16 needs no scaler",
 }
 
 # Upstream warnings that our users can do nothing about, by their exact opening.
@@ -128,7 +128,8 @@ class Config(recbole.config.Config):
         # RecBole hides the GPU by an empty gpu_id only, and by changing the environment of the process.
         final = self.final_config_dict
         final.update(single_spec=True, local_rank=0, device=torch.device(final["device"]))
-        final.update(use_gpu=final["device"].type == "cuda", enable_amp=False, enable_scaler=False)
+        final.update(use_gpu=final["device"].type == "cuda", enable_scaler=False)
+        final["enable_amp"] = final["precision"] == "bfloat16"
 
 
 class Collector(recbole.evaluator.Collector):

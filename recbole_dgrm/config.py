@@ -9,6 +9,8 @@ of the lower ones. A later layer replaces a key as a whole. A key that no file k
 range are errors before any data is read.
 """
 
+import os
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -48,6 +50,8 @@ class RunOptions:
     epochs: Annotated[int, Range(1)]
     eval_step: Annotated[int, Range(1)]
     stopping_step: Annotated[int, Range(0)]
+    precision: Annotated[str, Choice("float32", "bfloat16")]
+    compile: bool
     refit: bool
     train_batch_size: Annotated[int, Range(1)]
     eval_batch_size: Annotated[int, Range(1)]
@@ -75,6 +79,10 @@ class RunOptions:
             )
         if self.device == "cuda" and not torch.cuda.is_available():
             raise OptionError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto")
+        if self.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
+            raise OptionError(
+                "compile=true, but no C++ compiler is installed (g++, clang++); install one or leave it off"
+            )
 
 
 def properties_dir() -> Path:

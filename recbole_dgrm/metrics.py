@@ -139,6 +139,7 @@ class Collector(compat.Collector):
 
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i) -> None:
         """Also keeps user, item, rating and score of the pairs if a metric needs them."""
+        scores_tensor = scores_tensor.float()  # numpy knows no bfloat16
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
         if self._wanted:
             top = torch.topk(scores_tensor, max(self.topk), dim=-1).indices

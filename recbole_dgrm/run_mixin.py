@@ -2,6 +2,7 @@
 nothing pickled."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from recbole_dgrm.errors import CheckpointError, TrainingDiverged
 from recbole_dgrm.files import plain, read_json_lines, write_text, write_whole
 from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS
 
+LOG = logging.getLogger(__name__)
+AGREEMENT = 0.002  # how far reduced precision may move the validation metric
 PAIRS = 1 << 17  # scored at once, for models that know no full ranking
 
 
@@ -47,6 +50,9 @@ class RunMixin:
         self._line: dict[str, Any] = {}
         self._lines = len(read_json_lines(self.run_dir / EPOCHS))
         self._valid_result: dict[str, float] = {}
+        self._reduced = config["precision"] == "bfloat16"
+        self._checked = False
+        torch.set_autocast_dtype(self.device.type, torch.bfloat16)  # RecBole's own loop does not say which
         self._writes = True
         self._written = monotonic()
 
@@ -106,8 +112,27 @@ class RunMixin:
         return "select" if self._select else "refit"
 
     def _valid_epoch(self, valid_data, show_progress=False):
-        self._valid_result = self.evaluate(valid_data, show_progress=show_progress)
+        with self.in_precision():
+            self._valid_result = self.evaluate(valid_data, show_progress=show_progress)
+        if self._reduced and not self._checked:
+            self._check_precision(self.evaluate(valid_data))
         return calculate_valid_score(self._valid_result, self.valid_metric), self._valid_result
+
+    def in_precision(self) -> torch.autocast:
+        """Inside, matrix products have the precision that the config asks for."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._reduced)
+
+    def _check_precision(self, exact: dict[str, float]) -> None:
+        """Go on in float32 if validation says something else in it."""
+        name, self._checked = self.valid_metric.lower(), True
+        text = f"{name} is {self._valid_result[name]:.4f} in bfloat16, {exact[name]:.4f} in float32"
+        self._reduced = abs(self._valid_result[name] - exact[name]) <= AGREEMENT
+        self.enable_amp = self._reduced
+        if self._reduced:
+            LOG.info("precision: %s", text)
+        else:
+            self._valid_result = exact
+            LOG.warning("precision: %s; training goes on in float32", text)
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         self._line = {"epoch": epoch_idx, "seconds": round(e_time - s_time, 4), **_named(losses)}

@@ -36,6 +36,10 @@ class AlternatingTrainer(RunMixin, Trainer):
     def __init__(self, config, model):
         self.phases: list[Phase] = model.phases()
         super().__init__(config, model)
+        if config["compile"]:
+            for name, network in model.named_children():
+                if name != "critic":  # torch.compile has no second derivative, which gradient penalties need
+                    network.compile()
 
     def _build_optimizer(self, **kwargs):
         group = OptimizerGroup(
@@ -44,9 +48,9 @@ class AlternatingTrainer(RunMixin, Trainer):
             ))
             for phase in self.phases
         )  # fmt: skip
-        if self.config["fused_optimizer"]:
-            for parameters in (part for optimizer in group.values() for part in optimizer.param_groups):
-                parameters["fused"] = "fused" in parameters  # RMSprop has no such form
+        for parameters in (part for optimizer in group.values() for part in optimizer.param_groups):
+            if "fused" in parameters:  # one pass over the parameters instead of one per operation; RMSprop has none
+                parameters["fused"] = True
         return group
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
@@ -80,7 +84,8 @@ class AlternatingTrainer(RunMixin, Trainer):
     def _step(self, phase: Phase, batch, epoch_idx: int) -> float:
         optimizer = self.optimizer[phase.name]
         optimizer.zero_grad()
-        loss = phase.loss(batch)
+        with self.in_precision():
+            loss = phase.loss(batch)
         value = loss.item()
         if not np.isfinite(value):
             raise TrainingDiverged(

@@ -272,6 +272,44 @@ def test_evaluating_twice_gives_one_number_and_leaves_the_training_stream_alone(
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.parametrize("name", ["DGRM", "CFGAN", "DiffRec", "NCF"])
+def test_reduced_precision_agrees_and_the_test_is_float32(name, make_config, monkeypatch):
+    monkeypatch.setattr(run_mixin, "AGREEMENT", 0.02)  # few users, short lists
+    tested = []
+    original = experiment._Run._test
+    monkeypatch.setattr(experiment._Run, "_test", lambda run, trainer, *rest: (
+        tested.append(trainer), original(run, trainer, *rest)))  # fmt: skip
+    exact, _ = run_one(make_config(name, "board", epochs=3))
+    record, path = run_one(make_config(name, "board", epochs=3, precision="bfloat16"))
+    assert " in bfloat16, " in (path / "run.log").read_text()
+    assert tested[1]._reduced
+    assert not tested[0]._reduced
+    assert record.test != exact.test
+    assert record.test["rmse"] == pytest.approx(exact.test["rmse"], abs=0.05)
+    trainer = tested[1]
+    loader = loaders.eval_loader(trainer.config, data.build(make_config(name, "board")), "test")
+    assert dict(trainer.evaluate(loader)) == record.test
+
+
+def test_where_reduced_precision_disagrees_training_goes_on_in_float32(make_config, monkeypatch):
+    monkeypatch.setattr(run_mixin, "AGREEMENT", -1.0)
+    seen = []
+    original = trainers.AlternatingTrainer._step
+    monkeypatch.setattr(trainers.AlternatingTrainer, "_step", lambda trainer, *rest: (
+        seen.append(trainer._reduced), original(trainer, *rest))[1])  # fmt: skip
+    _, path = run_one(make_config("DGRM", precision="bfloat16", epochs=2, refit=False))
+    assert "training goes on in float32" in (path / "run.log").read_text()
+    assert seen[0]
+    assert not seen[-1]
+
+
+@pytest.mark.slow
+def test_compiled_networks_learn_the_same(make_config):
+    plain_run, _ = run_one(make_config("DGRM", epochs=2, refit=False))
+    compiled, _ = run_one(make_config("DGRM", epochs=2, refit=False, compile=True))
+    assert compiled.test == pytest.approx(plain_run.test, abs=1e-4)
+
+
 def test_golden_values(make_config):
     """The numbers of this small run, to notice any change of data, training or evaluation."""
     record, _ = run_one(make_config("DGRMPlus", "board", epochs=5, seed=2020))

@@ -29,7 +29,6 @@ class DGRMOptions:
     critic_iterations: Annotated[int, Range(1)]
     learning_rate: Annotated[float, Range(0, above=True)]
     critic_learning_rate: Annotated[float, Range(0, above=True)]
-    fused_optimizer: bool
     prediction: Annotated[str, Choice("x_0_hat", "posterior")]
     prediction_noise_steps: Annotated[int, Range(0)]
     denoising_steps: Annotated[int, Range(0)]

@@ -93,5 +93,5 @@ class ProfileRecommender(GeneralRecommender):
         size = max(1, BLOCK // self.width)
         for start in range(0, len(user), size):
             pairs = torch.nonzero((row >= start) & (row < start + size)).squeeze(-1)
-            scores[pairs] = self.score_profiles(user[start : start + size])[row[pairs] - start, column[pairs]]
+            scores[pairs] = self.score_profiles(user[start : start + size])[row[pairs] - start, column[pairs]].float()
         return scores
