@@ -87,7 +87,7 @@ def train_loader(config, splits: Splits, part: str):
     profiles = issubclass(registry.model_class(config["model"]), ProfileRecommender)
     if profiles or loader is UserDataLoader:  # RecBole's has the padding user in it: a false all-zero row
         return ProfileLoader(config, dataset)
-    sampler, _, _ = create_samplers(config, dataset, [dataset, splits.valid, splits.test])
+    sampler, _, _ = _samplers(config, dataset, splits)
     return loader(config, dataset, sampler, shuffle=config["shuffle"])
 
 
@@ -98,6 +98,12 @@ def eval_loader(config, splits: Splits, part: str):
         return RatedLoader(config, dataset)
     if config["eval_args"]["mode"][part] != "full":
         raise DataError(f"eval_args: mode {config['eval_args']['mode']} is not supported; labeled or full")
-    _, *samplers = create_samplers(config, dataset, [splits.train, splits.valid, splits.test])
+    _, *samplers = _samplers(config, splits.train, splits)
     sampler = dict(zip(("valid", "test"), samplers, strict=True))[part]
     return RankingLoader(config, dataset, sampler, shuffle=False)
+
+
+def _samplers(config, known: Dataset, splits: Splits):
+    """RecBole's samplers, which want three parts; a search has no test part, and nobody draws for it."""
+    test = splits.valid if splits.test is None else splits.test
+    return create_samplers(config, known, [known, splits.valid, test])

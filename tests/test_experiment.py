@@ -303,6 +303,16 @@ def test_where_reduced_precision_disagrees_training_goes_on_in_float32(make_conf
     assert not seen[-1]
 
 
+@pytest.mark.parametrize("name", ["DGRM", "BPR", "EASE"])
+@pytest.mark.parametrize("protocol", ["rated", "full"])
+def test_validation_alone_gives_the_score_of_the_whole_run(name, protocol, make_config, tmp_path):
+    given = {"protocol": protocol, "topk": [5], "valid_metric": "ndcg@5" if protocol == "full" else "ratedndcg@5"}
+    alone = experiment.validate_one(make_config(name, **given), tmp_path / "alone")
+    whole, _ = run_one(make_config(name, refit=False, **given))
+    assert alone.metrics == whole.valid
+    assert len(alone.metrics) > 1
+
+
 @pytest.mark.slow
 def test_compiled_networks_learn_the_same(make_config):
     plain_run, _ = run_one(make_config("DGRM", epochs=2, refit=False))
