@@ -152,6 +152,10 @@ def predictions(ratings: sp.csr_matrix, shrinkage: float, seed: int) -> dict[str
     return found | {
         "mean ALS + autoencoder of what it leaves, out of fold": bag + autoencoded(dense, unseen, mask),
         "mean ALS and ALS on residuals": (bag + found["ALS on residuals, 20 factors, lambda .15"]) / 2,
+        "mean ALS and user-wise, condition spread over the item graph": (
+            bag + found["user-wise, condition spread over the item graph"]
+        )
+        / 2,
         "mean ALS and EASE": (bag + found["EASE on residuals"]) / 2,
         "mean ALS and user-wise": (bag + user_wise) / 2,
         "mean ALS (.7) and user-wise (.3)": 0.7 * bag + 0.3 * user_wise,
