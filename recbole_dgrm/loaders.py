@@ -1,6 +1,8 @@
 """Batches: by users, without padding, rating profiles or rated pairs or full rankings."""
 
+import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader, UserDataLoader
 from recbole.data.dataset import Dataset
@@ -68,16 +70,39 @@ class RatedLoader(AbstractDataLoader):
 
 
 class RankingLoader(FullSortEvalDataLoader):
-    """RecBole's full-ranking loader, batched by users instead of users x items."""
+    """Full ranking, batched by users instead of users x items; RecBole's own has a Python set per user.
 
-    @property
-    def users(self) -> torch.Tensor:
-        """The evaluated users, in order."""
-        return self.uid_list
+    Args:
+        dataset: the part that is evaluated; its pairs are the positives.
+        seen: the parts before it, whose items are no candidates.
+    """
+
+    def __init__(self, config, dataset: Dataset, seen: list[Dataset]):
+        self.field = dataset.uid_field
+        self.positives = _pairs(dataset)
+        known = sum(_pairs(part) for part in seen).sign()
+        self.history = known - known.multiply(self.positives)
+        self.history.eliminate_zeros()
+        self.users = torch.as_tensor(np.flatnonzero(np.diff(self.positives.indptr)))
+        self.sample_size = len(self.users)
+        AbstractDataLoader.__init__(self, config, dataset, None, shuffle=False)
 
     def _init_batch_size_and_step(self) -> None:
         self.step = self.config["eval_batch_size"]
         self.set_batch_size(self.step * self._dataset.item_num)
+
+    def collate_fn(self, index: list[int]):
+        """Users ``(B,)``, and row and item of their history and of their positives."""
+        users = self.users[index]
+        history, positives = (
+            tuple(map(torch.as_tensor, matrix[users.numpy()].nonzero())) for matrix in (self.history, self.positives)
+        )
+        return Interaction({self.field: users}), history, *positives
+
+
+def _pairs(dataset: Dataset) -> sp.csr_matrix:
+    """1 where a pair is in the data set, ``(n_users, n_items)``."""
+    return dataset.inter_matrix(form="csr").sign()
 
 
 def train_loader(config, splits: Splits, part: str):
@@ -87,7 +112,8 @@ def train_loader(config, splits: Splits, part: str):
     profiles = issubclass(registry.model_class(config["model"]), ProfileRecommender)
     if profiles or loader is UserDataLoader:  # RecBole's has the padding user in it: a false all-zero row
         return ProfileLoader(config, dataset)
-    sampler, _, _ = _samplers(config, dataset, splits)
+    test = splits.valid if splits.test is None else splits.test  # a search has none, and nobody draws for it
+    sampler, _, _ = create_samplers(config, dataset, [dataset, splits.valid, test])
     return loader(config, dataset, sampler, shuffle=config["shuffle"])
 
 
@@ -98,12 +124,4 @@ def eval_loader(config, splits: Splits, part: str):
         return RatedLoader(config, dataset)
     if config["eval_args"]["mode"][part] != "full":
         raise DataError(f"eval_args: mode {config['eval_args']['mode']} is not supported; labeled or full")
-    _, *samplers = _samplers(config, splits.train, splits)
-    sampler = dict(zip(("valid", "test"), samplers, strict=True))[part]
-    return RankingLoader(config, dataset, sampler, shuffle=False)
-
-
-def _samplers(config, known: Dataset, splits: Splits):
-    """RecBole's samplers, which want three parts; a search has no test part, and nobody draws for it."""
-    test = splits.valid if splits.test is None else splits.test
-    return create_samplers(config, known, [known, splits.valid, test])
+    return RankingLoader(config, dataset, [splits.train] if part == "valid" else [splits.train, splits.valid])
