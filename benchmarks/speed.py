@@ -94,7 +94,7 @@ def trained(label: str, name: str, keys: dict, given: argparse.Namespace) -> str
     loader, users = loaders.train_loader(config, splits, "train"), splits.train.user_num - 1
     if given.batches and users > given.batches * given.batch:
         users = loader.sample_size = given.batches * given.batch
-        del loader.dataset[users:]
+        del loader.sampler.data_source[users:]
     times = []
     for epoch in range(3):
         start = perf_counter()
@@ -113,8 +113,8 @@ def trained(label: str, name: str, keys: dict, given: argparse.Namespace) -> str
     share = operations / taken / 1e9 / product_limit(given.batch, splits.train.item_num, given.width)
     scored = scoring(model, config, users)
     return (
-        f"| {label} | {taken / passes * rows / users:.2f} | {passes * users / taken:,.0f} | {share:.0%} | {scored:,.0f} "
-        f"| {evaluation} | {memory:,.0f} |"
+        f"| {label} | {taken / passes * rows / users:.2f} | {passes * users / taken:,.0f} | {share:.0%} "
+        f"| {scored:,.0f} | {evaluation} | {memory:,.0f} |"
     )
 
 
