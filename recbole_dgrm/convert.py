@@ -99,7 +99,7 @@ def write_description(path: Path, names: str, levels: NDArray, more: Mapping[str
         "rating_step": float(f"{np.diff(levels).min():.6g}"),
     }
     note = f"# Taken from {names}; correct the scale if not every rating occurs in it.\n"
-    write_text(path, note + yaml.safe_dump({**more, **scale}))
+    write_text(path, note + yaml.safe_dump({**more, **scale}, default_flow_style=None, sort_keys=False))
 
 
 def _ratings(source: Path, columns: Mapping[str, str], separator: str | None) -> pd.DataFrame:

@@ -215,8 +215,12 @@ def test_a_failed_conversion_leaves_no_folder_and_keeps_what_was_fetched(source,
     assert not (tmp_path / "mine").exists()  # RecBole's copy of ml-100k serves where there is no folder
 
 
-def test_every_listed_source_is_whole():
+def test_every_listed_source_is_whole_and_named_by_the_help(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["download", "--help"])
+    helped = capsys.readouterr().out
     for name in read_yaml(properties_dir() / "download.yaml"):
+        assert name in helped
         known = find_source(name)
         assert re.fullmatch(r"[0-9a-f]{64}", known.sha256)
         assert all(mirror.startswith(("https://", "http://")) for mirror in known.mirrors)
