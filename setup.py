@@ -48,11 +48,13 @@ setup(
     ],
     extras_require={
         "distributed": ["distributed>=2024.1", "psycopg[binary]>=3.1"],  # Dask cluster, PostgreSQL
+        "parquet": ["pyarrow>=14.0.1"],  # convert; an extra: 55 MB for one format. Before 14.0.1 a file could run code
         "test": [
             "pytest>=8.0",
             "distributed>=2024.1",
             "psycopg[binary]>=3.1",
-            "hypothesis>=6.100",  # properties of the chain and of the metrics
+            "pyarrow>=14.0.1",
+            "hypothesis>=6.100",  # properties of the chain and of the metrics; arbitrary input
             "pytrec-eval-terrier>=0.5.6",  # an independent ranking evaluator, as an oracle
             "ruff>=0.6",
         ],

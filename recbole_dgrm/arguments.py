@@ -11,6 +11,7 @@ examples:
   %(prog)s --model=DGRMPlus --dataset=ml-1m --data_path=data --seed=2021
   %(prog)s --model=BPR --dataset=ml-100k --protocol=full
   %(prog)s --resume=runs/DGRM-ml-100k-rated-2020-...
+  %(prog)s download ml-1m
   %(prog)s convert ratings.csv --name=mine
   %(prog)s tune --model=MF --dataset=ml-100k --trials=20
   %(prog)s benchmark --config=smoke

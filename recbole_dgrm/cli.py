@@ -5,12 +5,12 @@ import sys
 
 from rich.console import Console
 
-from recbole_dgrm.commands import benchmark, convert, diagnose, report, train, tune
+from recbole_dgrm.commands import benchmark, convert, diagnose, download, report, train, tune
 from recbole_dgrm.errors import UserError
 
 COMMANDS = {
-    "train": train.run, "convert": convert.run, "benchmark": benchmark.run, "tune": tune.run,
-    "diagnose": diagnose.run, "report": report.run,
+    "train": train.run, "download": download.run, "convert": convert.run, "benchmark": benchmark.run,
+    "tune": tune.run, "diagnose": diagnose.run, "report": report.run,
 }  # fmt: skip
 
 

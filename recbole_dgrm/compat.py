@@ -105,6 +105,10 @@ def load_yaml(text: str) -> Any:
     loader = YamlLoader(text)
     try:
         return loader.get_single_data()
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # its constructors raise what they meet: '!!bool x' a KeyError, 2001-99-99 a ValueError
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
     finally:
         loader.dispose()
 

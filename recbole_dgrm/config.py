@@ -26,7 +26,7 @@ from recbole_dgrm import compat, registry
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.labels import OVER_RATINGS
 from recbole_dgrm.models.profile import ProfileRecommender
-from recbole_dgrm.options import Choice, Range, read
+from recbole_dgrm.options import RATINGS, Choice, Range, check, check_name, read
 
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 Layer = dict[str, Any]
@@ -43,9 +43,10 @@ class RunOptions:
     output_dir: str
     checkpoint_interval: Annotated[float, Range(0)]
     diagnose_every: Annotated[int, Range(0)]
-    rating_scale: Annotated[list[float] | None, Range(-1e9, 1e9)]
+    benchmark_filename: list[str] | None
+    rating_scale: Annotated[list[float] | None, RATINGS]
     rating_step: Annotated[float | None, Range(0, above=True)]
-    rating_threshold: Annotated[float | None, Range(-1e9, 1e9)]
+    rating_threshold: Annotated[float | None, RATINGS]
     bias_shrinkage: Annotated[float, Range(0)]
     epochs: Annotated[int, Range(1)]
     eval_step: Annotated[int, Range(1)]
@@ -67,6 +68,8 @@ class RunOptions:
     rated_denominator: Annotated[str, Choice("n", "relevant")]
 
     def __post_init__(self) -> None:
+        for part in self.benchmark_filename or []:
+            check_name("benchmark_filename", part)
         scale = self.rating_scale
         if scale is not None and not (len(scale) == 2 and scale[0] < scale[1]):
             raise OptionError(f"rating_scale={scale} must be [lowest, highest] with lowest < highest")
@@ -102,8 +105,8 @@ def read_yaml(path: Path) -> Layer:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise OptionError(f"cannot read the config file {path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or no possible path
+        raise OptionError(f"cannot read the config file {path}: {getattr(error, 'strerror', None) or error}") from None
     try:
         content = compat.load_yaml(text)
     except yaml.YAMLError as error:
@@ -152,7 +155,7 @@ def load_config(
     model_class = registry.model_class(model)
     protocol = _protocol(str(given.get("protocol", overall["protocol"])))
     model_layer = _optional(properties_dir() / "model" / f"{model}.yaml")
-    data_path = given.get("data_path")
+    data_path = check("data_path", given.get("data_path"), str | None)
     dataset_layer = _dataset_layer(dataset, data_path)
     theirs = _recbole_layers(model, dataset)
     layers = [theirs, overall, protocol, model_layer, dataset_layer]
@@ -180,7 +183,10 @@ def _build(model_class: type, merged: Layer, run: RunOptions) -> compat.Config:
     final["predicts_ratings"] = run.feedback == "rating" and (
         merged["model"] in registry.MODELS or bool(rating_metrics)
     )
-    config = compat.Config(merged["model"], merged["dataset"], config_dict=final)
+    try:
+        config = compat.Config(merged["model"], merged["dataset"], config_dict=final)
+    except Exception as error:  # RecBole checks few of its keys, and falls over the values of the others
+        raise OptionError(f"RecBole cannot use this configuration: {type(error).__name__}: {error}") from error
     if run.data_path:  # RecBole would take its own copy of ml-100k in any case; we, where the folder has none
         theirs, own = Path(config["data_path"]), Path(run.data_path) / merged["dataset"]
         if own.is_dir() or not theirs.is_dir():
@@ -199,7 +205,7 @@ def _merge(layers: Iterable[Mapping[str, Any]]) -> Layer:
 def _named(given: Layer, key: str, example: str) -> str:
     if not given.get(key):
         raise OptionError(f"no {key} is named; say --{key}={example} or put '{key}: {example}' into a config file")
-    return str(given[key])
+    return check_name(key, given[key])
 
 
 def _optional(path: Path) -> Layer:
@@ -207,7 +213,7 @@ def _optional(path: Path) -> Layer:
 
 
 def _protocol(name: str) -> Layer:
-    path = properties_dir() / "protocol" / f"{name}.yaml"
+    path = properties_dir() / "protocol" / f"{check_name('protocol', name)}.yaml"
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
         raise OptionError(f"protocol={name!r} is unknown; one of {names}")
@@ -232,7 +238,7 @@ def _recbole_layers(model: str, dataset: str) -> Layer:
 def _check_keys(given: Layer, known: set[str]) -> None:
     lists = ("general_arguments", "training_arguments", "evaluation_arguments", "dataset_arguments")
     known = known.union(*(getattr(argument_list, name) for name in lists), compat.UNLISTED_KEYS)
-    for key in given:
+    for key in map(str, given):
         if key in compat.REPLACED_KEYS:
             raise OptionError(f"{key} is not used here: {compat.REPLACED_KEYS[key]}")
         if key not in known:

@@ -18,6 +18,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import cat_interactions
 
 from recbole_dgrm.errors import DataError
+from recbole_dgrm.options import RATINGS
 
 LOG = logging.getLogger(__name__)
 
@@ -53,9 +54,12 @@ class RatingDataset(Dataset):
 
     def _load_feat(self, filepath, source):
         try:
-            return super()._load_feat(filepath, source)
-        except ValueError as error:
+            table = super()._load_feat(filepath, source)
+        except Exception as error:  # whatever pandas stumbles over, it is the file that cannot be read
             raise DataError(f"{filepath}: {_first_bad_row(filepath, self.config) or error}") from error
+        if table is not None and not isinstance(table.index, pd.RangeIndex):  # pandas would shift the columns
+            raise DataError(f"{filepath}: its rows have more fields than its first line names")
+        return table
 
     def _check_ids(self) -> None:
         for name in (self.uid_field, self.iid_field):
@@ -68,6 +72,12 @@ class RatingDataset(Dataset):
         if len(bad):
             raise DataError(
                 f"{len(bad)} ratings are missing or infinite, the first in line {bad[0] + 2}; remove these rows"
+            )
+        huge = np.flatnonzero((rating < RATINGS.low) | (rating > RATINGS.high))
+        if len(huge):
+            raise DataError(
+                f"{len(huge)} ratings are out of range, the first in line {huge[0] + 2}: {rating.iloc[huge[0]]:g}; "
+                f"allowed: {RATINGS}"
             )
         if self.config["rating_scale"] is None:
             self.config["rating_scale"] = [float(rating.min()), float(rating.max())]
@@ -148,7 +158,8 @@ def check_source(config) -> None:
     if not folder.is_dir():
         raise DataError(
             f"there is no folder {folder}; put the ratings into {folder}/{name}.inter (recbole-dgrm convert makes it "
-            f"from a CSV) or say where they are: --data_path=DIR with DIR/{name}/{name}.inter"
+            "from a table, recbole-dgrm download fetches well-known ones) or say where they are: "
+            f"--data_path=DIR with DIR/{name}/{name}.inter"
         )
     for path in source_files(config):
         _check_header(path, config)
@@ -157,8 +168,11 @@ def check_source(config) -> None:
 def _check_header(path: Path, config) -> None:
     if not path.is_file():
         raise DataError(f"{path} does not exist; RecBole's atomic format wants the ratings there")
-    with open(path, encoding=config["encoding"] or "utf-8") as lines:
-        header = lines.readline().rstrip("\r\n")
+    try:
+        with open(path, encoding="utf-8") as lines:
+            header = lines.readline().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text in UTF-8: {error}; save it in UTF-8") from None
     separator = config["field_separator"]
     columns = dict(name.rpartition(":")[::2] for name in header.split(separator) if ":" in name)
     needed = {config["USER_ID_FIELD"]: "token", config["ITEM_ID_FIELD"]: "token"}
@@ -177,7 +191,7 @@ def _first_bad_row(filepath: str, config) -> str | None:
     """Name the first row whose rating is no number."""
     try:
         table = pd.read_csv(filepath, sep=config["field_separator"], dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError):
+    except Exception:  # the caller has the reason
         return None
     name = f"{config['RATING_FIELD']}:float"
     if name not in table:

@@ -21,6 +21,10 @@ class DataError(UserError, ValueError):
     """Input data that cannot be used."""
 
 
+class DownloadError(UserError, RuntimeError):
+    """A data set that could not be fetched."""
+
+
 class CheckpointError(UserError, ValueError):
     """A checkpoint that is missing, broken, or not of this run."""
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from recbole_dgrm.errors import OptionError
 
 T = TypeVar("T")
+LONGEST_NAME = 200  # bytes; file systems allow 255, and endings are added
 
 
 class Range:
@@ -53,6 +54,23 @@ class Choice:
 
     def __str__(self) -> str:
         return "one of " + ", ".join(self.names)
+
+
+RATINGS = Range(-1e9, 1e9)  # what a rating may be
+
+
+def check_name(key: str, value: Any) -> str:
+    """``value`` as text, if it can stand as a file name without leading out of its folder.
+
+    Raises:
+        OptionError: it is empty, too long, or has separators or characters that cannot be printed.
+    """
+    name = str(value)
+    if not name.isprintable() or not name.strip(". ") or set(name) & set("/\\:"):
+        raise OptionError(f"{key}={name!r} is not a plain name: no empty one, no path, no control characters")
+    if len(name.encode()) > LONGEST_NAME:
+        raise OptionError(f"{key}={name[:20]!r}... is longer than {LONGEST_NAME} bytes; give it a shorter name")
+    return name
 
 
 def read(cls: type[T], config: Mapping[str, Any]) -> T:

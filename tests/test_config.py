@@ -161,9 +161,24 @@ def test_the_input_keys_feed_back_to_the_same_config(tmp_path):
     assert load_config([path])["input"] == first["input"]
 
 
+NO_NAMES = ["../up", "/abs", "a/b", "a\\b", "..", ".", " ", "C:", "a\0b", "a\nb", "\ud800", "a" * 300]
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+@pytest.mark.parametrize("key", ["model", "dataset", "protocol"])
+def test_a_name_that_leads_elsewhere_is_refused(key, name):
+    with pytest.raises(OptionError, match=rf"{key}='.*' ?(\.\.\. )?is (not a plain name|longer than 200 bytes)"):
+        config(**{key: name})
+
+
+def test_parts_of_a_split_cannot_lead_elsewhere():
+    with pytest.raises(OptionError, match=r"benchmark_filename='../../x' is not a plain name"):
+        config(benchmark_filename=["train", "../../x"])
+
+
 def test_overall_and_protocols_hold_every_run_option():
     known = set(read_yaml(properties_dir() / "overall.yaml")) | set(read_yaml(properties_dir() / "protocol/rated.yaml"))
-    theirs = {"train_batch_size", "learner", "weight_decay"}  # RecBole's overall.yaml has them
+    theirs = {"train_batch_size", "learner", "weight_decay", "benchmark_filename"}  # RecBole's overall.yaml has them
     assert {field.name for field in fields(RunOptions)} - theirs <= known
 
 

@@ -62,6 +62,30 @@ def test_missing_and_infinite_ratings_are_refused(build, value):
         build(table)
 
 
+@pytest.mark.parametrize("value", [1e308, -2e9])
+def test_ratings_beyond_any_scale_are_refused(build, value):
+    table = random_ratings()
+    table.loc[3, "rating"] = value
+    with pytest.raises(DataError, match=r"1 ratings are out of range, the first in line 5: .*; allowed: in \["):
+        build(table)
+
+
+def test_rows_with_more_fields_than_the_header_are_refused_not_shifted(make_config, tmp_path):
+    path = write_ratings(tmp_path, "mine", random_ratings())
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(f"{row}\t0" for row in rows)]))
+    with pytest.raises(DataError, match=r"mine\.inter: its rows have more fields than its first line names"):
+        data.build(make_config(dataset="mine", data_path=str(tmp_path)))
+
+
+def test_bytes_that_are_no_text_are_said(make_config, tmp_path):
+    path = write_ratings(tmp_path, "mine", random_ratings())
+    for content in (b"\xff" + path.read_bytes(), path.read_bytes() + b"\xff\t1\t1\n"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"mine\.inter.*codec can't decode byte 0xff"):
+            data.build(make_config(dataset="mine", data_path=str(tmp_path)))
+
+
 def test_a_missing_user_is_refused(build):
     table = random_ratings().astype({"user_id": object})
     table.loc[3, "user_id"] = None

@@ -6,13 +6,19 @@ from rich.console import Console
 
 from recbole_dgrm.arguments import make_parser
 
+PARTS = ("train", "valid", "test")
+
 
 def run(arguments: list[str], console: Console) -> int:
-    """Turn a CSV of ratings into RecBole's format."""
-    parser = make_parser(
-        "turn a CSV of ratings into RecBole's atomic format", "%(prog)s convert ratings.csv [options]", ""
-    )
-    parser.add_argument("csv", type=Path, help="a CSV file with a header line (may be compressed)")
+    """Turn a file of ratings, or the files of a split, into RecBole's format."""
+    usage = "%(prog)s convert ratings.csv [options]\n       %(prog)s convert --train=A [--valid=B] --test=C --name=N"
+    parser = make_parser("turn CSV, JSON lines or Parquet into RecBole's atomic format", usage, "")
+    parser.add_argument(
+        "file", type=Path, nargs="?",
+        help="CSV with a header line, .jsonl / .json with an object per line (both may be .gz), or .parquet",
+    )  # fmt: skip
+    for part in PARTS:
+        parser.add_argument(f"--{part}", type=Path, metavar="FILE", help=f"the {part} part of a split that is given")
     parser.add_argument("--name", help="of the data set (default: the file's name)")
     parser.add_argument(
         "--data_path", type=Path, default=Path("dataset"), help="where <name>/ is made (default dataset)"
@@ -21,15 +27,19 @@ def run(arguments: list[str], console: Console) -> int:
     for field in ("user", "item", "rating", "timestamp"):
         parser.add_argument(f"--{field}", metavar="COLUMN", help=f"column with the {field} (default: guessed)")
     given = parser.parse_args(arguments)
-    from recbole_dgrm.convert import convert as write
+    split = {part: path for part in PARTS if (path := getattr(given, part)) is not None}
+    if (given.file is None) == (not split):
+        parser.error("give one file of ratings, or the files of a split: --train=A --valid=B --test=C")
+    if split and not (given.train and given.test and given.name):
+        parser.error("a split needs --train, --test and --name; without --valid, validation is cut from training")
+    from recbole_dgrm.convert import WHOLE, convert
 
     columns = {"user_id": given.user, "item_id": given.item, "rating": given.rating, "timestamp": given.timestamp}
-    name = given.name or given.csv.name.split(".")[0]
-    chosen = {field: column for field, column in columns.items() if column}
-    path = write(given.csv, given.data_path, name, chosen, given.sep)
-    console.print(
-        f"{path} and {path.with_suffix('.yaml').name} are written; train with", highlight=False, soft_wrap=True
-    )
+    name = given.name or given.file.name.split(".")[0]
+    chosen = {field: column for field, column in columns.items() if column is not None}
+    written = convert(split or {WHOLE: given.file}, given.data_path, name, chosen, given.sep)
+    files = ", ".join(map(str, written))
+    console.print(f"{files} and {name}.yaml are written; train with", highlight=False, soft_wrap=True)
     where = "" if given.data_path == Path("dataset") else f" --data_path={given.data_path}"
     console.print(f"  recbole-dgrm --model=DGRMPlus --dataset={name}{where}", highlight=False, soft_wrap=True)
     return 0

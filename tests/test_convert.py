@@ -1,0 +1,211 @@
+"""Every format and a given split: the same checks, and what they say."""
+
+import gzip
+import json
+import math
+
+import pandas as pd
+import pytest
+from conftest import random_ratings
+
+from recbole_dgrm import cli, data
+from recbole_dgrm.config import load_config, read_yaml
+from recbole_dgrm.convert import WHOLE, convert
+from recbole_dgrm.errors import DataError, OptionError
+
+ROWS = [
+    {"user": "ann", "item": 7, "rating": 5, "time": 100},
+    {"user": "bob", "item": 7, "rating": 1, "time": 200},
+    {"user": "ann", "item": 8, "rating": 2.5, "time": 300},
+]
+
+
+def write(path, rows):
+    """``rows`` in the format that the ending says."""
+    if ".json" in path.name:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (gzip.open if path.suffix == ".gz" else open)(path, "wt").write(text)
+    elif path.suffix == ".parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    else:
+        pd.DataFrame(rows).to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+    return path
+
+
+FORMATS = ["a.csv", "a.tsv", "a.csv.gz", "a.jsonl", "a.json", "a.jsonl.gz", "a.parquet"]
+
+
+@pytest.mark.parametrize("file", FORMATS)
+def test_every_format_gives_the_same_data_set(tmp_path, file):
+    (path,) = convert({WHOLE: write(tmp_path / file, ROWS)}, tmp_path, "mine")
+    table = pd.read_csv(path, sep="\t", dtype=str)
+    assert list(table) == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    assert table["user_id:token"].tolist() == ["ann", "bob", "ann"]
+    assert table["item_id:token"].tolist() == ["7", "7", "8"]
+    assert table["rating:float"].astype(float).tolist() == [5, 1, 2.5]
+    assert table["timestamp:float"].astype(float).tolist() == [100, 200, 300]
+    assert read_yaml(tmp_path / "mine" / "mine.yaml") == {"rating_scale": [1.0, 5.0], "rating_step": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"user": None}, "1 rows have no user or item, the first in PLACE"),
+        ({"item": None}, "1 rows have no user or item, the first in PLACE"),
+        ({"rating": None}, "1 ratings are no numbers, the first in PLACE"),
+        ({"rating": math.inf}, "1 ratings are no numbers, the first in PLACE: 'inf"),
+        ({"rating": 2e9}, "1 ratings are out of range; allowed: .*, the first in PLACE"),
+        ({"time": None}, "1 timestamps are neither a number nor an ISO date; --timestamp= leaves them out"),
+    ],
+)
+@pytest.mark.parametrize("file", FORMATS)
+def test_every_format_has_the_same_checks_and_names_the_place(tmp_path, file, change, said):
+    source = write(tmp_path / file, [ROWS[0], {**ROWS[1], **change}, ROWS[2]])
+    place = "row 2" if "parquet" in file else "line 2" if "json" in file else "line 3"
+    with pytest.raises(DataError, match=said.replace("PLACE", place)):
+        convert({WHOLE: source}, tmp_path / "out", "mine")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"user": "a", "item": "b", "rating": 1}\n{"user": \n', "line 2 is no JSON"),
+        ('[{"user": "a", "item": "b", "rating": 1}]', "line 1 is no JSON object; one object per line"),
+        ('\n{"user": {"id": 1}, "item": "b", "rating": 1}\n', "1 values of user_id are no text.*, the first in line 2"),
+        ('{"user": "a", "item": true, "rating": 1}\n', "1 values of item_id are no text"),
+        ('{"user": "a", "item": 1.5, "rating": 1}\n', "1 values of item_id are no text and no whole number"),
+        ('{"user": "a", "item": "b", "rating": [1]}\n', r"1 ratings are no numbers, the first in line 1: '\[1\]'"),
+        ('{"user": "a", "rating": 1}\n', "has no column 'item_id'; it has user, rating: say --item=COLUMN"),
+        ('{"user": "NA", "item": "b", "rating": 1}\n', "1 rows have no user or item"),
+        ("", "holds no ratings"),
+        ("[" * 100_000, "line 1 is no JSON"),
+        ("1" * 5_000, "line 1 is no JSON"),
+    ],
+)
+def test_bad_json_lines_are_named(tmp_path, text, said):
+    (tmp_path / "bad.jsonl").write_text(text)
+    with pytest.raises(DataError, match=said):
+        convert({WHOLE: tmp_path / "bad.jsonl"}, tmp_path, "mine")
+
+
+@pytest.mark.parametrize("file", ["bad.csv", "bad.csv.gz", "bad.jsonl", "bad.jsonl.gz", "bad.parquet", "bad.zip"])
+def test_bytes_that_are_no_table_are_an_error(tmp_path, file):
+    (tmp_path / file).write_bytes(b"\x1f\x8b\x00\xff\xfe" * 9)
+    with pytest.raises(DataError, match=f"{file}.*(cannot be read as|is no JSON)"):
+        convert({WHOLE: tmp_path / file}, tmp_path, "mine")
+
+
+def test_blank_lines_do_not_shift_the_numbers_of_lines(tmp_path):
+    (tmp_path / "a.csv").write_text("user,item,rating\n\na,x,1\n\nb,x,bad\n")
+    with pytest.raises(DataError, match="the first in line 5: 'bad'"):
+        convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine")
+
+
+@pytest.mark.parametrize("separator", list(",\t;|"))
+def test_the_separator_is_guessed(tmp_path, separator):
+    (tmp_path / "a.txt").write_text("user,item,rating\na,x,1\nb,x,2\n".replace(",", separator))
+    assert convert({WHOLE: tmp_path / "a.txt"}, tmp_path, "mine")
+
+
+def test_ids_stay_as_they_are_written(tmp_path):
+    (tmp_path / "a.csv").write_text('user,item,rating\n007,"a\tb",1\n1.0,"say ""x""",2\n')
+    (path,) = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine")
+    table = pd.read_csv(path, sep="\t", dtype=str)
+    assert table.iloc[:, :2].to_numpy().tolist() == [["007", "a\tb"], ["1.0", 'say "x"']]
+
+
+def test_dates_become_seconds_also_those_of_parquet(tmp_path):
+    table = pd.DataFrame(ROWS).assign(time=pd.to_datetime(["2020-01-02", "2021-01-01", "1999-01-01"]))
+    for unit in ("ns", "ms"):
+        table.astype({"time": f"datetime64[{unit}]"}).to_parquet(tmp_path / f"{unit}.parquet")
+    table.assign(time=table["time"].dt.tz_localize("UTC")).to_parquet(tmp_path / "zone.parquet")
+    table.assign(time=table["time"].dt.date).to_parquet(tmp_path / "date.parquet")
+    table.to_csv(tmp_path / "text.csv", index=False)
+    for file in ("ns.parquet", "ms.parquet", "zone.parquet", "date.parquet", "text.csv"):
+        (path,) = convert({WHOLE: tmp_path / file}, tmp_path / "out", file)
+        assert pd.read_csv(path, sep="\t")["timestamp:float"].tolist() == [1577923200, 1609459200, 915148800]
+
+
+def test_a_broken_timestamp_can_be_left_out(tmp_path):
+    source = write(tmp_path / "a.csv", [{**row, "time": "yesterday"} for row in ROWS])
+    with pytest.raises(DataError, match="3 timestamps are neither"):
+        convert({WHOLE: source}, tmp_path, "mine")
+    (path,) = convert({WHOLE: source}, tmp_path, "mine", {"timestamp": ""})
+    assert "timestamp" not in path.read_text()
+
+
+def test_ratings_that_lie_close_keep_a_step_above_zero(tmp_path):
+    source = write(tmp_path / "a.csv", [{**row, "rating": 1 + place * 1e-8} for place, row in enumerate(ROWS)])
+    convert({WHOLE: source}, tmp_path, "mine")
+    assert read_yaml(tmp_path / "mine" / "mine.yaml")["rating_step"] == 1e-8
+
+
+@pytest.mark.parametrize("name", ["../x", "/abs", "a/b", "a\\b", "..", "", "a\x00", "a\nb"])
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
+    with pytest.raises(OptionError, match="is not a plain name"):
+        convert({WHOLE: write(tmp_path / "a.csv", ROWS)}, tmp_path / "out", name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    source = write(tmp_path / "a.csv", ROWS)
+    with pytest.raises(DataError, match=r"cannot make the folder .*a\.csv/mine: Not a directory"):
+        convert({WHOLE: source}, source, "mine")
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Files of a split, in three formats."""
+    table = random_ratings().sample(frac=1, random_state=0)
+    table.iloc[:250].to_csv(tmp_path / "a.csv", index=False)
+    table.iloc[250:300].to_json(tmp_path / "b.jsonl", orient="records", lines=True)
+    table.iloc[300:].to_parquet(tmp_path / "c.parquet")
+    return {"train": tmp_path / "a.csv", "valid": tmp_path / "b.jsonl", "test": tmp_path / "c.parquet"}
+
+
+def test_a_split_that_is_given_is_kept(parts, tmp_path, capsys):
+    options = [f"--{part}={path}" for part, path in parts.items()]
+    assert cli.main(["convert", *options, "--name=mine", f"--data_path={tmp_path}"]) == 0
+    assert read_yaml(tmp_path / "mine" / "mine.yaml")["benchmark_filename"] == ["train", "valid", "test"]
+    assert f"--dataset=mine --data_path={tmp_path}" in capsys.readouterr().out.replace("\n", " ")
+    config = load_config(config_dict={"model": "MF", "dataset": "mine", "data_path": str(tmp_path)})
+    splits = data.build(config)
+    total = len(random_ratings())
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (250, 50, total - 300)
+    assert splits.train.user_num == 31  # ids of all formats are the same text
+
+
+def test_without_a_validation_part_it_is_cut_from_training(parts, tmp_path):
+    del parts["valid"]
+    convert(parts, tmp_path, "mine")
+    config = load_config(config_dict={"model": "MF", "dataset": "mine", "data_path": str(tmp_path)})
+    splits = data.build(config)
+    assert len(splits.train) + len(splits.valid) == 250
+    assert len(splits.test) == len(random_ratings()) - 300
+
+
+def test_a_bad_part_leaves_nothing(parts, tmp_path):
+    parts["test"].with_suffix(".csv").write_text("user_id,item_id,rating\n1,2,x\n")
+    with pytest.raises(DataError, match=r"c\.csv: 1 ratings are no numbers, the first in line 2"):
+        convert({**parts, "test": parts["test"].with_suffix(".csv")}, tmp_path / "out", "mine")
+    parts["test"].with_suffix(".csv").write_text("user_id,item_id,rating,timestamp\n1,2,3,4\n")
+    with pytest.raises(DataError, match="some parts have a timestamp and others have none"):
+        convert({**parts, "test": parts["test"].with_suffix(".csv")}, tmp_path / "out", "mine")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["a", "--train=b"], ["--train=a", "--name=x"], ["--test=a", "--name=x"], ["--train=a", "--test=b"]]
+)
+def test_half_a_split_shows_the_usage(options, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["convert", *options])
+    assert "--train" in capsys.readouterr().err
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    (tmp_path / "a.parquet").write_bytes(b"")
+    with pytest.raises(DataError, match=r"pip install 'recbole-dgrm\[parquet\]'"):
+        convert({WHOLE: tmp_path / "a.parquet"}, tmp_path, "mine")
