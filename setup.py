@@ -36,6 +36,7 @@ setup(
         "jinja2>=3.1",  # the page of a report
         "filelock>=3.12",  # one benchmark or search at a time in a folder
         "optuna>=5,<6",  # hyper-parameter search
+        "safetensors>=0.4",  # exported weights
         # What RecBole 1.2.1 imports, said here because on Python 3.12 it is installed without dependencies.
         "scikit-learn>=1.3",
         "colorlog==4.7.2",
@@ -47,6 +48,7 @@ setup(
         "plotly>=4.0",
     ],
     extras_require={
+        "parquet": ["pyarrow>=15"],  # recommendation lists as Parquet
         "distributed": ["distributed>=2024.1", "psycopg[binary]>=3.1"],  # Dask cluster, PostgreSQL
         "test": [
             "pytest>=8.0",
@@ -54,6 +56,7 @@ setup(
             "psycopg[binary]>=3.1",
             "hypothesis>=6.100",  # properties of the chain and of the metrics
             "pytrec-eval-terrier>=0.5.6",  # an independent ranking evaluator, as an oracle
+            "pyarrow>=15",
             "ruff>=0.6",
         ],
     },

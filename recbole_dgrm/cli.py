@@ -5,12 +5,13 @@ import sys
 
 from rich.console import Console
 
-from recbole_dgrm.commands import benchmark, convert, diagnose, report, train, tune
+from recbole_dgrm.commands import benchmark, convert, diagnose, evaluate, export, recommend, report, train, tune
 from recbole_dgrm.errors import UserError
 
 COMMANDS = {
     "train": train.run, "convert": convert.run, "benchmark": benchmark.run, "tune": tune.run,
-    "diagnose": diagnose.run, "report": report.run,
+    "diagnose": diagnose.run, "report": report.run, "recommend": recommend.run, "evaluate": evaluate.run,
+    "export": export.run,
 }  # fmt: skip
 
 

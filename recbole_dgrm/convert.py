@@ -34,16 +34,10 @@ def convert(
     Raises:
         DataError: the file or a column is missing, a rating is no number, or the target exists.
     """
-    if not source.is_file():
-        raise DataError(f"{source} does not exist")
     path = target / name / f"{name}.inter"
     if path.exists():
         raise DataError(f"{path} exists already; choose another --name or remove it")
-    try:
-        table = pd.read_csv(source, sep=separator, engine="python" if separator is None else "c", dtype=str)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{source} cannot be read as CSV: {error}") from error
-    ratings = _chosen(table, source, columns or {})
+    ratings = read_ratings(source, columns, separator)
     levels = np.unique(ratings["rating"])
     if len(levels) < 2:
         raise DataError(f"all ratings of {source} are equal: {levels}; there is nothing to learn")
@@ -58,6 +52,17 @@ def convert(
     write_text(path.with_suffix(".yaml"), text)
     write_whole(path, lambda partial: ratings.to_csv(partial, sep="\t", index=False))
     return path
+
+
+def read_ratings(source: Path, columns: dict[str, str] | None = None, separator: str | None = None) -> pd.DataFrame:
+    """``user_id``, ``item_id`` (text), ``rating`` and, if there is one, ``timestamp`` of a CSV; as :func:`convert`."""
+    if not source.is_file():
+        raise DataError(f"{source} does not exist")
+    try:
+        table = pd.read_csv(source, sep=separator, engine="python" if separator is None else "c", dtype=str)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{source} cannot be read as CSV: {error}") from error
+    return _chosen(table, source, columns or {})
 
 
 def _chosen(table: pd.DataFrame, source: Path, columns: dict[str, str]) -> pd.DataFrame:

@@ -194,8 +194,11 @@ class RunMixin:
         write_whole(self.run_dir / CHECKPOINT, lambda partial: torch.save(state, partial))
         self._written = monotonic()
 
-    def resume(self, state: dict[str, Any], train_data) -> None:
-        """Continue from :func:`recbole_dgrm.checkpoints.read_checkpoint`'s ``state`` exactly where it was written.
+    def load(self, state: dict[str, Any], which: str) -> None:
+        """Put ``which`` of :func:`recbole_dgrm.checkpoints.read_checkpoint`'s ``state`` into the model.
+
+        Args:
+            which: ``state_dict``, the last, or ``best_state_dict``.
 
         Raises:
             CheckpointError: the checkpoint is of another model or of other sizes.
@@ -203,10 +206,14 @@ class RunMixin:
         if state["model"] != self.config["model"]:
             raise CheckpointError(f"the checkpoint is of {state['model']}, this run is of {self.config['model']}")
         try:
-            self.model.load_state_dict(state["state_dict"])
+            self.model.load_state_dict(state[which])
         except RuntimeError as error:
             raise CheckpointError(f"the checkpoint does not fit the model: {error}") from error
         self.model.load_other_parameter({key: unpack(value) for key, value in state["other"].items()})
+
+    def resume(self, state: dict[str, Any], train_data) -> None:
+        """Continue exactly where a checkpoint was written; raises as :meth:`load`."""
+        self.load(state, "state_dict")
         self.optimizer.load_state_dict(state["optimizer"])
         self.start_epoch = state["epoch"] + 1
         self.best_epoch, self.best_state = state["best_epoch"], state["best_state_dict"]
