@@ -54,14 +54,14 @@ class Run(Recommender):
                 ratings only. Unknown items are counted, said and dropped.
 
         Raises:
-            UnknownModel: the model has parameters of its own for each user.
+            UnknownModel: the model knows the users of its training only.
             DataError: a rating lies outside the scale, or no item is known.
         """
         if not getattr(self.model, "takes_new_users", False):
             able = [name for name, entry in registry.MODELS.items() if getattr(entry.model, "takes_new_users", False)]
             raise UnknownModel(
-                f"{self.config['model']} has parameters of its own for each user and cannot score new ones; train it "
-                f"again with their ratings in the data, or use a model that reads profiles: {', '.join(able)}"
+                f"{self.config['model']} cannot score users who were not there in training; train it again with their "
+                f"ratings in the data, or use a model that reads profiles: {', '.join(able)}"
             )
         ratings = self._usable(ratings)
         users, row = np.unique(ratings["user_id"].to_numpy(str), return_inverse=True)
@@ -169,7 +169,7 @@ def load_run(path: Path | str, **where: Any) -> Run:
         )
     with _random_state_kept():
         trainer, _, _ = untrained(config, splits, reference.learnt(config))
-    trainer.load(state, "best_state_dict")
+    trainer.load(state, best=True)
     return Run(config, saved.record, splits, trainer)
 
 
