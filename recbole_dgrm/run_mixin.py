@@ -204,8 +204,8 @@ class RunMixin:
         Raises:
             CheckpointError: the checkpoint is of another model, of other sizes or of another version.
         """
-        if "best_other" not in state:
-            raise CheckpointError("the checkpoint was written by another version; make the run again")
+        if state["other"] and "best_other" not in state:
+            raise CheckpointError("the checkpoint is of a version that mixed last and best state; make the run again")
         if state["model"] != self.config["model"]:
             raise CheckpointError(f"the checkpoint is of {state['model']}, this run is of {self.config['model']}")
         which = "best_" if best else ""
@@ -213,7 +213,7 @@ class RunMixin:
             self.model.load_state_dict(state[f"{which}state_dict"])
         except RuntimeError as error:
             raise CheckpointError(f"the checkpoint does not fit the model: {error}") from error
-        self.model.load_other_parameter({key: unpack(value) for key, value in state[f"{which}other"].items()})
+        self.model.load_other_parameter({key: unpack(value) for key, value in state.get(f"{which}other", {}).items()})
 
     def resume(self, state: dict[str, Any], train_data) -> None:
         """Continue exactly where a checkpoint was written; raises as :meth:`load`."""
@@ -221,7 +221,7 @@ class RunMixin:
         self.optimizer.load_state_dict(state["optimizer"])
         self.start_epoch = state["epoch"] + 1
         self.best_epoch, self.best_state = state["best_epoch"], state["best_state_dict"]
-        self.best_other = {key: unpack(value) for key, value in state["best_other"].items()}
+        self.best_other = {key: unpack(value) for key, value in state.get("best_other", {}).items()}
         self.cur_step, self.best_valid_score = state["cur_step"], state["best_valid_score"]
         self.best_valid_result = state["best_valid_result"]
         if self.cur_step > self.stopping_step:  # it was written in the epoch that stopped the training

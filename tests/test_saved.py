@@ -132,7 +132,10 @@ def test_a_checkpoint_of_another_model_or_version_is_named(run_of, tmp_path):
     for changed, said in [
         (state | {"model": "NCF"}, "the checkpoint is of NCF, this run is of MF"),
         (state | {"best_state_dict": short}, "does not fit the model"),
-        ({key: value for key, value in state.items() if key != "best_other"}, "another version"),
+        (
+            {key: value for key, value in state.items() if key != "best_other"} | {"other": {"a": 1}},
+            "of a version that",
+        ),
     ]:
         torch.save(changed, tmp_path / CHECKPOINT)
         with pytest.raises(CheckpointError, match=said):
