@@ -50,7 +50,7 @@ class Recommender:
         Raises:
             DataError: some are unknown, or there is none.
         """
-        names, places = [str(name) for name in names], self._places[kind]
+        names, places = _texts(names), self._places[kind]
         unknown = [name for name in names if name not in places]
         if unknown:
             raise DataError(f"{len(unknown)} of {len(names)} {kind} are not known, the first: {unknown[0]!r}; the "
@@ -84,15 +84,15 @@ class Recommender:
             raise OptionError(f"topk={topk} must be at least 1")
         if exclude not in EXCLUDE:
             raise OptionError(f"exclude={exclude!r} is not known; one of {', '.join(EXCLUDE)}")
-        return self._tables(self.ids("users", dict.fromkeys(map(str, users))), topk, exclude == "seen")
+        return self._tables(self.ids("users", dict.fromkeys(_texts(users))), topk, exclude == "seen")
 
     def _tables(self, users: Tensor, topk: int, without_seen: bool) -> Iterator[pd.DataFrame]:
         order = self._order.to(self.config["device"])
         with self._scoring():
             for batch, scores in all_scores(self.model, self.config, users, len(self.items)):
                 if without_seen:
-                    row, column = self.rated[batch.numpy()].nonzero()
-                    scores[torch.as_tensor(row), torch.as_tensor(column)] = -torch.inf
+                    row, column = self.rated[batch.numpy()].tocoo().coords  # a rating of 0 is a rating
+                    scores[torch.as_tensor(row).long(), torch.as_tensor(column).long()] = -torch.inf
                 place, score = first_places(scores[:, order], topk)
                 yield self._table(batch, order[place].cpu(), score.cpu())
 
@@ -129,6 +129,10 @@ class Recommender:
         self.model.eval()
         with self.trainer.own_randomness(), torch.no_grad():
             yield
+
+
+def _texts(names: Iterable[Any]) -> list[str]:
+    return [names] if isinstance(names, str) else [str(name) for name in names]
 
 
 def first_places(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:

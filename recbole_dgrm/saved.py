@@ -68,9 +68,8 @@ class Run(Recommender):
         column = self.ids("items", ratings["item_id"]).numpy()
         shape = len(users) + 1, len(self.items)
         matrix = csr_matrix((ratings["rating"].to_numpy(np.float64), (row + 1, column)), shape)
-        return Recommender(
-            self.config, self.trainer, self.model.with_profiles(matrix), users, self.splits.train, matrix.astype(bool)
-        )
+        model = self.model.with_profiles(matrix)
+        return Recommender(self.config, self.trainer, model, users, self.splits.train, matrix)
 
     def _usable(self, ratings: pd.DataFrame) -> pd.DataFrame:
         """Known items, one rating per pair, within the scale."""

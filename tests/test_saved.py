@@ -167,6 +167,13 @@ def test_lists_end_where_no_item_is_left_and_may_hold_what_was_seen(run_of):
     assert len(run.recommend([3, "3"], topk=100, exclude="none")) == 25
 
 
+def test_a_rating_of_zero_was_seen_and_a_single_id_is_not_taken_apart(run_of):
+    run = load_run(run_of("MF"))
+    expected = run.recommend(["13"], topk=25)
+    run.rated = csr_matrix((np.zeros(run.rated.nnz), run.rated.indices, run.rated.indptr), run.rated.shape)
+    pd.testing.assert_frame_equal(run.recommend("13", topk=25), expected)
+
+
 def test_scores_that_are_no_ratings_are_not_called_so(run_of):
     assert list(load_run(run_of("BPR", protocol="full")).recommend(["1"])) == ["user", "rank", "item", "score"]
 
