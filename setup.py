@@ -36,6 +36,7 @@ setup(
         "jinja2>=3.1",  # the page of a report
         "filelock>=3.12",  # one benchmark or search at a time in a folder
         "optuna>=5,<6",  # hyper-parameter search
+        "safetensors>=0.4",  # exported weights
         # What RecBole 1.2.1 imports, said here because on Python 3.12 it is installed without dependencies.
         "scikit-learn>=1.3",
         "colorlog==4.7.2",
@@ -48,14 +49,14 @@ setup(
     ],
     extras_require={
         "distributed": ["distributed>=2024.1", "psycopg[binary]>=3.1"],  # Dask cluster, PostgreSQL
-        "parquet": ["pyarrow>=14.0.1"],  # convert; an extra: 55 MB for one format. Before 14.0.1 a file could run code
+        "parquet": ["pyarrow>=15"],  # ratings and lists as Parquet; an extra: 55 MB for one format
         "test": [
             "pytest>=8.0",
             "distributed>=2024.1",
             "psycopg[binary]>=3.1",
-            "pyarrow>=14.0.1",
             "hypothesis>=6.100",  # properties of the chain and of the metrics; arbitrary input
             "pytrec-eval-terrier>=0.5.6",  # an independent ranking evaluator, as an oracle
+            "pyarrow>=15",
             "ruff>=0.6",
         ],
     },

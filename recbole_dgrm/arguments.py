@@ -1,6 +1,7 @@
 """What the commands share in reading the command line."""
 
 import argparse
+from pathlib import Path
 
 EPILOG = """\
 Any key of properties/*.yaml, of the model's YAML file or of RecBole may follow as --key=value; values are
@@ -17,6 +18,9 @@ examples:
   %(prog)s benchmark --config=smoke
   %(prog)s diagnose --models=DGRM,CFGAN --dataset=ml-100k
   %(prog)s report runs/smoke
+  %(prog)s recommend --run=runs/DGRMPlus-ml-100k-... --output=lists.csv
+  %(prog)s evaluate --run=runs/DGRMPlus-ml-100k-... --protocol=table3
+  %(prog)s export --run=runs/DGRMPlus-ml-100k-... --output=model --safetensors
 """
 
 
@@ -26,6 +30,18 @@ def make_parser(description: str, usage: str, epilog: str = EPILOG) -> argparse.
         description=description, usage=usage, epilog=epilog, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Options that name a finished run; :func:`places` reads the last two."""
+    parser.add_argument("--run", type=Path, required=True, help="directory of a finished run")
+    parser.add_argument("--data_path", help="folder that holds <dataset>/, if the data has moved since")
+    parser.add_argument("--device", help="cpu | cuda | auto (default: the run's)")
+
+
+def places(given: argparse.Namespace) -> dict[str, str]:
+    """Where data and device of a run are, if not where they were."""
+    return {key: value for key in ("data_path", "device") if (value := getattr(given, key)) is not None}
 
 
 def key_values(others: list[str], parser: argparse.ArgumentParser) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """User and item biases: the simplest rating predictor, and what residuals are taken against."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,11 @@ class Biases:
         """Ratings of pairs, shape as the (broadcast) ids."""
         return self.mean + self.user[user] + self.item[item]
 
+    def for_users(self, user: NDArray, item: NDArray, rating: NDArray, n_users: int, shrinkage: float) -> Self:
+        """Biases of other users, solved from their ratings ``(n,)``; mean and items stay as they are."""
+        left = rating - self.mean - self.item[item]
+        return replace(self, user=np.bincount(user, left, minlength=n_users) / _counts(user, n_users, shrinkage))
+
 
 def fit_biases(user: NDArray, item: NDArray, rating: NDArray, n_users: int, n_items: int, shrinkage: float) -> Biases:
     """Ridge-regularised biases by coordinate descent (Koren 2008, section 2.1).
@@ -34,9 +40,12 @@ def fit_biases(user: NDArray, item: NDArray, rating: NDArray, n_users: int, n_it
     mean = float(rating.mean())
     centred = rating - mean
     b_user, b_item = np.zeros(n_users), np.zeros(n_items)
-    count_user = np.bincount(user, minlength=n_users) + max(shrinkage, 1e-9)
-    count_item = np.bincount(item, minlength=n_items) + max(shrinkage, 1e-9)
+    count_user, count_item = _counts(user, n_users, shrinkage), _counts(item, n_items, shrinkage)
     for _ in range(SWEEPS):
         b_item = np.bincount(item, centred - b_user[user], minlength=n_items) / count_item
         b_user = np.bincount(user, centred - b_item[item], minlength=n_users) / count_user
     return Biases(mean, b_user, b_item)
+
+
+def _counts(row: NDArray, n_rows: int, shrinkage: float) -> NDArray[np.float64]:
+    return np.bincount(row, minlength=n_rows) + max(shrinkage, 1e-9)

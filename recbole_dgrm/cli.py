@@ -5,12 +5,24 @@ import sys
 
 from rich.console import Console
 
-from recbole_dgrm.commands import benchmark, convert, diagnose, download, report, train, tune
+from recbole_dgrm.commands import (
+    benchmark,
+    convert,
+    diagnose,
+    download,
+    evaluate,
+    export,
+    recommend,
+    report,
+    train,
+    tune,
+)  # fmt: skip
 from recbole_dgrm.errors import UserError
 
 COMMANDS = {
     "train": train.run, "download": download.run, "convert": convert.run, "benchmark": benchmark.run,
-    "tune": tune.run, "diagnose": diagnose.run, "report": report.run,
+    "tune": tune.run, "diagnose": diagnose.run, "report": report.run, "recommend": recommend.run,
+    "evaluate": evaluate.run, "export": export.run,
 }  # fmt: skip
 
 

@@ -11,8 +11,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recbole_dgrm.bias import fit_biases
-from recbole_dgrm.factorization import averaged_factors
+from recbole_dgrm.bias import Biases, fit_biases
+from recbole_dgrm.factorization import averaged_factors, averaged_rows
 from recbole_dgrm.states import Places
 
 SWEEPS = 10
@@ -33,20 +33,35 @@ class ClosedForm(nn.Module):
     def __init__(self, n_users: int, n_items: int):
         super().__init__()
         self.blend = 0.0
+        self._biases: Biases | None = None
         self._keep("center", np.zeros(n_users), np.zeros(n_items))
         self._keep("factors", np.zeros((n_users, 0)), np.zeros((n_items, 0)))
 
     def center(self, ratings: sp.csr_matrix, shrinkage: float) -> None:
         """Fit the biases that profiles are residuals to."""
         user, item = ratings.tocoo().coords
-        biases = fit_biases(user, item, ratings.data, *ratings.shape, shrinkage)
-        self._keep("center", biases.mean + biases.user, biases.item)
+        self._biases, self._shrinkage = fit_biases(user, item, ratings.data, *ratings.shape, shrinkage), shrinkage
+        self._keep("center", self._biases.mean + self._biases.user, self._biases.item)
 
     def blend_with(self, ratings: sp.csr_matrix, share: float, sizes: Sequence[int], regularization: float,
                    seed: int) -> None:  # fmt: skip
         """Fit the factorizations that have ``share`` of a prediction."""
-        self.blend = share
+        self.blend, self._sizes, self._regularization = share, sizes, regularization
         self._keep("factors", *averaged_factors(ratings, sizes, regularization, SWEEPS, seed))
+
+    def meet(self, ratings: sp.csr_matrix) -> None:
+        """Solve the users of other ``ratings``; the items stay as they were fitted."""
+        n_users = ratings.shape[0]
+        center, factors = np.zeros(n_users), np.zeros((n_users, 0))
+        if self._biases:
+            user, item = ratings.tocoo().coords
+            biases = self._biases.for_users(user, item, ratings.data, n_users, self._shrinkage)
+            center = biases.mean + biases.user
+        if self.blend:
+            item_factors = self.factors_item.double().cpu().numpy()
+            factors = averaged_rows(ratings, item_factors, self._sizes, self._regularization)
+        self._keep("center", center, self.center_item)
+        self._keep("factors", factors, self.factors_item)
 
     def residual(self, user: Tensor, column: Tensor, rating: Tensor) -> Tensor:
         """Ratings of pairs, each ``(n,)``, less their center."""
@@ -67,6 +82,6 @@ class ClosedForm(nn.Module):
             return rating
         return torch.lerp(rating, (self.factors_user[user[row]] * self.factors_item[column]).sum(dim=-1), self.blend)
 
-    def _keep(self, name: str, *tables: np.ndarray) -> None:
+    def _keep(self, name: str, *tables: np.ndarray | Tensor) -> None:
         for side, table in zip(("user", "item"), tables, strict=True):
             self.register_buffer(f"{name}_{side}", torch.as_tensor(table, dtype=torch.float32), persistent=False)

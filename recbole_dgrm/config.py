@@ -153,7 +153,7 @@ def load_config(
     overall = read_yaml(properties_dir() / "overall.yaml")
     model, dataset = _named(given, "model", "DGRM"), _named(given, "dataset", "ml-100k")
     model_class = registry.model_class(model)
-    protocol = _protocol(str(given.get("protocol", overall["protocol"])))
+    protocol = protocol_layer(str(given.get("protocol", overall["protocol"])))
     model_layer = _optional(properties_dir() / "model" / f"{model}.yaml")
     data_path = check("data_path", given.get("data_path"), str | None)
     dataset_layer = _dataset_layer(dataset, data_path)
@@ -212,7 +212,12 @@ def _optional(path: Path) -> Layer:
     return read_yaml(path) if path.is_file() else {}
 
 
-def _protocol(name: str) -> Layer:
+def protocol_layer(name: str) -> Layer:
+    """The keys of a protocol.
+
+    Raises:
+        OptionError: there is none of this name.
+    """
     path = properties_dir() / "protocol" / f"{check_name('protocol', name)}.yaml"
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))

@@ -51,7 +51,7 @@ def convert(
     for path in (*paths.values(), description := folder / f"{name}.yaml"):
         if path.exists():
             raise DataError(f"{path} exists already; choose another --name or remove it")
-    tables = {part: _ratings(source, columns or {}, separator) for part, source in sources.items()}
+    tables = {part: read_ratings(source, columns, separator) for part, source in sources.items()}
     if len({tuple(table) for table in tables.values()}) > 1:
         raise DataError("some parts have a timestamp and others have none; --timestamp= leaves it out of all")
     levels = np.unique(np.concatenate([table["rating"] for table in tables.values()]))
@@ -102,9 +102,11 @@ def write_description(path: Path, names: str, levels: NDArray, more: Mapping[str
     write_text(path, note + yaml.safe_dump({**more, **scale}, default_flow_style=None, sort_keys=False))
 
 
-def _ratings(source: Path, columns: Mapping[str, str], separator: str | None) -> pd.DataFrame:
-    """The fields of one file, checked; the index is the number of the line or row."""
-    table = read_table(source, separator, lambda names: _chosen(names, source, columns))
+def read_ratings(
+    source: Path, columns: Mapping[str, str] | None = None, separator: str | None = None
+) -> pd.DataFrame:  # fmt: skip
+    """The fields of one file, as :func:`convert` reads them, checked; the index is the number of the line or row."""
+    table = read_table(source, separator, lambda names: _chosen(names, source, columns or {}))
     if len(table) == 0:
         raise DataError(f"{source} holds no ratings")
     for field in ("user_id", "item_id"):

@@ -23,7 +23,7 @@ from recbole_dgrm.distribution import Bins, Sample, counts_by_user, distance_int
 from recbole_dgrm.models.dgrm import DGRM
 from recbole_dgrm.models.mf import MF
 from recbole_dgrm.models.profile import ProfileRecommender
-from recbole_dgrm.reference import rated_row
+from recbole_dgrm.reference import learnt, rated_row
 from recbole_dgrm.run_mixin import PAIRS, RunMixin
 
 ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
@@ -75,7 +75,7 @@ def look(trainer: RunMixin, config, dataset: Dataset) -> dict[str, Any]:
     totals = np.zeros((2, dataset.item_num - 1))
     trainer.model.eval()
     with trainer.own_randomness(), torch.no_grad():
-        for batch, scores in _scores(trainer.model, config, users, dataset.item_num):
+        for batch, scores in all_scores(trainer.model, config, users, dataset.item_num):
             seen = matrix[batch.numpy()].tocoo()
             row, column = (torch.as_tensor(index, dtype=torch.long, device=scores.device) for index in seen.coords)
             if bins:
@@ -105,7 +105,7 @@ def _observed(model, matrix: csr_matrix) -> Tensor:
     return users[torch.linspace(0, len(users) - 1, wanted).round().long()]
 
 
-def _scores(model, config, users: Tensor, n_items: int) -> Iterator[tuple[Tensor, Tensor]]:
+def all_scores(model, config, users: Tensor, n_items: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of users and their scores ``(B, n_items)``, that of the padding item minus infinity."""
     for batch in users.split(max(1, min(config["eval_batch_size"], AT_ONCE // n_items))):
         given = Interaction({config["USER_ID_FIELD"]: batch}).to(config["device"])
@@ -150,9 +150,8 @@ def examine(trainer: RunMixin, config, splits: Splits, lines: list[dict[str, Any
         lines: of ``metrics.jsonl``.
         epoch: the tested one, from 1.
     """
-    part = "known" if config["refit"] else LEARNT
     start = monotonic()
-    final = look(trainer, config, getattr(splits, part))
+    final = look(trainer, config, getattr(splits, learnt(config)))
     found: dict[str, Any] = {DISTRIBUTION: final}
     bins = rating_bins(config) if config["predicts_ratings"] else None
     if bins:

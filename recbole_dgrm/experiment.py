@@ -46,6 +46,7 @@ from recbole_dgrm.records import (
     write_config,
     write_vectors,
 )  # fmt: skip
+from recbole_dgrm.run_mixin import RunMixin
 
 LOG = logging.getLogger(__name__)
 
@@ -157,13 +158,9 @@ class _Run:
         config = self.config
         if state and state["note"]["fingerprint"] != self.record.data["fingerprint"]:
             raise CheckpointError("the data has changed since the run was started; start a new run")
-        init_seed(config["seed"], config["reproducibility"])
-        loader = loaders.train_loader(config, self.splits, part)
-        start = monotonic()  # some of RecBole's models learn while they are built
-        model = registry.model_class(config["model"])(config, getattr(self.splits, part)).to(config["device"])
-        self.record.timing["build_s"] = round(self.record.timing.get("build_s", 0.0) + monotonic() - start, 3)
-        self.record.parameters = sum(parameter.numel() for parameter in model.parameters())
-        trainer = registry.trainer_class(config["model"])(config, model)
+        trainer, loader, seconds = untrained(config, self.splits, part)
+        self.record.timing["build_s"] = round(self.record.timing.get("build_s", 0.0) + seconds, 3)
+        self.record.parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
         trainer.note = {"fingerprint": self.record.data["fingerprint"]}
         valid = None
         if selected:
@@ -190,6 +187,20 @@ class _Run:
         write_vectors(self.run_dir / PER_USER, vectors)
         record.diagnosis = diagnosis.examine(trainer, self.config, self.splits, lines, epoch)
         LOG.info("collapse: %s", diagnosis.of_record(asdict(record)).line)
+
+
+def untrained(config, splits: data.Splits, part: str) -> tuple[RunMixin, Any, float]:
+    """A trainer with its model before the first step, the same for one config, with all random numbers seeded.
+
+    Returns:
+        The trainer, the batches of ``part`` to learn from, and the seconds that building the model took.
+    """
+    init_seed(config["seed"], config["reproducibility"])
+    loader = loaders.train_loader(config, splits, part)
+    start = monotonic()  # some of RecBole's models learn while they are built
+    model = registry.model_class(config["model"])(config, getattr(splits, part)).to(config["device"])
+    seconds = monotonic() - start
+    return registry.trainer_class(config["model"])(config, model), loader, seconds
 
 
 def _state(config, run_dir: Path) -> dict[str, Any] | None:

@@ -63,3 +63,11 @@ def averaged_factors(
         row_factors.append(p / len(sizes))
         column_factors.append(q)
     return np.concatenate(row_factors, axis=1), np.concatenate(column_factors, axis=1)
+
+
+def averaged_rows(
+    ratings: sp.csr_matrix, column_factors: NDArray, sizes: Sequence[int], regularization: float
+) -> NDArray[np.float64]:
+    """Factors ``(n_rows, sum(sizes))`` of other rows beside the columns' of :func:`averaged_factors`."""
+    blocks = np.split(column_factors, np.cumsum(sizes)[:-1], axis=1)
+    return np.concatenate([half_sweep(ratings, q, regularization) / len(sizes) for q in blocks], axis=1)

@@ -19,11 +19,11 @@ from recbole_dgrm.ranking import RatedProtocol
 Row = dict[str, float]
 
 
-def reference_rows(config, splits: data.Splits) -> dict[str, Row]:
-    """Metrics of ``random``, ``bias`` and ``oracle`` on the test part."""
-    if config["eval_args"]["mode"]["test"] == "labeled":
-        return _rated_rows(config, splits)
-    return _ranking_rows(config, splits)
+def reference_rows(config, splits: data.Splits, part: str = "test") -> dict[str, Row]:
+    """Metrics of ``random``, ``bias`` and ``oracle`` on a part: ``test``, or ``valid`` of a run without refit."""
+    if config["eval_args"]["mode"][part] == "labeled":
+        return _rated_rows(config, splits, part)
+    return _ranking_rows(config, splits, part)
 
 
 def skill(result: Row, reference: dict[str, Row]) -> Row:
@@ -36,14 +36,14 @@ def skill(result: Row, reference: dict[str, Row]) -> Row:
     }
 
 
-def _learnt(config) -> str:
-    """The part that models learn from before the test."""
+def learnt(config) -> str:
+    """The part that a tested model has learnt from."""
     return "known" if config["refit"] else "train"
 
 
-def _rated_rows(config, splits: data.Splits) -> dict[str, Row]:
-    known_user, known_item, known_rating = splits.triples(_learnt(config))
-    user, item, rating = splits.triples("test")
+def _rated_rows(config, splits: data.Splits, part: str) -> dict[str, Row]:
+    known_user, known_item, known_rating = splits.triples(learnt(config))
+    user, item, rating = splits.triples(part)
     n_users, n_items = splits.train.user_num, splits.train.item_num
     biases = fit_biases(known_user, known_item, known_rating, n_users, n_items, config["bias_shrinkage"])
     protocol = metrics.rated_protocol(config)
@@ -53,7 +53,7 @@ def _rated_rows(config, splits: data.Splits) -> dict[str, Row]:
         "bias": (biases.predict(user, item), protocol),
         "oracle": (rating, protocol),
     }
-    rank = loaders.item_rank(splits.test).numpy()[item]
+    rank = loaders.item_rank(splits.train).numpy()[item]
     return {name: rated_row(config, user, rank, score, rating, rule) for name, (score, rule) in rows.items()}
 
 
@@ -66,10 +66,10 @@ def rated_row(config, user: NDArray, item: NDArray, score: NDArray, rating: NDAr
     return dict(metrics.Evaluator(config).evaluate(struct))
 
 
-def _ranking_rows(config, splits: data.Splits) -> dict[str, Row]:
-    user, _, _ = splits.triples("test")
-    known_user, _, _ = splits.triples("known")
-    _, learnt_item, _ = splits.triples(_learnt(config))
+def _ranking_rows(config, splits: data.Splits, part: str) -> dict[str, Row]:
+    user, _, _ = splits.triples(part)
+    known_user, _, _ = splits.triples("known" if part == "test" else "train")
+    _, learnt_item, _ = splits.triples(learnt(config))
     positives = np.bincount(user, minlength=splits.train.user_num)
     users = np.flatnonzero(positives)
     positives = positives[users]
@@ -82,7 +82,7 @@ def _ranking_rows(config, splits: data.Splits) -> dict[str, Row]:
         oracle |= _perfect_ranking(positives, k)
     return {
         "random": {key: float(value.mean()) for key, value in random.items() if key in wanted},
-        "bias": _fixed_ranking(config, splits, popularity),
+        "bias": _fixed_ranking(config, splits, part, popularity),
         "oracle": {key: float(value.mean()) for key, value in oracle.items() if key in wanted},
     }
 
@@ -114,12 +114,12 @@ def _perfect_ranking(positives: NDArray, k: int) -> dict[str, NDArray]:
     }  # fmt: skip
 
 
-def _fixed_ranking(config, splits: data.Splits, item_score: torch.Tensor) -> Row:
+def _fixed_ranking(config, splits: data.Splits, part: str, item_score: torch.Tensor) -> Row:
     """The same item scores for everybody, through RecBole's own collector and metrics."""
     collector, evaluator = metrics.Collector(config), metrics.Evaluator(config)
-    train = loaders.train_loader(config, splits, _learnt(config))
+    train = loaders.train_loader(config, splits, learnt(config))
     collector.data_collect(train)
-    for interaction, history, positive_u, positive_i in loaders.eval_loader(config, splits, "test"):
+    for interaction, history, positive_u, positive_i in loaders.eval_loader(config, splits, part):
         scores = item_score.repeat(len(interaction), 1)
         scores[:, 0] = -torch.inf
         scores[history] = -torch.inf

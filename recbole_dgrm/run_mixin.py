@@ -45,6 +45,7 @@ class RunMixin:
         self.evaluator = metrics.Evaluator(config)
         self.best_epoch = -1
         self.best_state: dict[str, Tensor] = {}
+        self.best_other: dict[str, Any] = {}  # attributes that RecBole keeps beside: LightGCN's are made from the state
         self.note: dict[str, Any] = {}
         self.observe: Callable[[RunMixin, int, bool], dict[str, Any]] = lambda trainer, epoch, validated: {}
         self._line: dict[str, Any] = {}
@@ -106,6 +107,7 @@ class RunMixin:
         """Put the best state into the model."""
         if self.best_state:
             self.model.load_state_dict(self.best_state)
+            self.model.load_other_parameter(self.best_other)
 
     @property
     def _stage(self) -> str:
@@ -153,6 +155,7 @@ class RunMixin:
             return
         self.best_epoch = epoch
         self.best_state = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+        self.best_other = self.model.other_parameter()
         if not self._select:
             self._after_epoch(epoch, {})
 
@@ -188,28 +191,37 @@ class RunMixin:
             "state_dict": self.model.state_dict(),
             "best_state_dict": self.best_state,
             "other": {key: pack(value) for key, value in self.model.other_parameter().items()},
+            "best_other": {key: pack(value) for key, value in self.best_other.items()},
             "optimizer": self.optimizer.state_dict(),
             "random": random_state(self._loader.generator),
         }
         write_whole(self.run_dir / CHECKPOINT, lambda partial: torch.save(state, partial))
         self._written = monotonic()
 
-    def resume(self, state: dict[str, Any], train_data) -> None:
-        """Continue from :func:`recbole_dgrm.checkpoints.read_checkpoint`'s ``state`` exactly where it was written.
+    def load(self, state: dict[str, Any], best: bool = False) -> None:
+        """Put the last or the best model of :func:`recbole_dgrm.checkpoints.read_checkpoint`'s ``state`` into ours.
 
         Raises:
-            CheckpointError: the checkpoint is of another model or of other sizes.
+            CheckpointError: the checkpoint is of another model, of other sizes or of another version.
         """
+        if state["other"] and "best_other" not in state:
+            raise CheckpointError("the checkpoint is of a version that mixed last and best state; make the run again")
         if state["model"] != self.config["model"]:
             raise CheckpointError(f"the checkpoint is of {state['model']}, this run is of {self.config['model']}")
+        which = "best_" if best else ""
         try:
-            self.model.load_state_dict(state["state_dict"])
+            self.model.load_state_dict(state[f"{which}state_dict"])
         except RuntimeError as error:
             raise CheckpointError(f"the checkpoint does not fit the model: {error}") from error
-        self.model.load_other_parameter({key: unpack(value) for key, value in state["other"].items()})
+        self.model.load_other_parameter({key: unpack(value) for key, value in state.get(f"{which}other", {}).items()})
+
+    def resume(self, state: dict[str, Any], train_data) -> None:
+        """Continue exactly where a checkpoint was written; raises as :meth:`load`."""
+        self.load(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.start_epoch = state["epoch"] + 1
         self.best_epoch, self.best_state = state["best_epoch"], state["best_state_dict"]
+        self.best_other = {key: unpack(value) for key, value in state.get("best_other", {}).items()}
         self.cur_step, self.best_valid_score = state["cur_step"], state["best_valid_score"]
         self.best_valid_result = state["best_valid_result"]
         if self.cur_step > self.stopping_step:  # it was written in the epoch that stopped the training

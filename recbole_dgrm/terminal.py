@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Self
 
+import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group
 from rich.live import Live
@@ -19,19 +20,21 @@ from recbole_dgrm.plan import PlannedRun
 from recbole_dgrm.records import SavedRun
 from recbole_dgrm.study import QUEUED, Study
 
+PARTS = {"test": "test", "valid": "validation"}
 
-def result_table(record: dict[str, Any]) -> Table:
-    """Test metrics of a finished record beside its reference rows, and the skill below."""
-    keys = list(record["test"])
+
+def result_table(record: dict[str, Any], part: str = "test") -> Table:
+    """Metrics of a finished record beside its reference rows, and the skill below."""
+    keys = list(record[part])
     place = f"{record['dataset']}, protocol {record['protocol']}, seed {record['seed']}"
-    table = Table(title=f"{record['model']} on the test part of {place}", title_justify="left")
+    table = Table(title=f"{record['model']} on the {PARTS[part]} part of {place}", title_justify="left")
     table.add_column("")
     for key in keys:
         table.add_column(metric_label(key), justify="right")
     for name, row in record["reference"].items():
         table.add_row(name, *(_number(row.get(key)) for key in keys), style="dim")
     table.add_section()
-    table.add_row(record["model"], *(_number(record["test"][key]) for key in keys), style="bold")
+    table.add_row(record["model"], *(_number(record[part][key]) for key in keys), style="bold")
     table.add_row("skill", *(_number(record["skill"].get(key)) for key in keys))
     return table
 
@@ -51,6 +54,16 @@ def explanation(record: dict[str, Any]) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
+
+
+def list_table(rows: pd.DataFrame, user: str) -> Table:
+    """The recommendation list of one user."""
+    table = Table(title=f"user {user}", title_justify="left")
+    for column in rows.columns[1:]:
+        table.add_column(column, justify="left" if column == "item" else "right")
+    for row in rows.itertuples(index=False):
+        table.add_row(*(_number(value) if isinstance(value, float) else str(value) for value in row[1:]))
+    return table
 
 
 def plan_table(runs: Iterable[PlannedRun], finished: set[PlannedRun]) -> Table:

@@ -21,13 +21,14 @@ LAYERS = {
     "models": 5, "models.dgrm": 5, "models.mf": 5, "models.ncf": 5, "models.icdae": 5, "models.diffrec": 5,
     "models.cfgan": 5, "models.prgan": 5,
     "registry": 6, "config": 7, "data": 7, "loaders": 8, "reference": 9, "diagnosis": 10,
-    "experiment": 11, "plan": 10, "worker": 12, "executors": 13, "benchmark": 14,
-    "tables": 0, "convert": 10, "download": 11,
+    "experiment": 11, "recommender": 11, "saved": 12, "export": 13, "plan": 10, "worker": 12, "executors": 13,
+    "benchmark": 14, "tables": 1, "convert": 10, "download": 11,
     "processes": 0, "space": 0, "study": 8, "tuning": 12, "search_report": 13, "terminal": 15,
     "document": 0, "comparison": 0, "summary": 1, "plots": 2, "report": 3,
     "diagnosis_plots": 12, "watched": 12, "diagnosis_report": 13,
     "arguments": -1, "commands": 16, "commands.train": 16, "commands.download": 16, "commands.convert": 16,
-    "commands.benchmark": 16, "commands.tune": 16, "commands.report": 16, "commands.diagnose": 16, "cli": 17,
+    "commands.benchmark": 16, "commands.tune": 16, "commands.report": 16, "commands.diagnose": 16,
+    "commands.recommend": 16, "commands.evaluate": 16, "commands.export": 16, "cli": 17,
 }  # fmt: skip
 PURE = {name for name, layer in LAYERS.items() if layer <= 0} | {"networks", "closed_form", "collapse"}
 MODULES = sorted(PACKAGE.rglob("*.py"))

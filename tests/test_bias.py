@@ -70,3 +70,13 @@ def test_predict_adds_mean_and_biases_and_broadcasts():
     assert biases.predict(np.array([1, 0]), np.array([1, 0])).tolist() == [3.5, 3.5]
     table = biases.predict(np.arange(2)[:, None], np.arange(3))
     assert table.tolist() == [[3.5, 2.5, 3.0], [4.5, 3.5, 4.0]]
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 5.0])
+def test_other_users_with_the_same_ratings_get_the_same_biases(shrinkage):
+    rng = np.random.default_rng(0)
+    user, item, rating = rng.integers(0, 9, 80), rng.integers(0, 7, 80), rng.integers(1, 6, 80).astype(float)
+    biases = fit_biases(user, item, rating, 9, 7, shrinkage)
+    other = biases.for_users(user + 1, item, rating, 10, shrinkage)
+    np.testing.assert_allclose(other.user, [0.0, *biases.user], atol=1e-12)
+    assert (other.mean, other.item is biases.item) == (biases.mean, True)

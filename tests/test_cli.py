@@ -177,3 +177,92 @@ def test_the_script_and_help_start_without_torch():
     script = Path(cli.__file__).parent.parent / "run_recbole_dgrm.py"
     code = f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_path({str(script)!r}, run_name='__main__')\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"  # fmt: skip # noqa: E501
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.fixture
+def finished(run, tmp_path):
+    """The directory of a small run."""
+    run("--model=DGRM", "--dataset=noise", "--refit=false", *SMALL, *run.places)
+    (path,) = (tmp_path / "runs").iterdir()
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_recommend_writes_one_table_in_every_format(run, finished, tmp_path, kind):
+    (tmp_path / "users.txt").write_text("3\n\n17\n")
+    target = tmp_path / f"lists.{kind}"
+    arguments = [f"--run={finished}", f"--users={tmp_path / 'users.txt'}", "--topk=4", f"--output={target}"]
+    status, out, _ = run("recommend", *arguments, "--exclude=none")
+    assert status == 0
+    assert "user 3" in out
+    assert "2 users, at most 4 items each" in out
+    read = {"csv": pd.read_csv, "jsonl": lambda path: pd.read_json(path, lines=True), "parquet": pd.read_parquet}
+    table = read[kind](target)
+    assert list(table) == ["user", "rank", "item", "score", "predicted_rating"]
+    assert list(table["user"].astype(int)) == [3] * 4 + [17] * 4
+    assert list(table["rank"]) == [1, 2, 3, 4] * 2
+
+
+def test_recommend_goes_to_new_users_by_their_ratings(run, finished, tmp_path):
+    (tmp_path / "new.csv").write_text("userId,movieId,rating\nzoe,1,5\nzoe,2,1\nyan,3,4\nyan,film,4\n")
+    arguments = ["recommend", f"--run={finished}", f"--ratings={tmp_path / 'new.csv'}"]
+    status, _, err = run(*arguments, f"--output={tmp_path / 'new.jsonl'}")
+    assert status == 0
+    assert "the model does not know their 1 items, the first 'film'" in err
+    assert set(pd.read_json(tmp_path / "new.jsonl", lines=True)["user"]) == {"zoe", "yan"}
+    status, _, err = run(*arguments, "--users=3", f"--output={tmp_path / 'none.csv'}")
+    assert status == 2
+    assert "1 of 1 users are not known, the first: '3'" in err
+
+
+def test_recommend_leaves_no_half_file(run, finished, tmp_path, monkeypatch):
+    from recbole_dgrm import tables
+
+    def dies(path, parts):
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(tables.WRITERS, "csv", dies)
+    status, *_ = run("recommend", f"--run={finished}", f"--output={tmp_path / 'lists.csv'}")
+    assert status == 130
+    assert not list(tmp_path.glob("*lists*"))
+
+
+def test_evaluate_prints_the_table_of_the_run_and_writes_only_when_asked(run, finished, tmp_path):
+    record = json.loads((finished / "record.json").read_text())
+    before = sorted((file.name, file.stat().st_mtime_ns) for file in finished.iterdir())
+    status, out, _ = run("evaluate", f"--run={finished}")
+    assert status == 0
+    assert f"{record['test']['rmse']:.4f}" in out
+    assert sorted((file.name, file.stat().st_mtime_ns) for file in finished.iterdir()) == before
+    target = tmp_path / "valid.json"
+    status, out, _ = run("evaluate", f"--run={finished}", "--part=valid", "--protocol=eq23", f"--output={target}")
+    assert "on the validation part of noise, protocol eq23" in out
+    assert json.loads(target.read_text())["valid"]["rmse"] == record["valid"]["rmse"]
+
+
+def test_export_writes_a_folder_once(run, finished, tmp_path):
+    arguments = ["export", f"--run={finished}", f"--output={tmp_path / 'model'}", "--safetensors"]
+    status, *_ = run(*arguments)
+    assert status == 0
+    assert {file.name for file in (tmp_path / "model").iterdir()} == {"model.safetensors", "config.json"}
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert "exists already" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["recommend", "--run=nowhere", "--output=lists.csv"], "nowhere is not a run directory"),
+        (["recommend", "--run=nowhere", "--output=lists.txt"], "lists.txt does not end in one of .csv, .parquet"),
+        (["evaluate", "--run=nowhere"], "nowhere is not a run directory"),
+        (["export", "--run=nowhere", "--output=model"], "nowhere is not a run directory"),
+    ],
+)
+def test_commands_on_runs_name_what_is_wrong(run, arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert said in err
+    assert not list(tmp_path.iterdir())

@@ -25,7 +25,7 @@ def looked(make_model):
         trainer.evaluate(loaders.eval_loader(config, splits, "valid"))
         found = diagnosis.look(trainer, config, splits.train)
         users = torch.unique(splits.train.inter_feat["user_id"])
-        rows = [scores for _, scores in diagnosis._scores(model.eval(), config, users, splits.train.item_num)]
+        rows = [scores for _, scores in diagnosis.all_scores(model.eval(), config, users, splits.train.item_num)]
         return config, splits, torch.cat(rows)[:, 1:], found
 
     return look
@@ -69,10 +69,10 @@ def test_a_model_of_single_ratings_is_looked_at_on_few_users(looked):
 def test_scores_of_pairs_stand_in_for_a_full_ranking(make_model, monkeypatch):
     config, splits, model = make_model("MF")
     users = torch.tensor([3, 1, 9])
-    (_, whole), *_ = diagnosis._scores(model, config, users, splits.train.item_num)
+    (_, whole), *_ = diagnosis.all_scores(model, config, users, splits.train.item_num)
     monkeypatch.setattr(type(model), "full_sort_predict", lambda self, interaction: self.refuses())
     monkeypatch.setattr(type(model), "refuses", lambda self: (_ for _ in ()).throw(NotImplementedError), raising=False)
-    (_, pairs), *_ = diagnosis._scores(model, config, users, splits.train.item_num)
+    (_, pairs), *_ = diagnosis.all_scores(model, config, users, splits.train.item_num)
     torch.testing.assert_close(pairs, whole)
 
 

@@ -135,7 +135,7 @@ def test_the_random_row_of_full_ranking_is_the_mean_over_random_orders(make_conf
     splits = data.build(config)
     expected = reference.reference_rows(config, splits)["random"]
     torch.manual_seed(0)
-    drawn = [reference._fixed_ranking(config, splits, torch.rand(splits.train.item_num)) for _ in range(400)]
+    drawn = [reference._fixed_ranking(config, splits, "test", torch.rand(splits.train.item_num)) for _ in range(400)]
     for key, value in expected.items():
         values = [row[key] for row in drawn]
         assert np.mean(values) == pytest.approx(value, abs=4 * np.std(values) / np.sqrt(len(values))), key

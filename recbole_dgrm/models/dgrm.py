@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -74,14 +73,22 @@ class DGRM(ProfileRecommender):
     def _solve(self, config) -> None:
         """Center the profiles and fit what predictions are blended with; implicit profiles have no use for either."""
         o = self.options
-        shape = self.n_users, self.width
-        ratings = sp.csr_matrix((self._value.double(), self._column, self._indptr), shape)
+        ratings = self.rating_matrix()
         if o.blend:
             self.closed_form.blend_with(ratings, o.blend, o.blend_factors, o.blend_regularization, config["seed"])
         if o.center == "bias":
             self.closed_form.center(ratings, config["bias_shrinkage"])
-            user = torch.repeat_interleave(torch.arange(self.n_users), torch.diff(self._indptr))
-            self._value = self.closed_form.residual(user, self._column, self._value)
+            self._center()
+
+    def meet_users(self) -> None:
+        """Biases and factors of users who were not there in training."""
+        if not self.implicit:
+            self.closed_form.meet(self.rating_matrix())
+            self._center()
+
+    def _center(self) -> None:
+        user = torch.repeat_interleave(torch.arange(self.n_users), torch.diff(self._indptr))
+        self._value = self.closed_form.residual(user, self._column, self._value)
 
     # Step 1: forward chain. The generator's condition may hide a part of the profile.
 

@@ -63,6 +63,12 @@ class ICDAE(ProfileRecommender):
         return masked_squared_error(self.decoder(hidden), x_0, mask)
 
     @torch.no_grad()
+    def meet_users(self) -> None:
+        """New users get the mean node of those who have learnt one: the profile alone tells them apart."""
+        node = self.user_node.weight[1:].mean(dim=0, keepdim=True)
+        self.user_node = nn.Embedding.from_pretrained(node.repeat(self.n_users, 1))
+
+    @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
         """Predicted ratings ``(B, I)``."""
         x_0, _ = self.profiles(user)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
@@ -31,14 +30,14 @@ class MF(ProfileRecommender):
     """Matrix factorization by ALS; a user or item without ratings gets the mean factor."""
 
     Options = MFOptions
+    takes_new_users = False
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.options = read(MFOptions, config)
         if self.implicit and self.options.unrated_weight == 0:
             raise OptionError("unrated_weight=0 learns a constant from implicit feedback; set it above 0, e.g. 0.1")
-        indptr, column, value = (table.numpy() for table in (self._indptr, self._column, self._value))
-        self.ratings = sp.csr_matrix((value.astype(np.float64), column, indptr), shape=(self.n_users, self.width))
+        self.ratings = self.rating_matrix()
         scale = np.sqrt(np.abs(self.ratings.data).mean() / self.options.factors)
         self.user_factors = self._parameter(self.n_users, scale)
         self.item_factors = self._parameter(self.width, scale)

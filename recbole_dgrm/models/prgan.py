@@ -97,6 +97,7 @@ class PRGAN(ProfileRecommender):
     """Conditional Wasserstein GAN over records of k items; low critic = real."""
 
     Options = PRGANOptions
+    takes_new_users = False
     best_score: Tensor
 
     def __init__(self, config, dataset):

@@ -6,9 +6,14 @@ A profile is a row of the rating matrix without RecBole's padding item: ``(B, I)
 puts it back as a score of minus infinity.
 """
 
+import copy
+from typing import ClassVar, Self
+
+import numpy as np
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recbole_dgrm.phases import Phase
@@ -24,18 +29,47 @@ class ProfileRecommender(GeneralRecommender):
     Args:
         config: RecBole config; ``feedback: rating`` reads the ratings, ``implicit`` a 1 per pair.
         dataset: the training part of a RecBole data set.
+
+    Attributes:
+        takes_new_users: whether :meth:`with_profiles` works: no parameter that scores need is a user's own.
     """
 
     input_type = InputType.LISTWISE
+    takes_new_users: ClassVar[bool] = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.implicit = config["feedback"] == "implicit"
-        matrix = dataset.inter_matrix(form="csr", value_field=None if self.implicit else config["RATING_FIELD"])
         self.width = self.n_items - 1
+        value_field = None if self.implicit else config["RATING_FIELD"]
+        self._read(dataset.inter_matrix(form="csr", value_field=value_field))
+
+    def _read(self, matrix: csr_matrix) -> None:
         for name, array in [("indptr", matrix.indptr), ("column", matrix.indices - 1), ("value", matrix.data)]:
             dtype = torch.float32 if name == "value" else torch.long
             self.register_buffer(f"_{name}", torch.as_tensor(array, dtype=dtype), persistent=False)
+
+    def with_profiles(self, ratings: csr_matrix) -> Self:
+        """A copy of the trained model that scores other users, whose profiles are the rows of ``ratings``.
+
+        Args:
+            ratings: ``(n_users, n_items)`` with RecBole's padding row and column; nothing is learnt from them.
+        """
+        other = copy.deepcopy(self).cpu()
+        other.n_users = ratings.shape[0]
+        other._read(ratings)
+        if self.implicit:
+            other._value.fill_(1)
+        other.meet_users()
+        return other.to(self.device)
+
+    def meet_users(self) -> None:
+        """Called in a copy that has just got its profiles, for what else is kept by user."""
+
+    def rating_matrix(self) -> csr_matrix:
+        """The profiles as a matrix ``(n_users, I)``; they must still be on the CPU."""
+        indptr, column, value = (table.numpy() for table in (self._indptr, self._column, self._value))
+        return csr_matrix((value.astype(np.float64), column, indptr), (self.n_users, self.width))
 
     def phases(self) -> list[Phase]:
         """The turns of one training epoch."""
