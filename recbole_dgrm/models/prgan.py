@@ -97,6 +97,7 @@ class PRGAN(ProfileRecommender):
     """Conditional Wasserstein GAN over records of k items; low critic = real."""
 
     Options = PRGANOptions
+    undivided = "its critic normalizes over the records of a whole batch"
     best_score: Tensor
 
     def __init__(self, config, dataset):
