@@ -89,8 +89,9 @@ def run_one(
     with ExitStack() as stack:
         if parallel.first():
             write_config(run_dir, given)
-            for context in (_log_to(run_dir / RUN_LOG), _recorded(record, run_dir), parallel.ends_in_order()):
-                stack.enter_context(context)
+            stack.enter_context(_log_to(run_dir / RUN_LOG))
+            stack.enter_context(_recorded(record, run_dir))
+        stack.enter_context(parallel.ends_in_order(f"continue with --resume={run_dir}"))
         try:
             _Run(config, run_dir, record, show_progress).go(state)
         except ModuleNotFoundError as error:  # some of RecBole's models import theirs in the middle of training
@@ -152,7 +153,8 @@ class _Run:
         self.record.test = dict(trainer.evaluate(loader, show_progress=self.show_progress))
         self.record.timing["evaluate_s"] = round(monotonic() - start, 3)
         if parallel.first():
-            self._complete(trainer, selected, loader.users)
+            with parallel.alone():
+                self._complete(trainer, selected, loader.users)
 
     def _complete(self, trainer, selected: dict[str, Any], users: Tensor) -> None:
         """What stands in the record beside the test, and the vectors of the tested ``users``."""

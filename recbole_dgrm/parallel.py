@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +24,13 @@ from recbole_dgrm.errors import LostProcess, OptionError
 
 # The processes.
 
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+
 
 def size() -> int:
     """Number of processes."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    together = dist.is_available() and dist.is_initialized() and not _ALONE.get()
+    return dist.get_world_size() if together else 1
 
 
 def rank() -> int:
@@ -37,6 +41,16 @@ def rank() -> int:
 def first() -> bool:
     """Whether we are the process that writes files and speaks."""
     return rank() == 0
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, the first process is the only one: for what it does without the others."""
+    before = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(before)
 
 
 @contextmanager
@@ -73,10 +87,13 @@ def check_device(device: torch.device) -> None:
 
 
 @contextmanager
-def ends_in_order() -> Iterator[None]:
+def ends_in_order(remedy: str) -> Iterator[None]:
     """Inside, the end of another process is an exception here, so that the record can say how the run ended.
 
-    ``torchrun`` sends SIGTERM to those that are left. It is taken once: afterwards we have 30 seconds to write.
+    ``torchrun`` sends SIGTERM to those that are left. It is taken once: afterwards they have 30 seconds to write.
+
+    Args:
+        remedy: told to the user.
 
     Raises:
         LostProcess: another process has ended, or SIGTERM came.
@@ -86,11 +103,15 @@ def ends_in_order() -> Iterator[None]:
         return
 
     def stop(*_: object) -> None:
-        raise LostProcess("stopped by SIGTERM: another process of the run has ended, or torchrun was stopped")
+        raise LostProcess(f"stopped by SIGTERM: torchrun, or another process of the run, has ended; {remedy}")
 
     signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo/transport" in str(error):  # gloo has no type of its own
+            raise LostProcess(f"another process of the run has ended; {remedy}") from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
