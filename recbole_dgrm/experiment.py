@@ -148,6 +148,9 @@ class _Run:
             selected = state["note"]["selected"]
         if self.config["refit"]:
             trainer = self.train("known", state, selected)
+        self._test(trainer, selected)
+
+    def _test(self, trainer, selected: dict[str, Any]) -> None:
         loader = loaders.eval_loader(self.config, self.splits, "test")
         start = monotonic()
         self.record.test = dict(trainer.evaluate(loader, show_progress=self.show_progress))
