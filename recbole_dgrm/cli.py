@@ -1,7 +1,9 @@
 """The command line: ``recbole-dgrm`` and ``python run_recbole_dgrm.py``."""
 
 import logging
+import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
 
@@ -17,7 +19,7 @@ from recbole_dgrm.commands import (
     train,
     tune,
 )  # fmt: skip
-from recbole_dgrm.errors import UserError
+from recbole_dgrm.errors import OptionError, UserError
 
 COMMANDS = {
     "train": train.run, "download": download.run, "convert": convert.run, "benchmark": benchmark.run,
@@ -35,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console()
     logging.getLogger().addHandler(handler := _notes_to_stderr())
     try:
-        return COMMANDS[command](rest, console)
+        with _processes(command):
+            return COMMANDS[command](rest, console)
     except KeyboardInterrupt:
         return 130
     except UserError as error:
@@ -43,6 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     finally:
         logging.getLogger().removeHandler(handler)
+
+
+def _processes(command: str) -> AbstractContextManager[None]:
+    """Inside, what ``torchrun`` started trains together."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return nullcontext()
+    if command != "train":
+        raise OptionError(f"torchrun is for a training; {command} is one process: python run_recbole_dgrm.py {command}")
+    from recbole_dgrm import parallel  # torch loads slowly; --help need not wait for it
+
+    return parallel.joined()
 
 
 class _Stderr(logging.Handler):

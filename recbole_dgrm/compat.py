@@ -140,14 +140,14 @@ class Collector(recbole.evaluator.Collector):
     """RecBole's Collector calls ``.cpu()`` on everything, also on counts: ItemCoverage, GiniIndex,
     AveragePopularity and TailPercentage die of it (RecBole issue 2194)."""
 
-    PER_EVALUATION = "rec."
+    PER_EVALUATION = ("rec.", "data.label")  # how its keys begin
 
     def get_data_struct(self) -> DataStruct:
         """What was collected, with everything of this evaluation taken out of the collector."""
         struct = DataStruct()
         for key, value in list(self.data_struct._data_dict.items()):
             struct.set(key, value.cpu() if isinstance(value, torch.Tensor) else value)
-            if key.startswith(self.PER_EVALUATION) or key == "data.label":
+            if key.startswith(self.PER_EVALUATION):
                 del self.data_struct[key]
         return struct
 

@@ -29,5 +29,9 @@ class CheckpointError(UserError, ValueError):
     """A checkpoint that is missing, broken, or not of this run."""
 
 
+class LostProcess(UserError, RuntimeError):
+    """One of the processes that train together has ended."""
+
+
 class TrainingDiverged(UserError, RuntimeError):
     """A loss became NaN or infinite."""

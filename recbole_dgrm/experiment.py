@@ -12,7 +12,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,9 +25,10 @@ import recbole
 import torch
 from recbole.utils import init_seed
 from recbole.utils.logger import RemoveColorFilter
+from torch import Tensor
 
 import recbole_dgrm
-from recbole_dgrm import data, diagnosis, loaders, reference, registry
+from recbole_dgrm import data, diagnosis, loaders, parallel, reference, registry
 from recbole_dgrm.checkpoints import read_checkpoint
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import CheckpointError, TrainingDiverged, UnknownModel
@@ -78,14 +79,20 @@ def run_one(
     Raises:
         recbole_dgrm.errors.UserError: what is wrong and the remedy; also written into the record.
     """
-    run_dir = run_dir or _new_directory(config)
+    registry.check_processes(config["model"])
+    parallel.check_device(config["device"])
+    run_dir = run_dir or Path(parallel.text_of_first(lambda: str(_new_directory(config))))
     state = _state(config, run_dir)
     config["checkpoint_dir"] = str(run_dir)
     given = config["input"]
     record = new_record(given, label)
     record.environment = environment(config)
-    write_config(run_dir, given)
-    with _log_to(run_dir / RUN_LOG), _recorded(record, run_dir):
+    with ExitStack() as stack:
+        if parallel.first():
+            write_config(run_dir, given)
+            stack.enter_context(_log_to(run_dir / RUN_LOG))
+            stack.enter_context(_recorded(record, run_dir))
+        stack.enter_context(parallel.ends_in_order(f"continue with --resume={run_dir}"))
         try:
             _Run(config, run_dir, record, show_progress).go(state)
         except ModuleNotFoundError as error:  # some of RecBole's models import theirs in the middle of training
@@ -142,6 +149,19 @@ class _Run:
             selected = state["note"]["selected"]
         if self.config["refit"]:
             trainer = self.train("known", state, selected)
+        self._test(trainer, selected)
+
+    def _test(self, trainer, selected: dict[str, Any]) -> None:
+        loader = loaders.eval_loader(self.config, self.splits, "test")
+        start = monotonic()
+        self.record.test = dict(trainer.evaluate(loader, show_progress=self.show_progress))
+        self.record.timing["evaluate_s"] = round(monotonic() - start, 3)
+        if parallel.first():
+            with parallel.alone():
+                self._complete(trainer, selected, loader.users)
+
+    def _complete(self, trainer, selected: dict[str, Any], users: Tensor) -> None:
+        """What stands in the record beside the test, and the vectors of the tested ``users``."""
         self.record.valid = selected["valid"]
         lines = read_json_lines(self.run_dir / EPOCHS)  # of all sessions of the run, if it was resumed
         seconds = [line["seconds"] for line in lines]
@@ -151,7 +171,13 @@ class _Run:
             "epochs": sum(line["stage"] == "select" for line in lines),
             "best_epoch": selected["epochs"],
         }
-        self._test(trainer, selected["epochs"], lines)
+        tokens = self.splits.test.id2token(self.splits.test.uid_field, users.numpy())
+        vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
+        write_vectors(self.run_dir / PER_USER, vectors)
+        self.record.reference = reference.reference_rows(self.config, self.splits)
+        self.record.skill = reference.skill(self.record.test, self.record.reference)
+        self.record.diagnosis = diagnosis.examine(trainer, self.config, self.splits, lines, selected["epochs"])
+        LOG.info("collapse: %s", diagnosis.of_record(asdict(self.record)).line)
 
     def train(self, part: str, state: dict[str, Any] | None, selected: dict[str, Any] | None = None, callback=None):
         """A fresh model on ``part``; selects on validation unless ``selected`` says for how long to train."""
@@ -175,19 +201,6 @@ class _Run:
         trainer.fit(loader, valid, show_progress=self.show_progress, callback_fn=callback)
         return trainer
 
-    def _test(self, trainer, epoch: int, lines: list[dict[str, Any]]) -> None:
-        record, loader = self.record, loaders.eval_loader(self.config, self.splits, "test")
-        start = monotonic()
-        record.test = dict(trainer.evaluate(loader, show_progress=self.show_progress))
-        record.timing["evaluate_s"] = round(monotonic() - start, 3)
-        record.reference = reference.reference_rows(self.config, self.splits)
-        record.skill = reference.skill(record.test, record.reference)
-        tokens = self.splits.test.id2token(self.splits.test.uid_field, loader.users.numpy())
-        vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
-        write_vectors(self.run_dir / PER_USER, vectors)
-        record.diagnosis = diagnosis.examine(trainer, self.config, self.splits, lines, epoch)
-        LOG.info("collapse: %s", diagnosis.of_record(asdict(record)).line)
-
 
 def untrained(config, splits: data.Splits, part: str) -> tuple[RunMixin, Any, float]:
     """A trainer with its model before the first step, the same for one config, with all random numbers seeded.
@@ -207,8 +220,9 @@ def _state(config, run_dir: Path) -> dict[str, Any] | None:
     """Where to continue, if the run in ``run_dir`` left a checkpoint."""
     if (run_dir / CHECKPOINT).exists():
         return read_checkpoint(run_dir / CHECKPOINT, config["device"])
-    (run_dir / EPOCHS).unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
-    shutil.rmtree(run_dir / EVENTS, ignore_errors=True)
+    if parallel.first():
+        (run_dir / EPOCHS).unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
+        shutil.rmtree(run_dir / EVENTS, ignore_errors=True)
     return None
 
 
@@ -218,6 +232,7 @@ def environment(config) -> dict[str, Any]:
         "recbole_dgrm": recbole_dgrm.__version__, "recbole": recbole.__version__, "torch": torch.__version__,
         "numpy": np.__version__, "python": platform.python_version(), "platform": platform.platform(),
         "device": str(config["device"]), "threads": torch.get_num_threads(), "cpus": os.cpu_count(),
+        "processes": parallel.size(),
     }  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Batches: by users, without padding, rating profiles or rated pairs or full rankings."""
 
+from math import ceil
+
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -9,14 +11,17 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.data.utils import create_samplers, get_dataloader
 
-from recbole_dgrm import metrics, registry
+from recbole_dgrm import metrics, parallel, registry
 from recbole_dgrm.data import Splits
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.models.profile import ProfileRecommender
 
 
 class ProfileLoader(AbstractDataLoader):
-    """Shuffled batches of users who have training ratings; the padding user has none."""
+    """Shuffled batches of users who have training ratings; the padding user has none.
+
+    A batch has ``train_batch_size`` users for each of the processes that train together.
+    """
 
     def __init__(self, config, dataset):
         self.field = dataset.uid_field
@@ -25,7 +30,7 @@ class ProfileLoader(AbstractDataLoader):
         super().__init__(config, dataset, None, shuffle=True)
 
     def _init_batch_size_and_step(self) -> None:
-        self.step = self.config["train_batch_size"]
+        self.step = self.config["train_batch_size"] * parallel.size()
         self.set_batch_size(self.step)
 
     def collate_fn(self, index: list[int]) -> Interaction:
@@ -44,7 +49,29 @@ def item_rank(dataset: Dataset) -> torch.Tensor:
     return torch.as_tensor([0, *order.rank(method="first").astype(int)])
 
 
-class RatedLoader(AbstractDataLoader):
+class _Shared:
+    """Before an evaluation loader in the bases: batches by users, dealt to the processes in contiguous runs.
+
+    They are the batches of one process, unless it has fewer of them than there are processes. ``sample_size`` becomes
+    our own number of users; ``users`` are all.
+    """
+
+    def _init_batch_size_and_step(self) -> None:
+        most = self.sample_size // parallel.size()
+        if not most:
+            raise DataError(f"{self.sample_size} users to evaluate, {parallel.size()} processes; start fewer")
+        self.step = min(self.config["eval_batch_size"], most)
+        own = parallel.Part.own(ceil(self.sample_size / self.step))
+        self._first = own.start * self.step
+        self.sample_size = min(own.stop * self.step, self.sample_size) - self._first
+        self.set_batch_size(self.step)
+
+    def collate_fn(self, index: list[int]):
+        """The batch of our users number ``index``, consecutive."""
+        return self.batch([self._first + place for place in index])
+
+
+class RatedLoader(_Shared, AbstractDataLoader):
     """The rated pairs of a part, a batch of users at a time, all pairs of a user together."""
 
     def __init__(self, config, dataset):
@@ -59,17 +86,13 @@ class RatedLoader(AbstractDataLoader):
         self.sample_size = len(count)
         super().__init__(config, dataset, None, shuffle=False)
 
-    def _init_batch_size_and_step(self) -> None:
-        self.step = self.config["eval_batch_size"]
-        self.set_batch_size(self.step)
-
-    def collate_fn(self, index: list[int]):
+    def batch(self, index: list[int]):
         """Pairs of users ``index[0]..index[-1]`` in RecBole's 4-tuple of an evaluation batch."""
         start = self.end[index[0] - 1] if index[0] else 0
         return self.pairs[slice(start, self.end[index[-1]])], None, None, None
 
 
-class RankingLoader(FullSortEvalDataLoader):
+class RankingLoader(_Shared, FullSortEvalDataLoader):
     """Full ranking, batched by users instead of users x items; RecBole's own has a Python set per user.
 
     Args:
@@ -88,10 +111,10 @@ class RankingLoader(FullSortEvalDataLoader):
         AbstractDataLoader.__init__(self, config, dataset, None, shuffle=False)
 
     def _init_batch_size_and_step(self) -> None:
-        self.step = self.config["eval_batch_size"]
+        super()._init_batch_size_and_step()
         self.set_batch_size(self.step * self._dataset.item_num)
 
-    def collate_fn(self, index: list[int]):
+    def batch(self, index: list[int]):
         """Users ``(B,)``, and row and item of their history and of their positives."""
         users = self.users[index]
         history, positives = (

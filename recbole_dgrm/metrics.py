@@ -18,7 +18,7 @@ from recbole.evaluator.base_metric import AbstractMetric, TopkMetric
 from recbole.evaluator.collector import DataStruct
 from recbole.utils import EvaluatorType
 
-from recbole_dgrm import compat
+from recbole_dgrm import compat, parallel
 from recbole_dgrm.distribution import kl_divergence, level_shares, rating_levels
 from recbole_dgrm.ranking import RatedLists, RatedProtocol
 
@@ -151,10 +151,14 @@ class Collector(compat.Collector):
             self._batches.append(tuple(column.detach().cpu() for column in (*columns, scores_tensor)))
 
     def get_data_struct(self) -> DataStruct:
-        """RecBole's struct plus :class:`RatedPredictions`."""
+        """RecBole's struct plus :class:`RatedPredictions`; of all users, whichever process evaluated them."""
         struct = super().get_data_struct()
+        for key in [key for key in struct._data_dict if key.startswith(self.PER_EVALUATION)]:
+            struct.set(key, parallel.gathered(struct.get(key)))
         if self._batches:
-            user, item, rating, score = (torch.cat(column).numpy() for column in zip(*self._batches, strict=True))
+            user, item, rating, score = (
+                parallel.gathered(torch.cat(column)).numpy() for column in zip(*self._batches, strict=True)
+            )
             struct.set(PREDICTIONS, RatedPredictions(user, item, score, rating, rated_protocol(self.config)))
             self._batches = []
         return struct

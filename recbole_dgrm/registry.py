@@ -8,8 +8,8 @@ import recbole.trainer
 from recbole.trainer import Trainer
 from recbole.utils import get_trainer
 
-from recbole_dgrm import compat, metrics
-from recbole_dgrm.errors import UnknownModel
+from recbole_dgrm import compat, metrics, parallel
+from recbole_dgrm.errors import OptionError, UnknownModel
 from recbole_dgrm.models.cfgan import CFGAN
 from recbole_dgrm.models.dgrm import DGRM, DGRMKL, DGRMPlus
 from recbole_dgrm.models.diffrec import DiffRec
@@ -87,3 +87,23 @@ def trainer_class(name: str) -> type[Trainer]:
         return MODELS[name].trainer
     theirs = get_trainer(model_class(name).type, name)
     return type(theirs.__name__, (RunMixin, theirs), {})
+
+
+def check_processes(name: str) -> None:
+    """Refuse a model that the processes there are cannot train together.
+
+    Raises:
+        OptionError: why, and the remedy.
+    """
+    if parallel.size() == 1:
+        return
+    if not issubclass(trainer_class(name), AlternatingTrainer):
+        reason = "only models that declare their training in phases can"
+    elif not (reason := model_class(name).undivided):
+        return
+    able = [other for other, entry in MODELS.items() if issubclass(entry.trainer, AlternatingTrainer)
+            and not entry.model.undivided]  # fmt: skip
+    raise OptionError(
+        f"{name} cannot be trained by {parallel.size()} processes: {reason}; start it without torchrun, "
+        f"or take one of {', '.join(able)}"
+    )

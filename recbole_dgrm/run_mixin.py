@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from recbole_dgrm import compat, metrics
+from recbole_dgrm import compat, metrics, parallel
 from recbole_dgrm.checkpoints import pack, random_state, set_random_state, unpack
 from recbole_dgrm.errors import CheckpointError, TrainingDiverged
 from recbole_dgrm.files import plain, read_json_lines, write_text, write_whole
@@ -66,9 +66,9 @@ class RunMixin:
             saved: write checkpoint, epoch lines and events. The best state is kept in any case.
             callback_fn: called with epoch and validation score after each evaluation.
         """
-        self._loader, self._writes = train_data, saved
+        self._loader, self._writes = train_data, saved and parallel.first()
         self._select = valid_data is not None
-        if saved:
+        if self._writes:
             events = self.run_dir / EVENTS / self._stage
             self.tensorboard = SummaryWriter(str(events), purge_step=self.start_epoch or None)
 
@@ -118,7 +118,8 @@ class RunMixin:
             self._valid_result = self.evaluate(valid_data, show_progress=show_progress)
         if self._reduced and not self._checked:
             self._check_precision(self.evaluate(valid_data))
-        return calculate_valid_score(self._valid_result, self.valid_metric), self._valid_result
+        score = calculate_valid_score(self._valid_result, self.valid_metric)
+        return parallel.of_first(score), self._valid_result  # all stop in the same epoch
 
     def in_precision(self) -> torch.autocast:
         """Inside, matrix products have the precision that the config asks for."""
@@ -230,7 +231,8 @@ class RunMixin:
         self._lines = state["lines"]
         lines = read_json_lines(self.run_dir / EPOCHS)[: self._lines]  # what came later is trained again
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_text(self.run_dir / EPOCHS, text)
+        if parallel.first():
+            write_text(self.run_dir / EPOCHS, text)
 
 
 def _named(losses) -> dict[str, float]:

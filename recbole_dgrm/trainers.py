@@ -5,12 +5,14 @@ Trainers know turns, not papers: a model declares :class:`recbole_dgrm.phases.Ph
 """
 
 from collections import namedtuple
+from dataclasses import replace
 
 import numpy as np
 from recbole.trainer import Trainer
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_dgrm import parallel
 from recbole_dgrm.errors import TrainingDiverged
 from recbole_dgrm.phases import OptimizerGroup, Phase, only_learning
 from recbole_dgrm.run_mixin import RunMixin
@@ -35,6 +37,11 @@ class AlternatingTrainer(RunMixin, Trainer):
 
     def __init__(self, config, model):
         self.phases: list[Phase] = model.phases()
+        if parallel.size() > 1:
+            self.phases = [
+                replace(phase, loss=parallel.divided(phase.loss, phase.parameters, model.state_rows))
+                for phase in self.phases
+            ]
         super().__init__(config, model)
         if config["compile"]:
             for name, network in model.named_children():
@@ -86,7 +93,7 @@ class AlternatingTrainer(RunMixin, Trainer):
         optimizer.zero_grad()
         with self.in_precision():
             loss = phase.loss(batch)
-        value = loss.item()
+        value = parallel.total(loss.item())
         if not np.isfinite(value):
             raise TrainingDiverged(
                 f"the {phase.name} loss became {value} in epoch {epoch_idx + 1}; lower its learning rate "

@@ -32,14 +32,16 @@ def run(arguments: list[str], console: Console) -> int:
     files, resume = given.pop("config_files").split(), given.pop("resume", None)
     if resume and (given or files or others):
         parser.error("--resume takes everything from the run directory; leave the other options out")
-    from recbole_dgrm import experiment  # torch and RecBole load slowly; --help need not wait for them
+    from recbole_dgrm import experiment, parallel  # torch and RecBole load slowly; --help need not wait for them
     from recbole_dgrm.config import load_config, parse_value
 
     if resume:
-        return show(console, *experiment.resume(Path(resume), show_progress=True))
-    line = {key: parse_value(value) for key, value in {**given, **key_values(others, parser)}.items()}
-    config = load_config([Path(file) for file in files], command_line=line)
-    return show(console, *experiment.run_one(config, show_progress=True))
+        made = experiment.resume(Path(resume), show_progress=True)
+    else:
+        line = {key: parse_value(value) for key, value in {**given, **key_values(others, parser)}.items()}
+        config = load_config([Path(file) for file in files], command_line=line)
+        made = experiment.run_one(config, show_progress=True)
+    return show(console, *made) if parallel.first() else 0
 
 
 def show(console: Console, record: Any, run_dir: Path) -> int:

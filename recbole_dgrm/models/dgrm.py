@@ -90,6 +90,12 @@ class DGRM(ProfileRecommender):
         user = torch.repeat_interleave(torch.arange(self.n_users), torch.diff(self._indptr))
         self._value = self.closed_form.residual(user, self._column, self._value)
 
+    def state_rows(self, interaction) -> Tensor:
+        """As the base class has it; where states are entries, as many as the user has."""
+        if not self.as_entries:
+            return super().state_rows(interaction)
+        return self.activity(interaction[self.USER_ID]).squeeze(-1)
+
     # Step 1: forward chain. The generator's condition may hide a part of the profile.
 
     def rated_states(self, user: Tensor) -> DenseStates | EntryStates:

@@ -15,6 +15,7 @@ from recbole.model.general_recommender.diffrec import DiffRec as RecBoleDiffRec
 from torch import Tensor
 from torch.nn.functional import pad
 
+from recbole_dgrm import parallel
 from recbole_dgrm.diffusion import RowNoise
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models.profile import ProfileRecommender
@@ -82,6 +83,10 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
         if self.options.reconstruct == "rated" and not self.implicit:
             mse = ((target - model_output).square() * self._mask).sum(dim=-1) / self._mask.sum(dim=-1).clamp(min=1)
         return super().reweight_loss(x_start, x_t, mse, ts, target, model_output, device)
+
+    def update_Lt_history(self, ts: Tensor, reloss: Tensor) -> None:
+        """RecBole's record of losses by step, of the whole batch where several processes train."""
+        super().update_Lt_history(*parallel.of_whole_batch(ts, reloss.detach()))
 
     def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         """RecBole's forward jump; at prediction the noise of a user is always the same."""

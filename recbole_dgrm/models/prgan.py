@@ -98,6 +98,7 @@ class PRGAN(ProfileRecommender):
 
     Options = PRGANOptions
     takes_new_users = False
+    undivided = "its critic normalizes over the records of a whole batch"
     best_score: Tensor
 
     def __init__(self, config, dataset):

@@ -36,6 +36,7 @@ class ProfileRecommender(GeneralRecommender):
 
     input_type = InputType.LISTWISE
     takes_new_users: ClassVar[bool] = True
+    undivided: ClassVar[str | None] = None  # why several processes cannot train it together
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -74,6 +75,10 @@ class ProfileRecommender(GeneralRecommender):
     def phases(self) -> list[Phase]:
         """The turns of one training epoch."""
         raise NotImplementedError
+
+    def state_rows(self, interaction) -> Tensor:
+        """Rows of a state that belong to each user of the batch, ``(B,)``: 1 where states are whole profiles."""
+        return torch.ones_like(interaction[self.USER_ID])
 
     def begin_epoch(self, epoch: int) -> None:
         """Called before the phases of each epoch (from 0)."""
