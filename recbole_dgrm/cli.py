@@ -7,6 +7,8 @@ from rich.console import Console
 
 from recbole_dgrm.commands import benchmark, convert, diagnose, report, train, tune
 from recbole_dgrm.errors import UserError
+from recbole_dgrm.limits import explained
+from recbole_dgrm.processes import interrupt_on_sigterm
 
 COMMANDS = {
     "train": train.run, "convert": convert.run, "benchmark": benchmark.run, "tune": tune.run,
@@ -22,8 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     console = Console()
     logging.getLogger().addHandler(handler := _notes_to_stderr())
+    interrupt_on_sigterm()
     try:
-        return COMMANDS[command](rest, console)
+        with explained():
+            return COMMANDS[command](rest, console)
     except KeyboardInterrupt:
         return 130
     except UserError as error:

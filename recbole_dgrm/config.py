@@ -104,6 +104,8 @@ def read_yaml(path: Path) -> Layer:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise OptionError(f"cannot read the config file {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise OptionError(f"the config file {path} is no text in UTF-8: {error}") from None
     try:
         content = compat.load_yaml(text)
     except yaml.YAMLError as error:

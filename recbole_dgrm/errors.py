@@ -25,5 +25,13 @@ class CheckpointError(UserError, ValueError):
     """A checkpoint that is missing, broken, or not of this run."""
 
 
+class OutputError(UserError):
+    """A file that the disk or its permissions refuse."""
+
+
+class OutOfMemory(UserError, MemoryError):
+    """A run that needs more memory than there is."""
+
+
 class TrainingDiverged(UserError, RuntimeError):
     """A loss became NaN or infinite."""

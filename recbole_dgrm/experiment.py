@@ -28,10 +28,11 @@ from recbole.utils.logger import RemoveColorFilter
 
 import recbole_dgrm
 from recbole_dgrm import data, diagnosis, loaders, reference, registry
-from recbole_dgrm.checkpoints import read_checkpoint
+from recbole_dgrm.checkpoints import REMEDY, read_checkpoint
 from recbole_dgrm.config import load_config
-from recbole_dgrm.errors import CheckpointError, TrainingDiverged, UnknownModel
-from recbole_dgrm.files import plain, read_json_lines, write_json
+from recbole_dgrm.errors import CheckpointError, OptionError, OutputError, TrainingDiverged, UnknownModel
+from recbole_dgrm.files import drop_partials, plain, write_json
+from recbole_dgrm.limits import explained
 from recbole_dgrm.records import (
     CHECKPOINT,
     CONFIG,
@@ -42,6 +43,7 @@ from recbole_dgrm.records import (
     RUN_LOG,
     RunRecord,
     new_record,
+    read_epochs,
     read_run,
     write_config,
     write_vectors,
@@ -102,9 +104,14 @@ def resume(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple
         raise CheckpointError(f"{run_dir} is not a run directory: it has no {CONFIG}")
     if not label and (run := read_run(run_dir)):
         label = run.record["label"]
-    return run_one(load_config([run_dir / CONFIG]), run_dir, show_progress, label)
+    try:
+        config = load_config([run_dir / CONFIG])
+    except OptionError as error:
+        raise CheckpointError(f"{run_dir / CONFIG} is no config of a run: {error}") from error
+    return run_one(config, run_dir, show_progress, label)
 
 
+@explained()
 def validate_one(config, run_dir: Path, callback: Callable[[int, float], None] | None = None) -> Validation:
     """Train and validate a model, continuing from a checkpoint in ``run_dir``; the test part is never there.
 
@@ -142,7 +149,7 @@ class _Run:
         if self.config["refit"]:
             trainer = self.train("known", state, selected)
         self.record.valid = selected["valid"]
-        lines = read_json_lines(self.run_dir / EPOCHS)  # of all sessions of the run, if it was resumed
+        lines = read_epochs(self.run_dir)  # of all sessions of the run, if it was resumed
         seconds = [line["seconds"] for line in lines]
         self.record.timing |= {
             "train_s": round(sum(seconds), 3),
@@ -194,8 +201,14 @@ class _Run:
 
 def _state(config, run_dir: Path) -> dict[str, Any] | None:
     """Where to continue, if the run in ``run_dir`` left a checkpoint."""
+    drop_partials(run_dir)
     if (run_dir / CHECKPOINT).exists():
-        return read_checkpoint(run_dir / CHECKPOINT, config["device"])
+        state = read_checkpoint(run_dir / CHECKPOINT, config["device"])
+        selected = state["note"].get("selected", {"epochs": 1, "valid": {}})
+        if not (isinstance(state["note"].get("fingerprint"), str) and isinstance(selected, dict)
+                and isinstance(selected.get("epochs"), int) and isinstance(selected.get("valid"), dict)):  # fmt: skip
+            raise CheckpointError(f"{run_dir / CHECKPOINT} is not a checkpoint of a run: its note is damaged; {REMEDY}")
+        return state
     (run_dir / EPOCHS).unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
     shutil.rmtree(run_dir / EVENTS, ignore_errors=True)
     return None
@@ -233,11 +246,16 @@ def _recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
     """Keep ``record.json`` true: running inside, and afterwards how it ended."""
     write_json(run_dir / RECORD, asdict(record))
     try:
-        yield
+        with explained():
+            yield
         record.status = "finished"
     except KeyboardInterrupt:
         record.status, record.error = "interrupted", "stopped by the user"
         LOG.warning("stopped; continue with --resume=%s", run_dir)
+        raise
+    except OutputError as error:  # of the disk, not of the run: it goes on as after an interruption
+        record.status, record.error = "interrupted", str(error)
+        LOG.warning("stopped; when there is a remedy, continue with --resume=%s", run_dir)
         raise
     except Exception as error:
         record.status = "diverged" if isinstance(error, TrainingDiverged) else "failed"
@@ -256,6 +274,7 @@ def _log_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(RemoveColorFilter())
+    handler.handleError = lambda record: None  # a full disk ends the run, and is said there; not a line of its log
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)
