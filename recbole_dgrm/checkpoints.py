@@ -14,7 +14,7 @@ from recbole_dgrm.files import write_whole
 
 FIELDS = {
     "note": dict, "model": str, "epoch": int, "lines": int, "best_epoch": int, "cur_step": int,
-    "best_valid_score": float, "best_valid_result": dict, "state_dict": dict, "best_state_dict": dict,
+    "best_valid_score": float, "best_valid_result": dict | None, "state_dict": dict, "best_state_dict": dict,
     "other": dict, "optimizer": dict, "random": dict,
 }  # fmt: skip
 REMEDY = "move it away, and the run begins again from its config.yaml"
@@ -50,7 +50,11 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of a run: it holds a {type(state).__name__}; {REMEDY}")
     for name, kind in FIELDS.items():
         if not isinstance(state.get(name), kind):
-            found = f"is a {type(state[name]).__name__}, not a {kind.__name__}" if name in state else "is missing"
+            found = (
+                f"is a {type(state[name]).__name__}, not {getattr(kind, '__name__', kind)}"
+                if name in state
+                else "is missing"
+            )
             raise CheckpointError(f"{path} is not a checkpoint of a run: {name} {found}; {REMEDY}")
     return state
 

@@ -1,8 +1,10 @@
 """Disks that are full, read-only, or have a file where a folder is needed."""
 
+import os
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from jobs import Benchmark, Training, Tuning, damaged, leftovers, run
 from kills import Tally
 
 ROOM = "256m"
+REASON_NOT = "" if sys.platform == "linux" and os.geteuid() == 0 else "not tried: needs Linux and root"
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from recbole_dgrm.study import DATABASE, Search, Study
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {
-    "epochs": 10, "stopping_step": 10, "eval_step": 1, "generator_hidden": [32], "critic_hidden": [16], "latent_size": 8,
-    "checkpoint_interval": 0, "device": "cpu",
+    "epochs": 10, "stopping_step": 10, "eval_step": 1, "generator_hidden": [32], "critic_hidden": [16],
+    "latent_size": 8, "checkpoint_interval": 0, "device": "cpu",
 }  # fmt: skip
 PLAN = {
     "models": [{"model": "MF", "config": {"epochs": 5, "checkpoint_interval": 0, "device": "cpu"}},
@@ -108,8 +108,8 @@ class Tuning:
         """Always the same."""
         space = folder.with_suffix(".space.yaml")
         space.write_text(yaml.safe_dump(SPACE))
-        return ["tune", "--model=DGRM", "--dataset=ml-100k", f"--space={space}", f"--output_dir={folder}", "--workers=2",
-                "--no_pruning", "--test_seeds=[]", "--checkpoint_interval=0", "--device=cpu"]  # fmt: skip
+        return ["tune", "--model=DGRM", "--dataset=ml-100k", f"--space={space}", f"--output_dir={folder}",
+                "--workers=2", "--no_pruning", "--test_seeds=[]", "--checkpoint_interval=0", "--device=cpu"]  # fmt: skip
 
     def result(self, folder: Path) -> Any:
         """Point and score of each trial; a point that was finished twice shows."""

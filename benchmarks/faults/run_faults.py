@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +28,20 @@ TEXT = """\
 
 What a user may rely on, each sentence tried by `python benchmarks/faults/run_faults.py` (table below):
 
-- **A file is whole or absent.** Records, configurations, vectors and checkpoints are written beside their place and renamed;
-  a checkpoint that cannot be written leaves the one before it. `metrics.jsonl` alone grows by lines, and half a line is dropped.
-- **A job that was stopped goes on**, whoever stopped it: a run with `--resume=RUN`, a benchmark and a search with the same
-  command. The result is exactly the one without the stop; what was finished is not made again. A run loses at most the seconds
-  since its last checkpoint (`checkpoint_interval`), before the first of them all; RecBole's own models begin again.
+- **A file is whole or absent.** Records, configurations, vectors and checkpoints are written beside their place and
+  renamed; a checkpoint that cannot be written leaves the one before it. `metrics.jsonl` alone grows by lines; half a line
+  is dropped.
+- **A job that was stopped goes on**, whoever stopped it: a run with `--resume=RUN`, a benchmark and a search with the
+  same command. The result is exactly the one without the stop; what was finished is not made again. A run loses the
+  seconds since its last checkpoint (`checkpoint_interval`), before the first of them all; RecBole's own models begin again.
 - **SIGTERM is treated as Ctrl-C**: the record says interrupted, the command how to go on, the status is 130.
 - **A full or read-only disk is a sentence** that names the file and the remedy; it counts as a stop, not as a failure.
 - **A damaged or foreign file is a sentence** that names the file and what to do. Nothing in a file can run code.
 - **Too little memory ends one run**, with the keys that save memory; a benchmark goes on with the next.
 
 Not covered: a machine that loses power may lose what its disk had not yet written (files are renamed, not synced); values
-inside a file that parses are believed, so a file changed by hand may make a wrong result; two `--resume` of one run at a time.
-Several databases can hold a search; the kills here are of SQLite.
+inside a file that parses are believed, so that a file changed by hand may give a wrong result or an unclear error; two
+`--resume` of one run at a time. The kills of a search are of one with SQLite.
 
 """
 HEADER = "| fault | times | what is checked | what happened | seconds |\n|---|---:|---|---|---:|\n"
@@ -79,7 +81,7 @@ def faults(folder: Path, times: int, only: list[str]) -> Iterator[tuple[str, str
         yield "kill -9 of a training", CONTINUED, stopped(training, times, [kills.kill_main])
         yield ("kill -9 of a benchmark, of its main process and of all in turn", CONTINUED,
                stopped(benchmark, times, [kills.kill_main, kills.kill_all]))  # fmt: skip
-        yield ("kill -9 of a search, of its main process and of all in turn", f"{CONTINUED}; each trial once, none lost",
+        yield ("kill -9 of a search, of its main process and of all in turn", f"{CONTINUED}; each trial is there once",
                stopped(search, times, [kills.kill_main, kills.kill_all]))  # fmt: skip
     if "workers" in only:
         yield ("kill -9 of one run of a benchmark", "the others finish, its record says so, --retry makes it again",
@@ -90,18 +92,20 @@ def faults(folder: Path, times: int, only: list[str]) -> Iterator[tuple[str, str
         for job in JOBS:
             yield f"SIGTERM to all processes of a {job.name}", ORDERLY, stopped(job, few, [kills.terminate])
             yield f"Ctrl-C twice in a {job.name}", ORDERLY, stopped(job, few, [kills.interrupt_twice])
-    if "disk" in only:
+    if "disk" in only and disk.REASON_NOT:
+        yield "disk", "", lambda place: kills.Tally(said=disk.REASON_NOT)
+    elif "disk" in only:
         for job in JOBS:
             count = times if job is training else few
-            yield (f"disk full in a {job.name}", f"no traceback, the message names a file; {SAME} once there is room",
+            yield (f"disk full in a {job.name}", f"no traceback, the message names a file; {SAME}, once there is room",
                    lambda place, job=job, count=count: disk.full(job, place, unbroken(job)[0], count))  # fmt: skip
-        yield ("read-only disk, and a file in the place of a folder", "no traceback, the message names it, nothing is left",
+        yield ("read-only disk, and a file in the place of a folder", "no traceback, the message names the place",
                lambda place: disk.refused(place, folder / benchmark.name / "unbroken"))  # fmt: skip
     if "files" in only:
         for name, read in damage.FILES.items():
             yield (f"{name} empty, cut, of random bytes, another zip, a byte changed",
                    "a sentence that names the file, or it reads; never another error",
-                   lambda place, name=name, read=read: damage.damaged_file(name, read, folder, place, times))  # fmt: skip
+                   partial(damage.damaged_file, name, read, folder, times=times))  # fmt: skip
     if "memory" in only:
         yield ("too little memory for a run of a benchmark", "its record has the remedy, the other run finishes",
                lambda place: starved.memory(place, few))  # fmt: skip
