@@ -1,6 +1,7 @@
 """The command line: ``recbole-dgrm`` and ``python run_recbole_dgrm.py``."""
 
 import logging
+import signal
 import sys
 
 from rich.console import Console
@@ -8,7 +9,6 @@ from rich.console import Console
 from recbole_dgrm.commands import benchmark, convert, diagnose, report, train, tune
 from recbole_dgrm.errors import UserError
 from recbole_dgrm.limits import explained
-from recbole_dgrm.processes import interrupt_on_sigterm
 
 COMMANDS = {
     "train": train.run, "convert": convert.run, "benchmark": benchmark.run, "tune": tune.run,
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     console = Console()
     logging.getLogger().addHandler(handler := _notes_to_stderr())
-    interrupt_on_sigterm()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # with it clusters end a job; here it is as Ctrl-C
     try:
         with explained():
             return COMMANDS[command](rest, console)

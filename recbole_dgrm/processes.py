@@ -73,15 +73,10 @@ def cause_of_death(process: subprocess.Popen, output: Path) -> str:
     return f"the process ended with status {process.returncode}: {' / '.join(lines[-3:])}"
 
 
-def interrupt_on_sigterm() -> None:
-    """From now on SIGTERM, with which clusters end a job, raises KeyboardInterrupt, as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
 def end_with_parent() -> None:
     """In the child: raise KeyboardInterrupt when the input closes, and leave for good some seconds later."""
-    interrupt_on_sigterm()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs are born deaf to the second
+        signal.signal(number, signal.default_int_handler)
     Thread(target=_wait_and_leave, daemon=True).start()
 
 

@@ -136,18 +136,18 @@ def write_epochs(run_dir: Path, lines: list[dict[str, Any]]) -> None:
     write_text(run_dir / EPOCHS, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
+def read_json(path: Path, what: str, remedy: str) -> dict[str, Any]:
     """A JSON file that holds keys and values.
 
     Raises:
-        DataError: it is damaged; says ``remedy``.
+        DataError: it is not ``what`` it should be; says the ``remedy``.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}); {remedy}") from error
+        raise DataError(f"{path} is not {what} ({error}); {remedy}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds a {type(content).__name__}, not keys and values; {remedy}")
+        raise DataError(f"{path} is not {what} (it holds a {type(content).__name__}); {remedy}")
     return content
 
 
@@ -160,13 +160,13 @@ def read_run(path: Path) -> SavedRun | None:
     file = path / RECORD
     if not file.is_file():
         return None
-    remedy = "move it away and make the run again"
-    content = read_json(file, remedy)
+    what, remedy = "the record of a run", "move it away and make the run again"
+    content = read_json(file, what, remedy)
     try:
         record = RunRecord(**content)
         _check_kinds(record)
     except (TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{file} is not the record of a run ({error}); {remedy}") from error
+        raise DataError(f"{file} is not {what} ({error}); {remedy}") from error
     return SavedRun(path, asdict(record))
 
 

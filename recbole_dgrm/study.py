@@ -78,11 +78,13 @@ class Search:
         Raises:
             DataError: it is damaged.
         """
-        path, remedy = folder / SEARCH, "move it away; the same command writes it again"
+        path, what = folder / SEARCH, "the plan of a search"
+        remedy = "move it away; the same command writes it again"
+        content = read_json(path, what, remedy)
         try:
-            return cls(**{**read_json(path, remedy), "storage": storage or default_storage(folder)})
+            return cls(**{**content, "storage": storage or default_storage(folder)})
         except TypeError as error:
-            raise DataError(f"{path} is no search ({error}); {remedy}") from error
+            raise DataError(f"{path} is not {what} ({error}); {remedy}") from error
 
 
 def default_storage(folder: Path) -> str:

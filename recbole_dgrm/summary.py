@@ -145,7 +145,8 @@ def summarise(folder: Path, baseline: str | None = None) -> Summary:
 def read_plan(folder: Path) -> dict[str, Any]:
     """What the runs in ``folder`` were made for; empty where they are no benchmark."""
     path = folder / PLAN
-    return read_json(path, "the benchmark command writes it again; or move it away") if path.is_file() else {}
+    remedy = "the benchmark command writes it again; or move it away"
+    return read_json(path, "the plan of a benchmark", remedy) if path.is_file() else {}
 
 
 def planned_labels(plan: dict[str, Any]) -> list[str]:

@@ -29,19 +29,20 @@ TEXT = """\
 What a user may rely on, each sentence tried by `python benchmarks/faults/run_faults.py` (table below):
 
 - **A file is whole or absent.** Records, configurations, vectors and checkpoints are written beside their place and
-  renamed; a checkpoint that cannot be written leaves the one before it. `metrics.jsonl` alone grows by lines; half a line
-  is dropped.
+  renamed; a checkpoint that cannot be written leaves the one before it. `metrics.jsonl` alone grows by lines; half a
+  line is dropped.
 - **A job that was stopped goes on**, whoever stopped it: a run with `--resume=RUN`, a benchmark and a search with the
   same command. The result is exactly the one without the stop; what was finished is not made again. A run loses the
-  seconds since its last checkpoint (`checkpoint_interval`), before the first of them all; RecBole's own models begin again.
+  seconds since its last checkpoint (`checkpoint_interval`), before the first all of them; RecBole's own models begin
+  again.
 - **SIGTERM is treated as Ctrl-C**: the record says interrupted, the command how to go on, the status is 130.
 - **A full or read-only disk is a sentence** that names the file and the remedy; it counts as a stop, not as a failure.
 - **A damaged or foreign file is a sentence** that names the file and what to do. Nothing in a file can run code.
 - **Too little memory ends one run**, with the keys that save memory; a benchmark goes on with the next.
 
-Not covered: a machine that loses power may lose what its disk had not yet written (files are renamed, not synced); values
-inside a file that parses are believed, so that a file changed by hand may give a wrong result or an unclear error; two
-`--resume` of one run at a time. The kills of a search are of one with SQLite.
+Not covered: a machine that loses power may lose what its disk had not yet written (files are renamed, not synced);
+values inside a file that parses are believed, so that a file changed by hand may give a wrong result or an unclear
+error; two `--resume` of one run at a time. The kills of a search are of one with SQLite.
 
 """
 HEADER = "| fault | times | what is checked | what happened | seconds |\n|---|---:|---|---|---:|\n"
@@ -113,16 +114,25 @@ def faults(folder: Path, times: int, only: list[str]) -> Iterator[tuple[str, str
                lambda place: starved.time_limit(place, few))  # fmt: skip
 
 
+def kept(document: Path) -> dict[str, str]:
+    """Rows of an earlier call by their fault."""
+    lines = document.read_text(encoding="utf-8").splitlines(keepends=True) if document.is_file() else []
+    table = [line for line in lines if line.startswith("|")][2:]
+    return {line.split(" | ")[0].removeprefix("| "): line for line in table}
+
+
 def main() -> int:
     """Do all, write the table; returns 1 if anything was not as it must be."""
     kinds = ["kills", "workers", "signals", "disk", "files", "memory"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="a Markdown file (default: the table on the terminal)")
     parser.add_argument("--times", type=int, default=20, help="of each kill (others less often; default 20)")
-    parser.add_argument("--only", default=",".join(kinds), help=f"some of {','.join(kinds)}")
+    parser.add_argument(
+        "--only", default=",".join(kinds), help=f"some of {','.join(kinds)}; other rows stay as they are"
+    )
     given = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would hand its deafness down
-    table, problems = HEADER, []
+    rows, problems = {}, []
     with tempfile.TemporaryDirectory(prefix="faults-") as temporary:
         folder = Path(temporary)
         for number, (name, checked, fault) in enumerate(faults(folder, given.times, given.only.split(","))):
@@ -132,11 +142,11 @@ def main() -> int:
             found = tally.said or (f"{len(tally.problems)} problems" if tally.problems else "as it must be")
             jobs = f", {tally.jobs} jobs" if tally.jobs else ""
             row = f"| {name} | {tally.stops} | {checked} | {found}{jobs} | {time.monotonic() - begun:.0f} |\n"
-            table += row
+            rows[name] = row
             problems += [f"{name}: {problem}" for problem in tally.problems]
             print(row, *tally.problems, sep="\n", end="", flush=True)
     if given.output:
-        write_text(given.output, TEXT + table)
+        write_text(given.output, TEXT + HEADER + "".join({**kept(given.output), **rows}.values()))
     return 1 if problems else 0
 
 
