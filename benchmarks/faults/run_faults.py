@@ -1,6 +1,6 @@
 """What happens when something breaks: kills, full and read-only disks, damaged files, too little memory.
 
-    python benchmarks/faults/run_faults.py --output=docs/reliability.md [--times=20] [--only=kills,disk]
+    python benchmarks/faults/run_faults.py --output=docs/reliability.md [--times=20] [--only=training,disk]
 
 Moments and sizes come from seeds. Disks are small ones in memory, which only root may mount on Linux.
 """
@@ -78,10 +78,12 @@ def faults(folder: Path, times: int, only: list[str]) -> Iterator[tuple[str, str
         return lambda place: kills.broken(job, place, *unbroken(job), count, stops)
 
     training, benchmark, search = JOBS
-    if "kills" in only:
+    if training.name in only:
         yield "kill -9 of a training", CONTINUED, stopped(training, times, [kills.kill_main])
+    if benchmark.name in only:
         yield ("kill -9 of a benchmark, of its main process and of all in turn", CONTINUED,
                stopped(benchmark, times, [kills.kill_main, kills.kill_all]))  # fmt: skip
+    if search.name in only:
         yield ("kill -9 of a search, of its main process and of all in turn", f"{CONTINUED}; each trial is there once",
                stopped(search, times, [kills.kill_main, kills.kill_all]))  # fmt: skip
     if "workers" in only:
@@ -123,7 +125,7 @@ def kept(document: Path) -> dict[str, str]:
 
 def main() -> int:
     """Do all, write the table; returns 1 if anything was not as it must be."""
-    kinds = ["kills", "workers", "signals", "disk", "files", "memory"]
+    kinds = [*(job.name for job in JOBS), "workers", "signals", "disk", "files", "memory"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="a Markdown file (default: the table on the terminal)")
     parser.add_argument("--times", type=int, default=20, help="of each kill (others less often; default 20)")
