@@ -61,6 +61,7 @@ class Validation:
     metrics: dict[str, float]
 
 
+@explained()
 def run_one(
     config, run_dir: Path | None = None, show_progress: bool = False, label: str = ""
 ) -> tuple[RunRecord, Path]:  # fmt: skip
@@ -255,7 +256,7 @@ def _recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
         raise
     except OutputError as error:  # of the disk, not of the run: it goes on as after an interruption
         record.status, record.error = "interrupted", str(error)
-        LOG.warning("stopped; when there is a remedy, continue with --resume=%s", run_dir)
+        LOG.warning("stopped by the disk; once that is mended, continue with --resume=%s", run_dir)
         raise
     except Exception as error:
         record.status = "diverged" if isinstance(error, TrainingDiverged) else "failed"

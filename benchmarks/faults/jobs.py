@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +38,9 @@ SPACE = {
 
 @dataclass
 class Outcome:
-    """How a process ended: seconds, exit status (None: it was stopped from here) and what it said on stderr."""
+    """How a process ended: its exit status and what it said."""
 
-    seconds: float
-    status: int | None
+    status: int
     said: str
 
 
@@ -141,24 +139,24 @@ def _numbers(path: Path) -> list[Any]:
 
 
 def start(arguments: list[str], log: Path, **options: Any) -> psutil.Popen:
-    """The command line in a session of its own; what it says on stderr goes to ``log``."""
+    """The command line in a session of its own; what it says goes to ``log``."""
     with open(log, "wb") as file:
         return psutil.Popen(
             [sys.executable, str(ROOT / "run_recbole_dgrm.py"), *arguments], cwd=ROOT, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file,
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, **options,
         )  # fmt: skip
 
 
 def run(arguments: list[str], log: Path, timeout: float = 300, **options: Any) -> Outcome:
     """Run a command to its end."""
-    begun, process = time.monotonic(), start(arguments, log, **options)
+    process = start(arguments, log, **options)
     try:
         status = process.wait(timeout)
     except psutil.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise
-    return Outcome(time.monotonic() - begun, status, log.read_text(errors="replace"))
+    return Outcome(status, log.read_text(errors="replace"))
 
 
 def family(process: psutil.Popen) -> list[psutil.Process]:

@@ -103,8 +103,10 @@ def faults(folder: Path, times: int, only: list[str]) -> Iterator[tuple[str, str
             yield (f"disk full in a {job.name}", f"no traceback, the message names a file; {SAME}, once there is room",
                    lambda place, job=job, count=count: disk.full(job, place, unbroken(job)[0], count))  # fmt: skip
         yield ("read-only disk, and a file in the place of a folder", "no traceback, the message names the place",
-               lambda place: disk.refused(place, folder / benchmark.name / "unbroken"))  # fmt: skip
+               lambda place: unbroken(benchmark) and disk.refused(place, folder / benchmark.name / "unbroken"))  # fmt: skip
     if "files" in only:
+        for job in JOBS:
+            unbroken(job)
         for name, read in damage.FILES.items():
             yield (f"{name} empty, cut, of random bytes, another zip, a byte changed",
                    "a sentence that names the file, or it reads; never another error",
