@@ -102,8 +102,8 @@ def faults(folder: Path, times: int, only: list[str]) -> Iterator[tuple[str, str
             count = times if job is training else few
             yield (f"disk full in a {job.name}", f"no traceback, the message names a file; {SAME}, once there is room",
                    lambda place, job=job, count=count: disk.full(job, place, unbroken(job)[0], count))  # fmt: skip
-        yield ("read-only disk, and a file in the place of a folder", "no traceback, the message names the place",
-               lambda place: unbroken(benchmark) and disk.refused(place, folder / "benchmark" / "unbroken"))  # fmt: skip
+        yield ("read-only disk, and a file in the place of a folder", "no traceback, what is said names the file",
+               lambda place: unbroken(benchmark) and disk.refused(place, folder / "benchmark/unbroken"))  # fmt: skip
     if "files" in only:
         for job in JOBS:
             unbroken(job)
