@@ -30,7 +30,7 @@ import recbole_dgrm
 from recbole_dgrm import data, diagnosis, loaders, reference, registry
 from recbole_dgrm.checkpoints import REMEDY, read_checkpoint
 from recbole_dgrm.config import load_config
-from recbole_dgrm.errors import CheckpointError, OptionError, OutputError, TrainingDiverged, UnknownModel
+from recbole_dgrm.errors import CheckpointError, OutputError, TrainingDiverged, UnknownModel, UserError
 from recbole_dgrm.files import drop_partials, plain, write_json
 from recbole_dgrm.limits import explained
 from recbole_dgrm.records import (
@@ -101,15 +101,25 @@ def resume(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple
     Raises:
         CheckpointError: ``run_dir`` is no run.
     """
-    if not (run_dir / CONFIG).is_file():
-        raise CheckpointError(f"{run_dir} is not a run directory: it has no {CONFIG}")
+    config = saved_config(run_dir)
     if not label and (run := read_run(run_dir)):
         label = run.record["label"]
-    try:
-        config = load_config([run_dir / CONFIG])
-    except OptionError as error:
-        raise CheckpointError(f"{run_dir / CONFIG} is no config of a run: {error}") from error
     return run_one(config, run_dir, show_progress, label)
+
+
+def saved_config(run_dir: Path) -> Any:
+    """The config of the run in ``run_dir``.
+
+    Raises:
+        CheckpointError: ``run_dir`` is no run, or its config cannot be used.
+    """
+    path = run_dir / CONFIG
+    if not path.is_file():
+        raise CheckpointError(f"{run_dir} is not a run directory: it has no {CONFIG}")
+    try:
+        return load_config([path])
+    except UserError as error:
+        raise CheckpointError(f"{path} cannot be used: {error}; correct it, or start a new run") from error
 
 
 @explained()

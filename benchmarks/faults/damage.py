@@ -10,15 +10,15 @@ import torch
 from kills import Tally
 
 from recbole_dgrm.checkpoints import read_checkpoint
-from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import UserError
+from recbole_dgrm.experiment import saved_config
 from recbole_dgrm.records import read_epochs, read_run
 from recbole_dgrm.study import Search, Study
 from recbole_dgrm.summary import read_plan
 from recbole_dgrm.tuning import database_explained
 
 
-def _search(path: Path) -> None:
+def _database(path: Path) -> None:
     search = Search.load(path.parent)
     with database_explained(search.storage):
         Study(search, path.parent).counted()
@@ -29,10 +29,10 @@ FILES: dict[str, Callable[[Path], object]] = {
     "record.json": lambda path: read_run(path.parent),
     "metrics.jsonl": lambda path: read_epochs(path.parent),
     "per_user.npz": lambda path: read_run(path.parent).per_user(),
-    "config.yaml": lambda path: load_config([path]),
+    "config.yaml": lambda path: saved_config(path.parent),
     "benchmark.json": lambda path: read_plan(path.parent),
-    "search.json": _search,
-    "study.db": _search,
+    "search.json": lambda path: Search.load(path.parent),
+    "study.db": _database,
 }
 
 
@@ -83,5 +83,6 @@ def damaged_file(name: str, read: Callable[[Path], object], finished: Path, fold
             except Exception as error:
                 tally.problems.append(f"{copy}: {type(error).__name__}: {error}")
             shutil.rmtree(copy)
-    tally.said = f"{refused} refused, {tally.stops - refused - len(tally.problems)} read"
+    if not tally.problems:
+        tally.said = f"{refused} refused, {tally.stops - refused} read"
     return tally
