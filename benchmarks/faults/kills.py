@@ -131,7 +131,8 @@ def _orderly(process: psutil.Popen, log: Path) -> list[str]:
         process.wait()
         return [f"{log}: still there after 30 s"]
     said = log.read_text(errors="replace")
-    status = [] if process.returncode == 130 else [f"{log}: status {process.returncode} instead of 130"]
+    as_a_shell_says = 128 - process.returncode if process.returncode < 0 else process.returncode
+    status = [] if as_a_shell_says == 130 else [f"{log}: status {process.returncode} instead of 130"]
     return status + ([f"{log}: a traceback: {said[-300:]}"] if "Traceback" in said else [])
 
 
