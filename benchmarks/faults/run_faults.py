@@ -42,11 +42,11 @@ What a user may rely on, tried by `python benchmarks/faults/run_faults.py` (tabl
 
 Not covered: a machine that loses power may lose what its disk had not yet written (files are renamed, not synced);
 values inside a file that parses are believed, so that a file changed by hand may give a wrong result or an unclear
-error; two `--resume` of one run at a time. The kills of a search are of one with SQLite, for which an empty file is an empty
-database.
+error; two `--resume` of one run at a time. The kills of a search are of one with SQLite, for which an empty file is an
+empty database.
 
-Small jobs on ML-100K, broken at moments from a seed; a stopped job is continued until it ends between two stops, and its
-result compared. Made in several calls on two busy cores, so the seconds say little.
+Small jobs on ML-100K, broken at moments from a seed; a stopped job is continued until it ends between two stops, and
+its result compared. Made in several calls on two busy cores, so the seconds say little.
 
 """
 HEADER = "| fault | times | what is checked | what happened | seconds |\n|---|---:|---|---|---:|\n"
