@@ -37,6 +37,7 @@ setup(
         "filelock>=3.12",  # one benchmark or search at a time in a folder
         "optuna>=5,<6",  # hyper-parameter search
         "safetensors>=0.4",  # exported weights
+        "sqlalchemy>=2",  # under optuna; its errors are told from ours
         # What RecBole 1.2.1 imports, said here because on Python 3.12 it is installed without dependencies.
         "scikit-learn>=1.3",
         "colorlog==4.7.2",

@@ -1,6 +1,7 @@
 """Checkpoints of plain data: tensors and plain Python only, so that ``weights_only=True`` reads them."""
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,53 @@ import scipy.sparse
 import torch
 
 from recbole_dgrm.errors import CheckpointError
+from recbole_dgrm.files import write_whole
+
+FIELDS = {
+    "note": dict, "model": str, "epoch": int, "lines": int, "best_epoch": int, "cur_step": int,
+    "best_valid_score": float, "best_valid_result": dict | None, "state_dict": dict, "best_state_dict": dict,
+    "other": dict, "optimizer": dict, "random": dict,
+}  # fmt: skip
+REMEDY = "move it away, and the run begins again from its config.yaml"
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write ``state``, which has the keys of :data:`FIELDS`; on any error the file that was there stays."""
+
+    def write(partial: Path) -> None:
+        with open(partial, "wb") as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # torch hides it behind a complaint about its own position
+                    raise error.__context__ from None
+                raise
+
+    write_whole(path, write)
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """A checkpoint as written by :class:`recbole_dgrm.run_mixin.RunMixin`; nothing in the file can run code.
+    """A checkpoint as written by :func:`write_checkpoint`; nothing in the file can run code.
 
     Raises:
-        CheckpointError: it is not a checkpoint of plain data.
+        CheckpointError: it is not a checkpoint of plain data, or a field is missing or of another kind.
     """
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        raise CheckpointError(f"{path} is not a checkpoint of plain data: {error}") from error
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} is not a checkpoint of plain data ({first}); {REMEDY}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} is not a checkpoint of a run: it holds a {type(state).__name__}; {REMEDY}")
+    for name, kind in FIELDS.items():
+        if not isinstance(state.get(name), kind):
+            found = (
+                f"is a {type(state[name]).__name__}, not {getattr(kind, '__name__', kind)}"
+                if name in state
+                else "is missing"
+            )
+            raise CheckpointError(f"{path} is not a checkpoint of a run: {name} {found}; {REMEDY}")
+    return state
 
 
 def pack(value: Any) -> Any:
@@ -50,6 +86,19 @@ def unpack(value: Any) -> Any:
         parts = tuple(part.numpy() for part in value["sparse"])
         return scipy.sparse.csr_matrix(parts, shape=value["shape"]).asformat(value["format"])
     return value
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Whether what an optimizer (or each of a mapping of them) keeps for a parameter has its shape; torch does not ask.
+
+    Raises:
+        ValueError: it has not.
+    """
+    for one in optimizer.values() if isinstance(optimizer, Mapping) else [optimizer]:
+        for parameter, kept in one.state.items():
+            for name, value in kept.items():
+                if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
+                    raise ValueError(f"the optimizer's {name} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
 
 
 def random_state(loader: torch.Generator) -> dict[str, Any]:

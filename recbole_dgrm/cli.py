@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 
@@ -20,6 +21,7 @@ from recbole_dgrm.commands import (
     tune,
 )  # fmt: skip
 from recbole_dgrm.errors import OptionError, UserError
+from recbole_dgrm.limits import explained
 
 COMMANDS = {
     "train": train.run, "download": download.run, "convert": convert.run, "benchmark": benchmark.run,
@@ -36,8 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     console = Console()
     logging.getLogger().addHandler(handler := _notes_to_stderr())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # with it clusters end a job; here it is as Ctrl-C
     try:
-        with _processes(command):
+        with _processes(command), explained():
             return COMMANDS[command](rest, console)
     except KeyboardInterrupt:
         return 130

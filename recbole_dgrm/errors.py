@@ -33,5 +33,13 @@ class LostProcess(UserError, RuntimeError):
     """One of the processes that train together has ended."""
 
 
+class OutputError(UserError):
+    """A file that the disk or its permissions refuse."""
+
+
+class OutOfMemory(UserError, MemoryError):
+    """A run that needs more memory than there is."""
+
+
 class TrainingDiverged(UserError, RuntimeError):
     """A loss became NaN or infinite."""

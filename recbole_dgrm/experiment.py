@@ -29,10 +29,11 @@ from torch import Tensor
 
 import recbole_dgrm
 from recbole_dgrm import data, diagnosis, loaders, parallel, reference, registry
-from recbole_dgrm.checkpoints import read_checkpoint
+from recbole_dgrm.checkpoints import REMEDY, read_checkpoint
 from recbole_dgrm.config import load_config
-from recbole_dgrm.errors import CheckpointError, TrainingDiverged, UnknownModel
-from recbole_dgrm.files import plain, read_json_lines, write_json
+from recbole_dgrm.errors import CheckpointError, OutputError, TrainingDiverged, UnknownModel, UserError
+from recbole_dgrm.files import drop_partials, plain, write_json
+from recbole_dgrm.limits import explained
 from recbole_dgrm.records import (
     CHECKPOINT,
     CONFIG,
@@ -43,6 +44,7 @@ from recbole_dgrm.records import (
     RUN_LOG,
     RunRecord,
     new_record,
+    read_epochs,
     read_run,
     write_config,
     write_vectors,
@@ -61,6 +63,7 @@ class Validation:
     metrics: dict[str, float]
 
 
+@explained()
 def run_one(
     config, run_dir: Path | None = None, show_progress: bool = False, label: str = ""
 ) -> tuple[RunRecord, Path]:  # fmt: skip
@@ -106,13 +109,28 @@ def resume(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple
     Raises:
         CheckpointError: ``run_dir`` is no run.
     """
-    if not (run_dir / CONFIG).is_file():
-        raise CheckpointError(f"{run_dir} is not a run directory: it has no {CONFIG}")
+    config = saved_config(run_dir)
     if not label and (run := read_run(run_dir)):
         label = run.record["label"]
-    return run_one(load_config([run_dir / CONFIG]), run_dir, show_progress, label)
+    return run_one(config, run_dir, show_progress, label)
 
 
+def saved_config(run_dir: Path) -> Any:
+    """The config of the run in ``run_dir``.
+
+    Raises:
+        CheckpointError: ``run_dir`` is no run, or its config cannot be used.
+    """
+    path = run_dir / CONFIG
+    if not path.is_file():
+        raise CheckpointError(f"{run_dir} is not a run directory: it has no {CONFIG}")
+    try:
+        return load_config([path])
+    except UserError as error:
+        raise CheckpointError(f"{path} cannot be used: {error}; correct it, or start a new run") from error
+
+
+@explained()
 def validate_one(config, run_dir: Path, callback: Callable[[int, float], None] | None = None) -> Validation:
     """Train and validate a model, continuing from a checkpoint in ``run_dir``; the test part is never there.
 
@@ -163,7 +181,7 @@ class _Run:
     def _complete(self, trainer, selected: dict[str, Any], users: Tensor) -> None:
         """What stands in the record beside the test, and the vectors of the tested ``users``."""
         self.record.valid = selected["valid"]
-        lines = read_json_lines(self.run_dir / EPOCHS)  # of all sessions of the run, if it was resumed
+        lines = read_epochs(self.run_dir)  # of all sessions of the run, if it was resumed
         seconds = [line["seconds"] for line in lines]
         self.record.timing |= {
             "train_s": round(sum(seconds), 3),
@@ -218,8 +236,15 @@ def untrained(config, splits: data.Splits, part: str) -> tuple[RunMixin, Any, fl
 
 def _state(config, run_dir: Path) -> dict[str, Any] | None:
     """Where to continue, if the run in ``run_dir`` left a checkpoint."""
+    if parallel.first():
+        drop_partials(run_dir)
     if (run_dir / CHECKPOINT).exists():
-        return read_checkpoint(run_dir / CHECKPOINT, config["device"])
+        state = read_checkpoint(run_dir / CHECKPOINT, config["device"])
+        selected = state["note"].get("selected", {"epochs": 1, "valid": {}})
+        if not (isinstance(state["note"].get("fingerprint"), str) and isinstance(selected, dict)
+                and isinstance(selected.get("epochs"), int) and isinstance(selected.get("valid"), dict)):  # fmt: skip
+            raise CheckpointError(f"{run_dir / CHECKPOINT} is not a checkpoint of a run: its note is damaged; {REMEDY}")
+        return state
     if parallel.first():
         (run_dir / EPOCHS).unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
         shutil.rmtree(run_dir / EVENTS, ignore_errors=True)
@@ -259,11 +284,16 @@ def _recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
     """Keep ``record.json`` true: running inside, and afterwards how it ended."""
     write_json(run_dir / RECORD, asdict(record))
     try:
-        yield
+        with explained():
+            yield
         record.status = "finished"
     except KeyboardInterrupt:
         record.status, record.error = "interrupted", "stopped by the user"
         LOG.warning("stopped; continue with --resume=%s", run_dir)
+        raise
+    except OutputError as error:  # of the disk, not of the run: it goes on as after an interruption
+        record.status, record.error = "interrupted", str(error)
+        LOG.warning("stopped by the disk; once that is mended, continue with --resume=%s", run_dir)
         raise
     except Exception as error:
         record.status = "diverged" if isinstance(error, TrainingDiverged) else "failed"
@@ -282,6 +312,7 @@ def _log_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(RemoveColorFilter())
+    handler.handleError = lambda record: None  # a full disk ends the run, and is said there; not a line of its log
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)

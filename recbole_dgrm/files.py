@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,18 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary name beside ``path``, then rename: a kill leaves no half file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
+        with naming(path):
+            write(partial)
+            os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def drop_partials(folder: Path) -> None:
+    """Remove what a kill in the middle of :func:`write_whole` has left in ``folder``; nobody else may write there."""
+    for partial in folder.glob(".*.partial"):
         partial.unlink(missing_ok=True)
 
 
@@ -32,6 +42,23 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Inside, an OSError names ``path``: of itself a write names no file, and an opening the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+def append_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Add ``value`` to a JSON-lines file; a kill may leave half of it, without an end of line."""
+    with naming(path), open(path, "a", encoding="utf-8") as lines:
+        lines.write(json.dumps(plain(value)) + "\n")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` in UTF-8, whole or not at all."""
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
@@ -41,12 +68,6 @@ def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
     text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
     write_text(path, text)
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSON-lines file; a half last line, left by a kill, is dropped."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def plain(value: Any) -> Any:

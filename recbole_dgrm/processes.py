@@ -16,6 +16,7 @@ from time import sleep
 from filelock import FileLock, Timeout
 
 from recbole_dgrm.errors import UserError
+from recbole_dgrm.files import drop_partials
 
 LOCK = ".lock"
 GRACE_S = 10.0
@@ -35,6 +36,7 @@ def alone_in(folder: Path, what: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"another {what} is at work in {folder}; name another --output_dir or wait") from None
+    drop_partials(folder)
     try:
         yield
     finally:
@@ -73,7 +75,8 @@ def cause_of_death(process: subprocess.Popen, output: Path) -> str:
 
 def end_with_parent() -> None:
     """In the child: raise KeyboardInterrupt when the input closes, and leave for good some seconds later."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs are born deaf to the second
+        signal.signal(number, signal.default_int_handler)
     Thread(target=_wait_and_leave, daemon=True).start()
 
 

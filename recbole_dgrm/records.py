@@ -4,16 +4,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Number
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.files import plain, read_json_lines, write_text, write_whole
+from recbole_dgrm.files import plain, write_text, write_whole
 
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
@@ -88,20 +89,66 @@ class SavedRun:
         """Metric vectors over ``user``, or nothing where the run left none.
 
         Raises:
-            DataError: the file is damaged, or holds anything but plain arrays.
+            DataError: the file is damaged, or holds anything but plain arrays of one length.
         """
         path = self.path / PER_USER
         if not path.exists():
             return {}
         try:
-            with np.load(path, allow_pickle=False) as vectors:
-                return dict(vectors)
-        except (ValueError, OSError, BadZipFile) as error:
+            with np.load(path, allow_pickle=False) as file:
+                vectors = dict(file)
+            lengths = {len(vector) for vector in [vectors["user"], *vectors.values()]}
+        except Exception as error:  # zipfile, zlib and numpy have many for what is no file of theirs
             raise DataError(f"{path} holds no metric vectors ({error}); make the run again") from error
+        if len(lengths) > 1:
+            raise DataError(f"{path} holds vectors of different lengths ({sorted(lengths)}); make the run again")
+        return vectors
 
     def epochs(self) -> list[dict[str, Any]]:
         """A dict per epoch: ``stage``, ``epoch``, ``seconds``, losses, ``valid_<metric>``."""
-        return read_json_lines(self.path / EPOCHS)
+        return read_epochs(self.path)
+
+
+def read_epochs(run_dir: Path) -> list[dict[str, Any]]:
+    """The whole lines of ``metrics.jsonl``; a half last line, left by a kill, is dropped.
+
+    Raises:
+        DataError: another line is damaged.
+    """
+    path = run_dir / EPOCHS
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict) or "epoch" not in value:
+            raise DataError(f"line {number} of {path} is damaged; remove the run's directory and make the run again")
+        found.append(value)
+    return found
+
+
+def write_epochs(run_dir: Path, lines: list[dict[str, Any]]) -> None:
+    """Replace ``metrics.jsonl``, whole."""
+    write_text(run_dir / EPOCHS, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def read_json(path: Path, what: str, remedy: str) -> dict[str, Any]:
+    """A JSON file that holds keys and values.
+
+    Raises:
+        DataError: it is not ``what`` it should be; says the ``remedy``.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not {what} ({error}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not {what} (it holds a {type(content).__name__}); {remedy}")
+    return content
 
 
 def read_run(path: Path) -> SavedRun | None:
@@ -113,11 +160,27 @@ def read_run(path: Path) -> SavedRun | None:
     file = path / RECORD
     if not file.is_file():
         return None
+    what, remedy = "the record of a run", "move it away and make the run again"
+    content = read_json(file, what, remedy)
     try:
-        record = asdict(RunRecord(**json.loads(file.read_text(encoding="utf-8"))))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{file} is not the record of a run ({error}); move it away or make the run again") from error
-    return SavedRun(path, record)
+        record = RunRecord(**content)
+        _check_kinds(record)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{file} is not {what} ({error}); {remedy}") from error
+    return SavedRun(path, asdict(record))
+
+
+def _check_kinds(record: RunRecord) -> None:
+    for name, hint in get_type_hints(RunRecord).items():
+        value, kind = getattr(record, name), get_origin(hint) or hint
+        if not isinstance(value, hint if isinstance(hint, UnionType) else kind):
+            raise TypeError(f"{name} is a {type(value).__name__}")
+        if (
+            kind is dict
+            and get_args(hint)[1] is float
+            and not all(isinstance(v, Number | None) for v in value.values())
+        ):
+            raise TypeError(f"{name} holds what is no number")
 
 
 def read_runs(folder: Path) -> list[SavedRun]:

@@ -1,7 +1,6 @@
 """What any RecBole trainer needs to leave its files in one run directory, keep its best state, resume, and read
 nothing pickled."""
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,10 +15,18 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from recbole_dgrm import compat, metrics, parallel
-from recbole_dgrm.checkpoints import pack, random_state, set_random_state, unpack
+from recbole_dgrm.checkpoints import (
+    REMEDY,
+    check_optimizer,
+    pack,
+    random_state,
+    set_random_state,
+    unpack,
+    write_checkpoint,
+)
 from recbole_dgrm.errors import CheckpointError, TrainingDiverged
-from recbole_dgrm.files import plain, read_json_lines, write_text, write_whole
-from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS
+from recbole_dgrm.files import append_line, plain
+from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, read_epochs, write_epochs
 
 LOG = logging.getLogger(__name__)
 AGREEMENT = 0.002  # how far reduced precision may move the validation metric
@@ -49,7 +56,7 @@ class RunMixin:
         self.note: dict[str, Any] = {}
         self.observe: Callable[[RunMixin, int, bool], dict[str, Any]] = lambda trainer, epoch, validated: {}
         self._line: dict[str, Any] = {}
-        self._lines = len(read_json_lines(self.run_dir / EPOCHS))
+        self._lines = len(read_epochs(self.run_dir))
         self._valid_result: dict[str, float] = {}
         self._reduced = config["precision"] == "bfloat16"
         self._checked = False
@@ -171,8 +178,7 @@ class RunMixin:
             seen = self.observe(self, epoch, bool(valid)) if self._select else {}
             values = {f"valid_{key}": value for key, value in valid.items()}
             line = {"stage": self._stage, **self._line, **values, **seen}
-            with open(self.run_dir / EPOCHS, "a", encoding="utf-8") as lines:
-                lines.write(json.dumps(plain(line)) + "\n")
+            append_line(self.run_dir / EPOCHS, line)
             self._lines += 1
             if monotonic() - self._written >= self.config["checkpoint_interval"]:
                 self._write_checkpoint(epoch)
@@ -196,7 +202,7 @@ class RunMixin:
             "optimizer": self.optimizer.state_dict(),
             "random": random_state(self._loader.generator),
         }
-        write_whole(self.run_dir / CHECKPOINT, lambda partial: torch.save(state, partial))
+        write_checkpoint(self.run_dir / CHECKPOINT, state)
         self._written = monotonic()
 
     def load(self, state: dict[str, Any], best: bool = False) -> None:
@@ -205,21 +211,42 @@ class RunMixin:
         Raises:
             CheckpointError: the checkpoint is of another model, of other sizes or of another version.
         """
+        path = self.run_dir / CHECKPOINT
         if state["other"] and "best_other" not in state:
-            raise CheckpointError("the checkpoint is of a version that mixed last and best state; make the run again")
+            raise CheckpointError(f"{path} is of a version that mixed last and best state; make the run again")
         if state["model"] != self.config["model"]:
-            raise CheckpointError(f"the checkpoint is of {state['model']}, this run is of {self.config['model']}")
-        which = "best_" if best else ""
-        try:
+            raise CheckpointError(f"{path} is of {state['model']}, this run is of {self.config['model']}; {REMEDY}")
+        with self._fitting(path):
+            which = "best_" if best else ""
             self.model.load_state_dict(state[f"{which}state_dict"])
-        except RuntimeError as error:
-            raise CheckpointError(f"the checkpoint does not fit the model: {error}") from error
-        self.model.load_other_parameter({key: unpack(value) for key, value in state.get(f"{which}other", {}).items()})
+            other = state.get(f"{which}other", {})
+            self.model.load_other_parameter({key: unpack(value) for key, value in other.items()})
 
     def resume(self, state: dict[str, Any], train_data) -> None:
         """Continue exactly where a checkpoint was written; raises as :meth:`load`."""
+        if state["best_epoch"] >= 0:
+            self.load(state, best=True)  # what does not fit is said now rather than after the training
         self.load(state)
+        with self._fitting(self.run_dir / CHECKPOINT):
+            self._restore(state, train_data)
+        lines = read_epochs(self.run_dir)[: self._lines]  # what came later is trained again
+        if parallel.first():
+            write_epochs(self.run_dir, lines)
+
+    @staticmethod
+    @contextmanager
+    def _fitting(path: Path) -> Iterator[None]:
+        """Inside, whatever a foreign file makes torch, RecBole or a model stumble over is said to be the file's."""
+        try:
+            yield
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} does not fit this run ({type(error).__name__}: {error}); {REMEDY}"
+            ) from error
+
+    def _restore(self, state: dict[str, Any], train_data) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
+        check_optimizer(self.optimizer)
         self.start_epoch = state["epoch"] + 1
         self.best_epoch, self.best_state = state["best_epoch"], state["best_state_dict"]
         self.best_other = {key: unpack(value) for key, value in state.get("best_other", {}).items()}
@@ -229,10 +256,6 @@ class RunMixin:
             self.start_epoch = self.epochs
         set_random_state(state["random"], train_data.generator)
         self._lines = state["lines"]
-        lines = read_json_lines(self.run_dir / EPOCHS)[: self._lines]  # what came later is trained again
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        if parallel.first():
-            write_text(self.run_dir / EPOCHS, text)
 
 
 def _named(losses) -> dict[str, float]:

@@ -24,9 +24,9 @@ from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
 from recbole_dgrm.config import load_config
-from recbole_dgrm.errors import OptionError
+from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.files import plain, write_json
-from recbole_dgrm.records import WHERE
+from recbole_dgrm.records import WHERE, read_json
 from recbole_dgrm.space import Space, parse_space
 
 SEARCH, DATABASE, CLAIM = "search.json", "study.db", ".claim"
@@ -73,9 +73,18 @@ class Search:
 
     @classmethod
     def load(cls, folder: Path, storage: str | None = None) -> "Search":
-        """Read ``search.json``."""
-        content = json.loads((folder / SEARCH).read_text(encoding="utf-8"))
-        return cls(**{**content, "storage": storage or default_storage(folder)})
+        """Read ``search.json``.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        path, what = folder / SEARCH, "the plan of a search"
+        remedy = "move it away; the same command writes it again"
+        content = read_json(path, what, remedy)
+        try:
+            return cls(**{**content, "storage": storage or default_storage(folder)})
+        except TypeError as error:
+            raise DataError(f"{path} is not {what} ({error}); {remedy}") from error
 
 
 def default_storage(folder: Path) -> str:

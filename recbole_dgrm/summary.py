@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recbole_dgrm.comparison import Comparison, compare, holm
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.labels import is_mean_over_users, smaller_is_better
-from recbole_dgrm.records import PLAN, WHERE, SavedRun, read_runs
+from recbole_dgrm.records import PLAN, WHERE, SavedRun, read_json, read_runs
 
 REFERENCE = ("random", "bias", "oracle")
 
@@ -144,7 +144,9 @@ def summarise(folder: Path, baseline: str | None = None) -> Summary:
 
 def read_plan(folder: Path) -> dict[str, Any]:
     """What the runs in ``folder`` were made for; empty where they are no benchmark."""
-    return json.loads((folder / PLAN).read_text(encoding="utf-8")) if (folder / PLAN).is_file() else {}
+    path = folder / PLAN
+    remedy = "the benchmark command writes it again; or move it away"
+    return read_json(path, "the plan of a benchmark", remedy) if path.is_file() else {}
 
 
 def planned_labels(plan: dict[str, Any]) -> list[str]:

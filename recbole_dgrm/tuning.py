@@ -10,19 +10,23 @@ import shutil
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 from uuid import uuid4
 
 import optuna
 from optuna.trial import TrialState
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_dgrm import experiment, processes
 from recbole_dgrm.config import load_config
-from recbole_dgrm.errors import UserError
+from recbole_dgrm.errors import OutputError, UserError
+from recbole_dgrm.limits import explained
 from recbole_dgrm.records import config_hash
-from recbole_dgrm.study import GRACE_S, LOSSES, Search, Study
+from recbole_dgrm.study import GRACE_S, LOSSES, Search, Study, default_storage
 
 LOG = logging.getLogger(__name__)
 AT_WORK, REFRESH_S = "trials", 1.0
@@ -44,7 +48,7 @@ def run_search(
     Raises:
         UserError: another search is at work in ``folder``, or the workers cannot start.
     """
-    with processes.alone_in(folder, "search"):
+    with processes.alone_in(folder, "search"), database_explained(search.storage):
         search.save(folder)
         study = Study(search, folder)
         study.put_back(lambda trial: trial.user_attrs.get("worker", "").startswith(search.place))
@@ -53,6 +57,24 @@ def run_search(
         if study.is_over():
             shutil.rmtree(folder / AT_WORK, ignore_errors=True)
     return study
+
+
+@contextmanager
+def database_explained(storage: str) -> Iterator[None]:
+    """Inside, a database that cannot be used is a sentence.
+
+    Raises:
+        UserError: which, why, the remedy.
+    """
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        reason = next((text for cause in (error, error.__cause__) if (text := getattr(cause, "orig", None))), error)
+        name = make_url(storage).render_as_string(hide_password=True)
+        raise UserError(
+            f"the database of the search, {name}, cannot be used ({reason}); free some space if its disk is full; if "
+            "it is damaged, move it away and the search begins again"
+        ) from error
 
 
 class _Crew:
@@ -142,7 +164,7 @@ def _run_trial(study: Study, trial: optuna.Trial, at_work: Path) -> None:
         state, value = TrialState.COMPLETE, result.score
     except optuna.TrialPruned:
         state = TrialState.PRUNED
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OutputError):
         study.retry(study.optuna.trials[trial.number], lost=False)  # its checkpoint stays
         raise
     except Exception as error:
@@ -156,9 +178,12 @@ def _run_trial(study: Study, trial: optuna.Trial, at_work: Path) -> None:
 def main() -> int:
     """``python -m recbole_dgrm.tuning FOLDER``: a worker process of the search there."""
     processes.end_with_parent()
+    folder = Path(sys.argv[1])
     try:
-        work(Path(sys.argv[1]))
-    except KeyboardInterrupt:
+        with explained(), database_explained(os.environ.get(STORAGE) or default_storage(folder)):
+            work(folder)
+    except (UserError, KeyboardInterrupt) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     return 0
 

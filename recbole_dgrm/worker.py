@@ -4,6 +4,7 @@
 checkpoint and ends when the run is no longer wanted or whoever started it is dead.
 """
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 from recbole_dgrm import experiment, processes
 from recbole_dgrm.errors import UserError
 from recbole_dgrm.files import write_json
+from recbole_dgrm.limits import explained
 from recbole_dgrm.records import CONFIG, EPOCHS, PER_USER, RECORD, RUN_LOG, new_record, read_run, write_config
 
 OUTPUT = "output.txt"  # what the process printed, for the post-mortem
@@ -82,6 +84,8 @@ def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
         return  # what it left is continued another time
     if not in_time:
         _close_record(job, run_dir, "timed_out", f"stopped after the time limit of {job.time_limit:g} s")
+    elif -process.returncode in (signal.SIGTERM, signal.SIGINT):  # before it could listen to them
+        _close_record(job, run_dir, "interrupted", "stopped by the user")
     elif run is None or run.record["status"] == "running":
         _close_record(job, run_dir, "failed", processes.cause_of_death(process, run_dir / OUTPUT))
     else:
@@ -109,7 +113,8 @@ def main() -> int:
     processes.end_with_parent()
     run_dir, label = sys.argv[1:]
     try:
-        experiment.resume(Path(run_dir), label=label)
+        with explained():
+            experiment.resume(Path(run_dir), label=label)
     except (UserError, KeyboardInterrupt) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -130,8 +130,8 @@ def test_a_checkpoint_of_another_model_or_version_is_named(run_of, tmp_path):
     state = torch.load(path / CHECKPOINT, weights_only=True)
     short = {key: value[:-1] for key, value in state["best_state_dict"].items()}
     for changed, said in [
-        (state | {"model": "NCF"}, "the checkpoint is of NCF, this run is of MF"),
-        (state | {"best_state_dict": short}, "does not fit the model"),
+        (state | {"model": "NCF"}, "is of NCF, this run is of MF"),
+        (state | {"best_state_dict": short}, "does not fit this run"),
         (
             {key: value for key, value in state.items() if key != "best_other"} | {"other": {"a": 1}},
             "of a version that",
