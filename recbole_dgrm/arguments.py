@@ -16,6 +16,7 @@ examples:
   %(prog)s benchmark --config=smoke
   %(prog)s diagnose --models=DGRM,CFGAN --dataset=ml-100k
   %(prog)s report runs/smoke
+  %(prog)s doctor
 """
 
 

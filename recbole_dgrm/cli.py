@@ -2,16 +2,13 @@
 
 import logging
 import sys
+from importlib import import_module
 
 from rich.console import Console
 
-from recbole_dgrm.commands import benchmark, convert, diagnose, report, train, tune
 from recbole_dgrm.errors import UserError
 
-COMMANDS = {
-    "train": train.run, "convert": convert.run, "benchmark": benchmark.run, "tune": tune.run,
-    "diagnose": diagnose.run, "report": report.run,
-}  # fmt: skip
+COMMANDS = ("train", "convert", "benchmark", "tune", "diagnose", "report", "doctor")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console()
     logging.getLogger().addHandler(handler := _notes_to_stderr())
     try:
-        return COMMANDS[command](rest, console)
+        # imported here, so that a library that only another command needs stops none: least of all doctor
+        return import_module(f"recbole_dgrm.commands.{command}").run(rest, console)
     except KeyboardInterrupt:
         return 130
     except UserError as error:

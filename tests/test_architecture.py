@@ -26,7 +26,8 @@ LAYERS = {
     "document": 0, "comparison": 0, "summary": 1, "plots": 2, "report": 3,
     "diagnosis_plots": 12, "watched": 12, "diagnosis_report": 13,
     "arguments": -1, "commands": 16, "commands.train": 16, "commands.convert": 16, "commands.benchmark": 16,
-    "commands.tune": 16, "commands.report": 16, "commands.diagnose": 16, "cli": 17,
+    "commands.tune": 16, "commands.report": 16, "commands.diagnose": 16, "commands.doctor": 16,
+    "doctor": 10, "cli": 17,
 }  # fmt: skip
 PURE = {name for name, layer in LAYERS.items() if layer <= 0} | {"networks", "closed_form", "collapse"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
