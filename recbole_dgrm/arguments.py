@@ -17,6 +17,7 @@ examples:
   %(prog)s diagnose --models=DGRM,CFGAN --dataset=ml-100k
   %(prog)s report runs/smoke
   %(prog)s doctor
+  %(prog)s doctor
 """
 
 
@@ -32,6 +33,7 @@ def key_values(others: list[str], parser: argparse.ArgumentParser) -> dict[str, 
     """``--key=value`` and ``--key value``; a value may contain ``=``."""
     pairs: dict[str, str] = {}
     rest = iter(others)
+    value: str | None
     for word in rest:
         key, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not key:

@@ -11,9 +11,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
 
 WORKS, LIMITED, FAILS = "works", "limited", "does not work"
 MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn"}  # where a library is imported by another name
@@ -72,9 +77,9 @@ def examine(output_dir: Path) -> Iterator[Row]:
     except Exception as error:
         yield Row("versions", f"{type(error).__name__}: {error}", FAILS, f"{reinstall}; packaging reads its metadata")
         wanted = []
-    for name, extra, check in wanted:
+    for name, extra, look in wanted:
         cure = f"pip install 'recbole-dgrm[{extra}]'" if extra else reinstall
-        yield Check(name, check, cure, LIMITED if extra else FAILS).row()
+        yield Check(name, look, cure, LIMITED if extra else FAILS).row()
     for check in (
         Check("processor", processor, "none needed: it is only named here", LIMITED),
         Check("threads", threads, reinstall),
@@ -114,11 +119,11 @@ def requirements() -> Iterator[tuple[str, str, Callable[[], Row]]]:
         wanted = Requirement(text)
         needs = [extra for extra in extras if f'extra == "{extra}"' in str(wanted.marker)]
         if not set(needs) & set(DEVELOPMENT):  # a marker about Python's version only says how RecBole is installed
-            yield wanted.name, "".join(needs[:1]), lambda wanted=wanted: library(wanted.name, wanted.specifier)
+            yield wanted.name, "".join(needs[:1]), partial(library, wanted.name, wanted.specifier)
 
 
-def library(name: str, allowed) -> Row:
-    """Whether a library can be imported and has an allowed version (a ``packaging`` SpecifierSet)."""
+def library(name: str, allowed: "SpecifierSet") -> Row:
+    """Whether a library can be imported and has an allowed version."""
     version = metadata.version(name)
     if version not in allowed:
         return Row(name, f"{version}, wanted {allowed}", FAILS, f"pip install '{name}{allowed}' -c constraints.txt")
