@@ -36,7 +36,7 @@ setup(
         "jinja2>=3.1",  # the page of a report
         "filelock>=3.12",  # one benchmark or search at a time in a folder
         "optuna>=5,<6",  # hyper-parameter search
-        "packaging>=23.0",  # which versions of libraries fit: doctor
+        "packaging>=23.1",  # which versions of libraries fit: doctor
         # What RecBole 1.2.1 imports, said here because on Python 3.12 it is installed without dependencies.
         "scikit-learn>=1.3",
         "colorlog==4.7.2",
