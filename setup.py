@@ -19,7 +19,7 @@ setup(
     packages=["recbole_dgrm", "recbole_dgrm.commands", "recbole_dgrm.models", "recbole_dgrm.properties"],
     package_dir={"recbole_dgrm": "recbole_dgrm", "recbole_dgrm.properties": "properties"},
     package_data={
-        "recbole_dgrm": ["*.html"],
+        "recbole_dgrm": ["*.html", "py.typed"],
         "recbole_dgrm.properties": ["*.yaml", "*/*.yaml", "model/tuned/*/*.yaml"],
     },
     install_requires=[
@@ -27,7 +27,7 @@ setup(
         "torch>=2.6",  # weights_only loading by default
         "numpy>=1.26,<3",
         "pandas>=2.0,<3",  # RecBole corrupts ratings on pandas 3
-        "scipy>=1.11",
+        "scipy>=1.12",
         "pyyaml>=6.0",
         "rich>=13.0",  # tables in the terminal
         "tqdm>=4.60",  # progress bars, RecBole's too
@@ -38,6 +38,7 @@ setup(
         "optuna>=5,<6",  # hyper-parameter search
         "safetensors>=0.4",  # exported weights
         "sqlalchemy>=2",  # under optuna; its errors are told from ours
+        "packaging>=23.1",  # which versions of libraries fit: doctor
         # What RecBole 1.2.1 imports, said here because on Python 3.12 it is installed without dependencies.
         "scikit-learn>=1.3",
         "colorlog==4.7.2",
@@ -49,16 +50,22 @@ setup(
         "plotly>=4.0",
     ],
     extras_require={
-        "distributed": ["distributed>=2024.1", "psycopg[binary]>=3.1"],  # Dask cluster, PostgreSQL
+        "distributed": ["distributed>=2024.1", "psycopg[binary]>=3.1.4"],  # Dask cluster, PostgreSQL
         "parquet": ["pyarrow>=15"],  # ratings and lists as Parquet; an extra: 55 MB for one format
         "test": [
             "pytest>=8.0",
             "distributed>=2024.1",
-            "psycopg[binary]>=3.1",
+            "psycopg[binary]>=3.1.4",
             "hypothesis>=6.100",  # properties of the chain and of the metrics; arbitrary input
             "pytrec-eval-terrier>=0.5.6",  # an independent ranking evaluator, as an oracle
             "pyarrow>=15",
             "ruff>=0.6",
+            "mypy>=1.11",
+            "setuptools>=70.1",  # builds a wheel without network
+        ],
+        "docs": [
+            "mkdocs-material>=9.5",  # the theme, and mkdocs with it
+            "mkdocstrings[python]>=0.26",  # pages from docstrings
         ],
     },
     entry_points={"console_scripts": ["recbole-dgrm = recbole_dgrm.cli:main"]},

@@ -21,6 +21,7 @@ examples:
   %(prog)s recommend --run=runs/DGRMPlus-ml-100k-... --output=lists.csv
   %(prog)s evaluate --run=runs/DGRMPlus-ml-100k-... --protocol=table3
   %(prog)s export --run=runs/DGRMPlus-ml-100k-... --output=model --safetensors
+  %(prog)s doctor
 """
 
 
@@ -48,6 +49,7 @@ def key_values(others: list[str], parser: argparse.ArgumentParser) -> dict[str, 
     """``--key=value`` and ``--key value``; a value may contain ``=``."""
     pairs: dict[str, str] = {}
     rest = iter(others)
+    value: str | None
     for word in rest:
         key, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not key:

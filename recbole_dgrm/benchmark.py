@@ -87,7 +87,10 @@ def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> SavedRun | N
 class _Session:
     """One call of :func:`run_benchmark`; what its steps share."""
 
-    def __init__(self, plan, runs, output_dir, executor, threads, retry, show):
+    def __init__(
+        self, plan: Plan, runs: list[PlannedRun], output_dir: Path, executor: LocalExecutor | DaskExecutor,
+        threads: int, retry: bool, show: Callable[[State], None],
+    ):  # fmt: skip
         self.plan, self.output_dir, self.executor, self.threads, self.show = plan, output_dir, executor, threads, show
         self.state = State(dict.fromkeys(runs, "waiting"), {})
         self.paths = {run: run_directory(output_dir, run) for run in runs}

@@ -47,5 +47,5 @@ def fit_biases(user: NDArray, item: NDArray, rating: NDArray, n_users: int, n_it
     return Biases(mean, b_user, b_item)
 
 
-def _counts(row: NDArray, n_rows: int, shrinkage: float) -> NDArray[np.float64]:
+def _counts(row: NDArray, n_rows: int, shrinkage: float) -> NDArray[np.floating]:
     return np.bincount(row, minlength=n_rows) + max(shrinkage, 1e-9)

@@ -5,29 +5,17 @@ import os
 import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 
 from rich.console import Console
 
-from recbole_dgrm.commands import (
-    benchmark,
-    convert,
-    diagnose,
-    download,
-    evaluate,
-    export,
-    recommend,
-    report,
-    train,
-    tune,
-)  # fmt: skip
 from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.limits import explained
 
-COMMANDS = {
-    "train": train.run, "download": download.run, "convert": convert.run, "benchmark": benchmark.run,
-    "tune": tune.run, "diagnose": diagnose.run, "report": report.run, "recommend": recommend.run,
-    "evaluate": evaluate.run, "export": export.run,
-}  # fmt: skip
+COMMANDS = (
+    "train", "download", "convert", "benchmark", "tune", "diagnose", "report", "recommend", "evaluate", "export",
+    "doctor",
+)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # with it clusters end a job; here it is as Ctrl-C
     try:
         with _processes(command), explained():
-            return COMMANDS[command](rest, console)
+            # imported here, so that a library that only another command needs stops none: least of all doctor
+            return import_module(f"recbole_dgrm.commands.{command}").run(rest, console)
     except KeyboardInterrupt:
         return 130
     except UserError as error:

@@ -39,7 +39,7 @@ class ClosedForm(nn.Module):
 
     def center(self, ratings: sp.csr_matrix, shrinkage: float) -> None:
         """Fit the biases that profiles are residuals to."""
-        user, item = ratings.tocoo().coords
+        user, item = _places(ratings)
         self._biases, self._shrinkage = fit_biases(user, item, ratings.data, *ratings.shape, shrinkage), shrinkage
         self._keep("center", self._biases.mean + self._biases.user, self._biases.item)
 
@@ -54,7 +54,7 @@ class ClosedForm(nn.Module):
         n_users = ratings.shape[0]
         center, factors = np.zeros(n_users), np.zeros((n_users, 0))
         if self._biases:
-            user, item = ratings.tocoo().coords
+            user, item = _places(ratings)
             biases = self._biases.for_users(user, item, ratings.data, n_users, self._shrinkage)
             center = biases.mean + biases.user
         if self.blend:
@@ -85,3 +85,9 @@ class ClosedForm(nn.Module):
     def _keep(self, name: str, *tables: np.ndarray | Tensor) -> None:
         for side, table in zip(("user", "item"), tables, strict=True):
             self.register_buffer(f"{name}_{side}", torch.as_tensor(table, dtype=torch.float32), persistent=False)
+
+
+def _places(ratings: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of every entry, in the order of ``data``."""
+    entries = ratings.tocoo()
+    return entries.row, entries.col

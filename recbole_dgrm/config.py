@@ -82,10 +82,15 @@ class RunOptions:
             )
         if self.device == "cuda" and not torch.cuda.is_available():
             raise OptionError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto")
-        if self.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
+        if self.compile and cxx_compiler() is None:
             raise OptionError(
                 "compile=true, but no C++ compiler is installed (g++, clang++); install one or leave it off"
             )
+
+
+def cxx_compiler() -> str | None:
+    """The C++ compiler that ``compile=true`` needs, if one is installed."""
+    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))), None)
 
 
 def properties_dir() -> Path:

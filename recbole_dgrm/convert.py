@@ -1,6 +1,7 @@
 """Ratings in a file of one's own to RecBole's atomic format, with a dataset YAML beside it."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def convert(
     written: list[Path] = []
     try:
         for part, table in tables.items():
-            write_whole(paths[part], lambda partial, table=table: write_atomic(table, partial))
+            write_whole(paths[part], partial(write_atomic, table))
             written.append(paths[part])
         write_description(description, names, levels, split)
     except BaseException:

@@ -77,7 +77,9 @@ def look(trainer: RunMixin, config, dataset: Dataset) -> dict[str, Any]:
     with trainer.own_randomness(), torch.no_grad():
         for batch, scores in all_scores(trainer.model, config, users, dataset.item_num):
             seen = matrix[batch.numpy()].tocoo()
-            row, column = (torch.as_tensor(index, dtype=torch.long, device=scores.device) for index in seen.coords)
+            row, column = (
+                torch.as_tensor(index, dtype=torch.long, device=scores.device) for index in (seen.row, seen.col)
+            )
             if bins:
                 rated.append(Sample.of(bins, scores[row, column]))
                 every.append(Sample.of(bins, scores[:, 1:]))

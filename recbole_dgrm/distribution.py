@@ -25,7 +25,7 @@ WEIGHTS = 1 << 22  # of drawn users, held at once
 BEYOND = 1.5  # steps that the bins reach beyond the scale on either side
 
 
-def rating_levels(low: float, high: float, step: float) -> NDArray[np.float64]:
+def rating_levels(low: float, high: float, step: float) -> NDArray:
     """The ratings a user can give, ``low, low + step, ..., high``."""
     return low + step * np.arange(round((high - low) / step) + 1)
 

@@ -306,13 +306,18 @@ def _recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
         write_json(run_dir / RECORD, asdict(record))
 
 
+class _RunLog(logging.FileHandler):
+    """A full disk ends the run, and is said there; not a line of its log."""
+
+    def handleError(self, record: logging.LogRecord) -> None: ...
+
+
 @contextmanager
 def _log_to(path: Path) -> Iterator[None]:
     """RecBole and we log to the root logger; inside, everything goes to ``path`` as well."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _RunLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(RemoveColorFilter())
-    handler.handleError = lambda record: None  # a full disk ends the run, and is said there; not a line of its log
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)

@@ -99,7 +99,7 @@ class RatingKL(AbstractMetric):
         """Of all evaluated pairs together."""
         predictions = dataobject.get(PREDICTIONS)
         shares = [level_shares(value, self.levels) for value in (predictions.score, predictions.rating)]
-        return {"ratingkl": round(kl_divergence(*shares), self.decimal_place)}
+        return {"ratingkl": round(float(kl_divergence(*shares)), self.decimal_place)}
 
 
 def register() -> None:

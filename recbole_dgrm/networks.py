@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,8 @@ class DenseInput(nn.Linear):
     def __init__(self, n_profiles: int, n_items: int, beside: int, size: int):
         super().__init__(n_profiles * n_items + beside, size)
 
-    def forward(self, profiles: Sequence[Tensor], beside: Sequence[Tensor]) -> Tensor:
+    # It reads what EntryInput reads, not what a linear layer does.
+    def forward(self, profiles: Sequence[Tensor], beside: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
         """``(B, I)`` each, and ``(B, ...)`` each, to ``(B, size)``."""
         return super().forward(torch.cat([*profiles, *beside], dim=-1))
 
@@ -122,7 +124,7 @@ class Generator(nn.Module):
             return hidden if places is None else hidden[places].unsqueeze(-1)
         for layer in others[:-1]:
             hidden = layer(hidden)
-        (row, column), last = places, others[-1]
+        (row, column), last = places, cast(nn.Linear, others[-1])
         at_places = (embedding(row, hidden) * embedding(column, last.weight)).sum(dim=-1)
         return (at_places + last.bias[column]).unsqueeze(-1)
 

@@ -206,7 +206,7 @@ class SharedDraws(TorchFunctionMode):
         super().__init__()
         self.users, self.states = users, states
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Draw for the whole batch where ``func`` draws; everything else is as it was."""
         kwargs = kwargs or {}
         if func in self.LIKE:
@@ -217,8 +217,8 @@ class SharedDraws(TorchFunctionMode):
             whole = (self.users.total, *shape[1:])
             return self._cut(func(*rest, whole, **kwargs), shape[0], self.users)
         if func is torch.multinomial:
-            wanted = kwargs.pop("num_samples")
-            return self._cut(func(*args, num_samples=self.users.total, **kwargs), wanted, self.users)
+            drawn = func(*args, **(kwargs | {"num_samples": self.users.total}))
+            return self._cut(drawn, kwargs["num_samples"], self.users)
         if func is dropout and (args[2] if len(args) > 2 else kwargs.get("training", True)):
             value, *rest = args
             kept = func(torch.ones_like(_whole(value, self.users)), *rest, **kwargs)

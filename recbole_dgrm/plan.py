@@ -97,13 +97,13 @@ class Plan:
         entries = []
         for value in self.models:
             given = _entry("models", "model", value, ModelEntry)
-            rest = {"label": str(given["model"]), "protocols": None, "config": {}, "config_files": []}
+            rest: dict[str, Any] = {"label": str(given["model"]), "protocols": None, "config": {}, "config_files": []}
             entries.append(read(ModelEntry, {**rest, **given}))
         return entries
 
     def dataset_entries(self) -> list[DatasetEntry]:
         """``datasets``, each in its long form."""
-        rest = {"optional": False, "seeds": None, "protocols": None, "config": {}}
+        rest: dict[str, Any] = {"optional": False, "seeds": None, "protocols": None, "config": {}}
         return [read(DatasetEntry, {**rest, **_entry("datasets", "dataset", value, DatasetEntry)})
                 for value in self.datasets]  # fmt: skip
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -20,7 +21,7 @@ COLOURS = (  # of Okabe and Ito, and three more
 )  # fmt: skip
 DASHES, MARKERS = ("-", "--", ":"), ("o", "s", "^")
 NORMAL_95 = 1.96
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "svg.hashsalt": "recbole_dgrm",  # the same figure is the same file
 }  # fmt: skip
@@ -131,7 +132,7 @@ def importances(shares: Mapping[str, float], path: Path) -> None:
     """A bar per hyper-parameter: its share in the variation of the score."""
     figure = new_figure(6.4, 0.8 + 0.28 * len(shares))
     axes = figure.add_subplot()
-    names = list(reversed(shares))
+    names = list(shares)[::-1]
     axes.barh(names, [shares[name] for name in names], color=COLOURS[5])
     axes.set_xlabel("share in the variation of the score (fANOVA)")
     save(figure, path)
@@ -145,7 +146,7 @@ def slices(points: Mapping[str, list[tuple[object, float]]], metric: str, log: C
     figure = new_figure(3.4 * columns, 2.6 * lines)
     for index, (key, pairs) in enumerate(points.items()):
         axes = figure.add_subplot(lines, columns, index + 1)
-        values, scores = zip(*pairs, strict=True)
+        values, scores = map(list, zip(*pairs, strict=True))
         numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
         if not numbers or len(set(values)) <= 8:
             names = sorted(set(values), key=lambda value: (str(type(value)), value) if numbers else str(value))

@@ -58,7 +58,7 @@ class RatedLists:
         discount = 1 / np.log2(np.arange(2, n + 2))
         return self._gain(n, discount) / self._ideal(n, discount)
 
-    def _gain(self, n: int, discount: Array) -> Array:
+    def _gain(self, n: int, discount: Array) -> NDArray:
         weight = self._relevant * _share(self._rating_block, np.ones(n))
         gain = weight * self._listed * _share(self._score_block, discount)
         return np.bincount(self._row, gain, minlength=len(self.users))

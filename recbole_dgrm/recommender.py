@@ -33,7 +33,7 @@ class Recommender:
         rated: user-item pairs, ``(n_users, n_items)`` with the padding; what ``exclude="seen"`` leaves out.
     """
 
-    def __init__(self, config, trainer: RunMixin, model, users: Sequence[str], dataset, rated: csr_matrix):
+    def __init__(self, config, trainer: RunMixin, model, users: Sequence[str] | NDArray, dataset, rated: csr_matrix):
         self.config, self.trainer, self.model, self.rated = config, trainer, model, rated
         self.users = np.asarray(users, dtype=str)
         self.items = np.asarray(dataset.field2id_token[dataset.iid_field], dtype=str)  # the first is the padding
@@ -91,8 +91,8 @@ class Recommender:
         with self._scoring():
             for batch, scores in all_scores(self.model, self.config, users, len(self.items)):
                 if without_seen:
-                    row, column = self.rated[batch.numpy()].tocoo().coords  # a rating of 0 is a rating
-                    scores[torch.as_tensor(row).long(), torch.as_tensor(column).long()] = -torch.inf
+                    rated = self.rated[batch.numpy()].tocoo()  # a rating of 0 is a rating
+                    scores[torch.as_tensor(rated.row).long(), torch.as_tensor(rated.col).long()] = -torch.inf
                 place, score = first_places(scores[:, order], topk)
                 yield self._table(batch, order[place].cpu(), score.cpu())
 

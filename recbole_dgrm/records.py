@@ -64,7 +64,7 @@ class RunRecord:
 
 def new_record(given: Mapping[str, Any], label: str = "") -> RunRecord:
     """The record of a run that begins, from its merged keys."""
-    return RunRecord(*(given[key] for key in ("model", "dataset", "protocol", "seed")), plain(given), label)
+    return RunRecord(given["model"], given["dataset"], given["protocol"], given["seed"], plain(given), label)
 
 
 def config_hash(given: Mapping[str, Any]) -> str:
@@ -206,6 +206,7 @@ def write_vectors(path: Path, vectors: Mapping[str, NDArray]) -> None:
 
     def write(partial: Path) -> None:
         with open(partial, "wb") as file:
-            np.savez_compressed(file, **vectors)
+            # numpy's types take any keyword for its flag allow_pickle
+            np.savez_compressed(file, **vectors)  # type: ignore[arg-type]
 
     write_whole(path, write)

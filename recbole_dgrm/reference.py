@@ -76,7 +76,8 @@ def _ranking_rows(config, splits: data.Splits, part: str) -> dict[str, Row]:
     candidates = splits.train.item_num - 1 - np.bincount(known_user, minlength=splits.train.user_num)[users]
     popularity = torch.from_numpy(np.bincount(learnt_item, minlength=splits.train.item_num)).float()
     wanted = {f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config["topk"]}
-    random, oracle = {}, {}
+    random: dict[str, NDArray] = {}
+    oracle: dict[str, NDArray] = {}
     for k in config["topk"]:
         random |= _random_ranking(positives, candidates, k)
         oracle |= _perfect_ranking(positives, k)

@@ -28,7 +28,8 @@ LAYERS = {
     "diagnosis_plots": 12, "watched": 12, "diagnosis_report": 13,
     "arguments": -1, "commands": 16, "commands.train": 16, "commands.download": 16, "commands.convert": 16,
     "commands.benchmark": 16, "commands.tune": 16, "commands.report": 16, "commands.diagnose": 16,
-    "commands.recommend": 16, "commands.evaluate": 16, "commands.export": 16, "cli": 17,
+    "commands.recommend": 16, "commands.evaluate": 16, "commands.export": 16,
+    "commands.doctor": 16, "doctor": 10, "cli": 17,
 }  # fmt: skip
 PURE = {name for name, layer in LAYERS.items() if layer <= 0} | {"networks", "closed_form", "collapse"}
 MODULES = sorted(PACKAGE.rglob("*.py"))

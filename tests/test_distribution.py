@@ -180,7 +180,7 @@ def test_intervals_hold_the_value_and_agree_with_scipys_bootstrap(monkeypatch):
         p, q = (counts[index].sum(axis=-2) for counts in (predicted, given_ratings))
         return kl_divergence(p / p.sum(-1, keepdims=True), q / q.sum(-1, keepdims=True))
 
-    peer = bootstrap((np.arange(400),), statistic, n_resamples=2000, method="percentile", rng=rng, batch=50)
+    peer = bootstrap((np.arange(400),), statistic, n_resamples=2000, method="percentile", random_state=rng, batch=50)
     sparse = sp.csr_matrix(predicted), sp.csr_matrix(given_ratings)
     found = distance_intervals(*sparse, 1.0, seed=3, draws=2000)
     value, low, high = found["kl"]

@@ -47,7 +47,7 @@ def run(arguments: list[str], console: Console) -> int:
         return 0
     threads = plan.threads or (1 if named.scheduler else max(1, (os.cpu_count() or 1) // named.workers))
     executor = DaskExecutor(named.scheduler) if named.scheduler else LocalExecutor(named.workers)
-    with Board(console, (plan.metrics or [None])[0]) as board:
+    with Board(console, plan.metrics[0] if plan.metrics else None) as board:
         state = benchmark.run_benchmark(plan, runs, folder, executor, threads, named.retry, board.show)
     console.print(benchmark_summary(state), highlight=False)
     written = report.write_report(folder, folder)

@@ -77,7 +77,7 @@ def _rows(models: Any, fixed_steps: list[int]) -> list[dict[str, Any]]:
         models = [name.strip() for name in models.split(",")]
     rows: list[dict[str, Any]] = []
     for entry in models if isinstance(models, list) else [models]:
-        row = {"model": entry, "label": entry} if isinstance(entry, str) else dict(entry)
+        row: dict[str, Any] = {"model": entry, "label": entry} if isinstance(entry, str) else dict(entry)
         rows.append(row)
         options = getattr(registry.model_class(str(row.get("model"))), "Options", None)
         if "fixed_step" in getattr(options, "__dataclass_fields__", {}):
