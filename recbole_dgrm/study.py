@@ -199,11 +199,11 @@ class Study:
         for _ in range(self.search.trials - 1):
             yield self.space.draw(rng) if drawn else {}
 
-    def put_back(self, dead: Callable[[FrozenTrial], bool]) -> None:
-        """Queue again the running trials that nobody works on any more."""
+    def put_back(self, dead: Callable[[FrozenTrial], bool], lost: bool = True) -> None:
+        """Queue again the running trials that nobody works on any more; ``lost``: see :meth:`retry`."""
         for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if dead(trial):
-                self.retry(trial)
+                self.retry(trial, lost)
 
     def put_back_stale(self) -> None:
         """Queue again the trials of workers without a sign of life, on whatever machine."""

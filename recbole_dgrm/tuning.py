@@ -51,7 +51,8 @@ def run_search(
     with processes.alone_in(folder, "search"), database_explained(search.storage):
         search.save(folder)
         study = Study(search, folder)
-        study.put_back(lambda trial: trial.user_attrs.get("worker", "").startswith(search.place))
+        # Of a search that was killed as a whole, however often: none of its trials is to blame.
+        study.put_back(lambda trial: trial.user_attrs.get("worker", "").startswith(search.place), lost=False)
         study.fill()
         _Crew(study, folder, workers, threads).work(timeout, show)
         if study.is_over():

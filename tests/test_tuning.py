@@ -236,6 +236,18 @@ def test_a_sampled_trial_whose_worker_died_is_made_at_its_own_point(plan, tmp_pa
     assert study.space.suggest(again) == point
 
 
+def test_a_search_that_is_killed_again_and_again_gives_no_trial_up(plan, tmp_path):
+    run_search(plan(trials=1), tmp_path / "out", timeout=1e-9)  # no worker begins
+    for _ in range(5):
+        study = Study(plan(trials=1), tmp_path / "out")
+        trial = study.claim()
+        assert trial is not None
+        trial.set_user_attr("worker", f"{study.search.place}:1")  # and everything is killed
+        run_search(plan(trials=1), tmp_path / "out", timeout=1e-9)
+    assert not study.is_over()
+    assert [trial.state for trial in study.counted().values()] == [TrialState.WAITING]
+
+
 def test_a_trial_that_takes_its_workers_down_is_given_up(plan, tmp_path):
     (tmp_path / "out").mkdir()
     study = Study(plan(trials=1), tmp_path / "out")

@@ -48,9 +48,14 @@ def broken(job, folder: Path, unbroken: Any, span: tuple[float, float], times: i
         place, before = folder / str(tally.jobs), []
         while True:
             kept = job.finished(place)
-            process = start(job.command(place), log := folder / f"{tally.jobs}.{tally.stops}.log")
+            process, begun = (
+                start(job.command(place), log := folder / f"{tally.jobs}.{tally.stops}.log"),
+                time.monotonic(),
+            )
             ended = wait(process, chance.uniform(*span) if tally.stops < times else PATIENCE_S)
             tally.problems += orphans(before)
+            if ended and not before:  # undisturbed: how long a job takes on this machine at this hour
+                span = span[0], min(span[1], time.monotonic() - begun)
             if ended:
                 break
             before = family(process)
