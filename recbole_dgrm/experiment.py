@@ -5,11 +5,8 @@ data for the epochs that validation chose. The test part is scored once, at the 
 """
 
 import logging
-import os
-import platform
 import secrets
 import shutil
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,20 +17,17 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
-import psutil
-import recbole
-import torch
 from recbole.utils import init_seed
 from recbole.utils.logger import RemoveColorFilter
 from torch import Tensor
 
-import recbole_dgrm
 from recbole_dgrm import data, diagnosis, loaders, parallel, reference, registry
 from recbole_dgrm.checkpoints import REMEDY, read_checkpoint
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import CheckpointError, OutputError, TrainingDiverged, UnknownModel, UserError
 from recbole_dgrm.files import drop_partials, plain, write_json
 from recbole_dgrm.limits import explained
+from recbole_dgrm.machine import environment, peak_memory
 from recbole_dgrm.records import (
     CHECKPOINT,
     CONFIG,
@@ -251,32 +245,12 @@ def _state(config, run_dir: Path) -> dict[str, Any] | None:
     return None
 
 
-def environment(config) -> dict[str, Any]:
-    """Versions and device, for the record."""
-    return {
-        "recbole_dgrm": recbole_dgrm.__version__, "recbole": recbole.__version__, "torch": torch.__version__,
-        "numpy": np.__version__, "python": platform.python_version(), "platform": platform.platform(),
-        "device": str(config["device"]), "threads": torch.get_num_threads(), "cpus": os.cpu_count(),
-        "processes": parallel.size(),
-    }  # fmt: skip
-
-
 def _new_directory(config) -> Path:
     given = config["input"]
     stem = "-".join(str(given[key]) for key in ("model", "dataset", "protocol", "seed"))
     path = Path(given["output_dir"]) / f"{stem}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     path.mkdir(parents=True)
     return path
-
-
-def _peak_rss_mib() -> float:
-    memory = psutil.Process().memory_info()
-    if hasattr(memory, "peak_wset"):  # Windows, which has no resource module
-        return round(memory.peak_wset / 1024**2, 1)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024**2 if sys.platform == "darwin" else 1024), 1)
 
 
 @contextmanager
@@ -302,7 +276,7 @@ def _recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
         LOG.exception("the run %s", record.status)
         raise
     finally:
-        record.timing["peak_rss_mib"] = _peak_rss_mib()
+        record.timing["peak_rss_mib"] = peak_memory()
         write_json(run_dir / RECORD, asdict(record))
 
 
