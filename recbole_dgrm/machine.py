@@ -14,7 +14,7 @@ import recbole_dgrm
 from recbole_dgrm import parallel
 
 
-def environment(config) -> dict[str, Any]:
+def environment(config: Any) -> dict[str, Any]:
     """Versions and device, for the record."""
     return {
         "recbole_dgrm": recbole_dgrm.__version__, "recbole": recbole.__version__, "torch": torch.__version__,
