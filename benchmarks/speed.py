@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=300)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--batches", type=int, help="of a training pass, the rest extrapolated (default all)")
+    parser.add_argument("--only", default="", help="rows whose label begins so")
     parser.add_argument("--least", type=float, default=2.0, help="seconds of repeated evaluation, after a first one")
     parser.add_argument("--row", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -187,6 +188,8 @@ def main() -> None:
     for row in [("trained", *row) for row in ROWS] + [None] + [("ranked", *row) for row in RANKED]:
         if row is None:
             print("\n| full ranking | loop | seconds | same |\n|---|---|---:|---|", flush=True)
+            continue
+        if not row[1].startswith(given.only):
             continue
         done = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--row", json.dumps(row)],
                               stdout=subprocess.PIPE, text=True, check=False)  # fmt: skip
