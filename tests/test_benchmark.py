@@ -140,7 +140,7 @@ def test_a_run_that_fails_or_takes_too_long_is_recorded_and_stops_no_other(plan,
     failed, late = (read_run(paths[label]).record for label in ("broken", "endless"))
     assert failed["error"].startswith("OptionError: unrated_weight=0")
     assert failed["traceback"].startswith("Traceback")
-    assert late["error"] == "stopped after the time limit of 15 s"
+    assert late["error"] == "stopped after the time limit of 30 s"
     assert not any(benchmark.done(tmp_path / "out", run, retry=True) for run in given[1][:2])
     assert all(benchmark.done(tmp_path / "out", run) for run in given[1])
     write_report(tmp_path / "out", tmp_path / "report")
