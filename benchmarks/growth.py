@@ -23,9 +23,8 @@ from recbole_dgrm.files import write_whole
 START = {"users": 5_000, "items": 2_000, "ratings": 100_000}
 DOUBLINGS = 4
 MODELS = {
-    "DGRM": {"model": "DGRM"},
-    "DGRMPlus, dense": {"model": "DGRMPlus", "train_batch_size": 512},
-    "DGRMPlus, entries": {"model": "DGRMPlus", "train_batch_size": 512, "noise_support": "rated", "states": "entries"},
+    "DGRM, dense": {"model": "DGRM"},
+    "DGRMPlus": {"model": "DGRMPlus", "train_batch_size": 512, "noise_support": "rated", "states": "entries"},
     "MF": {"model": "MF"},
 }  # fmt: skip
 RUN = """
@@ -125,6 +124,8 @@ def draw(rows: list[dict], path: Path) -> None:
                 chosen = [row for row in rows if (row["grown"], row["model"]) == (grown, model)]
                 axes.plot([row[grown] for row in chosen], [row[key] for row in chosen], "o-", markersize=3, label=model)
             axes.set(xscale="log", yscale="log", xlabel=grown, ylabel=label if column == 0 else "")
+            axes.set_xticks([row[grown] for row in chosen], [f"{row[grown] / 1000:g}k" for row in chosen])
+            axes.minorticks_off()
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     write_whole(path, lambda partial: figure.savefig(partial, format="png", dpi=120))
 
