@@ -6,14 +6,16 @@ patches below; ``recbole.quick_start`` is never imported (it imports ray, which 
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import recbole.config
+import recbole.data.dataset.dataset
 import recbole.evaluator
 import recbole.trainer.trainer
 import scipy.sparse
@@ -150,6 +152,22 @@ class Collector(recbole.evaluator.Collector):
             if key.startswith(self.PER_EVALUATION):
                 del self.data_struct[key]
         return struct
+
+
+@contextmanager
+def tables_read_by(read: Callable[..., pd.DataFrame]) -> Iterator[None]:
+    """Inside, RecBole's datasets call ``read`` in place of ``pandas.read_csv``, with the same arguments.
+
+    pandas takes a quotation mark at the begin of any cell for a quoted one, and so swallows lines; it fills rows that
+    are too short, and shifts those that are too long.
+    """
+    module = recbole.data.dataset.dataset
+    original = module.pd
+    module.pd = SimpleNamespace(**{**vars(pd), "read_csv": read})
+    try:
+        yield
+    finally:
+        module.pd = original
 
 
 class NoEvents:

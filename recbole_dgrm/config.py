@@ -44,6 +44,7 @@ class RunOptions:
     checkpoint_interval: Annotated[float, Range(0)]
     diagnose_every: Annotated[int, Range(0)]
     benchmark_filename: list[str] | None
+    encoding: str
     rating_scale: Annotated[list[float] | None, RATINGS]
     rating_step: Annotated[float | None, Range(0, above=True)]
     rating_threshold: Annotated[float | None, RATINGS]
@@ -181,6 +182,8 @@ def _build(model_class: type, merged: Layer, run: RunOptions) -> compat.Config:
     final = dict(merged)
     final["device"] = ("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device
     final["data_path"] = run.data_path or "dataset"
+    if run.encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+        final["encoding"] = "utf-8-sig"  # a byte-order mark is no part of the first name
     final["normalize_all"] = False  # RecBole's file of ml-100k squeezes ratings into 0..1
     if issubclass(model_class, ProfileRecommender) or (merged["model"] in registry.MODELS and run.feedback == "rating"):
         final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled

@@ -6,6 +6,7 @@ quietly repair and makes the split depend on the seed alone.
 
 import hashlib
 import logging
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -16,23 +17,30 @@ import torch
 from numpy.typing import NDArray
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import cat_interactions
+from recbole.utils import FeatureSource
 
-from recbole_dgrm.errors import DataError
+from recbole_dgrm import compat
+from recbole_dgrm.errors import DataError, UserError
 from recbole_dgrm.options import RATINGS
+from recbole_dgrm.rating_scale import RatingScale, find_scale, without_noise
+from recbole_dgrm.text_tables import TextTable
 
 LOG = logging.getLogger(__name__)
 
 
 class RatingDataset(Dataset):
-    """RecBole's Dataset with the input checked and the parts of a split sized as ``split_rounding`` says.
+    """RecBole's Dataset with files read exactly, the input checked, and parts sized as ``split_rounding`` says.
 
     Attributes:
         notes: what was changed or noticed in the input, in sentences.
+        scale: of the ratings; None where feedback is implicit.
     """
 
     def _get_preset(self) -> None:
         super()._get_preset()
         self.notes: list[str] = []
+        self.scale: RatingScale | None = None
+        self._lines: list[NDArray[np.int64]] = []  # of each file of ratings, the line of each row
 
     def note(self, text: str) -> None:
         """Keep a sentence about the input and show it."""
@@ -42,84 +50,139 @@ class RatingDataset(Dataset):
     def _download(self) -> None:
         check_source(self.config)  # says what is missing; RecBole would fetch from addresses that are gone
 
+    # Reading
+
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
         check_source(self.config)
         super()._load_inter_feat(token, dataset_path)
         if len(self.inter_feat) == 0:
             raise DataError(f"{source_files(self.config)[0]} holds no ratings")
-        self._check_ids()
+        for name in (self.uid_field, self.iid_field):
+            self._refuse(self.inter_feat[name].isna(), f"rows have no {name}")
         if self.config["feedback"] == "rating":
-            self._check_ratings(self.inter_feat[self.config["RATING_FIELD"]])
-        self._drop_duplicates()
+            rating = self._rating()
+            self._refuse(~np.isfinite(rating), "ratings are missing or infinite", "; remove these rows")
+            bad = (rating < RATINGS.low) | (rating > RATINGS.high)
+            self._refuse(bad, "ratings are out of range", f": {rating[bad][:1].sum():g}; allowed: {RATINGS}")
+        if self._by_time():
+            if self.time_field not in self.inter_feat:
+                raise DataError(f"eval_args order by time, and no {self.time_field} is loaded; name it in load_col, "
+                                "or say order: RO")  # fmt: skip
+            self._refuse(~np.isfinite(self.inter_feat[self.time_field]), f"rows have no {self.time_field}",
+                         "; remove these rows, or say order: RO")  # fmt: skip
 
     def _load_feat(self, filepath, source):
+        def read(file, delimiter, usecols, dtype, encoding, **_) -> pd.DataFrame:
+            table = _read_atomic(Path(file), delimiter, encoding, usecols, dtype, self.config["RATING_FIELD"])
+            if source == FeatureSource.INTERACTION:
+                self._lines.append(table.index.to_numpy())
+            return table.reset_index(drop=True)
+
         try:
-            table = super()._load_feat(filepath, source)
-        except Exception as error:  # whatever pandas stumbles over, it is the file that cannot be read
-            raise DataError(f"{filepath}: {_first_bad_row(filepath, self.config) or error}") from error
-        if table is not None and not isinstance(table.index, pd.RangeIndex):  # pandas would shift the columns
-            raise DataError(f"{filepath}: its rows have more fields than its first line names")
-        return table
+            with compat.tables_read_by(read):
+                return super()._load_feat(filepath, source)
+        except UserError:
+            raise
+        except Exception as error:  # whatever RecBole stumbles over, it is the file that cannot be read
+            raise DataError(f"{filepath}: {error}") from error
 
-    def _check_ids(self) -> None:
-        for name in (self.uid_field, self.iid_field):
-            missing = np.flatnonzero(self.inter_feat[name].isna())
-            if len(missing):
-                raise DataError(f"{len(missing)} rows have no {name}, the first in line {missing[0] + 2}")
+    def _refuse(self, bad: NDArray | pd.Series, said: str, remedy: str = "") -> None:
+        if np.any(bad):
+            raise DataError(f"{np.sum(bad)} {said}, the first in {self._place(int(np.argmax(bad)))}{remedy}")
 
-    def _check_ratings(self, rating: pd.Series) -> None:
-        bad = np.flatnonzero(~np.isfinite(rating))
-        if len(bad):
-            raise DataError(
-                f"{len(bad)} ratings are missing or infinite, the first in line {bad[0] + 2}; remove these rows"
-            )
-        huge = np.flatnonzero((rating < RATINGS.low) | (rating > RATINGS.high))
-        if len(huge):
-            raise DataError(
-                f"{len(huge)} ratings are out of range, the first in line {huge[0] + 2}: {rating.iloc[huge[0]]:g}; "
-                f"allowed: {RATINGS}"
-            )
-        if self.config["rating_scale"] is None:
-            self.config["rating_scale"] = [float(rating.min()), float(rating.max())]
-            self.note(f"rating_scale is taken from the data: {self.config['rating_scale']}")
-        low, high = self.config["rating_scale"]
-        outside = np.flatnonzero((rating < low) | (rating > high))
-        if len(outside):
-            raise DataError(
-                f"{len(outside)} ratings lie outside rating_scale=[{low:g}, {high:g}], the first in line "
-                f"{outside[0] + 2}: {rating.iloc[outside[0]]:g}; correct the data or the scale"
-            )
-        if low == high:
-            raise DataError(
-                f"all ratings are {low:g}: there is nothing to learn; for implicit data use --protocol=full"
-            )
-        if self.config["rating_step"] is None:
-            self.config["rating_step"] = float(np.diff(np.unique(rating)).min())
-            self.note(f"rating_step is taken from the data: {self.config['rating_step']:g}")
-        if self.config["rating_threshold"] is None:
-            self.config["rating_threshold"] = (low + high) / 2
+    def _place(self, row: int) -> str:
+        """The line, and where there are several the file, of a row that was loaded."""
+        ends = np.cumsum([len(lines) for lines in self._lines])
+        part = int(np.searchsorted(ends, row, side="right"))
+        line = f"line {self._lines[part][row - ends[part]]}"
+        return line if len(ends) == 1 else f"{line} of {source_files(self.config)[part].name}"
 
-    def _drop_duplicates(self) -> None:
-        repeated = self.inter_feat.duplicated([self.uid_field, self.iid_field], keep="first").to_numpy()
-        if not repeated.any():
-            return
-        self.note(f"{repeated.sum()} rows repeat a user-item pair and are dropped; the first row of a pair is kept")
-        if self.benchmark_filename_list is not None:
-            ends = np.cumsum(self.file_size_list)
-            kept = np.concatenate([[0], np.cumsum(~repeated)])
-            self.file_size_list = np.diff(kept[[0, *ends]]).tolist()
-        self.inter_feat = self.inter_feat[~repeated].reset_index(drop=True)
+    def _rating(self) -> NDArray[np.float64]:
+        return self.inter_feat[self.config["RATING_FIELD"]].to_numpy()
+
+    def _by_time(self) -> bool:
+        return self.config["eval_args"]["order"] == "TO" or "TS" in self.config["eval_args"]["split"]
+
+    # Filtering; RecBole leaves it out where a split is given
+
+    def _data_processing(self) -> None:
+        given, self.benchmark_filename_list = self.benchmark_filename_list, None
+        if given:
+            self._check_filters()
+        super()._data_processing()
+        self.benchmark_filename_list = given
+
+    def _check_filters(self) -> None:
+        """A search does not read the test file, so what counts the ratings of all files would give it another split."""
+        for key in ("user_inter_num_interval", "item_inter_num_interval"):
+            interval = self._parse_intervals_str(self.config[key])
+            if interval and not all(self._within_intervals(number, interval) for number in (1, 1 << 60)):
+                raise DataError(
+                    f"{key}={self.config[key]} would count ratings over the files of a split that is given "
+                    f"(benchmark_filename={self.config['benchmark_filename']}); filter before you split, or leave it out"
+                )
+
+    def _remove_duplication(self) -> None:
+        """One row per pair and part, and no pair of a part in a later one."""
+        feat, pair = self.inter_feat, [self.uid_field, self.iid_field]
+        keep = self.config["rm_dup_inter"] or "first"
+        in_order = feat.assign(part=self._part())
+        if self.config["rm_dup_inter"] and self.time_field in feat:
+            in_order = in_order.sort_values(self.time_field, kind="stable")
+            keep_said = f"the {keep} by {self.time_field}"
+        else:
+            keep_said = f"the {keep}"
+        repeated = in_order.duplicated([*pair, "part"], keep=keep).reindex(feat.index)
+        if repeated.any():
+            self.note(
+                f"{repeated.sum():,} rows repeat a user-item pair and are dropped; {keep_said} row of a pair is kept"
+            )
+        feat = feat[~repeated]
+        leaked = feat.duplicated(pair)
+        for part, count in pd.Series(self._part()[feat.index[leaked]]).value_counts().sort_index().items():
+            name = source_files(self.config)[part].name
+            self.note(f"a leak: {count:,} pairs of {name} are in a file before it, too; they are left out of {name}")
+        self.inter_feat = feat[~leaked]
+
+    def _part(self) -> NDArray[np.int64]:
+        """The number of the file, for each row that was loaded."""
+        return np.repeat(np.arange(len(self._lines)), [len(lines) for lines in self._lines])
+
+    def _reset_index(self) -> None:
+        """RecBole's last step of filtering: now the ratings are those that there are."""
+        if len(self.inter_feat) == 0:
+            raise DataError(f"no rating of {self.dataset_name} is left; loosen the filters (val_interval, "
+                            "user_inter_num_interval, item_inter_num_interval)")  # fmt: skip
+        rows = self.inter_feat.index.to_numpy()
+        self.file_size_list = np.bincount(self._part()[rows], minlength=len(self._lines)).tolist()
+        if self.config["feedback"] == "rating":
+            config, rating = self.config, self._rating()
+            self.scale = find_scale(rating, config["rating_scale"], config["rating_step"], config["rating_threshold"],
+                                    lambda index: self._place(rows[index]), self.note)  # fmt: skip
+            self.inter_feat[config["RATING_FIELD"]] = without_noise(rating, self.scale)
+            config["rating_scale"] = [self.scale.low, self.scale.high]
+            config["rating_threshold"], config["rating_levels"] = self.scale.threshold, list(self.scale.levels)
+        super()._reset_index()
+
+    # Splitting
+
+    def sort(self, by, ascending=True):
+        """RecBole would sort by times rounded to float32; the rows are in the order of the exact ones already."""
 
     def build(self, with_test: bool = True) -> list[Dataset]:
         """Train, validation and, if asked, test part. Files without validation have it cut from the first."""
         wanted = 3 if with_test else 2
+        if self._by_time():
+            part = np.repeat(np.arange(len(self.file_size_list)), self.file_size_list)
+            self.inter_feat = self.inter_feat.iloc[np.lexsort((self.inter_feat[self.time_field], part))]
         parts = super().build()
         if self.benchmark_filename_list is None or len(parts) == wanted:
             return parts[:wanted]
         if len(parts) != wanted - 1:
             raise DataError(f"benchmark_filename={self.benchmark_filename_list} must name [train, test] or three parts")
         first, *test = parts
-        first.shuffle()
+        if not self._by_time():
+            first.shuffle()
         ratios = self.config["eval_args"]["split"]["RS"]
         return [*first.split_by_ratio([ratios[0], ratios[1]], group_by=self.uid_field), *test]
 
@@ -169,10 +232,11 @@ def _check_header(path: Path, config) -> None:
     if not path.is_file():
         raise DataError(f"{path} does not exist; RecBole's atomic format wants the ratings there")
     try:
-        with open(path, encoding="utf-8") as lines:
+        with open(path, encoding=config["encoding"]) as lines:
             header = lines.readline().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text in UTF-8: {error}; save it in UTF-8") from None
+    except (UnicodeError, LookupError) as error:
+        raise DataError(f"{path} cannot be read as text in {config['encoding']}: {error}; save it in UTF-8, or say "
+                        "--encoding=latin-1, cp1252, ...") from None  # fmt: skip
     separator = config["field_separator"]
     columns = dict(name.rpartition(":")[::2] for name in header.split(separator) if ":" in name)
     needed = {config["USER_ID_FIELD"]: "token", config["ITEM_ID_FIELD"]: "token"}
@@ -187,17 +251,28 @@ def _check_header(path: Path, config) -> None:
             )
 
 
-def _first_bad_row(filepath: str, config) -> str | None:
-    """Name the first row whose rating is no number."""
+def _read_atomic(
+    path: Path, separator: str, encoding: str, wanted: Collection[str], types: Mapping[str, type], rating: str
+) -> pd.DataFrame:  # fmt: skip
+    """The ``wanted`` columns, called ``name:type``, of a file in RecBole's format; the index holds the lines.
+
+    Raises:
+        DataError: a row has another number of fields than the first, or a number is none.
+    """
+    table = TextTable.open(path, separator, encoding)
+    places = {place: name for place, name in enumerate(table.first) if name in wanted}
+    numbers = frozenset(name for name in wanted if types[name] is not str)
+    rated = next((place for place, name in enumerate(table.first) if name == f"{rating}:float"), None)
     try:
-        table = pd.read_csv(filepath, sep=config["field_separator"], dtype=str, keep_default_na=False)
-    except Exception:  # the caller has the reason
-        return None
-    name = f"{config['RATING_FIELD']}:float"
-    if name not in table:
-        return None
-    bad = np.flatnonzero(pd.to_numeric(table[name], errors="coerce").isna() & (table[name] != ""))
-    return f"the rating in line {bad[0] + 2} is {table[name].iloc[bad[0]]!r}, not a number" if len(bad) else None
+        return table.read(places, rating=rated, numbers=numbers)
+    except ValueError:
+        text = table.read(places, rating=rated)
+    for name in numbers:
+        bad = text[name].notna() & pd.to_numeric(text[name], errors="coerce").isna()
+        if bad.any():
+            raise DataError(f"{path}: the {name.partition(':')[0]} in line {bad.idxmax()} is "
+                            f"{text[name][bad.idxmax()]!r}, not a number") from None  # fmt: skip
+    return text.astype(dict.fromkeys(numbers, "float64"))
 
 
 @dataclass
@@ -207,6 +282,7 @@ class Splits:
     Attributes:
         known: training and validation together, for the refit.
         test: None where it was not asked for.
+        scale: of the ratings; None where feedback is implicit.
         notes: sentences about the input.
     """
 
@@ -214,6 +290,7 @@ class Splits:
     valid: Dataset
     known: Dataset
     test: Dataset | None
+    scale: RatingScale | None = None
     notes: list[str] = field(default_factory=list)
 
     def triples(self, part: str) -> tuple[NDArray, NDArray, NDArray]:
@@ -259,21 +336,26 @@ def build(config, with_test: bool = True) -> Splits:
         config["benchmark_filename"] = config["benchmark_filename"][:-1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        try:
-            dataset = RatingDataset(config)
-        except ValueError as error:
-            if "feat is empty" in str(error):
-                raise DataError(f"no rating of {config['dataset']} is left; loosen the filters (val_interval, "
-                                "user_inter_num_interval, item_inter_num_interval)") from error  # fmt: skip
-            raise
+        dataset = RatingDataset(config)
         parts = dict(zip(("train", "valid", "test"), dataset.build(with_test), strict=False))
     for name, part in parts.items():
         if len(part) == 0:
             raise DataError(f"the {name} part of {config['dataset']} is empty: too few ratings for the split "
                             f"{config['eval_args']['split']}")  # fmt: skip
-    if test := parts.get("test"):
-        without = dataset.user_num - 1 - len(torch.unique(test.inter_feat[dataset.uid_field]))
-        if without:
-            dataset.note(f"{without} users have no test items and are not evaluated")
     known = dataset.copy(cat_interactions([parts["train"].inter_feat, parts["valid"].inter_feat]))
-    return Splits(parts["train"], parts["valid"], known, test, dataset.notes)
+    if test := parts.get("test"):
+        _note_test(dataset, known, test)
+    return Splits(parts["train"], parts["valid"], known, test, dataset.scale, dataset.notes)
+
+
+def _note_test(dataset: RatingDataset, known: Dataset, test: Dataset) -> None:
+    """Say which users are not tested, and what of the test part training knows nothing of."""
+    without = dataset.user_num - 1 - len(torch.unique(test.inter_feat[dataset.uid_field]))
+    if without:
+        dataset.note(f"{without} users have no test items and are not evaluated")
+    for field, kind in [(dataset.uid_field, "users"), (dataset.iid_field, "items")]:
+        new = ~torch.isin(test.inter_feat[field], known.inter_feat[field])
+        if new.any():
+            number = len(torch.unique(test.inter_feat[field][new]))
+            dataset.note(f"{number:,} {kind} of the test part, with {int(new.sum()):,} of its {len(test):,} ratings, "
+                         "have no rating in training")  # fmt: skip

@@ -34,7 +34,7 @@ ALIKE_LISTS = 0.01  # with a smaller share of distinct lists everybody gets the 
 
 def rating_bins(config) -> Bins:
     """The bins of a config whose data set is known."""
-    return Bins(*map(float, config["rating_scale"]), float(config["rating_step"]))
+    return Bins(tuple(config["rating_levels"]))
 
 
 class Observer:
@@ -157,7 +157,7 @@ def examine(trainer: RunMixin, config, splits: Splits, lines: list[dict[str, Any
     found: dict[str, Any] = {DISTRIBUTION: final}
     bins = rating_bins(config) if config["predicts_ratings"] else None
     if bins:
-        found["scale"] = [bins.low, bins.high, bins.step]
+        found["levels"] = list(bins.scale)
         final["ratings"] = Sample.of(bins, torch.as_tensor(splits.triples(LEARNT)[2])).to_dict()
         predictions = trainer.evaluator.predictions
         if predictions is not None:
@@ -177,7 +177,7 @@ def _beside_the_truth(config, bins: Bins, predictions) -> dict[str, Any]:
     p_value = ks_p_values(row, predictions.score, predictions.rating)
     return {
         "distances": {name: {"value": value, "low": low, "high": high} for name, (value, low, high) in
-                      distance_intervals(*counts, bins.step, config["seed"]).items()},
+                      distance_intervals(*counts, bins.levels, config["seed"]).items()},
         "ks": {"users": len(p_value), "alphas": list(ALPHAS), "hits": [int((p_value >= a).sum()) for a in ALPHAS]},
     }  # fmt: skip
 

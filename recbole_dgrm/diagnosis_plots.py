@@ -29,14 +29,14 @@ def panels(histories: Mapping[str, Mapping[int, Sample]], given: Sample, path: P
     columns = max(len(history) for history in histories.values())
     figure = new_figure(1.7 * columns + 0.6, 1.5 * len(histories) + 0.5)
     grid = figure.subplots(len(histories), columns, squeeze=False, sharex=True)
-    levels, step, centres = given.bins.levels, given.bins.step, given.bins.centres
+    levels, centres, borders = given.bins.levels, given.bins.centres, given.bins.borders
     for line, (name, history) in zip(grid, histories.items(), strict=True):
         for axes in line:
             axes.set_yticks([])
             axes.set_visible(False)
         for axes, (epoch, sample) in zip(line, history.items(), strict=False):
             axes.set_visible(True)
-            axes.bar(levels, given.shares / given.shares.max(), width=0.8 * step, color="#d9d9e0")
+            axes.bar(levels, given.shares / given.shares.max(), width=0.8 * np.diff(borders), color="#d9d9e0")
             heights = sample.counts / sample.counts.max()
             axes.stairs(heights, given.bins.edges, fill=True, color=COLOURS[0], alpha=0.85)
             axes.axvline(np.clip(sample.mean, centres[0], centres[-1]), color=COLOURS[1], linewidth=1)

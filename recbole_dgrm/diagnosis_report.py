@@ -161,7 +161,7 @@ def _course(runs: list[Watched], folder: Path) -> Iterator[Any]:
 def _measures(sample: Sample, given: Sample) -> tuple[float, float, float, float]:
     wanted = given.shares > 0
     covered = (wanted & ~collapse.lost(sample, given)).sum() / wanted.sum()
-    kl = distances(sample.shares, given.shares, given.bins.step)["kl"]
+    kl = distances(sample.shares, given.shares, given.bins.levels)["kl"]
     return float(kl), float(entr(sample.shares).sum()), float(covered), sample.ends
 
 

@@ -19,15 +19,23 @@ from scipy.stats import ks_2samp
 from torch import Tensor
 
 SMOOTHING = 1e-6
-BINS_A_STEP = 10  # even, so that the edges between levels are edges of bins
-FEW_LEVELS = 50  # with more of them two bins a step are enough
+NOISE = 1e-9  # of the span of a scale: ratings that lie closer are one, written with other last digits
+BINS_A_LEVEL = 10
+FEW_LEVELS = 50  # with more of them two bins each are enough
 WEIGHTS = 1 << 22  # of drawn users, held at once
-BEYOND = 1.5  # steps that the bins reach beyond the scale on either side
 
 
 def rating_levels(low: float, high: float, step: float) -> NDArray:
     """The ratings a user can give, ``low, low + step, ..., high``."""
     return low + step * np.arange(round((high - low) / step) + 1)
+
+
+def even_step(levels: NDArray) -> float | None:
+    """The distance between neighbouring ``levels`` if it is always the same, but for noise in the last digits."""
+    step = float(f"{np.diff(levels).min():.6g}")
+    grid = rating_levels(levels[0], levels[-1], step)
+    same = len(grid) == len(levels) and np.abs(grid - levels).max() <= NOISE * (levels[-1] - levels[0])
+    return step if same else None
 
 
 def nearest_level(rating: NDArray, levels: NDArray) -> NDArray[np.int64]:
@@ -54,9 +62,10 @@ def js_divergence(p: NDArray, q: NDArray) -> NDArray[np.float64]:
     return jensenshannon(*np.broadcast_arrays(p, q), axis=-1) ** 2
 
 
-def wasserstein(p: NDArray, q: NDArray, step: float) -> NDArray[np.float64]:
-    """Wasserstein-1 distance of shares over levels that are ``step`` apart, in units of the ratings."""
-    return step * np.abs(np.cumsum(p, axis=-1) - np.cumsum(q, axis=-1)).sum(axis=-1)
+def wasserstein(p: NDArray, q: NDArray, levels: NDArray) -> NDArray[np.float64]:
+    """Wasserstein-1 distance of shares over ``levels``, in units of the ratings."""
+    apart = np.abs(np.cumsum(p, axis=-1) - np.cumsum(q, axis=-1))[..., :-1]
+    return (apart * np.diff(levels)).sum(axis=-1)
 
 
 def effective_number(shares: NDArray) -> NDArray[np.float64]:
@@ -66,27 +75,43 @@ def effective_number(shares: NDArray) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Bins:
-    """Fixed bins around a rating scale; what lies beyond the outermost counts there."""
+    """Fixed bins around the levels of a rating scale; what lies beyond the outermost counts there.
 
-    low: float
-    high: float
-    step: float
+    A level owns what is nearer to it than to its neighbours, and its share of the line is cut into equal bins. Beyond
+    the outermost levels' shares there are bins for another step, as wide as the distance to their neighbours.
+    """
+
+    scale: tuple[float, ...]
 
     @cached_property
     def levels(self) -> NDArray[np.float64]:
-        """See :func:`rating_levels`."""
-        return rating_levels(self.low, self.high, self.step)
+        """The levels, sorted, ``(n_levels,)``."""
+        return np.asarray(self.scale, dtype=np.float64)
 
     @cached_property
-    def width(self) -> float:
-        """Of a bin."""
-        return self.step / (BINS_A_STEP if len(self.levels) <= FEW_LEVELS else 2)
+    def step(self) -> float | None:
+        """The distance between neighbouring levels if it is always the same."""
+        return even_step(self.levels)
+
+    @cached_property
+    def a_level(self) -> int:
+        """How many bins a level has."""
+        return BINS_A_LEVEL if len(self.scale) <= FEW_LEVELS else 2
+
+    @cached_property
+    def borders(self) -> NDArray[np.float64]:
+        """Between the levels, and around the outermost, ``(n_levels + 1,)``."""
+        middles = (self.levels[1:] + self.levels[:-1]) / 2
+        ends = 2 * self.levels[[0, -1]] - middles[[0, -1]]
+        return np.concatenate([ends[:1], middles, ends[1:]])
 
     @cached_property
     def edges(self) -> NDArray[np.float64]:
-        """Of all bins, ``(n_bins + 1,)``."""
-        first, last = self.low - BEYOND * self.step, self.levels[-1] + BEYOND * self.step
-        return first + self.width * np.arange(round((last - first) / self.width) + 1)
+        """Of all bins, ``(n_bins + 1,)``; each border is one exactly."""
+        gap = np.diff(self.levels)
+        knots = np.concatenate([[self.borders[0] - gap[0]], self.borders, [self.borders[-1] + gap[-1]]])
+        parts = np.linspace(knots[:-1], knots[1:], self.a_level, endpoint=False, axis=1)
+        return np.append(parts.ravel(), knots[-1])
 
     @cached_property
     def centres(self) -> NDArray[np.float64]:
@@ -96,12 +121,18 @@ class Bins:
     def count(self, value: Tensor) -> NDArray[np.int64]:
         """Number of values in each bin, ``(n_bins,)``."""
         last = len(self.centres) - 1
-        index = ((value - self.edges[0]) / self.width).clamp_(0, last).to(torch.uint8 if last < 256 else torch.int32)
+        if self.step:  # eight times as fast as a search
+            place = (value - self.edges[0]) / (self.step / self.a_level)
+            index = place.clamp_(0, last).to(torch.uint8 if last < 256 else torch.int32)
+        else:
+            inner = torch.as_tensor(self.edges[1:-1], device=value.device)
+            index = torch.bucketize(value.double(), inner, right=True, out_int32=True)
         return torch.bincount(index.flatten(), minlength=last + 1).cpu().numpy()
 
     def level_counts(self, counts: NDArray) -> NDArray:
         """Counts of bins as counts of levels, ``(..., n_levels)``."""
-        start = np.searchsorted(nearest_level(self.centres, self.levels), np.arange(len(self.levels)))
+        start = self.a_level * np.arange(1, len(self.scale) + 1)
+        start[0] = 0
         return np.add.reduceat(counts, start, axis=-1)
 
 
@@ -175,15 +206,16 @@ class Sample:
         return cls(bins, np.array(content["counts"]), n, n * mean, n * (std**2 + mean**2))
 
 
-def distances(predicted: NDArray, given: NDArray, step: float) -> dict[str, NDArray[np.float64]]:
+def distances(predicted: NDArray, given: NDArray, levels: NDArray) -> dict[str, NDArray[np.float64]]:
     """All distances between shares of levels; the first is the paper's Table 2.
 
     Args:
         predicted, given: ``(..., n_levels)``.
+        levels: the ratings that they are shares of, ``(n_levels,)``.
     """
     return {
         "kl": kl_divergence(predicted, given), "reverse_kl": kl_divergence(given, predicted),
-        "js": js_divergence(predicted, given), "wasserstein": wasserstein(predicted, given, step),
+        "js": js_divergence(predicted, given), "wasserstein": wasserstein(predicted, given, levels),
     }  # fmt: skip
 
 
@@ -194,7 +226,7 @@ def counts_by_user(row: NDArray, rating: NDArray, levels: NDArray) -> sp.csr_mat
 
 
 def distance_intervals(
-    predicted: sp.csr_matrix, given: sp.csr_matrix, step: float, seed: int, draws: int = 1000, level: float = 0.95
+    predicted: sp.csr_matrix, given: sp.csr_matrix, levels: NDArray, seed: int, draws: int = 1000, level: float = 0.95
 ) -> dict[str, tuple[float, float, float]]:
     """Distances with percentile intervals from a bootstrap over users.
 
@@ -213,8 +245,8 @@ def distance_intervals(
     drawn = [part / part.sum(axis=1, keepdims=True) for part in counts]
     whole = [np.asarray(part.sum(axis=0)).ravel() / part.sum() for part in (predicted, given)]
     ends = [(1 - level) / 2, (1 + level) / 2]
-    intervals = {name: np.quantile(value, ends) for name, value in distances(*drawn, step).items()}
-    return {name: (float(value), *map(float, intervals[name])) for name, value in distances(*whole, step).items()}
+    intervals = {name: np.quantile(value, ends) for name, value in distances(*drawn, levels).items()}
+    return {name: (float(value), *map(float, intervals[name])) for name, value in distances(*whole, levels).items()}
 
 
 def ks_p_values(row: NDArray, predicted: NDArray, given: NDArray) -> NDArray[np.float64]:

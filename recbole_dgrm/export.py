@@ -88,7 +88,7 @@ def contents(run: Run) -> dict[str, Any]:
         "config": {key: value for key, value in run.record["config"].items() if key not in WHERE},
         "predicts_ratings": run.config["predicts_ratings"],
         "rating_scale": run.config["rating_scale"],
-        "rating_step": run.config["rating_step"],
+        "rating_levels": run.config["rating_levels"],
         "users": ["[PAD]", *run.users],
         "items": list(run.items),
     }

@@ -19,7 +19,7 @@ from recbole.evaluator.collector import DataStruct
 from recbole.utils import EvaluatorType
 
 from recbole_dgrm import compat, parallel
-from recbole_dgrm.distribution import kl_divergence, level_shares, rating_levels
+from recbole_dgrm.distribution import kl_divergence, level_shares
 from recbole_dgrm.ranking import RatedLists, RatedProtocol
 
 PREDICTIONS = "rec.rated"
@@ -85,7 +85,7 @@ class RatedNDCG(_RatedMetric):
 
 
 class RatingKL(AbstractMetric):
-    """``KL(predicted || given)`` of the test ratings over the levels of the scale (paper, Table 2)."""
+    """``KL(predicted || given)`` of the test ratings over the levels of the ratings (paper, Table 2)."""
 
     metric_type = EvaluatorType.VALUE
     metric_need = (PREDICTIONS,)
@@ -93,7 +93,7 @@ class RatingKL(AbstractMetric):
 
     def __init__(self, config):
         super().__init__(config)
-        self.levels = rating_levels(*config["rating_scale"], config["rating_step"])
+        self.levels = np.asarray(config["rating_levels"])
 
     def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
         """Of all evaluated pairs together."""

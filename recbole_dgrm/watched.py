@@ -8,7 +8,7 @@ from typing import Any
 from recbole_dgrm import collapse, diagnosis
 from recbole_dgrm.collapse import Finding, Verdict
 from recbole_dgrm.diagnosis import DISTRIBUTION, of_record
-from recbole_dgrm.distribution import Bins, Sample
+from recbole_dgrm.distribution import Bins, Sample, rating_levels
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.records import SavedRun, read_runs
 from recbole_dgrm.summary import place, planned_labels, read_plan
@@ -39,7 +39,9 @@ class Watched:
     @cached_property
     def bins(self) -> Bins | None:
         """None where the scores are no ratings."""
-        return Bins(*self.found["scale"]) if "scale" in self.found else None
+        if "scale" in self.found:  # of a version that knew evenly spaced levels only
+            return Bins(tuple(rating_levels(*self.found["scale"])))
+        return Bins(tuple(self.found["levels"])) if "levels" in self.found else None
 
     @cached_property
     def ratings(self) -> Sample:

@@ -15,7 +15,7 @@ LAYERS = {
     "errors": -2,
     "files": -1, "labels": -1, "limits": -1,
     "checkpoints": 0, "options": 0, "records": 0, "diffusion": 0, "states": 0, "networks": 1, "losses": 0, "ranking": 0,
-    "distribution": 0, "bias": 0, "factorization": 0, "closed_form": 1, "collapse": 1,
+    "distribution": 0, "text_tables": 0, "rating_scale": 1, "bias": 0, "factorization": 0, "closed_form": 1, "collapse": 1,
     "parallel": 0, "phases": 0, "compat": 1, "metrics": 2, "run_mixin": 3, "trainers": 4,
     "models.profile": 4, "models.dgrm_options": 4,
     "models": 5, "models.dgrm": 5, "models.mf": 5, "models.ncf": 5, "models.icdae": 5, "models.diffrec": 5,

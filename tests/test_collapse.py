@@ -7,7 +7,7 @@ import torch
 from recbole_dgrm.collapse import COLLAPSED, INTACT, NARROW, UNKNOWN, Finding, judge, verdict, worst
 from recbole_dgrm.distribution import Bins, Sample
 
-STARS = Bins(1, 5, 1)
+STARS = Bins((1, 2, 3, 4, 5))
 GIVEN = np.repeat([1.0, 2.0, 3.0, 4.0, 5.0], [61, 114, 271, 342, 212])  # ML-100K's shares, in thousandths
 RNG = np.random.default_rng(0)
 
@@ -50,7 +50,7 @@ def test_ratings_that_lie_at_the_ends_themselves_are_no_collapse():
 
 
 def test_two_levels_are_all_ends():
-    thumbs = Bins(0, 1, 1)
+    thumbs = Bins((0, 1))
     given = Sample.of(thumbs, torch.tensor([0.0, 1.0, 1.0]))
     assert judge(Sample.of(thumbs, torch.tensor([0.1, 0.3, 0.7, 0.9, 0.8])), given).status == INTACT
 

@@ -74,7 +74,7 @@ def test_rows_with_more_fields_than_the_header_are_refused_not_shifted(make_conf
     path = write_ratings(tmp_path, "mine", random_ratings())
     header, *rows = path.read_text().splitlines()
     path.write_text("\n".join([header, *(f"{row}\t0" for row in rows)]))
-    with pytest.raises(DataError, match=r"mine\.inter: its rows have more fields than its first line names"):
+    with pytest.raises(DataError, match=r"mine\.inter: line 2 has 4 fields, but line 1 has 3"):
         data.build(make_config(dataset="mine", data_path=str(tmp_path)))
 
 
@@ -105,7 +105,7 @@ def test_an_undeclared_scale_is_taken_from_the_data_and_said(build, caplog):
     table["rating"] /= 2
     splits = build(table)
     assert splits.train.config["rating_scale"] == [0.5, 2.5]
-    assert splits.train.config["rating_step"] == 0.5
+    assert splits.train.config["rating_levels"] == [0.5, 1, 1.5, 2, 2.5]
     assert splits.train.config["rating_threshold"] == 1.5
     assert any("rating_scale is taken from the data" in note for note in splits.notes)
     assert "rating_scale is taken from the data" in caplog.text
@@ -129,7 +129,7 @@ def test_duplicates_are_dropped_counted_and_said_and_the_first_is_kept(build):
     table = random_ratings()
     again = table.iloc[:5].assign(rating=lambda rows: 6 - rows["rating"])
     splits = build(pd.concat([table, again]))
-    assert splits.notes[-1].startswith("5 rows repeat a user-item pair and are dropped")
+    assert splits.notes[0].startswith("5 rows repeat a user-item pair and are dropped")
     assert splits.fingerprint() == build(table).fingerprint()
 
 

@@ -19,7 +19,7 @@ from recbole_dgrm.files import write_json
 from recbole_dgrm.records import RECORD
 from recbole_dgrm.watched import watched
 
-STARS = Bins(1, 5, 1)
+STARS = Bins((1, 2, 3, 4, 5))
 RNG = np.random.default_rng(0)
 GIVEN = np.repeat([1.0, 2.0, 3.0, 4.0, 5.0], [61, 114, 271, 342, 212])
 

@@ -23,8 +23,8 @@ from recbole_dgrm.distribution import (
     rating_levels,
 )
 
-STARS_BINS = Bins(1, 5, 1)
 STARS = rating_levels(1, 5, 1)
+STARS_BINS = Bins(tuple(STARS))
 shares = st.lists(st.integers(0, 50), min_size=5, max_size=5).filter(any).map(lambda c: np.array(c) / sum(c))
 repeatable = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -101,20 +101,20 @@ def test_eq_26_grows_as_predictions_leave_the_given_ratings():
 @repeatable
 @given(shares, shares)
 def test_distances_agree_with_scipy(p, q):
-    found = distances(p, q, 1.0)
+    found = distances(p, q, STARS)
     assert found["kl"] == kl_divergence(p, q)
     assert found["reverse_kl"] == kl_divergence(q, p)
     middle = (p + q) / 2
     assert found["js"] == pytest.approx((entropy(p, middle) + entropy(q, middle)) / 2, abs=1e-9)
     assert found["wasserstein"] == pytest.approx(wasserstein_distance(STARS, STARS, p, q), abs=1e-12)
-    assert distances(p, p, 1.0)["js"] == distances(p, p, 1.0)["wasserstein"] == 0
+    assert distances(p, p, STARS)["js"] == distances(p, p, STARS)["wasserstein"] == 0
 
 
 def test_distances_of_a_stack_are_those_of_its_rows():
     p, q = np.array([[0.2, 0.3, 0.5], [1.0, 0, 0]]), np.array([0.1, 0.1, 0.8])
-    stacked = distances(p, q, 0.5)
+    stacked = distances(p, q, np.array([1, 1.5, 2]))
     for row in range(2):
-        for name, value in distances(p[row], q, 0.5).items():
+        for name, value in distances(p[row], q, np.array([1, 1.5, 2])).items():
             assert stacked[name][row] == pytest.approx(value)
 
 
@@ -130,7 +130,7 @@ def test_the_effective_number_counts_equal_shares():
     st.sampled_from([(1, 5, 1), (0.5, 5, 0.5), (0, 10, 1)]),
 )
 def test_bins_give_the_shares_of_levels_and_the_moments(values, scale):
-    bins, values = Bins(*scale), np.array(values, dtype=np.float32)
+    bins, values = Bins(tuple(rating_levels(*scale))), np.array(values, dtype=np.float32)
     found = Sample.of(bins, torch.as_tensor(values))
     np.testing.assert_allclose(found.shares, level_shares(values, bins.levels))
     assert found.n == found.counts.sum() == len(values)
@@ -145,8 +145,8 @@ def test_bins_are_a_tenth_of_a_step_and_reach_beyond_the_scale():
 
 
 def test_a_scale_with_many_levels_has_two_bins_a_step():
-    bins = Bins(0, 1000, 1)
-    assert bins.width == 0.5
+    bins = Bins(tuple(rating_levels(0, 1000, 1)))
+    assert np.diff(bins.edges).tolist() == [0.5] * len(bins.centres)
     values = torch.tensor([0.0, 499.6, 1000.0, 1500.0])
     assert Sample.of(bins, values).shares[[0, 500, 1000]].tolist() == [0.25, 0.25, 0.5]
 
@@ -182,14 +182,14 @@ def test_intervals_hold_the_value_and_agree_with_scipys_bootstrap(monkeypatch):
 
     peer = bootstrap((np.arange(400),), statistic, n_resamples=2000, method="percentile", random_state=rng, batch=50)
     sparse = sp.csr_matrix(predicted), sp.csr_matrix(given_ratings)
-    found = distance_intervals(*sparse, 1.0, seed=3, draws=2000)
+    found = distance_intervals(*sparse, STARS, seed=3, draws=2000)
     value, low, high = found["kl"]
     assert value == pytest.approx(statistic(np.arange(400), -1))
     assert low < value < high
     width = high - low
     assert (low, high) == pytest.approx(tuple(peer.confidence_interval), abs=0.12 * width)
     monkeypatch.setattr(distribution, "WEIGHTS", 400 * 300)  # in blocks, the same draws
-    assert distance_intervals(*sparse, 1.0, seed=3, draws=2000) == found
+    assert distance_intervals(*sparse, STARS, seed=3, draws=2000) == found
 
 
 @pytest.mark.parametrize("grid", [True, False], ids=["with ties", "without ties"])
