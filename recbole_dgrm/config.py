@@ -27,6 +27,7 @@ from recbole_dgrm.errors import OptionError
 from recbole_dgrm.labels import OVER_RATINGS
 from recbole_dgrm.models.profile import ProfileRecommender
 from recbole_dgrm.options import RATINGS, Choice, Range, check, check_name, read
+from recbole_dgrm.text_tables import codec
 
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 Layer = dict[str, Any]
@@ -182,8 +183,7 @@ def _build(model_class: type, merged: Layer, run: RunOptions) -> compat.Config:
     final = dict(merged)
     final["device"] = ("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device
     final["data_path"] = run.data_path or "dataset"
-    if run.encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
-        final["encoding"] = "utf-8-sig"  # a byte-order mark is no part of the first name
+    final["encoding"] = codec(run.encoding)
     final["normalize_all"] = False  # RecBole's file of ml-100k squeezes ratings into 0..1
     if issubclass(model_class, ProfileRecommender) or (merged["model"] in registry.MODELS and run.feedback == "rating"):
         final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled

@@ -118,8 +118,8 @@ class RatingDataset(Dataset):
             interval = self._parse_intervals_str(self.config[key])
             if interval and not all(self._within_intervals(number, interval) for number in (1, 1 << 60)):
                 raise DataError(
-                    f"{key}={self.config[key]} would count ratings over the files of a split that is given "
-                    f"(benchmark_filename={self.config['benchmark_filename']}); filter before you split, or leave it out"
+                    f"{key}={self.config[key]} would count ratings over all files of a split that is given, "
+                    f"benchmark_filename={self.config['benchmark_filename']}; filter before you split, or leave it out"
                 )
 
     def _remove_duplication(self) -> None:
@@ -353,9 +353,9 @@ def _note_test(dataset: RatingDataset, known: Dataset, test: Dataset) -> None:
     without = dataset.user_num - 1 - len(torch.unique(test.inter_feat[dataset.uid_field]))
     if without:
         dataset.note(f"{without} users have no test items and are not evaluated")
-    for field, kind in [(dataset.uid_field, "users"), (dataset.iid_field, "items")]:
-        new = ~torch.isin(test.inter_feat[field], known.inter_feat[field])
+    for name, kind in [(dataset.uid_field, "users"), (dataset.iid_field, "items")]:
+        new = ~torch.isin(test.inter_feat[name], known.inter_feat[name])
         if new.any():
-            number = len(torch.unique(test.inter_feat[field][new]))
+            number = len(torch.unique(test.inter_feat[name][new]))
             dataset.note(f"{number:,} {kind} of the test part, with {int(new.sum()):,} of its {len(test):,} ratings, "
                          "have no rating in training")  # fmt: skip

@@ -23,6 +23,7 @@ from recbole_dgrm.convert import TYPES, make_folder, write_atomic, write_descrip
 from recbole_dgrm.errors import DataError, DownloadError
 from recbole_dgrm.files import write_whole
 from recbole_dgrm.options import read
+from recbole_dgrm.rating_scale import find_scale
 
 TIMEOUT = 30  # seconds without a byte
 BLOCK = 1 << 16  # bytes
@@ -181,7 +182,8 @@ def _lay_out(source: Source, archive: Path, path: Path) -> None:
     try:
         write_whole(path, lambda partial: _convert(source, archive, partial, levels))
         if not (properties_dir() / "dataset" / f"{source.name}.yaml").is_file():
-            write_description(path.with_suffix(".yaml"), source.file, np.array(sorted(levels)), {})
+            scale = find_scale(np.array(sorted(levels)), None, None, None, str, lambda _: None)
+            write_description(path.with_suffix(".yaml"), source.file, scale, {})
     finally:
         with suppress(OSError):  # gone only if nothing is in it: RecBole's copy of ml-100k serves where there is none
             path.parent.rmdir()

@@ -35,7 +35,7 @@ QUOTING = (",", ";", "|")  # separators beside which quotation marks quote
 SAMPLE = 50  # lines that a separator is guessed from
 BLOCK = 1 << 26  # bytes whose separators are counted at once
 SHOWN = 80  # characters of a row in a message
-OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+OPENERS: dict[str, Callable[..., IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class TextTable:
 
     def _looks_like_row(self, line: str, rating: int | None) -> bool:
         cells = line.rstrip("\n").split(self.separator)
-        return len(cells) == len(self.first) and (rating is None or _is_number(cells[rating].strip('"')))
+        return len(cells) == len(self.first) and (rating is None or is_number(cells[rating].strip('"')))
 
 
 def guess_separator(data: bytes) -> str:
@@ -226,10 +226,15 @@ def guess_separator(data: bytes) -> str:
     return best if often.get(best) else BLANKS
 
 
+def codec(encoding: str) -> str:
+    """The name by which Python reads ``encoding``; of UTF-8 that which knows a byte-order mark."""
+    return "utf-8-sig" if encoding.lower().replace("_", "-") in (UTF_8, "utf8") else encoding
+
+
 def _as_utf_8(source: Path, encoding: str) -> bytes:
     data = _bytes_of(source)
     try:
-        text = data.decode("utf-8-sig" if encoding.lower().replace("_", "-") in (UTF_8, "utf8") else encoding)
+        text = data.decode(codec(encoding))
     except (UnicodeError, LookupError) as error:
         raise DataError(
             f"{source} cannot be read as text in {encoding} ({error}); say which encoding it has: --encoding=latin-1, "
@@ -269,7 +274,8 @@ def _unquoted(cell: str) -> str:
     return cell[1:-1].replace('""', '"') if quoted else cell
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether ``text`` can be read as a number."""
     try:
         float(text)
     except ValueError:

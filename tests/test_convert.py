@@ -12,6 +12,7 @@ from recbole_dgrm import cli, data
 from recbole_dgrm.config import load_config, read_yaml
 from recbole_dgrm.convert import WHOLE, convert
 from recbole_dgrm.errors import DataError, OptionError
+from recbole_dgrm.rating_files import Reading
 
 ROWS = [
     {"user": "ann", "item": 7, "rating": 5, "time": 100},
@@ -37,14 +38,14 @@ FORMATS = ["a.csv", "a.tsv", "a.csv.gz", "a.jsonl", "a.json", "a.jsonl.gz", "a.p
 
 @pytest.mark.parametrize("file", FORMATS)
 def test_every_format_gives_the_same_data_set(tmp_path, file):
-    (path,) = convert({WHOLE: write(tmp_path / file, ROWS)}, tmp_path, "mine")
+    (path,) = convert({WHOLE: write(tmp_path / file, ROWS)}, tmp_path, "mine").files
     table = pd.read_csv(path, sep="\t", dtype=str)
     assert list(table) == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
     assert table["user_id:token"].tolist() == ["ann", "bob", "ann"]
     assert table["item_id:token"].tolist() == ["7", "7", "8"]
     assert table["rating:float"].astype(float).tolist() == [5, 1, 2.5]
     assert table["timestamp:float"].astype(float).tolist() == [100, 200, 300]
-    assert read_yaml(tmp_path / "mine" / "mine.yaml") == {"rating_scale": [1.0, 5.0], "rating_step": 1.5}
+    assert read_yaml(tmp_path / "mine" / "mine.yaml") == {"rating_scale": [1.0, 5.0]}  # 1, 2.5 and 5: no step
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_every_format_has_the_same_checks_and_names_the_place(tmp_path, file, ch
     ("text", "said"),
     [
         ('{"user": "a", "item": "b", "rating": 1}\n{"user": \n', "line 2 is no JSON"),
-        ('[{"user": "a", "item": "b", "rating": 1}]', "line 1 is no JSON object; one object per line"),
+        ('[{"user": "a", "item": "b", "rating": 1}, 7]', "row 2 is no JSON object; one object per rating"),
         ('\n{"user": {"id": 1}, "item": "b", "rating": 1}\n', "1 values of user_id are no text.*, the first in line 2"),
         ('{"user": "a", "item": true, "rating": 1}\n', "1 values of item_id are no text"),
         ('{"user": "a", "item": 1.5, "rating": 1}\n', "1 values of item_id are no text and no whole number"),
@@ -109,10 +110,18 @@ def test_the_separator_is_guessed(tmp_path, separator):
 
 
 def test_ids_stay_as_they_are_written(tmp_path):
-    (tmp_path / "a.csv").write_text('user,item,rating\n007,"a\tb",1\n1.0,"say ""x""",2\n')
-    (path,) = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine")
-    table = pd.read_csv(path, sep="\t", dtype=str)
-    assert table.iloc[:, :2].to_numpy().tolist() == [["007", "a\tb"], ["1.0", 'say "x"']]
+    (tmp_path / "a.csv").write_text('user,item,rating\n007," a,b ",1\n1.0,"say ""x""",2\n')
+    (path,) = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine").files
+    assert path.read_text().splitlines()[1:] == ["007\t a,b \t1.0", '1.0\tsay "x"\t2.0']
+    config = load_config(config_dict={"model": "MF", "dataset": "mine", "data_path": str(tmp_path)})
+    assert set(data.RatingDataset(config).field2id_token["item_id"]) == {"[PAD]", " a,b ", 'say "x"'}
+
+
+@pytest.mark.parametrize("sign", ["\t", "\n", "\r"])
+def test_ids_that_the_format_cannot_hold_are_refused(tmp_path, sign):
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({**row, "item": f"a{sign}b"}) for row in ROWS))
+    with pytest.raises(DataError, match="3 values of item_id hold a tab or a line break.*, the first in line 1"):
+        convert({WHOLE: tmp_path / "a.jsonl"}, tmp_path, "mine")
 
 
 def test_dates_become_seconds_also_those_of_parquet(tmp_path):
@@ -123,7 +132,7 @@ def test_dates_become_seconds_also_those_of_parquet(tmp_path):
     table.assign(time=table["time"].dt.date).to_parquet(tmp_path / "date.parquet")
     table.to_csv(tmp_path / "text.csv", index=False)
     for file in ("ns.parquet", "ms.parquet", "zone.parquet", "date.parquet", "text.csv"):
-        (path,) = convert({WHOLE: tmp_path / file}, tmp_path / "out", file)
+        (path,) = convert({WHOLE: tmp_path / file}, tmp_path / "out", file).files
         assert pd.read_csv(path, sep="\t")["timestamp:float"].tolist() == [1577923200, 1609459200, 915148800]
 
 
@@ -131,14 +140,15 @@ def test_a_broken_timestamp_can_be_left_out(tmp_path):
     source = write(tmp_path / "a.csv", [{**row, "time": "yesterday"} for row in ROWS])
     with pytest.raises(DataError, match="3 timestamps are neither"):
         convert({WHOLE: source}, tmp_path, "mine")
-    (path,) = convert({WHOLE: source}, tmp_path, "mine", {"timestamp": ""})
+    (path,) = convert({WHOLE: source}, tmp_path, "mine", Reading({"timestamp": ""})).files
     assert "timestamp" not in path.read_text()
 
 
-def test_ratings_that_lie_close_keep_a_step_above_zero(tmp_path):
+def test_ratings_that_float32_would_merge_are_refused(tmp_path):
     source = write(tmp_path / "a.csv", [{**row, "rating": 1 + place * 1e-8} for place, row in enumerate(ROWS)])
-    convert({WHOLE: source}, tmp_path, "mine")
-    assert read_yaml(tmp_path / "mine" / "mine.yaml")["rating_step"] == 1e-8
+    with pytest.raises(DataError, match=r"a\.csv: the ratings 1 and 1\.00000001 lie too close together for float32"):
+        convert({WHOLE: source}, tmp_path / "out", "mine")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["../x", "/abs", "a/b", "a\\b", "..", "", "a\x00", "a\nb"])

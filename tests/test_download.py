@@ -102,7 +102,7 @@ def test_a_download_becomes_an_atomic_file_with_its_scale(source, tmp_path, monk
     table = pd.read_csv(path, sep="\t")
     assert list(table) == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
     assert (table.to_numpy() == EXPECTED).all()
-    assert read_yaml(tmp_path / "mine" / "mine.yaml") == {"rating_scale": [1.0, 5.0], "rating_step": 1.5}
+    assert read_yaml(tmp_path / "mine" / "mine.yaml") == {"rating_scale": [1.0, 5.0]}
 
 
 def test_what_is_there_already_is_left_alone(source, site, tmp_path):

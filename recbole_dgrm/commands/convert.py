@@ -15,7 +15,7 @@ def run(arguments: list[str], console: Console) -> int:
     parser = make_parser("turn CSV, JSON lines or Parquet into RecBole's atomic format", usage, "")
     parser.add_argument(
         "file", type=Path, nargs="?",
-        help="CSV with a header line, .jsonl / .json with an object per line (both may be .gz), or .parquet",
+        help="CSV, .json (an array of objects, or one a line; both may be .gz), or .parquet",
     )  # fmt: skip
     for part in PARTS:
         parser.add_argument(f"--{part}", type=Path, metavar="FILE", help=f"the {part} part of a split that is given")
@@ -24,6 +24,12 @@ def run(arguments: list[str], console: Console) -> int:
         "--data_path", type=Path, default=Path("dataset"), help="where <name>/ is made (default dataset)"
     )
     parser.add_argument("--sep", help="separator of the CSV (default: guessed)")
+    parser.add_argument("--encoding", default="utf-8", help="of the text: latin-1, cp1252, utf-16, ... (default utf-8)")
+    parser.add_argument(
+        "--columns", metavar="NAMES",
+        help="of a CSV without a header: user,item,rating,timestamp, with _ for one that is not wanted",
+    )  # fmt: skip
+    parser.add_argument("--missing", metavar="CODES", help='ratings that mean "not rated": 99, or -1,NA')
     for field in ("user", "item", "rating", "timestamp"):
         parser.add_argument(f"--{field}", metavar="COLUMN", help=f"column with the {field} (default: guessed)")
     given = parser.parse_args(arguments)
@@ -33,13 +39,18 @@ def run(arguments: list[str], console: Console) -> int:
     if split and not (given.train and given.test and given.name):
         parser.error("a split needs --train, --test and --name; without --valid, validation is cut from training")
     from recbole_dgrm.convert import WHOLE, convert
+    from recbole_dgrm.rating_files import Reading
+    from recbole_dgrm.tables import Layout
 
     columns = {"user_id": given.user, "item_id": given.item, "rating": given.rating, "timestamp": given.timestamp}
     name = given.name or given.file.name.split(".")[0]
     chosen = {field: column for field, column in columns.items() if column is not None}
-    written = convert(split or {WHOLE: given.file}, given.data_path, name, chosen, given.sep)
-    files = ", ".join(map(str, written))
-    console.print(f"{files} and {name}.yaml are written; train with", highlight=False, soft_wrap=True)
+    names = tuple(column.strip() for column in given.columns.split(",")) if given.columns else ()
+    missing = tuple(given.missing.split(",")) if given.missing is not None else ()
+    reading = Reading(chosen, Layout(given.sep, given.encoding, names), missing)
+    done = convert(split or {WHOLE: given.file}, given.data_path, name, reading)
+    for line in [*done.lines, f"{', '.join(map(str, done.files))} and {name}.yaml are written; train with"]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     where = "" if given.data_path == Path("dataset") else f" --data_path={given.data_path}"
     console.print(f"  recbole-dgrm --model=DGRMPlus --dataset={name}{where}", highlight=False, soft_wrap=True)
     return 0

@@ -41,7 +41,7 @@ def run(arguments: list[str], console: Console) -> int:
         parser.error(f"--topk={given.topk} must be at least 1")
     if not given.output.parent.is_dir():
         parser.error(f"--output={given.output}: there is no folder {given.output.parent}")
-    from recbole_dgrm.convert import read_ratings
+    from recbole_dgrm.rating_files import read_ratings
     from recbole_dgrm.recommender import Recommender
     from recbole_dgrm.saved import load_run
     from recbole_dgrm.tables import table_format, write_tables
@@ -49,7 +49,7 @@ def run(arguments: list[str], console: Console) -> int:
 
     kind = table_format(given.output, given.format)
     wanted = None if given.users == ALL else _users(given.users)
-    ratings = read_ratings(given.ratings) if given.ratings else None
+    ratings = read_ratings(given.ratings).table if given.ratings else None
     run = load_run(given.run, **places(given))
     source: Recommender = run if ratings is None else run.with_ratings(ratings)
     users = list(dict.fromkeys(source.users if wanted is None else wanted))
