@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_dgrm.bias import Biases, fit_biases
-from recbole_dgrm.factorization import averaged_factors, averaged_rows
+from recbole_dgrm.factorization import averaged_factors, averaged_rows, offset
 from recbole_dgrm.states import Places
 
 SWEEPS = 10
@@ -29,10 +29,12 @@ class ClosedForm(nn.Module):
     center_item: Tensor
     factors_user: Tensor
     factors_item: Tensor
+    offset: Tensor
 
     def __init__(self, n_users: int, n_items: int):
         super().__init__()
         self.blend = 0.0
+        self.register_buffer("offset", torch.tensor(0.0), persistent=False)
         self._biases: Biases | None = None
         self._keep("center", np.zeros(n_users), np.zeros(n_items))
         self._keep("factors", np.zeros((n_users, 0)), np.zeros((n_items, 0)))
@@ -43,11 +45,16 @@ class ClosedForm(nn.Module):
         self._biases, self._shrinkage = fit_biases(user, item, ratings.data, *ratings.shape, shrinkage), shrinkage
         self._keep("center", self._biases.mean + self._biases.user, self._biases.item)
 
-    def blend_with(self, ratings: sp.csr_matrix, share: float, sizes: Sequence[int], regularization: float,
-                   seed: int) -> None:  # fmt: skip
-        """Fit the factorizations that have ``share`` of a prediction."""
+    def blend_with(self, ratings: sp.csr_matrix, scale: Sequence[float], share: float, sizes: Sequence[int],
+                   regularization: float, seed: int) -> None:  # fmt: skip
+        """Fit the factorizations that have ``share`` of a prediction; ``scale`` is [lowest, highest] rating."""
         self.blend, self._sizes, self._regularization = share, sizes, regularization
-        self._keep("factors", *averaged_factors(ratings, sizes, regularization, SWEEPS, seed))
+        self.offset.fill_(offset(*scale))
+        self._keep("factors", *averaged_factors(self._less(ratings), sizes, regularization, SWEEPS, seed))
+
+    def _less(self, ratings: sp.csr_matrix) -> sp.csr_matrix:
+        """Ratings less the offset of the factorizations; an entry that becomes 0 stays an entry."""
+        return sp.csr_matrix((ratings.data - self.offset.item(), ratings.indices, ratings.indptr), ratings.shape)
 
     def meet(self, ratings: sp.csr_matrix) -> None:
         """Solve the users of other ``ratings``; the items stay as they were fitted."""
@@ -59,7 +66,7 @@ class ClosedForm(nn.Module):
             center = biases.mean + biases.user
         if self.blend:
             item_factors = self.factors_item.double().cpu().numpy()
-            factors = averaged_rows(ratings, item_factors, self._sizes, self._regularization)
+            factors = averaged_rows(self._less(ratings), item_factors, self._sizes, self._regularization)
         self._keep("center", center, self.center_item)
         self._keep("factors", factors, self.factors_item)
 
@@ -72,7 +79,7 @@ class ClosedForm(nn.Module):
         rating = x_0_hat + self.center_user[user].unsqueeze(-1) + self.center_item
         if not self.blend:
             return rating
-        return torch.lerp(rating, self.factors_user[user] @ self.factors_item.T, self.blend)
+        return torch.lerp(rating, self.factors_user[user] @ self.factors_item.T + self.offset, self.blend)
 
     def complete_at(self, user: Tensor, places: Places, x_0_hat: Tensor) -> Tensor:
         """The same for pairs ``(n,)`` at places of the batch of users ``(B,)``."""
@@ -80,7 +87,8 @@ class ClosedForm(nn.Module):
         rating = x_0_hat + self.center_user[user[row]] + self.center_item[column]
         if not self.blend:
             return rating
-        return torch.lerp(rating, (self.factors_user[user[row]] * self.factors_item[column]).sum(dim=-1), self.blend)
+        product = (self.factors_user[user[row]] * self.factors_item[column]).sum(dim=-1)
+        return torch.lerp(rating, product + self.offset, self.blend)
 
     def _keep(self, name: str, *tables: np.ndarray | Tensor) -> None:
         for side, table in zip(("user", "item"), tables, strict=True):

@@ -174,9 +174,30 @@ def load_config(
         names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
         merged["load_col"] = {"inter": [merged[name] for name in names]}
     run = read(RunOptions, merged)
+    check_scores(model, merged)
     if hasattr(model_class, "Options"):
         read(model_class.Options, merged)
     return _build(model_class, merged, run)
+
+
+def check_scores(model: str, keys: Mapping[str, Any]) -> None:
+    """Refuse ``keys`` that hold the scores of a model for ratings, where they are none: RecBole's rank, and no more.
+
+    Raises:
+        OptionError: which key, and the remedy.
+    """
+    if model in registry.MODELS:
+        return
+    if keys.get("rated_filter") == "threshold":
+        raise OptionError(
+            f"rated_filter=threshold drops what is predicted below a rating, and the scores of {model} are no ratings; "
+            "say --rated_filter=none, or --protocol=rated instead of eq23"
+        )
+    for metric in keys.get("metrics", []):
+        if metric.lower() in OVER_RATINGS:
+            raise OptionError(
+                f"metrics: {metric} compares scores with ratings, and those of {model} are no ratings; leave it out"
+            )
 
 
 def _build(model_class: type, merged: Layer, run: RunOptions) -> compat.Config:
@@ -187,10 +208,7 @@ def _build(model_class: type, merged: Layer, run: RunOptions) -> compat.Config:
     final["normalize_all"] = False  # RecBole's file of ml-100k squeezes ratings into 0..1
     if issubclass(model_class, ProfileRecommender) or (merged["model"] in registry.MODELS and run.feedback == "rating"):
         final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled
-    rating_metrics = {metric.lower() for metric in merged["metrics"]} & set(OVER_RATINGS)
-    final["predicts_ratings"] = run.feedback == "rating" and (
-        merged["model"] in registry.MODELS or bool(rating_metrics)
-    )
+    final["predicts_ratings"] = run.feedback == "rating" and merged["model"] in registry.MODELS
     try:
         config = compat.Config(merged["model"], merged["dataset"], config_dict=final)
     except Exception as error:  # RecBole checks few of its keys, and falls over the values of the others

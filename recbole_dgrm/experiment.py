@@ -149,6 +149,7 @@ class _Run:
         record.data = {
             "source": data.source_hash(config), "fingerprint": self.splits.fingerprint(),
             **self.splits.sizes(), "notes": self.splits.notes,
+            "scale": self.splits.scale and self.splits.scale.to_dict(),
         }  # fmt: skip
 
     def go(self, state: dict[str, Any] | None) -> None:

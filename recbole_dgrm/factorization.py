@@ -2,6 +2,10 @@
 
 Minimises ``sum_rated (r - p_u . q_i)^2 + regularization * (sum_u w_u |p_u|^2 + sum_i w_i |q_i|^2)`` with ``w = 1`` or
 ``w`` = number of ratings (ALS-WR, Zhou et al. 2008). ``unrated_weight`` adds unrated entries as zeros (Hu et al. 2008).
+
+The regularization pulls predictions towards 0, so it matters where 0 lies. Ratings are factorized less an
+:func:`offset`, which puts 0 where it is on a scale from 1 to 5; the same ratings on another scale, 1001 to 1005 for
+example, give the same result.
 """
 
 from collections.abc import Sequence
@@ -12,6 +16,11 @@ from numpy.typing import NDArray
 
 ROWS = 8192  # users or items per batch of solves
 SPREAD = 0.1  # of the start around a constant
+
+
+def offset(low: float, high: float) -> float:
+    """What is taken from ratings of ``low`` to ``high``: the lowest becomes a quarter of the span, as 1 in 1 to 5 is."""
+    return low - (high - low) / 4
 
 
 def starting_factors(rng: np.random.Generator, n_rows: int, factors: int, scale: float) -> NDArray[np.float64]:

@@ -1,9 +1,9 @@
-"""Ratings in a file of one's own, read and checked: which column is what, ids byte for byte, numbers, days and dates."""
+"""Ratings in a file of one's own, read and checked: which column is what, ids byte for byte, numbers, dates."""
 
 import logging
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class Reading:
     """
 
     columns: Mapping[str, str]
-    layout: Layout = Layout()
+    layout: Layout = field(default_factory=Layout)
     missing: tuple[str, ...] = ()
 
 
@@ -67,15 +67,12 @@ class Ratings:
     def sentence(self) -> str:
         """What the file held."""
         table, pair = self.table, ["user_id", "item_id"]
-        text = (
-            f"{len(table):,} ratings of {table['user_id'].nunique():,} users and {table['item_id'].nunique():,} items"
-        )
+        users, items = (table[name].nunique() for name in pair)
+        text = f"{len(table):,} ratings of {users:,} users and {items:,} items"
         if repeated := int(table.duplicated(pair).sum()):
             other = repeated - int(table.duplicated([*pair, "rating"]).sum())
-            text += (
-                f"; {repeated:,} rows repeat a user-item pair, {other:,} of them with another rating: training keeps "
-            )
-            text += "the first (rm_dup_inter=last keeps the last)"
+            text += f"; {repeated:,} rows repeat a user-item pair, {other:,} of them with another rating: of each pair "
+            text += "the first is used (rm_dup_inter=last: the last)"
         if self.left_out:
             text += f"; {self.left_out:,} rows left out, whose rating means that nothing was rated (--missing)"
         return text
@@ -97,8 +94,8 @@ def read_ratings(source: Path, reading: Reading | None = None) -> Ratings:
     table = table[~unrated].copy()
     if len(table) == 0:
         raise DataError(f"{source} holds no ratings but those that --missing={','.join(reading.missing)} leaves out")
-    for field in ("user_id", "item_id"):
-        table[field] = _tokens(table[field], source)
+    for name in ("user_id", "item_id"):
+        table[name] = _tokens(table[name], source)
     table["rating"] = _numbers(table["rating"], source)
     if "timestamp" in table:
         table["timestamp"] = _seconds(table["timestamp"], source)
@@ -117,19 +114,19 @@ def _chosen(names: list[str], source: Path, columns: Mapping[str, str]) -> dict[
     """Field to column, of the columns that the file has."""
     plain = {re.sub("[^a-z0-9]", "", name.lower()): name for name in reversed(names)}
     chosen = {}
-    for field, guesses in GUESSES.items():
-        column = columns.get(field)
-        if field == "timestamp" and column == "":
+    for name, guesses in GUESSES.items():
+        column = columns.get(name)
+        if name == "timestamp" and column == "":
             continue
         column = column or next((plain[guess] for guess in guesses if guess in plain), None)
-        if column is None and field == "timestamp":
+        if column is None and name == "timestamp":
             continue
         if column not in names:
             raise DataError(
-                f"{source} has no column {column or field!r}; it has {', '.join(names)}: "
-                f"say --{field.removesuffix('_id')}=COLUMN"
+                f"{source} has no column {column or name!r}; it has {', '.join(names)}: "
+                f"say --{name.removesuffix('_id')}=COLUMN"
             )
-        chosen[field] = column
+        chosen[name] = column
     return chosen
 
 

@@ -2,7 +2,8 @@
 
 Under the rated-items protocols a random order is a constant score with exact ties, because the
 metrics then are expectations over orders; its RMSE is that of the training mean. Under full ranking the
-expectation of a random order is the hypergeometric one, and the bias row is item popularity.
+expectation of a random order is the hypergeometric one, and the bias row is item popularity, with items of one
+popularity in all orders.
 """
 
 from dataclasses import replace
@@ -67,42 +68,76 @@ def rated_row(config, user: NDArray, item: NDArray, score: NDArray, rating: NDAr
 
 
 def _ranking_rows(config, splits: data.Splits, part: str) -> dict[str, Row]:
-    user, _, _ = splits.triples(part)
-    known_user, _, _ = splits.triples("known" if part == "test" else "train")
+    user, item, _ = splits.triples(part)
+    known_user, known_item, _ = splits.triples("known" if part == "test" else "train")
     _, learnt_item, _ = splits.triples(learnt(config))
-    positives = np.bincount(user, minlength=splits.train.user_num)
-    users = np.flatnonzero(positives)
-    positives = positives[users]
-    candidates = splits.train.item_num - 1 - np.bincount(known_user, minlength=splits.train.user_num)[users]
-    popularity = torch.from_numpy(np.bincount(learnt_item, minlength=splits.train.item_num)).float()
-    wanted = {f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config["topk"]}
-    random: dict[str, NDArray] = {}
-    oracle: dict[str, NDArray] = {}
+    n_items = splits.train.item_num - 1
+    popularity = np.bincount(learnt_item, minlength=n_items + 1)
+    _, row = np.unique(user, return_inverse=True)
+    left = (n_items - np.bincount(known_user, minlength=splits.train.user_num))[user]
+    above, tied = _places(popularity, user, item, known_user, known_item)
+    rows: dict[str, dict[str, NDArray]] = {"random": {}, "bias": {}, "oracle": {}}
     for k in config["topk"]:
-        random |= _random_ranking(positives, candidates, k)
-        oracle |= _perfect_ranking(positives, k)
+        rows["random"] |= _expected_ranking(row, np.zeros_like(left), left, k)
+        rows["bias"] |= _expected_ranking(row, above, tied, k)
+        rows["oracle"] |= _perfect_ranking(np.bincount(row), k)
+    wanted = {f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config["topk"]}
     return {
-        "random": {key: float(value.mean()) for key, value in random.items() if key in wanted},
-        "bias": _fixed_ranking(config, splits, part, popularity),
-        "oracle": {key: float(value.mean()) for key, value in oracle.items() if key in wanted},
+        name: {key: float(value.mean()) for key, value in values.items() if key in wanted}
+        for name, values in rows.items()
     }
 
 
-def _random_ranking(positives: NDArray, candidates: NDArray, k: int) -> dict[str, NDArray]:
-    """Expectation per user over all orders of ``candidates`` items of which ``positives`` are relevant."""
+def _places(
+    score: NDArray, user: NDArray, item: NDArray, known_user: NDArray, known_item: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Where items stand among the candidates of their users, if all users have the same ``score`` ``(n_items + 1,)``.
+
+    Args:
+        user, item: pairs ``(n,)``.
+        known_user, known_item: pairs that are no candidates ``(m,)``; item 0, the padding, is none either.
+
+    Returns:
+        For each pair how many candidates of the user have a higher score, and how many the same, itself included.
+    """
+    value, level = np.unique(-score, return_inverse=True)
+    above = np.append(0, np.cumsum(np.bincount(level[1:], minlength=len(value))))
+    known = np.sort(known_user * len(value) + level[known_item])
+    first = user * len(value)
+    own = first + level[item]
+    begin, higher, same = (np.searchsorted(known, key) for key in (first, own, own + 1))
+    return above[level[item]] - (higher - begin), np.diff(above)[level[item]] - (same - higher)
+
+
+def _expected_ranking(row: NDArray, above: NDArray, tied: NDArray, k: int) -> dict[str, NDArray]:
+    """Metrics per user, in expectation over all orders of candidates with one score.
+
+    Args:
+        row: user of each positive, numbered from 0 without gaps, ``(n,)``.
+        above, tied: candidates of the user with a higher score, and with the same, ``(n,)``.
+    """
+    number = np.bincount(row)
     places = np.arange(1, k + 1)
-    discount = 1 / np.log2(places + 1)
-    rate = positives / candidates
-    miss = 1 - positives[:, None] / np.maximum(candidates[:, None] - places + 1, positives[:, None])
-    no_hit = np.cumprod(miss, axis=1)  # no positive in the first p places
-    first_hit = np.concatenate([np.ones((len(positives), 1)), no_hit[:, :-1]], axis=1) - no_hit
-    ideal = np.cumsum(discount)[np.minimum(positives, k) - 1]
+    ideal = np.append(0, np.cumsum(1 / np.log2(places + 1)))
+    inside = np.clip(k - above, 0, tied)
+    hits = np.bincount(row, inside / tied)
+    gain = np.bincount(row, (ideal[np.minimum(above, k) + inside] - ideal[np.minimum(above, k)]) / tied)
+    start = np.full(len(number), np.iinfo(above.dtype).max)
+    np.minimum.at(start, row, above)
+    leading = above == start[row]  # the first block of ties with a positive decides about the first hit
+    size, found = np.zeros_like(number), np.bincount(row[leading])
+    size[row[leading]] = tied[leading]
+    miss = 1 - found[:, None] / np.maximum(size[:, None] - places + 1, found[:, None])
+    no_hit = np.cumprod(miss, axis=1)  # no positive in the first p places of the block
+    first_hit = np.concatenate([np.ones((len(number), 1)), no_hit[:, :-1]], axis=1) - no_hit
+    place = start[:, None] + places
+    first_hit[place > k] = 0
     return {
-        f"recall@{k}": np.minimum(k / candidates, 1.0),
-        f"precision@{k}": rate * np.minimum(candidates, k) / k,
-        f"ndcg@{k}": rate * discount.sum() / ideal,
-        f"hit@{k}": 1 - no_hit[:, -1],
-        f"mrr@{k}": (first_hit / places).sum(axis=1),
+        f"recall@{k}": hits / number,
+        f"precision@{k}": hits / k,
+        f"ndcg@{k}": gain / ideal[np.minimum(number, k)],
+        f"hit@{k}": first_hit.sum(axis=1),
+        f"mrr@{k}": (first_hit / place).sum(axis=1),
     }
 
 
@@ -113,16 +148,3 @@ def _perfect_ranking(positives: NDArray, k: int) -> dict[str, NDArray]:
         f"recall@{k}": found / positives, f"precision@{k}": found / k,
         f"ndcg@{k}": one, f"hit@{k}": one, f"mrr@{k}": one,
     }  # fmt: skip
-
-
-def _fixed_ranking(config, splits: data.Splits, part: str, item_score: torch.Tensor) -> Row:
-    """The same item scores for everybody, through RecBole's own collector and metrics."""
-    collector, evaluator = metrics.Collector(config), metrics.Evaluator(config)
-    train = loaders.train_loader(config, splits, learnt(config))
-    collector.data_collect(train)
-    for interaction, history, positive_u, positive_i in loaders.eval_loader(config, splits, part):
-        scores = item_score.repeat(len(interaction), 1)
-        scores[:, 0] = -torch.inf
-        scores[history] = -torch.inf
-        collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
-    return dict(evaluator.evaluate(collector.get_data_struct()))

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 
 from recbole_dgrm import data, loaders, reference, registry
 from recbole_dgrm.checkpoints import random_state, read_checkpoint, set_random_state
-from recbole_dgrm.config import load_config, protocol_layer
+from recbole_dgrm.config import check_scores, load_config, protocol_layer
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
 from recbole_dgrm.experiment import untrained
 from recbole_dgrm.recommender import Recommender
@@ -133,6 +133,7 @@ class Run(Recommender):
                 f"protocol={protocol} cannot judge a run of protocol={self.record['protocol']}: the two differ in "
                 f"{', '.join(tied)}, so the model has learnt from another split; train under protocol={protocol}"
             )
+        check_scores(self.record["model"], changes)
         config = copy.deepcopy(self.config)
         for key, value in changes.items():
             config[key] = value

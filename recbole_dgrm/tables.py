@@ -103,8 +103,8 @@ def _names(table: TextTable, given: tuple[str, ...], choose: Choose) -> tuple[li
         return usual[: len(first)], True
     if not all(numbers) or not 3 <= len(first) <= len(USUAL) or abs(float(first[2])) > LIKE_TIME:
         raise DataError(
-            f"{table.source}: line {table.header_line} names no columns: {shown!r}; if the file has no header, say what "
-            f"stands in it, for example --columns={','.join(usual[: len(first)])} or "
+            f"{table.source}: line {table.header_line} names no columns: {shown!r}; if the file has no header, say "
+            f"what stands in it, for example --columns={','.join(usual[: len(first)])} or "
             f"--columns={','.join(['item', 'user', *usual[2 : len(first)]])}, with _ for what is not wanted"
         )
     LOG.warning("%s has no header: its columns are taken as %s; if they are others, name them with --columns",

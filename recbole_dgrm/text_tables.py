@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,10 +32,10 @@ BLANKS = r"\s+"  # as a separator: any number of blanks and tabs
 UNIT = "\x1f"  # stands for a separator of several characters while a file is read
 SEPARATORS = ("::", "\t", ";", ",", "|")  # that are guessed; blanks where none of them is there
 QUOTING = (",", ";", "|")  # separators beside which quotation marks quote
-SAMPLE = 50  # lines that a separator is guessed from
+SAMPLE, BEGIN = 50, 1 << 16  # lines that a separator is guessed from, and bytes that hold them
 BLOCK = 1 << 26  # bytes whose separators are counted at once
 SHOWN = 80  # characters of a row in a message
-OPENERS: dict[str, Callable[..., IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 @dataclass(frozen=True)
@@ -162,12 +162,11 @@ class TextTable:
         """Whether a row lacks or adds empty cells alone."""
         if len(cells) >= self.named and _filled(cells) <= len(self.first):
             return
-        names_of_rows = len(cells) == len(self.first) + 1 and line == self.header_line + 1
-        hint = "; R writes the names of rows so: write.csv(..., row.names = FALSE)" if names_of_rows else ""
+        more = "a decimal comma, a comma in a text without quotation marks, and the numbers of rows that R writes each "
+        hint = f"; {more}make one more" if len(cells) == len(self.first) + 1 else ""
         raise DataError(
-            f"{self.source}: line {line} has {len(cells)} fields, but line {self.header_line} has {len(self.first)}"
-            f"{hint}; correct it, and put a cell that holds the separator into quotation marks: "
-            f"{' | '.join(cells)[:SHOWN]!r}"
+            f"{self.source}: line {line} has {len(cells)} fields, but line {self.header_line} has {len(self.first)}: "
+            f"{' | '.join(cells)[:SHOWN]!r}{hint}"
         )
 
     def _read_quoted(self, columns: Mapping[int, str], rating: int | None) -> pd.DataFrame:
@@ -200,7 +199,7 @@ class TextTable:
         return table.mask(table.isin(MISSING))
 
     def _check_swallowed(self, lines: list[str], begin: int, rating: int | None) -> None:
-        """Whether lines that a quotation mark makes one of would be rows of their own: one within, or both outer ones."""
+        """Whether lines that are one by a quotation mark look like rows: one within them, or both outer ones."""
         if len(lines) < 2:
             return
         rows = [self._looks_like_row(line, rating) for line in lines]
@@ -217,13 +216,15 @@ class TextTable:
 
 
 def guess_separator(data: bytes) -> str:
-    """The separator of :data:`SEPARATORS` that all of the first lines hold equally often; blanks where none is there."""
-    lines = [line for line in data[: 1 << 16].decode(errors="replace").split("\n") if line.strip()][:SAMPLE]
-    counts = {one: [line.count(one) for line in lines] for one in SEPARATORS}
-    steady = {one: found[0] for one, found in counts.items() if found and len(set(found[:-1] or found)) == 1}
-    often = steady if any(steady.values()) else {one: found[0] for one, found in counts.items() if found}
-    best = max(often, key=lambda one: often[one], default=",")
-    return best if often.get(best) else BLANKS
+    """The separator that each of the first lines holds equally often; blanks where there is none."""
+    lines = [line for line in data[:BEGIN].decode(errors="replace").split("\n") if line.strip()]
+    if len(data) > BEGIN and len(lines) > 1:
+        lines.pop()  # it may be cut
+    counts = {one: [line.count(one) for line in lines[:SAMPLE]] for one in SEPARATORS}
+    steady = {one: found[0] for one, found in counts.items() if len(set(found)) == 1}
+    often = steady if any(steady.values()) else {one: found[0] for one, found in counts.items()}
+    best = max(often, key=lambda one: often[one])
+    return best if often[best] else BLANKS
 
 
 def codec(encoding: str) -> str:

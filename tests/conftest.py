@@ -1,5 +1,6 @@
 """Small data sets and configs that every test may use."""
 
+import csv
 import time
 import warnings
 from dataclasses import fields
@@ -33,12 +34,11 @@ SMALL = {
 
 
 def write_ratings(folder: Path, name: str, table: pd.DataFrame) -> Path:
-    """Lay ``table`` (user_id, item_id, rating) out as ``folder/name/name.inter``; returns the file."""
+    """Lay ``table`` (user_id, item_id, rating, timestamp) out as ``folder/name/name.inter``; returns the file."""
     path = folder / name / f"{name}.inter"
     path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(
-        path, sep="\t", index=False, header=["user_id:token", "item_id:token", "rating:float"][: table.shape[1]]
-    )
+    names = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    table.to_csv(path, sep="\t", index=False, header=names[: table.shape[1]], quoting=csv.QUOTE_NONE)
     return path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import random_ratings
+from conftest import random_ratings, write_ratings
 
 from recbole_dgrm import cli
 
@@ -201,6 +201,22 @@ def test_recommend_writes_one_table_in_every_format(run, finished, tmp_path, kin
     assert list(table) == ["user", "rank", "item", "score", "predicted_rating"]
     assert list(table["user"].astype(int)) == [3] * 4 + [17] * 4
     assert list(table["rank"]) == [1, 2, 3, 4] * 2
+
+
+def test_recommend_knows_ids_byte_for_byte(run, tmp_path):
+    table = random_ratings().astype({"user_id": str})
+    names = {"1": " ann ", "2": "b, c", "3": "dan"}
+    write_ratings(tmp_path, "odd", table.assign(user_id=table["user_id"].replace(names)))
+    run("--model=MF", "--dataset=odd", "--epochs=2", f"--data_path={tmp_path}", f"--output_dir={tmp_path / 'odd-runs'}")
+    (path,) = (tmp_path / "odd-runs").iterdir()
+    (tmp_path / "users.txt").write_text("\ufeff ann \r\nb, c\r\n\r\ndan \r\n", encoding="utf-8", newline="")
+    for users in (' ann ,"b, c", dan', tmp_path / "users.txt"):
+        target = tmp_path / "lists.csv"
+        status, *_ = run("recommend", f"--run={path}", f"--users={users}", "--topk=1", f"--output={target}")
+        assert status == 0
+        assert pd.read_csv(target)["user"].tolist() == [" ann ", "b, c", "dan"]
+    status, _, err = run("recommend", f"--run={path}", "--users=ann", f"--output={target}")
+    assert (status, "are not known, the first: 'ann'" in err) == (2, True)
 
 
 def test_recommend_goes_to_new_users_by_their_ratings(run, finished, tmp_path):

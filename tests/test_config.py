@@ -107,6 +107,22 @@ def test_a_value_out_of_range_names_key_value_and_range_before_data_is_read(over
         config(data_path="/does/not/exist", **overrides)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"protocol": "eq23"}, "rated_filter=threshold drops .* the scores of EASE are no ratings; say"),
+        ({"rated_filter": "threshold"}, "rated_filter=threshold"),
+        ({"metrics": ["RatedNDCG", "RMSE"]}, "metrics: RMSE compares scores with ratings, and those of EASE are"),
+        ({"metrics": ["RatedNDCG", "ratingkl"]}, "metrics: ratingkl"),
+    ],
+)
+def test_scores_that_are_no_ratings_are_not_held_for_such(overrides, said):
+    with pytest.raises(OptionError, match=said):
+        config(model="EASE", **overrides)
+    assert config(model="MF", **overrides)["predicts_ratings"]
+    assert not config(model="EASE")["predicts_ratings"]
+
+
 def test_cuda_that_is_not_there_is_refused():
     if not torch.cuda.is_available():
         with pytest.raises(OptionError, match="no GPU"):

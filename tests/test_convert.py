@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+from decimal import Decimal
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from recbole_dgrm.config import load_config, read_yaml
 from recbole_dgrm.convert import WHOLE, convert
 from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.rating_files import Reading
+from recbole_dgrm.tables import Layout
 
 ROWS = [
     {"user": "ann", "item": 7, "rating": 5, "time": 100},
@@ -120,8 +122,136 @@ def test_ids_stay_as_they_are_written(tmp_path):
 @pytest.mark.parametrize("sign", ["\t", "\n", "\r"])
 def test_ids_that_the_format_cannot_hold_are_refused(tmp_path, sign):
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({**row, "item": f"a{sign}b"}) for row in ROWS))
-    with pytest.raises(DataError, match="3 values of item_id hold a tab or a line break.*, the first in line 1"):
+    with pytest.raises(DataError, match=r"3 values of item_id hold a tab or a line break.*, the first in line 1"):
         convert({WHOLE: tmp_path / "a.jsonl"}, tmp_path, "mine")
+
+
+ROW = ["7,8,5,100", "7,9,1,200", "6,8,2,300"]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "said"),
+    [
+        ("\n".join(ROW), None, "has no header: its columns are taken as user, item, rating, timestamp"),
+        ("\n".join(row[:5] for row in ROW), None, "has no header: its columns are taken as user, item, rating;"),
+        ("\n".join(ROW).replace(",", "::"), None, "has no header"),
+        ("\n".join(ROW).replace(",", "\t"), None, "has no header"),
+        ("\n".join(ROW).replace(",", " "), None, "has no header"),
+        ("\n".join(["0,1,2,3", *ROW]), None, "its first line only numbers its columns"),
+        ("\n".join(ROW), ("user", "item", "rating", "timestamp"), ""),
+        ("\n".join(ROW), ("user", "item", "rating", "_"), ""),
+    ],
+)
+def test_a_file_without_a_header_loses_no_row(tmp_path, caplog, text, columns, said):
+    (tmp_path / "a.csv").write_text(text)
+    reading = Reading({}, Layout(columns=columns or ()))
+    (path,) = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine", reading).files
+    found = pd.read_csv(path, sep="\t").iloc[:, :3].to_numpy().tolist()
+    assert found == [[7, 8, 5], [7, 9, 1], [6, 8, 2]]
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "said"),
+    [
+        (
+            "A1,U1,5.0,887889712\nA1,U2,4.0,887889713\n",
+            (),
+            r"names no columns: 'A1 \| U1 .* --columns=item,user,rating",
+        ),
+        ("1,2,887889712,5\n1,3,887889713,4\n", (), "names no columns"),
+        ("1,2,5,1,7\n1,3,4,1,7\n", (), "--columns=user,item,rating,timestamp,_"),
+        ("1,2,5\n", ("user", "item"), "--columns names 2 columns, but line 1 has 3"),
+        (
+            "user,item,rating\n1,2,5\n",
+            ("user", "item", "rating"),
+            "1 ratings are no numbers, the first in line 1: 'rating'",
+        ),
+        ("who,what,much\na,b,1\n", (), "has no column 'user_id'; it has who, what, much"),
+        ("user,item,rating,rating\n1,2,5,4\n", (), "has 2 columns called 'rating'"),
+    ],
+)
+def test_columns_that_nobody_can_tell_are_asked_for(tmp_path, text, columns, said):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        convert({WHOLE: tmp_path / "a.csv"}, tmp_path / "out", "mine", Reading({}, Layout(columns=columns)))
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["User-ID;ISBN;Book-Rating", "user_id;book_id;rating", "user_id;business_id;stars", "reviewerID;asin;overall",
+     "user_id;parent_asin;rating", "userId;movieId;rating", "user;anime_id;score", "USER_ID;Item ID;Rating"],
+)  # fmt: skip
+def test_usual_names_are_known(tmp_path, header):
+    (tmp_path / "a.csv").write_text(f"{header}\na;x;1\nb;x;2\n")
+    done = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine")
+    user, item, rating = header.split(";")
+    assert f"columns: user_id from {user!r}, item_id from {item!r}, rating from {rating!r}" in done.lines
+
+
+@pytest.mark.parametrize("codes", [("99",), ("99.0",), ("NR",), ("",)])
+def test_ratings_that_mean_not_rated_are_left_out_and_counted(tmp_path, codes):
+    written = {"99.0": "99"}.get(codes[0], codes[0])
+    (tmp_path / "a.csv").write_text(f"user,item,rating\na,x,1\na,y,{written}\nb,x,{written}\nb,y,2\n")
+    done = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine", Reading({}, missing=codes))
+    assert "2 ratings of 2 users and 2 items; 2 rows left out" in done.lines[0]
+    assert len(pd.read_csv(done.files[0], sep="\t")) == 2
+
+
+def test_only_missing_ratings_are_no_ratings(tmp_path):
+    source = write(tmp_path / "a.csv", ROWS)
+    with pytest.raises(DataError, match=r"holds no ratings but those that --missing=1,2\.5,5 leaves out"):
+        convert({WHOLE: source}, tmp_path, "mine", Reading({}, missing=("1", "2.5", "5")))
+
+
+def test_a_json_array_is_read(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(ROWS, indent=1))
+    with gzip.open(tmp_path / "b.json.gz", "wt", encoding="utf-8-sig") as file:
+        json.dump(ROWS, file)
+    for source in ("a.json", "b.json.gz"):
+        (path,) = convert({WHOLE: tmp_path / source}, tmp_path / "out", source).files
+        assert pd.read_csv(path, sep="\t")["rating:float"].tolist() == [5, 1, 2.5]
+    (tmp_path / "bad.json").write_text(json.dumps([ROWS[0], {**ROWS[1], "rating": None}]))
+    with pytest.raises(DataError, match="1 ratings are no numbers, the first in row 2"):
+        convert({WHOLE: tmp_path / "bad.json"}, tmp_path, "bad")
+    (tmp_path / "bad.json").write_text("[{},\n {]")
+    with pytest.raises(DataError, match="line 2 is no JSON"):
+        convert({WHOLE: tmp_path / "bad.json"}, tmp_path, "bad")
+
+
+def test_decimals_of_parquet_are_numbers(tmp_path):
+    table = pd.DataFrame(ROWS).assign(rating=[Decimal("5.0"), Decimal("1.0"), Decimal("2.5")], user=[1, 2, 1])
+    table.to_parquet(tmp_path / "a.parquet")
+    (path,) = convert({WHOLE: tmp_path / "a.parquet"}, tmp_path, "mine").files
+    assert pd.read_csv(path, sep="\t")["rating:float"].tolist() == [5, 1, 2.5]
+
+
+def test_days_of_eight_digits_become_seconds(tmp_path, caplog):
+    days = [20200102, 20210101, 19990101]
+    for name, rows in [("a.csv", days), ("b.parquet", days)]:
+        source = write(tmp_path / name, [{**row, "time": day} for row, day in zip(ROWS, rows, strict=True)])
+        (path,) = convert({WHOLE: source}, tmp_path / "out", name).files
+        assert pd.read_csv(path, sep="\t")["timestamp:float"].tolist() == [1577923200, 1609459200, 915148800]
+    assert "its timestamps are taken for days of eight digits" in caplog.text
+    source = write(
+        tmp_path / "c.csv", [{**row, "time": day} for row, day in zip(ROWS, [20200102, 20210101, 5], strict=True)]
+    )
+    (path,) = convert({WHOLE: source}, tmp_path / "out", "c").files
+    assert pd.read_csv(path, sep="\t")["timestamp:float"].tolist() == [20200102, 20210101, 5]
+
+
+def test_what_was_written_is_said(tmp_path, capsys):
+    rows = [*ROWS, {**ROWS[0], "rating": 1}, ROWS[1]]
+    write(tmp_path / "a.csv", rows)
+    assert cli.main(["convert", str(tmp_path / "a.csv"), f"--data_path={tmp_path}"]) == 0
+    out = capsys.readouterr().out
+    for said in (
+        "a.inter: 5 ratings of 2 users and 2 items; 2 rows repeat a user-item pair, 1 of them with another rating",
+        "columns: user_id from 'user', item_id from 'item', rating from 'rating', timestamp from 'time'",
+        "rating_scale is taken from the data: [1.0, 5.0]",
+        "the levels of the ratings are taken from the data: 1, 2.5, 5",
+    ):
+        assert said in out.replace("\n", " ")
 
 
 def test_dates_become_seconds_also_those_of_parquet(tmp_path):

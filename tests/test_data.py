@@ -133,6 +133,180 @@ def test_duplicates_are_dropped_counted_and_said_and_the_first_is_kept(build):
     assert splits.fingerprint() == build(table).fingerprint()
 
 
+def with_times(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Times of a user a second apart, in random order; float32 cannot tell them apart."""
+    rng = np.random.default_rng(seed)
+    return table.assign(timestamp=1_700_000_000.0 + rng.permutation(len(table))).sample(frac=1, random_state=seed)
+
+
+def lay_out(folder, name: str, **parts: pd.DataFrame) -> list[str]:
+    """Files of a split, in the order given."""
+    for part, table in parts.items():
+        write_ratings(folder, name, table).rename(folder / name / f"{name}.{part}.inter")
+    return list(parts)
+
+
+def test_the_last_of_repeated_rows_is_kept_where_it_is_asked_for(build):
+    table = random_ratings().assign(timestamp=100.0)
+    again = table.iloc[:5].assign(rating=lambda rows: 6 - rows["rating"], timestamp=200.0)
+    expected = build(table.assign(rating=np.where(np.arange(len(table)) < 5, 6 - table["rating"], table["rating"])))
+    for rows in ([table, again], [again, table]):  # by time, wherever the row stands
+        splits = build(pd.concat(rows), rm_dup_inter="last")
+        assert splits.notes[0].endswith("are dropped; the last by timestamp row of a pair is kept")
+        assert rating_of_pairs(splits) == rating_of_pairs(expected)
+    first = build(pd.concat([again, table]), rm_dup_inter="first")
+    assert rating_of_pairs(first) == rating_of_pairs(build(table))
+
+
+def rating_of_pairs(splits) -> dict[tuple[str, str], float]:
+    found = {}
+    for part in ("known", "test"):
+        user, item, rating = splits.triples(part)
+        names = splits.train.id2token("user_id", user), splits.train.id2token("item_id", item)
+        found |= dict(zip(zip(*names, strict=True), rating.tolist(), strict=True))
+    return found
+
+
+@pytest.mark.parametrize("group_by", ["user", "none"])
+def test_no_test_rating_is_older_than_a_training_one_of_the_user(build, group_by):
+    table = with_times(random_ratings())
+    order = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": group_by, "mode": "labeled"}
+    splits = build(table, eval_args=order)
+    time = table.astype({"user_id": str, "item_id": str}).set_index(["user_id", "item_id"])["timestamp"]
+    latest: dict[str, float] = {}
+    for part in ("train", "valid", "test"):
+        user, item, _ = splits.triples(part)
+        keys = list(zip(splits.train.id2token("user_id", user), splits.train.id2token("item_id", item), strict=True))
+        older = {one: time[one, other] for one, other in keys if time[one, other] <= latest.get(one, 0.0)}
+        assert not older
+        for one, other in keys:
+            latest[one] = max(latest.get(one, 0.0), time[one, other])
+
+
+def test_an_order_by_time_wants_times(build):
+    order = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": "user", "mode": "labeled"}
+    with pytest.raises(DataError, match="order by time, and no timestamp is loaded"):
+        build(random_ratings(), eval_args=order)
+    table = with_times(random_ratings())
+    table.iloc[3, 3] = np.nan
+    with pytest.raises(DataError, match="1 rows have no timestamp, the first in line 5; remove these rows"):
+        build(table, eval_args=order)
+
+
+def test_a_leak_is_called_a_leak_and_left_out_of_the_test(make_config, tmp_path):
+    table = random_ratings()
+    train, test = table.iloc[:300], table.iloc[300:]
+    names = lay_out(tmp_path, "leaky", train=train, test=pd.concat([test, train.iloc[:7], test.iloc[:2]]))
+    config = make_config(dataset="leaky", data_path=str(tmp_path), benchmark_filename=names)
+    splits = data.build(config)
+    left_out = "they are left out of leaky.test.inter"
+    assert f"a leak: 7 pairs of leaky.test.inter are in a file before it, too; {left_out}" in splits.notes
+    assert any(note.startswith("2 rows repeat a user-item pair and are dropped") for note in splits.notes)
+    assert (len(splits.train) + len(splits.valid), len(splits.test)) == (300, len(test))
+
+
+def test_users_and_items_that_training_does_not_know_are_counted(make_config, tmp_path):
+    table = random_ratings().astype({"user_id": str, "item_id": str})
+    test = table.iloc[300:].assign(user_id=lambda rows: "new" + rows["user_id"])
+    test.iloc[:4, 1] = "unseen"
+    test = test.drop_duplicates(["user_id", "item_id"])
+    names = lay_out(tmp_path, "new", train=table.iloc[:300], test=test)
+    splits = data.build(make_config(dataset="new", data_path=str(tmp_path), benchmark_filename=names))
+    users, n = test["user_id"].nunique(), len(test)
+    assert f"{users} users of the test part, with {n} of its {n} ratings, have no rating in training" in splits.notes
+    assert any(note.startswith("1 items of the test part, with ") for note in splits.notes)
+
+
+def test_filters_of_a_split_that_is_given_are_applied_or_refused(make_config, tmp_path):
+    table = random_ratings()
+    names = lay_out(tmp_path, "pre", train=table.iloc[:300], test=table.iloc[300:])
+
+    def build(**overrides):
+        return data.build(make_config(dataset="pre", data_path=str(tmp_path), benchmark_filename=names, **overrides))
+
+    splits = build(val_interval={"rating": "[2,5]"})
+    kept = table["rating"] >= 2
+    assert len(splits.train) + len(splits.valid) == kept[:300].sum()
+    assert len(splits.test) == kept[300:].sum()
+    assert splits.scale.low == 2
+    with pytest.raises(DataError, match=r"user_inter_num_interval=\[5,inf\) would count ratings over all files"):
+        build(user_inter_num_interval="[5,inf)")
+
+
+def test_the_scale_is_taken_after_the_filters(build):
+    table = random_ratings()
+    table.loc[:20, "rating"] = 99.0  # means "not rated"
+    splits = build(table, val_interval={"rating": "[1,5]"})
+    assert (splits.scale.low, splits.scale.high, splits.scale.levels) == (1, 5, (1, 2, 3, 4, 5))
+    declared = build(table, val_interval={"rating": "[1,5]"}, rating_scale=[1, 5], rating_step=1)
+    assert declared.fingerprint() == splits.fingerprint()
+
+
+def test_a_rating_outside_the_scale_is_named_with_its_line_also_after_filters(build):
+    table = random_ratings()
+    table.loc[7, "rating"] = 6.0
+    with pytest.raises(DataError, match="the first in line 9: 6"):
+        build(table, rating_scale=[1, 5], val_interval={"rating": "[2,9]"})
+
+
+def test_noise_of_ratings_makes_exact_ties(build):
+    table = random_ratings()
+    table["rating"] *= 0.2
+    noisy = table.assign(rating=np.where(np.arange(len(table)) % 3, table["rating"], np.nextafter(table["rating"], 9)))
+    assert build(noisy).fingerprint() == build(table).fingerprint()
+    assert build(noisy).scale.levels == build(table).scale.levels
+
+
+def test_the_record_of_a_split_has_its_scale(build):
+    scale = build(random_ratings()).scale.to_dict()
+    assert scale == {"low": 1, "high": 5, "levels": (1, 2, 3, 4, 5), "threshold": 3, "continuous": False}
+
+
+@pytest.mark.parametrize("name", ["inter", "item"])
+def test_lone_quotation_marks_swallow_no_lines(build, make_config, tmp_path, name):
+    table = random_ratings().astype({"user_id": str, "item_id": str})
+    table.loc[10, "user_id"], table.loc[300, "user_id"] = '"lone', 'mark"'
+    whole = {'"lone', 'mark"'}
+    if name == "inter":
+        splits = build(table)
+        assert sum(map(len, (splits.known, splits.test))) == len(table)
+        assert whole <= set(splits.train.field2id_token["user_id"])
+    else:
+        items = pd.DataFrame({"item_id:token": table["item_id"].unique(), "title:token": "x"})
+        items.loc[3, "title:token"], items.loc[9, "title:token"] = '"lone', 'mark"'
+        build(table)
+        items.to_csv(tmp_path / "mine" / "mine.item", sep="\t", index=False, quoting=3)
+        columns = {"inter": ["user_id", "item_id", "rating"], "item": ["item_id", "title"]}
+        dataset = data.build(make_config(dataset="mine", data_path=str(tmp_path), load_col=columns)).train
+        assert dataset.item_feat is not None
+        assert whole <= set(dataset.field2id_token["title"])
+
+
+@pytest.mark.parametrize("name", ["mine.inter", "mine.item"])
+def test_rows_of_another_length_are_refused_in_every_file(build, make_config, tmp_path, name):
+    build(random_ratings())
+    items = "item_id:token\ttitle:token\n" + "".join(f"{item}\tx\n" for item in range(25))
+    (tmp_path / "mine" / "mine.item").write_text(items)
+    path = tmp_path / "mine" / name
+    path.write_text(path.read_text().replace("\n", "\t7\n", 3).replace("\t7\n", "\n", 2))
+    columns = {"inter": ["user_id", "item_id", "rating"], "item": ["item_id", "title"]}
+    with pytest.raises(DataError, match=rf"{name}: line 3 has \d fields, but line 1 has"):
+        data.build(make_config(dataset="mine", data_path=str(tmp_path), load_col=columns))
+
+
+def test_a_byte_order_mark_and_other_encodings(build, make_config, tmp_path):
+    table = random_ratings().assign(user_id=lambda rows: "zoë" + rows["user_id"].astype(str))
+    expected = rating_of_pairs(build(table))
+    path = tmp_path / "mine" / "mine.inter"
+    text = path.read_text(encoding="utf-8")
+    for encoding, said in [("utf-8-sig", "utf-8"), ("latin-1", "latin-1"), ("utf-16", "utf-16")]:
+        path.write_bytes(text.encode(encoding))
+        config = make_config(dataset="mine", data_path=str(tmp_path), encoding=said)
+        assert rating_of_pairs(data.build(config)) == expected
+    with pytest.raises(DataError, match="--encoding=latin-1"):
+        data.build(make_config(dataset="mine", data_path=str(tmp_path)))
+
+
 def test_an_empty_file_is_refused(build):
     with pytest.raises(DataError, match=r"mine\.inter holds no ratings"):
         build(random_ratings().iloc[:0])

@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse
 import torch
 import yaml
+from conftest import random_ratings, write_ratings
 
 from recbole_dgrm import data, experiment, loaders, registry, run_mixin, trainers
 from recbole_dgrm.checkpoints import pack, read_checkpoint, unpack
@@ -50,6 +51,34 @@ def test_the_record_has_the_documented_keys(make_config):
     assert set(record["test"]) == set(record["valid"]) == metrics
     assert {"ratedndcg@5", "rmse"} <= set(record["skill"]) <= metrics
     assert (record["status"], record["error"]) == ("finished", None)
+
+
+ODD_SCALES = {
+    "real": lambda rating, rng: rating + rng.normal(0, 0.3, len(rating)),
+    "counts": lambda rating, rng: np.exp(1.5 * rating + rng.normal(0, 1, len(rating))).round(),
+    "uneven": lambda rating, rng: np.array([0, 0, 2, 5, 10, 11])[rating.astype(int)],
+    "below 0": lambda rating, rng: 5 * (rating - 3) + rng.integers(-2, 3, len(rating)) / 4,
+    "thumbs": lambda rating, rng: (rating > 3).astype(float),
+    "thousands": lambda rating, rng: rating + 1000,
+}
+
+
+@pytest.mark.parametrize("model", ["MF", "DGRMPlus"])
+@pytest.mark.parametrize("kind", ODD_SCALES)
+def test_ratings_of_any_scale_train_and_report(make_config, tmp_path, kind, model):
+    table = random_ratings()
+    table["rating"] = ODD_SCALES[kind](table["rating"].to_numpy(), np.random.default_rng(0))
+    write_ratings(tmp_path, "odd", table)
+    _, path = run_one(make_config(model, "odd", data_path=str(tmp_path), diagnose_every=1))
+    record = record_of(path)
+    scale, levels = record["data"]["scale"], record["diagnosis"]["levels"]
+    assert scale["levels"] == levels
+    assert len(levels) <= 20
+    assert scale["continuous"] == (kind in ("real", "counts"))
+    distribution = record["diagnosis"]["distribution"]
+    assert all(len(distribution[name]["counts"]) == 10 * (len(levels) + 2) for name in ("rated", "unrated", "ratings"))
+    assert 0 < record["reference"]["bias"]["rmse"] < 1.05 * record["reference"]["random"]["rmse"]
+    assert record["test"]["ratedndcg@5"] <= record["reference"]["oracle"]["ratedndcg@5"]
 
 
 def test_an_epoch_line_has_losses_and_validation(make_config):

@@ -130,12 +130,28 @@ def test_the_random_row_is_the_mean_over_random_orders(make_config, protocol):
         assert np.mean(values) == pytest.approx(expected[key], abs=4 * np.std(values) / np.sqrt(len(values)))
 
 
-def test_the_random_row_of_full_ranking_is_the_mean_over_random_orders(make_config):
+def ranked_by(config, splits, item_score) -> dict[str, float]:
+    """Metrics of one score per item, the same for everybody, through RecBole's metrics."""
+    collector, evaluator = metrics.Collector(config), metrics.Evaluator(config)
+    for interaction, history, positive_u, positive_i in loaders.eval_loader(config, splits, "test"):
+        scores = item_score.repeat(len(interaction), 1)
+        scores[:, 0] = -torch.inf
+        scores[history] = -torch.inf
+        collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
+    return dict(evaluator.evaluate(collector.get_data_struct()))
+
+
+@pytest.mark.parametrize("row", ["random", "bias"])
+def test_rows_of_full_ranking_are_means_over_the_orders_of_ties(make_config, row):
     config = make_config("DGRM", protocol="full", topk=[3, 10])
     splits = data.build(config)
-    expected = reference.reference_rows(config, splits)["random"]
+    expected = reference.reference_rows(config, splits)[row]
+    popularity = torch.bincount(splits.train.inter_feat["item_id"], minlength=splits.train.item_num)
+    assert len(popularity[1:].unique()) < 0.6 * len(popularity)  # there are ties
     torch.manual_seed(0)
-    drawn = [reference._fixed_ranking(config, splits, "test", torch.rand(splits.train.item_num)) for _ in range(400)]
+    score = popularity.float() if row == "bias" else torch.zeros(len(popularity))
+    drawn = [ranked_by(config, splits, score + 0.5 * torch.rand(len(score))) for _ in range(400)]
+    assert set(expected) == set(drawn[0])
     for key, value in expected.items():
         values = [row[key] for row in drawn]
         assert np.mean(values) == pytest.approx(value, abs=4 * np.std(values) / np.sqrt(len(values))), key

@@ -3,9 +3,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from conftest import random_ratings, write_ratings
 from contract import ModelContract
 
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.factorization import offset
 
 
 class TestMF(ModelContract):
@@ -46,6 +48,33 @@ def test_a_half_sweep_is_the_direct_least_squares_solution(make_model, regulariz
         rows = np.concatenate([np.sqrt(weight)[:, None] * q, np.sqrt(penalty) * np.eye(q.shape[1])])
         direct = np.linalg.lstsq(rows, np.concatenate([np.sqrt(weight) * target, np.zeros(q.shape[1])]), rcond=None)[0]
         np.testing.assert_allclose(model.user_factors[one].numpy(), direct, atol=1e-8)
+
+
+@pytest.mark.parametrize("model", ["MF", "DGRMPlus"])
+def test_ratings_that_are_shifted_give_the_same_result(make_model, tmp_path, model):
+    found = {}
+    for shift in (0, 1000, -7):
+        table = random_ratings()
+        table["rating"] += shift
+        write_ratings(tmp_path, "shifted", table)
+        _, splits, built = make_model(model, "shifted", data_path=str(tmp_path))
+        if model == "MF":
+            for _ in range(20):
+                built.sweep()
+            scores = built.score_profiles(torch.arange(1, splits.train.user_num))
+        else:  # what is solved of it
+            user = torch.arange(1, splits.train.user_num)
+            scores = built.closed_form.complete(user, torch.zeros(len(user), built.width))
+            assert built.closed_form.blend > 0
+        found[shift] = scores - shift
+    for shift in (1000, -7):
+        torch.testing.assert_close(found[shift], found[0], atol=5e-4, rtol=0)
+
+
+def test_a_scale_from_1_to_5_is_factorized_as_it_is():
+    assert offset(1, 5) == 0
+    assert offset(1001, 1005) == 1000
+    assert offset(0, 1) == -0.25
 
 
 def test_an_item_without_ratings_gets_the_mean_factor(make_model):

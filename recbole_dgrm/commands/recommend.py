@@ -1,5 +1,7 @@
 """``recbole-dgrm recommend``: lists of items for users, from a finished run."""
 
+import csv
+from collections.abc import Collection
 from itertools import chain
 from pathlib import Path
 from time import monotonic
@@ -25,7 +27,7 @@ def run(arguments: list[str], console: Console) -> int:
     parser = make_parser("recommend items to users", "%(prog)s recommend --run=RUN --output=FILE [options]", EPILOG)
     add_run(parser)
     parser.add_argument("--output", type=Path, required=True, help="the file to write; one that exists is replaced")
-    parser.add_argument("--users", default=ALL, help="all (default), ids with commas, or a file with an id per line")
+    parser.add_argument("--users", default=ALL, help="all (default), a,b,\"c,d\", or a file with an id per line")
     parser.add_argument("--topk", type=int, default=10, help="items per user (default 10)")
     parser.add_argument(
         "--exclude", default="seen", choices=("seen", "none"),
@@ -48,11 +50,10 @@ def run(arguments: list[str], console: Console) -> int:
     from recbole_dgrm.terminal import duration, list_table
 
     kind = table_format(given.output, given.format)
-    wanted = None if given.users == ALL else _users(given.users)
     ratings = read_ratings(given.ratings).table if given.ratings else None
     run = load_run(given.run, **places(given))
     source: Recommender = run if ratings is None else run.with_ratings(ratings)
-    users = list(dict.fromkeys(source.users if wanted is None else wanted))
+    users = list(dict.fromkeys(source.users if given.users == ALL else _users(given.users, set(source.users))))
     start = monotonic()
     tables = source.tables(users, given.topk, given.exclude)
     first = next(tables)
@@ -65,8 +66,8 @@ def run(arguments: list[str], console: Console) -> int:
     return 0
 
 
-def _users(text: str) -> list[str]:
-    """External ids from a file, one a line, or from the command line."""
+def _users(text: str, known: Collection[str]) -> list[str]:
+    """External ids from a file, one a line, or from the command line; blanks around one stay if it is ``known`` so."""
     path = Path(text)
-    words = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
-    return [word.strip() for word in words if word.strip()]
+    words = path.read_text(encoding="utf-8-sig").split("\n") if path.is_file() else next(csv.reader([text]))
+    return [word if word in known else word.strip() for word in words if word.strip()]

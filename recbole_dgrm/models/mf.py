@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.factorization import half_sweep
+from recbole_dgrm.factorization import half_sweep, offset
 from recbole_dgrm.models.profile import ProfileRecommender
 from recbole_dgrm.options import Choice, Range, read
 
@@ -38,6 +38,10 @@ class MF(ProfileRecommender):
         if self.implicit and self.options.unrated_weight == 0:
             raise OptionError("unrated_weight=0 learns a constant from implicit feedback; set it above 0, e.g. 0.1")
         self.ratings = self.rating_matrix()
+        less = 0.0 if self.implicit else offset(*config["rating_scale"])
+        self.ratings.data -= less
+        # part of the state where it matters: factors of a version without it would be read wrongly
+        self.register_buffer("offset", torch.tensor(less, dtype=torch.float64), persistent=less != 0)
         scale = np.sqrt(np.abs(self.ratings.data).mean() / self.options.factors)
         self.user_factors = self._parameter(self.n_users, scale)
         self.item_factors = self._parameter(self.width, scale)
@@ -76,5 +80,5 @@ class MF(ProfileRecommender):
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
-        """``p_u . q_i`` for all items, ``(B, I)``."""
-        return (self.user_factors[user] @ self.item_factors.T).float()
+        """``p_u . q_i`` and the offset for all items, ``(B, I)``."""
+        return (self.user_factors[user] @ self.item_factors.T + self.offset).float()
