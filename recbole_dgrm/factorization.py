@@ -19,7 +19,7 @@ SPREAD = 0.1  # of the start around a constant
 
 
 def offset(low: float, high: float) -> float:
-    """What is taken from ratings of ``low`` to ``high``: the lowest becomes a quarter of the span, as 1 in 1 to 5 is."""
+    """Taken from ratings of ``low`` to ``high``: the lowest becomes a quarter of the span, as 1 is in 1 to 5."""
     return low - (high - low) / 4
 
 

@@ -112,7 +112,9 @@ def test_the_numbers_of_the_test_part(make_config):
     pairs, bins = trainer.evaluator.predictions, diagnosis.rating_bins(config)
     p, q = (Sample.of(bins, torch.as_tensor(value)).shares for value in (pairs.score, pairs.rating))
     found = record.diagnosis
-    assert {name: value["value"] for name, value in found["distances"].items()} == pytest.approx(distances(p, q, 1.0))
+    assert {name: value["value"] for name, value in found["distances"].items()} == pytest.approx(
+        distances(p, q, bins.levels)
+    )
     assert found["distances"]["kl"]["value"] == pytest.approx(record.test["ratingkl"], abs=1e-9)
     values = [ks_2samp(pairs.score[pairs.user == user], pairs.rating[pairs.user == user]).pvalue
               for user in np.unique(pairs.user)]  # fmt: skip
@@ -157,9 +159,9 @@ def test_scores_that_are_no_ratings_are_compared_by_their_lists(make_config):
     assert "of the top-5 lists are distinct" in verdict.line
 
 
-def test_recboles_models_join_where_their_scores_are_said_to_be_ratings(make_config):
-    record, _ = run_one(make_config("BPR", epochs=1, metrics=["RatedNDCG", "RMSE"]))
-    assert "unrated" in record.diagnosis["distribution"]
+def test_recboles_models_join_by_their_lists_alone(make_config):
+    record, _ = run_one(make_config("BPR", epochs=1))
+    assert set(record.diagnosis["distribution"]) == {"lists"}
 
 
 @pytest.mark.parametrize("level", [1, 5])

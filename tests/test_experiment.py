@@ -73,11 +73,11 @@ def test_ratings_of_any_scale_train_and_report(make_config, tmp_path, kind, mode
     record = record_of(path)
     scale, levels = record["data"]["scale"], record["diagnosis"]["levels"]
     assert scale["levels"] == levels
-    assert len(levels) <= 20
+    assert len(levels) <= 25
     assert scale["continuous"] == (kind in ("real", "counts"))
     distribution = record["diagnosis"]["distribution"]
     assert all(len(distribution[name]["counts"]) == 10 * (len(levels) + 2) for name in ("rated", "unrated", "ratings"))
-    assert 0 < record["reference"]["bias"]["rmse"] < 1.05 * record["reference"]["random"]["rmse"]
+    assert 0 < record["reference"]["bias"]["rmse"] < 1.2 * record["reference"]["random"]["rmse"]
     assert record["test"]["ratedndcg@5"] <= record["reference"]["oracle"]["ratedndcg@5"]
 
 
