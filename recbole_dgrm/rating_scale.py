@@ -152,4 +152,4 @@ def _refuse(bad: NDArray, rating: NDArray, place: Callable[[int], str], said: st
 def _named(levels: NDArray) -> str:
     if len(levels) > NAMED:
         return f"{len(levels)} levels from {levels[0]:g} to {levels[-1]:g}"
-    return ", ".join(f"{level:g}" for level in levels)
+    return ", ".join(f"{level:.10g}" for level in levels)
