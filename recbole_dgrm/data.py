@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import cat_interactions
 
+from recbole_dgrm.columns import check_columns
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.options import RATINGS
 
@@ -162,10 +163,11 @@ def check_source(config) -> None:
             f"--data_path=DIR with DIR/{name}/{name}.inter"
         )
     for path in source_files(config):
-        _check_header(path, config)
+        check_columns(config, _check_header(path, config))
 
 
-def _check_header(path: Path, config) -> None:
+def _check_header(path: Path, config) -> dict[str, str]:
+    """Name to type of the columns of a file."""
     if not path.is_file():
         raise DataError(f"{path} does not exist; RecBole's atomic format wants the ratings there")
     try:
@@ -185,6 +187,7 @@ def _check_header(path: Path, config) -> None:
                 f"name:type, separated by {separator!r}; other names are set with USER_ID_FIELD, "
                 "ITEM_ID_FIELD, RATING_FIELD"
             )
+    return columns
 
 
 def _first_bad_row(filepath: str, config) -> str | None:

@@ -6,6 +6,7 @@ beside the scores; RecBole's RMSE and MAE stand with them in one pass. Definitio
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -117,6 +118,26 @@ def register() -> None:
 def names() -> set[str]:
     """All metrics that can be named in ``metrics``, ours and RecBole's, in lower case."""
     return set(recbole.evaluator.register.metrics_dict)
+
+
+def kind(name: str) -> EvaluatorType:
+    """``RANKING`` of a metric that ranks all items, ``VALUE`` of one that judges given pairs."""
+    return recbole.evaluator.register.metric_types[name.lower()]
+
+
+def title(name: str) -> str:
+    """A metric as its class spells it: ``RatedNDCG``."""
+    return recbole.evaluator.register.metrics_dict[name.lower()].__name__
+
+
+def keys(names: Iterable[str], topk: Iterable[int]) -> set[str]:
+    """What the metrics of these ``names`` are called in a result: ``ndcg@10``, ``rmse``."""
+    tables, found = recbole.evaluator.register, set()
+    for name in map(str.lower, names):
+        lists = {"rec.topk", "rec.items"} & set(tables.metric_information[name])
+        cut = lists or issubclass(tables.metrics_dict[name], _RatedMetric)
+        found |= {f"{name}@{n}" for n in topk} if cut else {name}
+    return found
 
 
 TOP, HITS = "rec.items", "rec.topk"  # RecBole's names: the lists, and which of their places are hits
