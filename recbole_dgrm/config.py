@@ -206,7 +206,8 @@ def _build(model_class: type, merged: Layer, run: RunOptions, whole: Layer) -> c
     final = {**merged, **whole}
     for key in ("user_inter_num_interval", "item_inter_num_interval"):
         final[key] = as_text(merged[key])
-    final["val_interval"] = {name: as_text(value) for name, value in (merged["val_interval"] or {}).items()}
+    if merged["val_interval"] is not None:
+        final["val_interval"] = {name: as_text(value) for name, value in merged["val_interval"].items()}
     final["device"] = ("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device
     final["data_path"] = run.data_path or "dataset"
     final["normalize_all"] = False  # RecBole's file of ml-100k squeezes ratings into 0..1
@@ -274,6 +275,12 @@ def _recbole_layers(dataset: str) -> Layer:
 def _of_recbole(name: str) -> Layer:
     content = _optional(RECBOLE_PROPERTIES / f"{name}.yaml")
     return {key: value for key, value in content.items() if key not in compat.REPLACED_KEYS}
+
+
+def changed_model_keys(given: Mapping[str, Any]) -> list[str]:
+    """Keys of a model of RecBole that differ from its own defaults."""
+    defaults = _of_recbole(f"model/{given['model']}")
+    return [key for key, default in defaults.items() if given[key] != default]
 
 
 def _check_keys(given: Layer, known: set[str]) -> None:

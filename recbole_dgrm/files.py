@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_dgrm.errors import OutputError
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary name beside ``path``, then rename: a kill leaves no half file."""
@@ -40,6 +42,23 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Whether files can be written into ``folder``, which need not be there yet.
+
+    Raises:
+        OutputError: it is no possible name, or the nearest folder that is there cannot be written or is none.
+    """
+    remedy = "name an --output_dir that can be"
+    try:
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    except (OSError, ValueError) as error:  # a name that is too long, or has characters that none may have
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"output_dir={str(folder)[:100]!r} cannot be written: {reason}; {remedy}") from error
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = f"{there} is {'not to be written' if there.is_dir() else 'a file'}"
+        raise OutputError(f"output_dir={folder} cannot be written: {reason}; {remedy}")
 
 
 @contextmanager

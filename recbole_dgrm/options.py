@@ -75,6 +75,7 @@ class Filled:
 
 
 RATINGS = Range(-1e9, 1e9)  # what a rating may be
+SEEDS = Range(0, 2**31 - 1)
 FINITE = Range(-LARGEST, LARGEST)
 
 

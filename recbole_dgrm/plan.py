@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from recbole_dgrm import data, metrics
 from recbole_dgrm.config import load_config, properties_dir, read_yaml
 from recbole_dgrm.errors import DataError, OptionError, UserError
-from recbole_dgrm.options import Range, check_known, read
+from recbole_dgrm.options import SEEDS, Range, check_known, read
 from recbole_dgrm.records import config_hash
 
 DATASET = "{dataset}"  # in the name of a config file; the row stands for the data sets that have such a file
@@ -32,7 +32,7 @@ class DatasetEntry:
 
     dataset: str
     optional: bool
-    seeds: Annotated[list[int] | None, Range(0, 2**31 - 1)]
+    seeds: Annotated[list[int] | None, SEEDS]
     protocols: list[str] | None
     config: dict
 
@@ -72,7 +72,7 @@ class Plan:
     models: list
     datasets: list
     protocols: list[str]
-    seeds: Annotated[list[int], Range(0, 2**31 - 1)]
+    seeds: Annotated[list[int], SEEDS]
     metrics: list[str] | None
     baseline: str | None
     time_limit: Annotated[float, Range(0, above=True)]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.options import RATINGS, Choice, Filled, Range, check_name
+from recbole_dgrm.options import RATINGS, SEEDS, Choice, Filled, Range, check_name
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class RunOptions:
     """Keys that every run has, whatever the model; each is explained in ``properties/``."""
 
     protocol: str
-    seed: Annotated[int, Range(0, 2**31 - 1)]
+    seed: Annotated[int, SEEDS]
     device: Annotated[str, Choice("auto", "cpu", "cuda")]
     data_path: Annotated[str | None, Filled()]
     output_dir: Annotated[str, Filled()]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recbole_dgrm.arguments import make_parser
+from recbole_dgrm.arguments import make_parser, option
 
 PARTS = ("train", "valid", "test")
 
@@ -40,6 +40,6 @@ def run(arguments: list[str], console: Console) -> int:
     written = convert(split or {WHOLE: given.file}, given.data_path, name, chosen, given.sep)
     files = ", ".join(map(str, written))
     console.print(f"{files} and {name}.yaml are written; train with", highlight=False, soft_wrap=True)
-    where = "" if given.data_path == Path("dataset") else f" --data_path={given.data_path}"
-    console.print(f"  recbole-dgrm --model=DGRMPlus --dataset={name}{where}", highlight=False, soft_wrap=True)
+    where = "" if given.data_path == Path("dataset") else f" {option('data_path', given.data_path)}"
+    console.print(f"  recbole-dgrm --model=DGRMPlus {option('dataset', name)}{where}", highlight=False, soft_wrap=True)
     return 0
