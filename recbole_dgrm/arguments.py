@@ -49,7 +49,14 @@ def make_parser(description: str, usage: str, epilog: str = EPILOG) -> argparse.
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.register("action", None, _Once)
+    parser.register("type", Path, _path)
     return parser
+
+
+def _path(text: str) -> Path:
+    if not text.strip():  # of an empty text Path makes the working directory
+        raise argparse.ArgumentTypeError("the path is empty; name one, or leave the option out")
+    return Path(text)
 
 
 def option(name: str, value: object) -> str:

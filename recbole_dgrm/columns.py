@@ -34,6 +34,9 @@ def check_columns(config: Mapping[str, Any], header: Mapping[str, str]) -> None:
             raise OptionError(f"{key}: the column {name!r} is not loaded; name it in load_col, too")
     for name, value in (config[FILTER] or {}).items():
         _check_filter(name, value, there[name])
+    for key in ("alias_of_user_id", "alias_of_item_id"):
+        if numbers := [name for name in config[key] or [] if not there[name].startswith(TEXTS)]:
+            raise OptionError(f"{key}: {', '.join(numbers)} is a column of numbers, not of ids; leave it out")
     for suffix, names in (config["unused_col"] or {}).items():
         if suffix not in files:
             raise OptionError(f"unused_col: {suffix}={names}, but there is no .{suffix} file; leave it out")

@@ -22,7 +22,7 @@ import torch
 import yaml
 from recbole.data.dataloader import UserDataLoader
 from recbole.data.utils import get_dataloader
-from recbole.utils import argument_list
+from recbole.utils import InputType, argument_list
 
 from recbole_dgrm import compat, evaluation, recbole_keys, registry
 from recbole_dgrm.errors import OptionError
@@ -32,6 +32,7 @@ from recbole_dgrm.models.profile import ProfileRecommender
 from recbole_dgrm.options import check, check_known, check_name, read
 from recbole_dgrm.run_options import RunOptions
 from recbole_dgrm.texts import TextKeys, unquoted
+from recbole_dgrm.trainers import AlternatingTrainer
 
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 Layer = dict[str, Any]
@@ -65,7 +66,7 @@ def read_yaml(path: Path) -> Layer:
         content = compat.load_yaml(text, text_keys())
     except yaml.YAMLError as error:
         hint = "; an interval like '[5,inf)' stands in quotes" if quoted(text) != text else ""
-        raise OptionError(f"{path} is not valid YAML: {error}{hint}") from None
+        raise OptionError(f"{path} is not valid YAML: {' '.join(str(error).split())}{hint}") from None
     if not isinstance(content or {}, dict):
         raise OptionError(f"{path} must hold 'key: value' lines, not a {type(content).__name__}")
     return content or {}
@@ -125,7 +126,7 @@ def load_config(
 
     Returns:
         RecBole's Config with every key; ``config["input"]`` holds the merged keys as they were given,
-        ready to be written as YAML and read again.
+        ready to be written as YAML and read again; ``config["changed"]`` names those that somebody has set.
 
     Raises:
         OptionError, recbole_dgrm.errors.UnknownModel: what is wrong, the value, and the remedy.
@@ -155,13 +156,15 @@ def load_config(
         merged["load_col"] = {"inter": [merged[name] for name in names if merged[name] is not None]}
     evaluation.check_selection(merged)
     recbole_keys.check_keys(merged, theirs, _needed(merged, run))
-    own = [run] + ([read(model_class.Options, merged)] if hasattr(model_class, "Options") else [])
-    if model not in registry.MODELS:
-        recbole_keys.check_model_keys(merged, their_model)
-    whole = {key: value for part in own for key, value in asdict(part).items() if type(value) is int}
+    if model in registry.MODELS:
+        own = asdict(read(model_class.Options, merged))  # type: ignore[attr-defined]
+    else:
+        own = recbole_keys.check_model_keys(merged, their_model)
+    whole = {key: value for key, value in {**asdict(run), **own}.items() if type(value) is int}
     config = _build(model_class, merged, run, whole)
     changed = {key for key, value in given.items() if key in named or value != below.get(key)}
     _check_changed(config, changed)
+    config["changed"] = sorted(changed)
     return config
 
 
@@ -171,8 +174,7 @@ def _needed(merged: Layer, run: RunOptions) -> list[str]:
     if merged["eval_args"]["order"] == "TO" and run.benchmark_filename is None:
         roles.append("TIME_FIELD")
     if lacking := next((role for role in roles if merged[role] is None), None):
-        raise OptionError(f"{lacking} is empty, but feedback={run.feedback} with eval_args={merged['eval_args']} needs "
-                          "that column; name it")  # fmt: skip
+        raise OptionError(f"{lacking} is empty, but that column is needed; name it")
     return [merged[role] for role in roles]
 
 
@@ -188,11 +190,16 @@ def _check_changed(config: compat.Config, changed: set[str]) -> None:
     if "valid_metric_bigger" in changed and given["valid_metric_bigger"] != config["valid_metric_bigger"]:
         raise OptionError(f"valid_metric_bigger={given['valid_metric_bigger']} is wrong for valid_metric="
                           f"{given['valid_metric']}; leave it out, it follows from the metric")  # fmt: skip
-    profiles = issubclass(registry.model_class(model), ProfileRecommender)
-    if not given["shuffle"] and (profiles or get_dataloader(config, "train") is UserDataLoader):
+    turns = issubclass(registry.trainer_class(model), AlternatingTrainer)
+    if not given["shuffle"] and (turns or get_dataloader(config, "train") is UserDataLoader):
         raise OptionError(f"shuffle=False: {model} learns from users in a random order; leave it out")
     if "train_neg_sample_args" in changed and config["train_neg_sample_args"]["distribution"] == "none":
-        recbole_keys.say_idle("train_neg_sample_args", given["train_neg_sample_args"], f"{model} samples no negatives")
+        asked = given["train_neg_sample_args"]
+        if model in registry.MODELS:
+            recbole_keys.say_once(recbole_keys.idle("train_neg_sample_args", asked, f"{model} samples no negatives"))
+        elif config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE:
+            raise OptionError(f"train_neg_sample_args={asked}: {model} learns from items that are drawn; say "
+                              "{distribution: uniform}")  # fmt: skip
 
 
 def _check_machine(run: RunOptions) -> None:
@@ -275,12 +282,6 @@ def _recbole_layers(dataset: str) -> Layer:
 def _of_recbole(name: str) -> Layer:
     content = _optional(RECBOLE_PROPERTIES / f"{name}.yaml")
     return {key: value for key, value in content.items() if key not in compat.REPLACED_KEYS}
-
-
-def changed_model_keys(given: Mapping[str, Any]) -> list[str]:
-    """Keys of a model of RecBole that differ from its own defaults."""
-    defaults = _of_recbole(f"model/{given['model']}")
-    return [key for key, default in defaults.items() if given[key] != default]
 
 
 def _check_keys(given: Layer, known: set[str]) -> None:

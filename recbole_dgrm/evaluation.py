@@ -9,6 +9,7 @@ from recbole.utils import EvaluatorType
 from recbole_dgrm import metrics
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.options import Choice, Range, check, check_known, read_part
+from recbole_dgrm.recbole_keys import say_once
 
 PARTS = ("valid", "test")
 SHARES = Annotated[list[float], Range(0)]
@@ -29,7 +30,7 @@ class EvalArgs:
         if len(self.split) != 1:
             raise OptionError(f"split={self.split} must say one way: {EXAMPLE}")
         ((way, value),) = self.split.items()
-        check_known("split", [way], ["RS", "LS", "TS"])
+        check_known("split: there is no", [way], ["RS", "LS", "TS"])
         if way == "LS":
             check("LS", value, Annotated[str, Choice("valid_and_test")])
         elif not 2 <= len(check(way, value, SHARES)) <= 3 or not sum(value):
@@ -57,8 +58,10 @@ def eval_args(given: Any, names: list[str], given_split: bool) -> dict[str, Any]
     """
     full = _rank_all(names)
     args = dict(check("eval_args", given, dict))
+    if "split" not in args:
+        say_once(f"eval_args={args} names no split: RecBole's {RECBOLE_SPLIT} is taken, not that of the protocol")
     if isinstance(mode := args.get("mode"), dict):
-        check_known("eval_args: mode", mode, PARTS)
+        check_known("eval_args: mode: there is no part", mode, PARTS)
         modes = list({str(part): part for part in mode.values()}.values())
         if len(modes) != 1:
             raise OptionError(f"eval_args: mode={mode} must be one for validation and test: labeled or full")
@@ -95,8 +98,8 @@ def _rank_all(names: list[str]) -> bool:
     ranking = [name for name in names if metrics.kind(name) == EvaluatorType.RANKING]
     if ranking and len(ranking) < len(names):
         others = [name for name in names if name not in ranking]
-        raise OptionError(f"metrics: {', '.join(ranking)} rank all items and {', '.join(others)} judge the rated ones; "
-                          "keep one kind")  # fmt: skip
+        raise OptionError(f"metrics that rank all items ({', '.join(ranking)}) and that judge the rated ones "
+                          f"({', '.join(others)}) cannot be mixed; keep one kind")  # fmt: skip
     return bool(ranking)
 
 

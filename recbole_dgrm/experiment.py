@@ -24,7 +24,7 @@ from torch import Tensor
 from recbole_dgrm import data, diagnosis, loaders, parallel, reference, registry
 from recbole_dgrm.arguments import option
 from recbole_dgrm.checkpoints import REMEDY, read_checkpoint
-from recbole_dgrm.config import changed_model_keys, load_config
+from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import (
     CheckpointError,
     OptionError,
@@ -44,6 +44,7 @@ from recbole_dgrm.records import (
     PER_USER,
     RECORD,
     RUN_LOG,
+    WHERE,
     RunRecord,
     new_record,
     read_epochs,
@@ -54,6 +55,7 @@ from recbole_dgrm.records import (
 from recbole_dgrm.run_mixin import RunMixin
 
 LOG = logging.getLogger(__name__)
+NOT_TO_BLAME = (*WHERE, "model", "dataset", "protocol", "seed", "epochs", "device", "refit", "load_col", "metrics")
 
 
 @dataclass(frozen=True)
@@ -109,23 +111,21 @@ def _upstream_explained(config) -> Iterator[None]:
 
     Raises:
         UnknownModel: it needs a library that is not there; some import theirs in the middle of training.
-        OptionError: anything else, with the model's keys that are not RecBole's defaults.
+        OptionError: anything else, with the keys that somebody has set.
     """
     model = config["model"]
     try:
         with explained():
             yield
-    except (UserError, OSError):
+    except UserError:
         raise
     except ModuleNotFoundError as error:
         raise UnknownModel(f"{model} needs the library {error.name}, which is not installed") from error
     except Exception as error:
         if model in registry.MODELS:
             raise
-        changed = ", ".join(f"{key}={config[key]}" for key in changed_model_keys(config["input"]))
-        remedy = (
-            f"look at {changed}" if changed else "its keys are RecBole's defaults; another model may take these data"
-        )
+        changed = [f"{key}={config['input'][key]}" for key in config["changed"] if key not in NOT_TO_BLAME]
+        remedy = f"look at {', '.join(changed)}" if changed else "no key was changed; another model may take these data"
         raise OptionError(
             f"{model} of RecBole stops with {type(error).__name__}: {_one_line(error)}; {remedy}"
         ) from error

@@ -23,6 +23,7 @@ from recbole_dgrm.errors import OptionError
 
 T = TypeVar("T")
 LARGEST = 2**53  # of all numbers: beyond it whole numbers are no longer exact, and torch has no room for them
+LONGEST_SHOWN = 100  # characters of a value in an error
 MANY = 20  # names, more than which an error does not list
 LONGEST_NAME = 200  # bytes; file systems allow 255, and endings are added
 NAMES = {
@@ -147,10 +148,10 @@ def check(key: str, value: Any, hint: Any) -> Any:
         return None
     value = _convert(value, allowed)
     if not any(_is(value, option) for option in allowed):
-        raise OptionError(f"{key}={value!r} is not {' or '.join(map(_name, allowed))}{_said(limits)}")
+        raise OptionError(f"{key}={_shown(value)} is not {' or '.join(map(_name, allowed))}{_said(limits)}")
     for limit in limits:
         if value not in limit:
-            raise OptionError(f"{key}={value!r} is out of range; allowed: {limit}")
+            raise OptionError(f"{key}={_shown(value)} is out of range; allowed: {limit}")
     return value
 
 
@@ -173,6 +174,11 @@ def _is(value: Any, kind: Any) -> bool:
     if kind is float:
         return isinstance(value, (int, float))
     return isinstance(value, kind)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _name(kind: Any) -> str:

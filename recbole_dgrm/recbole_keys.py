@@ -160,15 +160,13 @@ def check_keys(merged: Mapping[str, Any], theirs: Mapping[str, Any], needed: lis
     _say_idle(merged, theirs)
 
 
-def check_model_keys(merged: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Check the keys of a model of RecBole, which take their kind from their ``defaults``.
+def check_model_keys(merged: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a model of RecBole, checked; they take their kind from their ``defaults``.
 
     Raises:
         OptionError: what is wrong, the value, and the remedy.
     """
-    for key, default in defaults.items():
-        if key not in KINDS:
-            check(key, merged[key], model_hint(key, default))
+    return {key: check(key, merged[key], model_hint(key, default)) for key, default in defaults.items()}
 
 
 def model_hint(key: str, default: Any) -> Any:
@@ -178,7 +176,8 @@ def model_hint(key: str, default: Any) -> Any:
     if default is None:
         return str | None
     if isinstance(default, list):
-        return Annotated[list[float], LIMITS.get(key, FINITE)]
+        whole = all(isinstance(item, int) for item in default)
+        return Annotated[list[int] if whole else list[float], LIMITS.get(key, FINITE)]
     if isinstance(default, str):
         return Annotated[str, LIMITS[key]] if key in LIMITS else str
     return Annotated[int if isinstance(default, int) and key not in REAL else float, LIMITS.get(key, FINITE)]
@@ -199,6 +198,12 @@ def _check_names(merged: Mapping[str, Any]) -> None:
     for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "LABEL_FIELD"):
         if (name := merged[key]) is not None and (other := roles.setdefault(name, key)) != key:
             raise OptionError(f"{key}={name!r} is the name of {other}, too; give each a column of its own")
+    if both := {merged["USER_ID_FIELD"], *(merged["alias_of_user_id"] or [])} & {
+        merged["ITEM_ID_FIELD"], *(merged["alias_of_item_id"] or [])
+    }:  # fmt: skip
+        raise OptionError(
+            f"alias_of_user_id and alias_of_item_id: {', '.join(both)} cannot hold ids of both users and items"
+        )
     for key in ("field_separator", "seq_separator"):
         text = merged[key]
         if not text or set(text) & set(":\"'\r\n") or any(map(str.isalnum, text)) or (len(text) > 1 and "|" in text):
@@ -236,16 +241,17 @@ def _check_loading(merged: Mapping[str, Any], needed: list[str]) -> None:
 def _say_idle(merged: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
     for key, reason in IDLE.items():
         if merged.get(key) not in (None, theirs.get(key)):
-            say_idle(key, merged[key], reason)
+            say_once(idle(key, merged[key], reason))
     if merged["wandb_project"] != theirs["wandb_project"] and not merged["log_wandb"]:
-        say_idle("wandb_project", merged["wandb_project"], "log_wandb is off")
+        say_once(idle("wandb_project", merged["wandb_project"], "log_wandb is off"))
 
 
-def say_idle(key: str, value: Any, reason: str) -> None:
-    """Say that a key changes nothing, once in a process."""
-    _say(f"{key}={value} changes nothing here: {reason}")
+def idle(key: str, value: Any, reason: str) -> str:
+    """What is said of a key that changes nothing."""
+    return f"{key}={value} changes nothing here: {reason}"
 
 
 @cache
-def _say(text: str) -> None:
+def say_once(text: str) -> None:
+    """Log a note about the config, which is read many times in a process, once."""
     LOG.warning(text)

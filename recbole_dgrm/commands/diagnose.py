@@ -86,9 +86,11 @@ def _rows(models: Any, fixed_steps: list[int]) -> list[Any]:
     for entry in models if isinstance(models, list) else [models]:
         row = {"model": entry, "label": entry} if isinstance(entry, str) else entry
         rows.append(row)
-        if not isinstance(row, dict) or not isinstance(row.get("config", {}), dict):
+        if not (
+            isinstance(row, dict) and isinstance(row.get("model"), str) and isinstance(row.get("config", {}), dict)
+        ):
             continue
-        options = getattr(registry.model_class(str(row.get("model"))), "Options", None)
+        options = getattr(registry.model_class(row["model"]), "Options", None)
         if "fixed_step" in getattr(options, "__dataclass_fields__", {}):
             rows += [
                 {**row, "label": f"{row.get('label', row['model'])}, t = {step}",

@@ -54,10 +54,8 @@ def run(arguments: list[str], console: Console) -> int:
     given = load_config(config_dict={**line, "model": named.model, "dataset": named.dataset})["input"]
     config = {**line, **{key: given[key] for key in ("model", "dataset", "protocol", "seed")}}
     space = read_space_file(Path(named.space or properties_dir() / "tuning" / f"{named.model}.yaml"), read_yaml)
-    name = (
-        check_name("study", named.study)
-        if named.study
-        else "-".join(str(config[key]) for key in ("model", "dataset", "protocol", "seed"))
+    name = check_name(
+        "study", named.study or "-".join(str(config[key]) for key in ("model", "dataset", "protocol", "seed"))
     )
     folder = named.output_dir or Path("runs") / "tune" / name
     check_writable(folder)
