@@ -155,6 +155,8 @@ class Collector(compat.Collector):
         self._wanted = [name for name in (TOP, HITS) if self.register.need(name)]
         for name in self._wanted:
             setattr(self.register, name, False)  # RecBole leaves it to us
+        if config["eval_type"] == EvaluatorType.VALUE:
+            setattr(self.register, PREDICTIONS, True)  # diagnosis looks at them, whatever the metrics are
         self._batches: list[tuple[torch.Tensor, ...]] = []
         self._fields = [config["USER_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"]]
 

@@ -40,6 +40,8 @@ KINDS: dict[str, Any] = {
     "POSITION_FIELD": FIELD, "HEAD_ENTITY_ID_FIELD": FIELD, "TAIL_ENTITY_ID_FIELD": FIELD, "RELATION_ID_FIELD": FIELD,
     "ENTITY_ID_FIELD": FIELD, "kg_reverse_r": bool, "double_tower": bool,
     "alias_of_entity_id": list[str] | None, "alias_of_relation_id": list[str] | None,
+    "transform": str | None, "numerical_features": list[str], "discretization": dict | None,
+    "preload_weight": dict | None,
     "entity_kg_num_interval": str | list | None, "relation_kg_num_interval": str | list | None,
 }  # fmt: skip
 
