@@ -1,7 +1,10 @@
 """What the commands share in reading the command line."""
 
 import argparse
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 EPILOG = """\
 Any key of properties/*.yaml, of the model's YAML file or of RecBole may follow as --key=value; values are
@@ -25,12 +28,54 @@ examples:
 """
 
 
+class _Once(argparse._StoreAction):
+    """Stores a value; of an option that is given twice argparse would take the last without a word."""
+
+    given = False
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        if self.given:
+            parser.error(f"{option} is given twice")
+        self.given = bool(option)
+        super().__call__(parser, namespace, values, option)
+
+
 def make_parser(description: str, usage: str, epilog: str = EPILOG) -> argparse.ArgumentParser:
-    """A parser that takes options as they are written, never shortened."""
-    return argparse.ArgumentParser(
+    """A parser that takes options as they are written, never shortened, and each once."""
+    parser = argparse.ArgumentParser(
         description=description, usage=usage, epilog=epilog, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    parser.register("action", None, _Once)
+    parser.register("type", Path, _path)
+    return parser
+
+
+def _path(text: str) -> Path:
+    if not text.strip():  # of an empty text Path makes the working directory
+        raise argparse.ArgumentTypeError("the path is empty; name one, or leave the option out")
+    return Path(text)
+
+
+def option(name: str, value: object) -> str:
+    """``--name=value`` as a shell reads it back; for commands that are printed."""
+    return f"--{name}={shlex.quote(str(value))}"
+
+
+def config_paths(values: Sequence[str]) -> Iterator[Path]:
+    """The files that ``--config_files`` names: each value is a path, or several with blanks between them.
+
+    Of a value with blanks the longest beginnings that are files are taken, so that a path may have blanks, too.
+    """
+    for value in values:
+        words = value.split(" ")
+        while words:
+            n = next((n for n in range(len(words), 0, -1) if Path(" ".join(words[:n])).is_file()), 1)
+            if name := " ".join(words[:n]):
+                yield Path(name)
+            del words[:n]
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +99,7 @@ def key_values(others: list[str], parser: argparse.ArgumentParser) -> dict[str, 
         key, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not key:
             parser.error(f"{word!r} is not understood; options are written --key=value")
-        if not equals and (value := next(rest, None)) is None:
+        if not equals and ((value := next(rest, None)) is None or value.startswith("--")):
             parser.error(f"--{key} has no value; write --{key}=value")
         if key in pairs:
             parser.error(f"--{key} is given twice")

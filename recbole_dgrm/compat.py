@@ -25,6 +25,7 @@ from recbole.evaluator.collector import DataStruct
 from tqdm import tqdm
 
 from recbole_dgrm.errors import UnsupportedVersion
+from recbole_dgrm.texts import TextKeys
 
 # RecBole uses aliases that numpy removed; it sets them itself through ``np.float_``, which is gone too.
 NUMPY_ALIASES = {
@@ -40,6 +41,7 @@ _PICKLE = "RecBole would unpickle a file, and a pickle can run code; the split i
 REPLACED_KEYS = {
     "gpu_id": "say device=cpu, cuda or auto",
     "use_gpu": "say device=cpu, cuda or auto",
+    "config_file": "say --config_files",
     "checkpoint_dir": "say output_dir; every run makes a directory in it",
     "dataset_save_path": _PICKLE,
     "dataloaders_save_path": _PICKLE,
@@ -98,15 +100,22 @@ def prepare() -> None:
         warnings.filterwarnings("ignore", message=r"\s*" + re.escape(opening))
 
 
-def load_yaml(text: str) -> Any:
+def load_yaml(text: str, texts: TextKeys | None = None, key: str = "") -> Any:
     """The one document of ``text``; only plain values can come out.
+
+    Args:
+        texts: keys whose values stay the texts that were written.
+        key: whose value the document is, if it is no mapping of keys.
 
     Raises:
         yaml.YAMLError: the text is not YAML, or holds anything but plain values.
     """
     loader = YamlLoader(text)
     try:
-        return loader.get_single_data()
+        node = loader.get_single_node()
+        if texts and node:
+            texts.keep_value(key, node)
+        return loader.construct_document(node) if node else None
     except yaml.YAMLError:
         raise
     except Exception as error:  # its constructors raise what they meet: '!!bool x' a KeyError, 2001-99-99 a ValueError

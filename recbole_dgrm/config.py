@@ -12,82 +12,31 @@ range are errors before any data is read.
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, get_type_hints
 
 import recbole
 import torch
 import yaml
-from recbole.utils import argument_list
+from recbole.data.dataloader import UserDataLoader
+from recbole.data.utils import get_dataloader
+from recbole.utils import InputType, argument_list
 
-from recbole_dgrm import compat, registry
+from recbole_dgrm import compat, evaluation, recbole_keys, registry
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.intervals import as_text, quoted
 from recbole_dgrm.labels import OVER_RATINGS
 from recbole_dgrm.models.profile import ProfileRecommender
-from recbole_dgrm.options import RATINGS, Choice, Range, check, check_name, read
+from recbole_dgrm.options import check, check_known, check_name, read
+from recbole_dgrm.run_options import RunOptions
 from recbole_dgrm.text_tables import codec
+from recbole_dgrm.texts import TextKeys, unquoted
+from recbole_dgrm.trainers import AlternatingTrainer
 
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 Layer = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Keys that every run has, whatever the model; each is explained in ``properties/``."""
-
-    protocol: str
-    seed: Annotated[int, Range(0, 2**31 - 1)]
-    device: Annotated[str, Choice("auto", "cpu", "cuda")]
-    data_path: str | None
-    output_dir: str
-    checkpoint_interval: Annotated[float, Range(0)]
-    diagnose_every: Annotated[int, Range(0)]
-    benchmark_filename: list[str] | None
-    encoding: str
-    rating_scale: Annotated[list[float] | None, RATINGS]
-    rating_step: Annotated[float | None, Range(0, above=True)]
-    rating_threshold: Annotated[float | None, RATINGS]
-    bias_shrinkage: Annotated[float, Range(0)]
-    epochs: Annotated[int, Range(1)]
-    eval_step: Annotated[int, Range(1)]
-    stopping_step: Annotated[int, Range(0)]
-    precision: Annotated[str, Choice("float32", "bfloat16")]
-    compile: bool
-    refit: bool
-    train_batch_size: Annotated[int, Range(1)]
-    eval_batch_size: Annotated[int, Range(1)]
-    learner: Annotated[str, Choice("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")]
-    weight_decay: Annotated[float, Range(0)]
-    topk: Annotated[list[int], Range(1)]
-    metrics: list[str]
-    valid_metric: str
-    feedback: Annotated[str, Choice("rating", "implicit")]
-    split_rounding: Annotated[str, Choice("up", "down")]
-    rated_ties: Annotated[str, Choice("expected", "item_order")]
-    rated_filter: Annotated[str, Choice("none", "threshold")]
-    rated_denominator: Annotated[str, Choice("n", "relevant")]
-
-    def __post_init__(self) -> None:
-        for part in self.benchmark_filename or []:
-            check_name("benchmark_filename", part)
-        scale = self.rating_scale
-        if scale is not None and not (len(scale) == 2 and scale[0] < scale[1]):
-            raise OptionError(f"rating_scale={scale} must be [lowest, highest] with lowest < highest")
-        name, _, n = self.valid_metric.partition("@")
-        computed = [metric for metric in self.metrics if metric.lower() == name.lower()]
-        if not computed or (n and n not in map(str, self.topk)):
-            raise OptionError(
-                f"valid_metric={self.valid_metric} is not computed; allowed: one of metrics={self.metrics}, "
-                f"with @N for an N of topk={self.topk} where the metric is a ranking"
-            )
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise OptionError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto")
-        if self.compile and cxx_compiler() is None:
-            raise OptionError(
-                "compile=true, but no C++ compiler is installed (g++, clang++); install one or leave it off"
-            )
 
 
 def cxx_compiler() -> str | None:
@@ -115,24 +64,54 @@ def read_yaml(path: Path) -> Layer:
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or no possible path
         raise OptionError(f"cannot read the config file {path}: {getattr(error, 'strerror', None) or error}") from None
     try:
-        content = compat.load_yaml(text)
+        content = compat.load_yaml(text, text_keys())
     except yaml.YAMLError as error:
-        raise OptionError(f"{path} is not valid YAML: {error}") from None
+        hint = "; an interval like '[5,inf)' stands in quotes" if quoted(text) != text else ""
+        raise OptionError(f"{path} is not valid YAML: {' '.join(str(error).split())}{hint}") from None
     if not isinstance(content or {}, dict):
         raise OptionError(f"{path} must hold 'key: value' lines, not a {type(content).__name__}")
     return content or {}
 
 
-def parse_value(text: str) -> Any:
+@cache
+def text_keys() -> TextKeys:
+    """Keys whose values are texts, of runs and of plans; those of RecBole's models that are such by default."""
+    hints = dict(recbole_keys.KINDS)
+    for cls in (RunOptions, *(entry.model.Options for entry in registry.MODELS.values())):  # type: ignore[attr-defined]
+        hints |= get_type_hints(cls, include_extras=True)
+    named: dict[str, Any] = dict.fromkeys(("model", "dataset", "label", "baseline", "source"), str)
+    lists = dict.fromkeys(("models", "datasets", "protocols", "config_files"), list[str])
+    theirs = {name: recbole_keys.model_hint(name, default) for layer in _recbole_models() for name, default in layer}
+    return TextKeys.of({**theirs, **hints, **named, **lists})
+
+
+def _recbole_models() -> Iterable[Iterable[tuple[str, Any]]]:
+    for path in sorted((RECBOLE_PROPERTIES / "model").glob("*.yaml")):
+        if registry.is_recbole(path.stem):
+            yield (compat.load_yaml(path.read_text(encoding="utf-8")) or {}).items()
+
+
+def parse_value(text: str, key: str = "") -> Any:
     """A command-line value, read as YAML: ``0.1``, ``[256, 64]``, ``true``, ``~``, ``1e-4``, a name.
+
+    Of a ``key`` whose value is a text it is that text: of ``dataset`` also ``007`` and ``on``.
 
     Raises:
         OptionError: the text is no YAML value.
     """
+    texts = text_keys()
+    listed = text.startswith("[") and key in texts.lists
+    if key in texts.scalars and not listed:
+        return unquoted(text)
     try:
-        return compat.load_yaml(text)
+        return compat.load_yaml(quoted(text) if key in recbole_keys.VALUES else text, texts, key)
     except yaml.YAMLError:
         raise OptionError(f"{text!r} is not a YAML value; quote it as in --key='[1, 2]'") from None
+
+
+def parse_line(line: Mapping[str, str]) -> Layer:
+    """All values of a command line, see :func:`parse_value`."""
+    return {key: parse_value(value, key) for key, value in line.items()}
 
 
 def load_config(
@@ -144,40 +123,51 @@ def load_config(
     Args:
         config_files: paths, later ones above earlier ones.
         config_dict: for callers from Python; must name ``model`` and ``dataset`` unless another layer does.
-        command_line: parsed with :func:`parse_value`.
+        command_line: parsed with :func:`parse_line`.
 
     Returns:
         RecBole's Config with every key; ``config["input"]`` holds the merged keys as they were given,
-        ready to be written as YAML and read again.
+        ready to be written as YAML and read again; ``config["changed"]`` names those that somebody has set.
 
     Raises:
         OptionError, recbole_dgrm.errors.UnknownModel: what is wrong, the value, and the remedy.
     """
     registry.register()
-    given = _merge(
-        [*(read_yaml(Path(file)) for file in config_files), dict(config_dict or {}), dict(command_line or {})]
-    )
+    named = {**(config_dict or {}), **(command_line or {})}
+    given = _merge([*(read_yaml(Path(file)) for file in config_files), named])
     overall = read_yaml(properties_dir() / "overall.yaml")
     model, dataset = _named(given, "model", "DGRM"), _named(given, "dataset", "ml-100k")
     model_class = registry.model_class(model)
-    protocol = protocol_layer(str(given.get("protocol", overall["protocol"])))
+    protocol = protocol_layer(given.get("protocol", overall["protocol"]))
     model_layer = _optional(properties_dir() / "model" / f"{model}.yaml")
     data_path = check("data_path", given.get("data_path"), str | None)
     dataset_layer = _dataset_layer(dataset, data_path)
-    theirs = _recbole_layers(model, dataset)
-    layers = [theirs, overall, protocol, model_layer, dataset_layer]
+    theirs, their_model = _recbole_layers(dataset), _of_recbole(f"model/{model}")
+    layers = [theirs, their_model, overall, protocol, model_layer, dataset_layer]
     _check_keys(given, {"model", "dataset"}.union(*layers, *_all_protocols()))
-    merged = _merge([*layers, given, {"model": model, "dataset": dataset}])
+    below = _merge(layers)
+    merged = {**below, **given, "model": model, "dataset": dataset}
     if model not in registry.MODELS and "metrics" not in given:  # RecBole's scores are no ratings: left out, not faked
         merged["metrics"] = [metric for metric in merged["metrics"] if metric.lower() not in OVER_RATINGS]
+    run = read(RunOptions, merged)
+    _check_machine(run)
+    merged["eval_args"] = evaluation.eval_args(merged["eval_args"], run.metrics, run.benchmark_filename is not None)
     if "load_col" not in given | dataset_layer:  # RecBole's own default leaves the ratings out
         names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
-        merged["load_col"] = {"inter": [merged[name] for name in names]}
-    run = read(RunOptions, merged)
+        merged["load_col"] = {"inter": [merged[name] for name in names if merged[name] is not None]}
     check_scores(model, merged)
-    if hasattr(model_class, "Options"):
-        read(model_class.Options, merged)
-    return _build(model_class, merged, run)
+    evaluation.check_selection(merged)
+    recbole_keys.check_keys(merged, theirs, _needed(merged, run))
+    if model in registry.MODELS:
+        own = asdict(read(model_class.Options, merged))  # type: ignore[attr-defined]
+    else:
+        own = recbole_keys.check_model_keys(merged, their_model)
+    whole = {key: value for key, value in {**asdict(run), **own}.items() if type(value) is int}
+    config = _build(model_class, merged, run, whole)
+    changed = {key for key, value in given.items() if key in named or value != below.get(key)}
+    _check_changed(config, changed)
+    config["changed"] = sorted(changed)
+    return config
 
 
 def check_scores(model: str, keys: Mapping[str, Any]) -> None:
@@ -200,8 +190,53 @@ def check_scores(model: str, keys: Mapping[str, Any]) -> None:
             )
 
 
-def _build(model_class: type, merged: Layer, run: RunOptions) -> compat.Config:
-    final = dict(merged)
+def _needed(merged: Layer, run: RunOptions) -> list[str]:
+    """Columns that the ratings are read for."""
+    roles = ["USER_ID_FIELD", "ITEM_ID_FIELD"] + (["RATING_FIELD"] if run.feedback == "rating" else [])
+    if merged["eval_args"]["order"] == "TO" and run.benchmark_filename is None:
+        roles.append("TIME_FIELD")
+    if lacking := next((role for role in roles if merged[role] is None), None):
+        raise OptionError(f"{lacking} is empty, but that column is needed; name it")
+    return [merged[role] for role in roles]
+
+
+def _check_changed(config: compat.Config, changed: set[str]) -> None:
+    """Keys that somebody has set to what cannot be, or to what changes nothing.
+
+    RecBole would take an ``eval_step`` above ``epochs`` for ``epochs``, also one that a model has by default.
+    """
+    given, model = config["input"], config["model"]
+    if "eval_step" in changed and given["eval_step"] > given["epochs"]:
+        raise OptionError(f"eval_step={given['eval_step']} is above epochs={given['epochs']}, so no epoch would be "
+                          "validated; lower it")  # fmt: skip
+    if "valid_metric_bigger" in changed and given["valid_metric_bigger"] != config["valid_metric_bigger"]:
+        raise OptionError(f"valid_metric_bigger={given['valid_metric_bigger']} is wrong for valid_metric="
+                          f"{given['valid_metric']}; leave it out, it follows from the metric")  # fmt: skip
+    turns = issubclass(registry.trainer_class(model), AlternatingTrainer)
+    if not given["shuffle"] and (turns or get_dataloader(config, "train") is UserDataLoader):
+        raise OptionError(f"shuffle=False: {model} learns from users in a random order; leave it out")
+    if "train_neg_sample_args" in changed and config["train_neg_sample_args"]["distribution"] == "none":
+        asked = given["train_neg_sample_args"]
+        if model in registry.MODELS:
+            recbole_keys.say_once(recbole_keys.idle("train_neg_sample_args", asked, f"{model} samples no negatives"))
+        elif config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE:
+            raise OptionError(f"train_neg_sample_args={asked}: {model} learns from items that are drawn; say "
+                              "{distribution: uniform}")  # fmt: skip
+
+
+def _check_machine(run: RunOptions) -> None:
+    if run.device == "cuda" and not torch.cuda.is_available():
+        raise OptionError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto")
+    if run.compile and cxx_compiler() is None:
+        raise OptionError("compile=true, but no C++ compiler is installed (g++, clang++); install one or leave it off")
+
+
+def _build(model_class: type, merged: Layer, run: RunOptions, whole: Layer) -> compat.Config:
+    final = {**merged, **whole}
+    for key in ("user_inter_num_interval", "item_inter_num_interval"):
+        final[key] = as_text(merged[key])
+    if merged["val_interval"] is not None:
+        final["val_interval"] = {name: as_text(value) for name, value in merged["val_interval"].items()}
     final["device"] = ("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device
     final["data_path"] = run.data_path or "dataset"
     final["encoding"] = codec(run.encoding)
@@ -238,7 +273,7 @@ def _optional(path: Path) -> Layer:
     return read_yaml(path) if path.is_file() else {}
 
 
-def protocol_layer(name: str) -> Layer:
+def protocol_layer(name: Any) -> Layer:
     """The keys of a protocol.
 
     Raises:
@@ -260,10 +295,13 @@ def _dataset_layer(dataset: str, data_path: str | None) -> Layer:
     return _optional(beside) or _optional(properties_dir() / "dataset" / f"{dataset}.yaml")
 
 
-def _recbole_layers(model: str, dataset: str) -> Layer:
-    names = ["overall", f"model/{model}", "dataset/sample", f"dataset/{dataset}"]
-    files = _merge(_optional(RECBOLE_PROPERTIES / f"{name}.yaml") for name in names)
-    return {key: value for key, value in files.items() if key not in compat.REPLACED_KEYS}
+def _recbole_layers(dataset: str) -> Layer:
+    return _merge(_of_recbole(name) for name in ("overall", "dataset/sample", f"dataset/{dataset}"))
+
+
+def _of_recbole(name: str) -> Layer:
+    content = _optional(RECBOLE_PROPERTIES / f"{name}.yaml")
+    return {key: value for key, value in content.items() if key not in compat.REPLACED_KEYS}
 
 
 def _check_keys(given: Layer, known: set[str]) -> None:
@@ -272,6 +310,4 @@ def _check_keys(given: Layer, known: set[str]) -> None:
     for key in map(str, given):
         if key in compat.REPLACED_KEYS:
             raise OptionError(f"{key} is not used here: {compat.REPLACED_KEYS[key]}")
-        if key not in known:
-            near = get_close_matches(key, known, n=1, cutoff=0.5)
-            raise OptionError(f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    check_known("unknown key", map(str, given), known)

@@ -20,6 +20,7 @@ from recbole.data.interaction import cat_interactions
 from recbole.utils import FeatureSource
 
 from recbole_dgrm import compat
+from recbole_dgrm.columns import check_columns
 from recbole_dgrm.errors import DataError, UserError
 from recbole_dgrm.options import RATINGS
 from recbole_dgrm.rating_scale import RatingScale, find_scale, without_noise
@@ -101,7 +102,7 @@ class RatingDataset(Dataset):
         return self.inter_feat[self.config["RATING_FIELD"]].to_numpy()
 
     def _by_time(self) -> bool:
-        return self.config["eval_args"]["order"] == "TO" or "TS" in self.config["eval_args"]["split"]
+        return self.config["eval_args"]["order"] == "TO"
 
     # Filtering; RecBole leaves it out where a split is given
 
@@ -225,10 +226,11 @@ def check_source(config) -> None:
             f"--data_path=DIR with DIR/{name}/{name}.inter"
         )
     for path in source_files(config):
-        _check_header(path, config)
+        check_columns(config, _check_header(path, config))
 
 
-def _check_header(path: Path, config) -> None:
+def _check_header(path: Path, config) -> dict[str, str]:
+    """Name to type of the columns of a file."""
     if not path.is_file():
         raise DataError(f"{path} does not exist; RecBole's atomic format wants the ratings there")
     try:
@@ -249,6 +251,7 @@ def _check_header(path: Path, config) -> None:
                 f"name:type, separated by {separator!r}; other names are set with USER_ID_FIELD, "
                 "ITEM_ID_FIELD, RATING_FIELD"
             )
+    return columns
 
 
 def _read_atomic(

@@ -22,10 +22,18 @@ from recbole.utils.logger import RemoveColorFilter
 from torch import Tensor
 
 from recbole_dgrm import data, diagnosis, loaders, parallel, reference, registry
+from recbole_dgrm.arguments import option
 from recbole_dgrm.checkpoints import REMEDY, read_checkpoint
 from recbole_dgrm.config import load_config
-from recbole_dgrm.errors import CheckpointError, OutputError, TrainingDiverged, UnknownModel, UserError
-from recbole_dgrm.files import drop_partials, plain, write_json
+from recbole_dgrm.errors import (
+    CheckpointError,
+    OptionError,
+    OutputError,
+    TrainingDiverged,
+    UnknownModel,
+    UserError,
+)  # fmt: skip
+from recbole_dgrm.files import check_writable, drop_partials, plain, write_json
 from recbole_dgrm.limits import explained
 from recbole_dgrm.machine import environment, peak_memory
 from recbole_dgrm.records import (
@@ -36,6 +44,7 @@ from recbole_dgrm.records import (
     PER_USER,
     RECORD,
     RUN_LOG,
+    WHERE,
     RunRecord,
     new_record,
     read_epochs,
@@ -46,6 +55,7 @@ from recbole_dgrm.records import (
 from recbole_dgrm.run_mixin import RunMixin
 
 LOG = logging.getLogger(__name__)
+NOT_TO_BLAME = (*WHERE, "model", "dataset", "protocol", "seed", "epochs", "device", "refit", "load_col", "metrics")
 
 
 @dataclass(frozen=True)
@@ -89,12 +99,40 @@ def run_one(
             write_config(run_dir, given)
             stack.enter_context(_log_to(run_dir / RUN_LOG))
             stack.enter_context(_recorded(record, run_dir))
-        stack.enter_context(parallel.ends_in_order(f"continue with --resume={run_dir}"))
-        try:
+        stack.enter_context(parallel.ends_in_order(f"continue with {option('resume', run_dir)}"))
+        with _upstream_explained(config):
             _Run(config, run_dir, record, show_progress).go(state)
-        except ModuleNotFoundError as error:  # some of RecBole's models import theirs in the middle of training
-            raise UnknownModel(f"{record.model} needs the library {error.name}, which is not installed") from error
     return record, run_dir
+
+
+@contextmanager
+def _upstream_explained(config) -> Iterator[None]:
+    """Inside, what a model of RecBole stumbles over is said in a sentence; of ours an error stays what it is.
+
+    Raises:
+        UnknownModel: it needs a library that is not there; some import theirs in the middle of training.
+        OptionError: anything else, with the keys that somebody has set.
+    """
+    model = config["model"]
+    try:
+        with explained():
+            yield
+    except UserError:
+        raise
+    except ModuleNotFoundError as error:
+        raise UnknownModel(f"{model} needs the library {error.name}, which is not installed") from error
+    except Exception as error:
+        if model in registry.MODELS:
+            raise
+        changed = [f"{key}={config['input'][key]}" for key in config["changed"] if key not in NOT_TO_BLAME]
+        remedy = f"look at {', '.join(changed)}" if changed else "no key was changed; another model may take these data"
+        raise OptionError(
+            f"{model} of RecBole stops with {type(error).__name__}: {_one_line(error)}; {remedy}"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "no reason given")
 
 
 def resume(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple[RunRecord, Path]:
@@ -146,6 +184,10 @@ class _Run:
     def __init__(self, config, run_dir: Path, record: RunRecord, show_progress: bool, with_test: bool = True):
         self.config, self.run_dir, self.record, self.show_progress = config, run_dir, record, show_progress
         self.splits = data.build(config, with_test)
+        if (longest := max(config["topk"])) > (n_items := self.splits.train.item_num - 1):
+            raise OptionError(
+                f"topk={config['topk']}: there are only {n_items} items, fewer than {longest}; name shorter lists"
+            )
         record.data = {
             "source": data.source_hash(config), "fingerprint": self.splits.fingerprint(),
             **self.splits.sizes(), "notes": self.splits.notes,
@@ -249,8 +291,12 @@ def _state(config, run_dir: Path) -> dict[str, Any] | None:
 def _new_directory(config) -> Path:
     given = config["input"]
     stem = "-".join(str(given[key]) for key in ("model", "dataset", "protocol", "seed"))
-    path = Path(given["output_dir"]) / f"{stem}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    path.mkdir(parents=True)
+    check_writable(folder := Path(given["output_dir"]))
+    path = folder / f"{stem}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"output_dir={folder}: {path} cannot be made ({error.strerror}); name another") from error
     return path
 
 
@@ -264,11 +310,11 @@ def _recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
         record.status = "finished"
     except KeyboardInterrupt:
         record.status, record.error = "interrupted", "stopped by the user"
-        LOG.warning("stopped; continue with --resume=%s", run_dir)
+        LOG.warning("stopped; continue with %s", option("resume", run_dir))
         raise
     except OutputError as error:  # of the disk, not of the run: it goes on as after an interruption
         record.status, record.error = "interrupted", str(error)
-        LOG.warning("stopped by the disk; once that is mended, continue with --resume=%s", run_dir)
+        LOG.warning("stopped by the disk; once that is mended, continue with %s", option("resume", run_dir))
         raise
     except Exception as error:
         record.status = "diverged" if isinstance(error, TrainingDiverged) else "failed"

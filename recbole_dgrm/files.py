@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,10 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_dgrm.errors import OutputError
+
+LONGEST_SHOWN = 100  # characters of a path in an error
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary name beside ``path``, then rename: a kill leaves no half file."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.absolute().with_name(f".{path.name}.{os.getpid()}.partial")  # pandas would read a '~' in front
     try:
         with naming(path):
             write(partial)
@@ -40,6 +45,23 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Whether files can be written into ``folder``, which need not be there yet.
+
+    Raises:
+        OutputError: it is no possible name, or the nearest folder that is there cannot be written or is none.
+    """
+    try:
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=there)).rmdir()  # permissions alone do not tell
+    except (OSError, ValueError) as error:  # also of a name that is too long or that none may have
+        name, reason = str(folder), getattr(error, "strerror", None) or error
+        shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..."
+        raise OutputError(
+            f"output_dir={shown} cannot be written ({reason}); name an --output_dir that can be"
+        ) from error
 
 
 @contextmanager

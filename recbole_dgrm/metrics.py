@@ -6,6 +6,7 @@ beside the scores; RecBole's RMSE and MAE stand with them in one pass. Definitio
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -119,6 +120,26 @@ def names() -> set[str]:
     return set(recbole.evaluator.register.metrics_dict)
 
 
+def kind(name: str) -> EvaluatorType:
+    """``RANKING`` of a metric that ranks all items, ``VALUE`` of one that judges given pairs."""
+    return recbole.evaluator.register.metric_types[name.lower()]
+
+
+def title(name: str) -> str:
+    """A metric as its class spells it: ``RatedNDCG``."""
+    return recbole.evaluator.register.metrics_dict[name.lower()].__name__
+
+
+def keys(names: Iterable[str], topk: Iterable[int]) -> set[str]:
+    """What the metrics of these ``names`` are called in a result: ``ndcg@10``, ``rmse``."""
+    tables, found = recbole.evaluator.register, set()
+    for name in map(str.lower, names):
+        lists = {"rec.topk", "rec.items"} & set(tables.metric_information[name])
+        cut = lists or issubclass(tables.metrics_dict[name], _RatedMetric)
+        found |= {f"{name}@{n}" for n in topk} if cut else {name}
+    return found
+
+
 TOP, HITS = "rec.items", "rec.topk"  # RecBole's names: the lists, and which of their places are hits
 
 
@@ -134,6 +155,8 @@ class Collector(compat.Collector):
         self._wanted = [name for name in (TOP, HITS) if self.register.need(name)]
         for name in self._wanted:
             setattr(self.register, name, False)  # RecBole leaves it to us
+        if config["eval_type"] == EvaluatorType.VALUE:
+            setattr(self.register, PREDICTIONS, True)  # diagnosis looks at them, whatever the metrics are
         self._batches: list[tuple[torch.Tensor, ...]] = []
         self._fields = [config["USER_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"]]
 

@@ -13,15 +13,24 @@ Rules between keys go into ``__post_init__`` and raise :class:`OptionError`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from recbole_dgrm.errors import OptionError
 
 T = TypeVar("T")
+LARGEST = 2**53  # of all numbers: beyond it whole numbers are no longer exact, and torch has no room for them
+LONGEST_SHOWN = 100  # characters of a value in an error
+MANY = 20  # names, more than which an error does not list
 LONGEST_NAME = 200  # bytes; file systems allow 255, and endings are added
+NAMES = {
+    NoneType: "empty (~)", int: "a whole number", float: "a number", str: "a name", bool: "true or false",
+    list: "a list", dict: "a mapping (name: value)",
+}  # fmt: skip
+PLURALS = {int: "whole numbers", float: "numbers", str: "names"}
 
 
 class Range:
@@ -33,7 +42,7 @@ class Range:
     def __contains__(self, value: object) -> bool:
         if isinstance(value, list):
             return all(item in self for item in value)
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
+        if not isinstance(value, (int, float)) or not -LARGEST <= value <= LARGEST:  # also of nan
             return False
         return (self.low < value if self.above else self.low <= value) and value <= self.high
 
@@ -44,28 +53,54 @@ class Range:
 
 
 class Choice:
-    """One of a few names."""
+    """One of a few names or numbers."""
 
-    def __init__(self, *names: str):
+    def __init__(self, *names: str | int):
         self.names = names
 
     def __contains__(self, value: object) -> bool:
         return value in self.names
 
     def __str__(self) -> str:
-        return "one of " + ", ".join(self.names)
+        return "one of " + ", ".join(map(str, self.names))
+
+
+class Filled:
+    """A text that is not empty and stands on one line."""
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, str) and value.strip() != "" and value.isprintable()
+
+    def __str__(self) -> str:
+        return "a name on one line, not an empty one"
 
 
 RATINGS = Range(-1e9, 1e9)  # what a rating may be
+SEEDS = Range(0, 2**31 - 1)
+FINITE = Range(-LARGEST, LARGEST)
+
+
+def check_known(where: str, given: Iterable[Any], known: Iterable[str]) -> None:
+    """Whether all names ``given`` are ``known``.
+
+    Raises:
+        OptionError: one is not; with the nearest, or where none is near with those that are known unless they are many.
+    """
+    names = {name.lower(): name for name in sorted(known)}
+    for key in given:
+        if key not in names.values():
+            near = get_close_matches(str(key).lower(), names, n=1, cutoff=0.5)
+            hint = f"; one of {', '.join(names.values())}" if len(names) <= MANY else ""
+            raise OptionError(f"{where} {key!r}" + (f"; did you mean {names[near[0]]!r}?" if near else hint))
 
 
 def check_name(key: str, value: Any) -> str:
-    """``value`` as text, if it can stand as a file name without leading out of its folder.
+    """``value``, if it is a text that can stand as a file name without leading out of its folder.
 
     Raises:
-        OptionError: it is empty, too long, or has separators or characters that cannot be printed.
+        OptionError: it is no text, empty, too long, or has separators or characters that cannot be printed.
     """
-    name = str(value)
+    name: str = check(key, value, str)
     if not name.isprintable() or not name.strip(". ") or set(name) & set("/\\:"):
         raise OptionError(f"{key}={name!r} is not a plain name: no empty one, no path, no control characters")
     if len(name.encode()) > LONGEST_NAME:
@@ -91,6 +126,20 @@ def read(cls: type[T], config: Mapping[str, Any]) -> T:
     return cls(**values)
 
 
+def read_part(key: str, cls: type[T], given: Any, rest: Mapping[str, Any]) -> T:
+    """Build ``cls`` from ``given``, the value of ``key``, and from ``rest`` where that says nothing.
+
+    Raises:
+        OptionError: it is no mapping, has an unknown key, or a value that cannot be used.
+    """
+    check(key, given, dict)
+    check_known(f"{key}: unknown key", given, [field.name for field in fields(cls)])  # type: ignore[arg-type]
+    try:
+        return read(cls, {**rest, **given})
+    except OptionError as error:
+        raise OptionError(f"{key}: {error}") from None
+
+
 def check(key: str, value: Any, hint: Any) -> Any:
     """``value`` if it fits the (annotated) type ``hint``; whole floats become ints and ints floats."""
     kind, *limits = (hint.__origin__, *hint.__metadata__) if hasattr(hint, "__metadata__") else (hint,)
@@ -99,19 +148,19 @@ def check(key: str, value: Any, hint: Any) -> Any:
         return None
     value = _convert(value, allowed)
     if not any(_is(value, option) for option in allowed):
-        raise OptionError(f"{key}={value!r} is not {' or '.join(map(_name, allowed))}{_said(limits)}")
+        raise OptionError(f"{key}={_shown(value)} is not {' or '.join(map(_name, allowed))}{_said(limits)}")
     for limit in limits:
         if value not in limit:
-            raise OptionError(f"{key}={value!r} is out of range; allowed: {limit}")
+            raise OptionError(f"{key}={_shown(value)} is out of range; allowed: {limit}")
     return value
 
 
 def _convert(value: Any, allowed: tuple[Any, ...]) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
-    if float in allowed and int not in allowed:
+    if float in allowed and int not in allowed and abs(value) <= LARGEST:
         return float(value)
-    if int in allowed and float not in allowed and float(value).is_integer():
+    if int in allowed and float not in allowed and isinstance(value, float) and value.is_integer():
         return int(value)
     return value
 
@@ -127,9 +176,13 @@ def _is(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
 def _name(kind: Any) -> str:
-    names = {NoneType: "empty (~)", int: "a whole number", float: "a number", str: "a name", bool: "true or false"}
-    return names.get(kind) or ("a list" if get_origin(kind) is list else str(kind))
+    return f"a list of {PLURALS[get_args(kind)[0]]}" if get_origin(kind) is list else NAMES[kind]
 
 
 def _said(limits: list[Any]) -> str:

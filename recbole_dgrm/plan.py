@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from recbole_dgrm import data, metrics
 from recbole_dgrm.config import load_config, properties_dir, read_yaml
 from recbole_dgrm.errors import DataError, OptionError, UserError
-from recbole_dgrm.options import Range, read
+from recbole_dgrm.options import SEEDS, Range, check_known, read
 from recbole_dgrm.records import config_hash
 
 DATASET = "{dataset}"  # in the name of a config file; the row stands for the data sets that have such a file
@@ -32,7 +32,7 @@ class DatasetEntry:
 
     dataset: str
     optional: bool
-    seeds: Annotated[list[int] | None, Range(0, 2**31 - 1)]
+    seeds: Annotated[list[int] | None, SEEDS]
     protocols: list[str] | None
     config: dict
 
@@ -72,7 +72,7 @@ class Plan:
     models: list
     datasets: list
     protocols: list[str]
-    seeds: Annotated[list[int], Range(0, 2**31 - 1)]
+    seeds: Annotated[list[int], SEEDS]
     metrics: list[str] | None
     baseline: str | None
     time_limit: Annotated[float, Range(0, above=True)]
@@ -111,7 +111,7 @@ class Plan:
         """``published``, checked."""
         if not self.published:
             return None
-        _check_keys("published", self.published, Published)
+        check_known("published: unknown key", self.published, _names(Published))
         return read(Published, self.published)
 
 
@@ -128,7 +128,7 @@ def read_plan(path: Path, changes: Mapping[str, Any] | None = None, config: Mapp
         OptionError: an unknown key, a missing or a wrong one.
     """
     written = {**read_yaml(path), **(changes or {})}
-    _check_keys(str(path), written, Plan)
+    check_known(f"{path}: unknown key", written, _names(Plan))
     for entry in written.get("models") or []:  # relative to the plan, wherever the command is run
         if isinstance(entry, dict) and isinstance(entry.get("config_files"), list):
             entry["config_files"] = [str(path.parent / file) for file in entry["config_files"]]
@@ -197,7 +197,7 @@ def _check_metrics(plan: Plan, runs: list[PlannedRun]) -> None:
     names = metrics.names()
     for metric in plan.metrics or []:
         if (name := metric.partition("@")[0]) not in names:
-            near = get_close_matches(name, names, n=1)
+            near = get_close_matches(name.lower(), names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise OptionError(f"metrics: {metric!r} is no metric, write them like ratedndcg@5 or rmse{hint}")
     computed = {(metric.lower(), n) for run in runs for metric in run.config["metrics"] for n in run.config["topk"]}
@@ -211,14 +211,9 @@ def _entry(key: str, name: str, value: Any, cls: type) -> dict[str, Any]:
         return {name: value}
     if not isinstance(value, dict) or name not in value:
         raise OptionError(f"{key}: {value!r} is neither a name nor a mapping with '{name}: ...'")
-    _check_keys(key, value, cls)
+    check_known(f"{key}: unknown key", value, _names(cls))
     return value
 
 
-def _check_keys(where: str, given: Mapping[str, Any], cls: type) -> None:
-    known = [field.name for field in fields(cls)]
-    for key in given:
-        if key not in known:
-            near = get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
-            raise OptionError(f"{where}: unknown key {key!r}; {hint}")
+def _names(cls: type) -> list[str]:
+    return [field.name for field in fields(cls)]

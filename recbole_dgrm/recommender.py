@@ -1,6 +1,6 @@
 """What a trained model recommends and predicts, in the names of the data."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 from recbole_dgrm import loaders
 from recbole_dgrm.diagnosis import all_scores
 from recbole_dgrm.errors import DataError, OptionError
+from recbole_dgrm.options import check
 from recbole_dgrm.run_mixin import PAIRS, RunMixin
 
 EXCLUDE = ("seen", "none")
@@ -50,7 +51,7 @@ class Recommender:
         Raises:
             DataError: some are unknown, or there is none.
         """
-        names, places = _texts(names), self._places[kind]
+        names, places = _texts(kind, names), self._places[kind]
         unknown = [name for name in names if name not in places]
         if unknown:
             raise DataError(f"{len(unknown)} of {len(names)} {kind} are not known, the first: {unknown[0]!r}; the "
@@ -80,11 +81,12 @@ class Recommender:
             DataError: a user is unknown.
             OptionError: an argument is out of range.
         """
+        topk = check("topk", np.asarray(topk).item() if np.ndim(topk) == 0 else topk, int)
         if topk < 1:
             raise OptionError(f"topk={topk} must be at least 1")
         if exclude not in EXCLUDE:
             raise OptionError(f"exclude={exclude!r} is not known; one of {', '.join(EXCLUDE)}")
-        return self._tables(self.ids("users", dict.fromkeys(_texts(users))), topk, exclude == "seen")
+        return self._tables(self.ids("users", list(dict.fromkeys(_texts("users", users)))), topk, exclude == "seen")
 
     def _tables(self, users: Tensor, topk: int, without_seen: bool) -> Iterator[pd.DataFrame]:
         order = self._order.to(self.config["device"])
@@ -131,8 +133,21 @@ class Recommender:
             yield
 
 
-def _texts(names: Iterable[Any]) -> list[str]:
-    return [names] if isinstance(names, str) else [str(name) for name in names]
+def _texts(kind: str, names: Iterable[Any]) -> list[str]:
+    """External ids as texts.
+
+    Raises:
+        OptionError: it is not one text or a list, or an id in it is neither a text nor a whole number.
+    """
+    if isinstance(names, str):
+        return [names]
+    if not isinstance(names, Iterable) or isinstance(names, (bytes, Mapping, pd.DataFrame)):
+        raise OptionError(f"{kind} must be a list of ids like ['196', '186'], not a {type(names).__name__}")
+    given = list(names)
+    for name in given:
+        if not isinstance(name, (str, int, np.integer)) or isinstance(name, bool):
+            raise OptionError(f"{kind}: an id is a text or a whole number, and {name!r} is a {type(name).__name__}")
+    return [str(name) for name in given]
 
 
 def first_places(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:

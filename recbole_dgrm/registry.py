@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 
 import recbole.trainer
 from recbole.trainer import Trainer
@@ -79,6 +80,11 @@ def model_class(name: str) -> type:
         f"there is no model {name!r}; ours: {', '.join(MODELS)}; "
         "RecBole's general recommenders go by their own names (BPR, LightGCN, EASE, ...)"
     )
+
+
+def is_recbole(name: str) -> bool:
+    """Whether RecBole has a general recommender of this name."""
+    return find_spec(f"{GENERAL}.{name.lower()}") is not None
 
 
 def trainer_class(name: str) -> type[Trainer]:

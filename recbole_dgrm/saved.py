@@ -13,6 +13,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from recbole_dgrm import data, loaders, reference, registry
+from recbole_dgrm.arguments import option
 from recbole_dgrm.checkpoints import random_state, read_checkpoint, set_random_state
 from recbole_dgrm.config import check_scores, load_config, protocol_layer
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
@@ -55,8 +56,11 @@ class Run(Recommender):
 
         Raises:
             UnknownModel: the model knows the users of its training only.
-            DataError: a rating lies outside the scale, or no item is known.
+            DataError: it is no such table, a rating lies outside the scale, or no item is known.
         """
+        if not isinstance(ratings, pd.DataFrame) or not {"user_id", "item_id", "rating"} <= set(ratings):
+            what = ", ".join(map(str, ratings)) if isinstance(ratings, pd.DataFrame) else type(ratings).__name__
+            raise DataError(f"ratings must be a DataFrame with the columns user_id, item_id and rating, not {what}")
         if not getattr(self.model, "takes_new_users", False):
             able = [name for name, entry in registry.MODELS.items() if getattr(entry.model, "takes_new_users", False)]
             raise UnknownModel(
@@ -65,7 +69,7 @@ class Run(Recommender):
             )
         ratings = self._usable(ratings)
         users, row = np.unique(ratings["user_id"].to_numpy(str), return_inverse=True)
-        column = self.ids("items", ratings["item_id"]).numpy()
+        column = self.ids("items", ratings["item_id"].astype(str)).numpy()
         shape = len(users) + 1, len(self.items)
         matrix = csr_matrix((ratings["rating"].to_numpy(np.float64), (row + 1, column)), shape)
         model = self.model.with_profiles(matrix)
@@ -151,13 +155,15 @@ def load_run(path: Path | str, **where: Any) -> Run:
         CheckpointError: it is no finished run, or the checkpoint is not of its model.
         DataError: the data has changed since.
     """
+    if not isinstance(path, (str, Path)):
+        raise CheckpointError(f"a run is named by the path of its directory, and {path!r} is none")
     path = Path(path)
     saved = read_run(path)
     if saved is None or not (path / CONFIG).is_file():
         raise CheckpointError(f"{path} is not a run directory: it has no record.json with a {CONFIG}")
     if not saved.finished:
         raise CheckpointError(f"the run in {path} is not finished but {saved.record['status']}; go on with "
-                              f"--resume={path}")  # fmt: skip
+                              f"{option('resume', path)}")  # fmt: skip
     config = load_config([path / CONFIG], where)
     config["checkpoint_dir"] = str(path)
     state = read_checkpoint(path / CHECKPOINT, config["device"])

@@ -165,6 +165,77 @@ def test_convert_refuses_bad_files_and_writes_nothing(run, tmp_path, change, sai
     assert not (tmp_path / "out").exists()
 
 
+def test_paths_with_blanks_and_names_like_numbers_work_everywhere(run, tmp_path):
+    (tmp_path / "my runs").mkdir()
+    source = write_csv(tmp_path / "my ratings.csv")
+    status, out, _ = run("convert", str(source), "--name=2024_01", f"--data_path={tmp_path / 'my data'}")
+    assert status == 0
+    assert f"recbole-dgrm --model=DGRMPlus --dataset=2024_01 --data_path='{tmp_path / 'my data'}'\n" in out
+    first, second = tmp_path / "a file.yaml", tmp_path / "b.yaml"
+    first.write_text("model: DGRM\ndataset: 2024_01\nseed: 7\n")
+    second.write_text("seed: 8\n")
+    places = [f"--data_path={tmp_path / 'my data'}", f"--output_dir={tmp_path / 'my runs'}"]
+    status, out, _ = run(f"--config_files={first}", f"--config_files={second}", *SMALL, *places)
+    assert status == 0
+    assert "DGRM on the test part of 2024_01, protocol rated, seed 8" in out
+    (made,) = (tmp_path / "my runs").iterdir()
+    assert run("evaluate", f"--run={made}")[0] == 0
+    assert run("recommend", f"--run={made}", f"--output={tmp_path / 'my lists.csv'}")[0] == 0
+    status, out, _ = run(f"--config_files={second} {first}", *SMALL, *places)
+    assert "seed 7" in out
+
+
+def test_a_printed_command_to_go_on_is_quoted_for_the_shell(run, tmp_path, monkeypatch):
+    from recbole_dgrm.models.dgrm import DGRM
+
+    monkeypatch.setattr(DGRM, "generator_loss", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    _, _, err = run("--model=DGRM", "--dataset=noise", *SMALL, run.places[0], f"--output_dir={tmp_path / 'my runs'}")
+    (path,) = (tmp_path / "my runs").iterdir()
+    assert f"continue with --resume='{path}'\n" in err
+
+
+@pytest.mark.parametrize("command", [["--model=MF"], ["tune", "--model=MF"], ["diagnose", "--models=MF"]])
+def test_an_output_dir_that_cannot_be_written_is_said_before_data_is_read(run, tmp_path, command):
+    (tmp_path / "file").touch()
+    for name in (f"{tmp_path}/file", f"{tmp_path}/file/below", "x" * 300):
+        status, _, err = run(*command, "--dataset=nowhere", run.places[0], f"--output_dir={name}")
+        assert status == 2
+        assert err.startswith("error: output_dir=")
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model=MF", "--model=DGRM"], "--model is given twice"),
+        (["--model=MF", "--refit", "--epochs=3"], "--refit has no value; write --refit=value"),
+        (["tune", "--model=MF", "--dataset=noise", "--output_dir="], "the path is empty"),
+    ],
+)
+def test_options_are_given_once_and_with_a_value(run, capsys, arguments, said):
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tune", "--model=MF", "--test_seeds=5"], "test_seeds=5 is not a list of whole numbers"),
+        (["tune", "--model=MF", "--study=../up"], "study='../up' is not a plain name"),
+        (["diagnose", "--models=MF", "--fixed_steps=5"], "fixed_steps=5 is not a list of whole numbers"),
+        (["diagnose", "--models=[{label: x}]"], "neither a name nor a mapping with 'model: ...'"),
+        (["diagnose", "--models=[{model: DGRM, config: 5}]"], "config=5 is not a mapping"),
+    ],
+)
+def test_options_of_commands_are_checked_before_anything_is_run(run, tmp_path, arguments, said):
+    status, _, err = run(*arguments, "--dataset=noise", *run.places)
+    assert status == 2
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
 def test_convert_does_not_overwrite(run, tmp_path):
     source = write_csv(tmp_path / "ratings.csv")
     assert run("convert", str(source), f"--data_path={tmp_path}")[0] == 0

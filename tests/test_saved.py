@@ -228,6 +228,24 @@ def test_unknown_ids_and_wrong_arguments_are_named(run_of):
         run.recommend([])
     with pytest.raises(OptionError, match="topk=0 must be"):
         run.recommend(["1"], topk=0)
+    for topk in ("5", 2.5, True, None, [5]):
+        with pytest.raises(OptionError, match=r"topk=.* is not a whole number"):
+            run.recommend(["1"], topk=topk)
+    for users in (None, 5, b"1", {"1": 2}, pd.DataFrame({"user_id": ["1"]}), 1.0):
+        for call in (run.recommend, lambda ids: run.predict(ids, ["1"]), lambda ids: run.predict(["1"], ids)):
+            with pytest.raises(OptionError, match=r"(users|items) must be a list of ids like"):
+                call(users)
+    for users in ([1.0], [None], [True], [["1"]], ["1", ("2",)]):
+        with pytest.raises(OptionError, match="users: an id is a text or a whole number"):
+            run.recommend(users)
+    for ratings in (None, [("1", "2", 3)], pd.DataFrame({"user": ["1"]})):
+        with pytest.raises(DataError, match="ratings must be a DataFrame with the columns user_id, item_id and rating"):
+            run.with_ratings(ratings)
+    with pytest.raises(CheckpointError, match="named by the path of its directory, and 5 is none"):
+        load_run(5)
+    assert (
+        len(run.recommend(np.array([1, 2]), topk=np.int64(3))) == len(run.recommend(pd.Series(["1", "2"]), topk=3)) == 6
+    )
     with pytest.raises(OptionError, match="exclude='all' is not known"):
         run.recommend(["1"], exclude="all")
 

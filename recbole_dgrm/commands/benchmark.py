@@ -30,18 +30,20 @@ def run(arguments: list[str], console: Console) -> int:
     if named.workers < 1:
         parser.error(f"--workers={named.workers} must be at least 1")
     from recbole_dgrm import benchmark, report
-    from recbole_dgrm.config import parse_value
+    from recbole_dgrm.config import parse_line
     from recbole_dgrm.executors import DaskExecutor, LocalExecutor
+    from recbole_dgrm.files import check_writable
     from recbole_dgrm.plan import find_plan, planned_runs, read_plan
     from recbole_dgrm.terminal import Board, benchmark_summary, plan_table
 
     path = find_plan(named.config)
-    changes = {key: parse_value(value) for key, value in key_values(others, parser).items()}
+    changes = parse_line(key_values(others, parser))
     plan = read_plan(path, changes, {} if named.data_path is None else {"data_path": named.data_path})
+    folder = named.output_dir or Path("runs") / path.stem
+    check_writable(folder)
     runs, left_out = planned_runs(plan)
     for dataset, reason in left_out.items():
         print(f"note: {dataset} is left out: {reason}", file=sys.stderr)
-    folder = named.output_dir or Path("runs") / path.stem
     if named.dry_run:
         console.print(plan_table(runs, {run for run in runs if benchmark.done(folder, run, named.retry)}))
         return 0

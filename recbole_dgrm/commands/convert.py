@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recbole_dgrm.arguments import make_parser
+from recbole_dgrm.arguments import make_parser, option
 
 PARTS = ("train", "valid", "test")
 
@@ -51,6 +51,6 @@ def run(arguments: list[str], console: Console) -> int:
     done = convert(split or {WHOLE: given.file}, given.data_path, name, reading)
     for line in [*done.lines, f"{', '.join(map(str, done.files))} and {name}.yaml are written; train with"]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    where = "" if given.data_path == Path("dataset") else f" --data_path={given.data_path}"
-    console.print(f"  recbole-dgrm --model=DGRMPlus --dataset={name}{where}", highlight=False, soft_wrap=True)
+    where = "" if given.data_path == Path("dataset") else f" {option('data_path', given.data_path)}"
+    console.print(f"  recbole-dgrm --model=DGRMPlus {option('dataset', name)}{where}", highlight=False, soft_wrap=True)
     return 0

@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 
 from recbole_dgrm.arguments import key_values, make_parser
+from recbole_dgrm.options import Range, check
 
 NEVER = 1_000_000  # validations without a new best before training stops
 ALL = "all"
@@ -40,20 +41,23 @@ def run(arguments: list[str], console: Console) -> int:
         if getattr(named, key) < 1:
             parser.error(f"--{key}={getattr(named, key)} must be at least 1")
     from recbole_dgrm import benchmark, diagnosis_report, terminal
-    from recbole_dgrm.config import parse_value
+    from recbole_dgrm.config import parse_line, parse_value
     from recbole_dgrm.executors import LocalExecutor
+    from recbole_dgrm.files import check_writable
     from recbole_dgrm.plan import make_plan, planned_runs
     from recbole_dgrm.watched import watched
 
-    line = {key: parse_value(value) for key, value in key_values(others, parser).items()}
+    line = parse_line(key_values(others, parser))
+    fixed = check("fixed_steps", parse_value(named.fixed_steps) or [], Annotated[list[int], Range(1)])
     protocols = [line.pop("protocol", "rated")]
     watch = {"refit": False, "stopping_step": NEVER, "epochs": named.epochs, "diagnose_every": named.every}
     plan = make_plan({
-        "models": _rows(parse_value(named.models), parse_value(named.fixed_steps) or []), "datasets": [named.dataset],
+        "models": _rows(parse_value(named.models, "models"), fixed), "datasets": [named.dataset],
         "protocols": protocols, "seeds": parse_value(named.seeds), "config": {**watch, **line},
     })  # fmt: skip
-    runs, _ = planned_runs(plan)
     folder = named.output_dir or Path("runs") / "diagnose" / named.dataset
+    check_writable(folder)
+    runs, _ = planned_runs(plan)
     threads = max(1, (os.cpu_count() or 1) // named.workers)
     with terminal.Board(console) as board:
         state = benchmark.run_benchmark(
@@ -67,19 +71,26 @@ def run(arguments: list[str], console: Console) -> int:
     return 0 if state.count("finished") == len(runs) else 1
 
 
-def _rows(models: Any, fixed_steps: list[int]) -> list[dict[str, Any]]:
-    """Rows of a plan, each followed by its variants with a fixed step where the model has such a key."""
+def _rows(models: Any, fixed_steps: list[int]) -> list[Any]:
+    """Rows of a plan, each followed by its variants with a fixed step where the model has such a key.
+
+    What is no row stays as it is; the plan says what is wrong with it.
+    """
     from recbole_dgrm import registry
 
     if models == ALL:
         models = list(registry.MODELS)
     if isinstance(models, str):
         models = [name.strip() for name in models.split(",")]
-    rows: list[dict[str, Any]] = []
+    rows: list[Any] = []
     for entry in models if isinstance(models, list) else [models]:
-        row: dict[str, Any] = {"model": entry, "label": entry} if isinstance(entry, str) else dict(entry)
+        row = {"model": entry, "label": entry} if isinstance(entry, str) else entry
         rows.append(row)
-        options = getattr(registry.model_class(str(row.get("model"))), "Options", None)
+        if not (
+            isinstance(row, dict) and isinstance(row.get("model"), str) and isinstance(row.get("config", {}), dict)
+        ):
+            continue
+        options = getattr(registry.model_class(row["model"]), "Options", None)
         if "fixed_step" in getattr(options, "__dataclass_fields__", {}):
             rows += [
                 {**row, "label": f"{row.get('label', row['model'])}, t = {step}",

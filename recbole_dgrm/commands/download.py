@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recbole_dgrm.arguments import make_parser
+from recbole_dgrm.arguments import make_parser, option
 
 EPILOG = """\
 The archive is checked by its sha256. A download that was cut goes on when the command is called again. Without network
@@ -31,6 +31,8 @@ def run(arguments: list[str], console: Console) -> int:
     path, is_new = download(source, given.data_path, given.file)
     console.print(f"{path} is written" if is_new else f"{path} is there already", highlight=False, soft_wrap=True)
     console.print(f"licence: {source.licence} ({source.page})", highlight=False, soft_wrap=True)
-    where = "" if given.data_path == Path("dataset") else f" --data_path={given.data_path}"
-    console.print(f"  recbole-dgrm --model=DGRMPlus --dataset={source.name}{where}", highlight=False, soft_wrap=True)
+    where = "" if given.data_path == Path("dataset") else f" {option('data_path', given.data_path)}"
+    console.print(
+        f"  recbole-dgrm --model=DGRMPlus {option('dataset', source.name)}{where}", highlight=False, soft_wrap=True
+    )
     return 0

@@ -27,7 +27,7 @@ def run(arguments: list[str], console: Console) -> int:
     parser = make_parser("recommend items to users", "%(prog)s recommend --run=RUN --output=FILE [options]", EPILOG)
     add_run(parser)
     parser.add_argument("--output", type=Path, required=True, help="the file to write; one that exists is replaced")
-    parser.add_argument("--users", default=ALL, help="all (default), a,b,\"c,d\", or a file with an id per line")
+    parser.add_argument("--users", default=ALL, help='all (default), a,b,"c,d", or a file with an id per line')
     parser.add_argument("--topk", type=int, default=10, help="items per user (default 10)")
     parser.add_argument(
         "--exclude", default="seen", choices=("seen", "none"),

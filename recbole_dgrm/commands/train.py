@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from recbole_dgrm.arguments import key_values, make_parser
+from recbole_dgrm.arguments import config_paths, key_values, make_parser
 
 USAGE = "%(prog)s --model=M --dataset=D [--any_config_key=value ...]"
 
@@ -21,7 +21,10 @@ def run(arguments: list[str], console: Console) -> int:
     parser.add_argument("--protocol", help="rated (default) | full | table3 | eq23: how models are compared")
     parser.add_argument("--seed", help="of the split, of training and of prediction noise (default 2020)")
     parser.add_argument("--output_dir", help="every run makes a directory of its own in here (default runs)")
-    parser.add_argument("--config_files", default="", help='YAML files, later ones win: "a.yaml b.yaml"')
+    parser.add_argument(
+        "--config_files", action="append", default=[], metavar="YAML",
+        help='a YAML file, or several: "a.yaml b.yaml"; may be given again, later files win',
+    )  # fmt: skip
     parser.add_argument("--data_path", help="folder that holds <dataset>/ (default dataset)")
     parser.add_argument("--device", help="cpu | cuda | auto (default)")
     parser.add_argument(
@@ -29,17 +32,16 @@ def run(arguments: list[str], console: Console) -> int:
     )
     named, others = parser.parse_known_args(arguments)
     given = {key: value for key, value in vars(named).items() if value is not None}
-    files, resume = given.pop("config_files").split(), given.pop("resume", None)
+    files, resume = list(config_paths(given.pop("config_files"))), given.pop("resume", None)
     if resume and (given or files or others):
         parser.error("--resume takes everything from the run directory; leave the other options out")
     from recbole_dgrm import experiment, parallel  # torch and RecBole load slowly; --help need not wait for them
-    from recbole_dgrm.config import load_config, parse_value
+    from recbole_dgrm.config import load_config, parse_line
 
     if resume:
         made = experiment.resume(Path(resume), show_progress=True)
     else:
-        line = {key: parse_value(value) for key, value in {**given, **key_values(others, parser)}.items()}
-        config = load_config([Path(file) for file in files], command_line=line)
+        config = load_config(files, command_line=parse_line({**given, **key_values(others, parser)}))
         made = experiment.run_one(config, show_progress=True)
     return show(console, *made) if parallel.first() else 0
 

@@ -3,11 +3,12 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 
 from recbole_dgrm.arguments import key_values, make_parser
+from recbole_dgrm.options import SEEDS, check, check_name
 from recbole_dgrm.space import SAMPLERS
 
 WIDE = 120  # columns that a table of all metrics needs
@@ -43,16 +44,21 @@ def run(arguments: list[str], console: Console) -> int:
         if getattr(named, key) is not None and getattr(named, key) <= 0:
             parser.error(f"--{key}={getattr(named, key)} must be above 0")
     from recbole_dgrm import search_report, terminal, tuning
-    from recbole_dgrm.config import load_config, parse_value, properties_dir, read_yaml
+    from recbole_dgrm.config import load_config, parse_line, parse_value, properties_dir, read_yaml
+    from recbole_dgrm.files import check_writable
     from recbole_dgrm.space import read_space_file
     from recbole_dgrm.study import plan_search
 
-    line = {key: parse_value(value) for key, value in key_values(others, parser).items()}
+    line = parse_line(key_values(others, parser))
+    seeds = check("test_seeds", parse_value(named.test_seeds) or [], Annotated[list[int], SEEDS])
     given = load_config(config_dict={**line, "model": named.model, "dataset": named.dataset})["input"]
     config = {**line, **{key: given[key] for key in ("model", "dataset", "protocol", "seed")}}
     space = read_space_file(Path(named.space or properties_dir() / "tuning" / f"{named.model}.yaml"), read_yaml)
-    name = named.study or "-".join(str(config[key]) for key in ("model", "dataset", "protocol", "seed"))
+    name = check_name(
+        "study", named.study or "-".join(str(config[key]) for key in ("model", "dataset", "protocol", "seed"))
+    )
     folder = named.output_dir or Path("runs") / "tune" / name
+    check_writable(folder)
     search = plan_search(config, space, folder, named.sampler, named.trials, not named.no_pruning, name, named.storage)
     threads = max(1, (os.cpu_count() or 1) // named.workers)
     with terminal.SearchBoard(console) as board:
@@ -63,7 +69,6 @@ def run(arguments: list[str], console: Console) -> int:
         print("error: no trial finished; trials.csv has the reasons", file=sys.stderr)
         return 1
     console.print(f"best configuration: {best}\nreport: {folder / 'report.html'}", highlight=False, soft_wrap=True)
-    seeds = parse_value(named.test_seeds) or []
     if seeds and study.is_over():
         _test_best(console, config, best, seeds, folder / "test", named.workers, threads)
     return 0
