@@ -66,9 +66,6 @@ class RatingDataset(Dataset):
             bad = (rating < RATINGS.low) | (rating > RATINGS.high)
             self._refuse(bad, "ratings are out of range", f": {rating[bad][:1].sum():g}; allowed: {RATINGS}")
         if self._by_time():
-            if self.time_field not in self.inter_feat:
-                raise DataError(f"eval_args order by time, and no {self.time_field} is loaded; name it in load_col, "
-                                "or say order: RO")  # fmt: skip
             self._refuse(~np.isfinite(self.inter_feat[self.time_field]), f"rows have no {self.time_field}",
                          "; remove these rows, or say order: RO")  # fmt: skip
 

@@ -7,7 +7,7 @@ import torch
 from conftest import checkerboard, random_ratings, write_ratings
 
 from recbole_dgrm import data, loaders
-from recbole_dgrm.errors import DataError
+from recbole_dgrm.errors import DataError, OptionError
 
 
 @pytest.fixture
@@ -185,9 +185,11 @@ def test_no_test_rating_is_older_than_a_training_one_of_the_user(build, group_by
 
 def test_an_order_by_time_wants_times(build):
     order = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": "user", "mode": "labeled"}
-    with pytest.raises(DataError, match="order by time, and no timestamp is loaded"):
+    with pytest.raises(OptionError, match="order=TO needs the column timestamp:float"):
         build(random_ratings(), eval_args=order)
     table = with_times(random_ratings())
+    with pytest.raises(OptionError, match="load_col: .* lacks timestamp, which is needed"):
+        build(table, eval_args=order, load_col={"inter": ["user_id", "item_id", "rating"]})
     table.iloc[3, 3] = np.nan
     with pytest.raises(DataError, match="1 rows have no timestamp, the first in line 5; remove these rows"):
         build(table, eval_args=order)
