@@ -9,6 +9,7 @@ from typing import Any
 EPILOG = """\
 Any key of properties/*.yaml, of the model's YAML file or of RecBole may follow as --key=value; values are
 read as YAML: --epochs=50 --topk=[5,10] --generator_hidden=[256,256] --fixed_step=~
+Names, paths and other texts stay as they are typed: --dataset=007 --user_inter_num_interval=[5,inf)
 
 examples:
   %(prog)s --model=DGRM --dataset=ml-100k

@@ -20,11 +20,10 @@ from typing import Any, get_type_hints
 import recbole
 import torch
 import yaml
-from recbole.data.dataloader import UserDataLoader
-from recbole.data.utils import get_dataloader
-from recbole.utils import InputType, argument_list
+from recbole.utils import argument_list
 
 from recbole_dgrm import compat, evaluation, recbole_keys, registry
+from recbole_dgrm.consistency import check_changed, check_scores, needed_columns
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.intervals import as_text, quoted
 from recbole_dgrm.labels import OVER_RATINGS
@@ -33,7 +32,6 @@ from recbole_dgrm.options import check, check_known, check_name, read
 from recbole_dgrm.run_options import RunOptions
 from recbole_dgrm.text_tables import codec
 from recbole_dgrm.texts import TextKeys, unquoted
-from recbole_dgrm.trainers import AlternatingTrainer
 
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 Layer = dict[str, Any]
@@ -135,93 +133,53 @@ def load_config(
     registry.register()
     named = {**(config_dict or {}), **(command_line or {})}
     given = _merge([*(read_yaml(Path(file)) for file in config_files), named])
-    overall = read_yaml(properties_dir() / "overall.yaml")
-    model, dataset = _named(given, "model", "DGRM"), _named(given, "dataset", "ml-100k")
-    model_class = registry.model_class(model)
-    protocol = protocol_layer(given.get("protocol", overall["protocol"]))
-    model_layer = _optional(properties_dir() / "model" / f"{model}.yaml")
-    data_path = check("data_path", given.get("data_path"), str | None)
-    dataset_layer = _dataset_layer(dataset, data_path)
-    theirs, their_model = _recbole_layers(dataset), _of_recbole(f"model/{model}")
-    layers = [theirs, their_model, overall, protocol, model_layer, dataset_layer]
-    _check_keys(given, {"model", "dataset"}.union(*layers, *_all_protocols()))
-    below = _merge(layers)
-    merged = {**below, **given, "model": model, "dataset": dataset}
+    layers = _layers_below(given)
+    below, model = _merge(layers.values()), _named(given, "model", "DGRM")
+    merged = {**below, **given, "model": model}
     if model not in registry.MODELS and "metrics" not in given:  # RecBole's scores are no ratings: left out, not faked
         merged["metrics"] = [metric for metric in merged["metrics"] if metric.lower() not in OVER_RATINGS]
+    if "load_col" not in given | layers["dataset"]:  # RecBole's own default leaves the ratings out
+        names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
+        merged["load_col"] = {"inter": [merged[name] for name in names if merged[name] is not None]}
     run = read(RunOptions, merged)
     _check_machine(run)
     merged["eval_args"] = evaluation.eval_args(merged["eval_args"], run.metrics, run.benchmark_filename is not None)
-    if "load_col" not in given | dataset_layer:  # RecBole's own default leaves the ratings out
-        names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
-        merged["load_col"] = {"inter": [merged[name] for name in names if merged[name] is not None]}
-    check_scores(model, merged)
+    check_scores(merged["model"], merged)
     evaluation.check_selection(merged)
-    recbole_keys.check_keys(merged, theirs, _needed(merged, run))
-    if model in registry.MODELS:
-        own = asdict(read(model_class.Options, merged))  # type: ignore[attr-defined]
-    else:
-        own = recbole_keys.check_model_keys(merged, their_model)
-    whole = {key: value for key, value in {**asdict(run), **own}.items() if type(value) is int}
-    config = _build(model_class, merged, run, whole)
+    theirs = recbole_keys.check_keys(merged, layers["recbole"], needed_columns(merged, run))
+    checked = {**theirs, **asdict(run), **_own(merged, layers)}
+    whole = {key: value for key, value in checked.items() if type(value) is int}  # given as 5.0 perhaps
+    config = _build(registry.model_class(model), merged, run, whole)
     changed = {key for key, value in given.items() if key in named or value != below.get(key)}
-    _check_changed(config, changed)
+    check_changed(config, changed)
     config["changed"] = sorted(changed)
     return config
 
 
-def check_scores(model: str, keys: Mapping[str, Any]) -> None:
-    """Refuse ``keys`` that hold the scores of a model for ratings, where they are none: RecBole's rank, and no more.
-
-    Raises:
-        OptionError: which key, and the remedy.
-    """
-    if model in registry.MODELS:
-        return
-    if keys.get("rated_filter") == "threshold":
-        raise OptionError(
-            f"rated_filter=threshold drops what is predicted below a rating, and the scores of {model} are no ratings; "
-            "say --rated_filter=none, or --protocol=rated instead of eq23"
-        )
-    for metric in keys.get("metrics", []):
-        if metric.lower() in OVER_RATINGS:
-            raise OptionError(
-                f"metrics: {metric} compares scores with ratings, and those of {model} are no ratings; leave it out"
-            )
-
-
-def _needed(merged: Layer, run: RunOptions) -> list[str]:
-    """Columns that the ratings are read for."""
-    roles = ["USER_ID_FIELD", "ITEM_ID_FIELD"] + (["RATING_FIELD"] if run.feedback == "rating" else [])
-    if merged["eval_args"]["order"] == "TO" and run.benchmark_filename is None:
-        roles.append("TIME_FIELD")
-    if lacking := next((role for role in roles if merged[role] is None), None):
-        raise OptionError(f"{lacking} is empty, but that column is needed; name it")
-    return [merged[role] for role in roles]
+def _layers_below(given: Layer) -> dict[str, Layer]:
+    """What stands below the keys of a run: lower layers first, by name."""
+    overall = read_yaml(properties_dir() / "overall.yaml")
+    model, dataset = _named(given, "model", "DGRM"), _named(given, "dataset", "ml-100k")
+    registry.model_class(model)  # there is one
+    data_path = check("data_path", given.get("data_path"), str | None)
+    layers = {
+        "recbole": _merge(_of_recbole(name) for name in ("overall", "dataset/sample", f"dataset/{dataset}")),
+        "recbole_model": _of_recbole(f"model/{model}"),
+        "overall": overall,
+        "protocol": protocol_layer(given.get("protocol", overall["protocol"])),
+        "model": _optional(properties_dir() / "model" / f"{model}.yaml"),
+    }
+    known = {"model", "dataset"}.union(*layers.values(), *_all_protocols())
+    layers["dataset"] = _dataset_layer(dataset, data_path, known)
+    _check_keys(given, known)
+    return layers
 
 
-def _check_changed(config: compat.Config, changed: set[str]) -> None:
-    """Keys that somebody has set to what cannot be, or to what changes nothing.
-
-    RecBole would take an ``eval_step`` above ``epochs`` for ``epochs``, also one that a model has by default.
-    """
-    given, model = config["input"], config["model"]
-    if "eval_step" in changed and given["eval_step"] > given["epochs"]:
-        raise OptionError(f"eval_step={given['eval_step']} is above epochs={given['epochs']}, so no epoch would be "
-                          "validated; lower it")  # fmt: skip
-    if "valid_metric_bigger" in changed and given["valid_metric_bigger"] != config["valid_metric_bigger"]:
-        raise OptionError(f"valid_metric_bigger={given['valid_metric_bigger']} is wrong for valid_metric="
-                          f"{given['valid_metric']}; leave it out, it follows from the metric")  # fmt: skip
-    turns = issubclass(registry.trainer_class(model), AlternatingTrainer)
-    if not given["shuffle"] and (turns or get_dataloader(config, "train") is UserDataLoader):
-        raise OptionError(f"shuffle=False: {model} learns from users in a random order; leave it out")
-    if "train_neg_sample_args" in changed and config["train_neg_sample_args"]["distribution"] == "none":
-        asked = given["train_neg_sample_args"]
-        if model in registry.MODELS:
-            recbole_keys.say_once(recbole_keys.idle("train_neg_sample_args", asked, f"{model} samples no negatives"))
-        elif config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE:
-            raise OptionError(f"train_neg_sample_args={asked}: {model} learns from items that are drawn; say "
-                              "{distribution: uniform}")  # fmt: skip
+def _own(merged: Layer, layers: Mapping[str, Layer]) -> Layer:
+    """The keys of the model, checked."""
+    if merged["model"] not in registry.MODELS:
+        return recbole_keys.check_model_keys(merged, layers["recbole_model"])
+    return asdict(read(registry.model_class(merged["model"]).Options, merged))  # type: ignore[attr-defined]
 
 
 def _check_machine(run: RunOptions) -> None:
@@ -290,13 +248,27 @@ def _all_protocols() -> list[Layer]:
     return [read_yaml(path) for path in (properties_dir() / "protocol").glob("*.yaml")]
 
 
-def _dataset_layer(dataset: str, data_path: str | None) -> Layer:
-    beside = Path(data_path or "dataset") / dataset / f"{dataset}.yaml"
-    return _optional(beside) or _optional(properties_dir() / "dataset" / f"{dataset}.yaml")
+def _dataset_layer(dataset: str, data_path: str | None, known: set[str]) -> Layer:
+    """What stands beside the data or comes with the package; it may have keys of any model, for whoever has them."""
+    path = Path(data_path or "dataset") / dataset / f"{dataset}.yaml"
+    if not (content := _optional(path)):
+        return _optional(properties_dir() / "dataset" / f"{dataset}.yaml")
+    content = {key: value for key, value in content.items() if value or key not in compat.REPLACED_KEYS}
+    if wrong := [key for key in ("model", "dataset", "protocol", "data_path") if key in content]:
+        raise OptionError(f"{path}: {wrong[0]} cannot be set there, it says which files are read; say it with the run")
+    try:
+        _check_keys(content, known | _keys_of_all_models())
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from None
+    return content
 
 
-def _recbole_layers(dataset: str) -> Layer:
-    return _merge(_of_recbole(name) for name in ("overall", "dataset/sample", f"dataset/{dataset}"))
+@cache
+def _keys_of_all_models() -> frozenset[str]:
+    ours = (_optional(path) for path in (properties_dir() / "model").glob("*.yaml"))
+    return frozenset(
+        {key for layer in ours for key in layer} | {key for layer in _recbole_models() for key, _ in layer}
+    )
 
 
 def _of_recbole(name: str) -> Layer:

@@ -130,8 +130,8 @@ class Clipping:
             raise OptionError(f"norm_type={self.norm_type} must be above 0; inf is the largest gradient")
 
 
-def check_keys(merged: Mapping[str, Any], theirs: Mapping[str, Any], needed: list[str]) -> None:
-    """Check RecBole's keys that need no data, and say which of them change nothing.
+def check_keys(merged: Mapping[str, Any], theirs: Mapping[str, Any], needed: list[str]) -> dict[str, Any]:
+    """RecBole's keys, checked as far as they need no data; those that change nothing are said.
 
     Args:
         merged: all keys of the run.
@@ -141,11 +141,9 @@ def check_keys(merged: Mapping[str, Any], theirs: Mapping[str, Any], needed: lis
     Raises:
         OptionError: what is wrong, the value, and the remedy.
     """
-    for key, hint in KINDS.items():
-        if key in merged:
-            check(key, merged[key], hint)
+    checked = {key: check(key, merged[key], hint) for key, hint in KINDS.items() if key in merged}
     for key, reason in NOT_HERE.items():
-        if merged.get(key):
+        if merged.get(key) not in (None, [], {}):
             raise OptionError(f"{key}={merged[key]!r} cannot be used here: {reason}; leave it out")
     for key, hint in VALUES.items():
         for name, value in (merged.get(key) or {}).items():
@@ -160,6 +158,7 @@ def check_keys(merged: Mapping[str, Any], theirs: Mapping[str, Any], needed: lis
     _check_names(merged)
     _check_loading(merged, needed)
     _say_idle(merged, theirs)
+    return checked
 
 
 def check_model_keys(merged: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,9 @@ class RunOptions:
     refit: bool
     train_batch_size: Annotated[int, Range(1)]
     eval_batch_size: Annotated[int, Range(1)]
-    learner: Annotated[str, Choice("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")]
+    learner: Annotated[
+        str, Choice("adam", "adamw", "sgd", "adagrad", "rmsprop")
+    ]  # not sparse_adam: no gradient is sparse
     weight_decay: Annotated[float, Range(0)]
     topk: Annotated[list[int], Range(1)]
     metrics: list[str]

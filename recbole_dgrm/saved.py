@@ -15,7 +15,8 @@ from scipy.sparse import csr_matrix
 from recbole_dgrm import data, loaders, reference, registry
 from recbole_dgrm.arguments import option
 from recbole_dgrm.checkpoints import random_state, read_checkpoint, set_random_state
-from recbole_dgrm.config import check_scores, load_config, protocol_layer
+from recbole_dgrm.config import load_config, protocol_layer
+from recbole_dgrm.consistency import check_scores
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
 from recbole_dgrm.experiment import untrained
 from recbole_dgrm.recommender import Recommender

@@ -113,6 +113,7 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, mod
         ({"numerical_features": ["rating"]}, "numerical_features=.* cannot be used here"),
         ({"clip_grad_norm": {"maxnorm": 5}}, "clip_grad_norm: unknown key 'maxnorm'; did you mean 'max_norm'"),
         ({"benchmark_filename": ["train", "train"]}, "must name .* each once"),
+        ({"learner": "sparse_adam"}, "learner='sparse_adam' is out of range; allowed: one of adam, adamw"),
         ({"dataset": 7}, "dataset=7 is not a name"),
         ({"protocol": True}, "protocol=True is not a name"),
         ({"metrics": "RMSE"}, "metrics='RMSE' is not a list of names"),
@@ -321,7 +322,7 @@ def test_printed_options_are_read_back_by_a_shell():
 @pytest.mark.parametrize(
     ("model", "key", "value"),
     [
-        ("NeuMF", "mlp_hidden_size", []), ("BPR", "learner", "sparse_adam"), ("DGCF", "n_factors", 7),
+        ("NeuMF", "mlp_hidden_size", []), ("DGCF", "n_factors", 7),
         ("FISM", "reg_weights", [1.0]), ("NAIS", "pretrain_path", "nowhere"),
     ],
 )  # fmt: skip
@@ -353,7 +354,7 @@ def test_what_is_accepted_trains(make_config):
             "valid_metric": "rmse",
             "epochs": 2.0,
             "loss_decimal_place": 0,
-            "metric_decimal_place": 3,
+            "metric_decimal_place": 3.0,
         },
     ):
         assert run_one(make_config("MF", **keys))[0].status == "finished"
@@ -362,3 +363,23 @@ def test_what_is_accepted_trains(make_config):
 def test_model_classes_have_only_known_keys():
     for name, entry in registry.MODELS.items():
         assert not {field.name for field in fields(entry.model.Options)} & set(recbole_keys.NOT_HERE), name
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ratng_scale: [1, 5]", "unknown key 'ratng_scale'; did you mean 'rating_scale'"),
+        ("threshold: {rating: 3}", "threshold is not used here: say rating_threshold"),
+        ("protocol: full", "protocol cannot be set there"),
+        ("data_path: elsewhere", "data_path cannot be set there"),
+    ],
+)
+def test_the_yaml_of_a_data_set_is_checked_as_any_other(tmp_path, text, said):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.yaml").write_text(f"{text}\n")
+    given = {"model": "MF", "dataset": "mine", "data_path": str(tmp_path)}
+    with pytest.raises(OptionError, match=rf"mine\.yaml: {said}"):
+        load_config(config_dict=given)
+    (tmp_path / "mine" / "mine.yaml").write_text("rating_scale: [1, 5]\ngenerator_hidden: [8]\nthreshold: ~\n")
+    assert load_config(config_dict=given)["rating_scale"] == [1, 5]
+    assert load_config(config_dict={**given, "model": "DGRM"})["generator_hidden"] == [8]
