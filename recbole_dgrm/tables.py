@@ -21,6 +21,8 @@ Choose = Callable[[list[str]], dict[str, str]]  # names of all columns -> name o
 LOG = logging.getLogger(__name__)
 USUAL = ["user", "item", "rating", "timestamp"]  # columns of the files without a header that everybody has
 UNWANTED = "_"  # name of a column that nobody reads
+NO_TEXT = {".xls", ".xlsx", ".ods", ".pkl", ".pickle", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".feather", ".rds",
+           ".rdata", ".sqlite", ".db"}  # fmt: skip
 LIKE_TIME = 1e8  # a number as large is no rating, but seconds since 1970
 
 
@@ -52,6 +54,8 @@ def read_table(source: Path, layout: Layout, choose: Choose) -> pd.DataFrame:
     if not source.is_file():
         raise DataError(f"{source} does not exist")
     endings = [ending.lower() for ending in source.suffixes]
+    if set(endings[-1:]) & NO_TEXT:
+        raise DataError(f"{source} is no table that can be read here; save it as CSV, JSON lines or Parquet")
     if endings[-1:] in ([".parquet"], [".pq"]):
         kind, reader = "Parquet", lambda: _read_parquet(source, choose)
     elif set(endings[-2:]) & {".jsonl", ".ndjson", ".json"}:

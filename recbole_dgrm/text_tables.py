@@ -250,7 +250,7 @@ def _as_utf_8(source: Path, encoding: str) -> bytes:
 def _bytes_of(source: Path) -> bytes:
     if source.suffix.lower() == ".zip":
         with zipfile.ZipFile(source) as archive:
-            members = [name for name in archive.namelist() if not name.endswith("/")]
+            members = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
             if len(members) != 1:
                 raise DataError(f"{source} holds {len(members)} files; unpack it and name one")
             return archive.read(members[0])

@@ -2,7 +2,17 @@ from typing import ClassVar
 
 import pytest
 import torch
+from conftest import random_ratings, write_ratings
 from contract import ModelContract
+
+from recbole_dgrm.errors import DataError
+
+
+def test_ratings_below_0_are_refused(make_model, tmp_path):
+    table = random_ratings()
+    write_ratings(tmp_path, "below", table.assign(rating=table["rating"] - 3))
+    with pytest.raises(DataError, match=r"rating_scale=\[-2.0, 2.0\] begins below 0: add a constant"):
+        make_model("CFGAN", "below", data_path=str(tmp_path))
 
 
 class TestCFGAN(ModelContract):

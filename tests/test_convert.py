@@ -344,6 +344,13 @@ def test_half_a_split_shows_the_usage(options, capsys):
     assert "--train" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("file", ["a.xlsx", "a.pkl", "a.npz"])
+def test_files_that_are_no_tables_of_text_are_named(tmp_path, file):
+    (tmp_path / file).write_bytes(b"user,item,rating")
+    with pytest.raises(DataError, match=f"{file} is no table .*save it as CSV"):
+        convert({WHOLE: tmp_path / file}, tmp_path, "mine")
+
+
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     (tmp_path / "a.parquet").write_bytes(b"")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from recbole_dgrm import losses
 from recbole_dgrm.diffusion import RowNoise
+from recbole_dgrm.errors import DataError
 from recbole_dgrm.models.profile import ProfileRecommender
 from recbole_dgrm.networks import mlp
 from recbole_dgrm.options import Choice, Range, read
@@ -46,7 +47,14 @@ class CFGAN(ProfileRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         o = self.options = read(CFGANOptions, config)
-        self.top = 1.0 if self.implicit else float(config["rating_scale"][1])
+        self.top = 1.0
+        if not self.implicit:
+            low, self.top = map(float, config["rating_scale"])
+            if low < 0:
+                raise DataError(
+                    f"CFGAN predicts between 0 and the highest rating, and rating_scale={[low, self.top]} begins below 0: "
+                    "add a constant to all ratings, or take another model"
+                )
         self.generator = mlp([self.width, *o.generator_hidden, self.width], nn.Sigmoid)
         self.discriminator = mlp([2 * self.width, *o.discriminator_hidden, 1], nn.Sigmoid)
         self.row_noise = RowNoise(config["seed"], self.width, self.device)
