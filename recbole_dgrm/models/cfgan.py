@@ -52,8 +52,8 @@ class CFGAN(ProfileRecommender):
             low, self.top = map(float, config["rating_scale"])
             if low < 0:
                 raise DataError(
-                    f"CFGAN predicts between 0 and the highest rating, and rating_scale={[low, self.top]} begins below 0: "
-                    "add a constant to all ratings, or take another model"
+                    f"CFGAN predicts between 0 and the highest rating, and rating_scale={[low, self.top]} begins below "
+                    "0: add a constant to all ratings, or take another model"
                 )
         self.generator = mlp([self.width, *o.generator_hidden, self.width], nn.Sigmoid)
         self.discriminator = mlp([2 * self.width, *o.discriminator_hidden, 1], nn.Sigmoid)
