@@ -197,10 +197,10 @@ def test_a_printed_command_to_go_on_is_quoted_for_the_shell(run, tmp_path, monke
 @pytest.mark.parametrize("command", [["--model=MF"], ["tune", "--model=MF"], ["diagnose", "--models=MF"]])
 def test_an_output_dir_that_cannot_be_written_is_said_before_data_is_read(run, tmp_path, command):
     (tmp_path / "file").touch()
-    for name in (f"{tmp_path}/file", f"{tmp_path}/file/below", "x" * 300):
+    for name in (f"{tmp_path}/file", f"{tmp_path}/file/below", "x" * 300, "/proc/below"):
         status, _, err = run(*command, "--dataset=nowhere", run.places[0], f"--output_dir={name}")
         assert status == 2
-        assert err.startswith("error: output_dir=")
+        assert err.startswith((f"error: {tmp_path}/file: Not a directory", "error: output_dir="))
         assert err.count("\n") == 1
 
 
