@@ -48,7 +48,7 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, option: str = "output_dir") -> None:
     """Whether files can be written into ``folder``, which need not be there yet.
 
     Raises:
@@ -66,9 +66,7 @@ def check_writable(folder: Path) -> None:
             raise
         name, reason = str(folder), getattr(error, "strerror", None) or error
         shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..."
-        raise OutputError(
-            f"output_dir={shown} cannot be written ({reason}); name an --output_dir that can be"
-        ) from error
+        raise OutputError(f"{option}={shown} cannot be written ({reason}); name a folder that can be") from error
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def run(arguments: list[str], console: Console) -> int:
     from recbole_dgrm.convert import WHOLE, convert
 
     columns = {"user_id": given.user, "item_id": given.item, "rating": given.rating, "timestamp": given.timestamp}
-    name = given.name or given.file.name.split(".")[0]
+    name = given.file.name.split(".")[0] if given.name is None else given.name
     chosen = {field: column for field, column in columns.items() if column is not None}
     written = convert(split or {WHOLE: given.file}, given.data_path, name, chosen, given.sep)
     files = ", ".join(map(str, written))
