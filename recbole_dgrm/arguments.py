@@ -1,11 +1,13 @@
 """What the commands share in reading the command line."""
 
 import argparse
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+LONGEST_PART = 255  # bytes of a name between two slashes that file systems take
 EPILOG = """\
 Any key of properties/*.yaml, of the model's YAML file or of RecBole may follow as --key=value; values are
 read as YAML: --epochs=50 --topk=[5,10] --generator_hidden=[256,256] --fixed_step=~
@@ -57,6 +59,8 @@ def make_parser(description: str, usage: str, epilog: str = EPILOG) -> argparse.
 def _path(text: str) -> Path:
     if not text.strip():  # of an empty text Path makes the working directory
         raise argparse.ArgumentTypeError("the path is empty; name one, or leave the option out")
+    if any(len(os.fsencode(part)) > LONGEST_PART for part in Path(text).parts):
+        raise argparse.ArgumentTypeError(f"a part of the path is longer than {LONGEST_PART} bytes; shorten it")
     return Path(text)
 
 

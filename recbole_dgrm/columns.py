@@ -52,6 +52,8 @@ def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for suffix, names in (config["load_col"] or {}).items():
         if names != "*" and suffix in ("inter", "user", "item"):
             yield from (("load_col", name) for name in names if name not in standard)
+    if config["eval_args"]["mode"]["test"] == "labeled":
+        yield "RATING_FIELD", config["RATING_FIELD"]
     for key in (FILTER, "seq_len", "alias_of_user_id", "alias_of_item_id"):
         yield from ((key, name) for name in config[key] or [])
     for names in (config["unused_col"] or {}).values():

@@ -21,7 +21,8 @@ def needed_columns(merged: Mapping[str, Any], run: RunOptions) -> list[str]:
     Raises:
         OptionError: one of them has no name.
     """
-    roles = ["USER_ID_FIELD", "ITEM_ID_FIELD"] + (["RATING_FIELD"] if run.feedback == "rating" else [])
+    labeled = merged["eval_args"]["mode"] == "labeled"
+    roles = ["USER_ID_FIELD", "ITEM_ID_FIELD"] + (["RATING_FIELD"] if labeled or run.feedback == "rating" else [])
     if merged["eval_args"]["order"] == "TO":
         roles.append("TIME_FIELD")
     if lacking := next((role for role in roles if merged[role] is None), None):

@@ -55,6 +55,7 @@ from recbole_dgrm.records import (
 from recbole_dgrm.run_mixin import RunMixin
 
 LOG = logging.getLogger(__name__)
+NAN_LOSS = "Training loss is nan"  # what RecBole says
 NOT_TO_BLAME = (*WHERE, "model", "dataset", "protocol", "seed", "epochs", "device", "refit", "load_col", "metrics")
 
 
@@ -124,6 +125,9 @@ def _upstream_explained(config) -> Iterator[None]:
     except Exception as error:
         if model in registry.MODELS:
             raise
+        if NAN_LOSS in str(error):
+            raise TrainingDiverged(f"{model}: the training loss became nan; lower learning_rate="
+                                   f"{config['learning_rate']}") from error  # fmt: skip
         changed = [f"{key}={config['input'][key]}" for key in config["changed"] if key not in NOT_TO_BLAME]
         remedy = f"look at {', '.join(changed)}" if changed else "no key was changed; another model may take these data"
         raise OptionError(

@@ -1,5 +1,6 @@
 """Files that are whole or absent, and values that any reader understands."""
 
+import errno
 import json
 import os
 import shutil
@@ -47,21 +48,25 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, option: str = "output_dir") -> None:
     """Whether files can be written into ``folder``, which need not be there yet.
 
     Raises:
-        OutputError: it is no possible name, or the nearest folder that is there cannot be written or is none.
+        OSError: the nearest folder that is there cannot be written, or is a file.
+        OutputError: it is no possible name.
     """
+    there = folder
     try:
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=there)).rmdir()  # permissions alone do not tell
-    except (OSError, ValueError) as error:  # also of a name that is too long or that none may have
+    except (OSError, ValueError) as error:
+        number = getattr(error, "errno", None)
+        if isinstance(error, OSError) and number not in (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
+            error.filename = str(there)
+            raise
         name, reason = str(folder), getattr(error, "strerror", None) or error
         shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..."
-        raise OutputError(
-            f"output_dir={shown} cannot be written ({reason}); name an --output_dir that can be"
-        ) from error
+        raise OutputError(f"{option}={shown} cannot be written ({reason}); name a folder that can be") from error
 
 
 @contextmanager

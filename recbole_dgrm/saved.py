@@ -121,7 +121,7 @@ class Run(Recommender):
                 "the model of a run with refit=true has learnt from the validation part; what validation said is "
                 "'valid' in record.json, and a run with --refit=false can be evaluated on it"
             )
-        config = self._under(protocol or self.record["protocol"])
+        config = self._under(self.record["protocol"] if protocol is None else protocol)
         trainer = registry.trainer_class(config["model"])(config, self.model)
         result = dict(trainer.evaluate(loaders.eval_loader(config, self.splits, part)))
         rows = reference.reference_rows(config, self.splits, part)

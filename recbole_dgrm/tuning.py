@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_dgrm import experiment, processes
 from recbole_dgrm.config import load_config
-from recbole_dgrm.errors import OutputError, UserError
+from recbole_dgrm.errors import OptionError, OutputError, UserError
 from recbole_dgrm.limits import explained
 from recbole_dgrm.records import config_hash
 from recbole_dgrm.study import GRACE_S, LOSSES, Search, Study, default_storage
@@ -71,7 +71,10 @@ def database_explained(storage: str) -> Iterator[None]:
         yield
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         reason = next((text for cause in (error, error.__cause__) if (text := getattr(cause, "orig", None))), error)
-        name = make_url(storage).render_as_string(hide_password=True)
+        try:
+            name = make_url(storage).render_as_string(hide_password=True)
+        except SQLAlchemyError:
+            raise OptionError("--storage is no address of a database like postgresql://user@host/name") from None
         raise UserError(
             f"the database of the search, {name}, cannot be used ({reason}); free some space if its disk is full; if "
             "it is damaged, move it away and the search begins again"

@@ -197,10 +197,10 @@ def test_a_printed_command_to_go_on_is_quoted_for_the_shell(run, tmp_path, monke
 @pytest.mark.parametrize("command", [["--model=MF"], ["tune", "--model=MF"], ["diagnose", "--models=MF"]])
 def test_an_output_dir_that_cannot_be_written_is_said_before_data_is_read(run, tmp_path, command):
     (tmp_path / "file").touch()
-    for name in (f"{tmp_path}/file", f"{tmp_path}/file/below", "x" * 300):
+    for name in (f"{tmp_path}/file", f"{tmp_path}/file/below", "/proc/below"):
         status, _, err = run(*command, "--dataset=nowhere", run.places[0], f"--output_dir={name}")
         assert status == 2
-        assert err.startswith("error: output_dir=")
+        assert err.startswith((f"error: {tmp_path}/file: Not a directory", "error: output_dir="))
         assert err.count("\n") == 1
 
 
@@ -210,6 +210,9 @@ def test_an_output_dir_that_cannot_be_written_is_said_before_data_is_read(run, t
         (["--model=MF", "--model=DGRM"], "--model is given twice"),
         (["--model=MF", "--refit", "--epochs=3"], "--refit has no value; write --refit=value"),
         (["tune", "--model=MF", "--dataset=noise", "--output_dir="], "the path is empty"),
+        (["report", "x" * 300], "a part of the path is longer than 255 bytes"),
+        (["--model=MF", "--config_files="], "--config_files names no file"),
+        (["--resume="], "the path is empty"),
     ],
 )
 def test_options_are_given_once_and_with_a_value(run, capsys, arguments, said):
@@ -234,6 +237,11 @@ def test_options_of_commands_are_checked_before_anything_is_run(run, tmp_path, a
     assert said in err
     assert err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_storage_that_is_none_is_said(run):
+    status, _, err = run("tune", "--model=MF", "--dataset=noise", *run.places, "--storage=abc", "--trials=1")
+    assert (status, err) == (2, "error: --storage is no address of a database like postgresql://user@host/name\n")
 
 
 def test_convert_does_not_overwrite(run, tmp_path):

@@ -91,6 +91,7 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, mod
         ({"metrics": []}, r"metrics=\[\] is empty"),
         ({"metrics": ["AUC"], "valid_metric": "AUC"}, "AUC is for labels of 0 and 1"),
         ({"topk": [], "metrics": ["RMSE"], "valid_metric": "RMSE"}, r"topk=\[\] is empty"),
+        ({"model": "NCF", "feedback": "implicit"}, "rating_threshold must be set: with feedback=implicit"),
         ({"valid_metric": "RatedNDCG"}, "valid_metric=RatedNDCG is not computed; allowed: one of .*ratedndcg@5"),
         ({"valid_metric": "RMSE@5"}, "valid_metric=RMSE@5 is not computed"),
         ({"valid_metric_bigger": False}, "valid_metric_bigger=False is wrong"),

@@ -43,7 +43,7 @@ def run(arguments: list[str], console: Console) -> int:
     from recbole_dgrm.tables import Layout
 
     columns = {"user_id": given.user, "item_id": given.item, "rating": given.rating, "timestamp": given.timestamp}
-    name = given.name or given.file.name.split(".")[0]
+    name = given.file.name.split(".")[0] if given.name is None else given.name
     chosen = {field: column for field, column in columns.items() if column is not None}
     names = tuple(column.strip() for column in given.columns.split(",")) if given.columns else ()
     missing = tuple(given.missing.split(",")) if given.missing is not None else ()

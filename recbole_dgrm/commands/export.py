@@ -16,9 +16,11 @@ def run(arguments: list[str], console: Console) -> int:
     parser.add_argument("--safetensors", action="store_true", help="model.safetensors (default: model.pt, of torch)")
     given = parser.parse_args(arguments)
     from recbole_dgrm.export import CONTENTS, check_new, export
+    from recbole_dgrm.files import check_writable
     from recbole_dgrm.saved import load_run
 
     check_new(given.output)
+    check_writable(given.output, "output")
     path = export(load_run(given.run, **places(given)), given.output, given.safetensors)
     console.print(f"{path} and {CONTENTS} are written", highlight=False, soft_wrap=True)
     return 0

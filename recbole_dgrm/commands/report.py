@@ -14,8 +14,11 @@ def run(arguments: list[str], console: Console) -> int:
     parser.add_argument("--baseline", help="label that the others are tested against (default: the plan's)")
     parser.add_argument("--output_dir", type=Path, help="where the report is written (default: the folder)")
     given = parser.parse_args(arguments)
+    from recbole_dgrm.files import check_writable
     from recbole_dgrm.report import write_report
 
+    if given.output_dir:
+        check_writable(given.output_dir)
     written = write_report(given.folder, given.output_dir or given.folder, given.baseline)
     console.print(f"report: {written}", highlight=False, soft_wrap=True)
     return 0

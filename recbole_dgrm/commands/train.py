@@ -28,10 +28,12 @@ def run(arguments: list[str], console: Console) -> int:
     parser.add_argument("--data_path", help="folder that holds <dataset>/ (default dataset)")
     parser.add_argument("--device", help="cpu | cuda | auto (default)")
     parser.add_argument(
-        "--resume", metavar="RUN", help="continue a stopped run from its directory; takes no other option"
+        "--resume", type=Path, metavar="RUN", help="continue a stopped run from its directory; takes no other option"
     )
     named, others = parser.parse_known_args(arguments)
     given = {key: value for key, value in vars(named).items() if value is not None}
+    if not all(map(str.strip, given["config_files"])):
+        parser.error("--config_files names no file; leave it out")
     files, resume = list(config_paths(given.pop("config_files"))), given.pop("resume", None)
     if resume and (given or files or others):
         parser.error("--resume takes everything from the run directory; leave the other options out")
@@ -39,7 +41,7 @@ def run(arguments: list[str], console: Console) -> int:
     from recbole_dgrm.config import load_config, parse_line
 
     if resume:
-        made = experiment.resume(Path(resume), show_progress=True)
+        made = experiment.resume(resume, show_progress=True)
     else:
         config = load_config(files, command_line=parse_line({**given, **key_values(others, parser)}))
         made = experiment.run_one(config, show_progress=True)

@@ -25,7 +25,9 @@ def run(arguments: list[str], console: Console) -> int:
     parser = make_parser("search hyper-parameters on the validation part", usage, EPILOG)
     parser.add_argument("--model", required=True)
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--space", help="a YAML file or RecBole's hyper.test (default properties/tuning/<model>.yaml)")
+    parser.add_argument(
+        "--space", type=Path, help="a YAML file or RecBole's hyper.test (default properties/tuning/<model>.yaml)"
+    )
     parser.add_argument(
         "--sampler", choices=SAMPLERS, help="grid: every valid point once (default: the space's, or tpe)"
     )
@@ -53,7 +55,7 @@ def run(arguments: list[str], console: Console) -> int:
     seeds = check("test_seeds", parse_value(named.test_seeds) or [], Annotated[list[int], SEEDS])
     given = load_config(config_dict={**line, "model": named.model, "dataset": named.dataset})["input"]
     config = {**line, **{key: given[key] for key in ("model", "dataset", "protocol", "seed")}}
-    space = read_space_file(Path(named.space or properties_dir() / "tuning" / f"{named.model}.yaml"), read_yaml)
+    space = read_space_file(named.space or properties_dir() / "tuning" / f"{named.model}.yaml", read_yaml)
     name = check_name(
         "study", named.study or "-".join(str(config[key]) for key in ("model", "dataset", "protocol", "seed"))
     )
