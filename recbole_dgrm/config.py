@@ -22,8 +22,9 @@ import torch
 import yaml
 from recbole.utils import argument_list
 
-from recbole_dgrm import compat, registry
+from recbole_dgrm import compat, registry, yaml_files
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.files import read_bytes
 from recbole_dgrm.labels import OVER_RATINGS
 from recbole_dgrm.models.profile import ProfileRecommender
 from recbole_dgrm.options import RATINGS, Choice, Range, check, check_name, read
@@ -109,11 +110,11 @@ def read_yaml(path: Path) -> Layer:
         OptionError: no such file, no valid YAML, or not a mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or no possible path
+        text = read_bytes(path, yaml_files.LARGEST).decode()
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, too large, or no possible path
         raise OptionError(f"cannot read the config file {path}: {getattr(error, 'strerror', None) or error}") from None
     try:
-        content = compat.load_yaml(text)
+        content = yaml_files.load_yaml(text)
     except yaml.YAMLError as error:
         raise OptionError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content or {}, dict):
@@ -128,7 +129,7 @@ def parse_value(text: str) -> Any:
         OptionError: the text is no YAML value.
     """
     try:
-        return compat.load_yaml(text)
+        return yaml_files.load_yaml(text)
     except yaml.YAMLError:
         raise OptionError(f"{text!r} is not a YAML value; quote it as in --key='[1, 2]'") from None
 

@@ -21,7 +21,7 @@ from recbole.utils import init_seed
 from recbole.utils.logger import RemoveColorFilter
 from torch import Tensor
 
-from recbole_dgrm import data, diagnosis, loaders, parallel, reference, registry
+from recbole_dgrm import compat, data, diagnosis, loaders, parallel, reference, registry
 from recbole_dgrm.checkpoints import REMEDY, read_checkpoint
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import CheckpointError, OutputError, TrainingDiverged, UnknownModel, UserError
@@ -223,7 +223,8 @@ def untrained(config, splits: data.Splits, part: str) -> tuple[RunMixin, Any, fl
     init_seed(config["seed"], config["reproducibility"])
     loader = loaders.train_loader(config, splits, part)
     start = monotonic()  # some of RecBole's models learn while they are built
-    model = registry.model_class(config["model"])(config, getattr(splits, part)).to(config["device"])
+    with compat.building(config):
+        model = registry.model_class(config["model"])(config, getattr(splits, part)).to(config["device"])
     seconds = monotonic() - start
     return registry.trainer_class(config["model"])(config, model), loader, seconds
 

@@ -121,7 +121,8 @@ def _check_values(config: dict[str, Any], space: Space, seed: int) -> None:
     base = space.point(space.draw(np.random.default_rng(seed)))
     load_config(config_dict={**config, **base})  # unknown keys
     for key, dimension in space.dimensions.items():
-        for label in getattr(dimension, "labels", []):
+        labels = getattr(dimension, "labels", [])
+        for label in {labels[0], labels[-1]} if isinstance(labels, range) else labels:
             point = {**base, **{key: space.point({key: label})[key]}}
             if not space.violated(point):
                 load_config(config_dict={**config, **point})
