@@ -3,6 +3,7 @@
 import ast
 import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 import yaml
 
 import recbole_dgrm
-from recbole_dgrm import compat, registry
+from recbole_dgrm import compat, processes, registry
 from recbole_dgrm.config import parse_value, read_yaml
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError
 from recbole_dgrm.experiment import run_one
@@ -204,3 +205,65 @@ def test_a_condition_between_a_number_and_a_text_is_refused():
     space = parse_space({"factors": {"int": [1, 9]}, "lr": {"choice": ["a"]}, "conditions": ["factors < lr"]})
     with pytest.raises(OptionError, match="condition 'factors < lr': 1 and 'a' cannot be compared"):
         space.violated({"factors": 1, "lr": "a"})
+
+
+# The working directory
+
+
+@pytest.fixture
+def trap(tmp_path, monkeypatch) -> Path:
+    """A working directory whose modules would leave a mark."""
+    folder, mark = tmp_path / "here", tmp_path / "mark"
+    for name in ("yaml", "torch", "numpy", "recbole", "random", "sitecustomize", "recbole_dgrm/__init__"):
+        path = folder / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"import os\nos.mkdir({str(mark)!r})\nraise SystemExit('imported {name}')\n")
+    monkeypatch.chdir(folder)
+    return mark
+
+
+def copied(tmp_path: Path) -> Path:
+    """The package as a checkout that is installed nowhere."""
+    for name in ("recbole_dgrm", "properties", "run_recbole_dgrm.py"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / "checkout" / name)
+    return tmp_path / "checkout"
+
+
+@pytest.mark.parametrize("given", [None, "", os.pathsep, f"{os.pathsep}/nowhere"])
+def test_a_worker_runs_this_package_and_nothing_of_the_working_directory(given, trap, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if given is not None:
+        monkeypatch.setenv("PYTHONPATH", given)
+    process = processes.spawn("recbole_dgrm.errors", [], tmp_path / "output.txt", 1)
+    processes.end(process)
+    assert process.returncode == 0, (tmp_path / "output.txt").read_text()
+    seen = tmp_path / "seen.txt"
+    code = "import recbole_dgrm, sys, yaml; print(recbole_dgrm.__file__, sys.path)"
+    monkeypatch.setattr(processes, "PACKAGE", copied(tmp_path) / "recbole_dgrm")
+    (processes.PACKAGE / "says.py").write_text(code)
+    processes.end(processes.spawn("recbole_dgrm.says", [], seen, 1))
+    file, _, path = seen.read_text().partition(" ")
+    assert file == str(tmp_path / "checkout" / "recbole_dgrm" / "__init__.py")
+    assert "''" not in path
+    assert str(trap.parent / "here") not in path
+    assert not trap.exists()
+
+
+@pytest.mark.slow
+def test_a_benchmark_of_a_checkout_runs_its_code_wherever_it_is_started(trap, tmp_path, ratings_path):
+    checkout, plan = copied(tmp_path), tmp_path / "plan.yaml"
+    plan.write_text("models: [{model: MF, config: {epochs: 1, device: cpu}}]\ndatasets: [board]\nseeds: [1]\n")
+    with (checkout / "recbole_dgrm" / "experiment.py").open("a") as file:
+        file.write(f"\nopen({str(tmp_path / 'whose')!r}, 'a').write(__file__ + '\\n')\n")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, checkout / "run_recbole_dgrm.py", "benchmark", f"--config={plan}",
+         f"--data_path={ratings_path}", f"--output_dir={tmp_path / 'runs'}"],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    imported = (tmp_path / "whose").read_text().splitlines()
+    assert set(imported) == {str(checkout / "recbole_dgrm" / "experiment.py")}
+    assert len(imported) > 1  # the command's, and the worker's
+    assert not trap.exists()
