@@ -28,6 +28,7 @@ from recbole_dgrm.errors import CheckpointError, OutputError, TrainingDiverged, 
 from recbole_dgrm.files import drop_partials, plain, write_json
 from recbole_dgrm.limits import explained
 from recbole_dgrm.machine import environment, peak_memory
+from recbole_dgrm.processes import alone_in
 from recbole_dgrm.records import (
     CHECKPOINT,
     CONFIG,
@@ -37,6 +38,7 @@ from recbole_dgrm.records import (
     RECORD,
     RUN_LOG,
     RunRecord,
+    is_scores,
     new_record,
     read_epochs,
     read_run,
@@ -79,12 +81,15 @@ def run_one(
     registry.check_processes(config["model"])
     parallel.check_device(config["device"])
     run_dir = run_dir or Path(parallel.text_of_first(lambda: str(_new_directory(config))))
-    state = _state(config, run_dir)
     config["checkpoint_dir"] = str(run_dir)
     given = config["input"]
     record = new_record(given, label)
     record.environment = environment(config)
     with ExitStack() as stack:
+        if parallel.first():
+            stack.enter_context(alone_in(run_dir, "process", "wait for its end; one run is made by one command"))
+        state = _state(config, run_dir)
+        stack.enter_context(_still_there(run_dir))
         if parallel.first():
             write_config(run_dir, given)
             stack.enter_context(_log_to(run_dir / RUN_LOG))
@@ -134,7 +139,7 @@ def validate_one(config, run_dir: Path, callback: Callable[[int, float], None] |
     run_dir.mkdir(parents=True, exist_ok=True)
     state = _state(config, run_dir)
     config["checkpoint_dir"] = str(run_dir)
-    with _log_to(run_dir / RUN_LOG):
+    with _still_there(run_dir), _log_to(run_dir / RUN_LOG):
         run = _Run(config, run_dir, new_record(config["input"]), False, with_test=False)
         trainer = run.train("train", state, callback=callback)
     return Validation(float(trainer.best_valid_score), trainer.best_epoch + 1, plain(trainer.best_valid_result))
@@ -237,7 +242,8 @@ def _state(config, run_dir: Path) -> dict[str, Any] | None:
         state = read_checkpoint(run_dir / CHECKPOINT, config["device"])
         selected = state["note"].get("selected", {"epochs": 1, "valid": {}})
         if not (isinstance(state["note"].get("fingerprint"), str) and isinstance(selected, dict)
-                and isinstance(selected.get("epochs"), int) and isinstance(selected.get("valid"), dict)):  # fmt: skip
+                and isinstance(selected.get("epochs"), int) and 1 <= selected["epochs"] <= config["epochs"]
+                and is_scores(selected.get("valid"))):  # fmt: skip
             raise CheckpointError(f"{run_dir / CHECKPOINT} is not a checkpoint of a run: its note is damaged; {REMEDY}")
         return state
     if parallel.first():
@@ -279,6 +285,21 @@ def _recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
     finally:
         record.timing["peak_rss_mib"] = peak_memory()
         write_json(run_dir / RECORD, asdict(record))
+
+
+@contextmanager
+def _still_there(run_dir: Path) -> Iterator[None]:
+    """Inside, a run whose directory somebody takes away ends with a sentence.
+
+    Raises:
+        OutputError: it is gone.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        if run_dir.is_dir():
+            raise
+        raise OutputError(f"{run_dir} was removed while the run was at work in it; start the run again") from error
 
 
 class _RunLog(logging.FileHandler):

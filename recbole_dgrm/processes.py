@@ -26,8 +26,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 @contextmanager
-def alone_in(folder: Path, what: str) -> Iterator[None]:
-    """Make the folder and keep other processes' ``what`` out of it.
+def alone_in(folder: Path, what: str, remedy: str = "name another --output_dir or wait") -> Iterator[None]:
+    """Make the folder and keep other processes' ``what`` out of it; a killed one is out at once.
 
     Raises:
         UserError: one is at work there.
@@ -37,11 +37,13 @@ def alone_in(folder: Path, what: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"another {what} is at work in {folder}; name another --output_dir or wait") from None
+        raise UserError(f"another {what} is at work in {folder}; {remedy}") from None
     drop_partials(folder)
     try:
         yield
     finally:
+        with suppress(OSError):  # Windows removes no open file
+            (folder / LOCK).unlink()
         lock.release()
 
 
@@ -83,6 +85,8 @@ def cause_of_death(process: subprocess.Popen, output: Path) -> str:
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         return f"the process was killed by {name}; too little memory is the usual cause"
+    if not output.exists():
+        return f"the process ended with status {process.returncode}, and its directory was removed"
     lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return f"the process ended with status {process.returncode}: {' / '.join(lines[-3:])}"
 

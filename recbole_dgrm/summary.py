@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recbole_dgrm import record_forms
 from recbole_dgrm.comparison import Comparison, compare, holm
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.labels import is_mean_over_users, smaller_is_better
@@ -146,7 +147,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """What the runs in ``folder`` were made for; empty where they are no benchmark."""
     path = folder / PLAN
     remedy = "the benchmark command writes it again; or move it away"
-    return read_json(path, "the plan of a benchmark", remedy) if path.is_file() else {}
+    return read_json(path, "the plan of a benchmark", remedy, record_forms.PLAN) if path.is_file() else {}
 
 
 def planned_labels(plan: dict[str, Any]) -> list[str]:

@@ -12,8 +12,8 @@ from recbole_dgrm.space import parse_space
 
 PACKAGE = Path(recbole_dgrm.__file__).parent
 LAYERS = {
-    "errors": -2,
-    "files": -1, "labels": -1, "limits": -1, "yaml_files": -1,
+    "errors": -2, "forms": -2,
+    "files": -1, "labels": -1, "limits": -1, "yaml_files": -1, "record_forms": -1,
     "checkpoints": 0, "options": 0, "records": 0, "diffusion": 0, "states": 0, "networks": 1, "losses": 0, "ranking": 0,
     "distribution": 0, "bias": 0, "factorization": 0, "closed_form": 1, "collapse": 1,
     "parallel": 0, "phases": 0, "compat": 1, "metrics": 2, "run_mixin": 3, "trainers": 4,
