@@ -7,6 +7,7 @@ data for the epochs that validation chose. The test part is scored once, at the 
 import logging
 import secrets
 import shutil
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -291,15 +292,21 @@ def _recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
 def _still_there(run_dir: Path) -> Iterator[None]:
     """Inside, a run whose directory somebody takes away ends with a sentence.
 
+    TensorBoard writes in a thread of its own, which would print what it met; the run meets the same.
+
     Raises:
         OutputError: it is gone.
     """
+    printed = threading.excepthook
+    threading.excepthook = lambda met: None if isinstance(met.exc_value, OSError) else printed(met)
     try:
         yield
     except FileNotFoundError as error:
         if run_dir.is_dir():
             raise
         raise OutputError(f"{run_dir} was removed while the run was at work in it; start the run again") from error
+    finally:
+        threading.excepthook = printed
 
 
 class _RunLog(logging.FileHandler):

@@ -8,6 +8,7 @@ from typing import Any
 from recbole_dgrm.forms import each, keys, number, table, text
 
 LARGEST = 1e30  # of a metric: predictions of a model that diverged reach it, and its square is still a number
+LEVELS = 1e6  # of a rating scale
 YEARS_S = 1e10  # seconds in three centuries
 STATUSES = ("running", "finished", "interrupted", "diverged", "failed", "timed_out")
 COUNT = number(0, 2**53, whole=True)
@@ -27,12 +28,35 @@ VERDICT = keys({}, {
     "since": MAYBE_COUNT, "training": text(), "passing": each(COUNT),
 })  # fmt: skip
 BOUNDS = keys({}, dict.fromkeys(("value", "low", "high"), number(-LARGEST, LARGEST)))
+DISTANCES = keys({}, dict.fromkeys(("kl", "reverse_kl", "js", "wasserstein"), BOUNDS))
 POINT = keys({}, {"prediction": text(of=("posterior", "x_0_hat")), "denoising_steps": COUNT,
                   "prediction_noise_steps": COUNT})  # fmt: skip
+KS = keys({}, {"users": number(1, 2**53, whole=True), "alphas": each(number(0, 1)), "hits": each(COUNT)})
+
+
+def _scale(value: Any, name: str) -> str | None:
+    if said := each(number(-LARGEST, LARGEST))(value, name):
+        return said
+    fits = len(value) != 3 or (value[0] < value[1] and value[2] > 0 and value[1] - value[0] < LEVELS * value[2])
+    return None if fits else f"{name} is {value}, not the lowest rating, the highest and a step between"
+
+
+def _ks(value: Any, name: str) -> str | None:
+    said = KS(value, name)
+    return said or (None if len(value["alphas"]) == len(value["hits"]) else f"{name} has not a hit for each alpha")
+
+
+def _sweep(value: Any, name: str) -> str | None:
+    if said := each(POINT)(value, name):
+        return said
+    named = [{key for key, item in point.items() if isinstance(item, (int, float))} for point in value]
+    ranked = value and any(key.startswith(("ratedndcg", "ndcg")) for key in named[0])
+    return None if ranked and all(keys == named[0] for keys in named) else f"{name} has not one metric at all points"
+
+
 DIAGNOSIS = keys({
-    "verdict": VERDICT, "distribution": DISTRIBUTION, "distances": table(BOUNDS), "seconds": SECONDS,
-    "ks": keys({}, {"users": number(1, 2**53, whole=True), "alphas": each(number(0, 1)), "hits": each(COUNT)}),
-    "sweep": each(POINT),
+    "verdict": VERDICT, "distribution": DISTRIBUTION, "distances": DISTANCES, "seconds": SECONDS, "ks": _ks,
+    "sweep": _sweep, "scale": _scale,
 })  # fmt: skip
 CONFIG = keys({
     "eval_args": keys({"mode": text()}), "valid_metric": text(), "topk": each(COUNT), "metrics": each(text()),
@@ -49,8 +73,18 @@ RECORD = keys({
 }, {
     "model": text(), "dataset": text(), "protocol": text(), "seed": number(0, 2**31 - 1, whole=True), "config": CONFIG,
 })  # fmt: skip
-EPOCH = keys({"stage": text(of=("select", "refit")), "seconds": SECONDS, "distribution": DISTRIBUTION,
-              "diagnose_s": SECONDS}, {"epoch": COUNT})  # fmt: skip
+LINE = keys({"stage": text(of=("select", "refit")), "seconds": SECONDS, "distribution": DISTRIBUTION,
+             "diagnose_s": SECONDS}, {"epoch": COUNT})  # fmt: skip
+MEASURED = table(number(none=True))
+
+
+def EPOCH(value: Any, name: str) -> str | None:
+    """A line of ``metrics.jsonl``: beside what all have, losses and metrics by name."""
+    rest = {key: item for key, item in value.items() if key not in ("stage", "distribution")} if (
+        isinstance(value, dict)) else value  # fmt: skip
+    return LINE(value, name) or MEASURED(rest, name)
+
+
 SEARCH = keys({}, {
     "config": keys({}), "space": keys({}), "sampler": text(), "trials": number(1, 2**31, whole=True), "study": text(),
     "place": text(), "prune": lambda value, name: None if isinstance(value, bool) else f"{name} is not true or false",

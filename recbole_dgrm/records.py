@@ -89,6 +89,19 @@ class SavedRun:
         """Whether the run has its test result."""
         return self.record["status"] == "finished"
 
+    def need(self, *places: str) -> None:
+        """Whether the record has what stands at ``places``, keys separated by blanks.
+
+        Raises:
+            DataError: it has not, as one of an interrupted run or an older version.
+        """
+        for place in places:
+            value: Any = self.record
+            for key in place.split():
+                value = value.get(key) if isinstance(value, dict) else None
+            if value is None:
+                raise DataError(f"{self.path / RECORD} has no {place}; move it away and make the run again")
+
     def per_user(self) -> dict[str, NDArray]:
         """Metric vectors over ``user``, or nothing where the run left none.
 

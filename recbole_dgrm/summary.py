@@ -130,6 +130,8 @@ def summarise(folder: Path, baseline: str | None = None) -> Summary:
     finished = [run for run in runs if run.finished]
     if not finished:
         raise DataError(f"no run in {folder} is finished; the first: {runs[0].record['error']}")
+    for run in finished:
+        run.need("data fingerprint", "timing train_s")
     check_splits(finished)
     cells = [_cell(key, group, plan, baseline) for key, group in _grouped(finished, plan).items()]
     wanted = baseline or plan.get("baseline")
@@ -259,7 +261,8 @@ def _reference_rows(runs: list[SavedRun], metrics: list[str]) -> list[Row]:
     for name in REFERENCE:
         scores = {}
         for metric in metrics:
-            values = [reference[name][metric] for reference in by_seed.values() if metric in reference.get(name, {})]
+            given = [reference.get(name, {}).get(metric) for reference in by_seed.values()]
+            values = [value for value in given if value is not None]
             if values:
                 scores[metric] = Score(np.array(values))
         rows.append(Row(name, scores))
