@@ -65,7 +65,7 @@ CONFIG = keys({
 RECORD = keys({
     "label": text(), "hash": text(), "status": text(of=STATUSES), "error": text(none=True),
     "traceback": text(none=True), "parameters": MAYBE_COUNT, "valid": SCORES, "test": SCORES, "skill": SCORES,
-    "reference": table(SCORES), "diagnosis": DIAGNOSIS, "timing": table(number(0, YEARS_S, none=True)),
+    "reference": table(SCORES), "diagnosis": DIAGNOSIS, "timing": table(SECONDS),
     "environment": table(lambda value, name: None if isinstance(value, (str, int, float, type(None))) else (
         f"{name} is a {type(value).__name__}")),
     "data": keys({"source": text(), "fingerprint": text(), "notes": each(text()),
@@ -73,8 +73,9 @@ RECORD = keys({
 }, {
     "model": text(), "dataset": text(), "protocol": text(), "seed": number(0, 2**31 - 1, whole=True), "config": CONFIG,
 })  # fmt: skip
-LINE = keys({"stage": text(of=("select", "refit")), "seconds": SECONDS, "distribution": DISTRIBUTION,
-             "diagnose_s": SECONDS}, {"epoch": COUNT})  # fmt: skip
+LINE = keys({"distribution": DISTRIBUTION, "diagnose_s": SECONDS}, {
+    "epoch": COUNT, "stage": text(of=("select", "refit")), "seconds": SECONDS,
+})  # fmt: skip
 MEASURED = table(number(none=True))
 
 
