@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,16 +125,21 @@ def check_csr(data: NDArray, indices: NDArray, indptr: NDArray, shape: Any) -> N
         raise ValueError(f"a sparse matrix with a place outside its {columns} columns")
 
 
-def check_finite(values: Mapping[str, Any]) -> None:
+def check_finite(values: Mapping[str, Any], infinite: Collection[str] = ()) -> None:
     """Whether all tensors, arrays and sparse matrices of a model hold finite numbers.
+
+    Args:
+        infinite: names of those that may hold infinity, as a best score does that nothing has reached yet.
 
     Raises:
         ValueError: one does not.
     """
     for name, value in values.items():
         numbers = value.tocsr().data if scipy.sparse.issparse(value) else value
-        if isinstance(numbers, (torch.Tensor, np.ndarray)) and not torch.as_tensor(numbers).isfinite().all():
-            raise ValueError(f"{name} holds what is no finite number")
+        if isinstance(numbers, (torch.Tensor, np.ndarray)):
+            numbers = torch.as_tensor(numbers)
+            if not (numbers.isnan().logical_not() if name in infinite else numbers.isfinite()).all():
+                raise ValueError(f"{name} holds what is no finite number")
 
 
 def forms(values: Mapping[str, Any]) -> dict[str, str | None]:

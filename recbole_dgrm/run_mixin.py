@@ -224,7 +224,8 @@ class RunMixin:
             which = "best_" if best else ""
             other = {key: unpack(value) for key, value in state.get(f"{which}other", {}).items()}
             check_forms(other, self._other_forms)
-            check_finite({**state[f"{which}state_dict"], **other})
+            buffers = {name for name, _ in self.model.named_buffers()}
+            check_finite({**state[f"{which}state_dict"], **other}, infinite=buffers)
             self.model.load_state_dict(state[f"{which}state_dict"])
             self.model.load_other_parameter(other)
 
