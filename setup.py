@@ -24,7 +24,7 @@ setup(
     },
     install_requires=[
         'recbole==1.2.1; python_version<"3.12"',  # on 3.12 pip cannot resolve its pin of ray: see the README
-        "torch>=2.6",  # weights_only loading by default
+        "torch>=2.10",  # before, weights_only loading could be made to run code (CVE-2026-24747)
         "numpy>=1.26,<3",
         "pandas>=2.0,<3",  # RecBole corrupts ratings on pandas 3
         "scipy>=1.12",

@@ -1,5 +1,6 @@
 """Generative recommenders on rating data, as a RecBole plugin."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,12 @@ if TYPE_CHECKING:
     from recbole_dgrm.saved import Run
 
 __version__ = "0.1.0"
+
+# Threads of torch that wait for each other spin, which on a machine with other work takes several times as long as the
+# work. OpenMP reads this once, when torch is loaded, so it is set in the first lines that any command or worker runs.
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # whoever has set one has chosen
+if not any(name in os.environ for name in WAITING):
+    os.environ[WAITING[0]] = "PASSIVE"
 
 
 def load_run(path: Path | str, **where: str) -> "Run":

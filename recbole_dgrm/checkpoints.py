@@ -1,13 +1,15 @@
 """Checkpoints of plain data: tensors and plain Python only, so that ``weights_only=True`` reads them."""
 
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 import torch
+from numpy.typing import NDArray
 
 from recbole_dgrm.errors import CheckpointError
 from recbole_dgrm.files import write_whole
@@ -17,6 +19,8 @@ FIELDS = {
     "best_valid_score": float, "best_valid_result": dict | None, "state_dict": dict, "best_state_dict": dict,
     "other": dict, "optimizer": dict, "random": dict,
 }  # fmt: skip
+FORMATS = ("csr", "csc", "coo", "lil", "dok")  # of sparse matrices
+LARGEST = 1 << 28  # rows or columns: users and items together; a format by columns takes memory for each
 REMEDY = "move it away, and the run begins again from its config.yaml"
 
 
@@ -56,6 +60,13 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
                 else "is missing"
             )
             raise CheckpointError(f"{path} is not a checkpoint of a run: {name} {found}; {REMEDY}")
+    for name, possible in {
+        "epoch": state["epoch"] >= 0, "lines": state["lines"] >= 0, "cur_step": state["cur_step"] >= 0,
+        "best_epoch": -1 <= state["best_epoch"] <= state["epoch"],
+        "best_valid_score": not math.isnan(state["best_valid_score"]),
+    }.items():  # fmt: skip
+        if not possible:
+            raise CheckpointError(f"{path} is not a checkpoint of a run: {name} is {state[name]}; {REMEDY}")
     return state
 
 
@@ -79,13 +90,79 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """What :func:`pack` was given."""
+    """What :func:`pack` was given.
+
+    Raises:
+        ValueError: a sparse matrix that scipy's C code could not be trusted with.
+    """
     if isinstance(value, dict) and "array" in value:
         return value["array"].numpy()
     if isinstance(value, dict) and "sparse" in value:
-        parts = tuple(part.numpy() for part in value["sparse"])
-        return scipy.sparse.csr_matrix(parts, shape=value["shape"]).asformat(value["format"])
+        data, indices, indptr = (part.numpy() for part in value["sparse"])
+        check_csr(data, indices, indptr, value["shape"])
+        if value["format"] not in FORMATS:  # others take memory by what they are told, not by what they hold
+            raise ValueError(f"a sparse matrix of format {value['format']!r}")
+        return scipy.sparse.csr_matrix((data, indices, indptr), shape=value["shape"]).asformat(value["format"])
     return value
+
+
+def check_csr(data: NDArray, indices: NDArray, indptr: NDArray, shape: Any) -> None:
+    """Whether the parts are those of a matrix of ``shape`` in compressed rows; scipy looks at a few of them only.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and 0 <= n < LARGEST for n in shape)):
+        raise ValueError(f"a sparse matrix of shape {shape}")
+    rows, columns = shape
+    if not all(part.ndim == 1 for part in (data, indices, indptr)) or data.dtype.kind not in "fiub":
+        raise ValueError("a sparse matrix whose parts are no vectors of numbers")
+    if indices.dtype.kind != "i" or indptr.dtype.kind != "i" or not len(data) == len(indices):
+        raise ValueError(f"a sparse matrix of {len(data)} values at {len(indices)} places")
+    if len(indptr) != rows + 1 or indptr[0] != 0 or indptr[-1] != len(data) or (np.diff(indptr) < 0).any():
+        raise ValueError(f"a sparse matrix whose {len(indptr)} row pointers do not divide its {len(data)} values")
+    if len(indices) and not 0 <= indices.min() <= indices.max() < columns:
+        raise ValueError(f"a sparse matrix with a place outside its {columns} columns")
+
+
+def check_finite(values: Mapping[str, Any], infinite: Collection[str] = ()) -> None:
+    """Whether all tensors, arrays and sparse matrices of a model hold finite numbers.
+
+    Args:
+        infinite: names of those that may hold infinity, as a best score does that nothing has reached yet.
+
+    Raises:
+        ValueError: one does not.
+    """
+    for name, value in values.items():
+        numbers = value.tocsr().data if scipy.sparse.issparse(value) else value
+        if isinstance(numbers, (torch.Tensor, np.ndarray)):
+            numbers = torch.as_tensor(numbers)
+            if not (numbers.isnan().logical_not() if name in infinite else numbers.isfinite()).all():
+                raise ValueError(f"{name} holds what is no finite number")
+
+
+def forms(values: Mapping[str, Any]) -> dict[str, str | None]:
+    """Kind and shape of what a model keeps beside its weights; None where it is made later."""
+    names = {torch.Tensor: "tensor", np.ndarray: "array", scipy.sparse.spmatrix: "sparse matrix"}
+    found = {}
+    for name, value in values.items():
+        kind = next((text for kind, text in names.items() if isinstance(value, kind)), type(value).__name__)
+        found[name] = None if value is None else f"{kind} {tuple(getattr(value, 'shape', ()))}"
+    return found
+
+
+def check_forms(kept: Mapping[str, Any], wanted: Mapping[str, str | None]) -> None:
+    """Whether ``kept`` has the :func:`forms` that a model has when it is built.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if set(kept) != set(wanted):
+        raise ValueError(f"it keeps {sorted(kept)}, not {sorted(wanted)}")
+    for name, form in forms(kept).items():
+        if wanted[name] is not None and form != wanted[name]:
+            raise ValueError(f"{name} is no {wanted[name]} but a {form}")
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -99,6 +176,7 @@ def check_optimizer(optimizer: Any) -> None:
             for name, value in kept.items():
                 if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
                     raise ValueError(f"the optimizer's {name} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
+                check_finite({f"the optimizer's {name}": value})
 
 
 def random_state(loader: torch.Generator) -> dict[str, Any]:
@@ -120,10 +198,16 @@ def random_state(loader: torch.Generator) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], loader: torch.Generator) -> None:
-    """Continue all of them where :func:`random_state` read them."""
+    """Continue all of them where :func:`random_state` read them.
+
+    Raises:
+        ValueError: numpy would begin outside its table, which it does not notice.
+    """
     loader.set_state(state["loader"].cpu())
     torch.set_rng_state(state["torch"].cpu())
     torch.cuda.set_rng_state_all([cuda.cpu() for cuda in state["cuda"]])
     random.setstate(state["python"])
     name, keys, position, has_gauss, gauss = state["numpy"]
+    if not 0 <= position <= len(keys):
+        raise ValueError(f"a random state at {position} of {len(keys)} numbers")
     np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))

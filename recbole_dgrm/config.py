@@ -22,16 +22,17 @@ import torch
 import yaml
 from recbole.utils import argument_list
 
-from recbole_dgrm import compat, evaluation, recbole_keys, registry
+from recbole_dgrm import compat, evaluation, recbole_keys, registry, yaml_files
 from recbole_dgrm.consistency import check_changed, check_scores, needed_columns
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.files import read_bytes
 from recbole_dgrm.intervals import as_text, quoted
 from recbole_dgrm.labels import OVER_RATINGS
 from recbole_dgrm.models.profile import ProfileRecommender
 from recbole_dgrm.options import check, check_known, check_name, read
 from recbole_dgrm.run_options import RunOptions
+from recbole_dgrm.text_keys import TextKeys, unquoted
 from recbole_dgrm.text_tables import codec
-from recbole_dgrm.texts import TextKeys, unquoted
 
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 Layer = dict[str, Any]
@@ -58,11 +59,11 @@ def read_yaml(path: Path) -> Layer:
         OptionError: no such file, no valid YAML, or not a mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or no possible path
+        text = read_bytes(path, yaml_files.LARGEST).decode()
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, too large, or no possible path
         raise OptionError(f"cannot read the config file {path}: {getattr(error, 'strerror', None) or error}") from None
     try:
-        content = compat.load_yaml(text, text_keys())
+        content = yaml_files.load_yaml(text, text_keys())
     except yaml.YAMLError as error:
         hint = "; an interval like '[5,inf)' stands in quotes" if quoted(text) != text else ""
         raise OptionError(f"{path} is not valid YAML: {' '.join(str(error).split())}{hint}") from None
@@ -86,7 +87,7 @@ def text_keys() -> TextKeys:
 def _recbole_models() -> Iterable[Iterable[tuple[str, Any]]]:
     for path in sorted((RECBOLE_PROPERTIES / "model").glob("*.yaml")):
         if registry.is_recbole(path.stem):
-            yield (compat.load_yaml(path.read_text(encoding="utf-8")) or {}).items()
+            yield (yaml_files.load_yaml(path.read_text(encoding="utf-8")) or {}).items()
 
 
 def parse_value(text: str, key: str = "") -> Any:
@@ -102,7 +103,7 @@ def parse_value(text: str, key: str = "") -> Any:
     if key in texts.scalars and not listed:
         return unquoted(text)
     try:
-        return compat.load_yaml(quoted(text) if key in recbole_keys.VALUES else text, texts, key)
+        return yaml_files.load_yaml(quoted(text) if key in recbole_keys.VALUES else text, texts, key)
     except yaml.YAMLError:
         raise OptionError(f"{text!r} is not a YAML value; quote it as in --key='[1, 2]'") from None
 

@@ -119,8 +119,9 @@ def bars(panels: Mapping[str, Mapping[str, tuple[float, float, float]]], path: P
         for name, (value, low, high) in values.items():
             place = len(names) - 1 - names.index(name)
             axes.barh(place, value, height=0.7, color=COLOURS[5])
-            if high > low:
-                axes.errorbar(value, place, xerr=[[value - low], [high - value]], color="black", linewidth=1, capsize=2)
+            if high > low:  # resampled users may all lie on one side of the value
+                error = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
+                axes.errorbar(value, place, xerr=error, color="black", linewidth=1, capsize=2)
         axes.set_yticks(range(len(names)), names[::-1])
         axes.set_title(measure, fontsize=10)
     save(figure, path)

@@ -197,6 +197,7 @@ def _table_2(runs: list[Watched], folder: Path) -> Iterator[Any]:
 def _ks(runs: list[Watched], folder: Path) -> Iterator[Any]:
     yield Heading("Kolmogorov-Smirnov test by user (Fig. 8)")
     alphas = runs[0].found["ks"]["alphas"]
+    runs = [run for run in runs if run.found["ks"]["alphas"] == alphas]  # of one version
     shares = {run.name: (alphas, np.array(run.found["ks"]["hits"]) / run.found["ks"]["users"]) for run in runs}
     diagnosis_plots.ks_hits(shares, folder / "figures" / "ks")
     columns = ["", *(f"α = {alpha:g}" for alpha in alphas)]
@@ -209,6 +210,8 @@ def _ks(runs: list[Watched], folder: Path) -> Iterator[Any]:
     yield Table(
         "Hits by significance level", columns, rows, note=f"Of {users:,} users; two-sample test, p ≥ α is a hit."
     )
+    if ALPHA not in alphas:
+        return
     place = alphas.index(ALPHA)
     ordered = sorted(runs, key=lambda run: -run.found["ks"]["hits"][place])
     told = ", ".join(f"{run.name} {run.found['ks']['hits'][place] / users:.0%}" for run in ordered)
@@ -247,7 +250,12 @@ def _sweep(runs: list[Watched], folder: Path) -> Iterator[Any]:
 def _fixed_steps(runs: list[Watched], folder: Path) -> Iterator[Any]:
     yield Heading("Fixed noise steps in training (Table 4)")
     chosen = [run for run in runs if "fixed_step" in run.record["config"]]
-    names = [name for name in chosen[0].record["test"] if name.startswith(("ratedrecall", "ratedndcg"))]
+    tests = [run.record["test"] for run in chosen]
+    names = [name for name in tests[0] if name.startswith(("ratedrecall", "ratedndcg"))
+             and all(test.get(name) is not None for test in tests)]  # fmt: skip
+    if not names:
+        yield "The runs have no ranking of rated items in common."
+        return
     published = _on_ml_100k(chosen)
     columns = ["", *(metric_label(name) for name in names), *(["published Recall / NDCG"] if published else [])]
     rows = []

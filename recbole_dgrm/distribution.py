@@ -18,6 +18,8 @@ from scipy.special import entr
 from scipy.stats import ks_2samp
 from torch import Tensor
 
+from recbole_dgrm.errors import DataError
+
 SMOOTHING = 1e-6
 NOISE = 1e-9  # of the span of a scale: ratings that lie closer are one, written with other last digits
 BINS_A_LEVEL = 10
@@ -201,7 +203,14 @@ class Sample:
 
     @classmethod
     def from_dict(cls, bins: Bins, content: dict[str, Any]) -> Self:
-        """What :meth:`to_dict` gave."""
+        """What :meth:`to_dict` gave.
+
+        Raises:
+            DataError: it was counted in other bins.
+        """
+        if len(content["counts"]) != len(bins.centres):
+            raise DataError(f"a record has counts of {len(content['counts'])} bins, its rating scale has "
+                            f"{len(bins.centres)}; make its run again")  # fmt: skip
         n, mean, std = content["n"], content["mean"], content["std"]
         return cls(bins, np.array(content["counts"]), n, n * mean, n * (std**2 + mean**2))
 

@@ -17,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import recbole_dgrm
+
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
@@ -83,6 +85,7 @@ def examine(output_dir: Path) -> Iterator[Row]:
     for check in (
         Check("processor", processor, "none needed: it is only named here", LIMITED),
         Check("threads", threads, reinstall),
+        Check("load", load, "none needed: it is only named here", LIMITED),
         Check("GPU", gpu, reinstall),
         Check("bfloat16", bfloat16, "leave precision=float32", LIMITED),
         Check("C++ compiler", compiler, "leave compile=false", LIMITED),
@@ -142,10 +145,24 @@ def threads() -> Row:
     import torch
 
     count, cores = torch.get_num_threads(), _cores()
-    found = f"torch uses {count}; OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}"
+    waiting = next((f"{name}={os.environ[name]}" for name in recbole_dgrm.WAITING if name in os.environ), "not set")
+    found = (
+        f"torch uses {count}; OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}; how they wait: {waiting}"
+    )
     if count > cores:
         return Row("threads", found, LIMITED, f"they are in each other's way: export OMP_NUM_THREADS={cores}")
     return Row("threads", found)
+
+
+def load() -> Row:
+    """How many processes wanted a core in the last minute, other programs' among them."""
+    busy, cores = os.getloadavg()[0], _cores()
+    found = f"{busy:.1f} processes at work on {cores} cores"
+    if busy > cores / 2:
+        return Row(
+            "load", found, LIMITED, "seconds in records and reports will be too long; wait until less is at work"
+        )
+    return Row("load", found)
 
 
 def gpu() -> Row:

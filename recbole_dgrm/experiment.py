@@ -7,6 +7,7 @@ data for the epochs that validation chose. The test part is scored once, at the 
 import logging
 import secrets
 import shutil
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from recbole.utils import init_seed
 from recbole.utils.logger import RemoveColorFilter
 from torch import Tensor
 
-from recbole_dgrm import data, diagnosis, loaders, parallel, reference, registry
+from recbole_dgrm import compat, data, diagnosis, loaders, parallel, reference, registry
 from recbole_dgrm.arguments import option
 from recbole_dgrm.checkpoints import REMEDY, read_checkpoint
 from recbole_dgrm.config import load_config
@@ -36,6 +37,7 @@ from recbole_dgrm.errors import (
 from recbole_dgrm.files import check_writable, drop_partials, plain, write_json
 from recbole_dgrm.limits import explained
 from recbole_dgrm.machine import environment, peak_memory
+from recbole_dgrm.processes import alone_in
 from recbole_dgrm.records import (
     CHECKPOINT,
     CONFIG,
@@ -46,6 +48,7 @@ from recbole_dgrm.records import (
     RUN_LOG,
     WHERE,
     RunRecord,
+    is_scores,
     new_record,
     read_epochs,
     read_run,
@@ -90,12 +93,15 @@ def run_one(
     registry.check_processes(config["model"])
     parallel.check_device(config["device"])
     run_dir = run_dir or Path(parallel.text_of_first(lambda: str(_new_directory(config))))
-    state = _state(config, run_dir)
     config["checkpoint_dir"] = str(run_dir)
     given = config["input"]
     record = new_record(given, label)
     record.environment = environment(config)
     with ExitStack() as stack:
+        if parallel.first():
+            stack.enter_context(alone_in(run_dir, "process", "wait for its end; one run is made by one command"))
+        state = _state(config, run_dir)
+        stack.enter_context(_still_there(run_dir))
         if parallel.first():
             write_config(run_dir, given)
             stack.enter_context(_log_to(run_dir / RUN_LOG))
@@ -176,7 +182,7 @@ def validate_one(config, run_dir: Path, callback: Callable[[int, float], None] |
     run_dir.mkdir(parents=True, exist_ok=True)
     state = _state(config, run_dir)
     config["checkpoint_dir"] = str(run_dir)
-    with _log_to(run_dir / RUN_LOG):
+    with _still_there(run_dir), _log_to(run_dir / RUN_LOG):
         run = _Run(config, run_dir, new_record(config["input"]), False, with_test=False)
         trainer = run.train("train", state, callback=callback)
     return Validation(float(trainer.best_valid_score), trainer.best_epoch + 1, plain(trainer.best_valid_result))
@@ -270,7 +276,8 @@ def untrained(config, splits: data.Splits, part: str) -> tuple[RunMixin, Any, fl
     init_seed(config["seed"], config["reproducibility"])
     loader = loaders.train_loader(config, splits, part)
     start = monotonic()  # some of RecBole's models learn while they are built
-    model = registry.model_class(config["model"])(config, getattr(splits, part)).to(config["device"])
+    with compat.building(config):
+        model = registry.model_class(config["model"])(config, getattr(splits, part)).to(config["device"])
     seconds = monotonic() - start
     return registry.trainer_class(config["model"])(config, model), loader, seconds
 
@@ -283,7 +290,8 @@ def _state(config, run_dir: Path) -> dict[str, Any] | None:
         state = read_checkpoint(run_dir / CHECKPOINT, config["device"])
         selected = state["note"].get("selected", {"epochs": 1, "valid": {}})
         if not (isinstance(state["note"].get("fingerprint"), str) and isinstance(selected, dict)
-                and isinstance(selected.get("epochs"), int) and isinstance(selected.get("valid"), dict)):  # fmt: skip
+                and isinstance(selected.get("epochs"), int) and 1 <= selected["epochs"] <= config["epochs"]
+                and is_scores(selected.get("valid"))):  # fmt: skip
             raise CheckpointError(f"{run_dir / CHECKPOINT} is not a checkpoint of a run: its note is damaged; {REMEDY}")
         return state
     if parallel.first():
@@ -329,6 +337,27 @@ def _recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
     finally:
         record.timing["peak_rss_mib"] = peak_memory()
         write_json(run_dir / RECORD, asdict(record))
+
+
+@contextmanager
+def _still_there(run_dir: Path) -> Iterator[None]:
+    """Inside, a run whose directory somebody takes away ends with a sentence.
+
+    TensorBoard writes in a thread of its own, which would print what it met; the run meets the same.
+
+    Raises:
+        OutputError: it is gone.
+    """
+    printed = threading.excepthook
+    threading.excepthook = lambda met: None if isinstance(met.exc_value, OSError) else printed(met)
+    try:
+        yield
+    except FileNotFoundError as error:
+        if run_dir.is_dir():
+            raise
+        raise OutputError(f"{run_dir} was removed while the run was at work in it; start the run again") from error
+    finally:
+        threading.excepthook = printed
 
 
 class _RunLog(logging.FileHandler):

@@ -80,6 +80,19 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a file that is not larger than it may be; of a larger one no more than ``most`` bytes are read.
+
+    Raises:
+        ValueError: it is.
+    """
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"larger than {most:,} bytes")
+    return content
+
+
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
     """Add ``value`` to a JSON-lines file; a kill may leave half of it, without an end of line."""
     with naming(path), open(path, "a", encoding="utf-8") as lines:

@@ -2,23 +2,27 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from numbers import Number
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from recbole_dgrm import record_forms
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.files import plain, write_text, write_whole
+from recbole_dgrm.files import plain, read_bytes, write_text, write_whole
+from recbole_dgrm.forms import Form, parse_json
 
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
 PLAN = "benchmark.json"  # in a folder of runs: what they were made for
+LARGEST_JSON = 1 << 26  # bytes: a record has some 20,000, and 64 MiB take some seconds to read
+LARGEST_LINE = 1 << 22  # bytes of an epoch's line, of which 1,500 are usual; of lines there may be any number
+LARGEST_VECTORS = 1 << 32  # bytes, unpacked: 20 metrics of 20 million users
 WHERE = ("output_dir", "data_path", "checkpoint_interval")  # keys that say where a run lies, not what it computes
 
 
@@ -85,6 +89,19 @@ class SavedRun:
         """Whether the run has its test result."""
         return self.record["status"] == "finished"
 
+    def need(self, *places: str) -> None:
+        """Whether the record has what stands at ``places``, keys separated by blanks.
+
+        Raises:
+            DataError: it has not, as one of an interrupted run or an older version.
+        """
+        for place in places:
+            value: Any = self.record
+            for key in place.split():
+                value = value.get(key) if isinstance(value, dict) else None
+            if value is None:
+                raise DataError(f"{self.path / RECORD} has no {place}; move it away and make the run again")
+
     def per_user(self) -> dict[str, NDArray]:
         """Metric vectors over ``user``, or nothing where the run left none.
 
@@ -95,6 +112,9 @@ class SavedRun:
         if not path.exists():
             return {}
         try:
+            with ZipFile(path) as packed:
+                if (size := sum(entry.file_size for entry in packed.infolist())) > LARGEST_VECTORS:
+                    raise ValueError(f"{size:,} bytes are packed in it")
             with np.load(path, allow_pickle=False) as file:
                 vectors = dict(file)
             lengths = {len(vector) for vector in [vectors["user"], *vectors.values()]}
@@ -102,11 +122,26 @@ class SavedRun:
             raise DataError(f"{path} holds no metric vectors ({error}); make the run again") from error
         if len(lengths) > 1:
             raise DataError(f"{path} holds vectors of different lengths ({sorted(lengths)}); make the run again")
+        if wrong := _not_a_vector(vectors):
+            raise DataError(f"{path} holds no metric vectors ({wrong}); make the run again")
         return vectors
 
     def epochs(self) -> list[dict[str, Any]]:
         """A dict per epoch: ``stage``, ``epoch``, ``seconds``, losses, ``valid_<metric>``."""
         return read_epochs(self.path)
+
+
+def _not_a_vector(vectors: dict[str, NDArray]) -> str | None:
+    """What is wrong with metric vectors, if anything; NaN is the metric of a user who has none."""
+    for name, vector in vectors.items():
+        kinds = "U" if name == "user" else "fiu"
+        if vector.ndim != 1 or vector.dtype.kind not in kinds:
+            return f"{name} is an array of {vector.dtype} {vector.shape}"
+        if kinds == "fiu" and (np.abs(vector) > record_forms.LARGEST).any():
+            return f"{name} reaches beyond {record_forms.LARGEST:g}"
+    if len(np.unique(vectors["user"])) < len(vectors["user"]):
+        return "a user stands there twice"
+    return None
 
 
 def read_epochs(run_dir: Path) -> list[dict[str, Any]]:
@@ -116,19 +151,39 @@ def read_epochs(run_dir: Path) -> list[dict[str, Any]]:
         DataError: another line is damaged.
     """
     path = run_dir / EPOCHS
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    found = []
-    for number, line in enumerate(lines, 1):
-        if not line.endswith(b"\n"):
+    found: list[dict[str, Any]] = []
+    last: dict[str | None, int] = {}
+    for number, line in enumerate(_lines(path), 1):
+        if not line.endswith(b"\n") and len(line) <= LARGEST_LINE:
             break
         try:
-            value = json.loads(line)
-        except ValueError:
-            value = None
-        if not isinstance(value, dict) or "epoch" not in value:
-            raise DataError(f"line {number} of {path} is damaged; remove the run's directory and make the run again")
+            if len(line) > LARGEST_LINE:
+                raise ValueError(f"it is longer than {LARGEST_LINE:,} bytes")
+            value = parse_json(line)
+            if said := record_forms.EPOCH(value, ""):
+                raise ValueError(said)
+            if value["epoch"] <= last.get(value.get("stage"), -1):
+                raise ValueError(f"epoch {value['epoch']} stands there again")
+        except ValueError as error:
+            remedy = "remove the run's directory and make the run again"
+            raise DataError(f"line {number} of {path} is damaged ({error}); {remedy}") from error
+        last[value.get("stage")] = value["epoch"]
         found.append(value)
     return found
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Lines of a file, each cut soon after the longest that is allowed; none where there is no file."""
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        while line := file.readline(LARGEST_LINE + 1):
+            yield line
+
+
+def is_scores(value: Any) -> bool:
+    """Whether ``value`` maps metrics to numbers, or to None where one is none."""
+    return record_forms.SCORES(value, "") is None
 
 
 def write_epochs(run_dir: Path, lines: list[dict[str, Any]]) -> None:
@@ -136,18 +191,20 @@ def write_epochs(run_dir: Path, lines: list[dict[str, Any]]) -> None:
     write_text(run_dir / EPOCHS, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def read_json(path: Path, what: str, remedy: str) -> dict[str, Any]:
-    """A JSON file that holds keys and values.
+def read_json(path: Path, what: str, remedy: str, form: Form | None = None) -> dict[str, Any]:
+    """A JSON file that holds keys and values, of some ``form`` where one is given.
 
     Raises:
         DataError: it is not ``what`` it should be; says the ``remedy``.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_bytes(path, LARGEST_JSON))
     except ValueError as error:
         raise DataError(f"{path} is not {what} ({error}); {remedy}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} is not {what} (it holds a {type(content).__name__}); {remedy}")
+    if form and (said := form(content, "")):
+        raise DataError(f"{path} is not {what} ({said}); {remedy}")
     return content
 
 
@@ -161,26 +218,12 @@ def read_run(path: Path) -> SavedRun | None:
     if not file.is_file():
         return None
     what, remedy = "the record of a run", "move it away and make the run again"
-    content = read_json(file, what, remedy)
+    content = read_json(file, what, remedy, record_forms.RECORD)
     try:
         record = RunRecord(**content)
-        _check_kinds(record)
-    except (TypeError, KeyError, AttributeError) as error:
+    except TypeError as error:  # a key that no record has
         raise DataError(f"{file} is not {what} ({error}); {remedy}") from error
     return SavedRun(path, asdict(record))
-
-
-def _check_kinds(record: RunRecord) -> None:
-    for name, hint in get_type_hints(RunRecord).items():
-        value, kind = getattr(record, name), get_origin(hint) or hint
-        if not isinstance(value, hint if isinstance(hint, UnionType) else kind):
-            raise TypeError(f"{name} is a {type(value).__name__}")
-        if (
-            kind is dict
-            and get_args(hint)[1] is float
-            and not all(isinstance(v, Number | None) for v in value.values())
-        ):
-            raise TypeError(f"{name} holds what is no number")
 
 
 def read_runs(folder: Path) -> list[SavedRun]:

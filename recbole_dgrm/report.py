@@ -27,6 +27,8 @@ COLUMNS = [
     "users", "difference", "low", "high", "p_wilcoxon", "p_t", "holm_wilcoxon", "holm_t", "published",
     "parameters", "best_epoch", "build_s", "train_s", "evaluate_s", "peak_rss_mib",
 ]  # fmt: skip
+NEEDED = ("config eval_args mode", "config valid_metric",
+          *(f"data n_{what}" for what in ("users", "items", "train", "valid", "test")))  # fmt: skip
 
 
 def write_report(folder: Path, output_dir: Path, baseline: str | None = None) -> Path:
@@ -42,6 +44,8 @@ def write_report(folder: Path, output_dir: Path, baseline: str | None = None) ->
         recbole_dgrm.errors.DataError: there is nothing to report, or runs that cannot be compared.
     """
     summary = summarise(folder, baseline)
+    for run in (run for cell in summary.cells for row in cell.rows for run in row.runs):
+        run.need(*NEEDED)
     output_dir.mkdir(parents=True, exist_ok=True)
     document = build(summary, folder.resolve().name)
     for cell in summary.cells:

@@ -17,7 +17,10 @@ from tqdm import tqdm
 from recbole_dgrm import compat, metrics, parallel
 from recbole_dgrm.checkpoints import (
     REMEDY,
+    check_finite,
+    check_forms,
     check_optimizer,
+    forms,
     pack,
     random_state,
     set_random_state,
@@ -53,6 +56,7 @@ class RunMixin:
         self.best_epoch = -1
         self.best_state: dict[str, Tensor] = {}
         self.best_other: dict[str, Any] = {}  # attributes that RecBole keeps beside: LightGCN's are made from the state
+        self._other_forms = forms(model.other_parameter())
         self.note: dict[str, Any] = {}
         self.observe: Callable[[RunMixin, int, bool], dict[str, Any]] = lambda trainer, epoch, validated: {}
         self._line: dict[str, Any] = {}
@@ -218,9 +222,12 @@ class RunMixin:
             raise CheckpointError(f"{path} is of {state['model']}, this run is of {self.config['model']}; {REMEDY}")
         with self._fitting(path):
             which = "best_" if best else ""
+            other = {key: unpack(value) for key, value in state.get(f"{which}other", {}).items()}
+            check_forms(other, self._other_forms)
+            buffers = {name for name, _ in self.model.named_buffers()}
+            check_finite({**state[f"{which}state_dict"], **other}, infinite=buffers)
             self.model.load_state_dict(state[f"{which}state_dict"])
-            other = state.get(f"{which}other", {})
-            self.model.load_other_parameter({key: unpack(value) for key, value in other.items()})
+            self.model.load_other_parameter(other)
 
     def resume(self, state: dict[str, Any], train_data) -> None:
         """Continue exactly where a checkpoint was written; raises as :meth:`load`."""
@@ -230,6 +237,11 @@ class RunMixin:
         with self._fitting(self.run_dir / CHECKPOINT):
             self._restore(state, train_data)
         lines = read_epochs(self.run_dir)[: self._lines]  # what came later is trained again
+        if len(lines) < self._lines:
+            raise CheckpointError(
+                f"{self.run_dir / EPOCHS} has {len(lines)} lines, but {CHECKPOINT} was written after {self._lines}; "
+                f"move {CHECKPOINT} away, and the run begins again from its config.yaml"
+            )
         if parallel.first():
             write_epochs(self.run_dir, lines)
 

@@ -165,6 +165,7 @@ def load_run(path: Path | str, **where: Any) -> Run:
     if not saved.finished:
         raise CheckpointError(f"the run in {path} is not finished but {saved.record['status']}; go on with "
                               f"{option('resume', path)}")  # fmt: skip
+    saved.need("data fingerprint")
     config = load_config([path / CONFIG], where)
     config["checkpoint_dir"] = str(path)
     state = read_checkpoint(path / CHECKPOINT, config["device"])

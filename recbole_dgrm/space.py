@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.files import read_bytes
+from recbole_dgrm.yaml_files import LARGEST
 
 SAMPLERS = ("grid", "random", "tpe")
 RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -34,6 +36,8 @@ RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
 }  # fmt: skip
 CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|==|!=|<|>)\s*(\S+)\s*")
 DRAWS = 1000  # tries to draw a valid point before the conditions are called unsatisfiable
+LARGEST_GRID = 100_000  # points; they are listed, and nobody has trained so many
+SHOWN = 100  # characters of a line that is not understood
 Point = dict[str, Any]
 
 
@@ -84,6 +88,8 @@ class Interval:
         if not numbers or not self.low < self.high or (self.log and self.low <= 0):
             raise OptionError(f"[{self.low}, {self.high}] must be two numbers, the lower first"
                               + (" and above 0" if self.log else ""))  # fmt: skip
+        if self.step is not None and not (isinstance(self.step, (int, float)) and 0 < self.step < math.inf):
+            raise OptionError(f"quniform: the step {self.step!r} must be a number above 0")
 
     def label_of(self, value: float) -> float:
         """The number itself."""
@@ -117,9 +123,9 @@ class Whole:
             raise OptionError(f"int: [{self.low}, {self.high}] must be two whole numbers, the lower first")
 
     @property
-    def labels(self) -> list[int]:
+    def labels(self) -> range:
         """All of them."""
-        return list(range(self.low, self.high + 1))
+        return range(self.low, self.high + 1)
 
     def label_of(self, value: int) -> int:
         """The number itself."""
@@ -159,7 +165,10 @@ class Condition:
         """Whether a point satisfies it; a key that the point lacks makes it hold."""
         right = point.get(self.right) if isinstance(self.right, str) else self.right
         left = point.get(self.left)
-        return left is None or right is None or RELATIONS[self.relation](left, right)
+        try:
+            return left is None or right is None or RELATIONS[self.relation](left, right)
+        except TypeError:
+            raise OptionError(f"condition '{self}': {left!r} and {right!r} cannot be compared") from None
 
     def __str__(self) -> str:
         return f"{self.left} {self.relation} {self.right}"
@@ -205,7 +214,10 @@ class Space:
         for key, dimension in self.dimensions.items():
             if isinstance(dimension, Interval):
                 raise OptionError(f"sampler=grid cannot list the values of {key}; give a choice, or use random or tpe")
-        lists = (dimension.labels for dimension in self.dimensions.values())
+        lists = [dimension.labels for dimension in self.dimensions.values()]
+        if (size := math.prod(map(len, lists))) > LARGEST_GRID:
+            raise OptionError(f"the grid has {size:,} points, more than {LARGEST_GRID:,}; name fewer values, or use "
+                              "sampler=random or tpe")  # fmt: skip
         points = [dict(zip(self.dimensions, labels, strict=True)) for labels in itertools.product(*lists)]
         points = [labels for labels in points if not self.violated(self.point(labels))]
         if not points:
@@ -303,9 +315,9 @@ def _two(bounds: list) -> list:
 def _hyper_test(path: Path) -> dict[str, Any]:
     """RecBole's lines; its loguniform has natural logarithms as bounds (as hyperopt's)."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise OptionError(error.strerror) from None
+        lines = read_bytes(path, LARGEST).decode().splitlines()
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or too large
+        raise OptionError(getattr(error, "strerror", None) or str(error)) from None
     content: dict[str, Any] = {}
     for line in lines:
         words = line.split(maxsplit=2)
@@ -315,7 +327,9 @@ def _hyper_test(path: Path) -> dict[str, Any]:
             key, kind, text = words
             values = list(ast.literal_eval(text))
             content[key] = {kind: [math.exp(bound) for bound in values] if kind == "loguniform" else values}
-        except (ValueError, SyntaxError, TypeError) as error:
-            raise OptionError(f"{line!r} is not understood; lines are 'name choice [1, 2]', 'name uniform 0,1' or "
-                              "'name loguniform -8,0'") from error  # fmt: skip
+        except (ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+            raise OptionError(
+                f"{line[:SHOWN]!r} is not understood; lines are 'name choice [1, 2]', 'name uniform 0,1' or "
+                "'name loguniform -8,0'"
+            ) from error
     return content

@@ -23,6 +23,7 @@ import optuna
 from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
+from recbole_dgrm import record_forms
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.files import plain, write_json
@@ -80,7 +81,7 @@ class Search:
         """
         path, what = folder / SEARCH, "the plan of a search"
         remedy = "move it away; the same command writes it again"
-        content = read_json(path, what, remedy)
+        content = read_json(path, what, remedy, record_forms.SEARCH)
         try:
             return cls(**{**content, "storage": storage or default_storage(folder)})
         except TypeError as error:
@@ -121,7 +122,8 @@ def _check_values(config: dict[str, Any], space: Space, seed: int) -> None:
     base = space.point(space.draw(np.random.default_rng(seed)))
     load_config(config_dict={**config, **base})  # unknown keys
     for key, dimension in space.dimensions.items():
-        for label in getattr(dimension, "labels", []):
+        labels = getattr(dimension, "labels", [])
+        for label in {labels[0], labels[-1]} if isinstance(labels, range) else labels:
             point = {**base, **{key: space.point({key: label})[key]}}
             if not space.violated(point):
                 load_config(config_dict={**config, **point})

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recbole_dgrm import record_forms
 from recbole_dgrm.comparison import Comparison, compare, holm
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.labels import is_mean_over_users, smaller_is_better
@@ -129,6 +130,8 @@ def summarise(folder: Path, baseline: str | None = None) -> Summary:
     finished = [run for run in runs if run.finished]
     if not finished:
         raise DataError(f"no run in {folder} is finished; the first: {runs[0].record['error']}")
+    for run in finished:
+        run.need("data fingerprint", "timing train_s")
     check_splits(finished)
     cells = [_cell(key, group, plan, baseline) for key, group in _grouped(finished, plan).items()]
     wanted = baseline or plan.get("baseline")
@@ -146,7 +149,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """What the runs in ``folder`` were made for; empty where they are no benchmark."""
     path = folder / PLAN
     remedy = "the benchmark command writes it again; or move it away"
-    return read_json(path, "the plan of a benchmark", remedy) if path.is_file() else {}
+    return read_json(path, "the plan of a benchmark", remedy, record_forms.PLAN) if path.is_file() else {}
 
 
 def planned_labels(plan: dict[str, Any]) -> list[str]:
@@ -258,7 +261,8 @@ def _reference_rows(runs: list[SavedRun], metrics: list[str]) -> list[Row]:
     for name in REFERENCE:
         scores = {}
         for metric in metrics:
-            values = [reference[name][metric] for reference in by_seed.values() if metric in reference.get(name, {})]
+            given = [reference.get(name, {}).get(metric) for reference in by_seed.values()]
+            values = [value for value in given if value is not None]
             if values:
                 scores[metric] = Score(np.array(values))
         rows.append(Row(name, scores))

@@ -113,7 +113,7 @@ class _Crew:
                 process.stdin.close()  # all at once; then wait for each
             for process in self.processes:
                 processes.end(process)
-                process.output.unlink()
+                process.output.unlink(missing_ok=True)
 
     def _hire(self) -> subprocess.Popen:
         environment = {STORAGE: self.study.search.storage}  # not on the command line: it may hold a password
@@ -126,7 +126,7 @@ class _Crew:
         for process in [process for process in self.processes if process.poll() is not None]:
             self.processes.remove(process)
             if process.returncode == 0:
-                process.output.unlink()
+                process.output.unlink(missing_ok=True)
                 self.deaths = 0
                 continue
             cause = processes.cause_of_death(process, process.output)

@@ -10,7 +10,7 @@ from recbole_dgrm.collapse import Finding, Verdict
 from recbole_dgrm.diagnosis import DISTRIBUTION, of_record
 from recbole_dgrm.distribution import Bins, Sample, rating_levels
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.records import SavedRun, read_runs
+from recbole_dgrm.records import EPOCHS, SavedRun, read_runs
 from recbole_dgrm.summary import place, planned_labels, read_plan
 
 
@@ -48,6 +48,21 @@ class Watched:
         """The ratings that were learnt from."""
         return self.final("ratings")
 
+    def check(self) -> "Watched":
+        """This, if it has all that a report of a diagnosis reads.
+
+        Raises:
+            DataError: it has not.
+        """
+        of_ratings = ("distances", "ks", "distribution ratings") if "scale" in self.found else ()
+        wanted = ("verdict", "distribution lists", *of_ratings)
+        self.run.need(*(f"diagnosis {place}" for place in wanted), "data n_users", "data n_items", "data n_train")
+        bare = [epoch for epoch, look in self.looks.items() if of_ratings and not {"rated", "unrated"} <= set(look)]
+        if bare or (of_ratings and not self.looks):
+            raise DataError(f"{self.run.path / EPOCHS} has no predictions of epoch {bare[0] if bare else 1}; make the "
+                            "run again with diagnose_every")  # fmt: skip
+        return self
+
     def final(self, group: str) -> Sample:
         """Predictions of the tested model."""
         return Sample.from_dict(self.bins, self.found[DISTRIBUTION][group])
@@ -84,4 +99,5 @@ def watched(folder: Path) -> list[Watched]:
     several = len({run.record["seed"] for run in runs}) > 1
     labels = planned_labels(read_plan(folder))
     runs.sort(key=lambda run: (place(labels, run.record["label"]), run.record["seed"]))
-    return [Watched(run.record["label"] + (f", seed {run.record['seed']}" if several else ""), run) for run in runs]
+    seeds = [f", seed {run.record['seed']}" if several else "" for run in runs]
+    return [Watched(run.record["label"] + seed, run).check() for run, seed in zip(runs, seeds, strict=True)]

@@ -87,9 +87,9 @@ def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
     elif -process.returncode in (signal.SIGTERM, signal.SIGINT):  # before it could listen to them
         _close_record(job, run_dir, "interrupted", "stopped by the user")
     elif run is None or run.record["status"] == "running":
-        _close_record(job, run_dir, "failed", processes.cause_of_death(process, run_dir / OUTPUT))
+        lost(job, run_dir, processes.cause_of_death(process, run_dir / OUTPUT))
     else:
-        (run_dir / OUTPUT).unlink()
+        (run_dir / OUTPUT).unlink(missing_ok=True)
 
 
 def _wait(process: subprocess.Popen, time_limit: float, unwanted: Flag | None) -> bool:

@@ -12,8 +12,8 @@ from recbole_dgrm.space import parse_space
 
 PACKAGE = Path(recbole_dgrm.__file__).parent
 LAYERS = {
-    "errors": -2,
-    "files": -1, "labels": -1, "limits": -1,
+    "errors": -2, "forms": -2,
+    "files": -1, "labels": -1, "limits": -1, "yaml_files": -1, "record_forms": -1,
     "checkpoints": 0, "options": 0, "records": 0, "diffusion": 0, "states": 0, "networks": 1, "losses": 0, "ranking": 0,
     "distribution": 0, "text_tables": 0, "rating_scale": 1, "rating_files": 2, "bias": 0, "factorization": 0,
     "closed_form": 1, "collapse": 1,
@@ -21,7 +21,7 @@ LAYERS = {
     "models.profile": 4, "models.dgrm_options": 4,
     "models": 5, "models.dgrm": 5, "models.mf": 5, "models.ncf": 5, "models.icdae": 5, "models.diffrec": 5,
     "models.cfgan": 5, "models.prgan": 5,
-    "texts": 0, "intervals": 0, "run_options": 1, "recbole_keys": 1, "columns": 1, "evaluation": 3, "consistency": 6.5,
+    "text_keys": -1, "intervals": 0, "run_options": 1, "recbole_keys": 1, "columns": 1, "evaluation": 3, "consistency": 6.5,
     "machine": 2, "registry": 6, "config": 7, "data": 7, "loaders": 8, "reference": 9, "diagnosis": 10,
     "experiment": 11, "recommender": 11, "saved": 12, "export": 13, "plan": 10, "worker": 12, "executors": 13,
     "benchmark": 14, "tables": 1, "convert": 10, "download": 11,

@@ -51,7 +51,7 @@ def hand_made(folder, label: str, late, kl: float, verdict: dict, **more) -> Non
     write_json(path / RECORD, record)
     early = {"rated": as_dict(GIVEN), "unrated": as_dict(GIVEN), "between_users": 0.3, "lists": lists}
     later = {**early, "rated": as_dict(late), "unrated": as_dict(late)}
-    lines = [{"stage": "select", "epoch": epoch - 1, "distribution": seen}
+    lines = [{"stage": "select", "epoch": epoch - 1, "seconds": 1.0, "distribution": seen}
              for epoch, seen in [(1, early), (2, {"validation": as_dict(GIVEN)}), (5, later), (10, later)]]  # fmt: skip
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 

@@ -22,7 +22,7 @@ from recbole_dgrm.config import RECBOLE_PROPERTIES, RunOptions, load_config, par
 from recbole_dgrm.errors import OptionError, UnknownModel, UserError
 from recbole_dgrm.experiment import run_one
 from recbole_dgrm.intervals import quoted, read_intervals
-from recbole_dgrm.texts import TextKeys
+from recbole_dgrm.text_keys import TextKeys
 
 BASE = {"model": "MF", "dataset": "ml-100k", "data_path": "/does/not/exist"}
 FULL = {**BASE, "model": "BPR", "protocol": "full"}

@@ -641,8 +641,9 @@ def test_a_run_without_vectors_or_epochs_has_none(tmp_path):
 
 def test_the_half_last_line_of_the_epochs_is_dropped(tmp_path):
     path = write_run(tmp_path, "MF")
-    (path / "metrics.jsonl").write_text('{"epoch": 0}\n{"epoch": 1}\n{"epo')
-    assert read_run(path).epochs() == [{"epoch": 0}, {"epoch": 1}]
+    lines = [{"stage": "select", "epoch": epoch, "seconds": 1.0} for epoch in (0, 1)]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"epo')
+    assert read_run(path).epochs() == lines
 
 
 def test_what_averaging_leaves_in_the_last_digits_is_no_difference(tmp_path):

@@ -1,4 +1,4 @@
-"""What happens when something breaks: kills, full and read-only disks, damaged files, too little memory.
+"""What happens when something breaks: kills, full and read-only disks, damaged and forged files, too little memory.
 
     python benchmarks/faults/run_faults.py --output=docs/reliability.md [--times=20] [--only=training,disk]
 
@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attacks
 import damage
 import disk
 import kills
@@ -37,13 +38,21 @@ What a user may rely on, tried by `python benchmarks/faults/run_faults.py` (tabl
   again.
 - **SIGTERM is treated as Ctrl-C**: the record says interrupted, the command how to go on, the status is 130.
 - **A full or read-only disk is a sentence** that names the file and the remedy; it counts as a stop, not as a failure.
-- **A damaged or foreign file is a sentence** that names the file and what to do. Nothing in a file can run code.
+- **A damaged or foreign file is a sentence** that names the file and what to do.
+- **Nothing in a file runs code or crashes the process.** Weights and arrays are plain data, also where RecBole reads
+  them (`CALLS_OF_RECBOLE` in `compat.py` names each of its calls); YAML has no references, and sizes and depths are
+  bounded; sparse matrices are checked entirely before C code sees them. Records, epochs, vectors and plans have a form
+  (`record_forms.py`): a value that departs from it is named with its place. Weights that are no finite numbers are
+  refused.
+- **Processes run this package**, not what lies in the working directory.
+- **One run is made by one process**: a second `--resume` is refused; the lock of a killed process is free at once. A
+  run whose directory is removed ends with a sentence.
 - **Too little memory ends one run**, with the keys that save memory; a benchmark goes on with the next.
 
 Not covered: a machine that loses power may lose what its disk had not yet written (files are renamed, not synced);
-values inside a file that parses are believed, so that a file changed by hand may give a wrong result or an unclear
-error; two `--resume` of one run at a time. The kills of a search are of one with SQLite, for which an empty file is an
-empty database.
+values of the right form are believed, so that a file changed by hand may give a wrong result; locks on a network disk
+that has none; a database of a search that a stranger wrote; a Dask cluster, whose scheduler and workers exchange
+pickles, must be one's own. The kills of a search are of one with SQLite, for which an empty file is an empty database.
 
 Small jobs on ML-100K, broken at moments from a seed; a stopped job is continued until it ends between two stops, and
 its result compared. Made in several calls on two busy cores, so the seconds say little.
@@ -52,6 +61,7 @@ its result compared. Made in several calls on two busy cores, so the seconds say
 HEADER = "| fault | times | what is checked | what happened | seconds |\n|---|---:|---|---|---:|\n"
 SAME = "every file parses or is absent; continued, it gives exactly the result of the unbroken job"
 CONTINUED = f"{SAME}; what was finished is not made again; no process and no temporary file is left"
+NO_CODE = "status 2 within a minute, a sentence that names the file, nothing is run"
 ORDERLY = f"status 130, no traceback; {SAME}"
 
 
@@ -115,11 +125,35 @@ def faults(folder: Path, times: int, only: list[str]) -> Iterator[tuple[str, str
             yield (f"{name} empty, cut, of random bytes, another zip, a byte changed",
                    "a sentence that names the file, or it reads; never another error",
                    partial(damage.damaged_file, name, read, folder, times=times))  # fmt: skip
+    if "attacks" in only:
+        unbroken(training)
+        for name, checked, attack in attacked(few, times):
+            yield name, checked, lambda place, attack=attack: attack(place, folder / training.name / "unbroken")
     if "memory" in only:
         yield ("too little memory for a run of a benchmark", "its record has the remedy, the other run finishes",
                lambda place: starved.memory(place, few))  # fmt: skip
         yield ("a run of a benchmark over its time limit", "its record says timed_out, the other run finishes",
                lambda place: starved.time_limit(place, few))  # fmt: skip
+
+
+def attacked(few: int, times: int) -> Iterator[tuple[str, str, Callable[[Path, Path], kills.Tally]]]:
+    """The same of what strangers give."""
+    yield ("pickled weights for NAIS, ConvNCF, RaCT and NeuMF, pickled item embeddings for LDiffRec", NO_CODE,
+           attacks.weights)  # fmt: skip
+    yield ("YAML that multiplies, holds itself, nests, is large or names Python: keys, plan, data set's file", NO_CODE,
+           attacks.yaml_files)  # fmt: skip
+    yield (f"{', '.join(attacks.MODULES)} as .py in the working directory of a benchmark and a training",
+           "none of it is imported, both finish", attacks.working_directory)  # fmt: skip
+    for name in ("record.json", "metrics.jsonl"):
+        yield (f"a random place of {name} forged", "report and evaluate: a result, or a sentence that names the file",
+               partial(attacks.forged, name, times=times))  # fmt: skip
+    yield ("checkpoint.pt with forged sparse matrices, NaN and infinity",
+           "a sentence that names the file; no crash, no number", attacks.checkpoints)  # fmt: skip
+    yield ("per_user.npz, metrics.jsonl and record.json of 8 GiB", "a sentence that names the file", attacks.large)
+    yield ("--resume of a run that is being made; kill -9, and --resume again",
+           "the second is refused, the third goes on at once", partial(attacks.second, times=few))  # fmt: skip
+    yield ("the directory of a run removed in its training", "status 2, a sentence, no traceback",
+           partial(attacks.removed, times=few))  # fmt: skip
 
 
 def kept(document: Path) -> dict[str, str]:
@@ -131,7 +165,7 @@ def kept(document: Path) -> dict[str, str]:
 
 def main() -> int:
     """Do all, write the table; returns 1 if anything was not as it must be."""
-    kinds = [*(job.name for job in JOBS), "workers", "signals", "disk", "files", "memory"]
+    kinds = [*(job.name for job in JOBS), "workers", "signals", "disk", "files", "attacks", "memory"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="a Markdown file (default: the table on the terminal)")
     parser.add_argument("--times", type=int, default=20, help="of each kill (others less often; default 20)")
