@@ -17,6 +17,11 @@ def is_mean_over_users(key: str) -> bool:
     return key.partition("@")[0] not in OVER_RATINGS
 
 
+def is_worse(key: str, value: float, than: float, rounding: float = 0.0) -> bool:
+    """Whether ``value`` of the metric is worse than ``than`` by more than ``rounding``."""
+    return (value - than if smaller_is_better(key) else than - value) > rounding
+
+
 def metric_label(key: str) -> str:
     """``ratedndcg@5`` as people write it, with an arrow towards better."""
     name, at, n = key.partition("@")
