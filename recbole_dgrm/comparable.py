@@ -21,6 +21,8 @@ DATA = (
 EVAL_ARGS = {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "RO", "mode": "full"}  # RecBole's own
 LEARNING = {"random": ("refit",), "bias": ("refit", "bias_shrinkage"), "oracle": ()}  # what a reference row depends on
 ROUNDING = 1e-6  # what summing in another order may leave
+USUAL = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "metric_decimal_place",
+         "filter_inter_by_user_or_item")  # fmt: skip
 Definition = dict[str, Any]
 
 
@@ -93,6 +95,12 @@ def differences(definition: Definition, others: Iterable[Definition]) -> str:
     return ", ".join(f"{key}={plainly(definition.get(key))}" for key in told)
 
 
+def described(definition: Definition) -> str:
+    """A definition in words, without what is the same for nearly everybody."""
+    told = {key: value for key, value in definition.items() if key not in USUAL and value not in (None, "[0,inf)")}
+    return ", ".join(f"{key}={plainly(value)}" for key, value in told.items())
+
+
 def plainly(value: Any) -> str:
     """A config value in a title: ``4.5``, ``[1, 5]``, ``relevant``, ``not set``."""
     if isinstance(value, list):
@@ -155,7 +163,7 @@ def check_references(runs: Iterable[SavedRun]) -> None:
                     continue
                 place = run.record["seed"], name, metric, learnt_from(run, name)
                 expected, other = first.setdefault(place, (value, run))
-                if abs(value - expected) > _rounding(run, expected):
+                if abs(value - expected) > _rounding(run.record, expected):
                     raise DataError(
                         f"{run.path} and {other.path} disagree about the reference row {name}: {metric} is {value:.6f} "
                         f"and {expected:.6f}, so one of them was made by other rules or another version; make the "
@@ -163,19 +171,19 @@ def check_references(runs: Iterable[SavedRun]) -> None:
                     )
 
 
-def _rounding(run: SavedRun, value: float) -> float:
+def _rounding(record: dict[str, Any], value: float) -> float:
     """How far ``value`` may be off: by the digits that the run keeps, and by what summing leaves."""
-    digits = run.record["config"].get("metric_decimal_place")
+    digits = record["config"].get("metric_decimal_place")
     return max(10.0**-digits if isinstance(digits, int) else 0.0, ROUNDING * max(1.0, abs(value)))
 
 
-def above_oracle(run: SavedRun) -> list[str]:
+def above_oracle(record: dict[str, Any]) -> list[str]:
     """Metrics in which a run is better than the oracle by more than rounding: impossible, so an error of ours."""
-    oracle, test = run.record["reference"].get("oracle", {}), run.record["test"]
+    oracle = record["reference"].get("oracle", {})
     return [
-        metric for metric, value in test.items()
+        metric for metric, value in record["test"].items()
         if value is not None and (best := oracle.get(metric)) is not None
-        and is_worse(metric, best, value, _rounding(run, best))
+        and is_worse(metric, best, value, _rounding(record, best))
     ]  # fmt: skip
 
 

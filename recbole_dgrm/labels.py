@@ -5,6 +5,17 @@ LABELS = {
     "ratedrecall": "RatedRecall", "ratedndcg": "RatedNDCG", "ratingkl": "RatingKL", "rmse": "RMSE", "mae": "MAE",
     "ndcg": "NDCG", "mrr": "MRR", "gauc": "GAUC", "map": "MAP", "auc": "AUC",
 }  # fmt: skip
+STILL = "still improving"  # said of a training that ended while validation was at its best
+BELOW = "†"  # marks a value that is worse than that of the bias row
+REFERENCES = {
+    True: {"random": "random order", "bias": "user + item means", "oracle": "oracle: the true ratings"},
+    False: {"random": "random order", "bias": "item popularity", "oracle": "oracle: the test items first"},
+}
+
+
+def reference_label(name: str, mode: str) -> str:
+    """What tables call a reference row where models are tested by ``mode``."""
+    return REFERENCES[mode == "labeled"][name]
 
 
 def smaller_is_better(key: str) -> bool:

@@ -1,31 +1,35 @@
 """A report of any folder of runs: what to say about a summary, as Markdown, HTML, LaTeX, CSV and figures."""
 
 import csv
+import hashlib
+import logging
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recbole_dgrm import plots
+from recbole_dgrm import comparable, plots
 from recbole_dgrm.document import Document, Figure, Heading, Table, Value, to_html, to_latex, to_markdown
 from recbole_dgrm.files import write_text
-from recbole_dgrm.labels import metric_label, smaller_is_better
-from recbole_dgrm.summary import Cell, Row, Score, Summary, summarise
+from recbole_dgrm.headline import cell_mode, faults, headline
+from recbole_dgrm.labels import BELOW, STILL, metric_label, reference_label, smaller_is_better
+from recbole_dgrm.rows import Cell, Row, Score
+from recbole_dgrm.summary import Summary, summarise
+from recbole_dgrm.texts import in_spreadsheet
 
-BETTER, WORSE, NOT_THERE = "▲", "▼", "–"
-REFERENCE_LABELS = {
-    False: {"random": "random order", "bias": "user + item means", "oracle": "oracle: the true ratings"},
-    True: {"random": "random order", "bias": "item popularity", "oracle": "oracle: the test items first"},
-}
+LOG = logging.getLogger(__name__)
+BETTER, WORSE, IMPOSSIBLE, NOT_THERE = "▲", "▼", "‡", "–"
+NAMED = 3  # keys in a name
 COLUMNS = [
     "dataset", "protocol", "model", "metric", "seeds", "mean", "std", "skill", "user_standard_error", "baseline",
     "users", "difference", "low", "high", "p_wilcoxon", "p_t", "holm_wilcoxon", "holm_t", "published",
-    "parameters", "best_epoch", "build_s", "train_s", "evaluate_s", "peak_rss_mib",
+    "parameters", "best_epoch", "build_s", "train_s", "evaluate_s", "peak_rss_mib", "definition",
 ]  # fmt: skip
 
 
@@ -44,12 +48,13 @@ def write_report(folder: Path, output_dir: Path, baseline: str | None = None) ->
     summary = summarise(folder, baseline)
     output_dir.mkdir(parents=True, exist_ok=True)
     document = build(summary, folder.resolve().name)
-    for cell in summary.cells:
-        _draw(cell, output_dir)
+    document.blocks = list(_drawn(document, summary, output_dir))
     forms = {"md": to_markdown(document), "html": to_html(document, output_dir), "tex": to_latex(document),
              "csv": to_csv(summary)}  # fmt: skip
     for kind, text in forms.items():
         write_text(output_dir / f"report.{kind}", text)
+    for fault in (fault for cell in summary.cells for fault in faults(cell)):
+        LOG.warning("%s", fault)
     return output_dir / "report.html"
 
 
@@ -57,11 +62,14 @@ def build(summary: Summary, name: str) -> Document:
     """The document; its figures are drawn elsewhere."""
     document = Document(f"Benchmark {name}")
     add = document.blocks.extend
+    several = len(summary.cells) > 1
+    add(fault for cell in summary.cells for fault in faults(cell))
+    add(f"{cell.name}: {headline(cell)}" if several else headline(cell) for cell in summary.cells)
     for cell in summary.cells:
         add([Heading(cell.name), _introduction(cell), result_table(cell)])
         if published := _published_metrics(cell):
             add([_published_table(cell, summary.plan, published)])
-        add(_figures(cell))
+        add(figure for figure, _ in _figures(cell))
         add([_test_table(cell)] if cell.baseline and len(cell.rows) > 1 else [])
         add([_cost_table(cell)])
     if summary.unfinished:
@@ -77,20 +85,44 @@ def result_table(cell: Cell) -> Table:
     columns = ["", *(metric_label(metric) for metric in cell.metrics), f"skill, {metric_label(main)[:-2]}"]
     rows = []
     for row in cell.rows:
-        name = row.label if row.seeds == seeds else f"{row.label} ({len(row.seeds)} of {len(seeds)} seeds)"
+        name = _name(row) if row.seeds == seeds else f"{_name(row)} ({len(row.seeds)} of {len(seeds)} seeds)"
         skill = row.scores[main].skill if main in row.scores else math.nan
         rows.append([Value(name), *(_score_value(row, metric) for metric in cell.metrics), _number(skill, "{:.3f}")])
-    labels = REFERENCE_LABELS[_is_ranking(cell)]
-    quiet = [[Value(labels[row.label]), *(_score_value(row, metric) for metric in cell.metrics), Value("")]
-             for row in cell.reference]  # fmt: skip
+    quiet = []
+    for row in cell.reference:
+        name = Value(reference_label(row.label, cell_mode(cell)) + _told(row.trained))
+        quiet.append([name, *(_score_value(row, metric) for metric in cell.metrics), Value("")])
+    return Table(f"Results, {cell.name}", columns, rows, quiet, _result_note(cell, rows))
+
+
+def _result_note(cell: Cell, rows: list[list[Value]]) -> str:
+    seeds = cell.seeds
     what = f"Mean ± standard deviation over {_seeds(seeds)}" if len(seeds) > 1 else f"From {_seeds(seeds)} alone"
-    note = f"{what}. Best in bold, second underlined."
+    said = [f"{what}. Best in bold, second underlined."]
     if any(value.text == NOT_THERE for row in rows for value in row):
-        note += f" {NOT_THERE}: not computed, because the scores are no ratings."
+        said.append(f"{NOT_THERE}: not computed, because the scores are no ratings.")
     if cell.baseline and len(rows) > 1:
-        note += (f" {BETTER} better and {WORSE} worse than {cell.baseline.label}: paired t-test and Wilcoxon test over "
-                 "users both below .05 after Holm's correction.")  # fmt: skip
-    return Table(f"Results, {cell.name}", columns, rows, quiet, note)
+        said.append(f"{BETTER} better and {WORSE} worse than {cell.baseline.label}: paired t-test and Wilcoxon test "
+                    "over users both below .05 after Holm's correction.")  # fmt: skip
+    scores = [score for row in cell.rows for score in row.scores.values()]
+    if any(score.below for score in scores):
+        said.append(f"{BELOW} worse than {reference_label('bias', cell_mode(cell))} on the same seeds; such a row is "
+                    "never underlined as second.")  # fmt: skip
+    if any(score.impossible for score in scores):
+        said.append(f"{IMPOSSIBLE} above the oracle by more than rounding: an error of recbole_dgrm, no result.")
+    return " ".join(said)
+
+
+def _name(row: Row) -> str:
+    return row.label + _told(row.trained)
+
+
+def _told(keys: dict[str, Any], most: int = NAMED) -> str:
+    """`` (key=value, ...)``: the first few, and how many more."""
+    words = [f"{key}={comparable.plainly(value)}" for key, value in keys.items()]
+    rest = len(words) - most
+    words = words[:most] + ([f"{rest} more"] if rest > 0 else [])
+    return f" ({', '.join(words)})" if words else ""
 
 
 def to_csv(summary: Summary) -> str:
@@ -101,8 +133,10 @@ def to_csv(summary: Summary) -> str:
     for cell in summary.cells:
         for row in [*cell.reference, *cell.rows]:
             for metric, score in row.scores.items():
-                line = {"dataset": cell.dataset, "protocol": cell.protocol, "model": row.label, "metric": metric}
-                writer.writerow({key: value for key, value in {**line, **_csv_values(cell, row, score)}.items()
+                model = row.label if row.runs else row.label + _told(row.trained)
+                line = {"dataset": cell.dataset, "protocol": cell.protocol, "model": model, "metric": metric}
+                values = {**line, **_csv_values(cell, row, score), "definition": comparable.described(cell.definition)}
+                writer.writerow({key: in_spreadsheet(value) for key, value in values.items()
                                  if value is not None and value == value})  # fmt: skip
     return text.getvalue()
 
@@ -123,11 +157,13 @@ def _csv_values(cell: Cell, row: Row, score: Score) -> dict[str, Any]:
 def _introduction(cell: Cell) -> str:
     run = cell.rows[0].runs[0].record
     data = run["data"]
-    what = "the user's own test ratings are ranked" if not _is_ranking(cell) else "all unseen items are ranked"
+    own = cell_mode(cell) == "labeled"
+    what = "the user's own test ratings are ranked" if own else "all unseen items are ranked"
     return (
         f"{data['n_users']:,} users, {data['n_items']:,} items; {data['n_train']:,} ratings to train, "
         f"{data['n_valid']:,} to validate, {data['n_test']:,} to test; {what}. "
-        f"{len(cell.rows)} models, {_seeds(cell.seeds)}; every model saw the same split (checked by its fingerprint)."
+        f"{len(cell.rows)} models, {_seeds(cell.seeds)}; every model saw the same split (checked by its fingerprint). "
+        f"The metrics are defined by {comparable.described(cell.definition)}."
     )
 
 
@@ -136,7 +172,8 @@ def _score_value(row: Row, metric: str) -> Value:
     if score is None:
         return Value(NOT_THERE)
     text = f"{score.mean:.3f}" + (f" ± {score.std:.3f}" if math.isfinite(score.std) else "")
-    return Value(text, score.mean, {1: "best", 2: "second"}.get(score.place, ""), _mark(metric, score))
+    marks = _mark(metric, score) + BELOW * score.below + IMPOSSIBLE * score.impossible
+    return Value(text, score.mean, {1: "best", 2: "second"}.get(score.place, ""), marks)
 
 
 def _mark(metric: str, score: Score) -> str:
@@ -156,34 +193,42 @@ def _published_table(cell: Cell, plan: dict[str, Any], metrics: list[str]) -> Ta
     columns = [f"{metric_label(metric)[:-2]} {kind}" for metric in metrics for kind in kinds]
     rows = []
     for row in cell.rows:
-        scores = [row.scores[metric] for metric in metrics if metric in row.scores]
-        if len(scores) == len(metrics) and all(math.isfinite(score.published) for score in scores):
+        scores = [row.scores.get(metric) for metric in metrics]
+        if any(score and math.isfinite(score.published) for score in scores):
             rows.append([Value(row.label), *(value for score in scores for value in _beside(score))])
     note = f"Published: {plan['published']['source']}."
     return Table(f"Published beside ours, {cell.name}", ["", *columns], rows, note=note)
 
 
-def _beside(score: Score) -> list[Value]:
+def _beside(score: Score | None) -> list[Value]:
+    if score is None:
+        return [Value(NOT_THERE)] * 3
     difference = _number(score.mean - score.published, "{:+.3f}")
     return [_number(score.published, "{:.3f}"), _number(score.mean, "{:.3f}"), difference]
 
 
-def _figures(cell: Cell) -> Iterable[Figure]:
-    stem = _stem(cell)
-    yield Figure(f"figures/{stem}-metrics", f"Metrics, {cell.name}", (
-        "Bars begin at the value of a random order. Whiskers: 95 % interval over users where the metric is a mean over "
-        "users, else the standard deviation over seeds."))  # fmt: skip
-    yield Figure(f"figures/{stem}-time", f"Accuracy against training time, {cell.name}",
-                 "Small points: seeds; large: their mean. Seconds as measured, on however busy a machine.")  # fmt: skip
-    yield Figure(f"figures/{stem}-learning", f"Learning curves, {cell.name}",
-                 "Means over seeds, up to the epoch in which the first of them stopped.")  # fmt: skip
+def _figures(cell: Cell) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
+    """The figures of a cell and what draws them; of very many rows the best are shown."""
+    shown = plots.best_rows(cell)
+    few = "" if shown is cell else f" The best {len(shown.rows)} of {len(cell.rows)} rows."
+    drawings = [
+        ("metrics", "Metrics", partial(plots.metric_bars, shown),
+         "Bars begin at the value of a random order. Whiskers: 95 % interval over users where the metric is a mean "
+         "over users, else the standard deviation over seeds."),
+        ("time", "Accuracy against training time", partial(plots.accuracy_against_time, shown, cell.metrics[0]),
+         "Small points: seeds; large: their mean. Seconds as measured, on however busy a machine."),
+        ("learning", "Learning curves", partial(plots.learning_curves, shown),
+         "Means over seeds, up to the epoch in which the first of them stopped."),
+    ]  # fmt: skip
+    for name, title, draw, caption in drawings:
+        yield Figure(f"figures/{_stem(cell)}-{name}", f"{title}, {cell.name}", caption + few), draw
 
 
-def _draw(cell: Cell, output_dir: Path) -> None:
-    metrics, time, learning = (output_dir / figure.file for figure in _figures(cell))
-    plots.metric_bars(cell, metrics)
-    plots.accuracy_against_time(cell, cell.metrics[0], time)
-    plots.learning_curves(cell, learning)
+def _drawn(document: Document, summary: Summary, output_dir: Path) -> Iterator[Any]:
+    """The blocks of a document, its figures drawn; for one that cannot be drawn a sentence."""
+    draw = {figure.file: draws for cell in summary.cells for figure, draws in _figures(cell)}
+    for block in document.blocks:
+        yield plots.drawn(block, draw[block.file], output_dir) if isinstance(block, Figure) else block
 
 
 def _test_table(cell: Cell) -> Table:
@@ -213,14 +258,29 @@ def _vector_label(metric: str) -> str:
 
 def _cost_table(cell: Cell) -> Table:
     columns = ["", "parameters", "chosen epoch", "training s", "testing s", "peak memory MiB"]
+    apart = any(row.trained for row in cell.rows)
     rows = [
-        [Value(row.label), _number(row.runs[0].record["parameters"], "{:,.0f}"),
-         _number(row.timing("best_epoch"), "{:.0f}"), _number(float(np.mean(row.learning_seconds())), "{:.1f}"),
-         _number(row.timing("evaluate_s"), "{:.2f}"), _number(row.timing("peak_rss_mib"), "{:.0f}")]
+        [Value(row.label), _number(row.runs[0].record["parameters"], "{:,.0f}"), _epoch(row),
+         _number(float(np.mean(row.learning_seconds())), "{:.1f}"),
+         _number(row.timing("evaluate_s"), "{:.2f}"), _number(row.timing("peak_rss_mib"), "{:.0f}"),
+         *([Value(_told(row.trained, len(row.trained)).strip(" ()"))] if apart else [])]
         for row in cell.rows
     ]  # fmt: skip
     note = "Means over seeds. Memory is of the whole process, some 400 MiB of it libraries."
-    return Table(f"Cost, {cell.name}", columns, rows, note=note)
+    if any(STILL in row[2].text for row in rows):
+        note += (f" {STILL}: in at least one seed the best epoch is the last that was allowed, so more epochs "
+                 "(--epochs) may do better.")  # fmt: skip
+    return Table(f"Cost, {cell.name}", columns + ["trained with"] * apart, rows, note=note)
+
+
+def _epoch(row: Row) -> Value:
+    """The chosen epoch, of how many, and whether training was still improving."""
+    mean, record = row.timing("best_epoch"), row.runs[0].record
+    if not math.isfinite(mean):
+        return Value(NOT_THERE)
+    allowed = f" of {record['config']['epochs']}" if "epochs" in record["config"] and comparable.trains(record) else ""
+    still = f", {STILL}" if any(comparable.still_improving(run.record) for run in row.runs) else ""
+    return Value(f"{mean:.0f}{allowed}{still}", mean)
 
 
 def _unfinished_table(summary: Summary) -> Table:
@@ -245,12 +305,13 @@ def _explanations(summary: Summary) -> list[str]:
     ]
 
 
-def _is_ranking(cell: Cell) -> bool:
-    return cell.rows[0].runs[0].record["config"]["eval_args"]["mode"] == "full"
-
-
 def _stem(cell: Cell) -> str:
-    return re.sub(r"[^\w.-]+", "-", f"{cell.dataset}-{cell.protocol}")
+    """Of its figures' files; no two cells share one."""
+    plain = f"{cell.dataset}-{cell.protocol}"
+    stem = re.sub(r"[^\w.-]+", "-", plain)
+    if stem == plain and not cell.apart:
+        return stem
+    return f"{stem[:80]}-{hashlib.sha256(cell.name.encode()).hexdigest()[:8]}"
 
 
 def _seeds(seeds: list[int]) -> str:

@@ -96,7 +96,7 @@ def _cells(runs: list[SavedRun], plan: dict[str, Any], baseline: str | None) -> 
     protocols, cells = plan.get("protocols", []), []
     for key, group in sorted(groups.items(), key=lambda item: (item[0][0], place(protocols, item[0][1]))):
         usual = max(group.values(), key=lambda pair: len(pair[1]))[0]  # numbers of others are of one definition
-        for definition, members in group.values():
+        for definition, members in sorted(group.values(), key=lambda pair: -len(pair[1])):
             cell = _cell(key, members, plan, baseline, definition is usual)
             cell.definition = definition
             cell.apart = comparable.differences(definition, [other for other, _ in group.values()])
@@ -211,7 +211,7 @@ def _score(row: Row, metric: str, vectors: pd.DataFrame) -> Score | None:
         score.user_error = float(vectors[metric].sem())
     bias = [run.record["reference"].get("bias", {}).get(metric) for run in row.runs]
     score.below = None not in bias and is_worse(metric, score.mean, float(np.mean(bias)), comparable.ROUNDING)
-    score.impossible = any(metric in comparable.above_oracle(run) for run in row.runs)
+    score.impossible = any(metric in comparable.above_oracle(run.record) for run in row.runs)
     return score
 
 

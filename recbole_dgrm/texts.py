@@ -16,6 +16,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(map(_shown, text))
 
 
+def lines(text: str) -> str:
+    """The same for text of ours that may have several lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _shown(letter: str) -> str:
     if letter.isprintable() or letter in JOINERS:
         return letter

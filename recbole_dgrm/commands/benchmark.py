@@ -34,13 +34,14 @@ def run(arguments: list[str], console: Console) -> int:
     from recbole_dgrm.executors import DaskExecutor, LocalExecutor
     from recbole_dgrm.plan import find_plan, planned_runs, read_plan
     from recbole_dgrm.terminal import Board, benchmark_summary, plan_table
+    from recbole_dgrm.texts import lines
 
     path = find_plan(named.config)
     changes = {key: parse_value(value) for key, value in key_values(others, parser).items()}
     plan = read_plan(path, changes, {} if named.data_path is None else {"data_path": named.data_path})
     runs, left_out = planned_runs(plan)
     for dataset, reason in left_out.items():
-        print(f"note: {dataset} is left out: {reason}", file=sys.stderr)
+        print(lines(f"note: {dataset} is left out: {reason}"), file=sys.stderr)
     folder = named.output_dir or Path("runs") / path.stem
     if named.dry_run:
         console.print(plan_table(runs, {run for run in runs if benchmark.done(folder, run, named.retry)}))
