@@ -78,8 +78,8 @@ def _middle(definition: Definition) -> None:
         definition["rating_threshold"] = sum(definition["rating_scale"]) / 2
 
 
-def _source(run: SavedRun) -> str:
-    return run.record["data"].get("source") or run.record["data"]["fingerprint"]
+def _source(run: SavedRun) -> str | None:
+    return run.record["data"].get("source") or run.record["data"].get("fingerprint")
 
 
 def frozen(definition: Definition) -> str:
@@ -117,7 +117,7 @@ def check_splits(runs: Sequence[SavedRun]) -> None:
     first: dict[int, SavedRun] = {}
     for run in runs:
         other = first.setdefault(run.record["seed"], run)
-        seen, expected = (saved.record["data"]["fingerprint"] for saved in (run, other))
+        seen, expected = (saved.record["data"].get("fingerprint") for saved in (run, other))
         if seen != expected:
             raise DataError(
                 f"{run.path} and {other.path} saw different splits ({seen}, {expected}) and cannot be compared; "

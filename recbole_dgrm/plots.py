@@ -1,6 +1,7 @@
 """Figures of summaries and searches, each as PNG and SVG, and what all figures share."""
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -199,7 +200,7 @@ def drawn(figure: document.Figure, draw: Callable[[Path], object], folder: Path)
     except OutputError:
         raise  # of the disk, and said with its remedy
     except Exception as error:  # a picture is worth no report
-        LOG.warning("the figure %s cannot be drawn: %s", figure.title, error, exc_info=True)
+        LOG.warning("the figure %s cannot be drawn (%s: %s)", figure.title, type(error).__name__, error)
         return (
             f"The figure {figure.title} cannot be drawn ({type(error).__name__}: {error}); the tables have its numbers."
         )
@@ -232,6 +233,8 @@ def new_figure(width: float, height: float) -> Figure:
 def save(figure: Figure, path: Path) -> None:
     """``<path>.png`` and ``<path>.svg``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for kind, about in [("png", {}), ("svg", {"Date": None})]:
-        draw = partial(figure.savefig, format=kind, dpi=150, metadata=about, transparent=kind == "svg")
-        write_whole(path.with_name(f"{path.name}.{kind}"), draw)
+    with warnings.catch_warnings():  # letters of names that no installed font has are boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        for kind, about in [("png", {}), ("svg", {"Date": None})]:
+            draw = partial(figure.savefig, format=kind, dpi=150, metadata=about, transparent=kind == "svg")
+            write_whole(path.with_name(f"{path.name}.{kind}"), draw)

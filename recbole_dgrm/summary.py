@@ -108,7 +108,7 @@ def _cell(key: tuple[str, str], runs: list[SavedRun], plan: dict[str, Any], base
     comparable.check_splits(runs)
     comparable.check_references(runs)
     dataset, protocol = key
-    rows = _rows(runs, plan)
+    rows = make_rows(runs, plan)
     computed = list(dict.fromkeys(metric for run in runs for metric in run.record["test"]))
     metrics = [metric for metric in plan.get("metrics") or [] if metric in computed] or computed
     wanted = baseline or plan.get("baseline")
@@ -172,7 +172,7 @@ def _tell_apart(cell: Cell) -> None:
         row.trained = {key: own.get(key) for key in sorted(keys) if f"{key}=" not in row.label}
 
 
-def _rows(runs: list[SavedRun], plan: dict[str, Any]) -> list[Row]:
+def make_rows(runs: list[SavedRun], plan: dict[str, Any]) -> list[Row]:
     """A row per label and configuration; of two equal runs the newer counts."""
     configs: dict[str, dict[str, dict[int, SavedRun]]] = {}
     for run in sorted(runs, key=lambda run: run.path.stat().st_mtime):
