@@ -39,7 +39,7 @@ def result_table(record: dict[str, Any], part: str = "test") -> Table:
     for name, row in record["reference"].items():
         table.add_row(_text(name), *(_number(row.get(key)) for key in keys), style="dim")
     table.add_section()
-    marked = [f"{_number(record[part][key])} {BELOW * (key in below)}".rstrip() for key in keys]
+    marked = [_number(record[part][key]) + BELOW * (key in below) for key in keys]
     table.add_row(_text(record["model"]), *marked, style="bold")
     table.add_row("skill", *(_number(record["skill"].get(key)) for key in keys))
     if below:
