@@ -137,7 +137,9 @@ class _Session:
         for saved in old:
             place = self.output_dir / ASIDE / saved.path.relative_to(self.output_dir)
             place.parent.mkdir(parents=True, exist_ok=True)
-            saved.path.rename(next(free for n in count(1) if not (free := place.with_name(f"{place.name}-{n}")).exists()))
+            saved.path.rename(
+                next(free for n in count(1) if not (free := place.with_name(f"{place.name}-{n}")).exists())
+            )
         if old:
             LOG.warning("%d runs in %s were made with data that has changed since; they are kept in %s", len(old),
                         self.output_dir, self.output_dir / ASIDE)  # fmt: skip

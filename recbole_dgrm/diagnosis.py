@@ -109,7 +109,7 @@ def look(trainer: RunMixin, config, dataset: Dataset) -> dict[str, Any]:
         "users": len(listed),
         "of_users": int((np.diff(matrix.indptr) > 0).sum()),
         **_coverage(torch.cat(top).numpy(), dataset.item_num - 1),
-        "rankings": _distinct(torch.cat(whole).numpy()),
+        "rankings": len(torch.unique(torch.cat(whole), dim=0)) / len(listed),
     }
     found: dict[str, Any] = {"lists": lists}
     if bins:
@@ -262,9 +262,7 @@ def _of_lists(lists: dict[str, Any]) -> Finding:
     if _alike(lists["distinct"], lists["users"]):
         return Finding(collapse.COLLAPSED, f"{reason}: everybody gets the same")
     if _alike(lists["rankings"], lists["users"]):
-        return Finding(
-            collapse.COLLAPSED, f"{reason}, but only for what users have seen: everybody gets the same order"
-        )
+        return Finding(collapse.COLLAPSED, f"{reason}; but for what they have seen, everybody gets the same")
     return Finding(collapse.UNKNOWN, reason)
 
 
