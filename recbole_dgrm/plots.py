@@ -30,7 +30,7 @@ COLOURS = (  # of Okabe and Ito, and three more
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b", "#332288",
 )  # fmt: skip
 DASHES, MARKERS = ("-", "--", ":"), ("o", "s", "^")
-NORMAL_95 = 1.96
+NORMAL_95, DPI = 1.96, 150
 FEW = 8  # values of a key that have a place each
 STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
@@ -51,13 +51,13 @@ def metric_bars(cell: Cell, path: Path) -> None:
     for index, metric in enumerate(cell.metrics):
         axes = figure.add_subplot(lines, columns, index + 1)
         start = random[metric].mean if metric in random else 0.0
-        for place, row in enumerate(rows):
-            if score := row.scores.get(metric):
-                error = NORMAL_95 * score.user_error if np.isfinite(score.user_error) else score.std
-                colour = COLOURS[0] if row is cell.baseline else COLOURS[5]
-                axes.barh(place, score.mean - start, left=start, height=0.7, color=colour)
-                if np.isfinite(error):
-                    axes.errorbar(score.mean, place, xerr=error, color="black", linewidth=1, capsize=2)
+        shown = [(place, row, row.scores[metric]) for place, row in enumerate(rows) if metric in row.scores]
+        places, means = [place for place, _, _ in shown], np.array([score.mean for _, _, score in shown])
+        errors = [NORMAL_95 * score.user_error if np.isfinite(score.user_error) else score.std for _, _, score in shown]
+        colours = [COLOURS[0] if row is cell.baseline else COLOURS[5] for _, row, _ in shown]
+        axes.barh(places, means - start, left=start, height=0.7, color=colours)
+        if np.isfinite(errors).any():
+            axes.errorbar(means, places, xerr=errors, fmt="none", ecolor="black", elinewidth=1, capsize=2)
         for name, style in styles_of.items():
             for row in [row for row in cell.reference if row.label == name and metric in row.scores][:1]:
                 axes.axvline(row.scores[metric].mean, color="black", linewidth=1, linestyle=style, label=name)
@@ -79,7 +79,7 @@ def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
             seconds = np.maximum(row.learning_seconds(), 1e-3)
             marker = MARKERS[index // len(COLOURS) % len(MARKERS)]
             axes.plot(seconds, row.scores[metric].values, marker, color=colour, markersize=3, alpha=0.5)
-            middle = np.exp(np.log(seconds).mean())
+            middle = np.exp(np.log(seconds).mean()).round(6)  # a hair's breadth of seconds is no axis
             axes.plot(middle, row.scores[metric].mean, marker, color=colour, label=in_figure(row.label))
     for row in cell.reference:
         if row.label != "oracle" and metric in row.scores:
@@ -225,7 +225,7 @@ def styles() -> Iterator[tuple[str, str]]:
 
 def new_figure(width: float, height: float) -> Figure:
     """A figure of so many inches that needs no display."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -235,6 +235,9 @@ def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():  # letters of names that no installed font has are boxes
         warnings.filterwarnings("ignore", "Glyph .* missing")
+        if layout := figure.get_layout_engine():  # once; saving would do it twice for each file
+            layout.execute(figure)
+            figure.set_layout_engine(None)
         for kind, about in [("png", {}), ("svg", {"Date": None})]:
-            draw = partial(figure.savefig, format=kind, dpi=150, metadata=about, transparent=kind == "svg")
+            draw = partial(figure.savefig, format=kind, dpi=DPI, metadata=about, transparent=kind == "svg")
             write_whole(path.with_name(f"{path.name}.{kind}"), draw)

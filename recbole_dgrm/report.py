@@ -26,6 +26,7 @@ from recbole_dgrm.texts import in_spreadsheet
 LOG = logging.getLogger(__name__)
 BETTER, WORSE, IMPOSSIBLE, NOT_THERE = "▲", "▼", "‡", "–"
 NAMED = 3  # keys in a name
+FIGURED = 10  # cells that have figures, which take longer than everything else
 COLUMNS = [
     "dataset", "protocol", "model", "metric", "seeds", "mean", "std", "skill", "user_standard_error", "baseline",
     "users", "difference", "low", "high", "p_wilcoxon", "p_t", "holm_wilcoxon", "holm_t", "published",
@@ -65,11 +66,13 @@ def build(summary: Summary, name: str) -> Document:
     several = len(summary.cells) > 1
     add(fault for cell in summary.cells for fault in faults(cell))
     add(f"{cell.name}: {headline(cell)}" if several else headline(cell) for cell in summary.cells)
-    for cell in summary.cells:
+    for number, cell in enumerate(summary.cells, 1):
         add([Heading(cell.name), _introduction(cell), result_table(cell)])
         if published := _published_metrics(cell):
             add([_published_table(cell, summary.plan, published)])
-        add(figure for figure, _ in _figures(cell))
+        add([figure for figure, _ in _figures(cell)] if number <= FIGURED else [
+            f"Figures are drawn for the first {FIGURED} tables only; a report of a part of the folder has them."
+        ])  # fmt: skip
         add([_test_table(cell)] if cell.baseline and len(cell.rows) > 1 else [])
         add([_cost_table(cell)])
     if summary.unfinished:
@@ -226,7 +229,7 @@ def _figures(cell: Cell) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
 
 def _drawn(document: Document, summary: Summary, output_dir: Path) -> Iterator[Any]:
     """The blocks of a document, its figures drawn; for one that cannot be drawn a sentence."""
-    draw = {figure.file: draws for cell in summary.cells for figure, draws in _figures(cell)}
+    draw = {figure.file: draws for cell in summary.cells[:FIGURED] for figure, draws in _figures(cell)}
     for block in document.blocks:
         yield plots.drawn(block, draw[block.file], output_dir) if isinstance(block, Figure) else block
 

@@ -162,13 +162,12 @@ def _publish(cell: Cell, plan: dict[str, Any]) -> None:
 
 def _tell_apart(cell: Cell) -> None:
     """How rows of one model were trained, where they differ, and what all rows of the cell should share."""
-    choices = {id(row): _choices(row.runs[0]) for row in cell.rows}
+    choices = [_choices(row.runs[0]) for row in cell.rows]
+    shared = {key for key in PROCEDURE if len({json.dumps(one.get(key)) for one in choices}) > 1}
     first: dict[str, dict[str, Any]] = {}
-    for row in cell.rows:
-        own = choices[id(row)]
+    for row, own in zip(cell.rows, choices, strict=True):
         other = first.setdefault(row.runs[0].record["model"], own)
-        keys = {key for key in own.keys() | other.keys() if own.get(key) != other.get(key)}
-        keys |= {key for key in PROCEDURE if len({one.get(key) for one in choices.values()}) > 1}
+        keys = shared | {key for key in own.keys() | other.keys() if own.get(key) != other.get(key)}
         row.trained = {key: own.get(key) for key in sorted(keys) if f"{key}=" not in row.label}
 
 
@@ -181,21 +180,25 @@ def make_rows(runs: list[SavedRun], plan: dict[str, Any]) -> list[Row]:
     rows = []
     for label, by_config in configs.items():
         groups = [list(dict(sorted(by_seed.items())).values()) for by_seed in by_config.values()]
-        for group in groups:
-            rows.append(Row(label + _distinction(group[0], groups), {}, group))
-    labels = planned_labels(plan)
-    return sorted(rows, key=lambda row: (place(labels, row.name), row.label))
+        apart = _differing(groups)
+        rows += [Row(label + _distinction(group[0], apart), {}, group) for group in groups]
+    order = {label: number for number, label in enumerate(planned_labels(plan))}
+    return sorted(rows, key=lambda row: (order.get(row.name, len(order)), row.label))
 
 
 def _choices(run: SavedRun) -> dict[str, Any]:
     return {key: value for key, value in run.record["config"].items() if key not in (*WHERE, "seed")}
 
 
-def _distinction(run: SavedRun, groups: list[list[SavedRun]]) -> str:
-    """`` (key=value, ...)`` of the keys in which configurations of one label differ."""
+def _differing(groups: list[list[SavedRun]]) -> list[str]:
+    """The keys in which configurations of one label differ."""
     every = [{key: json.dumps(value) for key, value in _choices(group[0]).items()} for group in groups]
     keys = sorted({key for choices in every for key in choices})
-    differing = [key for key in keys if len({choices.get(key) for choices in every}) > 1]
+    return [key for key in keys if len({choices.get(key) for choices in every}) > 1]
+
+
+def _distinction(run: SavedRun, differing: list[str]) -> str:
+    """`` (key=value, ...)``, empty where there is one configuration."""
     own = _choices(run)
     told = (f"{key}={own[key]}" if key in own else f"{key} not set" for key in differing)
     return f" ({', '.join(told)})" if differing else ""

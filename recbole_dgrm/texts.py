@@ -8,7 +8,7 @@ from typing import Any
 
 JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
 FORMULA = tuple("=+-@＝＋－＠")  # with these a spreadsheet begins a formula
-LONGEST = 60  # letters of a name in a figure
+LONGEST = 40  # letters of a name in a figure
 
 
 def printable(text: str) -> str:
