@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from recbole_dgrm.distribution import Sample
-from recbole_dgrm.plots import COLOURS, new_figure, save, styled, styles
+from recbole_dgrm.plots import COLOURS, legend, new_figure, save, styled, styles
 from recbole_dgrm.texts import in_figure
 
 GIVEN = "#8f8f99"  # of the given ratings behind predictions: seen on white, and on black when a page inverts it
@@ -80,7 +80,7 @@ def course(
     for axes in grid[-2:]:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside right upper", frameon=False)
+    legend(figure, loc="outside right upper")
     save(figure, path)
 
 
@@ -93,7 +93,7 @@ def ks_hits(shares: Mapping[str, tuple[Sequence[float], NDArray]], path: Path) -
         axes.plot(alphas, values, color=colour, linestyle=dash, marker="o", markersize=3, label=in_figure(name))
     axes.set_xscale("log")
     axes.set(xlabel="significance level α", ylabel="share of users with p ≥ α", ylim=(0, None))
-    figure.legend(loc="outside right upper", frameon=False)
+    legend(figure, loc="outside right upper")
     save(figure, path)
 
 
@@ -106,7 +106,7 @@ def sweep(lines: Mapping[str, Curve], metric: str, path: Path) -> None:
         axes.plot(steps, values, color=colour, linestyle=dash, marker="o", markersize=3, label=in_figure(name))
     axes.set(xlabel="denoising steps T'", ylabel=f"validation {metric}")
     axes.set_xticks(sorted({step for steps, _ in lines.values() for step in steps}))
-    figure.legend(loc="outside right upper", frameon=False)
+    legend(figure, loc="outside right upper")
     save(figure, path)
 
 

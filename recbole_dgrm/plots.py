@@ -90,7 +90,7 @@ def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
             )
     axes.set_xscale("log")
     axes.set(xlabel="training seconds", ylabel=metric_label(metric))
-    figure.legend(loc="outside right upper", frameon=False)
+    legend(figure, loc="outside right upper")
     save(figure, path)
 
 
@@ -116,7 +116,7 @@ def learning_curves(cell: Cell, path: Path) -> None:
         axes.set_xscale("log")
         axes.set_xlabel(name)
     panels[0].set_ylabel(f"validation {metric_label(metric)}")
-    figure.legend(loc="outside right upper", frameon=False)
+    legend(figure, loc="outside right upper")
     save(figure, path)
 
 
@@ -136,7 +136,7 @@ def search_history(
     axes.step(numbers, best, where="post", color=COLOURS[1], label="best so far")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel=f"validation {metric_label(metric)}")
-    figure.legend(loc="outside upper right", ncols=3, frameon=False)
+    legend(figure, loc="outside upper right", ncols=3)
     save(figure, path)
 
 
@@ -228,6 +228,12 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def legend(figure: Figure, **where: Any) -> None:
+    """The names of what is drawn, outside of the axes, where anything is."""
+    if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
+        figure.legend(**where, frameon=False)
 
 
 def save(figure: Figure, path: Path) -> None:

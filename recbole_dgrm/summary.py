@@ -228,13 +228,14 @@ def _reference_rows(runs: list[SavedRun], metrics: list[str]) -> list[Row]:
                 by_seed = learnt.setdefault(comparable.learnt_from(run, name), {})
                 by_seed.setdefault(run.record["seed"], {}).update(values)
         alike = _merged(list(learnt.values()))
+        shared = set.intersection(*map(set, learnt)) if learnt else set()
         for key, by_seed in ({(): alike} if alike else learnt).items():
             scores = {}
             for metric in metrics:
                 values = [of_seed[metric] for of_seed in by_seed.values() if of_seed.get(metric) is not None]
                 if values:
                     scores[metric] = Score(np.array(values))
-            rows.append(Row(name, scores, trained=dict(key)))
+            rows.append(Row(name, scores, trained=dict(pair for pair in key if pair not in shared)))
     return [row for row in rows if row.scores]
 
 
