@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
 LEARNT, DISTRIBUTION = "train", "distribution"
 MOST, AT_ONCE = 1 << 31, 1 << 23  # scores of a look, and of a batch
-LISTED = 1000  # users whose lists are compared, at least, or all
+LISTED = 1000  # users whose lists are compared, or all where there are fewer
 ALIKE_LISTS = 0.01  # with no larger share of distinct lists everybody gets the same
 
 
@@ -121,20 +121,18 @@ def look(trainer: RunMixin, config, dataset: Dataset) -> dict[str, Any]:
 
 def _observed(model, matrix: csr_matrix) -> Tensor:
     """Users whose predictions are counted: all, where an epoch costs users x items; else those of :func:`_listed`."""
-    users = torch.as_tensor(np.flatnonzero(np.diff(matrix.indptr)))
-    if not isinstance(model, ProfileRecommender) or isinstance(model, MF):
-        return _listed(matrix)
-    return _spaced(users, MOST // matrix.shape[1])
+    by_profile = isinstance(model, ProfileRecommender) and not isinstance(model, MF)
+    return _spaced(matrix, MOST // matrix.shape[1] if by_profile else LISTED)
 
 
 def _listed(matrix: csr_matrix) -> Tensor:
-    """Users whose lists are compared, whatever the model: :data:`LISTED`, or as many as an epoch over ratings pays."""
+    """Users whose lists are compared: the same of one data set, whatever the model and its training."""
+    return _spaced(matrix, LISTED)
+
+
+def _spaced(matrix: csr_matrix, wanted: int) -> Tensor:
+    """So many of the users who have ratings, evenly spaced, or all."""
     users = torch.as_tensor(np.flatnonzero(np.diff(matrix.indptr)))
-    return _spaced(users, max(LISTED, matrix.nnz // matrix.shape[1]))
-
-
-def _spaced(users: Tensor, wanted: int) -> Tensor:
-    """So many of them, evenly spaced, or all."""
     wanted = min(len(users), max(1, wanted))
     return users[torch.linspace(0, len(users) - 1, wanted, dtype=torch.float64).round().long()]
 
