@@ -32,7 +32,6 @@ ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS tes
 LEARNT, DISTRIBUTION = "train", "distribution"
 MOST, AT_ONCE = 1 << 31, 1 << 23  # scores of a look, and of a batch
 LISTED = 1000  # users whose lists are compared, or all where there are fewer
-ALIKE_LISTS = 0.01  # with no larger share of distinct lists everybody gets the same
 
 
 def rating_bins(config) -> Bins:
@@ -244,7 +243,7 @@ def findings(bins: Bins, distribution: dict[str, Any], ratings: Sample) -> Itera
 def give_verdict(bins: Bins | None, final: dict[str, Any], lines: list[dict[str, Any]], epoch: int) -> Verdict:
     """On the tested model, from all its predictions, and on its training, from what was seen of it."""
     if bins is None:
-        return collapse.verdict(_of_lists(final["lists"]), {}, epoch)
+        return collapse.verdict(collapse.judge_lists(final["lists"]), {}, epoch)
     ratings = Sample.from_dict(bins, final["ratings"])
     training: dict[str, dict[int, Finding]] = {}
     for line in lines:
@@ -252,44 +251,6 @@ def give_verdict(bins: Bins | None, final: dict[str, Any], lines: list[dict[str,
             for name, finding in findings(bins, line[DISTRIBUTION], ratings):
                 training.setdefault(name, {})[line["epoch"] + 1] = finding
     return collapse.verdict(collapse.worst(dict(findings(bins, final, ratings))), training, epoch)
-
-
-def _of_lists(lists: dict[str, Any]) -> Finding:
-    """All that can be said where scores are no ratings: whether everybody gets the same."""
-    reason = f"the scores are no ratings; {lists_line(lists)}"
-    if _alike(lists["distinct"], lists["users"]):
-        return Finding(collapse.COLLAPSED, f"{reason}: everybody gets the same")
-    if _alike(lists["rankings"], lists["users"]):
-        return Finding(collapse.COLLAPSED, f"{reason}; but for what they have seen, everybody gets the same")
-    return Finding(collapse.UNKNOWN, reason)
-
-
-def _alike(distinct: float | None, users: int) -> bool:
-    """Whether so small a share of ``users`` lists differs; of few users, whether all have one list."""
-    return distinct is not None and users > 1 and distinct <= max(ALIKE_LISTS, 1 / users)
-
-
-def lists_line(lists: dict[str, Any]) -> str:
-    """The coverage of top-N lists in words."""
-    if lists["distinct"] is None:
-        return "there are no lists, because every user has seen all items"
-    return (
-        f"{share(lists['distinct'])} of the top-{lists['n']} lists are distinct ({users_line(lists)}), they name "
-        f"{share(lists['items'])} of the items, Gini {lists['gini']:.2f}"
-    )
-
-
-def users_line(lists: dict[str, Any]) -> str:
-    """Over how many users lists were taken, which old records do not say."""
-    if "users" not in lists:
-        return "users not recorded"
-    some = f"{lists['users']:,} of " if lists["users"] < lists["of_users"] else ""
-    return f"{some}{lists['of_users']:,} users"
-
-
-def share(part: float) -> str:
-    """In per cent, a small one with its first digit."""
-    return f"{part:.0%}" if part == 0 or part >= 0.1 else f"{part:.1%}"
 
 
 def sweep(trainer: RunMixin, config, splits: Splits) -> list[dict[str, Any]]:

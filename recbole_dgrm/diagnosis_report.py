@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.special import entr
 
-from recbole_dgrm import collapse, diagnosis, diagnosis_plots, plots
+from recbole_dgrm import collapse, diagnosis_plots, plots
 from recbole_dgrm.diagnosis import DISTRIBUTION
 from recbole_dgrm.distribution import Sample, distances
 from recbole_dgrm.document import Document, Figure, Heading, Table, Value, to_html, to_markdown
@@ -289,14 +289,14 @@ def _lists(runs: list[Watched], folder: Path) -> Iterator[Any]:
     yield Table("Recommendation lists", ["", *keys.values(), "variance between users"], rows, note=_lists_note(runs))
     ordered = sorted(runs, key=lambda run: -(run.lists["distinct"] or 0.0))
     ends = ordered if len(runs) < 3 else [ordered[0], ordered[-1]]
-    yield " ".join(f"{run.name}: {diagnosis.lists_line(run.lists)}." for run in ends)
+    yield " ".join(f"{run.name}: {collapse.lists_line(run.lists)}." for run in ends)
 
 
 def _lists_note(runs: list[Watched]) -> str:
     """Over whose lists, for which old records have no answer."""
     seen: dict[str, list[str]] = {}
     for run in runs:
-        seen.setdefault(diagnosis.users_line(run.lists), []).append(run.name)
+        seen.setdefault(collapse.users_line(run.lists), []).append(run.name)
     told = next(iter(seen)) if len(seen) == 1 else "; ".join(f"{', '.join(names)}: {of}" for of, names in seen.items())
     said = ["the same for every model" if len(seen) == 1 and "users" in runs[0].lists else "so compare with care"]
     note = f"Top {runs[0].lists['n']} of the unseen items for each user, by the tested model; {told}, {said[0]}."

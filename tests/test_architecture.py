@@ -25,7 +25,7 @@ LAYERS = {
     "benchmark": 14, "tables": 1, "convert": 10, "download": 11,
     "processes": 0, "space": 0, "study": 8, "tuning": 12, "search_report": 13, "terminal": 15,
     "document": 0, "comparison": 0, "comparable": 1, "rows": 2, "summary": 3, "plots": 4, "headline": 4,
-    "report": 5,
+    "result_tables": 5, "report": 6,
     "diagnosis_plots": 12, "watched": 12, "diagnosis_report": 13,
     "arguments": -1, "commands": 16, "commands.train": 16, "commands.download": 16, "commands.convert": 16,
     "commands.benchmark": 16, "commands.tune": 16, "commands.report": 16, "commands.diagnose": 16,

@@ -10,7 +10,7 @@ from conftest import write_ratings
 from scipy.sparse import csr_matrix
 from scipy.stats import ks_2samp
 
-from recbole_dgrm import data, diagnosis, loaders, reference, registry
+from recbole_dgrm import collapse, data, diagnosis, loaders, reference, registry
 from recbole_dgrm.collapse import COLLAPSED, INTACT, NARROW, UNKNOWN
 from recbole_dgrm.distribution import Sample, distances
 from recbole_dgrm.errors import DataError
@@ -195,7 +195,7 @@ def test_places_without_an_item_are_no_item():
     assert (found["n"], found["distinct"], found["items"]) == (2, 0.75, 0.75)
     nothing = diagnosis._coverage(np.zeros((3, 2), int), 4)
     assert (nothing["distinct"], nothing["items"], nothing["gini"]) == (None, None, None)
-    assert "every user has seen all items" in diagnosis.lists_line(nothing)
+    assert "every user has seen all items" in collapse.lists_line(nothing)
 
 
 @pytest.mark.parametrize("name", ["MF", "DGRM", "BPR", "Pop"])
@@ -275,14 +275,14 @@ def test_a_popularity_list_is_called_the_same_for_everybody(make_config, tmp_pat
     ],
 )
 def test_when_lists_are_alike(distinct, users, alike):
-    assert diagnosis._alike(distinct, users) is alike
+    assert collapse.alike(distinct, users) is alike
 
 
 def test_records_of_old_that_do_not_name_their_users_are_readable():
-    line = diagnosis.lists_line({"n": 5, "distinct": 0.5, "items": 0.25, "gini": 0.8, "entropy": 2.0})
+    line = collapse.lists_line({"n": 5, "distinct": 0.5, "items": 0.25, "gini": 0.8, "entropy": 2.0})
     assert line == "50% of the top-5 lists are distinct (users not recorded), they name 25% of the items, Gini 0.80"
     some = {"n": 5, "distinct": 0.006, "items": 0.25, "gini": 0.8, "users": 1000, "of_users": 6040}
-    assert diagnosis.lists_line(some).startswith("0.6% of the top-5 lists are distinct (1,000 of 6,040 users), they")
+    assert collapse.lists_line(some).startswith("0.6% of the top-5 lists are distinct (1,000 of 6,040 users), they")
 
 
 def test_one_user_differs_from_nobody():
