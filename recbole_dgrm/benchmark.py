@@ -1,7 +1,8 @@
 """Benchmark: every run of a plan that is not done yet, each in a process of its own.
 
 ``<output_dir>/<dataset>/<protocol>/<label>-<seed>-<hash>/`` is one run. What is finished stays, what was
-interrupted goes on, and a run that fails stops no other.
+interrupted goes on, and a run that fails stops no other. What was made with other data is put into
+``<output_dir>/.aside/``, where no report looks.
 """
 
 import logging
@@ -10,6 +11,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from statistics import mean
 from time import monotonic
@@ -20,7 +22,7 @@ from recbole_dgrm.executors import DaskExecutor, LocalExecutor
 from recbole_dgrm.files import write_json, write_whole
 from recbole_dgrm.plan import Plan, PlannedRun
 from recbole_dgrm.processes import alone_in
-from recbole_dgrm.records import CHECKPOINT, PLAN, RECORD, SavedRun, read_run
+from recbole_dgrm.records import ASIDE, CHECKPOINT, PLAN, RECORD, SavedRun, find_runs, read_run
 
 LOG = logging.getLogger(__name__)
 CONTINUED = ("running", "interrupted")
@@ -102,6 +104,7 @@ class _Session:
 
     def go(self) -> State:
         futures: dict[Future, tuple[PlannedRun, worker.Job]] = {}
+        self._put_aside()
         try:
             for run in [run for run, status in self.state.runs.items() if status == "waiting"]:
                 job = self._job(run)
@@ -122,6 +125,24 @@ class _Session:
             shutil.rmtree(path, ignore_errors=True)  # RecBole's own models may not resume exactly
         where = None if self.executor.remote else str(path)
         return worker.Job(run.label, config, where, self.threads, self.plan.time_limit)
+
+    def _put_aside(self) -> None:
+        """Move what was made with other data of the plan's sets to ``.aside/``, in its folders and with a number."""
+        sources: dict[str, set[str]] = {}
+        for run in self.state.runs:
+            sources.setdefault(run.cell[0], set()).add(run.source)
+        old = [saved for saved in find_runs(self.output_dir)
+               if saved.record["data"].get("source") and saved.record["dataset"] in sources
+               and saved.record["data"]["source"] not in sources[saved.record["dataset"]]]  # fmt: skip
+        for saved in old:
+            place = self.output_dir / ASIDE / saved.path.relative_to(self.output_dir)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            saved.path.rename(
+                next(free for n in count(1) if not (free := place.with_name(f"{place.name}-{n}")).exists())
+            )
+        if old:
+            LOG.warning("%d runs in %s were made with data that has changed since; they are kept in %s", len(old),
+                        self.output_dir, self.output_dir / ASIDE)  # fmt: skip
 
     def _watch(self, futures: dict[Future, tuple[PlannedRun, worker.Job]]) -> None:
         pending = set(futures)

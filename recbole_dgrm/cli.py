@@ -6,11 +6,14 @@ import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
+from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.limits import explained
+from recbole_dgrm.texts import lines
 
 COMMANDS = (
     "train", "download", "convert", "benchmark", "tune", "diagnose", "report", "recommend", "evaluate", "export",
@@ -24,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     command, rest = (
         (arguments[0], arguments[1:]) if arguments[:1] and arguments[0] in COMMANDS else ("train", arguments)
     )
-    console = Console()
+    console = _Terminal(markup=False, emoji=False)
     logging.getLogger().addHandler(handler := _notes_to_stderr())
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # with it clusters end a job; here it is as Ctrl-C
     try:
@@ -34,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {lines(str(error))}", file=sys.stderr)
         return 2
     finally:
         logging.getLogger().removeHandler(handler)
@@ -51,11 +54,19 @@ def _processes(command: str) -> AbstractContextManager[None]:
     return parallel.joined()
 
 
+class _Terminal(Console):
+    """Prints names letter by letter: they are no markup, and none of their control characters gets through."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every string that is printed, those within tables too."""
+        return super().render_str(lines(text), **options)
+
+
 class _Stderr(logging.Handler):
     """Prints to what ``sys.stderr`` is at the moment; a progress display puts itself there, to print above its line."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        print(lines(self.format(record)), file=sys.stderr)
 
 
 def _notes_to_stderr() -> logging.Handler:

@@ -12,6 +12,9 @@ Judged are samples of predicted ratings against the ratings that the model learn
 
 They are **narrow** if a level that the ratings have gets less than a tenth of its share: a mode is lost. That is
 no collapse: predictions of a mean are always narrower than the ratings are.
+
+Of scores that are no ratings the top-N lists are judged. They have **collapsed** if no more than a hundredth of them
+differ (of few users: if all have one list), or would not differ but for what users have seen.
 """
 
 from collections.abc import Mapping
@@ -24,6 +27,7 @@ from numpy.typing import NDArray
 from recbole_dgrm.distribution import Sample, effective_number
 
 CONSTANT, FEW, INSIDE, ALIKE, COVERED = 0.1, 0.5, 0.5, 0.01, 0.1
+ALIKE_LISTS = 0.01
 COLLAPSED, NARROW, INTACT, UNKNOWN = "collapsed", "narrow", "intact", "unknown"
 NAMED = 3  # levels in a sentence
 ORDER = (COLLAPSED, NARROW, INTACT, UNKNOWN)  # worst first
@@ -97,6 +101,48 @@ def judge(predicted: Sample, given: Sample, between_users: float | None = None) 
         levels = f"hardly any prediction is {_named(predicted, missing)} ({shares})"
         return Finding(NARROW, f"{levels}; {_deviations(predicted, given)}")
     return Finding(INTACT, f"every level of the ratings is predicted; {_deviations(predicted, given)}")
+
+
+def judge_lists(lists: Mapping[str, Any]) -> Finding:
+    """All that can be said where scores are no ratings: whether everybody gets the same.
+
+    Args:
+        lists: of :func:`recbole_dgrm.diagnosis.look`.
+    """
+    reason = f"the scores are no ratings; {lists_line(lists)}"
+    if alike(lists["distinct"], lists["users"]):
+        return Finding(COLLAPSED, f"{reason}: everybody gets the same")
+    if alike(lists["rankings"], lists["users"]):
+        return Finding(COLLAPSED, f"{reason}; but for what they have seen, everybody gets the same")
+    return Finding(UNKNOWN, reason)
+
+
+def alike(distinct: float | None, users: int) -> bool:
+    """Whether so small a share of the lists of ``users`` differs that everybody gets the same."""
+    return distinct is not None and users > 1 and distinct <= max(ALIKE_LISTS, 1 / users)
+
+
+def lists_line(lists: Mapping[str, Any]) -> str:
+    """The coverage of top-N lists in words."""
+    if lists["distinct"] is None:
+        return "there are no lists, because every user has seen all items"
+    return (
+        f"{_share(lists['distinct'])} of the top-{lists['n']} lists are distinct ({users_line(lists)}), they name "
+        f"{_share(lists['items'])} of the items, Gini {lists['gini']:.2f}"
+    )
+
+
+def users_line(lists: Mapping[str, Any]) -> str:
+    """Over how many users lists were taken, which old records do not say."""
+    if "users" not in lists:
+        return "users not recorded"
+    some = f"{lists['users']:,} of " if lists["users"] < lists["of_users"] else ""
+    return f"{some}{lists['of_users']:,} users"
+
+
+def _share(part: float) -> str:
+    """In per cent, a small one with its first digit."""
+    return f"{part:.0%}" if part == 0 or part >= 0.1 else f"{part:.1%}"
 
 
 def lost(predicted: Sample, given: Sample) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ Scores of all users are looked at a batch at a time and kept as counts in fixed 
 is ever there. Looking changes nothing: no random number that training uses is drawn.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import Any
@@ -26,10 +27,11 @@ from recbole_dgrm.models.profile import ProfileRecommender
 from recbole_dgrm.reference import learnt, rated_row
 from recbole_dgrm.run_mixin import PAIRS, RunMixin
 
+LOG = logging.getLogger(__name__)
 ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
 LEARNT, DISTRIBUTION = "train", "distribution"
 MOST, AT_ONCE = 1 << 31, 1 << 23  # scores of a look, and of a batch
-ALIKE_LISTS = 0.01  # with a smaller share of distinct lists everybody gets the same
+LISTED = 1000  # users whose lists are compared, or all where there are fewer
 
 
 def rating_bins(config) -> Bins:
@@ -45,10 +47,21 @@ class Observer:
     """
 
     def __init__(self, config, splits: Splits):
-        self.config, self.splits = config, splits
+        self.config, self.splits, self._works = config, splits, True
 
     def __call__(self, trainer: RunMixin, epoch: int, validated: bool) -> dict[str, Any]:
-        """Entries for the epoch's line in ``metrics.jsonl``."""
+        """Entries for the epoch's line in ``metrics.jsonl``; what fails in looking stops no training."""
+        if not self._works:
+            return {}
+        try:
+            return self._seen(trainer, epoch, validated)
+        except Exception as error:
+            self._works = False
+            LOG.warning("training goes on unwatched: looking at it failed (%s: %s)", type(error).__name__, error)
+            LOG.info("looking failed", exc_info=True)
+            return {"diagnosis_error": f"{type(error).__name__}: {error}"}
+
+    def _seen(self, trainer: RunMixin, epoch: int, validated: bool) -> dict[str, Any]:
         found: dict[str, Any] = {}
         start, every = monotonic(), self.config["diagnose_every"]
         if self.config["predicts_ratings"] and validated:
@@ -63,15 +76,14 @@ def look(trainer: RunMixin, config, dataset: Dataset) -> dict[str, Any]:
     """One pass over what the model predicts: for the entries of ``dataset`` and for all others.
 
     Returns:
-        ``lists``: the top-N lists of unseen items: ``distinct`` (share of lists that differ), ``items`` (share of the
-        items that are in any), ``gini`` and ``entropy`` (in nats) of how often items are listed. Where scores
-        are ratings also ``rated`` and ``unrated`` (:class:`Sample`) and ``between_users``, the share of their
-        variance that is between users.
+        ``lists``: see :func:`_coverage`, of the same users for every model. Where scores are ratings also ``rated``
+        and ``unrated`` (:class:`Sample`) and ``between_users``, the share of their variance that is between users.
     """
     matrix = dataset.inter_matrix(form="csr", value_field=None)
-    users = _observed(trainer.model, matrix)
+    listed, observed = _listed(matrix), _observed(trainer.model, matrix)
+    users = torch.unique(torch.cat([listed, observed]))
     bins = rating_bins(config) if config["predicts_ratings"] else None
-    top, rated, every, centre = [], [], [], 0.0
+    top, whole, rated, every, centre = [], [], [], [], 0.0
     totals = np.zeros((2, dataset.item_num - 1))
     trainer.model.eval()
     with trainer.own_randomness(), torch.no_grad():
@@ -80,31 +92,54 @@ def look(trainer: RunMixin, config, dataset: Dataset) -> dict[str, Any]:
             row, column = (
                 torch.as_tensor(index, dtype=torch.long, device=scores.device) for index in (seen.row, seen.col)
             )
-            if bins:
-                rated.append(Sample.of(bins, scores[row, column]))
-                every.append(Sample.of(bins, scores[:, 1:]))
+            if bins and (counted := torch.isin(batch, observed).to(scores.device)).any():
+                rated.append(Sample.of(bins, scores[row, column][counted[row]]))
+                entries = scores[counted, 1:]
+                every.append(Sample.of(bins, entries))
                 centre = centre or rated[0].mean
-                apart = scores[:, 1:] - centre  # small numbers, so that float32 sums of squares are exact enough
+                apart = entries - centre  # small numbers, so that float32 sums of squares are exact enough
                 totals += torch.stack([apart.sum(dim=0), apart.square().sum(dim=0)]).cpu().numpy()
-            scores[row, column] = -torch.inf
-            top.append(torch.topk(scores, min(max(config["topk"]), dataset.item_num - 1)).indices.cpu())
-    found: dict[str, Any] = {"lists": _coverage(torch.cat(top).numpy(), dataset.item_num - 1)}
+            if (compared := torch.isin(batch, listed).to(scores.device)).any():
+                n = min(max(config["topk"]), dataset.item_num - 1)
+                whole.append(_tops(scores[compared], n))
+                scores[row, column] = -torch.inf
+                top.append(_tops(scores[compared], n))
+    lists = {
+        "users": len(listed),
+        "of_users": int((np.diff(matrix.indptr) > 0).sum()),
+        **_coverage(torch.cat(top).numpy(), dataset.item_num - 1),
+        "rankings": len(torch.unique(torch.cat(whole), dim=0)) / len(listed),
+    }
+    found: dict[str, Any] = {"lists": lists}
     if bins:
         known, all_entries = sum(rated[1:], rated[0]), sum(every[1:], every[0])
         found |= {"rated": known.to_dict(), "unrated": (all_entries - known).to_dict(),
-                  "between_users": _between_users(*totals, len(users))}  # fmt: skip
+                  "between_users": _between_users(*totals, len(observed))}  # fmt: skip
     return found
 
 
 def _observed(model, matrix: csr_matrix) -> Tensor:
-    """Users to look at: all, where an epoch costs users x items; else so few that a look costs less than an epoch.
+    """Users whose predictions are counted: all, where an epoch costs users x items; else those of :func:`_listed`."""
+    by_profile = isinstance(model, ProfileRecommender) and not isinstance(model, MF)
+    return _spaced(matrix, MOST // matrix.shape[1] if by_profile else LISTED)
 
-    Those who are looked at are evenly spaced among the users who have ratings.
-    """
+
+def _listed(matrix: csr_matrix) -> Tensor:
+    """Users whose lists are compared: the same of one data set, whatever the model and its training."""
+    return _spaced(matrix, LISTED)
+
+
+def _spaced(matrix: csr_matrix, wanted: int) -> Tensor:
+    """So many of the users who have ratings, evenly spaced, or all."""
     users = torch.as_tensor(np.flatnonzero(np.diff(matrix.indptr)))
-    scores = MOST if isinstance(model, ProfileRecommender) and not isinstance(model, MF) else matrix.nnz
-    wanted = min(len(users), max(1, scores // matrix.shape[1]))
-    return users[torch.linspace(0, len(users) - 1, wanted).round().long()]
+    wanted = min(len(users), max(1, wanted))
+    return users[torch.linspace(0, len(users) - 1, wanted, dtype=torch.float64).round().long()]
+
+
+def _tops(scores: Tensor, n: int) -> Tensor:
+    """The ``n`` best items of each row, ``(B, n)``; 0 where fewer have a score above minus infinity."""
+    best = torch.topk(scores, n)
+    return best.indices.masked_fill(best.values == -torch.inf, 0).cpu()
 
 
 def all_scores(model, config, users: Tensor, n_items: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -127,19 +162,34 @@ def _pair_scores(model, config, users: Tensor, n_items: int) -> Tensor:
     return model.predict(Interaction(pairs).to(config["device"])).view(len(users), n_items)
 
 
-def _coverage(lists: np.ndarray, n_items: int) -> dict[str, float]:
-    listed = np.sort(np.bincount(lists.ravel() - 1, minlength=n_items))
+def _coverage(lists: np.ndarray, n_items: int) -> dict[str, Any]:
+    """What top-N lists ``(n_users, N)`` name; 0 stands where a user has fewer items left.
+
+    Returns:
+        ``n``, the longest; ``distinct`` (share of the lists that differ), ``items`` (share of the items that are in
+        any), ``gini`` and ``entropy`` (in nats) of how often items are listed; None where no user has an item left.
+    """
+    listed = np.sort(np.bincount(lists[lists > 0] - 1, minlength=n_items))
+    if not listed.any():
+        return {"n": lists.shape[1], "distinct": None, "items": None, "gini": None, "entropy": None}
     place = np.arange(1, n_items + 1)
     return {
         "n": lists.shape[1],
-        "distinct": len(np.unique(np.sort(lists, axis=1), axis=0)) / len(lists),
+        "distinct": _distinct(lists),
         "items": float((listed > 0).mean()),
         "gini": float(2 * (place * listed).sum() / (n_items * listed.sum()) - (n_items + 1) / n_items),
         "entropy": float(entropy(listed)),
     }
 
 
-def _between_users(total: np.ndarray, squares: np.ndarray, n_users: int) -> float:
+def _distinct(lists: np.ndarray) -> float:
+    """Share of the lists ``(n_users, N)`` that differ, whatever the order of their items."""
+    return len(np.unique(np.sort(lists, axis=1), axis=0)) / len(lists)
+
+
+def _between_users(total: np.ndarray, squares: np.ndarray, n_users: int) -> float | None:
+    if n_users < 2:
+        return None  # nothing is between one user
     variance = squares.mean() / n_users - (total.mean() / n_users) ** 2
     within_items = (squares / n_users - (total / n_users) ** 2).mean()
     return float(np.clip(within_items / variance, 0, 1)) if variance > 0 else 0.0
@@ -193,10 +243,7 @@ def findings(bins: Bins, distribution: dict[str, Any], ratings: Sample) -> Itera
 def give_verdict(bins: Bins | None, final: dict[str, Any], lines: list[dict[str, Any]], epoch: int) -> Verdict:
     """On the tested model, from all its predictions, and on its training, from what was seen of it."""
     if bins is None:
-        lists = final["lists"]
-        reason = f"the scores are no ratings; {lists_line(lists)}"
-        alike = lists["distinct"] < ALIKE_LISTS
-        return collapse.verdict(Finding(collapse.COLLAPSED if alike else collapse.UNKNOWN, reason), {}, epoch)
+        return collapse.verdict(collapse.judge_lists(final["lists"]), {}, epoch)
     ratings = Sample.from_dict(bins, final["ratings"])
     training: dict[str, dict[int, Finding]] = {}
     for line in lines:
@@ -204,14 +251,6 @@ def give_verdict(bins: Bins | None, final: dict[str, Any], lines: list[dict[str,
             for name, finding in findings(bins, line[DISTRIBUTION], ratings):
                 training.setdefault(name, {})[line["epoch"] + 1] = finding
     return collapse.verdict(collapse.worst(dict(findings(bins, final, ratings))), training, epoch)
-
-
-def lists_line(lists: dict[str, float]) -> str:
-    """The coverage of top-N lists in words."""
-    return (
-        f"{lists['distinct']:.0%} of the top-{lists['n']} lists are distinct, they name {lists['items']:.0%} of the "
-        f"items, Gini {lists['gini']:.2f}"
-    )
 
 
 def sweep(trainer: RunMixin, config, splits: Splits) -> list[dict[str, Any]]:
@@ -244,6 +283,6 @@ def sweep(trainer: RunMixin, config, splits: Splits) -> list[dict[str, Any]]:
 
 
 def of_record(record: dict[str, Any]) -> Verdict | None:
-    """The verdict in a record, if it has one."""
+    """The verdict in a record, if it has one: an old record and a failed diagnosis have none."""
     content = record["diagnosis"].get("verdict")
     return Verdict(**{**content, "passing": tuple(content["passing"])}) if content else None

@@ -8,8 +8,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from recbole_dgrm.distribution import Sample
-from recbole_dgrm.plots import COLOURS, new_figure, save, styled, styles
+from recbole_dgrm.plots import COLOURS, legend, new_figure, save, styled, styles
+from recbole_dgrm.texts import in_figure
 
+GIVEN = "#8f8f99"  # of the given ratings behind predictions: seen on white, and on black when a page inverts it
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
@@ -36,12 +38,12 @@ def panels(histories: Mapping[str, Mapping[int, Sample]], given: Sample, path: P
             axes.set_visible(False)
         for axes, (epoch, sample) in zip(line, history.items(), strict=False):
             axes.set_visible(True)
-            axes.bar(levels, given.shares / given.shares.max(), width=0.8 * np.diff(borders), color="#d9d9e0")
+            axes.bar(levels, given.shares / given.shares.max(), width=0.8 * np.diff(borders), color=GIVEN)
             heights = sample.counts / sample.counts.max()
             axes.stairs(heights, given.bins.edges, fill=True, color=COLOURS[0], alpha=0.85)
             axes.axvline(np.clip(sample.mean, centres[0], centres[-1]), color=COLOURS[1], linewidth=1)
             axes.set_title(f"epoch {epoch}\n{sample.mean:.2f} ± {sample.std:.2f}", fontsize=8)
-        line[0].set_ylabel(name)
+        line[0].set_ylabel(in_figure(name))
     for axes in grid[-1]:
         axes.set_xlabel("rating", fontsize=8)
     save(figure, path)
@@ -67,7 +69,7 @@ def course(
         for (model, group), (epochs, values) in lines.items():
             colour = COLOURS[models.index(model) % len(COLOURS)]
             dash = ("-", "--", ":")[groups.index(group) % 3]
-            label = f"{model}, {group}" if axes is grid[0] else None
+            label = in_figure(f"{model}, {group}") if axes is grid[0] else None
             axes.plot(epochs, values, color=colour, linestyle=dash, linewidth=1.2, label=label)
             crossed = [(x, y) for x, y in zip(epochs, values, strict=True) if x in collapsed.get((model, group), ())]
             if crossed:
@@ -78,7 +80,7 @@ def course(
     for axes in grid[-2:]:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside right upper", frameon=False)
+    legend(figure, loc="outside right upper")
     save(figure, path)
 
 
@@ -88,10 +90,10 @@ def ks_hits(shares: Mapping[str, tuple[Sequence[float], NDArray]], path: Path) -
     figure = new_figure(6.4, 3.4)
     axes = figure.add_subplot()
     for (name, (alphas, values)), (colour, dash) in zip(shares.items(), styles(), strict=False):
-        axes.plot(alphas, values, color=colour, linestyle=dash, marker="o", markersize=3, label=name)
+        axes.plot(alphas, values, color=colour, linestyle=dash, marker="o", markersize=3, label=in_figure(name))
     axes.set_xscale("log")
     axes.set(xlabel="significance level α", ylabel="share of users with p ≥ α", ylim=(0, None))
-    figure.legend(loc="outside right upper", frameon=False)
+    legend(figure, loc="outside right upper")
     save(figure, path)
 
 
@@ -101,10 +103,10 @@ def sweep(lines: Mapping[str, Curve], metric: str, path: Path) -> None:
     figure = new_figure(6.4, 3.4)
     axes = figure.add_subplot()
     for (name, (steps, values)), (colour, dash) in zip(lines.items(), styles(), strict=False):
-        axes.plot(steps, values, color=colour, linestyle=dash, marker="o", markersize=3, label=name)
+        axes.plot(steps, values, color=colour, linestyle=dash, marker="o", markersize=3, label=in_figure(name))
     axes.set(xlabel="denoising steps T'", ylabel=f"validation {metric}")
     axes.set_xticks(sorted({step for steps, _ in lines.values() for step in steps}))
-    figure.legend(loc="outside right upper", frameon=False)
+    legend(figure, loc="outside right upper")
     save(figure, path)
 
 
@@ -122,6 +124,6 @@ def bars(panels: Mapping[str, Mapping[str, tuple[float, float, float]]], path: P
             if high > low:  # resampled users may all lie on one side of the value
                 error = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
                 axes.errorbar(value, place, xerr=error, color="black", linewidth=1, capsize=2)
-        axes.set_yticks(range(len(names)), names[::-1])
+        axes.set_yticks(range(len(names)), [in_figure(name) for name in names[::-1]])
         axes.set_title(measure, fontsize=10)
     save(figure, path)

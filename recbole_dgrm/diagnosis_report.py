@@ -6,18 +6,20 @@ Reads records only. Each section is a report of its own: figure, numbers (``csv/
 import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.special import entr
 
-from recbole_dgrm import collapse, diagnosis, diagnosis_plots
+from recbole_dgrm import collapse, diagnosis_plots, plots
 from recbole_dgrm.diagnosis import DISTRIBUTION
 from recbole_dgrm.distribution import Sample, distances
 from recbole_dgrm.document import Document, Figure, Heading, Table, Value, to_html, to_markdown
 from recbole_dgrm.files import write_text, write_whole
 from recbole_dgrm.labels import metric_label
+from recbole_dgrm.texts import in_spreadsheet
 from recbole_dgrm.watched import Watched, watched
 
 GROUPS = ("rated", "unrated")
@@ -55,11 +57,12 @@ def build(runs: list[Watched], folder: Path) -> Document:
     add = document.blocks.extend
     rating = [run for run in runs if run.bins]
     add([_introduction(runs), verdict_table(runs)])
-    if rating:
-        add(_distributions(rating, folder))
-        add(_course(rating, folder))
-        add(_table_2(rating, folder))
-        add(_ks(rating, folder))
+    if seen := [run for run in rating if run.looks]:
+        add(_distributions(seen, folder))
+        add(_course(seen, folder))
+    if beside := [run for run in rating if "distances" in run.found]:
+        add(_table_2(beside, folder))
+        add(_ks(beside, folder))
     if swept := [run for run in rating if "sweep" in run.found]:
         add(_sweep(swept, folder))
     if any(run.record["config"].get("fixed_step") is not None for run in runs):
@@ -93,13 +96,12 @@ def _introduction(runs: list[Watched]) -> str:
 def _distributions(runs: list[Watched], folder: Path) -> Iterator[Any]:
     given = runs[0].ratings
     yield Heading("Ratings and predictions (Figs. 2-6)")
-    diagnosis_plots.ratings(given, folder / "figures" / "ratings")
     levels = zip(given.bins.levels, given.shares, strict=True)
     _write_csv(folder, "ratings", ["rating", "share"], [[level, share] for level, share in levels])
-    yield Figure("figures/ratings", "Ratings", f"The {given.n:,} ratings that are learnt from (Fig. 2).")
+    yield plots.drawn(Figure("figures/ratings", "Ratings", f"The {given.n:,} ratings that are learnt from (Fig. 2)."),
+                      partial(diagnosis_plots.ratings, given), folder)  # fmt: skip
     for group in GROUPS:
         histories = {run.name: _some(run.history(group)) for run in runs}
-        diagnosis_plots.panels(histories, given, folder / "figures" / f"predictions-{group}")
         rows = [
             [run.name, epoch, sample.mean, sample.std, centre, count]
             for run in runs
@@ -107,10 +109,11 @@ def _distributions(runs: list[Watched], folder: Path) -> Iterator[Any]:
             for centre, count in zip(given.bins.centres, sample.counts, strict=True)
         ]
         _write_csv(folder, f"predictions-{group}", ["model", "epoch", "mean", "std", "bin", "count"], rows)
-        yield Figure(f"figures/predictions-{group}", f"Predictions for {group} pairs", (
+        figure = Figure(f"figures/predictions-{group}", f"Predictions for {group} pairs", (
             f"Predictions for {group} pairs by epoch (blue) before the given ratings (grey), each scaled to its "
             "highest bar; mean (line) and standard deviation above. What is more than one and a half steps beyond the "
             "scale is in the outermost bin."))  # fmt: skip
+        yield plots.drawn(figure, partial(diagnosis_plots.panels, histories, given), folder)
         yield from (_story(run, group) for run in runs)
 
 
@@ -150,11 +153,11 @@ def _course(runs: list[Watched], folder: Path) -> Iterator[Any]:
                      for epoch, line in zip(history, values, strict=True)]  # fmt: skip
     crossed = {(run.name, group): run.collapsed(group) for run in runs for group in GROUPS}
     given = dict(zip(MEASURES, _measures(runs[0].ratings, runs[0].ratings), strict=True))
-    diagnosis_plots.course(curves, crossed, given, folder / "figures" / "course")
     _write_csv(folder, "course", ["model", "group", "epoch", *MEASURES, "collapsed"], rows)
-    yield Figure("figures/course", "Course of training", (
+    figure = Figure("figures/course", "Course of training", (
         "Predictions for rated (solid) and unrated pairs (dashed). A cross: judged collapsed. Dash-dotted: the given "
         "ratings."))  # fmt: skip
+    yield plots.drawn(figure, partial(diagnosis_plots.course, curves, crossed, given), folder)
     yield from (f"{run.name}: {run.verdict.line}." for run in runs)
 
 
@@ -178,8 +181,8 @@ def _table_2(runs: list[Watched], folder: Path) -> Iterator[Any]:
     _write_csv(folder, "distances", ["model", "distance", "value", "low", "high"], lines)
     panels = {DISTANCES[name]: {run.name: tuple(run.found["distances"][name].values()) for run in runs}
               for name in ("kl", "wasserstein")}  # fmt: skip
-    diagnosis_plots.bars(panels, folder / "figures" / "distances")
-    yield Figure("figures/distances", "Distances", "Whiskers: 95 % intervals over users. Shorter is closer.")
+    figure = Figure("figures/distances", "Distances", "Whiskers: 95 % intervals over users. Shorter is closer.")
+    yield plots.drawn(figure, partial(diagnosis_plots.bars, panels), folder)
     yield Table("Distances of the rating distributions", columns, rows, note=(
         "Levels of the scale after clipping and rounding. In brackets: 95 % intervals from 1,000 draws of users. KL "
         "and Jensen-Shannon in nats, Wasserstein in units of the ratings." + (
@@ -199,14 +202,14 @@ def _ks(runs: list[Watched], folder: Path) -> Iterator[Any]:
     alphas = runs[0].found["ks"]["alphas"]
     runs = [run for run in runs if run.found["ks"]["alphas"] == alphas]  # of one version
     shares = {run.name: (alphas, np.array(run.found["ks"]["hits"]) / run.found["ks"]["users"]) for run in runs}
-    diagnosis_plots.ks_hits(shares, folder / "figures" / "ks")
     columns = ["", *(f"α = {alpha:g}" for alpha in alphas)]
     rows = [[Value(run.name), *(_number(hits, "{:,}") for hits in run.found["ks"]["hits"])] for run in runs]
     lines = [[run.name, alpha, hits, run.found["ks"]["users"]] for run in runs
              for alpha, hits in zip(alphas, run.found["ks"]["hits"], strict=True)]  # fmt: skip
     _write_csv(folder, "ks", ["model", "alpha", "hits", "users"], lines)
     users = runs[0].found["ks"]["users"]
-    yield Figure("figures/ks", "KS hits", f"Users of {users:,} whose test ratings and predictions are not told apart.")
+    caption = f"Users of {users:,} whose test ratings and predictions are not told apart."
+    yield plots.drawn(Figure("figures/ks", "KS hits", caption), partial(diagnosis_plots.ks_hits, shares), folder)
     yield Table(
         "Hits by significance level", columns, rows, note=f"Of {users:,} users; two-sample test, p ≥ α is a hit."
     )
@@ -233,13 +236,13 @@ def _sweep(runs: list[Watched], folder: Path) -> Iterator[Any]:
             steps, values = [point["denoising_steps"] for point in points], [point[key] for point in points]
             lines[f"{run.name}, {prediction}"] = steps, values
             rows += [[run.name, prediction, *pair] for pair in zip(steps, values, strict=True)]
-    diagnosis_plots.sweep(lines, metric_label(key)[:-2], folder / "figures" / "sweep")
     _write_csv(folder, "sweep", ["model", "prediction", "denoising_steps", f"validation {key}"], rows)
     top = runs[0].found["sweep"][0]["prediction_noise_steps"]
-    yield Figure("figures/sweep", "Denoising steps", (
+    figure = Figure("figures/sweep", "Denoising steps", (
         f"One trained model, prediction from the profile noised {top} times, T' steps back. posterior: the state "
         f"x_(T-T') of section 3.3; x_0_hat: the generator's last output. On validation; the test part is not used."
     ))  # fmt: skip
+    yield plots.drawn(figure, partial(diagnosis_plots.sweep, lines, metric_label(key)[:-2]), folder)
     told = []
     for name, (steps, values) in lines.items():
         best, worst = (steps[int(choose(values))] for choose in (np.argmax, np.argmin))
@@ -268,8 +271,8 @@ def _fixed_steps(runs: list[Watched], folder: Path) -> Iterator[Any]:
              for run in chosen]  # fmt: skip
     _write_csv(folder, "fixed_step", ["model", "fixed_step", *names], lines)
     panels = {metric_label(name): {run.name: (run.record["test"][name],) * 3 for run in chosen} for name in names}
-    diagnosis_plots.bars(panels, folder / "figures" / "fixed_step")
-    yield Figure("figures/fixed_step", "Fixed noise steps", "Test part, one run each.")
+    figure = Figure("figures/fixed_step", "Fixed noise steps", "Test part, one run each.")
+    yield plots.drawn(figure, partial(diagnosis_plots.bars, panels), folder)
     note = "Test part, tied scores shared. Only training is fixed to t; prediction is as configured."
     yield Table("Fixed noise steps", columns, rows, note=note + (
         " Published numbers are of another protocol (table3)." if published else ""))  # fmt: skip
@@ -284,22 +287,29 @@ def _lists(runs: list[Watched], folder: Path) -> Iterator[Any]:
     shown = {"distinct": "{:.1%}", "items": "{:.1%}", "gini": "{:.3f}", "entropy": "{:.2f}"}
     rows, lines = [], []
     for run in runs:
-        lists, between = run.found[DISTRIBUTION]["lists"], run.found[DISTRIBUTION].get("between_users")
+        lists, between = run.lists, run.found[DISTRIBUTION].get("between_users")
         rows.append([Value(run.name), *(_number(lists[key], shown[key]) for key in keys), _number(between, "{:.1%}")])
-        lines.append([run.name, *(lists[key] for key in keys), between])
-    _write_csv(folder, "lists", ["model", *keys, "between_users"], lines)
-    panels = {keys[key]: {run.name: (run.found[DISTRIBUTION]["lists"][key],) * 3 for run in runs}
-              for key in ("distinct", "items")}  # fmt: skip
-    diagnosis_plots.bars(panels, folder / "figures" / "lists")
-    yield Figure("figures/lists", "Recommendation lists", "Share of all lists, and of all items.")
-    n = runs[0].found[DISTRIBUTION]["lists"]["n"]
-    outside = [run.name for run in runs if not run.bins]
-    note = f"Top {n} of the unseen items for each user, by the tested model."
-    note += f" {', '.join(outside)}: the scores are no ratings, only lists can be compared." if outside else ""
-    yield Table("Recommendation lists", ["", *keys.values(), "variance between users"], rows, note=note)
-    ordered = sorted(runs, key=lambda run: -run.found[DISTRIBUTION]["lists"]["distinct"])
+        lines.append([run.name, *(lists[key] for key in keys), between, lists.get("users")])
+    _write_csv(folder, "lists", ["model", *keys, "between_users", "users"], lines)
+    panels = {keys[key]: {run.name: (run.lists[key] or 0.0,) * 3 for run in runs} for key in ("distinct", "items")}
+    yield plots.drawn(Figure("figures/lists", "Recommendation lists", "Share of all lists, and of all items."),
+                      partial(diagnosis_plots.bars, panels), folder)  # fmt: skip
+    yield Table("Recommendation lists", ["", *keys.values(), "variance between users"], rows, note=_lists_note(runs))
+    ordered = sorted(runs, key=lambda run: -(run.lists["distinct"] or 0.0))
     ends = ordered if len(runs) < 3 else [ordered[0], ordered[-1]]
-    yield " ".join(f"{run.name}: {diagnosis.lists_line(run.found[DISTRIBUTION]['lists'])}." for run in ends)
+    yield " ".join(f"{run.name}: {collapse.lists_line(run.lists)}." for run in ends)
+
+
+def _lists_note(runs: list[Watched]) -> str:
+    """Over whose lists, for which old records have no answer."""
+    seen: dict[str, list[str]] = {}
+    for run in runs:
+        seen.setdefault(collapse.users_line(run.lists), []).append(run.name)
+    told = next(iter(seen)) if len(seen) == 1 else "; ".join(f"{', '.join(names)}: {of}" for of, names in seen.items())
+    said = ["the same for every model" if len(seen) == 1 and "users" in runs[0].lists else "so compare with care"]
+    note = f"Top {runs[0].lists['n']} of the unseen items for each user, by the tested model; {told}, {said[0]}."
+    outside = [run.name for run in runs if not run.bins]
+    return note + (f" {', '.join(outside)}: the scores are no ratings, only lists can be compared." if outside else "")
 
 
 def _explanations() -> list[str]:
@@ -338,7 +348,7 @@ def _write_csv(folder: Path, name: str, columns: Sequence[str], rows: Iterable[S
         with open(path, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(columns)
-            writer.writerows(rows)
+            writer.writerows([in_spreadsheet(value) for value in row] for row in rows)
 
     (folder / "csv").mkdir(exist_ok=True)
     write_whole(folder / "csv" / f"{name}.csv", write)

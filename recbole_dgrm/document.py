@@ -5,17 +5,23 @@ The HTML form is one file: style, script and figures are inside, nothing is fetc
 
 import base64
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from recbole_dgrm.texts import printable
+
+MARKDOWN = re.compile(r"\\(?=[!-/:-@\[-`{-~]|$)|[$`]|(?<=\])\(")  # what would be markup, formulas of GitHub included
 LATEX = str.maketrans({
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$",
     "▲": r"$^{+}$", "▼": r"$^{-}$", "−": "$-$", "·": r"$\cdot$", "≥": r"$\geq$", "–": "--",
-    "<": "$<$", ">": "$>$", "|": "$|$", "[": "{[}", "*": "{*}",
+    "<": "$<$", ">": "$>$", "|": "$|$", "[": "{[}", "*": "{*}", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$",
+    "≤": r"$\leq$", "×": r"$\times$", "α": r"$\alpha$", "∞": r"$\infty$", "‖": r"$\|$", "…": r"\ldots{}",
+    "`": r"\textasciigrave{}",
 })  # fmt: skip
 
 
@@ -81,22 +87,22 @@ class Document:
 
 def to_markdown(document: Document) -> str:
     """GitHub's Markdown; figures are linked."""
-    lines = [f"# {document.title}", ""]
+    lines = [f"# {_words(document.title)}", ""]
     for block in document.blocks:
         if isinstance(block, Heading):
-            lines += [f"## {block.text}", ""]
+            lines += [f"## {_words(block.text)}", ""]
         elif isinstance(block, Table):
             lines += _markdown_table(block)
         elif isinstance(block, Figure):
-            lines += [f"![{block.title}]({block.file}.png)", "", block.caption, ""]
+            lines += [f"![{_words(block.title)}]({block.file}.png)", "", _words(block.caption), ""]
         else:
-            lines += [block, ""]
+            lines += [_words(block), ""]
     return "\n".join(lines)
 
 
 def to_latex(document: Document) -> str:
     """All tables, for a paper that uses ``booktabs``."""
-    head = f"% {document.title}. Needs \\usepackage{{booktabs}}.\n"
+    head = f"% {printable(document.title)}. Needs \\usepackage{{booktabs}}.\n"
     return head + "\n".join(_latex_table(table) for table in document.tables())
 
 
@@ -104,7 +110,7 @@ def to_html(document: Document, folder: Path) -> str:
     """One self-contained page with sortable tables; pictures are read from ``folder``."""
     environment = Environment(
         loader=PackageLoader("recbole_dgrm", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined, finalize=lambda value: printable(value) if type(value) is str else value,
     )  # fmt: skip
     environment.filters["embedded"] = lambda figure: _embedded(folder / f"{figure.file}.svg")
     environment.tests |= {
@@ -114,11 +120,11 @@ def to_html(document: Document, folder: Path) -> str:
 
 
 def _markdown_table(table: Table) -> list[str]:
-    lines = [f"**{table.title}**", ""] if table.title else []
+    lines = [f"**{_words(table.title)}**", ""] if table.title else []
     lines.append("| " + " | ".join(_pipes(name) for name in table.columns) + " |")
     lines.append("|---|" + "---:|" * (len(table.columns) - 1))
     lines += ["| " + " | ".join(_markdown_value(value) for value in row) + " |" for row in table.all_rows()]
-    return [*lines, "", *([table.note, ""] if table.note else [])]
+    return [*lines, "", *([_words(table.note), ""] if table.note else [])]
 
 
 def _markdown_value(value: Value) -> str:
@@ -128,23 +134,32 @@ def _markdown_value(value: Value) -> str:
 
 
 def _pipes(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+    return _words(text).replace("|", "\\|")
+
+
+def _words(text: str) -> str:
+    """Letter by letter what ``text`` says, on one line."""
+    return " ".join(MARKDOWN.sub(r"\\\g<0>", printable(text)).replace("<", "&lt;").split())
 
 
 def _latex_table(table: Table) -> str:
+    def words(text: str) -> str:
+        return printable(text).translate(LATEX)
+
     def value(cell: Value) -> str:
-        text = cell.text.translate(LATEX)
+        text = words(cell.text)
         text = {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}"}.get(cell.emphasis, text)
-        return text + cell.mark.translate(LATEX)
+        return text + words(cell.mark)
 
     def body(rows: Iterable[list[Value]]) -> list[str]:
         return [" & ".join(value(cell) for cell in row) + r" \\" for row in rows]
 
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{table.title.translate(LATEX)}}}"]
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{words(table.title)}}}"]
     lines += [rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\toprule"]
-    lines += [" & ".join(name.translate(LATEX) for name in table.columns) + r" \\", r"\midrule"]
+    lines += [" & ".join(words(name) for name in table.columns) + r" \\", r"\midrule"]
     lines += body(table.quiet) + ([r"\midrule"] if table.quiet else []) + body(table.rows)
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+    note = [rf"\par\smallskip\footnotesize {words(table.note)}"] if table.note else []
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *note, r"\end{table}", ""])
 
 
 def _embedded(path: Path) -> str:

@@ -239,10 +239,24 @@ class _Run:
         tokens = self.splits.test.id2token(self.splits.test.uid_field, users.numpy())
         vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
         write_vectors(self.run_dir / PER_USER, vectors)
-        self.record.reference = reference.reference_rows(self.config, self.splits)
-        self.record.skill = reference.skill(self.record.test, self.record.reference)
-        self.record.diagnosis = diagnosis.examine(trainer, self.config, self.splits, lines, selected["epochs"])
-        LOG.info("collapse: %s", diagnosis.of_record(asdict(self.record)).line)
+        with self._kept("reference rows"):
+            self.record.reference = reference.reference_rows(self.config, self.splits)
+            self.record.skill = reference.skill(self.record.test, self.record.reference)
+        with self._kept("diagnosis"):
+            self.record.diagnosis = diagnosis.examine(trainer, self.config, self.splits, lines, selected["epochs"])
+            LOG.info("collapse: %s", diagnosis.of_record(asdict(self.record)).line)
+
+    @contextmanager
+    def _kept(self, what: str) -> Iterator[None]:
+        """The test is done: what fails inside is said, in the record too, and the run is finished all the same."""
+        try:
+            yield
+        except Exception as error:
+            said = f"the test is done, but its {what} failed: {type(error).__name__}: {error}"
+            self.record.error = f"{self.record.error}; {said}" if self.record.error else said
+            self.record.traceback = traceback.format_exc()
+            LOG.warning("%s", said)
+            LOG.info("%s", self.record.traceback)
 
     def train(self, part: str, state: dict[str, Any] | None, selected: dict[str, Any] | None = None, callback=None):
         """A fresh model on ``part``; selects on validation unless ``selected`` says for how long to train."""

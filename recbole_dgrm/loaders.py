@@ -136,7 +136,16 @@ def train_loader(config, splits: Splits, part: str):
     if profiles or loader is UserDataLoader:  # RecBole's has the padding user in it: a false all-zero row
         return ProfileLoader(config, dataset)
     test = splits.valid if splits.test is None else splits.test  # a search has none, and nobody draws for it
-    sampler, _, _ = create_samplers(config, dataset, [dataset, splits.valid, test])
+    try:
+        sampler, _, _ = create_samplers(config, dataset, [dataset, splits.valid, test])
+    except ValueError as error:
+        if "all items" not in str(error):
+            raise
+        raise DataError(
+            f"RecBole draws for {config['model']} items that a user has not rated, and some users of "
+            f"{config['dataset']} have rated all {dataset.item_num - 1}; leave these users out with "
+            f"--user_inter_num_interval='[0,{dataset.item_num - 2}]', or take a model of ours"
+        ) from error
     return loader(config, dataset, sampler, shuffle=config["shuffle"])
 
 

@@ -1,6 +1,9 @@
 """Figures of summaries and searches, each as PNG and SVG, and what all figures share."""
 
-from collections.abc import Collection, Iterator, Mapping
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -12,15 +15,23 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from recbole_dgrm import document
+from recbole_dgrm.errors import OutputError
 from recbole_dgrm.files import write_whole
-from recbole_dgrm.labels import metric_label
-from recbole_dgrm.summary import Cell
+from recbole_dgrm.labels import metric_label, smaller_is_better
+from recbole_dgrm.limits import explained
+from recbole_dgrm.rows import Cell
+from recbole_dgrm.texts import in_figure
+
+LOG = logging.getLogger(__name__)
+MOST_ROWS = 27  # in a figure: what colours and dashes tell apart
 
 COLOURS = (  # of Okabe and Ito, and three more
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b", "#332288",
 )  # fmt: skip
 DASHES, MARKERS = ("-", "--", ":"), ("o", "s", "^")
-NORMAL_95 = 1.96
+NORMAL_95, DPI = 1.96, 150
+FEW = 8  # values of a key that have a place each
 STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "svg.hashsalt": "recbole_dgrm",  # the same figure is the same file
@@ -32,24 +43,26 @@ styled = rc_context(STYLE)  # decorates what draws
 def metric_bars(cell: Cell, path: Path) -> None:
     """A panel per metric: a bar from the random order's value to the model's, with an interval and the oracle."""
     rows = list(reversed(cell.rows))
-    references = {row.label: row.scores for row in cell.reference}
+    random = next((row.scores for row in cell.reference if row.label == "random"), {})
+    styles_of = {"random": ":", "bias": "-.", "oracle": "--"}
     columns = min(len(cell.metrics), 3)
     lines = -(-len(cell.metrics) // columns)
     figure = new_figure(4.0 * columns, lines * (1.0 + 0.26 * len(rows)))
     for index, metric in enumerate(cell.metrics):
         axes = figure.add_subplot(lines, columns, index + 1)
-        start = references["random"][metric].mean if metric in references.get("random", {}) else 0.0
-        for place, row in enumerate(rows):
-            if score := row.scores.get(metric):
-                error = NORMAL_95 * score.user_error if np.isfinite(score.user_error) else score.std
-                colour = COLOURS[0] if row is cell.baseline else COLOURS[5]
-                axes.barh(place, score.mean - start, left=start, height=0.7, color=colour)
-                if np.isfinite(error):
-                    axes.errorbar(score.mean, place, xerr=error, color="black", linewidth=1, capsize=2)
-        for name, style in [("random", ":"), ("bias", "-."), ("oracle", "--")]:
-            if metric in references.get(name, {}):
-                axes.axvline(references[name][metric].mean, color="black", linewidth=1, linestyle=style, label=name)
-        axes.set_yticks(range(len(rows)), [row.label for row in rows] if index % columns == 0 else [""] * len(rows))
+        start = random[metric].mean if metric in random else 0.0
+        shown = [(place, row, row.scores[metric]) for place, row in enumerate(rows) if metric in row.scores]
+        places, means = [place for place, _, _ in shown], np.array([score.mean for _, _, score in shown])
+        errors = [NORMAL_95 * score.user_error if np.isfinite(score.user_error) else score.std for _, _, score in shown]
+        colours = [COLOURS[0] if row is cell.baseline else COLOURS[5] for _, row, _ in shown]
+        axes.barh(places, means - start, left=start, height=0.7, color=colours)
+        if np.isfinite(errors).any():
+            axes.errorbar(means, places, xerr=errors, fmt="none", ecolor="black", elinewidth=1, capsize=2)
+        for name, style in styles_of.items():
+            for row in [row for row in cell.reference if row.label == name and metric in row.scores][:1]:
+                axes.axvline(row.scores[metric].mean, color="black", linewidth=1, linestyle=style, label=name)
+        names = [in_figure(row.label) for row in rows]
+        axes.set_yticks(range(len(rows)), names if index % columns == 0 else [""] * len(rows))
         axes.set_title(metric_label(metric), fontsize=10)
         if index == 0:
             figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
@@ -66,8 +79,8 @@ def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
             seconds = np.maximum(row.learning_seconds(), 1e-3)
             marker = MARKERS[index // len(COLOURS) % len(MARKERS)]
             axes.plot(seconds, row.scores[metric].values, marker, color=colour, markersize=3, alpha=0.5)
-            middle = np.exp(np.log(seconds).mean())
-            axes.plot(middle, row.scores[metric].mean, marker, color=colour, label=row.label)
+            middle = np.exp(np.log(seconds).mean()).round(6)  # a hair's breadth of seconds is no axis
+            axes.plot(middle, row.scores[metric].mean, marker, color=colour, label=in_figure(row.label))
     for row in cell.reference:
         if row.label != "oracle" and metric in row.scores:
             height = row.scores[metric].mean
@@ -77,7 +90,7 @@ def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
             )
     axes.set_xscale("log")
     axes.set(xlabel="training seconds", ylabel=metric_label(metric))
-    figure.legend(loc="outside right upper", frameon=False)
+    legend(figure, loc="outside right upper")
     save(figure, path)
 
 
@@ -96,14 +109,14 @@ def learning_curves(cell: Cell, path: Path) -> None:
             np.mean([part[:length] for part in parts], axis=0) for parts in zip(*curves, strict=True)
         )
         for axes, x in zip(panels, (epochs, seconds), strict=True):
-            label = row.label if axes is panels[0] else None
+            label = in_figure(row.label) if axes is panels[0] else None
             axes.plot(x, values, color=colour, linestyle=dash if length > 1 else "", marker=None if length > 1 else "o",
                       linewidth=1.2, label=label)  # fmt: skip
     for axes, name in zip(panels, ("epoch", "training seconds"), strict=True):
         axes.set_xscale("log")
         axes.set_xlabel(name)
     panels[0].set_ylabel(f"validation {metric_label(metric)}")
-    figure.legend(loc="outside right upper", frameon=False)
+    legend(figure, loc="outside right upper")
     save(figure, path)
 
 
@@ -123,7 +136,7 @@ def search_history(
     axes.step(numbers, best, where="post", color=COLOURS[1], label="best so far")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel=f"validation {metric_label(metric)}")
-    figure.legend(loc="outside upper right", ncols=3, frameon=False)
+    legend(figure, loc="outside upper right", ncols=3)
     save(figure, path)
 
 
@@ -133,32 +146,65 @@ def importances(shares: Mapping[str, float], path: Path) -> None:
     figure = new_figure(6.4, 0.8 + 0.28 * len(shares))
     axes = figure.add_subplot()
     names = list(shares)[::-1]
-    axes.barh(names, [shares[name] for name in names], color=COLOURS[5])
+    axes.barh([in_figure(name) for name in names], [shares[name] for name in names], color=COLOURS[5])
     axes.set_xlabel("share in the variation of the score (fANOVA)")
     save(figure, path)
 
 
 @styled
-def slices(points: Mapping[str, list[tuple[object, float]]], metric: str, log: Collection[str], path: Path) -> None:
-    """A panel per hyper-parameter: score over its value."""
+def slices(
+    points: Mapping[str, list[tuple[object, float]]], metric: str, scales: Mapping[str, str], path: Path
+) -> None:
+    """A panel per hyper-parameter: score over its value.
+
+    Args:
+        scales: ``linear`` or ``log`` of keys that were drawn from an interval; any other key has a place per value
+            where it has few of them or they are no numbers.
+    """
     columns = min(len(points), 3)
     lines = -(-len(points) // columns)
     figure = new_figure(3.4 * columns, 2.6 * lines)
     for index, (key, pairs) in enumerate(points.items()):
         axes = figure.add_subplot(lines, columns, index + 1)
-        values, scores = map(list, zip(*pairs, strict=True))
+        values, scores = map(list, zip(*pairs, strict=True)) if pairs else ([], [])
         numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-        if not numbers or len(set(values)) <= 8:
+        if not numbers or (key not in scales and len(set(values)) <= FEW):
             names = sorted(set(values), key=lambda value: (str(type(value)), value) if numbers else str(value))
-            axes.set_xticks(range(len(names)), [str(name) for name in names], fontsize=7)
+            axes.set_xticks(range(len(names)), [in_figure(name) for name in names], fontsize=7)
             values = [names.index(value) for value in values]
-        elif key in log:
-            axes.set_xscale("log")
+        else:
+            axes.set_xscale(scales.get(key, "linear"))
         axes.plot(values, scores, "o", color=COLOURS[0], markersize=3, alpha=0.6)
-        axes.set_xlabel(key)
+        axes.set_xlabel(in_figure(key))
         if index % columns == 0:
             axes.set_ylabel(f"validation {metric_label(metric)}")
     save(figure, path)
+
+
+def best_rows(cell: Cell) -> Cell:
+    """The cell itself, or with the best of its rows by the first metric if a figure cannot hold them all."""
+    if len(cell.rows) <= MOST_ROWS:
+        return cell
+    metric = cell.metrics[0]
+    ranked = sorted((row for row in cell.rows if metric in row.scores), key=lambda row: row.scores[metric].mean,
+                    reverse=not smaller_is_better(metric))[:MOST_ROWS]  # fmt: skip
+    kept = {id(row) for row in ranked}
+    return replace(cell, rows=[row for row in cell.rows if id(row) in kept])
+
+
+def drawn(figure: document.Figure, draw: Callable[[Path], object], folder: Path) -> document.Figure | str:
+    """Draw a figure of a document; what comes back stands in the document: the figure, or why it is not there."""
+    try:
+        with explained():
+            draw(folder / figure.file)
+    except OutputError:
+        raise  # of the disk, and said with its remedy
+    except Exception as error:  # a picture is worth no report
+        LOG.warning("the figure %s cannot be drawn (%s: %s)", figure.title, type(error).__name__, error)
+        return (
+            f"The figure {figure.title} cannot be drawn ({type(error).__name__}: {error}); the tables have its numbers."
+        )
+    return figure
 
 
 def _curve(lines: list[dict], metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -179,14 +225,25 @@ def styles() -> Iterator[tuple[str, str]]:
 
 def new_figure(width: float, height: float) -> Figure:
     """A figure of so many inches that needs no display."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def legend(figure: Figure, **where: Any) -> None:
+    """The names of what is drawn, outside of the axes, where anything is."""
+    if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
+        figure.legend(**where, frameon=False)
 
 
 def save(figure: Figure, path: Path) -> None:
     """``<path>.png`` and ``<path>.svg``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for kind, about in [("png", {}), ("svg", {"Date": None})]:
-        draw = partial(figure.savefig, format=kind, dpi=150, metadata=about, transparent=kind == "svg")
-        write_whole(path.with_name(f"{path.name}.{kind}"), draw)
+    with warnings.catch_warnings():  # letters of names that no installed font has are boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        if layout := figure.get_layout_engine():  # once; saving would do it twice for each file
+            layout.execute(figure)
+            figure.set_layout_engine(None)
+        for kind, about in [("png", {}), ("svg", {"Date": None})]:
+            draw = partial(figure.savefig, format=kind, dpi=DPI, metadata=about, transparent=kind == "svg")
+            write_whole(path.with_name(f"{path.name}.{kind}"), draw)

@@ -3,6 +3,7 @@
 Of a record everything but its first five entries may be missing, as it is in one of a run that has just begun.
 """
 
+from itertools import pairwise
 from typing import Any
 
 from recbole_dgrm.forms import each, keys, number, table, text
@@ -19,9 +20,12 @@ SECONDS = number(0, YEARS_S)
 SAMPLE = keys({}, {"n": number(1, 2**53, whole=True), "mean": number(-LARGEST, LARGEST), "std": number(0, LARGEST),
                    "counts": each(COUNT)})  # fmt: skip
 DISTRIBUTION = keys({
-    **dict.fromkeys(("rated", "unrated", "ratings", "test", "validation"), SAMPLE), "between_users": number(0, 1),
-    "lists": keys({}, {"n": COUNT, **dict.fromkeys(("distinct", "items"), number(0, 1)),
-                       **dict.fromkeys(("gini", "entropy"), number(-LARGEST, LARGEST))}),
+    **dict.fromkeys(("rated", "unrated", "ratings", "test", "validation"), SAMPLE),
+    "between_users": number(0, 1, none=True),
+    "lists": keys({"users": COUNT, "of_users": COUNT, "rankings": number(0, 1)}, {
+        "n": COUNT, **dict.fromkeys(("distinct", "items"), number(0, 1, none=True)),
+        **dict.fromkeys(("gini", "entropy"), SCORE),
+    }),
 })  # fmt: skip
 VERDICT = keys({}, {
     "status": text(of=("collapsed", "narrow", "intact", "unknown")), "reason": text(), "epoch": MAYBE_COUNT,
@@ -41,6 +45,13 @@ def _scale(value: Any, name: str) -> str | None:
     return None if fits else f"{name} is {value}, not the lowest rating, the highest and a step between"
 
 
+def _levels(value: Any, name: str) -> str | None:
+    if said := each(number(-LARGEST, LARGEST))(value, name):
+        return said
+    rising = len(value) > 1 and all(low < high for low, high in pairwise(value))
+    return None if rising else f"{name} does not rise from one level to the next"
+
+
 def _ks(value: Any, name: str) -> str | None:
     said = KS(value, name)
     return said or (None if len(value["alphas"]) == len(value["hits"]) else f"{name} has not a hit for each alpha")
@@ -56,8 +67,17 @@ def _sweep(value: Any, name: str) -> str | None:
 
 DIAGNOSIS = keys({
     "verdict": VERDICT, "distribution": DISTRIBUTION, "distances": DISTANCES, "seconds": SECONDS, "ks": _ks,
-    "sweep": _sweep, "scale": _scale,
+    "sweep": _sweep, "scale": _scale, "levels": _levels,
 })  # fmt: skip
+RATING_SCALE = keys({}, {
+    **dict.fromkeys(("low", "high", "threshold"), number(-LARGEST, LARGEST)), "levels": _levels,
+})  # fmt: skip
+
+
+def _rating_scale(value: Any, name: str) -> str | None:
+    return None if value is None else RATING_SCALE(value, name)
+
+
 CONFIG = keys({
     "eval_args": keys({"mode": text()}), "valid_metric": text(), "topk": each(COUNT), "metrics": each(text()),
     "diagnose_every": COUNT, "fixed_step": MAYBE_COUNT,
@@ -68,7 +88,7 @@ RECORD = keys({
     "reference": table(SCORES), "diagnosis": DIAGNOSIS, "timing": table(SECONDS),
     "environment": table(lambda value, name: None if isinstance(value, (str, int, float, type(None))) else (
         f"{name} is a {type(value).__name__}")),
-    "data": keys({"source": text(), "fingerprint": text(), "notes": each(text()),
+    "data": keys({"source": text(), "fingerprint": text(), "notes": each(text()), "scale": _rating_scale,
                   **dict.fromkeys(("n_users", "n_items", "n_train", "n_valid", "n_test"), COUNT)}),
 }, {
     "model": text(), "dataset": text(), "protocol": text(), "seed": number(0, 2**31 - 1, whole=True), "config": CONFIG,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -19,6 +19,7 @@ from recbole_dgrm.forms import Form, parse_json
 
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
+ASIDE = ".aside"  # folder of runs that were put away: no reader of a folder of runs looks into it
 PLAN = "benchmark.json"  # in a folder of runs: what they were made for
 LARGEST_JSON = 1 << 26  # bytes: a record has some 20,000, and 64 MiB take some seconds to read
 LARGEST_LINE = 1 << 22  # bytes of an epoch's line, of which 1,500 are usual; of lines there may be any number
@@ -223,19 +224,25 @@ def read_run(path: Path) -> SavedRun | None:
         record = RunRecord(**content)
     except TypeError as error:  # a key that no record has
         raise DataError(f"{file} is not {what} ({error}); {remedy}") from error
-    return SavedRun(path, asdict(record))
+    return SavedRun(path, dict(vars(record)))
 
 
 def read_runs(folder: Path) -> list[SavedRun]:
-    """All runs below ``folder``, by path.
+    """All runs below ``folder``, by path; not those that were put aside.
 
     Raises:
         DataError: there is none, or one is broken.
     """
-    runs = [read_run(file.parent) for file in sorted(folder.rglob(RECORD))]
+    runs = find_runs(folder)
     if not runs:
         raise DataError(f"there is no run in {folder}: no {RECORD} lies below it")
-    return [run for run in runs if run]
+    return runs
+
+
+def find_runs(folder: Path) -> list[SavedRun]:
+    """The same, of a folder that may have none yet."""
+    files = [file for file in sorted(folder.rglob(RECORD)) if ASIDE not in file.relative_to(folder).parts]
+    return [run for file in files if (run := read_run(file.parent))]
 
 
 def write_config(run_dir: Path, given: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """What a search leaves for people and programs: ``best.yaml``, ``trials.csv``, plots and a page."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 from recbole_dgrm import plots
 from recbole_dgrm.document import Document, Figure, Heading, Table, Value, to_html, to_markdown
 from recbole_dgrm.files import write_text, write_whole
-from recbole_dgrm.labels import metric_label
-from recbole_dgrm.space import Interval
+from recbole_dgrm.labels import STILL, metric_label
+from recbole_dgrm.space import Interval, Whole
 from recbole_dgrm.study import Study
+from recbole_dgrm.texts import in_spreadsheet
 
 BEST, TRIALS = "best.yaml", "trials.csv"
 SHOWN = 10  # trials in the table
@@ -21,7 +24,7 @@ ATTRIBUTES = ("number", "state", "value", "params", "user_attrs", "datetime_star
 
 def write_search(study: Study, folder: Path) -> Path | None:
     """Write everything about a search; returns the path of ``best.yaml``, or None where no trial finished."""
-    table = study.optuna.trials_dataframe(attrs=ATTRIBUTES)
+    table = study.optuna.trials_dataframe(attrs=ATTRIBUTES).map(in_spreadsheet)
     write_whole(folder / TRIALS, lambda path: table.to_csv(path, index=False))
     best = study.best()
     if best is None:
@@ -54,10 +57,18 @@ def trials_table(study: Study) -> Table:
     for place, trial in enumerate(done[:SHOWN]):
         score = Value(f"{trial.value:.4f}", trial.value, "best" if place == 0 else "")
         values = [_shown(trial.params.get(key)) for key in keys]
-        rows.append([Value(f"trial {trial.number}"), score, *values, _shown(trial.user_attrs.get("best_epoch"))])
+        rows.append([Value(f"trial {trial.number}"), score, *values, _epoch(trial)])
     title = f"Best of {_counts(study)}"
     columns = ["", f"validation {metric_label(study.metric)}", *keys, "epoch"]
-    return Table(title, columns, rows, note=f"All are in {TRIALS}.")
+    note = f"All are in {TRIALS}."
+    if any(STILL in row[-1].text for row in rows):
+        note += f" {STILL}: the best epoch is the last that was allowed; more epochs (--epochs) may do better."
+    return Table(title, columns, rows, note=note)
+
+
+def _epoch(trial: FrozenTrial) -> Value:
+    value = _shown(trial.user_attrs.get("best_epoch"))
+    return replace(value, text=f"{value.text}, {STILL}") if trial.user_attrs.get("still_improving") else value
 
 
 def _shown(value: Any) -> Value:
@@ -81,25 +92,27 @@ def _introduction(study: Study, best: FrozenTrial) -> str:
     )
 
 
-def _figures(study: Study, folder: Path) -> list[Figure]:
+def _figures(study: Study, folder: Path) -> list[Figure | str]:
     counted = study.counted()
     done = {index: trial for index, trial in counted.items() if trial.state == TrialState.COMPLETE}
     pruned = {index: list(trial.intermediate_values.values())[-1] for index, trial in counted.items()
               if trial.state == TrialState.PRUNED and trial.intermediate_values}  # fmt: skip
     scores = {index: trial.value for index, trial in done.items()}
-    plots.search_history(scores, pruned, study.bigger, study.metric, folder / "figures" / "history")
-    figures = [Figure("figures/history", "History", "Score of each trial and the best so far.")]
-    points = {key: [(trial.params[key], trial.value) for trial in done.values()] for key in study.space.dimensions}
-    log = [
-        key for key, dimension in study.space.dimensions.items() if isinstance(dimension, Interval) and dimension.log
-    ]
-    plots.slices(points, study.metric, log, folder / "figures" / "slices")
-    figures.append(Figure("figures/slices", "Slices", "Score of the finished trials over each key."))
+    points = {key: [(trial.params[key], trial.value) for trial in done.values() if key in trial.params]
+              for key in study.space.dimensions}  # fmt: skip
+    scales = {key: "log" if isinstance(dimension, Interval) and dimension.log else "linear"
+              for key, dimension in study.space.dimensions.items()
+              if isinstance(dimension, Interval | Whole)}  # fmt: skip
+    figures = [
+        (Figure("figures/history", "History", "Score of each trial and the best so far."),
+         partial(plots.search_history, scores, pruned, study.bigger, study.metric)),
+        (Figure("figures/slices", "Slices", "Score of the finished trials over each key."),
+         partial(plots.slices, points, study.metric, scales)),
+    ]  # fmt: skip
     if shares := _importances(study):
-        plots.importances(shares, folder / "figures" / "importance")
         caption = "Share of each key in the variation of the score over the finished trials, by fANOVA; not a cause."
-        figures.append(Figure("figures/importance", "Importance", caption))
-    return figures
+        figures.append((Figure("figures/importance", "Importance", caption), partial(plots.importances, shares)))
+    return [plots.drawn(figure, draw, folder) for figure, draw in figures]
 
 
 def _importances(study: Study) -> dict[str, float]:

@@ -12,44 +12,60 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from recbole_dgrm import document
+from recbole_dgrm import comparable, document
 from recbole_dgrm.benchmark import State
 from recbole_dgrm.diagnosis import of_record
-from recbole_dgrm.labels import metric_label
+from recbole_dgrm.labels import BELOW, STILL, metric_label, reference_label
 from recbole_dgrm.plan import PlannedRun
 from recbole_dgrm.records import SavedRun
 from recbole_dgrm.study import QUEUED, Study
+from recbole_dgrm.texts import printable
 
 PARTS = {"test": "test", "valid": "validation"}
 
 
+def _text(text: str, style: str = "") -> Text:
+    return Text(printable(text), style)
+
+
 def result_table(record: dict[str, Any], part: str = "test") -> Table:
     """Metrics of a finished record beside its reference rows, and the skill below."""
-    keys = list(record[part])
+    keys, below = list(record[part]), comparable.below_bias(record, part)
     place = f"{record['dataset']}, protocol {record['protocol']}, seed {record['seed']}"
-    table = Table(title=f"{record['model']} on the {PARTS[part]} part of {place}", title_justify="left")
+    table = Table(title=_text(f"{record['model']} on the {PARTS[part]} part of {place}"), title_justify="left")
     table.add_column("")
     for key in keys:
         table.add_column(metric_label(key), justify="right")
     for name, row in record["reference"].items():
-        table.add_row(name, *(_number(row.get(key)) for key in keys), style="dim")
+        table.add_row(_text(name), *(_number(row.get(key)) for key in keys), style="dim")
     table.add_section()
-    table.add_row(record["model"], *(_number(record[part][key]) for key in keys), style="bold")
+    marked = [_number(record[part][key]) + BELOW * (key in below) for key in keys]
+    table.add_row(_text(record["model"]), *marked, style="bold")
     table.add_row("skill", *(_number(record["skill"].get(key)) for key in keys))
+    if below:
+        table.caption, table.caption_justify = f"{BELOW} worse than the row bias", "left"
     return table
 
 
 def explanation(record: dict[str, Any]) -> str:
     """A few lines that say how to read the table."""
-    rated = record["config"]["eval_args"]["mode"] == "labeled"
-    bias, oracle = ("user + item means", "the true ratings") if rated else ("item popularity", "the test items first")
+    mode = comparable.tested_by(record["config"])
+    bias = reference_label("bias", mode)
+    oracle = reference_label("oracle", mode).removeprefix("oracle: ")
     data, timing = record["data"], record["timing"]
-    return (
-        f"random: expectation of a random order · bias: {bias} · oracle: {oracle}\n"
-        "skill: (model - random) / (oracle - random), 1 cannot be beaten\n"
+    epoch = f"epoch {timing['best_epoch']}"
+    if comparable.still_improving(record):
+        epoch += f", the last that was allowed: {STILL}, so more epochs (--epochs) may do better"
+    lines = [
+        f"random: expectation of a random order · bias: {bias} · oracle: {oracle}",
+        "skill: (model - random) / (oracle - random), 1 cannot be beaten",
         f"{data['n_train']:,} ratings to train, {data['n_valid']:,} to validate, {data['n_test']:,} to test · "
-        f"best of validation: epoch {timing['best_epoch']} · {timing['train_s']:.0f} s of training"
-    )
+        f"best of validation: {epoch} · {timing['train_s']:.0f} s of training",
+    ]
+    if impossible := comparable.above_oracle(record):
+        lines.append(f"ERROR of recbole_dgrm: {', '.join(impossible)} above the oracle, which cannot be; please report "
+                     "it, and do not use these numbers")  # fmt: skip
+    return "\n".join(lines)
 
 
 def _number(value: float | None) -> str:
@@ -58,11 +74,11 @@ def _number(value: float | None) -> str:
 
 def list_table(rows: pd.DataFrame, user: str) -> Table:
     """The recommendation list of one user."""
-    table = Table(title=f"user {user}", title_justify="left")
+    table = Table(title=_text(f"user {user}"), title_justify="left")
     for column in rows.columns[1:]:
         table.add_column(column, justify="left" if column == "item" else "right")
     for row in rows.itertuples(index=False):
-        table.add_row(*(_number(value) if isinstance(value, float) else str(value) for value in row[1:]))
+        table.add_row(*(_text(_number(value) if isinstance(value, float) else str(value)) for value in row[1:]))
     return table
 
 
@@ -77,7 +93,7 @@ def plan_table(runs: Iterable[PlannedRun], finished: set[PlannedRun]) -> Table:
         lines.setdefault((*run.cell, run.label), []).append(run)
     for key, group in lines.items():
         done = sum(run in finished for run in group)
-        table.add_row(*key, ", ".join(str(run.config["seed"]) for run in group), f"{done}/{len(group)}")
+        table.add_row(*map(_text, key), ", ".join(str(run.config["seed"]) for run in group), f"{done}/{len(group)}")
     return table
 
 
@@ -114,14 +130,17 @@ class Board(_Display):
 
     def _ended(self, state: State, run: PlannedRun, saved: SavedRun, seconds: float) -> Text:
         over = len(state.runs) - state.count("waiting", "running")
-        text = Text(f"[{over}/{len(state.runs)}] {_name(run)}: ")
+        text = _text(f"[{over}/{len(state.runs)}] {_name(run)}: ")
         if saved.finished:
             test = saved.record["test"]
             key = self._metric if self._metric in test else saved.record["config"]["valid_metric"].lower()
+            below = f", worse than {reference_label('bias', comparable.tested_by(saved.record['config']))}"
             text.append(f"{metric_label(key)} {test[key]:.4f} in {duration(seconds)}")
+            text.append(below if key in comparable.below_bias(saved.record) else "")
+            text.append(f", {STILL}" if comparable.still_improving(saved.record) else "")
             verdict = of_record(saved.record)
-            return text if verdict is None else text.append(f"; collapse: {verdict.line}", style="dim")
-        return text.append(f"{saved.record['status']}: {saved.record['error']}", style="red")
+            return text if verdict is None else text.append(printable(f"; collapse: {verdict.line}"), style="dim")
+        return text.append(printable(f"{saved.record['status']}: {saved.record['error']}"), style="red")
 
 
 class SearchBoard(_Display):
@@ -162,12 +181,12 @@ def _trial_line(trial: FrozenTrial, metric: str) -> str:
 def document_table(table: document.Table, columns: int | None = None) -> Table:
     """A table of a document, for the terminal; the first ``columns`` only where there is little room."""
     styles = {"best": "bold", "second": "underline"}
-    shown = Table(title=table.title, title_justify="left", caption=table.note, caption_justify="left")
+    shown = Table(title=_text(table.title), title_justify="left", caption=_text(table.note), caption_justify="left")
     for index, name in enumerate(table.columns[:columns]):
-        shown.add_column(name, justify="right" if index else "left", overflow="fold")
+        shown.add_column(_text(name), justify="right" if index else "left", overflow="fold")
     for row in table.all_rows():
         shown.add_row(
-            *(Text(f"{value.text} {value.mark}".rstrip(), styles.get(value.emphasis, "")) for value in row[:columns])
+            *(_text(f"{value.text} {value.mark}".rstrip(), styles.get(value.emphasis, "")) for value in row[:columns])
         )
     return shown
 
@@ -192,7 +211,7 @@ def _overview(state: State) -> Group:
     left = "" if state.left_s is None else f" · about {duration(state.left_s)} left"
     line = Table.grid(padding=(0, 1))
     line.add_row(ProgressBar(len(state.runs), over, width=40), f"{over} of {len(state.runs)} runs done{left}")
-    running = [Text(f"  {_name(run)}", style="dim") for run, status in state.runs.items() if status == "running"]
+    running = [_text(f"  {_name(run)}", "dim") for run, status in state.runs.items() if status == "running"]
     return Group(line, *running)
 
 

@@ -164,6 +164,7 @@ def _run_trial(study: Study, trial: optuna.Trial, at_work: Path) -> None:
         with study.alive(trial.number):
             result = experiment.validate_one(config, run_dir, report)
         trial.set_user_attr("best_epoch", result.best_epoch)
+        trial.set_user_attr("still_improving", result.best_epoch > config["epochs"] - config["eval_step"])
         trial.set_user_attr("metrics", result.metrics)
         state, value = TrialState.COMPLETE, result.score
     except optuna.TrialPruned:

@@ -1,17 +1,20 @@
 """Runs whose training was watched, as the report of a diagnosis reads them."""
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from recbole_dgrm import collapse, diagnosis
+from recbole_dgrm import collapse, comparable, diagnosis
 from recbole_dgrm.collapse import Finding, Verdict
 from recbole_dgrm.diagnosis import DISTRIBUTION, of_record
 from recbole_dgrm.distribution import Bins, Sample, rating_levels
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.records import EPOCHS, SavedRun, read_runs
-from recbole_dgrm.summary import place, planned_labels, read_plan
+from recbole_dgrm.summary import make_rows, read_plan
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Watched:
     def verdict(self) -> Verdict:
         """On the tested model and its training."""
         return of_record(self.record)
+
+    @property
+    def lists(self) -> dict[str, Any]:
+        """Of the tested model."""
+        return self.found[DISTRIBUTION]["lists"]
 
     @cached_property
     def bins(self) -> Bins | None:
@@ -91,13 +99,30 @@ def watched(folder: Path) -> list[Watched]:
     """The finished runs below ``folder`` whose training was watched, in the order in which they were planned.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or they cannot stand in one report.
     """
     runs = [run for run in read_runs(folder) if run.finished and run.record["config"].get("diagnose_every")]
     if not runs:
         raise DataError(f"no finished run in {folder} was watched; set diagnose_every, or call diagnose")
+    for run in (lost := [run for run in runs if of_record(run.record) is None]):
+        LOG.warning("%s is left out, it has no diagnosis: %s", run.path, run.record["error"])
+    runs = [run for run in runs if run not in lost]
+    if not runs:
+        raise DataError(f"no watched run in {folder} has a diagnosis; the first: {lost[0].record['error']}")
+    _check_one_thing(runs)
     several = len({run.record["seed"] for run in runs}) > 1
-    labels = planned_labels(read_plan(folder))
-    runs.sort(key=lambda run: (place(labels, run.record["label"]), run.record["seed"]))
-    seeds = [f", seed {run.record['seed']}" if several else "" for run in runs]
-    return [Watched(run.record["label"] + seed, run).check() for run, seed in zip(runs, seeds, strict=True)]
+    return [Watched(row.label + (f", seed {run.record['seed']}" if several else ""), run).check()
+            for row in make_rows(runs, read_plan(folder)) for run in row.runs]  # fmt: skip
+
+
+def _check_one_thing(runs: list[SavedRun]) -> None:
+    """Whether all runs are about one data set, its ratings and one way to test."""
+    definitions = [
+        {"dataset": run.record["dataset"], "protocol": run.record["protocol"]} | definition
+        for run, definition in zip(runs, comparable.definitions(runs), strict=True)
+    ]
+    for run, definition in zip(runs, definitions, strict=True):
+        if apart := comparable.differences(definition, definitions[:1]):
+            raise DataError(f"{run.path} cannot stand in one diagnosis with {runs[0].path}: it has {apart}; give each "
+                            "an --output_dir of its own, or move one of them away")  # fmt: skip
+    comparable.check_splits(runs)

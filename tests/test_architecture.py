@@ -13,7 +13,7 @@ from recbole_dgrm.space import parse_space
 PACKAGE = Path(recbole_dgrm.__file__).parent
 LAYERS = {
     "errors": -2, "forms": -2,
-    "files": -1, "labels": -1, "limits": -1, "yaml_files": -1, "record_forms": -1,
+    "files": -1, "labels": -1, "limits": -1, "yaml_files": -1, "record_forms": -1, "texts": -1,
     "checkpoints": 0, "options": 0, "records": 0, "diffusion": 0, "states": 0, "networks": 1, "losses": 0, "ranking": 0,
     "distribution": 0, "text_tables": 0, "rating_scale": 1, "rating_files": 2, "bias": 0, "factorization": 0,
     "closed_form": 1, "collapse": 1,
@@ -27,7 +27,8 @@ LAYERS = {
     "experiment": 11, "recommender": 11, "saved": 12, "export": 13, "plan": 10, "worker": 12, "executors": 13,
     "benchmark": 14, "tables": 1, "convert": 10, "download": 11,
     "processes": 0, "space": 0, "study": 8, "tuning": 12, "search_report": 13, "terminal": 15,
-    "document": 0, "comparison": 0, "summary": 1, "plots": 2, "report": 3,
+    "document": 0, "comparison": 0, "comparable": 1, "rows": 2, "summary": 3, "plots": 4, "headline": 4,
+    "result_tables": 5, "report": 6,
     "diagnosis_plots": 12, "watched": 12, "diagnosis_report": 13,
     "arguments": -1, "commands": 16, "commands.train": 16, "commands.download": 16, "commands.convert": 16,
     "commands.benchmark": 16, "commands.tune": 16, "commands.report": 16, "commands.diagnose": 16,

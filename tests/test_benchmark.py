@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.executors import DaskExecutor, LocalExecutor
 from recbole_dgrm.plan import planned_runs, read_plan
 from recbole_dgrm.processes import alone_in
-from recbole_dgrm.records import read_run
+from recbole_dgrm.records import read_run, read_runs
 from recbole_dgrm.report import write_report
 
 SIZES = {"generator_hidden": [8], "critic_hidden": [4], "latent_size": 2}
@@ -76,6 +77,30 @@ def test_what_is_finished_stays_and_what_has_changed_is_run_again(plan, tmp_path
     done = {run.label: bool(benchmark.done(tmp_path / "out", run)) for run in changed}
     assert done == {"MF": False, "DGRM": True}
     assert not any(benchmark.done(tmp_path / "out", replace(run, source="other")) for run in given[1])
+
+
+@pytest.mark.slow
+def test_results_of_data_that_has_changed_are_put_aside(plan, tmp_path, ratings_path, caplog):
+    """Those of the plan and those that are no longer in it; each time anew, nothing is lost and nothing is mixed."""
+    data = tmp_path / "data"
+    shutil.copytree(ratings_path, data)
+    models = [{"model": "MF", "config": {"factors": 2, "data_path": str(data)}}]
+    folder = tmp_path / "out"
+    run_all(plan(models=models, seeds=[1, 2]), folder)
+    (folder / "board" / "rated" / next(iter(results(folder))).split("/")[-1] / "mine.txt").write_text("a note")
+    for round_ in (1, 2):
+        lines = (data / "board" / "board.inter").read_text().splitlines()
+        (data / "board" / "board.inter").write_text("\n".join(lines[:-1]) + "\n")
+        caplog.clear()
+        state = run_all(plan(models=models, seeds=[1]), folder)
+        assert state.count("finished") == 1
+        assert sum("with data that has changed since" in record.message for record in caplog.records) == 1
+        assert len(read_runs(folder)) == 1
+        kept = list((folder / ".aside").rglob("record.json"))
+        assert len(kept) == 1 + round_
+    assert [path.read_text() for path in folder.rglob("mine.txt")] == ["a note"]
+    write_report(folder, folder)
+    assert len(read_runs(kept[0].parents[1])) >= 1  # asked for by name they are still there
 
 
 @pytest.mark.slow

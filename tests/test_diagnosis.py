@@ -3,13 +3,17 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from conftest import write_ratings
+from scipy.sparse import csr_matrix
 from scipy.stats import ks_2samp
 
-from recbole_dgrm import data, diagnosis, loaders, registry
+from recbole_dgrm import collapse, data, diagnosis, loaders, reference, registry
 from recbole_dgrm.collapse import COLLAPSED, INTACT, NARROW, UNKNOWN
 from recbole_dgrm.distribution import Sample, distances
+from recbole_dgrm.errors import DataError
 from recbole_dgrm.experiment import run_one
 from recbole_dgrm.models.dgrm import DGRM
 from recbole_dgrm.records import SavedRun
@@ -60,7 +64,8 @@ def test_coverage_of_hand_made_lists():
     assert (even["distinct"], even["items"], even["gini"]) == (1, 1, pytest.approx(0))
 
 
-def test_a_model_of_single_ratings_is_looked_at_on_few_users(looked):
+def test_a_model_of_single_ratings_is_looked_at_on_few_users(looked, monkeypatch):
+    monkeypatch.setattr(diagnosis, "LISTED", 1)  # of a large data set so many would be few
     _, splits, scores, found = looked("NCF")
     assert found["rated"]["n"] + found["unrated"]["n"] < scores.numel()
     assert found["rated"]["n"] + found["unrated"]["n"] <= len(splits.train) + scores.shape[1]
@@ -184,3 +189,137 @@ def test_without_states_at_unrated_entries_the_sweep_has_one_reading(make_model)
     config, splits, model = make_model("DGRM", noise_support="rated", states="dense")
     found = diagnosis.sweep(registry.trainer_class("DGRM")(config, model), config, splits)
     assert {point["prediction"] for point in found} == {"x_0_hat"}
+
+
+def test_places_without_an_item_are_no_item():
+    """Of a user who has rated nearly everything; 0 stands where nothing is left."""
+    found = diagnosis._coverage(np.array([[1, 2], [3, 0], [3, 0], [0, 0]]), 4)
+    assert (found["n"], found["distinct"], found["items"]) == (2, 0.75, 0.75)
+    nothing = diagnosis._coverage(np.zeros((3, 2), int), 4)
+    assert (nothing["distinct"], nothing["items"], nothing["gini"]) == (None, None, None)
+    assert "every user has seen all items" in collapse.lists_line(nothing)
+
+
+@pytest.mark.parametrize("name", ["MF", "DGRM", "BPR", "Pop"])
+def test_lists_are_as_long_as_items_are_left(make_config, tmp_path, name):
+    """Every user has rated 10 of the 12 items and lists of 5 are wanted."""
+    rng = np.random.default_rng(0)
+    pairs = [(user, item, rng.integers(1, 6)) for user in range(20) for item in rng.permutation(12)[:10]]
+    table = pd.DataFrame([*pairs, (99, 0, 3), (99, 1, 4), (99, 2, 5)], columns=["user_id", "item_id", "rating"])
+    write_ratings(tmp_path / "data", "dense", table)
+    record, _ = run_one(make_config(name, "dense", data_path=str(tmp_path / "data"), epochs=1))
+    assert (record.status, record.error) == ("finished", None)
+    lists = record.diagnosis["distribution"]["lists"]
+    assert (lists["n"], lists["users"], lists["of_users"]) == (5, 21, 21)
+    assert 0 < lists["distinct"] <= 1
+
+
+def test_nobody_with_an_item_left_is_said(make_config, tmp_path):
+    pairs = [(user, item, 1 + (user + item) % 5) for user in range(20) for item in range(12)]
+    write_ratings(tmp_path / "data", "full", pd.DataFrame(pairs, columns=["user_id", "item_id", "rating"]))
+    record, _ = run_one(make_config("MF", "full", data_path=str(tmp_path / "data"), epochs=1, refit=False))
+    assert record.status == "finished"
+    with pytest.raises(DataError, match=r"have rated all 12; leave these users out with --user_inter_num_interval"):
+        run_one(make_config("BPR", "full", data_path=str(tmp_path / "data"), epochs=1))
+
+
+@pytest.mark.parametrize(("n_users", "expected"), [(50, 50), (1000, 1000), (4000, 1000)])
+def test_lists_are_of_a_thousand_users_or_all_whatever_the_model(n_users, expected):
+    rng = np.random.default_rng(0)
+    rated = rng.random((n_users + 1, 40)) < 0.2
+    rated[0] = False
+    matrix = csr_matrix(rated)
+    listed = diagnosis._listed(matrix)
+    assert len(listed) == min(expected, int((np.diff(matrix.indptr) > 0).sum()))
+    assert len(torch.unique(listed)) == len(listed)
+    assert torch.equal(listed, diagnosis._observed(object(), matrix))
+
+
+def test_all_models_are_compared_on_the_lists_of_the_same_users(make_config, monkeypatch):
+    """Also where the predictions of a model of profiles are counted for other users."""
+    monkeypatch.setattr(diagnosis, "LISTED", 12)
+    monkeypatch.setattr(diagnosis, "MOST", 7 * 26)
+    seen = {}
+    for name in ("DGRM", "MF", "NCF", "BPR"):
+        record, _ = run_one(make_config(name, epochs=1))
+        found = record.diagnosis["distribution"]
+        seen[name] = found["lists"]["users"], found["lists"]["of_users"]
+        if name == "DGRM":
+            assert found["rated"]["n"] + found["unrated"]["n"] == 7 * 25
+    assert set(seen.values()) == {(12, 30)}
+
+
+@pytest.mark.parametrize("n_users", [30, 150])
+def test_a_popularity_list_is_called_the_same_for_everybody(make_config, tmp_path, n_users):
+    """Everybody has rated items of his own, so all lists of unseen items are those of the most popular."""
+    own = [(user, 10 + 10 * user + k, 1 + k % 5) for user in range(n_users) for k in range(10)]
+    loved = [(user, item, 5) for user in (0, 1) for item in range(5)]
+    table = pd.DataFrame([*own, *loved, (2, 0, 4), (2, 1, 4)], columns=["user_id", "item_id", "rating"])
+    write_ratings(tmp_path / "data", "same", table)
+    keys = {"topk": [2], "valid_metric": "RatedNDCG@2", "data_path": str(tmp_path / "data")}
+    record, _ = run_one(make_config("Pop", "same", **keys))
+    lists = record.diagnosis["distribution"]["lists"]
+    assert (lists["users"], lists["rankings"]) == (n_users, 1 / n_users)
+    verdict = diagnosis.of_record({"diagnosis": record.diagnosis})
+    assert verdict.status == COLLAPSED
+    assert verdict.reason.endswith("everybody gets the same")
+
+
+@pytest.mark.parametrize(
+    ("distinct", "users", "alike"),
+    [
+        (0.01, 1000, True),
+        (0.011, 1000, False),
+        (1 / 30, 30, True),
+        (2 / 30, 30, False),
+        (1, 1, False),
+        (None, 9, False),
+    ],
+)
+def test_when_lists_are_alike(distinct, users, alike):
+    assert collapse.alike(distinct, users) is alike
+
+
+def test_records_of_old_that_do_not_name_their_users_are_readable():
+    line = collapse.lists_line({"n": 5, "distinct": 0.5, "items": 0.25, "gini": 0.8, "entropy": 2.0})
+    assert line == "50% of the top-5 lists are distinct (users not recorded), they name 25% of the items, Gini 0.80"
+    some = {"n": 5, "distinct": 0.006, "items": 0.25, "gini": 0.8, "users": 1000, "of_users": 6040}
+    assert collapse.lists_line(some).startswith("0.6% of the top-5 lists are distinct (1,000 of 6,040 users), they")
+
+
+def test_one_user_differs_from_nobody():
+    assert diagnosis._between_users(np.ones(3), np.ones(3), 1) is None
+
+
+@pytest.mark.parametrize("where", ["examine", "reference_rows"])
+def test_what_fails_after_the_test_does_not_lose_it(make_config, monkeypatch, where):
+    def broken(*_):
+        raise ZeroDivisionError("no room")
+
+    monkeypatch.setattr(diagnosis if where == "examine" else reference, where, broken)
+    record, path = run_one(make_config("MF"))
+    saved = json.loads((path / "record.json").read_text())
+    assert (record.status, saved["status"]) == ("finished", "finished")
+    assert saved["test"]
+    assert "failed: ZeroDivisionError: no room" in saved["error"]
+    assert saved["traceback"].startswith("Traceback")
+    assert bool(saved["reference"]) == (where == "examine")
+    assert bool(saved["diagnosis"]) == (where == "reference_rows")
+
+
+def test_a_look_that_fails_stops_no_training(make_config, monkeypatch, caplog):
+    real, calls = diagnosis.look, []
+
+    def broken(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise ZeroDivisionError("no room")
+        return real(*arguments)
+
+    monkeypatch.setattr(diagnosis, "look", broken)
+    record, path = run_one(make_config("MF", epochs=4, diagnose_every=1, refit=False))
+    assert record.status == "finished"
+    assert diagnosis.of_record({"diagnosis": record.diagnosis})
+    assert sum("goes on unwatched" in entry.message for entry in caplog.records) == 1
+    lines = SavedRun(path, {}).epochs()
+    assert [line.get("diagnosis_error") for line in lines] == [None, "ZeroDivisionError: no room", None, None]

@@ -11,6 +11,7 @@ import torch
 from recbole_dgrm import cli, diagnosis_report
 from recbole_dgrm.commands.diagnose import _rows
 from recbole_dgrm.diagnosis import ALPHAS
+from recbole_dgrm.diagnosis_plots import GIVEN as GIVEN_COLOUR
 from recbole_dgrm.distribution import Bins, Sample
 from recbole_dgrm.document import Figure, Table, to_markdown
 from recbole_dgrm.errors import DataError
@@ -172,3 +173,78 @@ def test_wrong_options_are_said_before_anything_runs(ratings_path, tmp_path, cap
     with pytest.raises(SystemExit):
         cli.main(["diagnose", "--models=DGRM", "--every=0", *place])
     assert not (tmp_path / "out").exists()
+
+
+def change(path, **fields) -> None:
+    file = path / RECORD
+    write_json(file, {**json.loads(file.read_text()), **fields})
+
+
+def test_a_run_without_a_diagnosis_is_left_out_and_said(folder, caplog):
+    change(folder / "Broken", diagnosis={}, error="its diagnosis failed: no room")
+    assert [run.name for run in watched(folder)] == ["Good"]
+    assert "has no diagnosis: its diagnosis failed: no room" in caplog.text
+    change(folder / "Good", diagnosis={})
+    with pytest.raises(DataError, match="no watched run in"):
+        watched(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"dataset": "other"}, "dataset=other"),
+        ({"protocol": "full"}, "protocol=full"),
+        (
+            {"config": {"diagnose_every": 5, "eval_args": {"mode": "labeled"}, "rating_threshold": 4}},
+            "rating_threshold=4",
+        ),
+    ],
+)
+def test_a_diagnosis_is_about_one_thing(folder, fields, told):
+    change(folder / "Good", **fields)
+    with pytest.raises(DataError, match=rf"cannot stand in one diagnosis.*{told}; give each an --output_dir"):
+        diagnosis_report.write_diagnosis(folder)
+
+
+def test_configurations_of_one_label_have_names_of_their_own(folder):
+    hand_made(folder, "Good2", GIVEN, 0.1, FINE)
+    change(folder / "Good2", label="Good", config={"diagnose_every": 5, "epochs": 9})
+    assert [run.name for run in watched(folder)] == ["Broken", "Good (epochs not set)", "Good (epochs=9)"]
+    diagnosis_report.write_diagnosis(folder)
+
+
+def test_whose_lists_were_compared_is_in_the_caption(folder):
+    diagnosis_report.write_diagnosis(folder)
+    assert "by the tested model; users not recorded, so compare with care." in (folder / "diagnosis.md").read_text()
+    for label in ("Good", "Broken"):
+        found = json.loads((folder / label / RECORD).read_text())["diagnosis"]
+        found["distribution"]["lists"] |= {"users": 1000, "of_users": 6040}
+        change(folder / label, diagnosis=found)
+    diagnosis_report.write_diagnosis(folder)
+    assert "; 1,000 of 6,040 users, the same for every model." in (folder / "diagnosis.md").read_text()
+    with open(folder / "csv" / "lists.csv", newline="") as file:
+        assert [row["users"] for row in csv.DictReader(file)] == ["1000", "1000"]
+
+
+def test_lists_that_are_not_there_and_nasty_labels_are_reported(folder):
+    found = json.loads((folder / "Good" / RECORD).read_text())["diagnosis"]
+    none = dict.fromkeys(("distinct", "items", "gini", "entropy"))
+    found["distribution"]["lists"] |= {**none, "users": 5, "of_users": 5}
+    change(folder / "Good", diagnosis=found, label="=A $\\foo$ [/b]\x1b")
+    change(folder / "Broken", label="_hidden")
+    document = diagnosis_report.build(watched(folder), folder)
+    assert sum(isinstance(block, Figure) for block in document.blocks) == 7
+    assert "there are no lists, because every user has seen all items" in to_markdown(document)
+    for file in (folder / "csv").iterdir():
+        assert not any(line.startswith("=") for line in file.read_text().splitlines())
+
+
+def test_the_given_ratings_are_seen_on_white_and_on_black():
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    inverted = "#" + "".join(f"{255 - int(GIVEN_COLOUR[i : i + 2], 16):02x}" for i in (1, 3, 5))
+    assert 1.05 / (luminance(GIVEN_COLOUR) + 0.05) > 3
+    assert (luminance(inverted) + 0.05) / (luminance("#16181b") + 0.05) > 3

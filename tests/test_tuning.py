@@ -18,7 +18,7 @@ import yaml
 from conftest import checkerboard, random_ratings, wait_for, write_ratings
 from optuna.trial import TrialState
 
-from recbole_dgrm import cli, data, experiment, search_report, tuning
+from recbole_dgrm import cli, data, experiment, plots, search_report, tuning
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.study import Search, Study, plan_search
@@ -441,3 +441,47 @@ def test_two_machines_share_a_study_in_postgresql_and_no_trial_is_run_twice(
     assert "postgres" not in (tmp_path / "a" / "search.json").read_text()  # an address may hold a password
     for name in ("a", "b"):
         assert (tmp_path / name / "best.yaml").read_text() == (tmp_path / "a" / "best.yaml").read_text()
+
+
+def test_a_key_from_an_interval_has_a_numeric_axis_however_few_its_values(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    values = [0.00012, 0.0034, 0.056]
+    points = {key: [(value, 0.5) for value in values] for key in ("rate", "decay", "chosen")}
+    plots.slices({**points, "absent": []}, "ratedndcg@5", {"rate": "log", "decay": "linear"}, tmp_path / "slices")
+    rate, decay, chosen, _ = figures[0].axes
+    assert [axes.get_xscale() for axes in (rate, decay, chosen)] == ["log", "linear", "linear"]
+    for axes, drawn in [(rate, values), (decay, values), (chosen, [0, 1, 2])]:
+        assert axes.lines[0].get_xdata().tolist() == drawn
+
+
+def test_a_search_in_an_interval_leaves_numbers(plan, in_process, tmp_path, monkeypatch):
+    def scored(config, run_dir, callback):
+        if config["regularization"] > 0.05:
+            raise ValueError("=cmd|' /C calc'!A0")
+        return experiment.Validation(config["regularization"], 3 if config["regularization"] > 0.01 else 2, {})
+
+    monkeypatch.setattr(experiment, "validate_one", scored)
+    space = {"regularization": {"loguniform": [0.001, 0.1]}}
+    study = in_process(plan(space=space, sampler="random", trials=6), tmp_path / "out")
+    search_report.write_search(study, tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "trials.csv")
+    assert table["params_regularization"].dtype == float
+    assert table["value"].dtype == float
+    errors = table["user_attrs_error"].dropna()
+    assert len(errors) > 0
+    assert errors.str.startswith("ValueError").all()
+    shown = search_report.trials_table(study)
+    best = [row[-1].text for row in shown.rows if row[1].order > 0.01]
+    assert best
+    assert set(best) == {"3, still improving"}
+    assert "more epochs (--epochs) may do better" in shown.note
+
+
+def test_a_plot_that_fails_loses_no_search(plan, in_process, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "slices", lambda *_: 1 / 0)
+    study = in_process(plan(), tmp_path / "out")
+    assert search_report.write_search(study, tmp_path / "out").is_file()
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "The figure Slices cannot be drawn (ZeroDivisionError" in text
+    assert "![History]" in text

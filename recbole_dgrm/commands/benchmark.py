@@ -35,6 +35,7 @@ def run(arguments: list[str], console: Console) -> int:
     from recbole_dgrm.files import check_writable
     from recbole_dgrm.plan import find_plan, planned_runs, read_plan
     from recbole_dgrm.terminal import Board, benchmark_summary, plan_table
+    from recbole_dgrm.texts import lines
 
     path = find_plan(named.config)
     changes = parse_line(key_values(others, parser))
@@ -43,7 +44,7 @@ def run(arguments: list[str], console: Console) -> int:
     check_writable(folder)
     runs, left_out = planned_runs(plan)
     for dataset, reason in left_out.items():
-        print(f"note: {dataset} is left out: {reason}", file=sys.stderr)
+        print(lines(f"note: {dataset} is left out: {reason}"), file=sys.stderr)
     if named.dry_run:
         console.print(plan_table(runs, {run for run in runs if benchmark.done(folder, run, named.retry)}))
         return 0
