@@ -78,8 +78,12 @@ def _rating_scale(value: Any, name: str) -> str | None:
     return None if value is None else RATING_SCALE(value, name)
 
 
+def _mode(value: Any, name: str) -> str | None:
+    return text()(value, name) if not isinstance(value, dict) else table(text())(value, name)
+
+
 CONFIG = keys({
-    "eval_args": keys({"mode": text()}), "valid_metric": text(), "topk": each(COUNT), "metrics": each(text()),
+    "eval_args": keys({"mode": _mode}), "valid_metric": text(), "topk": each(COUNT), "metrics": each(text()),
     "diagnose_every": COUNT, "fixed_step": MAYBE_COUNT,
 })  # fmt: skip
 RECORD = keys({
