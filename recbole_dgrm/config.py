@@ -142,7 +142,8 @@ def load_config(
         merged["load_col"] = {"inter": [merged[name] for name in names if merged[name] is not None]}
     run = read(RunOptions, merged)
     _check_machine(run)
-    merged["eval_args"] = evaluation.eval_args(merged["eval_args"], run.metrics, run.benchmark_filename is not None)
+    parts = None if run.benchmark_filename is None else len(run.benchmark_filename)
+    merged["eval_args"] = evaluation.eval_args(merged["eval_args"], run.metrics, parts)
     evaluation.check_selection(merged)
     theirs = recbole_keys.check_keys(merged, layers["recbole"], needed_columns(merged, run))
     checked = {**theirs, **asdict(run), **_own(merged, layers)}

@@ -85,6 +85,7 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, mod
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": {"valid": "labeled", "test": "full"}}}, "must be one for"),
         ({"eval_args": {"order": "TO"}, "load_col": {"inter": ["user_id", "item_id", "rating"]}},
          "load_col: inter=.* lacks timestamp"),
+        ({"eval_args": {"split": {"LS": "valid_and_test"}}, "benchmark_filename": ["a", "b"]}, "cannot cut validation"),
         ({"metrics": ["NDGC"]}, "metrics: there is no 'NDGC'; did you mean 'NDCG'"),
         ({"metrics": ["RMSE", "NDCG"], "valid_metric": "RMSE"}, "cannot be mixed"),
         ({"metrics": ["NDCG"], "valid_metric": "NDCG@5"}, "mode=labeled does not fit"),
