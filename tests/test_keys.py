@@ -219,6 +219,14 @@ def test_columns_of_side_files_count(ratings_path, make_config):
     assert splits.sizes()["n_items"] == 15
 
 
+def test_one_path_is_no_list_of_letters(tmp_path):
+    (tmp_path / "a.yaml").write_text("model: MF\ndataset: ml-100k\nseed: 9\n")
+    for path in (tmp_path / "a.yaml", str(tmp_path / "a.yaml")):
+        assert load_config(path)["seed"] == 9
+    with pytest.raises(OptionError, match=r"config_dict=5 is not a mapping"):
+        load_config(path, 5)
+
+
 def test_eval_args_are_completed_and_a_split_that_is_not_named_is_said(caplog):
     given = {"order": "TO", "mode": {"valid": "labeled"}}
     loaded = load_config(config_dict={**BASE, "eval_args": given})
