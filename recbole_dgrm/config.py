@@ -114,13 +114,13 @@ def parse_line(line: Mapping[str, str]) -> Layer:
 
 
 def load_config(
-    config_files: Iterable[Path] = (), config_dict: Mapping[str, Any] | None = None,
+    config_files: Iterable[Path | str] | Path | str = (), config_dict: Mapping[str, Any] | None = None,
     command_line: Mapping[str, Any] | None = None,
 ) -> compat.Config:  # fmt: skip
     """The config of one run, from all layers; checked, nothing read but YAML.
 
     Args:
-        config_files: paths, later ones above earlier ones.
+        config_files: paths, later ones above earlier ones; or one path.
         config_dict: for callers from Python; must name ``model`` and ``dataset`` unless another layer does.
         command_line: parsed with :func:`parse_line`.
 
@@ -132,8 +132,10 @@ def load_config(
         OptionError, recbole_dgrm.errors.UnknownModel: what is wrong, the value, and the remedy.
     """
     registry.register()
-    named = {**(config_dict or {}), **(command_line or {})}
-    given = _merge([*(read_yaml(Path(file)) for file in config_files), named])
+    in_python = dict(config_dict) if isinstance(config_dict, Mapping) else check("config_dict", config_dict or {}, dict)
+    named = {**in_python, **(command_line or {})}
+    files = [config_files] if isinstance(config_files, (str, Path)) else config_files
+    given = _merge([*(read_yaml(Path(file)) for file in files), named])
     layers = _layers_below(given)
     below, model = _merge(layers.values()), _named(given, "model", "DGRM")
     merged = {**below, **given, "model": model}
@@ -144,7 +146,8 @@ def load_config(
         merged["load_col"] = {"inter": [merged[name] for name in names if merged[name] is not None]}
     run = read(RunOptions, merged)
     _check_machine(run)
-    merged["eval_args"] = evaluation.eval_args(merged["eval_args"], run.metrics, run.benchmark_filename is not None)
+    parts = None if run.benchmark_filename is None else len(run.benchmark_filename)
+    merged["eval_args"] = evaluation.eval_args(merged["eval_args"], run.metrics, parts)
     check_scores(merged["model"], merged)
     evaluation.check_selection(merged)
     theirs = recbole_keys.check_keys(merged, layers["recbole"], needed_columns(merged, run))

@@ -44,14 +44,14 @@ class EvalArgs:
         return self.order == "TO"
 
 
-def eval_args(given: Any, names: list[str], given_split: bool) -> dict[str, Any]:
+def eval_args(given: Any, names: list[str], parts: int | None) -> dict[str, Any]:
     """``eval_args`` in full, with one ``mode`` for validation and test.
 
     What is not said is as in RecBole; the mode follows from the metrics.
 
     Args:
         names: of the metrics, known ones.
-        given_split: the data come as files of a split.
+        parts: of a split that is given as files; of two, validation is cut from the first.
 
     Raises:
         OptionError: what is wrong, the value, and the remedy.
@@ -71,16 +71,19 @@ def eval_args(given: Any, names: list[str], given_split: bool) -> dict[str, Any]
     if (read.mode == "full") != full:
         kind = "rank all items, which is mode: full" if full else "judge the rated items, which is mode: labeled"
         raise OptionError(f"eval_args: mode={read.mode} does not fit metrics={names}; they {kind}")
-    _check_shares(read.split, given_split)
+    _check_shares(read.split, parts)
     return {**args, **{key: value for key, value in asdict(read).items() if key not in args}}
 
 
-def _check_shares(split: dict, given_split: bool) -> None:
-    """No part is empty; of files of a split only the validation part may have to be cut."""
+def _check_shares(split: dict, parts: int | None) -> None:
+    """No part is empty; of a split that is given only the validation part may have to be cut."""
     shares = split.get("RS") or split.get("TS") or [1, 1, 1]
-    wanted = shares[:2] if given_split else shares
-    if not all(wanted) or (len(shares) < 3 and not given_split):
-        raise OptionError(f"eval_args: split={split} leaves a part of train, valid and test empty: {EXAMPLE}")
+    if parts == 2 and "RS" not in split:
+        raise OptionError(f"eval_args: split={split} cannot cut validation from the first of two files "
+                          "(benchmark_filename); say RS")  # fmt: skip
+    cut = [] if parts == len(PARTS) + 1 else shares[:parts]
+    if not all(cut) or (parts is None and len(shares) <= len(PARTS)):
+        raise OptionError(f"eval_args: split={split} leaves a part of train, valid and test empty; say {EXAMPLE}")
 
 
 def _rank_all(names: list[str]) -> bool:

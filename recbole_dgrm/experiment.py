@@ -22,7 +22,7 @@ from recbole.utils import init_seed
 from recbole.utils.logger import RemoveColorFilter
 from torch import Tensor
 
-from recbole_dgrm import compat, data, diagnosis, loaders, parallel, reference, registry
+from recbole_dgrm import compat, data, diagnosis, loaders, parallel, reference, registry, upstream
 from recbole_dgrm.arguments import option
 from recbole_dgrm.checkpoints import REMEDY, read_checkpoint
 from recbole_dgrm.config import load_config
@@ -31,7 +31,6 @@ from recbole_dgrm.errors import (
     OptionError,
     OutputError,
     TrainingDiverged,
-    UnknownModel,
     UserError,
 )  # fmt: skip
 from recbole_dgrm.files import check_writable, drop_partials, plain, write_json
@@ -46,7 +45,6 @@ from recbole_dgrm.records import (
     PER_USER,
     RECORD,
     RUN_LOG,
-    WHERE,
     RunRecord,
     is_scores,
     new_record,
@@ -58,8 +56,6 @@ from recbole_dgrm.records import (
 from recbole_dgrm.run_mixin import RunMixin
 
 LOG = logging.getLogger(__name__)
-NAN_LOSS = "Training loss is nan"  # what RecBole says
-NOT_TO_BLAME = (*WHERE, "model", "dataset", "protocol", "seed", "epochs", "device", "refit", "load_col", "metrics")
 
 
 @dataclass(frozen=True)
@@ -107,42 +103,9 @@ def run_one(
             stack.enter_context(_log_to(run_dir / RUN_LOG))
             stack.enter_context(_recorded(record, run_dir))
         stack.enter_context(parallel.ends_in_order(f"continue with {option('resume', run_dir)}"))
-        with _upstream_explained(config):
+        with upstream.explained(config):
             _Run(config, run_dir, record, show_progress).go(state)
     return record, run_dir
-
-
-@contextmanager
-def _upstream_explained(config) -> Iterator[None]:
-    """Inside, what a model of RecBole stumbles over is said in a sentence; of ours an error stays what it is.
-
-    Raises:
-        UnknownModel: it needs a library that is not there; some import theirs in the middle of training.
-        OptionError: anything else, with the keys that somebody has set.
-    """
-    model = config["model"]
-    try:
-        with explained():
-            yield
-    except UserError:
-        raise
-    except ModuleNotFoundError as error:
-        raise UnknownModel(f"{model} needs the library {error.name}, which is not installed") from error
-    except Exception as error:
-        if model in registry.MODELS:
-            raise
-        if NAN_LOSS in str(error):
-            raise TrainingDiverged(f"{model}: the training loss became nan; lower learning_rate="
-                                   f"{config['learning_rate']}") from error  # fmt: skip
-        changed = [f"{key}={config['input'][key]}" for key in config["changed"] if key not in NOT_TO_BLAME]
-        remedy = f"look at {', '.join(changed)}" if changed else "no key was changed; another model may take these data"
-        raise OptionError(
-            f"{model} of RecBole stops with {type(error).__name__}: {_one_line(error)}; {remedy}"
-        ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "no reason given")
 
 
 def resume(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple[RunRecord, Path]:

@@ -22,7 +22,7 @@ LAYERS = {
     "models": 5, "models.dgrm": 5, "models.mf": 5, "models.ncf": 5, "models.icdae": 5, "models.diffrec": 5,
     "models.cfgan": 5, "models.prgan": 5,
     "text_keys": -2, "intervals": 0, "run_options": 1, "recbole_keys": 1, "columns": 1, "evaluation": 3,
-    "consistency": 6.5,
+    "consistency": 6.5, "upstream": 7,
     "machine": 2, "registry": 6, "config": 7, "data": 7, "loaders": 8, "reference": 9, "diagnosis": 10,
     "experiment": 11, "recommender": 11, "saved": 12, "export": 13, "plan": 10, "worker": 12, "executors": 13,
     "benchmark": 14, "tables": 1, "convert": 10, "download": 11,

@@ -85,6 +85,7 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, mod
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": {"valid": "labeled", "test": "full"}}}, "must be one for"),
         ({"eval_args": {"order": "TO"}, "load_col": {"inter": ["user_id", "item_id", "rating"]}},
          "load_col: inter=.* lacks timestamp"),
+        ({"eval_args": {"split": {"LS": "valid_and_test"}}, "benchmark_filename": ["a", "b"]}, "cannot cut validation"),
         ({"metrics": ["NDGC"]}, "metrics: there is no 'NDGC'; did you mean 'NDCG'"),
         ({"metrics": ["RMSE", "NDCG"], "valid_metric": "RMSE"}, "cannot be mixed"),
         ({"metrics": ["NDCG"], "valid_metric": "NDCG@5"}, "mode=labeled does not fit"),
@@ -216,6 +217,14 @@ def test_columns_of_side_files_count(ratings_path, make_config):
     columns = {"inter": ["user_id", "item_id", "rating"], "item": ["item_id", "year"]}
     splits = data.build(make_config("MF", "sided", **keys, load_col=columns, rating_scale=[1, 5], rating_step=1))
     assert splits.sizes()["n_items"] == 15
+
+
+def test_one_path_is_no_list_of_letters(tmp_path):
+    (tmp_path / "a.yaml").write_text("model: MF\ndataset: ml-100k\nseed: 9\n")
+    for path in (tmp_path / "a.yaml", str(tmp_path / "a.yaml")):
+        assert load_config(path)["seed"] == 9
+    with pytest.raises(OptionError, match=r"config_dict=5 is not a mapping"):
+        load_config(path, 5)
 
 
 def test_eval_args_are_completed_and_a_split_that_is_not_named_is_said(caplog):
