@@ -82,6 +82,8 @@ def build(summary: Summary, name: str) -> Document:
         ])  # fmt: skip
         add([difference_table(cell)] if cell.baseline and len(cell.rows) > 1 else [])
         add([cost_table(cell)])
+        add(f"{row.label}, seed {run.record['seed']}: {run.record['error']}."
+            for row in cell.rows for run in row.runs if run.record["error"])  # fmt: skip
     if summary.unfinished:
         add([Heading("Runs without a result"), unfinished_table(summary)])
     add([Heading("How to read this"), *_explanations(summary)])

@@ -131,16 +131,22 @@ class Board(_Display):
     def _ended(self, state: State, run: PlannedRun, saved: SavedRun, seconds: float) -> Text:
         over = len(state.runs) - state.count("waiting", "running")
         text = _text(f"[{over}/{len(state.runs)}] {_name(run)}: ")
-        if saved.finished:
-            test = saved.record["test"]
-            key = self._metric if self._metric in test else saved.record["config"]["valid_metric"].lower()
-            below = f", worse than {reference_label('bias', comparable.tested_by(saved.record['config']))}"
-            text.append(f"{metric_label(key)} {test[key]:.4f} in {duration(seconds)}")
-            text.append(below if key in comparable.below_bias(saved.record) else "")
-            text.append(f", {STILL}" if comparable.still_improving(saved.record) else "")
-            verdict = of_record(saved.record)
-            return text if verdict is None else text.append(printable(f"; collapse: {verdict.line}"), style="dim")
-        return text.append(printable(f"{saved.record['status']}: {saved.record['error']}"), style="red")
+        if not saved.finished:
+            return text.append(printable(f"{saved.record['status']}: {saved.record['error']}"), style="red")
+        text.append(self._result(saved.record, seconds))
+        if verdict := of_record(saved.record):
+            text.append(printable(f"; collapse: {verdict.line}"), style="dim")
+        if saved.record["error"]:
+            text.append(printable(f"; {saved.record['error']}"), style="red")
+        return text
+
+    def _result(self, record: dict[str, Any], seconds: float) -> str:
+        test = record["test"]
+        key = self._metric if self._metric in test else record["config"]["valid_metric"].lower()
+        said = f"{metric_label(key)} {_number(test.get(key)) or 'no number'} in {duration(seconds)}"
+        if key in comparable.below_bias(record):
+            said += f", worse than {reference_label('bias', comparable.tested_by(record['config']))}"
+        return said + (f", {STILL}" if comparable.still_improving(record) else "")
 
 
 class SearchBoard(_Display):
@@ -159,7 +165,7 @@ class SearchBoard(_Display):
         told = over if self._told is None else self._told
         for place, index in enumerate(sorted(over - told), start=len(told) + 1):
             text = f"[{place}/{len(trials)}] {_trial_line(trials[index], study.metric)} ({best_text})"
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self._console.print(_text(text), highlight=False, soft_wrap=True)
         self._told = over
         if self._live:
             line = Table.grid(padding=(0, 1))

@@ -276,3 +276,11 @@ def test_a_thousand_configurations_of_a_model_are_rows_and_the_best_are_drawn(tm
     text = (tmp_path / "report.md").read_text()
     assert text.count("| MF (factors=") >= 6
     assert "The best 3 of 6 rows." in text
+
+
+def test_what_failed_after_a_test_is_said_in_the_report(tmp_path):
+    put(tmp_path, "MF", error="the test is done, but its diagnosis failed: ZeroDivisionError: no room")
+    write_report(tmp_path, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "MF, seed 1: the test is done, but its diagnosis failed: ZeroDivisionError: no room." in text
+    assert "Runs without a result" not in text

@@ -1,11 +1,15 @@
 """What the terminal says of one run."""
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from recbole_dgrm.terminal import explanation, result_table
+from recbole_dgrm.benchmark import State
+from recbole_dgrm.plan import PlannedRun
+from recbole_dgrm.records import SavedRun
+from recbole_dgrm.terminal import Board, explanation, result_table
 
 NDCG = "ratedndcg@5"
 
@@ -48,3 +52,22 @@ def test_what_is_above_the_oracle_is_an_error_of_ours():
 def test_names_are_no_markup():
     text = printed(result_table(record(0.6, model="[/b]\x1b[31m", dataset="[red]x")))
     assert r"[/b]\x1b[31m on the test part of [red]x" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, "[/b] on board, rated, seed 1: RatedNDCG@5 ↑ 0.4000 in 2.0 s, worse than user + item means"),
+        ({"timing": {"best_epoch": 9, "epochs": 9}}, "user + item means, still improving"),
+        ({"error": "its diagnosis failed: [/x]\x1b"}, r"its diagnosis failed: [/x]\x1b"),
+        ({"test": {NDCG: None}}, "RatedNDCG@5 ↑ no number in 2.0 s"),
+        ({"status": "failed", "error": "[/x] no memory"}, "failed: [/x] no memory"),
+    ],
+)
+def test_a_line_of_a_benchmark_says_it_all(changed, told):
+    saved = record(0.4, **{"diagnosis": {}, "error": None, **changed})
+    saved["config"]["valid_metric"] = "RatedNDCG@5"
+    run = PlannedRun("[/b]", {"dataset": "board", "protocol": "rated", "seed": 1}, "x")
+    console = Console(file=io.StringIO(), width=300)
+    Board(console).show(State({run: saved["status"]}, {}, (run, SavedRun(Path("x"), saved), 2.0)))
+    assert told in console.file.getvalue()
