@@ -5,6 +5,7 @@ import random
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import scipy.sparse
@@ -46,6 +47,7 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         CheckpointError: it is not a checkpoint of plain data, or a field is missing or of another kind.
     """
     try:
+        check_unpacked(path)
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
@@ -68,6 +70,19 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         if not possible:
             raise CheckpointError(f"{path} is not a checkpoint of a run: {name} is {state[name]}; {REMEDY}")
     return state
+
+
+def check_unpacked(path: Path) -> None:
+    """Whether a zip file is no larger than its parts together, as torch writes it: a packed one may be a thousandth.
+
+    Raises:
+        ValueError: it is packed.
+        zipfile.BadZipFile: it is no zip file.
+    """
+    with ZipFile(path) as file:
+        parts = file.infolist()
+    if sum(part.file_size for part in parts) > path.stat().st_size:
+        raise ValueError("its parts are packed")
 
 
 def pack(value: Any) -> Any:

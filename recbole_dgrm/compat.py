@@ -25,6 +25,7 @@ import yaml
 from recbole.evaluator.collector import DataStruct
 from tqdm import tqdm
 
+from recbole_dgrm.checkpoints import check_unpacked
 from recbole_dgrm.errors import CheckpointError, DataError, UnsupportedVersion
 from recbole_dgrm.yaml_files import YamlLoader
 
@@ -144,6 +145,7 @@ def load_weights(path: Path | str, map_location: Any = None, **_: Any) -> dict[s
     """
     remedy = "give the checkpoint.pt of a run made here, or a file of tensors by name; RecBole's own are pickled"
     try:
+        check_unpacked(Path(path))
         state = torch.load(path, map_location=map_location or "cpu", weights_only=True)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
