@@ -1,13 +1,14 @@
 """Figures of summaries and searches, each as PNG and SVG, and what all figures share."""
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -25,7 +26,18 @@ STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "svg.hashsalt": "recbole_dgrm",  # the same figure is the same file
 }  # fmt: skip
-styled = rc_context(STYLE)  # decorates what draws
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Inside, figures have our style and else matplotlib's own, whatever ``matplotlibrc`` lies in the directory."""
+    with rc_context():
+        rcdefaults()
+        rcParams.update(STYLE)
+        yield
+
+
+styled = _style()  # decorates what draws
 
 
 @styled
