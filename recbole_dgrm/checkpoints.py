@@ -26,7 +26,7 @@ REMEDY = "move it away, and the run begins again from its config.yaml"
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write ``state``, which has the keys of :data:`FIELDS`; on any error the file that was there stays."""
+    """Write ``state``, which has the keys of ``FIELDS``; on any error the file that was there stays."""
 
     def write(partial: Path) -> None:
         with open(partial, "wb") as file:
@@ -41,7 +41,7 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """A checkpoint as written by :func:`write_checkpoint`; nothing in the file can run code.
+    """A checkpoint as written by ``write_checkpoint``; nothing in the file can run code.
 
     Raises:
         CheckpointError: it is not a checkpoint of plain data, or a field is missing or of another kind.
@@ -86,7 +86,7 @@ def check_unpacked(path: Path) -> None:
 
 
 def pack(value: Any) -> Any:
-    """Arrays and sparse matrices as tensors, so that ``weights_only=True`` reads them; :func:`unpack` undoes it.
+    """Arrays and sparse matrices as tensors, so that ``weights_only=True`` reads them; ``unpack`` undoes it.
 
     Raises:
         TypeError: the value is nothing that can be kept as plain data.
@@ -105,7 +105,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """What :func:`pack` was given.
+    """What ``pack`` was given.
 
     Raises:
         ValueError: a sparse matrix that scipy's C code could not be trusted with.
@@ -168,7 +168,7 @@ def forms(values: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def check_forms(kept: Mapping[str, Any], wanted: Mapping[str, str | None]) -> None:
-    """Whether ``kept`` has the :func:`forms` that a model has when it is built.
+    """Whether ``kept`` has the ``forms`` that a model has when it is built.
 
     Raises:
         ValueError: it has not.
@@ -213,7 +213,7 @@ def random_state(loader: torch.Generator) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], loader: torch.Generator) -> None:
-    """Continue all of them where :func:`random_state` read them.
+    """Continue all of them where ``random_state`` read them.
 
     Raises:
         ValueError: numpy would begin outside its table, which it does not notice.

@@ -196,7 +196,7 @@ class Config(recbole.config.Config):
     """RecBole's Config without ``eval``, without ``sys.argv``, with safe YAML and one device key."""
 
     def compatibility_settings(self) -> None:
-        """RecBole would set numpy aliases through names that are gone; :func:`prepare` did it."""
+        """RecBole would set numpy aliases through names that are gone; ``prepare`` did it."""
 
     def _load_cmd_line(self) -> dict:
         return {}  # ours is parsed in cli.py; RecBole would read pytest's arguments and eval them

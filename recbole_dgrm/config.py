@@ -143,7 +143,7 @@ def load_config(
     Args:
         config_files: paths, later ones above earlier ones.
         config_dict: for callers from Python; must name ``model`` and ``dataset`` unless another layer does.
-        command_line: parsed with :func:`parse_value`.
+        command_line: parsed with ``parse_value``.
 
     Returns:
         RecBole's Config with every key; ``config["input"]`` holds the merged keys as they were given,

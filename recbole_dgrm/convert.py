@@ -106,7 +106,7 @@ def write_description(path: Path, names: str, levels: NDArray, more: Mapping[str
 def read_ratings(
     source: Path, columns: Mapping[str, str] | None = None, separator: str | None = None
 ) -> pd.DataFrame:  # fmt: skip
-    """The fields of one file, as :func:`convert` reads them, checked; the index is the number of the line or row."""
+    """The fields of one file, as ``convert`` reads them, checked; the index is the number of the line or row."""
     table = read_table(source, separator, lambda names: _chosen(names, source, columns or {}))
     if len(table) == 0:
         raise DataError(f"{source} holds no ratings")

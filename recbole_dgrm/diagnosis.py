@@ -65,7 +65,7 @@ def look(trainer: RunMixin, config, dataset: Dataset) -> dict[str, Any]:
     Returns:
         ``lists``: the top-N lists of unseen items: ``distinct`` (share of lists that differ), ``items`` (share of the
         items that are in any), ``gini`` and ``entropy`` (in nats) of how often items are listed. Where scores
-        are ratings also ``rated`` and ``unrated`` (:class:`Sample`) and ``between_users``, the share of their
+        are ratings also ``rated`` and ``unrated`` (``Sample``) and ``between_users``, the share of their
         variance that is between users.
     """
     matrix = dataset.inter_matrix(form="csr", value_field=None)

@@ -76,7 +76,7 @@ class Bins:
 
     @cached_property
     def levels(self) -> NDArray[np.float64]:
-        """See :func:`rating_levels`."""
+        """See ``rating_levels``."""
         return rating_levels(self.low, self.high, self.step)
 
     @cached_property
@@ -172,7 +172,7 @@ class Sample:
 
     @classmethod
     def from_dict(cls, bins: Bins, content: dict[str, Any]) -> Self:
-        """What :meth:`to_dict` gave.
+        """What ``to_dict`` gave.
 
         Raises:
             DataError: it was counted in other bins.

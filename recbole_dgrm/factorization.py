@@ -68,6 +68,6 @@ def averaged_factors(
 def averaged_rows(
     ratings: sp.csr_matrix, column_factors: NDArray, sizes: Sequence[int], regularization: float
 ) -> NDArray[np.float64]:
-    """Factors ``(n_rows, sum(sizes))`` of other rows beside the columns' of :func:`averaged_factors`."""
+    """Factors ``(n_rows, sum(sizes))`` of other rows beside the columns' of ``averaged_factors``."""
     blocks = np.split(column_factors, np.cumsum(sizes)[:-1], axis=1)
     return np.concatenate([half_sweep(ratings, q, regularization) / len(sizes) for q in blocks], axis=1)
