@@ -27,7 +27,7 @@ from recbole_dgrm.errors import OptionError
 from recbole_dgrm.files import read_bytes
 from recbole_dgrm.labels import OVER_RATINGS
 from recbole_dgrm.models.profile import ProfileRecommender
-from recbole_dgrm.options import RATINGS, Choice, Range, check, check_name, read
+from recbole_dgrm.options import LONGEST_NAME, RATINGS, Choice, Range, check, check_name, read
 
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 Layer = dict[str, Any]
@@ -130,8 +130,10 @@ def parse_value(text: str) -> Any:
     """
     try:
         return yaml_files.load_yaml(text)
-    except yaml.YAMLError:
-        raise OptionError(f"{text!r} is not a YAML value; quote it as in --key='[1, 2]'") from None
+    except yaml.YAMLError as error:
+        shown = text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
+        reason = f" ({error})" if type(error) is yaml.YAMLError else ""  # PyYAML's own are of several lines
+        raise OptionError(f"{shown!r} is not a YAML value{reason}; quote it as in --key='[1, 2]'") from None
 
 
 def load_config(
