@@ -17,7 +17,7 @@ if not any(name in os.environ for name in WAITING):
 
 
 def load_run(path: Path | str, **where: str) -> "Run":
-    """A finished run, ready to recommend and predict; see :func:`recbole_dgrm.saved.load_run`."""
+    """A finished run, ready to recommend and predict; see ``recbole_dgrm.saved.load_run``."""
     from recbole_dgrm.saved import load_run as load  # torch and RecBole load slowly; the package need not
 
     return load(path, **where)

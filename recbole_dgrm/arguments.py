@@ -84,7 +84,7 @@ def config_paths(values: Sequence[str]) -> Iterator[Path]:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Options that name a finished run; :func:`places` reads the last two."""
+    """Options that name a finished run; ``places`` reads the last two."""
     parser.add_argument("--run", type=Path, required=True, help="directory of a finished run")
     parser.add_argument("--data_path", help="folder that holds <dataset>/, if the data has moved since")
     parser.add_argument("--device", help="cpu | cuda | auto (default: the run's)")

@@ -87,7 +87,7 @@ def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> SavedRun | N
 
 
 class _Session:
-    """One call of :func:`run_benchmark`; what its steps share."""
+    """One call of ``run_benchmark``; what its steps share."""
 
     def __init__(
         self, plan: Plan, runs: list[PlannedRun], output_dir: Path, executor: LocalExecutor | DaskExecutor,

@@ -5,6 +5,7 @@ import random
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import scipy.sparse
@@ -25,7 +26,7 @@ REMEDY = "move it away, and the run begins again from its config.yaml"
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write ``state``, which has the keys of :data:`FIELDS`; on any error the file that was there stays."""
+    """Write ``state``, which has the keys of ``FIELDS``; on any error the file that was there stays."""
 
     def write(partial: Path) -> None:
         with open(partial, "wb") as file:
@@ -40,12 +41,13 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """A checkpoint as written by :func:`write_checkpoint`; nothing in the file can run code.
+    """A checkpoint as written by ``write_checkpoint``; nothing in the file can run code.
 
     Raises:
         CheckpointError: it is not a checkpoint of plain data, or a field is missing or of another kind.
     """
     try:
+        check_unpacked(path)
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
@@ -70,8 +72,21 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
+def check_unpacked(path: Path) -> None:
+    """Whether a zip file is no larger than its parts together, as torch writes it: a packed one may be a thousandth.
+
+    Raises:
+        ValueError: it is packed.
+        zipfile.BadZipFile: it is no zip file.
+    """
+    with ZipFile(path) as file:
+        parts = file.infolist()
+    if sum(part.file_size for part in parts) > path.stat().st_size:
+        raise ValueError("its parts are packed")
+
+
 def pack(value: Any) -> Any:
-    """Arrays and sparse matrices as tensors, so that ``weights_only=True`` reads them; :func:`unpack` undoes it.
+    """Arrays and sparse matrices as tensors, so that ``weights_only=True`` reads them; ``unpack`` undoes it.
 
     Raises:
         TypeError: the value is nothing that can be kept as plain data.
@@ -90,7 +105,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """What :func:`pack` was given.
+    """What ``pack`` was given.
 
     Raises:
         ValueError: a sparse matrix that scipy's C code could not be trusted with.
@@ -153,7 +168,7 @@ def forms(values: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def check_forms(kept: Mapping[str, Any], wanted: Mapping[str, str | None]) -> None:
-    """Whether ``kept`` has the :func:`forms` that a model has when it is built.
+    """Whether ``kept`` has the ``forms`` that a model has when it is built.
 
     Raises:
         ValueError: it has not.
@@ -198,7 +213,7 @@ def random_state(loader: torch.Generator) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], loader: torch.Generator) -> None:
-    """Continue all of them where :func:`random_state` read them.
+    """Continue all of them where ``random_state`` read them.
 
     Raises:
         ValueError: numpy would begin outside its table, which it does not notice.

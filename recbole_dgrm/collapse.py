@@ -107,7 +107,7 @@ def judge_lists(lists: Mapping[str, Any]) -> Finding:
     """All that can be said where scores are no ratings: whether everybody gets the same.
 
     Args:
-        lists: of :func:`recbole_dgrm.diagnosis.look`.
+        lists: of ``recbole_dgrm.diagnosis.look``.
     """
     reason = f"the scores are no ratings; {lists_line(lists)}"
     if alike(lists["distinct"], lists["users"]):

@@ -26,6 +26,7 @@ import yaml
 from recbole.evaluator.collector import DataStruct
 from tqdm import tqdm
 
+from recbole_dgrm.checkpoints import check_unpacked
 from recbole_dgrm.errors import CheckpointError, DataError, UnsupportedVersion
 from recbole_dgrm.yaml_files import YamlLoader
 
@@ -146,6 +147,7 @@ def load_weights(path: Path | str, map_location: Any = None, **_: Any) -> dict[s
     """
     remedy = "give the checkpoint.pt of a run made here, or a file of tensors by name; RecBole's own are pickled"
     try:
+        check_unpacked(Path(path))
         state = torch.load(path, map_location=map_location or "cpu", weights_only=True)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -196,7 +198,7 @@ class Config(recbole.config.Config):
     """RecBole's Config without ``eval``, without ``sys.argv``, with safe YAML and one device key."""
 
     def compatibility_settings(self) -> None:
-        """RecBole would set numpy aliases through names that are gone; :func:`prepare` did it."""
+        """RecBole would set numpy aliases through names that are gone; ``prepare`` did it."""
 
     def _load_cmd_line(self) -> dict:
         return {}  # ours is parsed in cli.py; RecBole would read pytest's arguments and eval them

@@ -29,7 +29,7 @@ from recbole_dgrm.files import read_bytes
 from recbole_dgrm.intervals import as_text, quoted
 from recbole_dgrm.labels import OVER_RATINGS
 from recbole_dgrm.models.profile import ProfileRecommender
-from recbole_dgrm.options import check, check_known, check_name, read
+from recbole_dgrm.options import LONGEST_NAME, check, check_known, check_name, read
 from recbole_dgrm.run_options import RunOptions
 from recbole_dgrm.text_keys import TextKeys, unquoted
 from recbole_dgrm.text_tables import codec
@@ -104,12 +104,14 @@ def parse_value(text: str, key: str = "") -> Any:
         return unquoted(text)
     try:
         return yaml_files.load_yaml(quoted(text) if key in recbole_keys.VALUES else text, texts, key)
-    except yaml.YAMLError:
-        raise OptionError(f"{text!r} is not a YAML value; quote it as in --key='[1, 2]'") from None
+    except yaml.YAMLError as error:
+        shown = text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
+        reason = f" ({error})" if type(error) is yaml.YAMLError else ""  # PyYAML's own are of several lines
+        raise OptionError(f"{shown!r} is not a YAML value{reason}; quote it as in --key='[1, 2]'") from None
 
 
 def parse_line(line: Mapping[str, str]) -> Layer:
-    """All values of a command line, see :func:`parse_value`."""
+    """All values of a command line, see ``parse_value``."""
     return {key: parse_value(value, key) for key, value in line.items()}
 
 
@@ -122,7 +124,7 @@ def load_config(
     Args:
         config_files: paths, later ones above earlier ones; or one path.
         config_dict: for callers from Python; must name ``model`` and ``dataset`` unless another layer does.
-        command_line: parsed with :func:`parse_line`.
+        command_line: parsed with ``parse_line``.
 
     Returns:
         RecBole's Config with every key; ``config["input"]`` holds the merged keys as they were given,

@@ -76,8 +76,8 @@ def look(trainer: RunMixin, config, dataset: Dataset) -> dict[str, Any]:
     """One pass over what the model predicts: for the entries of ``dataset`` and for all others.
 
     Returns:
-        ``lists``: see :func:`_coverage`, of the same users for every model. Where scores are ratings also ``rated``
-        and ``unrated`` (:class:`Sample`) and ``between_users``, the share of their variance that is between users.
+        ``lists``: see ``_coverage``, of the same users for every model. Where scores are ratings also ``rated``
+        and ``unrated`` (``Sample``) and ``between_users``, the share of their variance that is between users.
     """
     matrix = dataset.inter_matrix(form="csr", value_field=None)
     listed, observed = _listed(matrix), _observed(trainer.model, matrix)
@@ -119,7 +119,7 @@ def look(trainer: RunMixin, config, dataset: Dataset) -> dict[str, Any]:
 
 
 def _observed(model, matrix: csr_matrix) -> Tensor:
-    """Users whose predictions are counted: all, where an epoch costs users x items; else those of :func:`_listed`."""
+    """Users whose predictions are counted: all, where an epoch costs users x items; else those of ``_listed``."""
     by_profile = isinstance(model, ProfileRecommender) and not isinstance(model, MF)
     return _spaced(matrix, MOST // matrix.shape[1] if by_profile else LISTED)
 

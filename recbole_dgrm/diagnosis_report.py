@@ -118,7 +118,7 @@ def _distributions(runs: list[Watched], folder: Path) -> Iterator[Any]:
 
 
 def _some(history: Mapping[int, Sample]) -> dict[int, Sample]:
-    """At most :data:`PANELS` epochs, the first and the last among them."""
+    """At most ``PANELS`` epochs, the first and the last among them."""
     epochs = list(history)
     chosen = np.unique(np.linspace(0, len(epochs) - 1, min(PANELS, len(epochs))).round().astype(int))
     return {epochs[index]: history[epochs[index]] for index in chosen}

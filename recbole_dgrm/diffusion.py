@@ -3,7 +3,7 @@
 A state ``x_t`` is a batch of rating profiles ``(B, I)`` after ``t`` of ``T`` noising steps;
 ``t`` is an integer tensor ``(B,)`` with values in ``1..T``, and every table has length ``T + 1``
 with index 0 the clean end (``alpha_bar[0] = 1``). The chain does not know the network:
-:meth:`DiffusionChain.reverse` takes any ``denoise(x_t, t) -> x_0_hat``.
+``DiffusionChain.reverse`` takes any ``denoise(x_t, t) -> x_0_hat``.
 
 Deviations from the paper
     * Eq. 12 is printed with alpha where alpha-bar is meant; we use alpha-bar, as Eq. 13 does.

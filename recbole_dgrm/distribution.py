@@ -203,7 +203,7 @@ class Sample:
 
     @classmethod
     def from_dict(cls, bins: Bins, content: dict[str, Any]) -> Self:
-        """What :meth:`to_dict` gave.
+        """What ``to_dict`` gave.
 
         Raises:
             DataError: it was counted in other bins.

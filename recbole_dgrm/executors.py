@@ -60,7 +60,7 @@ class DaskExecutor:
         self._tasks = self._client.get_executor(pure=False)
 
     def submit(self, job: Job) -> Future:
-        """Give the run to the cluster; the future holds what :func:`recbole_dgrm.worker.execute` returns."""
+        """Give the run to the cluster; the future holds what ``recbole_dgrm.worker.execute`` returns."""
         starts = self._variable(f"{self._name}-{uuid4().hex}", client=self._client)
         starts.set(0)
         future = self._tasks.submit(_execute_counted, job, starts.name, self._name)

@@ -74,7 +74,7 @@ def run_one(
     """Train, validate, test and save one model.
 
     Args:
-        config: from :func:`recbole_dgrm.config.load_config`.
+        config: from ``recbole_dgrm.config.load_config``.
         run_dir: where to write, and to continue from if a checkpoint lies there; without it a new
             directory is made in ``output_dir``.
         show_progress: bars on the terminal.

@@ -50,7 +50,7 @@ def export(run: Run, folder: Path, safetensors: bool = False) -> Path:
 
 
 def check_new(folder: Path) -> None:
-    """Whether nothing is in the way of ``folder``; raises as :func:`export`."""
+    """Whether nothing is in the way of ``folder``; raises as ``export``."""
     if folder.exists():
         raise OptionError(f"{folder} exists already; choose another --output or remove it")
 

@@ -4,7 +4,7 @@ Minimises ``sum_rated (r - p_u . q_i)^2 + regularization * (sum_u w_u |p_u|^2 + 
 ``w`` = number of ratings (ALS-WR, Zhou et al. 2008). ``unrated_weight`` adds unrated entries as zeros (Hu et al. 2008).
 
 The regularization pulls predictions towards 0, so it matters where 0 lies. Ratings are factorized less an
-:func:`offset`, which puts 0 where it is on a scale from 1 to 5; the same ratings on another scale, 1001 to 1005 for
+``offset``, which puts 0 where it is on a scale from 1 to 5; the same ratings on another scale, 1001 to 1005 for
 example, give the same result.
 """
 
@@ -77,6 +77,6 @@ def averaged_factors(
 def averaged_rows(
     ratings: sp.csr_matrix, column_factors: NDArray, sizes: Sequence[int], regularization: float
 ) -> NDArray[np.float64]:
-    """Factors ``(n_rows, sum(sizes))`` of other rows beside the columns' of :func:`averaged_factors`."""
+    """Factors ``(n_rows, sum(sizes))`` of other rows beside the columns' of ``averaged_factors``."""
     blocks = np.split(column_factors, np.cumsum(sizes)[:-1], axis=1)
     return np.concatenate([half_sweep(ratings, q, regularization) / len(sizes) for q in blocks], axis=1)

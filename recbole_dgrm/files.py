@@ -32,7 +32,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def drop_partials(folder: Path) -> None:
-    """Remove what a kill in the middle of :func:`write_whole` has left in ``folder``; nobody else may write there."""
+    """Remove what a kill in the middle of ``write_whole`` has left in ``folder``; nobody else may write there."""
     for partial in folder.glob(".*.partial"):
         partial.unlink(missing_ok=True)
 

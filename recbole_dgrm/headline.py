@@ -71,5 +71,5 @@ def faults(cell: Cell) -> list[str]:
 
 
 def cell_mode(cell: Cell) -> str:
-    """How the models of the cell are tested, see :func:`recbole_dgrm.comparable.tested_by`."""
+    """How the models of the cell are tested, see ``recbole_dgrm.comparable.tested_by``."""
     return comparable.tested_by(cell.rows[0].runs[0].record["config"])

@@ -33,7 +33,7 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def non_saturating_loss(fake: Tensor) -> Tensor:
-    """``-sum log sigma(D(fake))``: the generator's side of :func:`discriminator_loss`, with gradients when D wins."""
+    """``-sum log sigma(D(fake))``: the generator's side of ``discriminator_loss``, with gradients when D wins."""
     return softplus(-fake).sum()
 
 

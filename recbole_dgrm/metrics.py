@@ -74,13 +74,13 @@ class _RatedMetric(AbstractMetric):
 
 
 class RatedRecall(_RatedMetric):
-    """:meth:`recbole_dgrm.ranking.RatedLists.recall`."""
+    """``recbole_dgrm.ranking.RatedLists.recall``."""
 
     vector = staticmethod(RatedLists.recall)
 
 
 class RatedNDCG(_RatedMetric):
-    """:meth:`recbole_dgrm.ranking.RatedLists.ndcg`."""
+    """``recbole_dgrm.ranking.RatedLists.ndcg``."""
 
     vector = staticmethod(RatedLists.ndcg)
 
@@ -174,7 +174,7 @@ class Collector(compat.Collector):
             self._batches.append(tuple(column.detach().cpu() for column in (*columns, scores_tensor)))
 
     def get_data_struct(self) -> DataStruct:
-        """RecBole's struct plus :class:`RatedPredictions`; of all users, whichever process evaluated them."""
+        """RecBole's struct plus ``RatedPredictions``; of all users, whichever process evaluated them."""
         struct = super().get_data_struct()
         for key in [key for key in struct._data_dict if key.startswith(self.PER_EVALUATION)]:
             struct.set(key, parallel.gathered(struct.get(key)))

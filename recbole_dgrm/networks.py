@@ -67,7 +67,7 @@ class DenseInput(nn.Linear):
 class EntryInput(nn.Module):
     """The same layer for profiles of few entries: its cost goes by their number, not by users x items.
 
-    Drawn as :class:`DenseInput` draws its weights; a row of ``items`` belongs to an item.
+    Drawn as ``DenseInput`` draws its weights; a row of ``items`` belongs to an item.
     """
 
     def __init__(self, n_profiles: int, n_items: int, beside: int, size: int):
@@ -104,7 +104,7 @@ class Generator(nn.Module):
         hidden: sizes of the hidden layers.
         latent_size: width of z; 0 leaves z out.
         step_size: width of ``v_t``.
-        entries: whether states are :class:`Entries`, else dense.
+        entries: whether states are ``Entries``, else dense.
     """
 
     def __init__(self, n_items: int, hidden: Sequence[int], latent_size: int, step_size: int, entries: bool = False):

@@ -1,6 +1,6 @@
 """Typed, range-checked options: what a YAML value may be is said once, beside its name.
 
-A model declares a frozen dataclass without defaults (the defaults live in its YAML file)::
+A model declares a frozen dataclass without defaults (the defaults live in its YAML file):
 
     @dataclass(frozen=True)
     class Options:
@@ -8,8 +8,8 @@ A model declares a frozen dataclass without defaults (the defaults live in its Y
         prediction: Annotated[str, Choice("posterior", "x_0_hat")]
         fixed_step: Annotated[int | None, Range(1)]
 
-and :func:`read` builds it from any mapping, with an error that names key, value and allowed range.
-Rules between keys go into ``__post_init__`` and raise :class:`OptionError`.
+and ``read`` builds it from any mapping, with an error that names key, value and allowed range.
+Rules between keys go into ``__post_init__`` and raise ``OptionError``.
 """
 
 import math

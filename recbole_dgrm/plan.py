@@ -61,7 +61,7 @@ class PlannedRun:
 
     @property
     def hash(self) -> str:
-        """See :func:`recbole_dgrm.records.config_hash`."""
+        """See ``recbole_dgrm.records.config_hash``."""
         return config_hash(self.config)
 
 

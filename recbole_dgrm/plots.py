@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import cycle
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -36,7 +37,18 @@ STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "svg.hashsalt": "recbole_dgrm",  # the same figure is the same file
 }  # fmt: skip
-styled = rc_context(STYLE)  # decorates what draws
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Inside, figures have our style and else matplotlib's own, whatever ``matplotlibrc`` lies in the directory."""
+    with rc_context():
+        rcdefaults()
+        rcParams.update(STYLE)
+        yield
+
+
+styled = _style()  # decorates what draws
 
 
 @styled

@@ -79,7 +79,7 @@ class Ratings:
 
 
 def read_ratings(source: Path, reading: Reading | None = None) -> Ratings:
-    """The ratings of one file, as :func:`convert` reads them, checked."""
+    """The ratings of one file, as ``convert`` reads them, checked."""
     reading = reading or Reading({})
     columns: dict[str, str] = {}
 

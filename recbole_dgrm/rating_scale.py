@@ -1,7 +1,7 @@
 """The rating scale of a data set: which ratings there are, as they occur, and from which one on an item is relevant.
 
-Up to :data:`MOST_LEVELS` distinct ratings are levels, evenly spaced or not. More are a continuous scale: distributions
-are then compared in :data:`BINS` bins that hold equally many ratings each, and a level is the middle of a bin.
+Up to ``MOST_LEVELS`` distinct ratings are levels, evenly spaced or not. More are a continuous scale: distributions
+are then compared in ``BINS`` bins that hold equally many ratings each, and a level is the middle of a bin.
 """
 
 from collections.abc import Callable, Sequence

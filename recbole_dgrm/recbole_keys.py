@@ -1,8 +1,8 @@
 """What the keys of RecBole may be: the type and range of each, which of them are not for us, and which do nothing.
 
 RecBole checks few of its keys and falls over the values of others, or takes them in silence. Keys that need more than a
-type have functions below; ``eval_args``, ``metrics`` and the like are in :mod:`recbole_dgrm.evaluation`, and what names
-columns is checked against the files in :mod:`recbole_dgrm.columns`.
+type have functions below; ``eval_args``, ``metrics`` and the like are in ``recbole_dgrm.evaluation``, and what names
+columns is checked against the files in ``recbole_dgrm.columns``.
 """
 
 import logging

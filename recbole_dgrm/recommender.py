@@ -61,7 +61,7 @@ class Recommender:
         return torch.as_tensor([places[name] for name in names])
 
     def recommend(self, users: Iterable[Any], topk: int = 10, exclude: str = "seen") -> pd.DataFrame:
-        """The tables of :meth:`tables` as one."""
+        """The tables of ``tables`` as one."""
         return pd.concat(self.tables(users, topk, exclude), ignore_index=True)
 
     def tables(self, users: Iterable[Any], topk: int = 10, exclude: str = "seen") -> Iterator[pd.DataFrame]:

@@ -33,11 +33,11 @@ class RunRecord:
 
     Attributes:
         label: what tables call the run; the model's name unless a benchmark names it.
-        hash: of the config, see :func:`config_hash`.
+        hash: of the config, see ``config_hash``.
         status: running, finished, interrupted, diverged, failed or timed_out.
         valid, test: metric to value, from validation and from the one test.
         reference: ``random``, ``bias`` and ``oracle`` on the test part.
-        diagnosis: whether predictions collapsed, see :mod:`recbole_dgrm.diagnosis`.
+        diagnosis: whether predictions collapsed, see ``recbole_dgrm.diagnosis``.
         timing: seconds (``build_s``: of the model's constructor, where EASE and the like learn; ``train_s``: of
             all epochs), epochs and the peak resident memory in MiB.
     """

@@ -43,7 +43,7 @@ def write_report(folder: Path, output_dir: Path, baseline: str | None = None) ->
     """Write ``report.{md,html,tex,csv}`` and ``figures/`` about the runs below ``folder``; runs nothing.
 
     Args:
-        baseline: see :func:`recbole_dgrm.summary.summarise`.
+        baseline: see ``recbole_dgrm.summary.summarise``.
 
     Returns:
         Path of ``report.html``.

@@ -210,7 +210,7 @@ class RunMixin:
         self._written = monotonic()
 
     def load(self, state: dict[str, Any], best: bool = False) -> None:
-        """Put the last or the best model of :func:`recbole_dgrm.checkpoints.read_checkpoint`'s ``state`` into ours.
+        """Put the last or the best model of ``recbole_dgrm.checkpoints.read_checkpoint``'s ``state`` into ours.
 
         Raises:
             CheckpointError: the checkpoint is of another model, of other sizes or of another version.
@@ -230,7 +230,7 @@ class RunMixin:
             self.model.load_other_parameter(other)
 
     def resume(self, state: dict[str, Any], train_data) -> None:
-        """Continue exactly where a checkpoint was written; raises as :meth:`load`."""
+        """Continue exactly where a checkpoint was written; raises as ``load``."""
         if state["best_epoch"] >= 0:
             self.load(state, best=True)  # what does not fit is said now rather than after the training
         self.load(state)

@@ -33,7 +33,7 @@ TRAINED_WITH = (
 
 
 class Run(Recommender):
-    """A finished run: the :class:`Recommender` of the users it was trained on.
+    """A finished run: the ``Recommender`` of the users it was trained on.
 
     Attributes:
         record: what its ``record.json`` holds.

@@ -1,6 +1,6 @@
 """A search space: which values each key may take, and which points are valid.
 
-YAML, a line per key::
+YAML, a line per key:
 
     sampler: grid                                  # grid | random | tpe; may be left to the command line
     conditions: [noise_min < noise_max]            # between two keys, or a key and a number

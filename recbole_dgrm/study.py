@@ -46,7 +46,7 @@ class Search:
 
     Attributes:
         config: keys above the model's YAML files: model, dataset, protocol and whatever is set for all trials.
-        space: as :func:`recbole_dgrm.space.parse_space` reads it.
+        space: as ``recbole_dgrm.space.parse_space`` reads it.
         trials: how many are wanted in all.
         storage: of Optuna; an SQLite file in the output directory by default.
         place: names this output directory, to know its trials in a shared database.
@@ -202,7 +202,7 @@ class Study:
             yield self.space.draw(rng) if drawn else {}
 
     def put_back(self, dead: Callable[[FrozenTrial], bool], lost: bool = True) -> None:
-        """Queue again the running trials that nobody works on any more; ``lost``: see :meth:`retry`."""
+        """Queue again the running trials that nobody works on any more; ``lost``: see ``retry``."""
         for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if dead(trial):
                 self.retry(trial, lost)

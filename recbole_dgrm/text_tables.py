@@ -57,7 +57,7 @@ class TextTable:
         """Read a file, which may be compressed (.gz, .bz2, .xz, .zip).
 
         Args:
-            separator: any text, or :data:`BLANKS`; guessed if not given.
+            separator: any text, or ``BLANKS``; guessed if not given.
 
         Raises:
             DataError: it is no text in ``encoding``, or empty.
@@ -105,7 +105,7 @@ class TextTable:
             numbers: names of columns to read as float64, exactly as they are written; the others stay text.
 
         Returns:
-            A table whose index, named "line", holds the numbers of the lines from 1; cells in :data:`MISSING` are
+            A table whose index, named "line", holds the numbers of the lines from 1; cells in ``MISSING`` are
             missing values.
 
         Raises:

@@ -1,7 +1,7 @@
 """Text that others chose (labels, names, ids, errors), made harmless for what it is written into.
 
-Whoever writes such text passes it through the function of its form: a page and a terminal through :func:`printable`,
-a figure through :func:`in_figure`, a spreadsheet through :func:`in_spreadsheet`.
+Whoever writes such text passes it through the function of its form: a page and a terminal through ``printable``,
+a figure through ``in_figure``, a spreadsheet through ``in_spreadsheet``.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Training loops inside RecBole's ``Trainer.fit``: one optimizer, closed-form sweeps, or turns.
 
-Trainers know turns, not papers: a model declares :class:`recbole_dgrm.phases.Phase` objects and
-:class:`AlternatingTrainer` walks them.
+Trainers know turns, not papers: a model declares ``recbole_dgrm.phases.Phase`` objects and
+``AlternatingTrainer`` walks them.
 """
 
 from collections import namedtuple

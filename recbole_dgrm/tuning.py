@@ -11,7 +11,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 from uuid import uuid4
@@ -160,8 +160,13 @@ def _run_trial(study: Study, trial: optuna.Trial, at_work: Path) -> None:
     state, value, run_dir = TrialState.FAIL, None, at_work
     try:
         config = load_config(config_dict={**study.search.config, **point})
-        run_dir = at_work / config_hash(config["input"])  # a checkpoint there is of this very point
-        with study.alive(trial.number):
+        with ExitStack() as stack:
+            run_dir = at_work / config_hash(config["input"])  # a checkpoint there is of this very point
+            try:
+                stack.enter_context(processes.alone_in(run_dir, "trial"))
+            except UserError:  # of the same point, by another worker at this moment
+                run_dir = at_work / f"{run_dir.name}-{trial.number}"
+            stack.enter_context(study.alive(trial.number))
             result = experiment.validate_one(config, run_dir, report)
         trial.set_user_attr("best_epoch", result.best_epoch)
         trial.set_user_attr("still_improving", result.best_epoch > config["epochs"] - config["eval_step"])

@@ -80,7 +80,7 @@ def load_yaml(text: str, texts: TextKeys | None = None, key: str = "") -> Any:
 
     Raises:
         yaml.YAMLError: the text is not YAML, holds anything but plain values, or refers to itself; see
-            :class:`YamlLoader`.
+            ``YamlLoader``.
     """
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"it is longer than {LONGEST:,} characters")

@@ -21,7 +21,7 @@ from recbole_dgrm.records import SavedRun
 
 @pytest.fixture
 def looked(make_model):
-    """``looked(model, **overrides)``: config, splits, dense scores and what :func:`diagnosis.look` finds."""
+    """``looked(model, **overrides)``: config, splits, dense scores and what ``diagnosis.look`` finds."""
 
     def look(name="DGRM", **overrides):
         config, splits, model = make_model(name, eval_batch_size=7, **overrides)

@@ -67,3 +67,10 @@ def test_commands_and_options_of_a_page_exist(page, capsys):
         assert stop.value.code == 0
         options = {word.partition("=")[0] for word in [first, *rest] if word.startswith("--")}
         assert options - {"--seed"} <= set(re.findall(r"--\w+", capsys.readouterr().out))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recbole_dgrm").rglob("*.py")), ids=lambda path: path.stem)
+def test_docstrings_are_markdown(path):
+    """Roles and double colons of Sphinx would stand in the pages as they are."""
+    text = path.read_text(encoding="utf-8")
+    assert not re.findall(r":[a-z]+:`|::$", text, re.M)

@@ -18,9 +18,10 @@ import yaml
 from conftest import checkerboard, random_ratings, wait_for, write_ratings
 from optuna.trial import TrialState
 
-from recbole_dgrm import cli, data, experiment, plots, search_report, tuning
+from recbole_dgrm import cli, data, experiment, plots, processes, search_report, tuning
 from recbole_dgrm.config import load_config
 from recbole_dgrm.errors import OptionError, UserError
+from recbole_dgrm.records import config_hash
 from recbole_dgrm.study import Search, Study, plan_search
 from recbole_dgrm.tuning import run_search, work
 
@@ -220,6 +221,14 @@ def test_a_queue_that_two_machines_filled_at_one_time_is_run_once(plan, tmp_path
     work(tmp_path / "out")
     assert Counter(points(study)) == dict.fromkeys(points(study), 1)
     assert len(points(study)) == 6
+
+
+def test_a_point_that_another_worker_is_at_is_tried_elsewhere(plan, in_process, tmp_path):
+    search = plan(space={"factors": {"choice": [2]}})
+    config = load_config(config_dict={**search.config, "factors": 2})["input"]
+    with processes.alone_in(tmp_path / "out" / "trials" / config_hash(config), "trial"):
+        study = in_process(search, tmp_path / "out")
+    assert points(study) == [(("factors", 2),)]
 
 
 def test_a_sampled_trial_whose_worker_died_is_made_at_its_own_point(plan, tmp_path):

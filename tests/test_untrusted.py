@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import recbole
@@ -15,7 +16,7 @@ import torch
 import yaml
 
 import recbole_dgrm
-from recbole_dgrm import compat, processes, registry
+from recbole_dgrm import compat, plots, processes, registry
 from recbole_dgrm.config import parse_value, read_yaml
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError
 from recbole_dgrm.experiment import run_one
@@ -267,3 +268,11 @@ def test_a_benchmark_of_a_checkout_runs_its_code_wherever_it_is_started(trap, tm
     assert set(imported) == {str(checkout / "recbole_dgrm" / "experiment.py")}
     assert len(imported) > 1  # the command's, and the worker's
     assert not trap.exists()
+
+
+def test_figures_are_drawn_in_our_style_whatever_matplotlibrc_lies_there(monkeypatch):
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)  # would run LaTeX
+    monkeypatch.setitem(matplotlib.rcParams, "axes.grid", True)
+    seen = plots.styled(lambda: (matplotlib.rcParams["text.usetex"], matplotlib.rcParams["axes.grid"]))
+    assert seen() == (False, False)
+    assert matplotlib.rcParams["text.usetex"]

@@ -142,7 +142,7 @@ def forged(name: str, folder: Path, unbroken: Path, times: int) -> Tally:
             at = at[key]
         at[last] = chance.choice(FORGED)
         file.write_text("".join(json.dumps(line) + "\n" for line in content) if lines else json.dumps(content))
-        for command in (["report", str(copy)], ["evaluate", str(file.parent)]):
+        for command in (["report", str(copy)], ["evaluate", f"--run={file.parent}"]):
             outcome = run(command, folder / f"{number}.log")
             tally.stops += 1
             tally.problems += _no_sentence(outcome, f"{name} {[*path, last]} = {at[last]!r:.30}, {command[0]}", name)
@@ -153,8 +153,9 @@ def forged(name: str, folder: Path, unbroken: Path, times: int) -> Tally:
 
 
 def _places(value: Any, path: tuple = ()) -> Iterator[tuple]:
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in inner:
+    """Keys that lead to each value; of a list to the first and the last."""
+    inner = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+    for key, item in inner if isinstance(value, dict) else inner[:1] + inner[1:][-1:]:
         yield (*path, key)
         yield from _places(item, (*path, key))
 
@@ -188,7 +189,7 @@ def checkpoints(folder: Path, unbroken: Path) -> Tally:
 
 
 def _unread(path: Path, folder: Path, name: str) -> list[str]:
-    outcome = run(["evaluate", str(path.parent)], folder / f"{name}.log")
+    outcome = run(["evaluate", f"--run={path.parent}"], folder / f"{name}.log")
     good = outcome.status == 2 and "checkpoint.pt does not fit" in outcome.said and "Traceback" not in outcome.said
     return [] if good else [f"{name}: status {outcome.status}: {outcome.said[-300:]}"]
 

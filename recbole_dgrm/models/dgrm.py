@@ -37,7 +37,7 @@ class DGRM(ProfileRecommender):
     """Diffusion-GAN recommendation model.
 
     Args:
-        config: RecBole config with every key of :class:`DGRMOptions`.
+        config: RecBole config with every key of ``DGRMOptions``.
         dataset: the training part of a RecBole data set.
     """
 

@@ -1,4 +1,4 @@
-"""MF: matrix factorization by alternating least squares, see :mod:`recbole_dgrm.factorization`.
+"""MF: matrix factorization by alternating least squares, see ``recbole_dgrm.factorization``.
 
 Whether the regularization counts once per row (plain) or per rating (ALS-WR) the paper does not state: it is a key.
 """

@@ -2,7 +2,7 @@
 
 A profile is a row of the rating matrix without RecBole's padding item: ``(B, I)`` with
 ``I = n_items - 1``, column ``j`` is item ``j + 1``. Padding is handled here and nowhere else:
-:meth:`ProfileRecommender.profiles` leaves it out, :meth:`ProfileRecommender.full_sort_predict`
+``ProfileRecommender.profiles`` leaves it out, ``ProfileRecommender.full_sort_predict``
 puts it back as a score of minus infinity.
 """
 
@@ -24,14 +24,14 @@ BLOCK = 1 << 20  # scores held at once when only some of them are asked for
 class ProfileRecommender(GeneralRecommender):
     """Rating rows from CSR, made dense one batch at a time.
 
-    Subclasses give :meth:`phases` to train and :meth:`score_profiles` to predict.
+    Subclasses give ``phases`` to train and ``score_profiles`` to predict.
 
     Args:
         config: RecBole config; ``feedback: rating`` reads the ratings, ``implicit`` a 1 per pair.
         dataset: the training part of a RecBole data set.
 
     Attributes:
-        takes_new_users: whether :meth:`with_profiles` works: no parameter that scores need is a user's own.
+        takes_new_users: whether ``with_profiles`` works: no parameter that scores need is a user's own.
     """
 
     input_type = InputType.LISTWISE
