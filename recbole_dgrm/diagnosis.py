@@ -76,7 +76,7 @@ def look(trainer: RunMixin, config, dataset: Dataset) -> dict[str, Any]:
     """One pass over what the model predicts: for the entries of ``dataset`` and for all others.
 
     Returns:
-        ``lists``: see ``_coverage``, of the same users for every model. Where scores are ratings also ``rated``
+        ``lists``: see ``_lists``, of the same users for every model. Where scores are ratings also ``rated``
         and ``unrated`` (``Sample``) and ``between_users``, the share of their variance that is between users.
     """
     matrix = dataset.inter_matrix(form="csr", value_field=None)
@@ -104,18 +104,25 @@ def look(trainer: RunMixin, config, dataset: Dataset) -> dict[str, Any]:
                 whole.append(_tops(scores[compared], n))
                 scores[row, column] = -torch.inf
                 top.append(_tops(scores[compared], n))
-    lists = {
-        "users": len(listed),
-        "of_users": int((np.diff(matrix.indptr) > 0).sum()),
-        **_coverage(torch.cat(top).numpy(), dataset.item_num - 1),
-        "rankings": len(torch.unique(torch.cat(whole), dim=0)) / len(listed),
-    }
-    found: dict[str, Any] = {"lists": lists}
+    found: dict[str, Any] = {"lists": _lists(matrix, torch.cat(top), torch.cat(whole))}
     if bins:
         known, all_entries = sum(rated[1:], rated[0]), sum(every[1:], every[0])
         found |= {"rated": known.to_dict(), "unrated": (all_entries - known).to_dict(),
                   "between_users": _between_users(*totals, len(observed))}  # fmt: skip
     return found
+
+
+def _lists(matrix: csr_matrix, top: Tensor, whole: Tensor) -> dict[str, Any]:
+    """What lists name, of unseen items (``top``) and of all items (``whole``), ``(n_users, N)`` each.
+
+    Returns:
+        What ``_coverage`` says of the unseen ones; ``users`` whose lists they are, of how many with ratings
+        (``of_users``); ``rankings``, the share of the lists of all items that differ, in order or in items.
+    """
+    rankings = len(torch.unique(whole, dim=0)) / len(whole)
+    of_users = int((np.diff(matrix.indptr) > 0).sum())
+    return {"users": len(top), "of_users": of_users, "rankings": rankings,
+            **_coverage(top.numpy(), matrix.shape[1] - 1)}  # fmt: skip
 
 
 def _observed(model, matrix: csr_matrix) -> Tensor:

@@ -321,6 +321,9 @@ def _explanations() -> list[str]:
         "variance is between users.",
         f"They are narrow if a level of the ratings gets less than {collapse.COVERED:.0%} of its share. A model that "
         "predicts means is narrower than the ratings, so that is usual and no collapse.",
+        "Where scores are no ratings the lists are judged: everybody gets the same if no more than "
+        f"{collapse.ALIKE_LISTS:.0%} of them differ (of few users: if all have one list), or would not differ but for "
+        "what users have seen.",
         "A collapse begins at the first of the looks, without a break to the end of training, at which it holds.",
         "What to do. Predictions hardly differ: weight decay or learning rate are too high. Few values or the ends of "
         "the scale: the adversary leads; give the reconstruction more weight, the critic fewer passes or a lower "
