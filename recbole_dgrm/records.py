@@ -232,10 +232,10 @@ def read_runs(folder: Path) -> list[SavedRun]:
     Raises:
         DataError: there is none, or one is broken.
     """
-    runs = [read_run(file.parent) for file in sorted(folder.rglob(RECORD))]
+    runs = [run for file in sorted(folder.rglob(RECORD)) if (run := read_run(file.parent))]
     if not runs:
         raise DataError(f"there is no run in {folder}: no {RECORD} lies below it")
-    return [run for run in runs if run]
+    return runs
 
 
 def write_config(run_dir: Path, given: Mapping[str, Any]) -> None:
