@@ -252,9 +252,8 @@ class RunMixin:
         try:
             yield
         except Exception as error:
-            raise CheckpointError(
-                f"{path} does not fit this run ({type(error).__name__}: {error}); {REMEDY}"
-            ) from error
+            said = " ".join(str(error).split())  # torch's are of several lines
+            raise CheckpointError(f"{path} does not fit this run ({type(error).__name__}: {said}); {REMEDY}") from error
 
     def _restore(self, state: dict[str, Any], train_data) -> None:
         self.optimizer.load_state_dict(state["optimizer"])

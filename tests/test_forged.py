@@ -234,6 +234,13 @@ def test_forged_vectors_are_none(copy, write, said):
         read_run(copy).per_user()
 
 
+def test_a_directory_in_the_place_of_a_record_is_no_run(copy):
+    (copy / "record.json").unlink()
+    (copy / "record.json").mkdir()
+    with pytest.raises(DataError, match=r"there is no run in .*no record\.json lies below it"):
+        write_report(copy, copy)
+
+
 # Checkpoints
 
 
