@@ -97,7 +97,7 @@ RECORD = keys({
 }, {
     "model": text(), "dataset": text(), "protocol": text(), "seed": number(0, 2**31 - 1, whole=True), "config": CONFIG,
 })  # fmt: skip
-LINE = keys({"distribution": DISTRIBUTION, "diagnose_s": SECONDS}, {
+LINE = keys({"distribution": DISTRIBUTION, "diagnose_s": SECONDS, "diagnosis_error": text()}, {
     "epoch": COUNT, "stage": text(of=("select", "refit")), "seconds": SECONDS,
 })  # fmt: skip
 MEASURED = table(number(none=True))
@@ -105,7 +105,7 @@ MEASURED = table(number(none=True))
 
 def EPOCH(value: Any, name: str) -> str | None:
     """A line of ``metrics.jsonl``: beside what all have, losses and metrics by name."""
-    rest = {key: item for key, item in value.items() if key not in ("stage", "distribution")} if (
+    rest = {key: item for key, item in value.items() if key not in ("stage", "distribution", "diagnosis_error")} if (
         isinstance(value, dict)) else value  # fmt: skip
     return LINE(value, name) or MEASURED(rest, name)
 

@@ -89,8 +89,11 @@ def test_a_scale_that_the_data_gave_is_known_from_another_run_of_the_data(tmp_pa
     put(tmp_path, "EASE", config=derived)
     put(tmp_path, "DGRM", config=RATED)
     assert len(only_cell(tmp_path).rows) == 3
-    said = {"fingerprint": "split 1", "rating_scale": [1, 4], "rating_step": 1}
-    put(tmp_path, "NCF", config=derived, data=said)
+    stars = {"low": 1.0, "high": 5.0, "levels": [1.0, 2.0, 3.0, 4.0, 5.0], "threshold": 3.0, "continuous": False}
+    put(tmp_path, "ICDAE", config=derived, data={"fingerprint": "split 1", "scale": stars})
+    assert len(only_cell(tmp_path).rows) == 4
+    uneven = {**stars, "levels": [1.0, 2.0, 5.0]}
+    put(tmp_path, "NCF", config=derived, data={"fingerprint": "split 1", "scale": uneven})
     assert len(summarise(tmp_path).cells) == 2
 
 
@@ -271,7 +274,10 @@ def test_a_published_row_needs_one_metric_only(tmp_path):
 def test_a_thousand_configurations_of_a_model_are_rows_and_the_best_are_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr("recbole_dgrm.plots.MOST_ROWS", 3)
     for factors in range(6):
-        age(put(tmp_path, "MF", vectors={NDCG: 0.1 * factors + 0 * draw("x", 1)}, config={"factors": factors}), 9)
+        age(
+            put(tmp_path, "MF", vectors={NDCG: 0.1 * factors + 0 * draw("x", 1)}, config={**RATED, "factors": factors}),
+            9,
+        )
     write_report(tmp_path, tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert text.count("| MF (factors=") >= 6

@@ -339,8 +339,8 @@ def test_printed_options_are_read_back_by_a_shell():
 def test_what_a_model_of_recbole_stumbles_over_names_the_keys(make_config, model, key, value):
     with pytest.raises(UserError) as error:
         run_one(make_config(model, protocol="full", **{key: value}))
-    assert model in str(error.value)
-    assert f"{key}={value}" in str(error.value)
+    for said in [str(value)] if key.endswith("path") else [model, f"{key}={value}"]:
+        assert said in str(error.value)
     assert "\n" not in str(error.value)
 
 
