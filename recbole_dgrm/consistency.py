@@ -31,23 +31,23 @@ def needed_columns(merged: Mapping[str, Any], run: RunOptions) -> list[str]:
 
 
 def check_scores(model: str, keys: Mapping[str, Any]) -> None:
-    """Refuse ``keys`` that hold the scores of a model for ratings, where they are none: RecBole's rank, and no more.
+    """Refuse ``keys`` that hold the scores of a model for ratings, where they are none.
+
+    Those of RecBole's models are none, and of ours with ``feedback: implicit``.
 
     Raises:
         OptionError: which key, and the remedy.
     """
-    if model in registry.MODELS:
+    implicit = keys.get("feedback") == "implicit"
+    if model in registry.MODELS and not implicit:
         return
+    scores = f"the scores of {model}{' with feedback=implicit' if implicit else ''} are no ratings"
     if keys.get("rated_filter") == "threshold":
-        raise OptionError(
-            f"rated_filter=threshold drops what is predicted below a rating, and the scores of {model} are no ratings; "
-            "say --rated_filter=none, or --protocol=rated instead of eq23"
-        )
+        raise OptionError(f"rated_filter=threshold drops what is predicted below a rating, and {scores}; say "
+                          "--rated_filter=none, or --protocol=rated instead of eq23")  # fmt: skip
     for metric in keys.get("metrics", []):
         if metric.lower() in OVER_RATINGS:
-            raise OptionError(
-                f"metrics: {metric} compares scores with ratings, and those of {model} are no ratings; leave it out"
-            )
+            raise OptionError(f"metrics: {metric} compares scores with ratings, and {scores}; leave it out")
 
 
 def check_changed(config: compat.Config, changed: set[str]) -> None:

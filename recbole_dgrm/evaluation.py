@@ -119,11 +119,10 @@ def check_selection(merged: Mapping[str, Any]) -> None:
     if chosen.lower() not in computed:
         raise OptionError(f"valid_metric={chosen} is not computed; allowed: one of {', '.join(sorted(computed))} "
                           f"from metrics={names} and topk={topk}")  # fmt: skip
-    if merged["feedback"] == "implicit" and merged["eval_args"]["mode"] == "labeled":
-        needed = ["rating_threshold"] + (["rating_scale", "rating_step"] if "ratingkl" in computed else [])
-        if lacking := [key for key in needed if merged[key] is None]:
-            raise OptionError(f"{', '.join(lacking)} must be set: with feedback=implicit nothing is taken from the "
-                              f"ratings, and metrics={names} need it; or say protocol=full")  # fmt: skip
+    judged = merged["eval_args"]["mode"] == "labeled" and merged["feedback"] == "implicit"
+    if judged and merged["rating_threshold"] is None:
+        raise OptionError("rating_threshold must be set: with feedback=implicit nothing is taken from the ratings, and "
+                          f"metrics={names} need it; or say protocol=full")  # fmt: skip
     binary = [name for name in names if name.lower() in ("auc", "logloss")]
     if binary and merged["rating_scale"] != [0, 1]:
         raise OptionError(f"metrics: {', '.join(binary)} is for labels of 0 and 1 and would take ratings for such; "

@@ -155,7 +155,8 @@ def test_a_killed_run_is_lost_alone(plan, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_fails_or_takes_too_long_is_recorded_and_stops_no_other(plan, tmp_path):
-    failing = {"model": "MF", "label": "broken", "config": {"unrated_weight": 0.0, "feedback": "implicit"}}
+    implicit = {"feedback": "implicit", "metrics": ["RatedNDCG"], "rating_threshold": 3}
+    failing = {"model": "MF", "label": "broken", "config": {"unrated_weight": 0.0, **implicit}}
     given = plan(models=[failing, ENDLESS, *TINY["models"]], seeds=[1], time_limit=30)
     state = run_all(given, tmp_path / "out", workers=3)
     ends = {run.label: status for run, status in state.runs.items()}
