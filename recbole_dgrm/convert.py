@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pandas._libs.parsers import STR_NA_VALUES  # what pandas, and with it RecBole, takes for a missing value
 
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.files import write_text, write_whole
+from recbole_dgrm.files import plain, write_text, write_whole
 from recbole_dgrm.options import RATINGS, check_name
 from recbole_dgrm.tables import read_table
 
@@ -100,7 +100,7 @@ def write_description(path: Path, names: str, levels: NDArray, more: Mapping[str
         "rating_step": float(f"{np.diff(levels).min():.6g}"),
     }
     note = f"# Taken from {names}; correct the scale if not every rating occurs in it.\n"
-    write_text(path, note + yaml.safe_dump({**more, **scale}, default_flow_style=None, sort_keys=False))
+    write_text(path, note + yaml.safe_dump(plain({**more, **scale}), default_flow_style=None, sort_keys=False))
 
 
 def read_ratings(

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from recbole_dgrm import plots
 from recbole_dgrm.document import Document, Figure, Heading, Table, Value, to_html, to_markdown
-from recbole_dgrm.files import write_text, write_whole
+from recbole_dgrm.files import plain, write_text, write_whole
 from recbole_dgrm.labels import metric_label
 from recbole_dgrm.space import Interval
 from recbole_dgrm.study import Study
@@ -42,7 +42,7 @@ def best_yaml(study: Study, best: FrozenTrial) -> str:
     where = f"{config['model']} on {config['dataset']}, protocol {config['protocol']}, seed {study.seed}"
     point = study.space.point(best.params)
     about = f"# {where}: validation {study.metric} {best.value:.4f}, the best of {_counts(study)}.\n"
-    return about + yaml.safe_dump(point, sort_keys=False, allow_unicode=True)
+    return about + yaml.safe_dump(plain(point), sort_keys=False, allow_unicode=True)
 
 
 def trials_table(study: Study) -> Table:
