@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recbole_dgrm.distribution import even_step
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.files import write_text, write_whole
+from recbole_dgrm.files import plain, write_text, write_whole
 from recbole_dgrm.options import check_name
 from recbole_dgrm.rating_files import Reading, read_ratings, refuse
 from recbole_dgrm.rating_scale import RatingScale, find_scale
@@ -119,4 +119,4 @@ def write_description(path: Path, names: str, scale: RatingScale, more: Mapping[
     step = None if scale.continuous else even_step(np.asarray(scale.levels))
     content = {"rating_scale": [scale.low, scale.high]} | ({} if step is None else {"rating_step": step})
     note = f"# Taken from {names}; correct the scale if not every rating occurs in it.\n"
-    write_text(path, note + yaml.safe_dump({**more, **content}, default_flow_style=None, sort_keys=False))
+    write_text(path, note + yaml.safe_dump(plain({**more, **content}), default_flow_style=None, sort_keys=False))

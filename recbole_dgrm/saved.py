@@ -15,12 +15,13 @@ from scipy.sparse import csr_matrix
 from recbole_dgrm import data, loaders, reference, registry
 from recbole_dgrm.arguments import option
 from recbole_dgrm.checkpoints import random_state, read_checkpoint, set_random_state
-from recbole_dgrm.config import load_config, protocol_layer
+from recbole_dgrm.config import load_config, protocol_layer, read_yaml
 from recbole_dgrm.consistency import check_scores
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
 from recbole_dgrm.experiment import untrained
+from recbole_dgrm.files import plain
 from recbole_dgrm.recommender import Recommender
-from recbole_dgrm.records import CHECKPOINT, CONFIG, read_run
+from recbole_dgrm.records import CHECKPOINT, CONFIG, RECORD, WHERE, read_run
 from recbole_dgrm.run_mixin import RunMixin
 
 LOG = logging.getLogger(__name__)
@@ -166,6 +167,7 @@ def load_run(path: Path | str, **where: Any) -> Run:
         raise CheckpointError(f"the run in {path} is not finished but {saved.record['status']}; go on with "
                               f"{option('resume', path)}")  # fmt: skip
     saved.need("data fingerprint")
+    _check_config(path, saved.record["config"])
     config = load_config([path / CONFIG], where)
     config["checkpoint_dir"] = str(path)
     state = read_checkpoint(path / CHECKPOINT, config["device"])
@@ -179,6 +181,17 @@ def load_run(path: Path | str, **where: Any) -> Run:
         trainer, _, _ = untrained(config, splits, reference.learnt(config))
     trainer.load(state, best=True)
     return Run(config, saved.record, splits, trainer)
+
+
+def _check_config(path: Path, recorded: dict[str, Any]) -> None:
+    """Whether ``config.yaml`` still is what the run was made with."""
+    given = plain(read_yaml(path / CONFIG))
+    changed = [key for key in sorted({*given, *recorded} - set(WHERE)) if given.get(key) != recorded.get(key)]
+    if changed:
+        raise CheckpointError(
+            f"{path / CONFIG} is not that of the run: it has {changed[0]}={given.get(changed[0])}, and {RECORD} "
+            f"{recorded.get(changed[0])}; put the old value back, or make a run of its own with --config_files"
+        )
 
 
 @contextmanager

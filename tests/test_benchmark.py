@@ -19,6 +19,7 @@ from recbole_dgrm import benchmark, cli, worker
 from recbole_dgrm.benchmark import run_benchmark, run_directory
 from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.executors import DaskExecutor, LocalExecutor
+from recbole_dgrm.files import plain
 from recbole_dgrm.plan import planned_runs, read_plan
 from recbole_dgrm.processes import alone_in
 from recbole_dgrm.records import read_run, read_runs
@@ -39,7 +40,7 @@ def plan(tmp_path, ratings_path):
 
     def make(**keys):
         path = tmp_path / "tiny.yaml"
-        path.write_text(json.dumps({**TINY, **keys}))  # YAML, without references
+        path.write_text(yaml.safe_dump(plain({**TINY, **keys})))
         plan = read_plan(path, config={"data_path": str(ratings_path)})
         return plan, planned_runs(plan)[0]
 

@@ -1,6 +1,7 @@
 """A finished run taken up again: what it recommends, predicts, is worth and leaves as weights."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -59,6 +60,17 @@ def test_evaluating_again_gives_the_numbers_of_the_record(run_of, name, protocol
     assert {key: found[key] for key in ("test", "reference", "skill", "protocol")} == {
         key: record[key] for key in ("test", "reference", "skill", "protocol")
     }
+
+
+def test_a_config_that_was_changed_by_hand_is_not_believed(run_of, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(run_of("DGRM"), path)
+    text = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(text.replace("rated_denominator: n", "rated_denominator: relevant"))
+    with pytest.raises(CheckpointError, match="it has rated_denominator=relevant, and record.json n; put the old"):
+        load_run(path)
+    (path / "config.yaml").write_text(text.replace("checkpoint_interval: 0", "checkpoint_interval: 7"))
+    assert load_run(path).record["status"] == "finished"
 
 
 def test_the_validation_part_gives_the_numbers_that_selected(run_of):

@@ -20,6 +20,7 @@ from kills import Tally, wait
 
 from recbole_dgrm.checkpoints import pack
 
+HUGE = 8 << 30  # bytes
 SENTENCE_S = 60  # in which a refusal must be said on a busy machine, imports included
 FORGED: list[Any] = [None, True, -1, 10**18, 1e300, "", "text", "\x1b[31m", [], [1], {}, {"a": 1}, "x" * 10_000]
 MODULES = ("yaml", "torch", "numpy", "recbole", "recbole_dgrm", "random", "sitecustomize")
@@ -195,21 +196,26 @@ def _unread(path: Path, folder: Path, name: str) -> list[str]:
 
 
 def large(folder: Path, unbroken: Path) -> Tally:
-    """Files that are much larger than they say, or than any of ours."""
+    """Files that are much larger than they say, or than any of ours; ``report`` reads them."""
     tally = Tally()
-    copy = shutil.copytree(unbroken, folder / "runs")
-    place = next(copy.rglob("record.json")).parent
-    with zipfile.ZipFile(place / "per_user.npz", "w", zipfile.ZIP_DEFLATED) as file, file.open("user.npy", "w") as part:
-        for _ in range(8192):
-            part.write(bytes(1 << 20))
-    tally.problems += _no_sentence(run(["report", str(copy)], folder / "vectors.log"), "per_user.npz", "per_user.npz")
-    for name in ("metrics.jsonl", "record.json"):
-        with open(place / name, "wb") as file:
-            file.truncate(8 << 30)
+    for name, grow in {"per_user.npz": _packed, "metrics.jsonl": _hollow, "record.json": _hollow}.items():
+        copy = shutil.copytree(unbroken, folder / name)
+        grow(next(copy.rglob(name)))
         outcome = run(["report", str(copy)], folder / f"{name}.log")
-        tally.problems += _no_sentence(outcome, name, name) + [f"{name}: read"] * (outcome.status == 0)
-    tally.stops = 3
+        tally.problems += _no_sentence(outcome, name, name) + [f"{name}: it was read"] * (outcome.status == 0)
+        tally.stops += 1
     return tally
+
+
+def _packed(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file, file.open("user.npy", "w", force_zip64=True) as part:
+        for _ in range(HUGE >> 20):
+            part.write(bytes(1 << 20))
+
+
+def _hollow(path: Path) -> None:
+    with open(path, "wb") as file:
+        file.truncate(HUGE)
 
 
 def second(folder: Path, unbroken: Path, times: int) -> Tally:
