@@ -40,7 +40,7 @@ def plan(tmp_path, ratings_path):
 
     def make(**keys):
         path = tmp_path / "tiny.yaml"
-        path.write_text(yaml.safe_dump(plain({**TINY, **keys})))
+        path.write_text(json.dumps(plain({**TINY, **keys})))
         plan = read_plan(path, config={"data_path": str(ratings_path)})
         return plan, planned_runs(plan)[0]
 

@@ -67,7 +67,7 @@ def test_a_config_that_was_changed_by_hand_is_not_believed(run_of, tmp_path):
     shutil.copytree(run_of("DGRM"), path)
     text = (path / "config.yaml").read_text()
     (path / "config.yaml").write_text(text.replace("rated_denominator: n", "rated_denominator: relevant"))
-    with pytest.raises(CheckpointError, match="it has rated_denominator=relevant, and record.json n; put the old"):
+    with pytest.raises(CheckpointError, match=r"it has rated_denominator=relevant, and record\.json n; put the old"):
         load_run(path)
     (path / "config.yaml").write_text(text.replace("checkpoint_interval: 0", "checkpoint_interval: 7"))
     assert load_run(path).record["status"] == "finished"
