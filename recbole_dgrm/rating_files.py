@@ -190,5 +190,5 @@ def _seconds(column: pd.Series, source: Path) -> pd.Series:
         moments = pd.to_datetime(column, utc=True, errors="coerce", format=None if dates else "ISO8601")
         seconds = (moments - EPOCH) / pd.Timedelta("1s")
     bad = ~np.isfinite(seconds.to_numpy())
-    refuse(column, bad, source, "timestamps are neither a number nor an ISO date; --timestamp= leaves them out;")
+    refuse(column, bad, source, "timestamps are neither a number nor an ISO date; --timestamp= leaves them out")
     return seconds
