@@ -22,7 +22,7 @@ from recbole.utils import init_seed
 from recbole.utils.logger import RemoveColorFilter
 from torch import Tensor
 
-from recbole_dgrm import compat, data, diagnosis, loaders, parallel, reference, registry, upstream
+from recbole_dgrm import atomic_files, compat, data, diagnosis, loaders, parallel, reference, registry, upstream
 from recbole_dgrm.arguments import option
 from recbole_dgrm.checkpoints import REMEDY, read_checkpoint
 from recbole_dgrm.config import load_config
@@ -162,7 +162,7 @@ class _Run:
                 f"topk={config['topk']}: there are only {n_items} items, fewer than {longest}; name shorter lists"
             )
         record.data = {
-            "source": data.source_hash(config), "fingerprint": self.splits.fingerprint(),
+            "source": atomic_files.source_hash(config), "fingerprint": self.splits.fingerprint(),
             **self.splits.sizes(), "notes": self.splits.notes,
             "scale": self.splits.scale and self.splits.scale.to_dict(),
         }  # fmt: skip

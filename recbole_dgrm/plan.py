@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-from recbole_dgrm import data, metrics
+from recbole_dgrm import atomic_files, metrics
 from recbole_dgrm.config import load_config, properties_dir, read_yaml
 from recbole_dgrm.errors import DataError, OptionError, UserError
 from recbole_dgrm.options import SEEDS, Range, check_known, read
@@ -185,10 +185,10 @@ def _runs_of(plan: Plan, entry: DatasetEntry, sources: dict[tuple, str]) -> list
                     config = load_config(files, given)
                 except UserError as error:
                     raise type(error)(f"{row.label} on {entry.dataset}, protocol {protocol}: {error}") from error
-                source = tuple(data.source_files(config))
+                source = tuple(atomic_files.source_files(config))
                 if source not in sources:
-                    data.check_source(config)
-                    sources[source] = data.source_hash(config)
+                    atomic_files.check_source(config)
+                    sources[source] = atomic_files.source_hash(config)
                 found.append(PlannedRun(row.label, config["input"], sources[source]))
     return found
 

@@ -40,6 +40,13 @@ def test_a_missing_column_is_named(make_config, tmp_path, column):
         data.build(make_config(dataset="mine", data_path=str(tmp_path)))
 
 
+def test_a_column_that_stands_there_twice_is_refused(make_config, tmp_path):
+    path = write_ratings(tmp_path, "mine", random_ratings().assign(again=1.0))
+    path.write_text(path.read_text().replace("timestamp:float", "rating:float", 1))
+    with pytest.raises(DataError, match=r"mine\.inter has 2 columns 'rating'; rename all but one"):
+        data.build(make_config(dataset="mine", data_path=str(tmp_path)))
+
+
 def test_a_header_without_types_is_explained(make_config, tmp_path):
     path = write_ratings(tmp_path, "mine", random_ratings())
     path.write_text(path.read_text().replace(":token", "").replace(":float", ""))
