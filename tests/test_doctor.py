@@ -162,21 +162,21 @@ def test_a_command_needs_no_library_of_another(monkeypatch):
 @pytest.mark.parametrize("busy", [0.1, 50.0])
 def test_load_and_how_threads_wait_are_named(busy, monkeypatch):
     monkeypatch.setattr("os.getloadavg", lambda: (busy, busy, busy))
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
     row = doctor.load()
     assert f"{busy} processes at work on" in row.found
     assert row.state == (LIMITED if busy > 1 else WORKS)
-    assert "how they wait: OMP_WAIT_POLICY=PASSIVE" in doctor.threads().found
+    assert "how they wait: GOMP_SPINCOUNT=1000" in doctor.threads().found
     for name in recbole_dgrm.WAITING:
         monkeypatch.delenv(name, raising=False)
     assert "how they wait: not set" in doctor.threads().found
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "5"}, None)]
+    ("given", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)]
 )
-def test_threads_that_wait_sleep_unless_the_user_says_otherwise(given, expected):
+def test_threads_that_wait_spin_briefly_unless_the_user_says_otherwise(given, expected):
     clean = {name: value for name, value in os.environ.items() if name not in recbole_dgrm.WAITING}
-    code = "import sys, recbole_dgrm, os; print('torch' in sys.modules, os.environ.get('OMP_WAIT_POLICY'))"
+    code = "import sys, recbole_dgrm, os; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
     done = subprocess.run([sys.executable, "-c", code], env={**clean, **given}, capture_output=True, text=True)
     assert done.stdout.split() == ["False", str(expected)]
