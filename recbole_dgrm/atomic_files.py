@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_dgrm.columns import check_columns
+from recbole_dgrm.columns import check_columns, typed_columns
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.text_tables import TextTable
 
@@ -56,10 +56,7 @@ def _check_header(path: Path, config: Any) -> dict[str, str]:
         raise DataError(f"{path} cannot be read as text in {config['encoding']}: {error}; save it in UTF-8, or say "
                         "--encoding=latin-1, cp1252, ...") from None  # fmt: skip
     separator = config["field_separator"]
-    names = [name.rpartition(":")[0] for name in header.split(separator) if ":" in name]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise DataError(f"{path} has {names.count(twice)} columns {twice!r}; rename all but one of them")
-    columns = dict(name.rpartition(":")[::2] for name in header.split(separator) if ":" in name)
+    columns = typed_columns(path, header, separator)
     needed = {config["USER_ID_FIELD"]: "token", config["ITEM_ID_FIELD"]: "token"}
     if config["feedback"] == "rating":
         needed[config["RATING_FIELD"]] = "float"

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from recbole_dgrm.errors import OptionError
+from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.intervals import check_intervals
 
 NUMBERS, TEXTS = "float", "token"
@@ -46,6 +46,19 @@ def check_columns(config: Mapping[str, Any], header: Mapping[str, str]) -> None:
                           f"{', '.join(header)} only; say order: RO")  # fmt: skip
 
 
+def typed_columns(path: Path, first: str, separator: str) -> dict[str, str]:
+    """Name to type of the columns that the ``first`` line of an atomic file names.
+
+    Raises:
+        DataError: a name stands there twice.
+    """
+    pairs = [name.rpartition(":")[::2] for name in first.split(separator) if ":" in name]
+    names = [name for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(f"{path} has {names.count(twice)} columns {twice!r}; rename all but one of them")
+    return dict(pairs)
+
+
 def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Key and column of everything that must be there."""
     standard = [config[f"{role}_FIELD"] for role in ("USER_ID", "ITEM_ID", "RATING", "TIME")]
@@ -70,7 +83,7 @@ def _side_files(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         if path.is_file():
             with open(path, encoding=config["encoding"], errors="replace") as lines:
                 first = lines.readline().rstrip("\r\n")
-            found[suffix] = dict(name.rpartition(":")[::2] for name in first.split(config["field_separator"]))
+            found[suffix] = typed_columns(path, first, config["field_separator"])
         elif suffix in more:
             raise OptionError(f"additional_feat_suffix: there is no file {path}; leave {suffix!r} out")
     return found

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -125,18 +125,30 @@ def prepare() -> None:
     for (name, call), handling in CALLS_OF_RECBOLE.items():
         if handling == PLAIN:
             module, library = import_module(f"recbole.{name}"), call.partition(".")[0]
-            setattr(module, library, _WithPlainLoad({"torch": torch, "np": np}[library]))
+            plain = {"torch": _Altered(torch, load=load_weights), "np": _Altered(np, load=load_array)}
+            setattr(module, library, plain[library])  # a load that cannot run code
 
 
-class _WithPlainLoad:
-    """A library as a module of RecBole's sees it: its own, but for a ``load`` that cannot run code."""
+class _Altered:
+    """A library as a module of RecBole's sees it: its own, but for the functions that are given."""
 
-    def __init__(self, library: ModuleType):
+    def __init__(self, library: ModuleType, **functions: Callable[..., Any]):
         self._library = library
-        self.load = {torch: load_weights, np: load_array}[library]
+        vars(self).update(functions)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._library, name)
+
+
+@contextmanager
+def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    """Inside, ``name`` of the module is ``value``."""
+    original = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
 
 
 def load_weights(path: Path | str, map_location: Any = None, **_: Any) -> dict[str, Any]:
@@ -240,13 +252,8 @@ def tables_read_by(read: Callable[..., pd.DataFrame]) -> Iterator[None]:
     pandas takes a quotation mark at the begin of any cell for a quoted one, and so swallows lines; it fills rows that
     are too short, and shifts those that are too long.
     """
-    module = recbole.data.dataset.dataset
-    original = module.pd
-    module.pd = SimpleNamespace(**{**vars(pd), "read_csv": read})
-    try:
+    with _replaced(recbole.data.dataset.dataset, "pd", _Altered(pd, read_csv=read)):
         yield
-    finally:
-        module.pd = original
 
 
 class NoEvents:
@@ -263,22 +270,12 @@ def no_events() -> Iterator[None]:
 
     RecBole opens one in ``log_tensorboard/`` of the working directory, also when nothing is trained.
     """
-    module = recbole.trainer.trainer
-    original = module.get_tensorboard
-    module.get_tensorboard = lambda logger: NoEvents()
-    try:
+    with _replaced(recbole.trainer.trainer, "get_tensorboard", lambda logger: NoEvents()):
         yield
-    finally:
-        module.get_tensorboard = original
 
 
 @contextmanager
 def passing_bars() -> Iterator[None]:
     """RecBole's progress bars, but wiped when done and silent when the output is not a terminal."""
-    module = recbole.trainer.trainer
-    original = module.tqdm
-    module.tqdm = partial(tqdm, leave=False, disable=None)
-    try:
+    with _replaced(recbole.trainer.trainer, "tqdm", partial(tqdm, leave=False, disable=None)):
         yield
-    finally:
-        module.tqdm = original

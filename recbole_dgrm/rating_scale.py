@@ -70,19 +70,22 @@ def find_scale(
     if ends is None:
         note(f"rating_scale is taken from the data: {[low, high]}")
     levels = distinct_ratings(rating)
+    number = len(levels)
     if step is not None:
-        grid = rating_levels(low, high, step)
-        missed = np.abs(grid[nearest_level(rating, grid)] - rating) > NOISE * (high - low)
+        above = (rating - low) / step
+        missed = np.abs(above - above.round()) * step > NOISE * (high - low)
         _refuse(missed, rating, place, f"ratings are no whole number of rating_step={step:g} above {low:g}",
                 "leave rating_step out (~), then the levels are the ratings that occur")  # fmt: skip
-        levels = grid
-    continuous = len(levels) > MOST_LEVELS
+        number = round((high - low) / step) + 1
+    continuous = number > MOST_LEVELS
     if continuous:
-        note(f"{len(levels):,} distinct ratings make a continuous scale: distributions are compared in {BINS} bins of "
+        note(f"{number:,} distinct ratings make a continuous scale: distributions are compared in {BINS} bins of "
              "equally many ratings each")  # fmt: skip
         levels = _middles(rating, levels)
     elif step is None:
         note(f"the levels of the ratings are taken from the data: {_named(levels)}")
+    else:
+        levels = rating_levels(low, high, step)
     check_resolution(levels)
     found = _threshold(rating, low, high, threshold, continuous, note)
     return RatingScale(low, high, tuple(map(float, levels)), found, continuous)

@@ -76,13 +76,14 @@ class TextTable:
     @cached_property
     def header_line(self) -> int:
         """Number of the first line that is not blank, from 1."""
-        start = len(self.data) - len(self.data.lstrip(b"\n"))
-        return 1 + start
+        return 1 + len(self.data) - len(self.data.lstrip(b"\n"))
 
     @cached_property
     def first(self) -> list[str]:
         """The cells of the first line, without their quotes."""
-        line = self.data.lstrip(b"\n").partition(b"\n")[0].decode()
+        start = self.header_line - 1  # the lines before it are line feeds alone
+        end = self.data.find(b"\n", start)
+        line = self.data[start : end if end >= 0 else None].decode()
         if self.separator in QUOTING:
             return next(csv.reader([line], delimiter=self.separator), [])
         return [_unquoted(cell) for cell in line.split(self.separator)]

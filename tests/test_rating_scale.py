@@ -95,6 +95,12 @@ def test_what_contradicts_the_data_is_refused(rating, declared, said):
         scale_of(rating, **declared)
 
 
+def test_a_declared_step_of_any_size_makes_no_table():
+    found, notes = scale_of([1, 2, 5, 4], ends=[1, 5], step=1e-9)
+    assert (found.continuous, found.levels) == (True, (1, 2, 4, 5))
+    assert notes[0].startswith("4,000,000,001 distinct ratings make a continuous scale")
+
+
 def test_shifted_ratings_that_float32_can_tell_apart_are_a_scale():
     assert scale_of(1000 + np.arange(1, 6))[0].threshold == 1003
 
