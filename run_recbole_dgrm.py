@@ -2,7 +2,7 @@
 
 import sys
 
-from recbole_dgrm.cli import main
+from recbole_dgrm.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "recbole_dgrm" / "__init__.py").read_text()).group(1)
@@ -16,10 +16,10 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=["recbole_dgrm", "recbole_dgrm.commands", "recbole_dgrm.models", "recbole_dgrm.properties"],
+    packages=[*find_packages(include=["recbole_dgrm", "recbole_dgrm.*"]), "recbole_dgrm.properties"],
     package_dir={"recbole_dgrm": "recbole_dgrm", "recbole_dgrm.properties": "properties"},
     package_data={
-        "recbole_dgrm": ["*.html", "py.typed"],
+        "recbole_dgrm": ["reports/*.html", "py.typed"],
         "recbole_dgrm.properties": ["*.yaml", "*/*.yaml", "model/tuned/*/*.yaml"],
     },
     install_requires=[
@@ -68,7 +68,7 @@ setup(
             "mkdocstrings[python]>=0.26",  # pages from docstrings
         ],
     },
-    entry_points={"console_scripts": ["recbole-dgrm = recbole_dgrm.cli:main"]},
+    entry_points={"console_scripts": ["recbole-dgrm = recbole_dgrm.cli.main:main"]},
     classifiers=[
         "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3.11",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from recbole_dgrm.saved import Run
+    from recbole_dgrm.runs.trained_run import Run
 
 __version__ = "0.1.0"
 
@@ -18,7 +18,7 @@ if not any(name in os.environ for name in WAITING):
 
 
 def load_run(path: Path | str, **where: str) -> "Run":
-    """A finished run, ready to recommend and predict; see ``recbole_dgrm.saved.load_run``."""
-    from recbole_dgrm.saved import load_run as load  # torch and RecBole load slowly; the package need not
+    """A finished run, ready to recommend and predict; see ``recbole_dgrm.runs.trained_run.load_run``."""
+    from recbole_dgrm.runs.trained_run import load_run as load  # torch and RecBole load slowly; the package need not
 
     return load(path, **where)

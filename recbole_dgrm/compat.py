@@ -26,9 +26,9 @@ import yaml
 from recbole.evaluator.collector import DataStruct
 from tqdm import tqdm
 
-from recbole_dgrm.checkpoints import check_unpacked
 from recbole_dgrm.errors import CheckpointError, DataError, UnsupportedVersion
-from recbole_dgrm.yaml_files import YamlLoader
+from recbole_dgrm.system.files import check_unpacked
+from recbole_dgrm.system.yaml_files import YamlLoader
 
 # RecBole uses aliases that numpy removed; it sets them itself through ``np.float_``, which is gone too.
 NUMPY_ALIASES = {
@@ -207,7 +207,21 @@ def building(config: Any) -> Iterator[None]:
 
 
 class Config(recbole.config.Config):
-    """RecBole's Config without ``eval``, without ``sys.argv``, with safe YAML and one device key."""
+    """RecBole's Config without ``eval``, without ``sys.argv``, with safe YAML and one device key.
+
+    Args:
+        model: the name of the model, which RecBole looks keys up by.
+        model_class: the class of that name, which RecBole need not know.
+        dataset: the name of the data set.
+        keys: all keys, checked.
+    """
+
+    def __init__(self, model: str, model_class: type, dataset: str, keys: dict[str, Any]):
+        self._what = model, model_class, dataset
+        super().__init__(config_dict=keys)
+
+    def _get_model_and_dataset(self, model: None, dataset: None) -> tuple[str, type, str]:
+        return self._what
 
     def compatibility_settings(self) -> None:
         """RecBole would set numpy aliases through names that are gone; ``prepare`` did it."""

@@ -1,5 +1,9 @@
 """Errors whose message is meant for the user as it stands: the thing, the value, the remedy."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Base of all; the command line prints the message without a traceback."""
@@ -43,3 +47,42 @@ class OutOfMemory(UserError, MemoryError):
 
 class TrainingDiverged(UserError, RuntimeError):
     """A loss became NaN or infinite."""
+
+
+_ROOM = "free some space or name an --output_dir on another disk"
+_LEAVE = "look at its permissions or name an --output_dir that can be written"
+_NAME = "something else has that name; move it away or name another --output_dir"
+REMEDIES = {
+    errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EFBIG: _ROOM,
+    errno.EROFS: _LEAVE, errno.EACCES: _LEAVE, errno.EPERM: _LEAVE,
+    errno.EEXIST: _NAME, errno.ENOTDIR: _NAME, errno.EISDIR: _NAME,
+}  # fmt: skip
+NO_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory", "bad_alloc", "bad allocation")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Inside, what disk or memory refuse is said in a sentence; also a decorator.
+
+    Raises:
+        OutputError: a file that cannot be written (or read): which, why, the remedy.
+        OutOfMemory: too little memory.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        raise OutputError(f"{error.filename or 'a file'}: {error.strerror}; {REMEDIES[error.errno]}") from error
+    except (MemoryError, RuntimeError) as error:  # torch has an error of its own for CUDA and none for a CPU
+        if isinstance(error, OutOfMemory) or not (isinstance(error, MemoryError) or _speaks_of_memory(error)):
+            raise
+        raise OutOfMemory(
+            f"too little memory ({str(error).strip().splitlines()[0] if str(error).strip() else 'MemoryError'}); "
+            "make train_batch_size and eval_batch_size smaller; models with noise_support need least with "
+            "noise_support=rated, states=entries"
+        ) from error
+
+
+def _speaks_of_memory(error: RuntimeError) -> bool:
+    return any(text in str(error) for text in NO_MEMORY)

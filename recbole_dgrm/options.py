@@ -13,6 +13,7 @@ Rules between keys go into ``__post_init__`` and raise ``OptionError``.
 """
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -187,3 +188,8 @@ def _name(kind: Any) -> str:
 
 def _said(limits: list[Any]) -> str:
     return f" ({'; '.join(map(str, limits))})" if limits else ""
+
+
+def option(name: str, value: object) -> str:
+    """``--name=value`` as a shell reads it back; for commands that are printed."""
+    return f"--{name}={shlex.quote(str(value))}"

@@ -6,7 +6,7 @@ Of a record everything but its first five entries may be missing, as it is in on
 from itertools import pairwise
 from typing import Any
 
-from recbole_dgrm.forms import each, keys, number, table, text
+from recbole_dgrm.system.forms import each, keys, number, table, text
 
 LARGEST = 1e30  # of a metric: predictions of a model that diverged reach it, and its square is still a number
 LEVELS = 1e6  # of a rating scale

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from recbole_dgrm import record_forms
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.files import plain, read_bytes, write_text, write_whole
-from recbole_dgrm.forms import Form, parse_json
+from recbole_dgrm.system.files import plain, read_bytes, write_text, write_whole
+from recbole_dgrm.system.forms import Form, parse_json
 
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
@@ -37,7 +37,7 @@ class RunRecord:
         status: running, finished, interrupted, diverged, failed or timed_out.
         valid, test: metric to value, from validation and from the one test.
         reference: ``random``, ``bias`` and ``oracle`` on the test part.
-        diagnosis: whether predictions collapsed, see ``recbole_dgrm.diagnosis``.
+        diagnosis: whether predictions collapsed, see ``recbole_dgrm.evaluation.diagnosis``.
         timing: seconds (``build_s``: of the model's constructor, where EASE and the like learn; ``train_s``: of
             all epochs), epochs and the peak resident memory in MiB.
     """

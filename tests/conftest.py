@@ -1,70 +1,20 @@
-"""Small data sets and configs that every test may use."""
+"""Fixtures that every test may use."""
 
-import csv
-import time
 import warnings
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
+from helpers import SMALL, checkerboard, random_ratings, write_ratings
 
-from recbole_dgrm import data, registry
-from recbole_dgrm.config import RunOptions, load_config
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.config.run_options import RunOptions
+from recbole_dgrm.data import dataset as datasets
+from recbole_dgrm.models import registry
 
 torch.set_num_threads(1)
 warnings.filterwarnings("ignore")
-
-SMALL = {
-    "generator_hidden": [16],
-    "critic_hidden": [8],
-    "discriminator_hidden": [8],
-    "dims_dnn": [16],
-    "n_negatives": 3,
-    "record_items": 4,
-    "latent_size": 4,
-    "train_batch_size": 8,
-    "epochs": 2,
-    "eval_step": 1,
-    "device": "cpu",
-    "checkpoint_interval": 0,
-}
-
-
-def write_ratings(folder: Path, name: str, table: pd.DataFrame) -> Path:
-    """Lay ``table`` (user_id, item_id, rating, timestamp) out as ``folder/name/name.inter``; returns the file."""
-    path = folder / name / f"{name}.inter"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
-    table.to_csv(path, sep="\t", index=False, header=names[: table.shape[1]], quoting=csv.QUOTE_NONE)
-    return path
-
-
-def checkerboard(n_users: int = 40, n_items: int = 30, share: float = 0.6) -> pd.DataFrame:
-    """Two kinds of users and of items: like meets like with 5, else 1. What is not given is known."""
-    rng = np.random.default_rng(0)
-    user, item = np.divmod(np.arange(n_users * n_items), n_items)
-    given = rng.random(len(user)) < share
-    rating = np.where(user % 2 == item % 2, 5.0, 1.0)
-    return pd.DataFrame({"user_id": user, "item_id": item, "rating": rating})[given].reset_index(drop=True)
-
-
-def random_ratings(n_users: int = 30, n_items: int = 25, share: float = 0.5, seed: int = 0) -> pd.DataFrame:
-    """Independent ratings 1..5."""
-    rng = np.random.default_rng(seed)
-    user, item = np.divmod(np.flatnonzero(rng.random(n_users * n_items) < share), n_items)
-    return pd.DataFrame({"user_id": user, "item_id": item, "rating": rng.integers(1, 6, len(user)).astype(float)})
-
-
-def wait_for(condition, seconds: float = 90):
-    """What ``condition()`` returns as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +33,7 @@ def make_config(ratings_path, tmp_path):
     def make(model: str = "DGRM", dataset: str = "noise", **overrides):
         own = {field.name for field in fields(RunOptions)}
         if model in registry.MODELS:
-            own |= {field.name for field in fields(registry.MODELS[model].model.Options)}
+            own |= {field.name for field in fields(registry.MODELS[model].Options)}
         small = {key: value for key, value in SMALL.items() if key in own}
         given = {"data_path": str(ratings_path), "output_dir": str(tmp_path / "runs"), **small, **overrides}
         config = load_config(config_dict={"model": model, "dataset": dataset, **given})
@@ -99,7 +49,7 @@ def make_model(make_config):
 
     def make(*args, **overrides):
         config = make_config(*args, **overrides)
-        splits = data.build(config)
+        splits = datasets.build(config)
         torch.manual_seed(config["seed"])
         return config, splits, registry.model_class(config["model"])(config, splits.train)
 

@@ -13,11 +13,13 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_dgrm import data, loaders, registry
-from recbole_dgrm.checkpoints import read_checkpoint
-from recbole_dgrm.config import properties_dir, read_yaml
-from recbole_dgrm.experiment import resume, run_one
-from recbole_dgrm.phases import Phase, only_learning
+from recbole_dgrm.config.layers import properties_dir, read_yaml
+from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.models import registry
+from recbole_dgrm.models.phases import Phase, only_learning
+from recbole_dgrm.runs.experiment import resume, run_one
+from recbole_dgrm.training.checkpoints import read_checkpoint
+from recbole_dgrm.training.trainers import trainer_class
 
 
 def interaction(config, users, items=None) -> Interaction:
@@ -45,7 +47,7 @@ class ModelContract:
         return config, splits, model.eval()
 
     def test_options_and_yaml_keys_agree(self):
-        keys = {field.name for field in fields(registry.MODELS[self.model].model.Options)}
+        keys = {field.name for field in fields(registry.MODELS[self.model].Options)}
         shared = {"learning_rate", "weight_decay", "train_batch_size", "epochs", "eval_step", "stopping_step"}
         assert keys <= set(read_yaml(properties_dir() / "model" / f"{self.model}.yaml"))
         assert set(read_yaml(properties_dir() / "model" / f"{self.model}.yaml")) <= keys | shared
@@ -109,7 +111,7 @@ class ModelContract:
     def test_a_checkpoint_gives_the_same_scores(self, make_config):
         config = make_config(self.model, refit=False)
         _, path = run_one(config)
-        splits = data.build(config)
+        splits = dataset.build(config)
         state = read_checkpoint(path / "checkpoint.pt", config["device"])
         models = [registry.model_class(self.model)(config, splits.train).eval() for _ in range(2)]
         for model in models:
@@ -117,7 +119,7 @@ class ModelContract:
         users = interaction(config, [1, 2, 3])
         assert torch.equal(models[0].full_sort_predict(users), models[1].full_sort_predict(users))
         saved = np.load(path / "per_user.npz")
-        trainer = registry.trainer_class(self.model)(config, models[0])
+        trainer = trainer_class(registry.model_class(self.model))(config, models[0])
         trainer.evaluate(loaders.eval_loader(config, splits, "test"))
         np.testing.assert_array_equal(trainer.evaluator.per_user["ratedndcg@5"], saved["ratedndcg@5"])
 
@@ -126,7 +128,7 @@ class ModelContract:
             pass
 
         _, unbroken = run_one(make_config(self.model, epochs=4))
-        trainer = registry.trainer_class(self.model)
+        trainer = trainer_class(registry.model_class(self.model))
         after_epoch = trainer._after_epoch
 
         def dies(self, epoch, valid):

@@ -1,46 +1,41 @@
-"""A module imports from lower layers only; layer 0 knows nothing of RecBole; nothing is unpickled or evaluated."""
+"""A room imports from lower floors only; no import goes round in a circle; nothing is unpickled or evaluated."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import recbole_dgrm
-from recbole_dgrm import registry
-from recbole_dgrm.config import load_config, properties_dir, read_yaml
-from recbole_dgrm.space import parse_space
+from recbole_dgrm.config.layers import load_config, properties_dir, read_yaml
+from recbole_dgrm.models import registry
+from recbole_dgrm.tuning.space import parse_space
 
 PACKAGE = Path(recbole_dgrm.__file__).parent
-LAYERS = {
-    "errors": -2, "forms": -2,
-    "files": -1, "labels": -1, "limits": -1, "yaml_files": -1, "record_forms": -1, "texts": -1,
-    "checkpoints": 0, "options": 0, "records": 0, "diffusion": 0, "states": 0, "networks": 1, "losses": 0, "ranking": 0,
-    "distribution": 0, "text_tables": 0, "rating_scale": 1, "rating_files": 2, "atomic_files": 2, "bias": 0,
-    "factorization": 0, "closed_form": 1, "collapse": 1,
-    "parallel": 0, "phases": 0, "compat": 1, "metrics": 2, "run_mixin": 3, "trainers": 4,
-    "models.profile": 4, "models.dgrm_options": 4,
-    "models": 5, "models.dgrm": 5, "models.mf": 5, "models.ncf": 5, "models.icdae": 5, "models.diffrec": 5,
-    "models.cfgan": 5, "models.prgan": 5,
-    "text_keys": -2, "intervals": 0, "run_options": 1, "recbole_keys": 1, "columns": 1, "evaluation": 3,
-    "consistency": 6.5, "upstream": 7,
-    "machine": 2, "registry": 6, "config": 7, "data": 7, "loaders": 8, "reference": 9, "diagnosis": 10,
-    "experiment": 11, "recommender": 11, "saved": 12, "export": 13, "plan": 10, "worker": 12, "executors": 13,
-    "benchmark": 14, "tables": 1, "convert": 10, "download": 11,
-    "processes": 0, "space": 0, "study": 8, "tuning": 12, "search_report": 13, "terminal": 15,
-    "document": 0, "comparison": 0, "comparable": 1, "rows": 2, "summary": 3, "plots": 4, "headline": 4,
-    "result_tables": 5, "report": 6,
-    "diagnosis_plots": 12, "watched": 12, "diagnosis_report": 13,
-    "arguments": -1, "commands": 16, "commands.train": 16, "commands.download": 16, "commands.convert": 16,
-    "commands.benchmark": 16, "commands.tune": 16, "commands.report": 16, "commands.diagnose": 16,
-    "commands.recommend": 16, "commands.evaluate": 16, "commands.export": 16,
-    "commands.doctor": 16, "doctor": 10, "cli": 17,
-}  # fmt: skip
-PURE = {name for name, layer in LAYERS.items() if layer <= 0} | {"networks", "closed_form", "collapse"}
-MODULES = sorted(PACKAGE.rglob("*.py"))
+FLOORS = [
+    {"errors", "maths"},
+    {"options", "system"},
+    {"compat", "record_forms"},
+    {"records", "data", "models"},
+    {"evaluation"},
+    {"config", "training", "reports"},
+    {"plugin", "runs"},
+    {"benchmark", "tuning"},
+    {"cli"},
+]  # a room imports from lower floors only; rooms of one floor do not know each other
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+WITHOUT_RECBOLE = (
+    "errors", "maths", "options", "records", "record_forms", "reports", "tuning.space",
+    *(f"system.{name}" for name in ("distributed", "files", "forms", "processes", "text_keys", "texts", "yaml_files")),
+    *(f"models.dgrm.{name}" for name in ("blend", "diffusion", "networks", "options", "profiles")),
+    *(f"evaluation.{name}" for name in ("collapse", "distribution", "metric_names", "ranking")),
+)  # fmt: skip
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or not path.stem.startswith("__"))
+NAMES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
 
 
 def name_of(path: Path) -> str:
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+    return next(name for name, other in NAMES.items() if other == path)
 
 
 def imports_of(path: Path) -> set[str]:
@@ -55,25 +50,39 @@ def imports_of(path: Path) -> set[str]:
 
 def own_modules(names: set[str]) -> set[str]:
     inner = {name.removeprefix("recbole_dgrm.") for name in names if name.startswith("recbole_dgrm.")}
-    return {name for name in inner if name in LAYERS}
+    return inner & set(NAMES)
 
 
-def test_every_module_has_a_layer():
-    assert {name_of(path) for path in MODULES} - {"__init__"} == set(LAYERS)
+def room_of(name: str) -> str:
+    return name.split(".")[0]
+
+
+def test_every_room_has_a_floor():
+    assert {room_of(name) for name in NAMES} == set(FLOOR)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_point_downwards(path):
-    name = name_of(path)
-    if name == "__init__":
-        return
-    upward = {other for other in own_modules(imports_of(path)) if other != "models" and LAYERS[other] >= LAYERS[name]}
-    assert not upward
+    here = room_of(name_of(path))
+    rooms = {room_of(other) for other in own_modules(imports_of(path))} - {here}
+    assert not [room for room in rooms if FLOOR[room] >= FLOOR[here]]
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if name_of(path) in PURE], ids=name_of)
-def test_layer_0_is_free_of_recbole(path):
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {name: own_modules(imports_of(path)) - {name} for name, path in NAMES.items()}
+    TopologicalSorter(graph).prepare()  # raises a CycleError that names the circle
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if name_of(path).startswith(WITHOUT_RECBOLE)], ids=name_of)
+def test_what_needs_no_recbole_does_not_import_it(path):
     assert not [name for name in imports_of(path) if name.split(".")[0] in ("recbole", "ray")]
+
+
+def test_no_model_is_known_by_name_above_the_models():
+    classes = {model.__name__ for model in registry.MODELS.values()} | {"ProfileRecommender"}
+    for name, path in NAMES.items():
+        if FLOOR[room_of(name)] > FLOOR["models"]:
+            assert not {full for full in imports_of(path) if full.split(".")[-1] in classes}, name
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -94,7 +103,7 @@ def test_nothing_is_unpickled_or_evaluated(path):
 @pytest.mark.parametrize("name", list(registry.MODELS))
 def test_every_model_has_its_four_places_and_a_row_in_the_readme(name):
     root = PACKAGE.parent
-    tests = "".join(path.read_text(encoding="utf-8") for path in (root / "tests").glob("test_*.py"))
+    tests = "".join(path.read_text(encoding="utf-8") for path in (root / "tests").rglob("test_*.py"))
     assert (properties_dir() / "model" / f"{name}.yaml").is_file()
     spaces = [parse_space(read_yaml(properties_dir() / "tuning" / f"{name}{kind}.yaml")) for kind in ("", ".paper")]
     known = set(read_yaml(properties_dir() / "model" / f"{name}.yaml"))

@@ -10,13 +10,12 @@ from shutil import copytree
 import contract
 import pytest
 from contract import ModelContract
+from helpers import ROOT
 
-import recbole_dgrm
-from recbole_dgrm import cli, config, registry
-from recbole_dgrm.registry import Entry
-from recbole_dgrm.trainers import AlternatingTrainer
+from recbole_dgrm.cli import main
+from recbole_dgrm.config import layers
+from recbole_dgrm.models import registry
 
-ROOT = Path(recbole_dgrm.__file__).parent.parent
 PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -40,11 +39,11 @@ class TestLinear(ModelContract):
         module = module_from_spec(spec)
         monkeypatch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)
-        properties = copytree(config.properties_dir(), folder / "properties")
+        properties = copytree(layers.properties_dir(), folder / "properties")
         (properties / "model" / "Linear.yaml").write_text(defaults, encoding="utf-8")
-        for place in (config, contract):
+        for place in (layers, contract):
             monkeypatch.setattr(place, "properties_dir", lambda: properties)
-        monkeypatch.setitem(registry.MODELS, "Linear", Entry(module.Linear, AlternatingTrainer))
+        monkeypatch.setitem(registry.MODELS, "Linear", module.Linear)
         monkeypatch.setitem(sys.modules, f"{registry.GENERAL}.linear", module)
 
 
@@ -60,10 +59,10 @@ def test_commands_and_options_of_a_page_exist(page, capsys):
     lines = [line.split("#")[0] for block in blocks(page) for line in block.splitlines()]
     typed = [line.split()[1:] for line in lines if line.startswith("recbole-dgrm ")]
     for first, *rest in typed:
-        command = first if first in cli.COMMANDS else "train"
+        command = first if first in main.COMMANDS else "train"
         assert first == command or first.startswith("--"), first
         with pytest.raises(SystemExit) as stop:
-            cli.main([command, "--help"])
+            main.main([command, "--help"])
         assert stop.value.code == 0
         options = {word.partition("=")[0] for word in [first, *rest] if word.startswith("--")}
         assert options - {"--seed"} <= set(re.findall(r"--\w+", capsys.readouterr().out))

@@ -14,18 +14,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import wait_for
+from helpers import wait_for
 
-from recbole_dgrm import cli, processes, run_mixin, worker
-from recbole_dgrm.checkpoints import read_checkpoint, write_checkpoint
-from recbole_dgrm.errors import CheckpointError, DataError, OutOfMemory, OutputError, UserError
-from recbole_dgrm.experiment import resume, run_one
-from recbole_dgrm.limits import explained
-from recbole_dgrm.models.dgrm import DGRM
+from recbole_dgrm.benchmark import worker
+from recbole_dgrm.cli import main
+from recbole_dgrm.errors import CheckpointError, DataError, OutOfMemory, OutputError, UserError, explained
+from recbole_dgrm.models.dgrm.model import DGRM
 from recbole_dgrm.records import read_run
-from recbole_dgrm.study import Search
-from recbole_dgrm.summary import read_plan
-from recbole_dgrm.tuning import run_search
+from recbole_dgrm.reports.statistics import read_plan
+from recbole_dgrm.runs.experiment import resume, run_one
+from recbole_dgrm.system import processes
+from recbole_dgrm.training import recorded_trainer
+from recbole_dgrm.training.checkpoints import read_checkpoint, write_checkpoint
+from recbole_dgrm.tuning.study import Search
+from recbole_dgrm.tuning.workers import run_search
 
 CPU = torch.device("cpu")
 
@@ -205,7 +207,7 @@ def test_a_run_whose_disk_fills_up_is_interrupted_and_goes_on_to_the_same_end(ma
         with file_size_limit(60_000 if len(calls) > 2 else 10_000_000):
             write_checkpoint(path, state)
 
-    monkeypatch.setattr(run_mixin, "write_checkpoint", fills_up)
+    monkeypatch.setattr(recorded_trainer, "write_checkpoint", fills_up)
     with pytest.raises(OutputError, match=r"checkpoint\.pt: File too large; free some space or name an --output_dir"):
         run_one(make_config(**given, output_dir=str(tmp_path / "full")))
     monkeypatch.undo()
@@ -251,7 +253,7 @@ def test_a_file_in_the_place_of_the_output_directory_is_said(command, below, fin
         "tune": ["tune", "--model=MF", "--dataset=board", *places],
         "report": ["report", str(finished), places[0]],
     }[command]
-    assert cli.main(arguments) == 2
+    assert main.main(arguments) == 2
     said = capsys.readouterr().err
     assert f"error: {tmp_path / 'file'}" in said
     assert "something else has that name" in said
@@ -279,7 +281,7 @@ def test_sigterm_is_as_ctrl_c(monkeypatch, ratings_path, tmp_path, capsys):
     monkeypatch.setattr(DGRM, "generator_loss", lambda self, batch: signal.raise_signal(signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     try:
-        status = cli.main(["--model=DGRM", "--dataset=noise", f"--data_path={ratings_path}", "--device=cpu",
+        status = main.main(["--model=DGRM", "--dataset=noise", f"--data_path={ratings_path}", "--device=cpu",
                            f"--output_dir={tmp_path / 'runs'}"])  # fmt: skip
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -303,7 +305,7 @@ def test_a_worker_process_treats_sigterm_as_ctrl_c(make_config, tmp_path):
     path.mkdir()
     config = make_config(epochs=100_000, stopping_step=100_000)["input"]
     worker.write_config(path, config)
-    process = processes.spawn("recbole_dgrm.worker", [str(path), "DGRM"], path / "output.txt", 1)
+    process = processes.spawn("recbole_dgrm.benchmark.worker", [str(path), "DGRM"], path / "output.txt", 1)
     wait_for((path / "checkpoint.pt").exists)
     process.terminate()
     assert process.wait(30) == 1

@@ -13,23 +13,27 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from conftest import wait_for
+from helpers import wait_for
 
-from recbole_dgrm import cli, diagnosis_plots, document, plots, processes, records, worker
-from recbole_dgrm.checkpoints import pack, read_checkpoint, unpack
-from recbole_dgrm.config import load_config
-from recbole_dgrm.diagnosis import of_record
-from recbole_dgrm.diagnosis_report import write_diagnosis
+from recbole_dgrm import records
+from recbole_dgrm.benchmark import worker
+from recbole_dgrm.cli import main
+from recbole_dgrm.cli.display import result_table
+from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import CheckpointError, DataError, OutputError, UserError
-from recbole_dgrm.experiment import resume, run_one
-from recbole_dgrm.forms import parse_json
-from recbole_dgrm.models.dgrm import DGRM
+from recbole_dgrm.evaluation.diagnosis import of_record
+from recbole_dgrm.models.dgrm.model import DGRM
 from recbole_dgrm.records import read_epochs, read_run, write_config
-from recbole_dgrm.report import write_report
-from recbole_dgrm.saved import load_run
-from recbole_dgrm.study import Search
-from recbole_dgrm.summary import read_plan
-from recbole_dgrm.terminal import result_table
+from recbole_dgrm.reports import collapse_figures, document, figures
+from recbole_dgrm.reports.benchmark_report import write_report
+from recbole_dgrm.reports.collapse_report import write_diagnosis
+from recbole_dgrm.reports.statistics import read_plan
+from recbole_dgrm.runs.experiment import resume, run_one
+from recbole_dgrm.runs.trained_run import load_run
+from recbole_dgrm.system import processes
+from recbole_dgrm.system.forms import parse_json
+from recbole_dgrm.training.checkpoints import pack, read_checkpoint, unpack
+from recbole_dgrm.tuning.study import Search
 
 CPU = torch.device("cpu")
 FORGED: list[Any] = [None, True, -1, 0, 10**9, 10**18, -1e300, 1e300, 0.5, "", "text", "\x1b[31m", "$\\foo$", [], [1],
@@ -95,7 +99,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 @pytest.fixture
 def quick(monkeypatch):
     """Figures are built and not drawn."""
-    for module in (plots, diagnosis_plots):
+    for module in (figures, collapse_figures):
         monkeypatch.setattr(module, "save", lambda figure, path: None)
     monkeypatch.setattr(document, "_embedded", lambda path: "")
 
@@ -371,7 +375,7 @@ def test_the_lock_of_a_killed_process_is_free_at_once(make_config, tmp_path):
     path = tmp_path / "run"
     path.mkdir()
     write_config(path, make_config(epochs=100_000, stopping_step=100_000)["input"])
-    process = processes.spawn("recbole_dgrm.worker", [str(path), "DGRM"], tmp_path / "output.txt", 1)
+    process = processes.spawn("recbole_dgrm.benchmark.worker", [str(path), "DGRM"], tmp_path / "output.txt", 1)
     wait_for((path / "checkpoint.pt").exists)
     with pytest.raises(UserError, match="another process is at work"):
         resume(path)
@@ -393,7 +397,7 @@ def test_a_directory_removed_during_training_is_a_sentence(make_config, monkeypa
     monkeypatch.setattr(DGRM, "generator_loss", remove)
     with pytest.raises(OutputError, match=r"/DGRM-noise\S* was removed while the run was at work in it; start the run"):
         run_one(make_config())
-    status = cli.main(["--model=DGRM", "--dataset=noise", f"--data_path={ratings_path}", "--device=cpu",
+    status = main.main(["--model=DGRM", "--dataset=noise", f"--data_path={ratings_path}", "--device=cpu",
                        f"--output_dir={tmp_path / 'runs'}"])  # fmt: skip
     assert status == 2
     said = capsys.readouterr().err

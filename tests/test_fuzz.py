@@ -9,13 +9,13 @@ from copy import deepcopy
 import pandas as pd
 import pytest
 import yaml
-from conftest import random_ratings
+from helpers import random_ratings
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from recbole_dgrm import data
-from recbole_dgrm.config import RECBOLE_PROPERTIES, load_config, parse_value, properties_dir, read_yaml
-from recbole_dgrm.convert import WHOLE, convert
+from recbole_dgrm.config.layers import RECBOLE_PROPERTIES, load_config, parse_value, properties_dir, read_yaml
+from recbole_dgrm.data import dataset
+from recbole_dgrm.data.convert import WHOLE, convert
 from recbole_dgrm.errors import OptionError, UserError
 
 few = settings(
@@ -49,7 +49,7 @@ def plain_config(folder, **overrides):
 def builds(config):
     """Whether the data set of ``config`` can be used; what is wrong with it must be said."""
     try:
-        data.build(deepcopy(config))
+        dataset.build(deepcopy(config))
     except UserError:
         return False
     return True

@@ -14,17 +14,18 @@ import pytest
 import recbole
 import torch
 import yaml
+from helpers import ROOT
 
-import recbole_dgrm
-from recbole_dgrm import compat, plots, processes, registry
-from recbole_dgrm.config import parse_value, read_yaml
+from recbole_dgrm import compat, plugin
+from recbole_dgrm.config.layers import parse_value, read_yaml
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError
-from recbole_dgrm.experiment import run_one
-from recbole_dgrm.space import parse_space, read_space_file
-from recbole_dgrm.yaml_files import DEEPEST, LONGEST, load_yaml
+from recbole_dgrm.reports import figures
+from recbole_dgrm.runs.experiment import run_one
+from recbole_dgrm.system import processes
+from recbole_dgrm.system.yaml_files import DEEPEST, LONGEST, load_yaml
+from recbole_dgrm.tuning.space import parse_space, read_space_file
 
 RECBOLE = Path(recbole.__file__).parent
-ROOT = Path(recbole_dgrm.__file__).parent.parent
 
 
 class Attack:
@@ -61,7 +62,7 @@ def test_every_call_of_recbole_that_could_run_a_file_is_known_and_handled():
 
 
 def test_what_is_replaced_is_replaced_and_the_rest_is_not_imported_or_named_by_a_reason():
-    registry.register()
+    plugin.register()
     for (name, call), handling in compat.CALLS_OF_RECBOLE.items():
         if handling == compat.PLAIN:
             module = sys.modules[f"recbole.{name}"]
@@ -255,7 +256,7 @@ def test_a_worker_runs_this_package_and_nothing_of_the_working_directory(given, 
 def test_a_benchmark_of_a_checkout_runs_its_code_wherever_it_is_started(trap, tmp_path, ratings_path):
     checkout, plan = copied(tmp_path), tmp_path / "plan.yaml"
     plan.write_text("models: [{model: MF, config: {epochs: 1, device: cpu}}]\ndatasets: [board]\nseeds: [1]\n")
-    with (checkout / "recbole_dgrm" / "experiment.py").open("a") as file:
+    with (checkout / "recbole_dgrm" / "runs" / "experiment.py").open("a") as file:
         file.write(f"\nopen({str(tmp_path / 'whose')!r}, 'a').write(__file__ + '\\n')\n")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
@@ -265,7 +266,7 @@ def test_a_benchmark_of_a_checkout_runs_its_code_wherever_it_is_started(trap, tm
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     imported = (tmp_path / "whose").read_text().splitlines()
-    assert set(imported) == {str(checkout / "recbole_dgrm" / "experiment.py")}
+    assert set(imported) == {str(checkout / "recbole_dgrm" / "runs" / "experiment.py")}
     assert len(imported) > 1  # the command's, and the worker's
     assert not trap.exists()
 
@@ -273,6 +274,6 @@ def test_a_benchmark_of_a_checkout_runs_its_code_wherever_it_is_started(trap, tm
 def test_figures_are_drawn_in_our_style_whatever_matplotlibrc_lies_there(monkeypatch):
     monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)  # would run LaTeX
     monkeypatch.setitem(matplotlib.rcParams, "axes.grid", True)
-    seen = plots.styled(lambda: (matplotlib.rcParams["text.usetex"], matplotlib.rcParams["axes.grid"]))
+    seen = figures.styled(lambda: (matplotlib.rcParams["text.usetex"], matplotlib.rcParams["axes.grid"]))
     assert seen() == (False, False)
     assert matplotlib.rcParams["text.usetex"]

@@ -2,15 +2,11 @@
 
 import subprocess
 import sys
-from pathlib import Path
 from shutil import copytree, ignore_patterns
 from zipfile import ZipFile
 
 import pytest
-
-import recbole_dgrm
-
-ROOT = Path(recbole_dgrm.__file__).parent.parent
+from helpers import ROOT
 
 
 @pytest.mark.slow

@@ -1,1 +1,1 @@
-"""One file per paper; ``profile.py`` is what they share."""
+"""One file per paper; ``base.py`` is what they share, ``registry.py`` the table of their names."""

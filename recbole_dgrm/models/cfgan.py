@@ -15,13 +15,13 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from recbole_dgrm import losses
-from recbole_dgrm.diffusion import RowNoise
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.models.profile import ProfileRecommender
-from recbole_dgrm.networks import mlp
+from recbole_dgrm.maths import losses
+from recbole_dgrm.models.base import ProfileRecommender
+from recbole_dgrm.models.dgrm.diffusion import RowNoise
+from recbole_dgrm.models.dgrm.networks import mlp
+from recbole_dgrm.models.phases import Phase
 from recbole_dgrm.options import Choice, Range, read
-from recbole_dgrm.phases import Phase
 
 
 @dataclass(frozen=True)

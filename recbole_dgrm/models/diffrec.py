@@ -15,12 +15,12 @@ from recbole.model.general_recommender.diffrec import DiffRec as RecBoleDiffRec
 from torch import Tensor
 from torch.nn.functional import pad
 
-from recbole_dgrm import parallel
-from recbole_dgrm.diffusion import RowNoise
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.models.profile import ProfileRecommender
+from recbole_dgrm.models.base import ProfileRecommender
+from recbole_dgrm.models.dgrm.diffusion import RowNoise
+from recbole_dgrm.models.phases import Phase
 from recbole_dgrm.options import Choice, Range, read
-from recbole_dgrm.phases import Phase
+from recbole_dgrm.system import distributed
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
 
     def update_Lt_history(self, ts: Tensor, reloss: Tensor) -> None:
         """RecBole's record of losses by step, of the whole batch where several processes train."""
-        super().update_Lt_history(*parallel.of_whole_batch(ts, reloss.detach()))
+        super().update_Lt_history(*distributed.of_whole_batch(ts, reloss.detach()))
 
     def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         """RecBole's forward jump; at prediction the noise of a user is always the same."""

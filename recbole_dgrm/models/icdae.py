@@ -12,10 +12,10 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from recbole_dgrm.losses import masked_squared_error
-from recbole_dgrm.models.profile import ProfileRecommender
+from recbole_dgrm.maths.losses import masked_squared_error
+from recbole_dgrm.models.base import ProfileRecommender
+from recbole_dgrm.models.phases import Phase
 from recbole_dgrm.options import Range, read
-from recbole_dgrm.phases import Phase
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""MF: matrix factorization by alternating least squares, see ``recbole_dgrm.factorization``.
+"""MF: matrix factorization by alternating least squares, see ``recbole_dgrm.maths.als``.
 
 Whether the regularization counts once per row (plain) or per rating (ALS-WR) the paper does not state: it is a key.
 """
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.factorization import half_sweep, offset
-from recbole_dgrm.models.profile import ProfileRecommender
+from recbole_dgrm.maths.als import half_sweep, offset
+from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.options import Choice, Range, read
 
 
@@ -31,6 +31,7 @@ class MF(ProfileRecommender):
 
     Options = MFOptions
     takes_new_users = False
+    trains_on_profiles = False
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

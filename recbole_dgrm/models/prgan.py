@@ -21,12 +21,12 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from recbole_dgrm import losses
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.models.profile import ProfileRecommender
-from recbole_dgrm.networks import clip_weights
+from recbole_dgrm.maths import losses
+from recbole_dgrm.models.base import ProfileRecommender
+from recbole_dgrm.models.dgrm.networks import clip_weights
+from recbole_dgrm.models.phases import Phase
 from recbole_dgrm.options import Choice, Range, read
-from recbole_dgrm.phases import Phase
 
 
 @dataclass(frozen=True)

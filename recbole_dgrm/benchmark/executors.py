@@ -1,0 +1,103 @@
+"""Where runs are executed: processes of this machine, or an existing Dask cluster."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+from time import monotonic
+from uuid import uuid4
+
+from recbole_dgrm.benchmark.worker import Job, execute
+from recbole_dgrm.errors import OptionError
+
+STARTS = 2  # of a run whose worker is lost: it is tried once more
+CONNECT_S, ASK_S = 10, 2
+
+
+class LocalExecutor:
+    """``workers`` runs at a time, each a process of its own that writes into its run directory."""
+
+    remote = False
+
+    def __init__(self, workers: int):
+        self._unwanted = Event()
+        self._threads = ThreadPoolExecutor(workers)
+
+    def submit(self, job: Job) -> Future:
+        """Start the run when a worker is free."""
+        return self._threads.submit(execute, job, self._unwanted)
+
+    def stop(self) -> None:
+        """Let the runs at work leave their checkpoints and end; begin no other."""
+        self._unwanted.set()
+        self._threads.shutdown(cancel_futures=True)
+
+
+class DaskExecutor:
+    """Hands runs to the workers of the cluster at ``address``; the files of a run are the result of its future.
+
+    A worker needs this package, and the data under the same ``data_path``; no disk is shared. Dask starts
+    a task again whose worker is lost; the run is given up when that has happened twice.
+
+    Raises:
+        OptionError: the library is not installed, or nobody answers at the address.
+    """
+
+    remote = True
+
+    def __init__(self, address: str):
+        try:
+            import distributed
+        except ImportError:
+            raise OptionError(
+                "a Dask cluster needs the library distributed: pip install 'recbole-dgrm[distributed]'"
+            ) from None
+        try:
+            self._client = distributed.Client(address, timeout=CONNECT_S)
+        except (OSError, ValueError) as error:
+            raise OptionError(f"no Dask scheduler answers at {address!r}: {error}") from error
+        self._name = f"recbole_dgrm-{uuid4().hex}"
+        self._unwanted = distributed.Event(self._name, client=self._client)
+        self._variable = distributed.Variable
+        self._tasks = self._client.get_executor(pure=False)
+
+    def submit(self, job: Job) -> Future:
+        """Give the run to the cluster; the future holds what ``recbole_dgrm.benchmark.worker.execute`` returns."""
+        starts = self._variable(f"{self._name}-{uuid4().hex}", client=self._client)
+        starts.set(0)
+        future = self._tasks.submit(_execute_counted, job, starts.name, self._name)
+        future.add_done_callback(lambda _: starts.delete())
+        return future
+
+    def stop(self) -> None:
+        """Let the runs at work end; begin no other."""
+        self._unwanted.set()
+        self._tasks.shutdown(wait=False)
+        self._client.close()
+
+
+class WorkerLost(Exception):
+    """The workers of a run died under it."""
+
+
+class _Unwanted:
+    """A flag of the cluster, asked for every few seconds at most."""
+
+    def __init__(self, name: str):
+        from distributed import Event
+
+        self._event, self._set, self._asked = Event(name), False, 0.0
+
+    def is_set(self) -> bool:
+        if not self._set and monotonic() - self._asked > ASK_S:
+            self._set, self._asked = self._event.is_set(), monotonic()
+        return self._set
+
+
+def _execute_counted(job: Job, starts_name: str, unwanted_name: str) -> dict[str, bytes]:
+    from distributed import Variable
+
+    starts = Variable(starts_name)
+    started = starts.get() + 1
+    starts.set(started)
+    if started > STARTS:
+        raise WorkerLost(f"the run took {STARTS} workers of the cluster down; too little memory is the usual cause")
+    return execute(job, _Unwanted(unwanted_name))

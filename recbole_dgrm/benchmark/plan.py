@@ -1,0 +1,220 @@
+"""A benchmark plan: YAML with models, data sets, protocols and seeds, and the runs that follow from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+from recbole_dgrm.config.layers import load_config, properties_dir, read_yaml
+from recbole_dgrm.data import atomic_files
+from recbole_dgrm.errors import DataError, OptionError, UserError
+from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.options import SEEDS, Range, check_known, read
+from recbole_dgrm.records import config_hash
+
+DATASET = "{dataset}"  # in the name of a config file; the row stands for the data sets that have such a file
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A row of the tables, under all protocols or some."""
+
+    model: str
+    label: str
+    protocols: list[str] | None
+    config: dict
+    config_files: list[str]
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A data set, with its own seeds and protocols where it has some."""
+
+    dataset: str
+    optional: bool
+    seeds: Annotated[list[int] | None, SEEDS]
+    protocols: list[str] | None
+    config: dict
+
+
+@dataclass(frozen=True)
+class Published:
+    """Numbers of others: ``values[dataset][label][metric]``, shown under ``protocols`` beside ours."""
+
+    source: str
+    protocols: list[str]
+    values: dict
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedRun:
+    """One run of the plan; ``config`` holds its merged keys, checked."""
+
+    label: str
+    config: dict[str, Any]
+    source: str
+
+    @property
+    def cell(self) -> tuple[str, str]:
+        """Data set and protocol: what one table is about."""
+        return self.config["dataset"], self.config["protocol"]
+
+    @property
+    def hash(self) -> str:
+        """See ``recbole_dgrm.records.config_hash``."""
+        return config_hash(self.config)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan as written, checked; each key is explained in ``properties/benchmark.yaml``."""
+
+    models: list
+    datasets: list
+    protocols: list[str]
+    seeds: Annotated[list[int], SEEDS]
+    metrics: list[str] | None
+    baseline: str | None
+    time_limit: Annotated[float, Range(0, above=True)]
+    threads: Annotated[int | None, Range(1)]
+    config: dict
+    published: dict
+
+    def __post_init__(self) -> None:
+        labels = [entry.label for entry in self.model_entries()]
+        twice = {label for label in labels if labels.count(label) > 1}
+        if twice:
+            raise OptionError(f"models: {', '.join(sorted(twice))} stands there twice; give each row a label")
+        if self.baseline is not None and self.baseline not in labels:
+            raise OptionError(f"baseline={self.baseline!r} is none of the models {labels}")
+        if not self.protocols or not self.seeds:
+            raise OptionError("protocols and seeds must not be empty")
+        self.dataset_entries()
+        self.publication()
+
+    def model_entries(self) -> list[ModelEntry]:
+        """``models``, each in its long form."""
+        entries = []
+        for value in self.models:
+            given = _entry("models", "model", value, ModelEntry)
+            rest: dict[str, Any] = {"label": str(given["model"]), "protocols": None, "config": {}, "config_files": []}
+            entries.append(read(ModelEntry, {**rest, **given}))
+        return entries
+
+    def dataset_entries(self) -> list[DatasetEntry]:
+        """``datasets``, each in its long form."""
+        rest: dict[str, Any] = {"optional": False, "seeds": None, "protocols": None, "config": {}}
+        return [read(DatasetEntry, {**rest, **_entry("datasets", "dataset", value, DatasetEntry)})
+                for value in self.datasets]  # fmt: skip
+
+    def publication(self) -> Published | None:
+        """``published``, checked."""
+        if not self.published:
+            return None
+        check_known("published: unknown key", self.published, _names(Published))
+        return read(Published, self.published)
+
+
+def find_plan(name: str) -> Path:
+    """The file ``name``, or the plan of that name that comes with the package."""
+    own = properties_dir() / "benchmark" / f"{name}.yaml"
+    return own if own.is_file() and not Path(name).is_file() else Path(name)
+
+
+def read_plan(path: Path, changes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None) -> Plan:
+    """The plan in the YAML file ``path``, with ``changes`` (whole keys) above it, and ``config`` set for every run.
+
+    Raises:
+        OptionError: an unknown key, a missing or a wrong one.
+    """
+    written = {**read_yaml(path), **(changes or {})}
+    check_known(f"{path}: unknown key", written, _names(Plan))
+    for entry in written.get("models") or []:  # relative to the plan, wherever the command is run
+        if isinstance(entry, dict) and isinstance(entry.get("config_files"), list):
+            entry["config_files"] = [str(path.parent / file) for file in entry["config_files"]]
+    for key in ("models", "datasets"):
+        if not written.get(key):
+            raise OptionError(f"{path} names no {key}; see properties/benchmark.yaml")
+    return make_plan({**written, "config": {**(written.get("config") or {}), **(config or {})}})
+
+
+def make_plan(content: Mapping[str, Any]) -> Plan:
+    """The plan of some keys; the rest as in ``properties/benchmark.yaml``."""
+    return read(Plan, {**read_yaml(properties_dir() / "benchmark.yaml"), **content})
+
+
+def planned_runs(plan: Plan) -> tuple[list[PlannedRun], dict[str, str]]:
+    """All runs, every config checked before anything is run, and the data sets left out with the reason.
+
+    Raises:
+        recbole_dgrm.errors.UserError: a config cannot be used, the data of a set that is not optional is
+            missing, or two rows are the same run.
+    """
+    runs: list[PlannedRun] = []
+    left_out: dict[str, str] = {}
+    sources: dict[tuple, str] = {}
+    for entry in plan.dataset_entries():
+        try:
+            runs += _runs_of(plan, entry, sources)
+        except DataError as error:
+            if not entry.optional:
+                raise
+            left_out[entry.dataset] = str(error)
+    if not runs:
+        raise DataError("none of the data sets is there: " + "; ".join(left_out.values()))
+    _check_metrics(plan, runs)
+    seen: dict[str, str] = {}
+    for run in runs:
+        if (other := seen.setdefault(run.hash, run.label)) != run.label:
+            raise OptionError(f"{other} and {run.label} are the same runs: all their keys are equal; leave one out")
+    return runs, left_out
+
+
+def _runs_of(plan: Plan, entry: DatasetEntry, sources: dict[tuple, str]) -> list[PlannedRun]:
+    found = []
+    for protocol in entry.protocols or plan.protocols:
+        for seed in entry.seeds or plan.seeds:
+            for row in plan.model_entries():
+                files = [Path(file.replace(DATASET, entry.dataset)) for file in row.config_files]
+                of_others = any(DATASET in file for file in row.config_files) and not all(map(Path.is_file, files))
+                if of_others or (row.protocols and protocol not in row.protocols):
+                    continue
+                where = {"model": row.model, "dataset": entry.dataset, "protocol": protocol, "seed": seed}
+                given = {**plan.config, **entry.config, **row.config, **where}
+                try:
+                    config = load_config(files, given)
+                except UserError as error:
+                    raise type(error)(f"{row.label} on {entry.dataset}, protocol {protocol}: {error}") from error
+                source = tuple(atomic_files.source_files(config))
+                if source not in sources:
+                    atomic_files.check_source(config)
+                    sources[source] = atomic_files.source_hash(config)
+                found.append(PlannedRun(row.label, config["input"], sources[source]))
+    return found
+
+
+def _check_metrics(plan: Plan, runs: list[PlannedRun]) -> None:
+    names = recbole_metrics.names()
+    for metric in plan.metrics or []:
+        if (name := metric.partition("@")[0]) not in names:
+            near = get_close_matches(name.lower(), names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise OptionError(f"metrics: {metric!r} is no metric, write them like ratedndcg@5 or rmse{hint}")
+    computed = {(metric.lower(), n) for run in runs for metric in run.config["metrics"] for n in run.config["topk"]}
+    shown = sorted({name for metric, n in computed for name in (metric, f"{metric}@{n}")})
+    if plan.metrics and not set(plan.metrics) & set(shown):
+        raise OptionError(f"metrics={plan.metrics}: none is computed by these protocols, which have {shown}")
+
+
+def _entry(key: str, name: str, value: Any, cls: type) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {name: value}
+    if not isinstance(value, dict) or name not in value:
+        raise OptionError(f"{key}: {value!r} is neither a name nor a mapping with '{name}: ...'")
+    check_known(f"{key}: unknown key", value, _names(cls))
+    return value
+
+
+def _names(cls: type) -> list[str]:
+    return [field.name for field in fields(cls)]

@@ -1,0 +1,125 @@
+"""A run in a process of its own: started, watched and ended here, on this machine or on another.
+
+``execute`` is what an executor is given. It starts ``python -m recbole_dgrm.benchmark.worker``, which leaves its
+checkpoint and ends when the run is no longer wanted or whoever started it is dead.
+"""
+
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, Protocol
+
+from recbole_dgrm.errors import UserError, explained
+from recbole_dgrm.records import CONFIG, EPOCHS, PER_USER, RECORD, RUN_LOG, new_record, read_run, write_config
+from recbole_dgrm.runs import experiment
+from recbole_dgrm.system import processes
+from recbole_dgrm.system.files import write_json
+
+OUTPUT = "output.txt"  # what the process printed, for the post-mortem
+BACK = (RECORD, CONFIG, EPOCHS, PER_USER, RUN_LOG)  # what travels back from another machine
+POLL_S = 0.1
+
+
+class Flag(Protocol):
+    """``threading.Event`` or its like."""
+
+    def is_set(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be made.
+
+    Attributes:
+        config: its merged keys, as in ``config.yaml``.
+        run_dir: where it writes and continues; None: a temporary directory, whose files are sent back.
+        time_limit: seconds.
+    """
+
+    label: str
+    config: dict[str, Any]
+    run_dir: str | None
+    threads: int
+    time_limit: float
+
+
+def execute(job: Job, unwanted: Flag | None = None) -> dict[str, bytes]:
+    """Make the run; however it ends, its record says so.
+
+    Args:
+        unwanted: set to stop the run before its end.
+
+    Returns:
+        File name to content where ``job.run_dir`` is None, else nothing.
+    """
+    if job.run_dir is not None:
+        _run(job, Path(job.run_dir), unwanted)
+        return {}
+    with tempfile.TemporaryDirectory(prefix="recbole_dgrm-") as folder:
+        _run(job, Path(folder), unwanted)
+        return {name: (Path(folder) / name).read_bytes() for name in BACK if (Path(folder) / name).exists()}
+
+
+def lost(job: Job, run_dir: Path, error: str) -> None:
+    """Record in ``run_dir`` that the run came to no end of its own."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    _close_record(job, run_dir, "failed", error)
+
+
+def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_config(run_dir, job.config)
+    process = processes.spawn("recbole_dgrm.benchmark.worker", [str(run_dir), job.label], run_dir / OUTPUT, job.threads)
+    try:
+        in_time = _wait(process, job.time_limit, unwanted)
+    finally:
+        processes.end(process)
+    run = read_run(run_dir)
+    if unwanted and unwanted.is_set():
+        return  # what it left is continued another time
+    if not in_time:
+        _close_record(job, run_dir, "timed_out", f"stopped after the time limit of {job.time_limit:g} s")
+    elif -process.returncode in (signal.SIGTERM, signal.SIGINT):  # before it could listen to them
+        _close_record(job, run_dir, "interrupted", "stopped by the user")
+    elif run is None or run.record["status"] == "running":
+        lost(job, run_dir, processes.cause_of_death(process, run_dir / OUTPUT))
+    else:
+        (run_dir / OUTPUT).unlink(missing_ok=True)
+
+
+def _wait(process: subprocess.Popen, time_limit: float, unwanted: Flag | None) -> bool:
+    """Until the process has ended or shall end; False if its time is over."""
+    deadline = monotonic() + time_limit
+    while process.poll() is None and not (unwanted and unwanted.is_set()):
+        if monotonic() > deadline:
+            return False
+        sleep(POLL_S)
+    return True
+
+
+def _close_record(job: Job, run_dir: Path, status: str, error: str) -> None:
+    run = read_run(run_dir)
+    record: Mapping[str, Any] = run.record if run else asdict(new_record(job.config, job.label))
+    write_json(run_dir / RECORD, {**record, "status": status, "error": error})
+
+
+def main() -> int:
+    """``python -m recbole_dgrm.benchmark.worker RUN_DIR LABEL``: make or continue the run there."""
+    processes.end_with_parent()
+    run_dir, label = sys.argv[1:]
+    try:
+        with explained():
+            experiment.resume(Path(run_dir), label=label)
+    except (UserError, KeyboardInterrupt) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""What the commands share in reading the command line."""
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+LONGEST_PART = 255  # bytes of a name between two slashes that file systems take
+EPILOG = """\
+Any key of properties/*.yaml, of the model's YAML file or of RecBole may follow as --key=value; values are
+read as YAML: --epochs=50 --topk=[5,10] --generator_hidden=[256,256] --fixed_step=~
+Names, paths and other texts stay as they are typed: --dataset=007 --user_inter_num_interval=[5,inf)
+
+examples:
+  %(prog)s --model=DGRM --dataset=ml-100k
+  %(prog)s --model=DGRMPlus --dataset=ml-1m --data_path=data --seed=2021
+  %(prog)s --model=BPR --dataset=ml-100k --protocol=full
+  %(prog)s --resume=runs/DGRM-ml-100k-rated-2020-...
+  %(prog)s download ml-1m
+  %(prog)s convert ratings.csv --name=mine
+  %(prog)s tune --model=MF --dataset=ml-100k --trials=20
+  %(prog)s benchmark --config=smoke
+  %(prog)s diagnose --models=DGRM,CFGAN --dataset=ml-100k
+  %(prog)s report runs/smoke
+  %(prog)s recommend --run=runs/DGRMPlus-ml-100k-... --output=lists.csv
+  %(prog)s evaluate --run=runs/DGRMPlus-ml-100k-... --protocol=table3
+  %(prog)s export --run=runs/DGRMPlus-ml-100k-... --output=model --safetensors
+  %(prog)s doctor
+"""
+
+
+class _Once(argparse._StoreAction):
+    """Stores a value; of an option that is given twice argparse would take the last without a word."""
+
+    given = False
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        if self.given:
+            parser.error(f"{option} is given twice")
+        self.given = bool(option)
+        super().__call__(parser, namespace, values, option)
+
+
+def make_parser(description: str, usage: str, epilog: str = EPILOG) -> argparse.ArgumentParser:
+    """A parser that takes options as they are written, never shortened, and each once."""
+    parser = argparse.ArgumentParser(
+        description=description, usage=usage, epilog=epilog, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.register("action", None, _Once)
+    parser.register("type", Path, _path)
+    return parser
+
+
+def _path(text: str) -> Path:
+    if not text.strip():  # of an empty text Path makes the working directory
+        raise argparse.ArgumentTypeError("the path is empty; name one, or leave the option out")
+    if any(len(os.fsencode(part)) > LONGEST_PART for part in Path(text).parts):
+        raise argparse.ArgumentTypeError(f"a part of the path is longer than {LONGEST_PART} bytes; shorten it")
+    return Path(text)
+
+
+def config_paths(values: Sequence[str]) -> Iterator[Path]:
+    """The files that ``--config_files`` names: each value is a path, or several with blanks between them.
+
+    Of a value with blanks the longest beginnings that are files are taken, so that a path may have blanks, too.
+    """
+    for value in values:
+        words = value.split(" ")
+        while words:
+            n = next((n for n in range(len(words), 0, -1) if Path(" ".join(words[:n])).is_file()), 1)
+            if name := " ".join(words[:n]):
+                yield Path(name)
+            del words[:n]
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Options that name a finished run; ``places`` reads the last two."""
+    parser.add_argument("--run", type=Path, required=True, help="directory of a finished run")
+    parser.add_argument("--data_path", help="folder that holds <dataset>/, if the data has moved since")
+    parser.add_argument("--device", help="cpu | cuda | auto (default: the run's)")
+
+
+def places(given: argparse.Namespace) -> dict[str, str]:
+    """Where data and device of a run are, if not where they were."""
+    return {key: value for key in ("data_path", "device") if (value := getattr(given, key)) is not None}
+
+
+def key_values(others: list[str], parser: argparse.ArgumentParser) -> dict[str, str]:
+    """``--key=value`` and ``--key value``; a value may contain ``=``."""
+    pairs: dict[str, str] = {}
+    rest = iter(others)
+    value: str | None
+    for word in rest:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not key:
+            parser.error(f"{word!r} is not understood; options are written --key=value")
+        if not equals and ((value := next(rest, None)) is None or value.startswith("--")):
+            parser.error(f"--{key} has no value; write --{key}=value")
+        if key in pairs:
+            parser.error(f"--{key} is given twice")
+        pairs[key] = value
+    return pairs

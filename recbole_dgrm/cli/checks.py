@@ -1,0 +1,289 @@
+"""What of this package works here: libraries, hardware, folders and data, each looked at and each with its cure.
+
+Nothing but the standard library is imported before a check runs, and what a check raises is its finding: a broken
+installation is what this module is for. What ``setup.py`` asks for is read from the installed metadata.
+"""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import recbole_dgrm
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
+WORKS, LIMITED, FAILS = "works", "limited", "does not work"
+MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn"}  # where a library is imported by another name
+DEVELOPMENT = ("test", "docs")  # extras that no command needs
+LITTLE = 1 << 30  # bytes of memory or disk below which a run on a usual data set may end badly
+SIDE = 512  # of the matrices whose product is timed
+
+# Libraries that some of RecBole's models import while they run: how to install them, and for what.
+OF_SOME_MODELS = {
+    "faiss": ("faiss-cpu", "NCL"),
+    "kmeans_pytorch": ("kmeans-pytorch", "LDiffRec with n_cate above 1"),
+    "xgboost": ("xgboost", "XGBoost, no general recommender and not run here"),
+    "lightgbm": ("lightgbm", "LightGBM, no general recommender and not run here"),
+    "dgl": ("dgl", "KGAT, no general recommender and not run here"),
+    "torch_scatter": ("torch-scatter", "KGIN and MCCLK, no general recommenders and not run here"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finding. ``state`` is WORKS, LIMITED (something optional is missing) or FAILS; ``cure`` says what to do."""
+
+    what: str
+    found: str
+    state: str = WORKS
+    cure: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check, and what it means if it raises."""
+
+    what: str
+    look: Callable[[], Row]
+    cure: str
+    state: str = FAILS
+
+    def row(self) -> Row:
+        """The finding; an error is one too."""
+        try:
+            return self.look()
+        except Exception as error:
+            return Row(self.what, f"{type(error).__name__}: {error}", self.state, self.cure)
+
+
+def examine(output_dir: Path) -> Iterator[Row]:
+    """All findings, in the order of the table.
+
+    Args:
+        output_dir: where runs would be written.
+    """
+    reinstall = "install the package again with -c constraints.txt"
+    yield Check("python", python, "install Python 3.11").row()
+    try:
+        wanted = list(requirements())
+    except Exception as error:
+        yield Row("versions", f"{type(error).__name__}: {error}", FAILS, f"{reinstall}; packaging reads its metadata")
+        wanted = []
+    for name, extra, look in wanted:
+        cure = f"pip install 'recbole-dgrm[{extra}]'" if extra else reinstall
+        yield Check(name, look, cure, LIMITED if extra else FAILS).row()
+    for check in (
+        Check("processor", processor, "none needed: it is only named here", LIMITED),
+        Check("threads", threads, reinstall),
+        Check("load", load, "none needed: it is only named here", LIMITED),
+        Check("GPU", gpu, reinstall),
+        Check("bfloat16", bfloat16, "leave precision=float32", LIMITED),
+        Check("C++ compiler", compiler, "leave compile=false", LIMITED),
+        Check("processes that train together", backends, "none needed: one process trains a model here", LIMITED),
+        Check("memory", memory, "none needed: it is only named here", LIMITED),
+        Check("disk", lambda: disk(output_dir), "name another --output_dir", LIMITED),
+        Check("output directory", lambda: writable(output_dir), "name another --output_dir"),
+        Check("properties", properties, reinstall),
+        Check("ml-100k of RecBole", ml_100k, reinstall),
+    ):
+        yield check.row()
+    for module in OF_SOME_MODELS:
+        yield of_some_models(module)
+
+
+def python() -> Row:
+    """The interpreter."""
+    found = f"{platform.python_version()} on {platform.platform(terse=True)}"
+    if sys.version_info >= (3, 12):
+        return Row("python", found, LIMITED, "pip cannot resolve RecBole here: pip install --no-deps recbole==1.2.1")
+    return Row("python", found)
+
+
+def requirements() -> Iterator[tuple[str, str, Callable[[], Row]]]:
+    """Name, extra and check of every library that the installed metadata asks for.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: the package is not installed.
+    """
+    from packaging.requirements import Requirement
+
+    extras = [extra for extra in metadata.metadata("recbole-dgrm").get_all("Provides-Extra", []) if extra]
+    for text in metadata.requires("recbole-dgrm") or []:
+        wanted = Requirement(text)
+        needs = [extra for extra in extras if f'extra == "{extra}"' in str(wanted.marker)]
+        if not set(needs) & set(DEVELOPMENT):  # a marker about Python's version only says how RecBole is installed
+            yield wanted.name, "".join(needs[:1]), partial(library, wanted.name, wanted.specifier)
+
+
+def library(name: str, allowed: "SpecifierSet") -> Row:
+    """Whether a library can be imported and has an allowed version."""
+    version = metadata.version(name)
+    if version not in allowed:
+        return Row(name, f"{version}, wanted {allowed}", FAILS, f"pip install '{name}{allowed}' -c constraints.txt")
+    import_module(MODULES.get(name.lower(), name.replace("-", "_")))
+    return Row(name, version)
+
+
+def processor() -> Row:
+    """Name of the processor and cores that this process may use."""
+    names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return Row("processor", f"{(names or [platform.processor()])[0]}, {_cores()} of {os.cpu_count()} cores usable")
+
+
+def threads() -> Row:
+    """Threads of torch, beside the cores there are."""
+    import torch
+
+    count, cores = torch.get_num_threads(), _cores()
+    waiting = next((f"{name}={os.environ[name]}" for name in recbole_dgrm.WAITING if name in os.environ), "not set")
+    found = (
+        f"torch uses {count}; OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}; how they wait: {waiting}"
+    )
+    if count > cores:
+        return Row("threads", found, LIMITED, f"they are in each other's way: export OMP_NUM_THREADS={cores}")
+    return Row("threads", found)
+
+
+def load() -> Row:
+    """How many processes wanted a core in the last minute, other programs' among them."""
+    busy, cores = os.getloadavg()[0], _cores()
+    found = f"{busy:.1f} processes at work on {cores} cores"
+    if busy > cores / 2:
+        return Row(
+            "load", found, LIMITED, "seconds in records and reports will be too long; wait until less is at work"
+        )
+    return Row("load", found)
+
+
+def gpu() -> Row:
+    """The GPUs that torch sees."""
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        return Row("GPU", f"{', '.join(names)}; CUDA {torch.version.cuda}")
+    if shutil.which("nvidia-smi"):
+        return Row("GPU", f"torch {torch.__version__} sees none, but a driver is there", LIMITED,
+                   "install a build of torch for this driver's CUDA")  # fmt: skip
+    return Row("GPU", "none; everything runs on the processor", LIMITED, "none needed; device=cuda is refused")
+
+
+def bfloat16() -> Row:
+    """How fast a product of bfloat16 matrices is beside float32, on the device that ``device=auto`` takes."""
+    import torch
+    from torch.utils.benchmark import Timer
+
+    device, seconds = "cuda" if torch.cuda.is_available() else "cpu", {}
+    for dtype in (torch.float32, torch.bfloat16):
+        matrix = torch.ones(SIDE, SIDE, dtype=dtype, device=device)
+        timer = Timer("matrix @ matrix", globals={"matrix": matrix}, num_threads=torch.get_num_threads())
+        seconds[dtype] = timer.blocked_autorange(min_run_time=0.05).median
+    speed = seconds[torch.float32] / seconds[torch.bfloat16]
+    flags = {word for line in _cpuinfo() if line.startswith("flags") for word in line.split()}
+    units = [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
+    found = f"a product of matrices is {speed:.1f} times as fast as in float32 on {device}"
+    found += f"; the processor has {' and '.join(units) or 'neither avx512_bf16 nor amx_bf16'}"
+    if speed < 1:
+        return Row("bfloat16", found, LIMITED, "leave precision=float32")
+    return Row("bfloat16", found)
+
+
+def compiler() -> Row:
+    """What ``compile=true`` needs."""
+    from recbole_dgrm.config.layers import cxx_compiler
+
+    if found := cxx_compiler():
+        return Row("C++ compiler", found)
+    return Row("C++ compiler", "none", LIMITED, "install g++ or clang++, or leave compile=false")
+
+
+def backends() -> Row:
+    """What processes on several devices would talk through."""
+    import torch.distributed as dist
+
+    there = {"gloo": dist.is_available() and dist.is_gloo_available(),
+             "nccl": dist.is_available() and dist.is_nccl_available()}  # fmt: skip
+    found = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in there.items())
+    state, cure = (WORKS, "") if any(there.values()) else (LIMITED, "install a build of torch with torch.distributed")
+    return Row("processes that train together", found, state, cure)
+
+
+def memory() -> Row:
+    """Free memory."""
+    import psutil
+
+    free = psutil.virtual_memory()
+    found = f"{_gib(free.available)} of {_gib(free.total)} free"
+    if free.available < LITTLE:
+        return Row("memory", found, LIMITED, "end other programs, or take smaller batches (train_batch_size)")
+    return Row("memory", found)
+
+
+def disk(output_dir: Path) -> Row:
+    """Free space where runs would be written."""
+    free = shutil.disk_usage(_existing(output_dir)).free
+    if free < LITTLE:
+        return Row("disk", f"{_gib(free)} free", LIMITED, "make room or name another --output_dir")
+    return Row("disk", f"{_gib(free)} free")
+
+
+def writable(output_dir: Path) -> Row:
+    """Whether runs can be written; nothing is left there."""
+    with tempfile.TemporaryFile(dir=_existing(output_dir)):
+        return Row("output directory", f"{output_dir.resolve()} can be written")
+
+
+def properties() -> Row:
+    """The YAML files of every default."""
+    from recbole_dgrm.config.layers import properties_dir
+
+    folder = properties_dir()
+    return Row("properties", f"{len(list(folder.rglob('*.yaml')))} files in {folder}")
+
+
+def ml_100k() -> Row:
+    """Config and split of the data set that comes with RecBole, as a run would make them."""
+    from recbole_dgrm.config.layers import load_config
+    from recbole_dgrm.data import dataset
+
+    sizes = dataset.build(load_config(config_dict={"model": "MF", "dataset": "ml-100k"})).sizes()
+    ratings = sizes["n_train"] + sizes["n_valid"] + sizes["n_test"]
+    return Row("ml-100k of RecBole", f"{sizes['n_users']:,} users, {sizes['n_items']:,} items, {ratings:,} ratings")
+
+
+def of_some_models(module: str) -> Row:
+    """Whether a library is there that a few of RecBole's models want. Not imported: nothing else depends on it."""
+    package, use = OF_SOME_MODELS[module]
+    if find_spec(module):
+        return Row(module, "installed")
+    return Row(module, "not installed", LIMITED, f"only for RecBole's {use}: pip install {package}")
+
+
+def _cpuinfo() -> list[str]:
+    """Lines about the processor; none where the system has no such file."""
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _existing(folder: Path) -> Path:
+    """``folder`` or the first of its parents that is there."""
+    folder = folder.resolve()
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _gib(size: int) -> str:
+    return f"{size / 1024**3:.1f} GiB"

@@ -1,0 +1,39 @@
+"""``recbole-dgrm download``: a well-known data set from its publisher."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from recbole_dgrm.cli.arguments import make_parser
+from recbole_dgrm.options import option
+
+EPILOG = """\
+The archive is checked by its sha256. A download that was cut goes on when the command is called again. Without network
+fetch the archive elsewhere and name it with --file.
+
+examples:
+  %(prog)s download ml-1m
+  %(prog)s download ml-1m --file=Downloads/ml-1m.zip
+"""
+
+
+def run(arguments: list[str], console: Console) -> int:
+    """Fetch a data set and lay it out in RecBole's format."""
+    parser = make_parser("fetch a well-known data set", "%(prog)s download NAME [options]", EPILOG)
+    parser.add_argument(
+        "name", metavar="NAME", help="ml-100k, ml-1m, ml-10m, ml-20m, ml-latest-small or amazon-apps-for-android"
+    )
+    parser.add_argument("--data_path", type=Path, default=Path("dataset"), help="where NAME/ is made (default dataset)")
+    parser.add_argument("--file", type=Path, metavar="ARCHIVE", help="the archive, fetched by hand")
+    given = parser.parse_args(arguments)
+    from recbole_dgrm.data.download import download, find_source
+
+    source = find_source(given.name)
+    path, is_new = download(source, given.data_path, given.file)
+    console.print(f"{path} is written" if is_new else f"{path} is there already", highlight=False, soft_wrap=True)
+    console.print(f"licence: {source.licence} ({source.page})", highlight=False, soft_wrap=True)
+    where = "" if given.data_path == Path("dataset") else f" {option('data_path', given.data_path)}"
+    console.print(
+        f"  recbole-dgrm --model=DGRMPlus {option('dataset', source.name)}{where}", highlight=False, soft_wrap=True
+    )
+    return 0

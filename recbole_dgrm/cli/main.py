@@ -1,0 +1,82 @@
+"""The command line: ``recbole-dgrm`` and ``python run_recbole_dgrm.py``."""
+
+import logging
+import os
+import signal
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from recbole_dgrm.errors import OptionError, UserError, explained
+from recbole_dgrm.system.texts import lines
+
+COMMANDS = (
+    "train", "download", "convert", "benchmark", "tune", "diagnose", "report", "recommend", "evaluate", "export",
+    "doctor",
+)  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command, rest = (
+        (arguments[0], arguments[1:]) if arguments[:1] and arguments[0] in COMMANDS else ("train", arguments)
+    )
+    console = _Terminal(markup=False, emoji=False)
+    logging.getLogger().addHandler(handler := _notes_to_stderr())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # with it clusters end a job; here it is as Ctrl-C
+    try:
+        with _processes(command), explained():
+            # imported here, so that a library that only another command needs stops none: least of all doctor
+            return import_module(f"recbole_dgrm.cli.{command}").run(rest, console)
+    except KeyboardInterrupt:
+        return 130
+    except UserError as error:
+        print(f"error: {lines(str(error))}", file=sys.stderr)
+        return 2
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def _processes(command: str) -> AbstractContextManager[None]:
+    """Inside, what ``torchrun`` started trains together."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return nullcontext()
+    if command != "train":
+        raise OptionError(f"torchrun is for a training; {command} is one process: python run_recbole_dgrm.py {command}")
+    from recbole_dgrm.system import distributed  # torch loads slowly; --help need not wait for it
+
+    return distributed.joined()
+
+
+class _Terminal(Console):
+    """Prints names letter by letter: they are no markup, and none of their control characters gets through."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every string that is printed, those within tables too."""
+        return super().render_str(lines(text), **options)
+
+
+class _Stderr(logging.Handler):
+    """Prints to what ``sys.stderr`` is at the moment; a progress display puts itself there, to print above its line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(lines(self.format(record)), file=sys.stderr)
+
+
+def _notes_to_stderr() -> logging.Handler:
+    """Sentences about the input and upstream warnings; errors are raised, and said once."""
+    handler = _Stderr()
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    handler.addFilter(_is_note)
+    return handler
+
+
+def _is_note(record: logging.LogRecord) -> bool:
+    from recbole_dgrm.compat import KNOWN_LOGS  # loaded long before anything is logged
+
+    return record.levelno == logging.WARNING and not record.getMessage().startswith(KNOWN_LOGS)

@@ -1,0 +1,1 @@
+"""YAML layers, checked key by key, and the one config of a run that they make."""

@@ -1,0 +1,77 @@
+"""Keys that must fit the model and each other."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from recbole.data.dataloader import UserDataLoader
+from recbole.data.utils import get_dataloader
+from recbole.utils import InputType
+
+from recbole_dgrm import compat
+from recbole_dgrm.config.recbole_keys import idle, say_once
+from recbole_dgrm.config.run_options import RunOptions
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.evaluation.metric_names import OVER_RATINGS
+from recbole_dgrm.models import registry
+
+
+def needed_columns(merged: Mapping[str, Any], run: RunOptions) -> list[str]:
+    """Columns that the ratings are read for.
+
+    Raises:
+        OptionError: one of them has no name.
+    """
+    labeled = merged["eval_args"]["mode"] == "labeled"
+    roles = ["USER_ID_FIELD", "ITEM_ID_FIELD"] + (["RATING_FIELD"] if labeled or run.feedback == "rating" else [])
+    if merged["eval_args"]["order"] == "TO":
+        roles.append("TIME_FIELD")
+    if lacking := next((role for role in roles if merged[role] is None), None):
+        raise OptionError(f"{lacking} is empty, but that column is needed; name it")
+    return [merged[role] for role in roles]
+
+
+def check_scores(model: str, keys: Mapping[str, Any]) -> None:
+    """Refuse ``keys`` that hold the scores of a model for ratings, where they are none.
+
+    Those of RecBole's models are none, and of ours with ``feedback: implicit``.
+
+    Raises:
+        OptionError: which key, and the remedy.
+    """
+    implicit = keys.get("feedback") == "implicit"
+    if model in registry.MODELS and not implicit:
+        return
+    scores = f"the scores of {model}{' with feedback=implicit' if implicit else ''} are no ratings"
+    if keys.get("rated_filter") == "threshold":
+        raise OptionError(f"rated_filter=threshold drops what is predicted below a rating, and {scores}; say "
+                          "--rated_filter=none, or --protocol=rated instead of eq23")  # fmt: skip
+    for metric in keys.get("metrics", []):
+        if metric.lower() in OVER_RATINGS:
+            raise OptionError(f"metrics: {metric} compares scores with ratings, and {scores}; leave it out")
+
+
+def check_changed(config: compat.Config, changed: set[str]) -> None:
+    """Keys that somebody has set to what cannot be, or to what changes nothing.
+
+    RecBole would take an ``eval_step`` above ``epochs`` for ``epochs``, as with one that a model has by default.
+
+    Raises:
+        OptionError: what is wrong, the value, and the remedy.
+    """
+    given, model = config["input"], config["model"]
+    if "eval_step" in changed and given["eval_step"] > given["epochs"]:
+        raise OptionError(f"eval_step={given['eval_step']} is above epochs={given['epochs']}, so no epoch would be "
+                          "validated; lower it")  # fmt: skip
+    if "valid_metric_bigger" in changed and given["valid_metric_bigger"] != config["valid_metric_bigger"]:
+        raise OptionError(f"valid_metric_bigger={given['valid_metric_bigger']} is wrong for valid_metric="
+                          f"{given['valid_metric']}; leave it out, it follows from the metric")  # fmt: skip
+    turns = hasattr(registry.model_class(model), "phases")
+    if not given["shuffle"] and (turns or get_dataloader(config, "train") is UserDataLoader):
+        raise OptionError(f"shuffle=False: {model} learns from users in a random order; leave it out")
+    if "train_neg_sample_args" in changed and config["train_neg_sample_args"]["distribution"] == "none":
+        asked = given["train_neg_sample_args"]
+        if model in registry.MODELS:
+            say_once(idle("train_neg_sample_args", asked, f"{model} samples no negatives"))
+        elif config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE:
+            raise OptionError(f"train_neg_sample_args={asked}: {model} learns from items that are drawn; say "
+                              "{distribution: uniform}")  # fmt: skip

@@ -1,0 +1,129 @@
+"""How models are judged: ``eval_args``, ``metrics``, ``topk`` and ``valid_metric``, which must fit each other."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from recbole.utils import EvaluatorType
+
+from recbole_dgrm.config.recbole_keys import say_once
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.options import Choice, Range, check, check_known, read_part
+
+PARTS = ("valid", "test")
+SHARES = Annotated[list[float], Range(0)]
+RECBOLE_SPLIT = {"RS": [0.8, 0.1, 0.1]}  # where eval_args says none
+EXAMPLE = "split: {RS: [0.8, 0.1, 0.1]} (train, valid, test) or split: {LS: valid_and_test}"
+
+
+@dataclass(frozen=True)
+class EvalArgs:
+    """``eval_args``; ``mode`` is ``full``: all items are ranked, or ``labeled``: the rated ones are."""
+
+    split: dict
+    group_by: Annotated[str | None, Choice("user", "none", "None")]
+    order: Annotated[str, Choice("RO", "TO")]
+    mode: Annotated[str, Choice("labeled", "full")]
+
+    def __post_init__(self) -> None:
+        if len(self.split) != 1:
+            raise OptionError(f"split={self.split} must say one way: {EXAMPLE}")
+        ((way, value),) = self.split.items()
+        check_known("split: there is no", [way], ["RS", "LS", "TS"])
+        if way == "LS":
+            check("LS", value, Annotated[str, Choice("valid_and_test")])
+        elif not 2 <= len(check(way, value, SHARES)) <= 3 or not sum(value):
+            raise OptionError(f"{way}={value} must be three numbers: {EXAMPLE}")
+        if way == "TS" and (self.order != "TO" or len(value) != 3):
+            raise OptionError(f"TS={value} must be three numbers, and needs order: TO")
+
+    @property
+    def by_time(self) -> bool:
+        """Whether the split goes by the time of the ratings."""
+        return self.order == "TO"
+
+
+def eval_args(given: Any, names: list[str], parts: int | None) -> dict[str, Any]:
+    """``eval_args`` in full, with one ``mode`` for validation and test.
+
+    What is not said is as in RecBole; the mode follows from the metrics.
+
+    Args:
+        names: of the metrics, known ones.
+        parts: of a split that is given as files; of two, validation is cut from the first.
+
+    Raises:
+        OptionError: what is wrong, the value, and the remedy.
+    """
+    full = _rank_all(names)
+    args = dict(check("eval_args", given, dict))
+    if "split" not in args:
+        say_once(f"eval_args={args} names no split: RecBole's {RECBOLE_SPLIT} is taken, not that of the protocol")
+    if isinstance(mode := args.get("mode"), dict):
+        check_known("eval_args: mode: there is no part", mode, PARTS)
+        modes = list({str(part): part for part in mode.values()}.values())
+        if len(modes) != 1:
+            raise OptionError(f"eval_args: mode={mode} must be one for validation and test: labeled or full")
+        args["mode"] = modes[0]
+    rest = {"split": RECBOLE_SPLIT, "group_by": "user", "order": "RO", "mode": "full" if full else "labeled"}
+    read = read_part("eval_args", EvalArgs, args, rest)
+    if (read.mode == "full") != full:
+        kind = "rank all items, which is mode: full" if full else "judge the rated items, which is mode: labeled"
+        raise OptionError(f"eval_args: mode={read.mode} does not fit metrics={names}; they {kind}")
+    _check_shares(read.split, parts)
+    return {**args, **{key: value for key, value in asdict(read).items() if key not in args}}
+
+
+def _check_shares(split: dict, parts: int | None) -> None:
+    """No part is empty; of a split that is given only the validation part may have to be cut."""
+    shares = split.get("RS") or split.get("TS") or [1, 1, 1]
+    if parts == 2 and "RS" not in split:
+        raise OptionError(f"eval_args: split={split} cannot cut validation from the first of two files "
+                          "(benchmark_filename); say RS")  # fmt: skip
+    cut = [] if parts == len(PARTS) + 1 else shares[:parts]
+    if not all(cut) or (parts is None and len(shares) <= len(PARTS)):
+        raise OptionError(f"eval_args: split={split} leaves a part of train, valid and test empty; say {EXAMPLE}")
+
+
+def _rank_all(names: list[str]) -> bool:
+    """Whether the metrics rank all items, not the rated ones.
+
+    Raises:
+        OptionError: some do and some do not, or there is no such metric.
+    """
+    if not names:
+        raise OptionError("metrics=[] is empty; name some, like [RatedNDCG, RMSE] or [NDCG, Recall]")
+    known = recbole_metrics.names()
+    check_known(
+        "metrics: there is no", [name for name in names if name.lower() not in known], map(recbole_metrics.title, known)
+    )
+    ranking = [name for name in names if recbole_metrics.kind(name) == EvaluatorType.RANKING]
+    if ranking and len(ranking) < len(names):
+        others = [name for name in names if name not in ranking]
+        raise OptionError(f"metrics that rank all items ({', '.join(ranking)}) and that judge the rated ones "
+                          f"({', '.join(others)}) cannot be mixed; keep one kind")  # fmt: skip
+    return bool(ranking)
+
+
+def check_selection(merged: Mapping[str, Any]) -> None:
+    """Whether ``valid_metric`` is computed, and which way is better is not said otherwise.
+
+    Raises:
+        OptionError: what is wrong, the value, and the remedy.
+    """
+    names, topk, chosen = merged["metrics"], merged["topk"], merged["valid_metric"]
+    if not topk:
+        raise OptionError("topk=[] is empty; name lengths of lists, like [5, 10]")
+    computed = recbole_metrics.keys(names, topk)
+    if chosen.lower() not in computed:
+        raise OptionError(f"valid_metric={chosen} is not computed; allowed: one of {', '.join(sorted(computed))} "
+                          f"from metrics={names} and topk={topk}")  # fmt: skip
+    judged = merged["eval_args"]["mode"] == "labeled" and merged["feedback"] == "implicit"
+    if judged and merged["rating_threshold"] is None:
+        raise OptionError("rating_threshold must be set: with feedback=implicit nothing is taken from the ratings, and "
+                          f"metrics={names} need it; or say protocol=full")  # fmt: skip
+    binary = [name for name in names if name.lower() in ("auc", "logloss")]
+    if binary and merged["rating_scale"] != [0, 1]:
+        raise OptionError(f"metrics: {', '.join(binary)} is for labels of 0 and 1 and would take ratings for such; "
+                          "leave it out, or say rating_scale=[0, 1]")  # fmt: skip

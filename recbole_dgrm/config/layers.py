@@ -1,0 +1,288 @@
+"""Configuration: YAML layers, each above the one before.
+
+    RecBole's own files < properties/overall.yaml < properties/protocol/<protocol>.yaml
+    < properties/model/<Model>.yaml < properties/dataset/<dataset>.yaml (or <data_path>/<dataset>/<dataset>.yaml)
+    < config files, in order < dict < command line
+
+``model``, ``dataset`` and ``protocol`` are looked up in the upper three first, because they name files
+of the lower ones. A later layer replaces a key as a whole. A key that no file knows and a value out of
+range are errors before any data is read.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import recbole
+import torch
+import yaml
+from recbole.utils import InputType, argument_list
+
+from recbole_dgrm import compat
+from recbole_dgrm.config import evaluation_keys, recbole_keys
+from recbole_dgrm.config.consistency import check_changed, check_scores, needed_columns
+from recbole_dgrm.config.run_options import RunOptions
+from recbole_dgrm.data.intervals import as_text, quoted
+from recbole_dgrm.data.text_tables import codec
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.evaluation.metric_names import OVER_RATINGS
+from recbole_dgrm.models import registry
+from recbole_dgrm.options import LONGEST_NAME, check, check_known, check_name, read
+from recbole_dgrm.system import yaml_files
+from recbole_dgrm.system.files import read_bytes
+from recbole_dgrm.system.text_keys import TextKeys, unquoted
+from recbole_dgrm.system.yaml_files import properties_dir
+
+RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
+Layer = dict[str, Any]
+
+
+def cxx_compiler() -> str | None:
+    """The C++ compiler that ``compile=true`` needs, if one is installed."""
+    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))), None)
+
+
+def read_yaml(path: Path) -> Layer:
+    """A YAML file as a dict; safe, with ``1e-4`` a number.
+
+    Raises:
+        OptionError: no such file, no valid YAML, or not a mapping.
+    """
+    try:
+        text = read_bytes(path, yaml_files.LARGEST).decode()
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, too large, or no possible path
+        raise OptionError(f"cannot read the config file {path}: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        content = yaml_files.load_yaml(text, text_keys())
+    except yaml.YAMLError as error:
+        hint = "; an interval like '[5,inf)' stands in quotes" if quoted(text) != text else ""
+        raise OptionError(f"{path} is not valid YAML: {' '.join(str(error).split())}{hint}") from None
+    if not isinstance(content or {}, dict):
+        raise OptionError(f"{path} must hold 'key: value' lines, not a {type(content).__name__}")
+    return content or {}
+
+
+@cache
+def text_keys() -> TextKeys:
+    """Keys whose values are texts, of runs and of plans; those of RecBole's models that are such by default."""
+    hints = dict(recbole_keys.KINDS)
+    for cls in (RunOptions, *(model.Options for model in registry.MODELS.values())):
+        hints |= get_type_hints(cls, include_extras=True)
+    named: dict[str, Any] = dict.fromkeys(("model", "dataset", "label", "baseline", "source"), str)
+    lists = dict.fromkeys(("models", "datasets", "protocols", "config_files"), list[str])
+    theirs = {name: recbole_keys.model_hint(name, default) for layer in _recbole_models() for name, default in layer}
+    return TextKeys.of({**theirs, **hints, **named, **lists})
+
+
+def _recbole_models() -> Iterable[Iterable[tuple[str, Any]]]:
+    for path in sorted((RECBOLE_PROPERTIES / "model").glob("*.yaml")):
+        if registry.is_recbole(path.stem):
+            yield (yaml_files.load_yaml(path.read_text(encoding="utf-8")) or {}).items()
+
+
+def parse_value(text: str, key: str = "") -> Any:
+    """A command-line value, read as YAML: ``0.1``, ``[256, 64]``, ``true``, ``~``, ``1e-4``, a name.
+
+    Of a ``key`` whose value is a text it is that text: of ``dataset`` also ``007`` and ``on``.
+
+    Raises:
+        OptionError: the text is no YAML value.
+    """
+    texts = text_keys()
+    listed = text.startswith("[") and key in texts.lists
+    if key in texts.scalars and not listed:
+        return unquoted(text)
+    try:
+        return yaml_files.load_yaml(quoted(text) if key in recbole_keys.VALUES else text, texts, key)
+    except yaml.YAMLError as error:
+        shown = text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
+        reason = f" ({error})" if type(error) is yaml.YAMLError else ""  # PyYAML's own are of several lines
+        raise OptionError(f"{shown!r} is not a YAML value{reason}; quote it as in --key='[1, 2]'") from None
+
+
+def parse_line(line: Mapping[str, str]) -> Layer:
+    """All values of a command line, see ``parse_value``."""
+    return {key: parse_value(value, key) for key, value in line.items()}
+
+
+def load_config(
+    config_files: Iterable[Path | str] | Path | str = (), config_dict: Mapping[str, Any] | None = None,
+    command_line: Mapping[str, Any] | None = None,
+) -> compat.Config:  # fmt: skip
+    """The config of one run, from all layers; checked, nothing read but YAML.
+
+    Args:
+        config_files: paths, later ones above earlier ones; or one path.
+        config_dict: for callers from Python; must name ``model`` and ``dataset`` unless another layer does.
+        command_line: parsed with ``parse_line``.
+
+    Returns:
+        RecBole's Config with every key; ``config["input"]`` holds the merged keys as they were given,
+        ready to be written as YAML and read again; ``config["changed"]`` names those that somebody has set.
+
+    Raises:
+        OptionError, recbole_dgrm.errors.UnknownModel: what is wrong, the value, and the remedy.
+    """
+    compat.prepare()
+    recbole_metrics.register()
+    in_python = dict(config_dict) if isinstance(config_dict, Mapping) else check("config_dict", config_dict or {}, dict)
+    named = {**in_python, **(command_line or {})}
+    files = [config_files] if isinstance(config_files, (str, Path)) else config_files
+    given = _merge([*(read_yaml(Path(file)) for file in files), named])
+    layers = _layers_below(given)
+    below, model = _merge(layers.values()), _named(given, "model", "DGRM")
+    merged = {**below, **given, "model": model}
+    if model not in registry.MODELS and "metrics" not in given:  # RecBole's scores are no ratings: left out, not faked
+        merged["metrics"] = [metric for metric in merged["metrics"] if metric.lower() not in OVER_RATINGS]
+    if "load_col" not in given | layers["dataset"]:  # RecBole's own default leaves the ratings out
+        names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
+        merged["load_col"] = {"inter": [merged[name] for name in names if merged[name] is not None]}
+    run = read(RunOptions, merged)
+    _check_machine(run)
+    parts = None if run.benchmark_filename is None else len(run.benchmark_filename)
+    merged["eval_args"] = evaluation_keys.eval_args(merged["eval_args"], run.metrics, parts)
+    check_scores(merged["model"], merged)
+    evaluation_keys.check_selection(merged)
+    theirs = recbole_keys.check_keys(merged, layers["recbole"], needed_columns(merged, run))
+    checked = {**theirs, **asdict(run), **_own(merged, layers)}
+    whole = {key: value for key, value in checked.items() if type(value) is int}  # given as 5.0 perhaps
+    config = _build(registry.model_class(model), merged, run, whole)
+    changed = {key for key, value in given.items() if key in named or value != below.get(key)}
+    check_changed(config, changed)
+    config["changed"] = sorted(changed)
+    return config
+
+
+def _layers_below(given: Layer) -> dict[str, Layer]:
+    """What stands below the keys of a run: lower layers first, by name."""
+    overall = read_yaml(properties_dir() / "overall.yaml")
+    model, dataset = _named(given, "model", "DGRM"), _named(given, "dataset", "ml-100k")
+    registry.model_class(model)  # there is one
+    data_path = check("data_path", given.get("data_path"), str | None)
+    layers = {
+        "recbole": _merge(_of_recbole(name) for name in ("overall", "dataset/sample", f"dataset/{dataset}")),
+        "recbole_model": _of_recbole(f"model/{model}"),
+        "overall": overall,
+        "protocol": protocol_layer(given.get("protocol", overall["protocol"])),
+        "model": _optional(properties_dir() / "model" / f"{model}.yaml"),
+    }
+    known = {"model", "dataset"}.union(*layers.values(), *_all_protocols())
+    layers["dataset"] = _dataset_layer(dataset, data_path, known)
+    _check_keys(given, known)
+    return layers
+
+
+def _own(merged: Layer, layers: Mapping[str, Layer]) -> Layer:
+    """The keys of the model, checked."""
+    if merged["model"] not in registry.MODELS:
+        return recbole_keys.check_model_keys(merged, layers["recbole_model"])
+    return asdict(read(registry.model_class(merged["model"]).Options, merged))  # type: ignore[attr-defined]
+
+
+def _check_machine(run: RunOptions) -> None:
+    if run.device == "cuda" and not torch.cuda.is_available():
+        raise OptionError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto")
+    if run.compile and cxx_compiler() is None:
+        raise OptionError("compile=true, but no C++ compiler is installed (g++, clang++); install one or leave it off")
+
+
+def _build(model_class: type, merged: Layer, run: RunOptions, whole: Layer) -> compat.Config:
+    final = {**merged, **whole}
+    for key in ("user_inter_num_interval", "item_inter_num_interval"):
+        final[key] = as_text(merged[key])
+    if merged["val_interval"] is not None:
+        final["val_interval"] = {name: as_text(value) for name, value in merged["val_interval"].items()}
+    final["device"] = ("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device
+    final["data_path"] = run.data_path or "dataset"
+    final["encoding"] = codec(run.encoding)
+    final["normalize_all"] = False  # RecBole's file of ml-100k squeezes ratings into 0..1
+    listwise = model_class.input_type == InputType.LISTWISE  # type: ignore[attr-defined]
+    if merged["model"] in registry.MODELS and (listwise or run.feedback == "rating"):
+        final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled
+    final["predicts_ratings"] = run.feedback == "rating" and merged["model"] in registry.MODELS
+    try:
+        config = compat.Config(merged["model"], model_class, merged["dataset"], final)
+    except Exception as error:  # RecBole checks few of its keys, and falls over the values of the others
+        raise OptionError(f"RecBole cannot use this configuration: {type(error).__name__}: {error}") from error
+    if run.data_path:  # RecBole would take its own copy of ml-100k in any case; we, where the folder has none
+        theirs, own = Path(config["data_path"]), Path(run.data_path) / merged["dataset"]
+        if own.is_dir() or not theirs.is_dir():
+            config["data_path"] = str(own)
+    config["input"] = merged
+    return config
+
+
+def _merge(layers: Iterable[Mapping[str, Any]]) -> Layer:
+    merged: Layer = {}
+    for layer in layers:
+        merged.update(layer)
+    return merged
+
+
+def _named(given: Layer, key: str, example: str) -> str:
+    if not given.get(key):
+        raise OptionError(f"no {key} is named; say --{key}={example} or put '{key}: {example}' into a config file")
+    return check_name(key, given[key])
+
+
+def _optional(path: Path) -> Layer:
+    return read_yaml(path) if path.is_file() else {}
+
+
+def protocol_layer(name: Any) -> Layer:
+    """The keys of a protocol.
+
+    Raises:
+        OptionError: there is none of this name.
+    """
+    path = properties_dir() / "protocol" / f"{check_name('protocol', name)}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise OptionError(f"protocol={name!r} is unknown; one of {names}")
+    return {**read_yaml(path), "protocol": name}
+
+
+def _all_protocols() -> list[Layer]:
+    return [read_yaml(path) for path in (properties_dir() / "protocol").glob("*.yaml")]
+
+
+def _dataset_layer(dataset: str, data_path: str | None, known: set[str]) -> Layer:
+    """What stands beside the data or comes with the package; it may have keys of any model, for whoever has them."""
+    path = Path(data_path or "dataset") / dataset / f"{dataset}.yaml"
+    if not (content := _optional(path)):
+        return _optional(properties_dir() / "dataset" / f"{dataset}.yaml")
+    content = {key: value for key, value in content.items() if value or key not in compat.REPLACED_KEYS}
+    if wrong := [key for key in ("model", "dataset", "protocol", "data_path") if key in content]:
+        raise OptionError(f"{path}: {wrong[0]} cannot be set there, it says which files are read; say it with the run")
+    try:
+        _check_keys(content, known | _keys_of_all_models())
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from None
+    return content
+
+
+@cache
+def _keys_of_all_models() -> frozenset[str]:
+    ours = (_optional(path) for path in (properties_dir() / "model").glob("*.yaml"))
+    return frozenset(
+        {key for layer in ours for key in layer} | {key for layer in _recbole_models() for key, _ in layer}
+    )
+
+
+def _of_recbole(name: str) -> Layer:
+    content = _optional(RECBOLE_PROPERTIES / f"{name}.yaml")
+    return {key: value for key, value in content.items() if key not in compat.REPLACED_KEYS}
+
+
+def _check_keys(given: Layer, known: set[str]) -> None:
+    lists = ("general_arguments", "training_arguments", "evaluation_arguments", "dataset_arguments")
+    known = known.union(*(getattr(argument_list, name) for name in lists), compat.UNLISTED_KEYS)
+    for key in map(str, given):
+        if key in compat.REPLACED_KEYS:
+            raise OptionError(f"{key} is not used here: {compat.REPLACED_KEYS[key]}")
+    check_known("unknown key", map(str, given), known)

@@ -1,0 +1,94 @@
+"""RecBole's atomic files of ratings: where they are, what their first lines must name, and their reading."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recbole_dgrm.data.columns import check_columns, typed_columns
+from recbole_dgrm.data.text_tables import TextTable
+from recbole_dgrm.errors import DataError
+
+
+def source_files(config: Any) -> list[Path]:
+    """The ``.inter`` files of the data set of ``config``."""
+    folder, name, parts = Path(config["data_path"]), config["dataset"], config["benchmark_filename"]
+    names = [f"{name}.inter"] if parts is None else [f"{name}.{part}.inter" for part in parts]
+    return [folder / file for file in names]
+
+
+def source_hash(config: Any) -> str:
+    """Hash of the bytes of the source files, which with the config determine the split; cheap beside building it."""
+    digest = hashlib.sha256()
+    for path in source_files(config):
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def check_source(config: Any) -> None:
+    """Whether the files are there and name the columns that are needed.
+
+    Raises:
+        DataError: what is missing and where it belongs.
+    """
+    folder, name = Path(config["data_path"]), config["dataset"]
+    if not folder.is_dir():
+        raise DataError(
+            f"there is no folder {folder}; put the ratings into {folder}/{name}.inter (recbole-dgrm convert makes it "
+            "from a table, recbole-dgrm download fetches well-known ones) or say where they are: "
+            f"--data_path=DIR with DIR/{name}/{name}.inter"
+        )
+    for path in source_files(config):
+        check_columns(config, _check_header(path, config))
+
+
+def _check_header(path: Path, config: Any) -> dict[str, str]:
+    """Name to type of the columns of a file."""
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; RecBole's atomic format wants the ratings there")
+    try:
+        with open(path, encoding=config["encoding"]) as lines:
+            header = lines.readline().rstrip("\r\n")
+    except (UnicodeError, LookupError) as error:
+        raise DataError(f"{path} cannot be read as text in {config['encoding']}: {error}; save it in UTF-8, or say "
+                        "--encoding=latin-1, cp1252, ...") from None  # fmt: skip
+    separator = config["field_separator"]
+    columns = typed_columns(path, header, separator)
+    needed = {config["USER_ID_FIELD"]: "token", config["ITEM_ID_FIELD"]: "token"}
+    if config["feedback"] == "rating":
+        needed[config["RATING_FIELD"]] = "float"
+    for name, kind in needed.items():
+        if columns.get(name) != kind:
+            raise DataError(
+                f"{path} has no column {name}:{kind}; its first line is {header!r} and must name columns as "
+                f"name:type, separated by {separator!r}; other names are set with USER_ID_FIELD, "
+                "ITEM_ID_FIELD, RATING_FIELD"
+            )
+    return columns
+
+
+def read_atomic(
+    path: Path, separator: str, encoding: str, wanted: Collection[str], types: Mapping[str, type], rating: str
+) -> pd.DataFrame:  # fmt: skip
+    """The ``wanted`` columns, called ``name:type``, of a file in RecBole's format; the index holds the lines.
+
+    Raises:
+        DataError: a row has another number of fields than the first, or a number is none.
+    """
+    table = TextTable.open(path, separator, encoding)
+    places = {place: name for place, name in enumerate(table.first) if name in wanted}
+    numbers = frozenset(name for name in wanted if types[name] is not str)
+    rated = next((place for place, name in enumerate(table.first) if name == f"{rating}:float"), None)
+    try:
+        return table.read(places, rating=rated, numbers=numbers)
+    except ValueError:
+        text = table.read(places, rating=rated)
+    for name in numbers:
+        bad = text[name].notna() & pd.to_numeric(text[name], errors="coerce").isna()
+        if bad.any():
+            raise DataError(f"{path}: the {name.partition(':')[0]} in line {bad.idxmax()} is "
+                            f"{text[name][bad.idxmax()]!r}, not a number") from None  # fmt: skip
+    return text.astype(dict.fromkeys(numbers, "float64"))

@@ -1,0 +1,277 @@
+"""Ratings in: input checks, and one split for every model.
+
+RecBole reads and filters the atomic files and cuts the split; this module refuses what RecBole would
+quietly repair and makes the split depend on the seed alone.
+"""
+
+import hashlib
+import logging
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import cat_interactions
+from recbole.utils import FeatureSource
+
+from recbole_dgrm import compat
+from recbole_dgrm.data.atomic_files import check_source, read_atomic, source_files
+from recbole_dgrm.data.rating_scale import RatingScale, find_scale, without_noise
+from recbole_dgrm.errors import DataError, UserError
+from recbole_dgrm.options import RATINGS
+
+LOG = logging.getLogger(__name__)
+
+
+class RatingDataset(Dataset):
+    """RecBole's Dataset with files read exactly, the input checked, and parts sized as ``split_rounding`` says.
+
+    Attributes:
+        notes: what was changed or noticed in the input, in sentences.
+        scale: of the ratings; None where feedback is implicit.
+    """
+
+    def _get_preset(self) -> None:
+        super()._get_preset()
+        self.notes: list[str] = []
+        self.scale: RatingScale | None = None
+        self._lines: list[NDArray[np.int64]] = []  # of each file of ratings, the line of each row
+
+    def note(self, text: str) -> None:
+        """Keep a sentence about the input and show it."""
+        self.notes.append(text)
+        LOG.warning("%s: %s", self.dataset_name, text)
+
+    def _download(self) -> None:
+        check_source(self.config)  # says what is missing; RecBole would fetch from addresses that are gone
+
+    # Reading
+
+    def _load_inter_feat(self, token: str, dataset_path: str) -> None:
+        check_source(self.config)
+        super()._load_inter_feat(token, dataset_path)
+        if len(self.inter_feat) == 0:
+            raise DataError(f"{source_files(self.config)[0]} holds no ratings")
+        for name in (self.uid_field, self.iid_field):
+            self._refuse(self.inter_feat[name].isna(), f"rows have no {name}")
+        if self.config["feedback"] == "rating":
+            rating = self._rating()
+            self._refuse(~np.isfinite(rating), "ratings are missing or infinite", "; remove these rows")
+            bad = (rating < RATINGS.low) | (rating > RATINGS.high)
+            self._refuse(bad, "ratings are out of range", f": {rating[bad][:1].sum():g}; allowed: {RATINGS}")
+        if self._by_time():
+            self._refuse(~np.isfinite(self.inter_feat[self.time_field]), f"rows have no {self.time_field}",
+                         "; remove these rows, or say order: RO")  # fmt: skip
+
+    def _load_feat(self, filepath, source):
+        def read(file, delimiter, usecols, dtype, encoding, **_) -> pd.DataFrame:
+            table = read_atomic(Path(file), delimiter, encoding, usecols, dtype, self.config["RATING_FIELD"])
+            if source == FeatureSource.INTERACTION:
+                self._lines.append(table.index.to_numpy())
+            return table.reset_index(drop=True)
+
+        try:
+            with compat.tables_read_by(read):
+                return super()._load_feat(filepath, source)
+        except UserError:
+            raise
+        except Exception as error:  # whatever RecBole stumbles over, it is the file that cannot be read
+            raise DataError(f"{filepath}: {error}") from error
+
+    def _refuse(self, bad: NDArray | pd.Series, said: str, remedy: str = "") -> None:
+        if np.any(bad):
+            raise DataError(f"{np.sum(bad)} {said}, the first in {self._place(int(np.argmax(bad)))}{remedy}")
+
+    def _place(self, row: int) -> str:
+        """The line, and where there are several the file, of a row that was loaded."""
+        ends = np.cumsum([len(lines) for lines in self._lines])
+        part = int(np.searchsorted(ends, row, side="right"))
+        line = f"line {self._lines[part][row - ends[part]]}"
+        return line if len(ends) == 1 else f"{line} of {source_files(self.config)[part].name}"
+
+    def _rating(self) -> NDArray[np.float64]:
+        return self.inter_feat[self.config["RATING_FIELD"]].to_numpy()
+
+    def _by_time(self) -> bool:
+        return self.config["eval_args"]["order"] == "TO"
+
+    # Filtering; RecBole leaves it out where a split is given
+
+    def _data_processing(self) -> None:
+        given, self.benchmark_filename_list = self.benchmark_filename_list, None
+        if given:
+            self._check_filters()
+        super()._data_processing()
+        self.benchmark_filename_list = given
+
+    def _check_filters(self) -> None:
+        """A search does not read the test file, so what counts the ratings of all files would give it another split."""
+        for key in ("user_inter_num_interval", "item_inter_num_interval"):
+            interval = self._parse_intervals_str(self.config[key])
+            if interval and not all(self._within_intervals(number, interval) for number in (1, 1 << 60)):
+                raise DataError(
+                    f"{key}={self.config[key]} would count ratings over all files of a split that is given, "
+                    f"benchmark_filename={self.config['benchmark_filename']}; filter before you split, or leave it out"
+                )
+
+    def _remove_duplication(self) -> None:
+        """One row per pair and part, and no pair of a part in a later one."""
+        feat, pair = self.inter_feat, [self.uid_field, self.iid_field]
+        keep = self.config["rm_dup_inter"] or "first"
+        in_order = feat.assign(part=self._part())
+        if self.config["rm_dup_inter"] and self.time_field in feat:
+            in_order = in_order.sort_values(self.time_field, kind="stable")
+            keep_said = f"the {keep} by {self.time_field}"
+        else:
+            keep_said = f"the {keep}"
+        repeated = in_order.duplicated([*pair, "part"], keep=keep).reindex(feat.index)
+        if repeated.any():
+            self.note(
+                f"{repeated.sum():,} rows repeat a user-item pair and are dropped; {keep_said} row of a pair is kept"
+            )
+        feat = feat[~repeated]
+        leaked = feat.duplicated(pair)
+        for part, count in pd.Series(self._part()[feat.index[leaked]]).value_counts().sort_index().items():
+            name = source_files(self.config)[part].name
+            self.note(f"a leak: {count:,} pairs of {name} are in a file before it, too; they are left out of {name}")
+        self.inter_feat = feat[~leaked]
+
+    def _part(self) -> NDArray[np.int64]:
+        """The number of the file, for each row that was loaded."""
+        return np.repeat(np.arange(len(self._lines)), [len(lines) for lines in self._lines])
+
+    def _reset_index(self) -> None:
+        """RecBole's last step of filtering: now the ratings are those that there are."""
+        if len(self.inter_feat) == 0:
+            raise DataError(f"no rating of {self.dataset_name} is left; loosen the filters (val_interval, "
+                            "user_inter_num_interval, item_inter_num_interval)")  # fmt: skip
+        rows = self.inter_feat.index.to_numpy()
+        self.file_size_list = np.bincount(self._part()[rows], minlength=len(self._lines)).tolist()
+        if self.config["feedback"] == "rating":
+            config, rating = self.config, self._rating()
+            self.scale = find_scale(rating, config["rating_scale"], config["rating_step"], config["rating_threshold"],
+                                    lambda index: self._place(rows[index]), self.note)  # fmt: skip
+            self.inter_feat[config["RATING_FIELD"]] = without_noise(rating, self.scale)
+            config["rating_scale"] = [self.scale.low, self.scale.high]
+            config["rating_threshold"], config["rating_levels"] = self.scale.threshold, list(self.scale.levels)
+        super()._reset_index()
+
+    # Splitting
+
+    def sort(self, by, ascending=True):
+        """RecBole would sort by times rounded to float32; the rows are in the order of the exact ones already."""
+
+    def build(self, with_test: bool = True) -> list[Dataset]:
+        """Train, validation and, if asked, test part. Files without validation have it cut from the first."""
+        wanted = 3 if with_test else 2
+        if self._by_time():
+            part = np.repeat(np.arange(len(self.file_size_list)), self.file_size_list)
+            self.inter_feat = self.inter_feat.iloc[np.lexsort((self.inter_feat[self.time_field], part))]
+        parts = super().build()
+        if self.benchmark_filename_list is None or len(parts) == wanted:
+            return parts[:wanted]
+        if len(parts) != wanted - 1:
+            raise DataError(f"benchmark_filename={self.benchmark_filename_list} must name [train, test] or three parts")
+        first, *test = parts
+        if not self._by_time():
+            first.shuffle()
+        ratios = self.config["eval_args"]["split"]["RS"]
+        return [*first.split_by_ratio([ratios[0], ratios[1]], group_by=self.uid_field), *test]
+
+    def _calcu_split_ids(self, tot: int, ratios: list[float]) -> list[int]:
+        if self.config["split_rounding"] == "down":
+            return super()._calcu_split_ids(tot, ratios)
+        ends = [tot]
+        for ratio in reversed(ratios[1:]):  # the last part first; one rating stays for training
+            ends.append(max(ends[-1] - ceil(ratio * tot - 1e-9), min(1, tot)))
+        return ends[:0:-1]
+
+
+@dataclass
+class Splits:
+    """The parts of one data set, the same for every model with the same seed.
+
+    Attributes:
+        known: training and validation together, for the refit.
+        test: None where it was not asked for.
+        scale: of the ratings; None where feedback is implicit.
+        notes: sentences about the input.
+    """
+
+    train: Dataset
+    valid: Dataset
+    known: Dataset
+    test: Dataset | None
+    scale: RatingScale | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def triples(self, part: str) -> tuple[NDArray, NDArray, NDArray]:
+        """``user, item, rating`` of a part, each ``(n,)``; rating is 1 where the data has none."""
+        dataset = getattr(self, part)
+        inter, name = dataset.inter_feat, dataset.config["RATING_FIELD"]
+        user, item = inter[dataset.uid_field].numpy(), inter[dataset.iid_field].numpy()
+        return user, item, inter[name].double().numpy() if name in inter.columns else np.ones(len(user))
+
+    def fingerprint(self) -> str:
+        """Hash of the split: which pair with which rating lies in which part, whatever the row order."""
+        digest = hashlib.sha256()
+        for part in self._parts():
+            user, item, rating = self.triples(part)
+            order = np.lexsort((item, user))
+            for column in (user, item, rating):
+                digest.update(np.ascontiguousarray(column[order]).tobytes())
+            digest.update(part.encode())
+        return digest.hexdigest()[:16]
+
+    def sizes(self) -> dict[str, int]:
+        """Users and items without padding, and ratings per part."""
+        return {
+            "n_users": self.train.user_num - 1,
+            "n_items": self.train.item_num - 1,
+            **{f"n_{part}": len(getattr(self, part)) for part in self._parts()},
+        }
+
+    def _parts(self) -> list[str]:
+        return ["train", "valid"] if self.test is None else ["train", "valid", "test"]
+
+
+def build(config, with_test: bool = True) -> Splits:
+    """Read, check and split the data set of ``config``; the split depends on the seed alone.
+
+    Args:
+        with_test: without it the test part is dropped as soon as it is cut, and a test file is not opened.
+
+    Raises:
+        DataError: the input cannot be used.
+    """
+    if not with_test and config["benchmark_filename"]:
+        config["benchmark_filename"] = config["benchmark_filename"][:-1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config["seed"])
+        dataset = RatingDataset(config)
+        parts = dict(zip(("train", "valid", "test"), dataset.build(with_test), strict=False))
+    for name, part in parts.items():
+        if len(part) == 0:
+            raise DataError(f"the {name} part of {config['dataset']} is empty: too few ratings for the split "
+                            f"{config['eval_args']['split']}")  # fmt: skip
+    known = dataset.copy(cat_interactions([parts["train"].inter_feat, parts["valid"].inter_feat]))
+    if test := parts.get("test"):
+        _note_test(dataset, known, test)
+    return Splits(parts["train"], parts["valid"], known, test, dataset.scale, dataset.notes)
+
+
+def _note_test(dataset: RatingDataset, known: Dataset, test: Dataset) -> None:
+    """Say which users are not tested, and what of the test part training knows nothing of."""
+    without = dataset.user_num - 1 - len(torch.unique(test.inter_feat[dataset.uid_field]))
+    if without:
+        dataset.note(f"{without} users have no test items and are not evaluated")
+    for name, kind in [(dataset.uid_field, "users"), (dataset.iid_field, "items")]:
+        new = ~torch.isin(test.inter_feat[name], known.inter_feat[name])
+        if new.any():
+            number = len(torch.unique(test.inter_feat[name][new]))
+            dataset.note(f"{number:,} {kind} of the test part, with {int(new.sum()):,} of its {len(test):,} ratings, "
+                         "have no rating in training")  # fmt: skip

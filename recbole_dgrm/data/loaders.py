@@ -1,0 +1,158 @@
+"""Batches: by users, without padding, rating profiles or rated pairs or full rankings."""
+
+from math import ceil
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader, UserDataLoader
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from recbole.data.utils import create_samplers, get_dataloader
+from recbole.utils import InputType
+
+from recbole_dgrm.data.dataset import Splits
+from recbole_dgrm.errors import DataError
+from recbole_dgrm.system import distributed
+
+ITEM_RANK = "item_rank"  # column of evaluation batches: place of the item among all, by the data's own ids
+
+
+class ProfileLoader(AbstractDataLoader):
+    """Shuffled batches of users who have training ratings; the padding user has none.
+
+    A batch has ``train_batch_size`` users for each of the processes that train together.
+    """
+
+    def __init__(self, config, dataset):
+        self.field = dataset.uid_field
+        self.users = torch.unique(dataset.inter_feat[self.field])
+        self.sample_size = len(self.users)
+        super().__init__(config, dataset, None, shuffle=True)
+
+    def _init_batch_size_and_step(self) -> None:
+        self.step = self.config["train_batch_size"] * distributed.size()
+        self.set_batch_size(self.step)
+
+    def collate_fn(self, index: list[int]) -> Interaction:
+        """Users ``(B,)``."""
+        return Interaction({self.field: self.users[index]})
+
+
+def item_rank(dataset: Dataset) -> torch.Tensor:
+    """Place of each item ``(n_items,)`` in the order of the data's own ids: by value if they are numbers, else by text.
+
+    RecBole's ids follow the rows of the file, so a tie broken by them would depend on the file's order.
+    """
+    tokens = pd.Series(dataset.field2id_token[dataset.iid_field][1:])
+    numbers = pd.to_numeric(tokens, errors="coerce")
+    order = numbers if numbers.notna().all() else tokens.astype(str)
+    return torch.as_tensor([0, *order.rank(method="first").astype(int)])
+
+
+class _Shared:
+    """Before an evaluation loader in the bases: batches by users, dealt to the processes in contiguous runs.
+
+    They are the batches of one process, unless it has fewer of them than there are processes. ``sample_size`` becomes
+    our own number of users; ``users`` are all.
+    """
+
+    def _init_batch_size_and_step(self) -> None:
+        most = self.sample_size // distributed.size()
+        if not most:
+            raise DataError(f"{self.sample_size} users to evaluate, {distributed.size()} processes; start fewer")
+        self.step = min(self.config["eval_batch_size"], most)
+        own = distributed.Part.own(ceil(self.sample_size / self.step))
+        self._first = own.start * self.step
+        self.sample_size = min(own.stop * self.step, self.sample_size) - self._first
+        self.set_batch_size(self.step)
+
+    def collate_fn(self, index: list[int]):
+        """The batch of our users number ``index``, consecutive."""
+        return self.batch([self._first + place for place in index])
+
+
+class RatedLoader(_Shared, AbstractDataLoader):
+    """The rated pairs of a part, a batch of users at a time, all pairs of a user together."""
+
+    def __init__(self, config, dataset):
+        pairs = dataset.inter_feat
+        self.pairs = pairs[torch.argsort(pairs[dataset.uid_field], stable=True)]
+        rank = item_rank(dataset)[self.pairs[dataset.iid_field]]
+        self.pairs.update(Interaction({ITEM_RANK: rank, config["LABEL_FIELD"]: self.pairs[config["RATING_FIELD"]]}))
+        self.users, count = torch.unique_consecutive(self.pairs[dataset.uid_field], return_counts=True)
+        self.end = torch.cumsum(count, 0)
+        self.sample_size = len(count)
+        super().__init__(config, dataset, None, shuffle=False)
+
+    def batch(self, index: list[int]):
+        """Pairs of users ``index[0]..index[-1]`` in RecBole's 4-tuple of an evaluation batch."""
+        start = self.end[index[0] - 1] if index[0] else 0
+        return self.pairs[slice(start, self.end[index[-1]])], None, None, None
+
+
+class RankingLoader(_Shared, FullSortEvalDataLoader):
+    """Full ranking, batched by users instead of users x items; RecBole's own has a Python set per user.
+
+    Args:
+        dataset: the part that is evaluated; its pairs are the positives.
+        seen: the parts before it, whose items are no candidates.
+    """
+
+    def __init__(self, config, dataset: Dataset, seen: list[Dataset]):
+        self.field = dataset.uid_field
+        self.positives = _pairs(dataset)
+        known = sum(_pairs(part) for part in seen).sign()
+        self.history = known - known.multiply(self.positives)
+        self.history.eliminate_zeros()
+        self.users = torch.as_tensor(np.flatnonzero(np.diff(self.positives.indptr)))
+        self.sample_size = len(self.users)
+        AbstractDataLoader.__init__(self, config, dataset, None, shuffle=False)
+
+    def _init_batch_size_and_step(self) -> None:
+        super()._init_batch_size_and_step()
+        self.set_batch_size(self.step * self._dataset.item_num)
+
+    def batch(self, index: list[int]):
+        """Users ``(B,)``, and row and item of their history and of their positives."""
+        users = self.users[index]
+        history, positives = (
+            tuple(map(torch.as_tensor, matrix[users.numpy()].nonzero())) for matrix in (self.history, self.positives)
+        )
+        return Interaction({self.field: users}), history, *positives
+
+
+def _pairs(dataset: Dataset) -> sp.csr_matrix:
+    """1 where a pair is in the data set, ``(n_users, n_items)``."""
+    return dataset.inter_matrix(form="csr").sign()
+
+
+def train_loader(config, splits: Splits, part: str):
+    """Batches to learn from: users for models of whole profiles, ours or RecBole's; else RecBole's own loader."""
+    dataset = getattr(splits, part)
+    loader = get_dataloader(config, "train")
+    if config["MODEL_INPUT_TYPE"] == InputType.LISTWISE or loader is UserDataLoader:
+        return ProfileLoader(config, dataset)  # RecBole's has the padding user in it: a false all-zero row
+    test = splits.valid if splits.test is None else splits.test  # a search has none, and nobody draws for it
+    try:
+        sampler, _, _ = create_samplers(config, dataset, [dataset, splits.valid, test])
+    except ValueError as error:
+        if "all items" not in str(error):
+            raise
+        raise DataError(
+            f"RecBole draws for {config['model']} items that a user has not rated, and some users of "
+            f"{config['dataset']} have rated all {dataset.item_num - 1}; leave these users out with "
+            f"--user_inter_num_interval='[0,{dataset.item_num - 2}]', or take a model of ours"
+        ) from error
+    return loader(config, dataset, sampler, shuffle=config["shuffle"])
+
+
+def eval_loader(config, splits: Splits, part: str):
+    """Batches to evaluate on, by users; ``part`` is ``valid`` or ``test``."""
+    dataset = getattr(splits, part)
+    if config["eval_args"]["mode"][part] == "labeled":
+        return RatedLoader(config, dataset)
+    if config["eval_args"]["mode"][part] != "full":
+        raise DataError(f"eval_args: mode {config['eval_args']['mode']} is not supported; labeled or full")
+    return RankingLoader(config, dataset, [splits.train] if part == "valid" else [splits.train, splits.valid])

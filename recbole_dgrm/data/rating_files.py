@@ -1,0 +1,194 @@
+"""Ratings in a file of one's own, read and checked: which column is what, ids byte for byte, numbers, dates."""
+
+import logging
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recbole_dgrm.data.tables import Layout, read_table
+from recbole_dgrm.data.text_tables import MISSING, is_number
+from recbole_dgrm.errors import DataError
+from recbole_dgrm.options import RATINGS
+
+LOG = logging.getLogger(__name__)
+GUESSES = {  # field -> usual names of its column without signs, the first that is there counts
+    "user_id": ("userid", "user", "reviewerid", "uid", "userno", "customerid", "memberid", "reviewprofilename",
+                "authorid", "username"),
+    "item_id": ("itemid", "item", "movieid", "parentasin", "asin", "productid", "bookid", "isbn", "businessid",
+                "animeid", "recipeid", "beerid", "beerbeerid", "gameid", "appid", "songid", "trackid", "artistid",
+                "albumid", "videoid", "articleid", "courseid", "hotelid", "placeid", "restaurantid", "jokeid",
+                "iid"),
+    "rating": ("rating", "ratings", "bookrating", "userrating", "starrating", "reviewrating", "ratingvalue",
+               "reviewoverall", "reviewscore", "score", "stars", "star", "overall", "value", "grade"),
+    "timestamp": ("timestamp", "unixreviewtime", "unixtime", "time", "datetime", "ratedat", "createdat", "reviewtime",
+                  "reviewdate", "date"),
+}  # fmt: skip
+EPOCH = pd.Timestamp(0, tz="UTC")
+DAYS = (19000101, 21001231)  # a number between them, of eight digits, is a day
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How ratings are to be read, as far as their file does not say.
+
+    Attributes:
+        columns: field (``user_id``, ``item_id``, ``rating``, ``timestamp``) to column of the file; what is left out is
+            guessed from usual names; ``timestamp`` may be missing, and "" leaves it out.
+        layout: of text files.
+        missing: ratings, as they are written, that mean that nothing was rated: their rows are left out. "" stands for
+            an empty cell.
+    """
+
+    columns: Mapping[str, str]
+    layout: Layout = field(default_factory=Layout)
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """The ratings of one file.
+
+    Attributes:
+        table: the fields; the index is the number of the line or row.
+        columns: field to column of the file.
+        left_out: rows whose rating means that nothing was rated.
+    """
+
+    table: pd.DataFrame
+    columns: dict[str, str]
+    left_out: int = 0
+
+    def sentence(self) -> str:
+        """What the file held."""
+        table, pair = self.table, ["user_id", "item_id"]
+        users, items = (table[name].nunique() for name in pair)
+        text = f"{len(table):,} ratings of {users:,} users and {items:,} items"
+        if repeated := int(table.duplicated(pair).sum()):
+            other = repeated - int(table.duplicated([*pair, "rating"]).sum())
+            text += f"; {repeated:,} rows repeat a user-item pair, {other:,} of them with another rating: of each pair "
+            text += "the first is used (rm_dup_inter=last: the last)"
+        if self.left_out:
+            text += f"; {self.left_out:,} rows left out, whose rating means that nothing was rated (--missing)"
+        return text
+
+
+def read_ratings(source: Path, reading: Reading | None = None) -> Ratings:
+    """The ratings of one file, as ``convert`` reads them, checked."""
+    reading = reading or Reading({})
+    columns: dict[str, str] = {}
+
+    def choose(names: list[str]) -> dict[str, str]:
+        columns.update(_chosen(names, source, reading.columns))
+        return columns
+
+    table = read_table(source, reading.layout, choose)
+    if len(table) == 0:
+        raise DataError(f"{source} holds no ratings")
+    unrated = _unrated(table["rating"], reading.missing)
+    table = table[~unrated].copy()
+    if len(table) == 0:
+        raise DataError(f"{source} holds no ratings but those that --missing={','.join(reading.missing)} leaves out")
+    for name in ("user_id", "item_id"):
+        table[name] = _tokens(table[name], source)
+    table["rating"] = _numbers(table["rating"], source)
+    if "timestamp" in table:
+        table["timestamp"] = _seconds(table["timestamp"], source)
+    return Ratings(table, columns, int(unrated.sum()))
+
+
+def _unrated(rating: pd.Series, codes: Collection[str]) -> pd.Series:
+    """Where a rating is one of the codes, as text or as a number."""
+    unrated = rating.astype(str).isin(set(codes))
+    if numbers := [float(code) for code in codes if is_number(code)]:
+        unrated |= _to_number(rating).isin(numbers)
+    return unrated | rating.isna() if "" in codes else unrated
+
+
+def _chosen(names: list[str], source: Path, columns: Mapping[str, str]) -> dict[str, str]:
+    """Field to column, of the columns that the file has."""
+    plain = {re.sub("[^a-z0-9]", "", name.lower()): name for name in reversed(names)}
+    chosen = {}
+    for name, guesses in GUESSES.items():
+        column = columns.get(name)
+        if name == "timestamp" and column == "":
+            continue
+        column = column or next((plain[guess] for guess in guesses if guess in plain), None)
+        if column is None and name == "timestamp":
+            continue
+        if column not in names:
+            raise DataError(
+                f"{source} has no column {column or name!r}; it has {', '.join(names)}: "
+                f"say --{name.removesuffix('_id')}=COLUMN"
+            )
+        chosen[name] = column
+    return chosen
+
+
+def refuse(column: pd.Series, bad: NDArray, source: Path, said: str) -> None:
+    """Say how many values of ``column`` are bad ``(n,)``, and show the first with its place."""
+    if bad.any():
+        place = int(np.argmax(bad))
+        raise DataError(
+            f"{source}: {bad.sum()} {said}, the first in {column.index.name} {column.index[place]}: "
+            f"{str(column.iloc[place])[:80]!r}"
+        )
+
+
+def _tokens(column: pd.Series, source: Path) -> pd.Series:
+    """Ids as text; whole floats, which numbers beside missing values become, lose their point."""
+    missing = column.isna().to_numpy()
+    if not missing.any():
+        if pd.api.types.is_float_dtype(column) and (column % 1 == 0).all() and column.abs().max() < 2**53:
+            column = column.astype("int64")
+        if pd.api.types.infer_dtype(column) not in ("string", "integer"):
+            odd = [not isinstance(value, (str, int)) or isinstance(value, bool) for value in column]
+            refuse(column, np.array(odd), source, f"values of {column.name} are no text and no whole number")
+        text = column.astype(str)
+        missing = text.isin(MISSING).to_numpy()
+    refuse(column, missing, source, "rows have no user or item")
+    return text
+
+
+def _numbers(column: pd.Series, source: Path) -> pd.Series:
+    number = _to_number(column)
+    refuse(column, ~np.isfinite(number.to_numpy()), source, "ratings are no numbers")
+    refuse(column, (number < RATINGS.low).to_numpy() | (number > RATINGS.high).to_numpy(), source,
+            f"ratings are out of range; allowed: {RATINGS}")  # fmt: skip
+    return number
+
+
+def _to_number(column: pd.Series) -> pd.Series:
+    """Float64, exactly as it is written; NaN for what is no number."""
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        if pd.api.types.infer_dtype(column, skipna=True) != "string":
+            column = column.map(lambda value: value if _scalar(value) else None).astype(object)
+        number = pd.to_numeric(column, errors="coerce")  # says what is a number, and rounds in the last digit
+        column = column.where(number.notna() & column.notna())
+    return column.astype("float64")
+
+
+def _scalar(value: object) -> bool:
+    return isinstance(value, (str, int, float, Decimal)) and not isinstance(value, bool)
+
+
+def _seconds(column: pd.Series, source: Path) -> pd.Series:
+    """Numbers stay, unless all are days as 20240131 is; dates become seconds since 1970."""
+    dates = pd.api.types.is_datetime64_any_dtype(column)
+    seconds = column if dates else _to_number(column)
+    if not dates and seconds.between(*DAYS).all() and (seconds % 1 == 0).all():
+        days = pd.to_datetime(seconds.astype("int64").astype(str), utc=True, errors="coerce", format="%Y%m%d")
+        if days.notna().all():
+            LOG.warning("%s: its timestamps are taken for days of eight digits", source.name)
+            return (days - EPOCH) / pd.Timedelta("1s")
+    if dates or seconds.isna().all():
+        moments = pd.to_datetime(column, utc=True, errors="coerce", format=None if dates else "ISO8601")
+        seconds = (moments - EPOCH) / pd.Timedelta("1s")
+    bad = ~np.isfinite(seconds.to_numpy())
+    refuse(column, bad, source, "timestamps are neither a number nor an ISO date; --timestamp= leaves them out")
+    return seconds

@@ -1,0 +1,158 @@
+"""The rating scale of a data set: which ratings there are, as they occur, and from which one on an item is relevant.
+
+Up to ``MOST_LEVELS`` distinct ratings are levels, evenly spaced or not. More are a continuous scale: distributions
+are then compared in ``BINS`` bins that hold equally many ratings each, and a level is the middle of a bin.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_dgrm.errors import DataError
+from recbole_dgrm.maths.levels import NOISE, nearest_level, rating_levels
+
+MOST_LEVELS = 100  # that are told apart
+BINS = 20  # of a continuous scale
+RESOLUTION = 0.01  # of the distance between two levels, which float32 must resolve
+NAMED = 12  # levels in a sentence
+
+
+@dataclass(frozen=True)
+class RatingScale:
+    """What is known of the ratings before anything is learnt from them.
+
+    Attributes:
+        low, high: the ends; predictions are clipped to them where they are shown as ratings.
+        levels: the distinct ratings, sorted; of a continuous scale the middles of its bins.
+        threshold: an item rated below is not relevant; rounded to float32, as ratings are before they meet it.
+        continuous: whether ``levels`` are bins.
+    """
+
+    low: float
+    high: float
+    levels: tuple[float, ...]
+    threshold: float
+    continuous: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for the record."""
+        return asdict(self)
+
+
+def find_scale(
+    rating: NDArray[np.float64], ends: Sequence[float] | None, step: float | None, threshold: float | None,
+    place: Callable[[int], str], note: Callable[[str], None],
+) -> RatingScale:  # fmt: skip
+    """The scale of ratings ``(n,)``, all finite, checked against what is declared.
+
+    Args:
+        ends: lowest and highest rating, if they are declared.
+        step: distance between two levels, if it is declared.
+        threshold: from which rating on an item is relevant, if it is declared.
+        place: names the place of a rating in its file, by its index.
+        note: called with sentences on what was taken from the data.
+
+    Raises:
+        DataError: the ratings contradict what is declared, are all equal, or lie too close for float32.
+    """
+    low, high = map(float, ends or (rating.min(), rating.max()))
+    outside = (rating < low) | (rating > high)
+    _refuse(
+        outside, rating, place, f"ratings lie outside rating_scale=[{low:g}, {high:g}]", "correct the data or the scale"
+    )
+    if rating.min() == rating.max():
+        raise DataError(
+            f"all ratings are {rating[0]:g}: there is nothing to learn; for implicit data use --protocol=full"
+        )
+    if ends is None:
+        note(f"rating_scale is taken from the data: {[low, high]}")
+    levels = distinct_ratings(rating)
+    number = len(levels)
+    if step is not None:
+        above = (rating - low) / step
+        missed = np.abs(above - above.round()) * step > NOISE * (high - low)
+        _refuse(missed, rating, place, f"ratings are no whole number of rating_step={step:g} above {low:g}",
+                "leave rating_step out (~), then the levels are the ratings that occur")  # fmt: skip
+        number = round((high - low) / step) + 1
+    continuous = number > MOST_LEVELS
+    if continuous:
+        note(f"{number:,} distinct ratings make a continuous scale: distributions are compared in {BINS} bins of "
+             "equally many ratings each")  # fmt: skip
+        levels = _middles(rating, levels)
+    elif step is None:
+        note(f"the levels of the ratings are taken from the data: {_named(levels)}")
+    else:
+        levels = rating_levels(low, high, step)
+    check_resolution(levels)
+    found = _threshold(rating, low, high, threshold, continuous, note)
+    return RatingScale(low, high, tuple(map(float, levels)), found, continuous)
+
+
+def distinct_ratings(rating: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The ratings that occur, sorted ``(n_levels,)``; of those that noise tells apart the most frequent."""
+    value, count = np.unique(rating, return_counts=True)
+    group = np.cumsum(np.append(False, np.diff(value) > NOISE * (value[-1] - value[0])))
+    order = np.lexsort((-count, group))
+    return value[order[np.unique(group[order], return_index=True)[1]]]
+
+
+def without_noise(rating: NDArray[np.float64], scale: RatingScale) -> NDArray[np.float64]:
+    """The ratings, each exactly its level; those of a continuous scale as they are."""
+    levels = np.asarray(scale.levels)
+    return rating if scale.continuous else levels[nearest_level(rating, levels)]
+
+
+def check_resolution(levels: NDArray[np.float64]) -> None:
+    """Whether models, which compute in float32, can tell the ``levels`` apart.
+
+    Raises:
+        DataError: they cannot.
+    """
+    largest = np.abs(np.stack([levels[:-1], levels[1:]])).max(axis=0)
+    blurred = np.spacing(largest.astype(np.float32)) > RESOLUTION * np.diff(levels)
+    if blurred.any():
+        one, other = levels[np.argmax(blurred) :][:2]
+        raise DataError(
+            f"the ratings {one:.12g} and {other:.12g} lie too close together for float32, in which models compute: "
+            f"subtract a constant from all ratings, {levels[0]:.12g} for example, or divide them"
+        )
+
+
+def _middles(rating: NDArray, values: NDArray) -> NDArray[np.float64]:
+    """The middles of bins that hold equally many ratings; both ends where nearly all ratings are equal."""
+    shares = (np.arange(BINS) + 0.5) / BINS
+    middles = np.unique(np.quantile(rating, shares, method="closest_observation"))
+    return middles if len(middles) > 1 else values[[0, -1]]
+
+
+def _threshold(
+    rating: NDArray, low: float, high: float, given: float | None, continuous: bool, note: Callable[[str], None]
+) -> float:
+    origin = "the middle of rating_scale"
+    if given is None and continuous:
+        given, origin = float(np.median(rating)), "the median of the ratings"
+        note(f"rating_threshold is {origin}: {given:g}")
+    threshold = (low + high) / 2 if given is None else given
+    if threshold > rating.max():
+        said = f"rating_threshold={threshold:g}" + (f" ({origin})" if given is None else "")
+        raise DataError(
+            f"no rating reaches {said}, the highest is {rating.max():g}: no item would be relevant; lower it"
+        )
+    if threshold <= rating.min():
+        note(f"every rating reaches rating_threshold={threshold:g}: all items are relevant")
+    return float(np.float32(threshold))
+
+
+def _refuse(bad: NDArray, rating: NDArray, place: Callable[[int], str], said: str, remedy: str) -> None:
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise DataError(f"{bad.sum()} {said}, the first in {place(first)}: {rating[first]:g}; {remedy}")
+
+
+def _named(levels: NDArray) -> str:
+    if len(levels) > NAMED:
+        return f"{len(levels)} levels from {levels[0]:g} to {levels[-1]:g}"
+    return ", ".join(f"{level:.10g}" for level in levels)

@@ -1,0 +1,1 @@
+"""How good predictions are: exact ranking metrics, distributions, reference rows, mode collapse."""

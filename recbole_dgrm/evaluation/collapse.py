@@ -1,0 +1,188 @@
+"""Mode collapse: what is called so, and since when.
+
+Judged are samples of predicted ratings against the ratings that the model learnt from. Predictions have
+**collapsed** if one of these holds:
+
+    constant   their standard deviation is below a tenth of that of the ratings
+    few        they take less than half as many distinct values as the ratings (effective numbers, the
+               exponential of the entropy; predictions as fine as the bins, ratings by levels)
+    ends       of what should lie inside the scale, less than half does: the rest is at its two ends, as in the
+               paper's Figs. 3 and 5
+    alike      less than a hundredth of their variance is between users: everybody gets the same
+
+They are **narrow** if a level that the ratings have gets less than a tenth of its share: a mode is lost. That is
+no collapse: predictions of a mean are always narrower than the ratings are.
+
+Of scores that are no ratings the top-N lists are judged. They have **collapsed** if no more than a hundredth of them
+differ (of few users: if all have one list), or would not differ but for what users have seen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_dgrm.evaluation.distribution import Sample, effective_number
+
+CONSTANT, FEW, INSIDE, ALIKE, COVERED = 0.1, 0.5, 0.5, 0.01, 0.1
+ALIKE_LISTS = 0.01
+COLLAPSED, NARROW, INTACT, UNKNOWN = "collapsed", "narrow", "intact", "unknown"
+NAMED = 3  # levels in a sentence
+ORDER = (COLLAPSED, NARROW, INTACT, UNKNOWN)  # worst first
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A status and the sentence that says why."""
+
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """On the tested model and on the training that led to it.
+
+    Attributes:
+        status, reason: of the tested model.
+        epoch: the tested one, from 1; None where training has none.
+        since: first epoch of the collapse that training ended in; None if it ended in none.
+        training: the reason of that collapse, as it was at the last look.
+        passing: epochs with a collapse that went away again, those of an untrained network aside.
+    """
+
+    status: str
+    reason: str
+    epoch: int | None = None
+    since: int | None = None
+    training: str = ""
+    passing: tuple[int, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for the record."""
+        return asdict(self)
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        words = {COLLAPSED: "COLLAPSED", NARROW: "none, but narrow", INTACT: "none", UNKNOWN: "not judged"}
+        text = f"{words[self.status]}: {self.reason}"
+        if self.since is not None:
+            text += f"; training is collapsed from epoch {self.since} on"
+            text += "" if self.status == COLLAPSED else f" ({self.training}), epoch {self.epoch} was kept"
+        elif self.passing:
+            text += f"; collapsed in passing at epoch {', '.join(map(str, self.passing))}"
+        return text
+
+
+def judge(predicted: Sample, given: Sample, between_users: float | None = None) -> Finding:
+    """Whether ``predicted`` has collapsed, beside the ``given`` ratings.
+
+    Args:
+        between_users: share of the variance of predictions that is between users, where it is known.
+    """
+    few = predicted.values / float(effective_number(given.shares))
+    inside = (1 - predicted.ends) / max(1 - given.ends, np.finfo(float).tiny)
+    if predicted.std < CONSTANT * given.std:
+        return Finding(COLLAPSED, f"predictions hardly differ: {_deviations(predicted, given)}")
+    if few < FEW:
+        number = float(effective_number(given.shares))
+        return Finding(COLLAPSED, f"predictions take {predicted.values:.1f} distinct values, ratings {number:.1f}")
+    if inside < INSIDE and len(given.shares) > 2:
+        share = f"{predicted.ends:.0%} of the predictions lie at the ends of the scale, of the ratings {given.ends:.0%}"
+        return Finding(COLLAPSED, share)
+    if between_users is not None and between_users < ALIKE:
+        return Finding(COLLAPSED, f"{between_users:.1%} of the variance is between users: everybody gets the same")
+    missing = lost(predicted, given)
+    if missing.any():
+        shares = f"{predicted.shares[missing].sum():.1%} are, of the ratings {given.shares[missing].sum():.1%}"
+        levels = f"hardly any prediction is {_named(predicted, missing)} ({shares})"
+        return Finding(NARROW, f"{levels}; {_deviations(predicted, given)}")
+    return Finding(INTACT, f"every level of the ratings is predicted; {_deviations(predicted, given)}")
+
+
+def judge_lists(lists: Mapping[str, Any]) -> Finding:
+    """All that can be said where scores are no ratings: whether everybody gets the same.
+
+    Args:
+        lists: of ``recbole_dgrm.evaluation.diagnosis.look``.
+    """
+    reason = f"the scores are no ratings; {lists_line(lists)}"
+    if alike(lists["distinct"], lists["users"]):
+        return Finding(COLLAPSED, f"{reason}: everybody gets the same")
+    if alike(lists["rankings"], lists["users"]):
+        return Finding(COLLAPSED, f"{reason}; but for what they have seen, everybody gets the same")
+    return Finding(UNKNOWN, reason)
+
+
+def alike(distinct: float | None, users: int) -> bool:
+    """Whether so small a share of the lists of ``users`` differs that everybody gets the same."""
+    return distinct is not None and users > 1 and distinct <= max(ALIKE_LISTS, 1 / users)
+
+
+def lists_line(lists: Mapping[str, Any]) -> str:
+    """The coverage of top-N lists in words."""
+    if lists["distinct"] is None:
+        return "there are no lists, because every user has seen all items"
+    return (
+        f"{_share(lists['distinct'])} of the top-{lists['n']} lists are distinct ({users_line(lists)}), they name "
+        f"{_share(lists['items'])} of the items, Gini {lists['gini']:.2f}"
+    )
+
+
+def users_line(lists: Mapping[str, Any]) -> str:
+    """Over how many users lists were taken, which old records do not say."""
+    if "users" not in lists:
+        return "users not recorded"
+    some = f"{lists['users']:,} of " if lists["users"] < lists["of_users"] else ""
+    return f"{some}{lists['of_users']:,} users"
+
+
+def _share(part: float) -> str:
+    """In per cent, a small one with its first digit."""
+    return f"{part:.0%}" if part == 0 or part >= 0.1 else f"{part:.1%}"
+
+
+def lost(predicted: Sample, given: Sample) -> NDArray[np.bool_]:
+    """Which levels of the ratings are hardly predicted, ``(n_levels,)``."""
+    return (given.shares > 0) & (predicted.shares < COVERED * given.shares)
+
+
+def worst(findings: Mapping[str, Finding]) -> Finding:
+    """The worst of some findings, its reason with the name of what was judged."""
+    if not findings:
+        return Finding(UNKNOWN, "the scores are no ratings")
+    name = min(findings, key=lambda key: ORDER.index(findings[key].status))
+    return Finding(findings[name].status, f"{name} pairs: {findings[name].reason}")
+
+
+def verdict(tested: Finding, training: Mapping[str, Mapping[int, Finding]], epoch: int | None = None) -> Verdict:
+    """Put together what was found.
+
+    Args:
+        tested: about the tested model.
+        training: what was judged, and for each the epochs (from 1) with what was found after them.
+        epoch: of the tested model.
+    """
+    since: int | None = None
+    reason, passing = "", set()
+    for name, found in training.items():
+        epochs = sorted(found)
+        collapsed = [found[number].status == COLLAPSED for number in epochs]
+        learnt = collapsed.index(False) if False in collapsed else 0  # before, the network says one thing to all
+        last = len(epochs) - (collapsed[::-1].index(False) if False in collapsed else len(epochs))
+        passing |= {number for number, is_so in zip(epochs[learnt:last], collapsed[learnt:last], strict=True) if is_so}
+        if last < len(epochs) and (since is None or epochs[last] < since):
+            since, reason = epochs[last], worst({name: found[epochs[-1]]}).reason
+    return Verdict(tested.status, tested.reason, epoch, since, reason, tuple(sorted(passing)))
+
+
+def _named(sample: Sample, which: NDArray) -> str:
+    levels = [f"{level:g}" for level in sample.bins.levels[which]]
+    return " or ".join(levels) if len(levels) <= NAMED else f"at {len(levels)} of {len(which)} levels"
+
+
+def _deviations(predicted: Sample, given: Sample) -> str:
+    return f"standard deviation {predicted.std:.2f}, of the ratings {given.std:.2f}"

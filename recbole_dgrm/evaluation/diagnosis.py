@@ -1,0 +1,272 @@
+"""Mode collapse of a run: what its model predicts, during training and at the end, beside the given ratings.
+
+Scores of all users are looked at a batch at a time and kept as counts in fixed bins; no matrix of users x items
+is ever there. Looking changes nothing: no random number that training uses is drawn.
+"""
+
+import logging
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataset import Dataset
+from scipy.sparse import csr_matrix
+from scipy.stats import entropy
+from torch import Tensor
+
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.dataset import Splits
+from recbole_dgrm.evaluation import collapse, recbole_metrics
+from recbole_dgrm.evaluation.collapse import Finding, Verdict
+from recbole_dgrm.evaluation.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
+from recbole_dgrm.evaluation.references import learnt, rated_row
+from recbole_dgrm.evaluation.scoring import all_scores
+
+LOG = logging.getLogger(__name__)
+ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
+LEARNT, DISTRIBUTION = "train", "distribution"
+MOST = 1 << 31  # scores of a look
+LISTED = 1000  # users whose lists are compared, or all where there are fewer
+
+
+def rating_bins(config) -> Bins:
+    """The bins of a config whose data set is known."""
+    return Bins(tuple(config["rating_levels"]))
+
+
+class Observer:
+    """Called after each epoch of the training that selects: what the model predicts by then.
+
+    Rated validation pairs are scored for validation anyway and looked at whenever that happens; all
+    other entries every ``diagnose_every`` epochs.
+    """
+
+    def __init__(self, config, splits: Splits):
+        self.config, self.splits, self._works = config, splits, True
+
+    def __call__(self, trainer: Any, epoch: int, validated: bool) -> dict[str, Any]:
+        """Entries for the epoch's line in ``metrics.jsonl``; what fails in looking stops no training."""
+        if not self._works:
+            return {}
+        try:
+            return self._seen(trainer, epoch, validated)
+        except Exception as error:
+            self._works = False
+            LOG.warning("training goes on unwatched: looking at it failed (%s: %s)", type(error).__name__, error)
+            LOG.info("looking failed", exc_info=True)
+            return {"diagnosis_error": f"{type(error).__name__}: {error}"}
+
+    def _seen(self, trainer: Any, epoch: int, validated: bool) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        start, every = monotonic(), self.config["diagnose_every"]
+        if self.config["predicts_ratings"] and validated:
+            score = torch.as_tensor(trainer.evaluator.predictions.score)
+            found["validation"] = Sample.of(rating_bins(self.config), score).to_dict()
+        if every and (epoch == 0 or (epoch + 1) % every == 0):
+            found |= look(trainer, self.config, self.splits.train)
+        return {DISTRIBUTION: found, "diagnose_s": round(monotonic() - start, 4)} if found else {}
+
+
+def look(trainer: Any, config, dataset: Dataset) -> dict[str, Any]:
+    """One pass over what the model predicts: for the entries of ``dataset`` and for all others.
+
+    Returns:
+        ``lists``: see ``_lists``, of the same users for every model. Where scores are ratings also ``rated``
+        and ``unrated`` (``Sample``) and ``between_users``, the share of their variance that is between users.
+    """
+    matrix = dataset.inter_matrix(form="csr", value_field=None)
+    listed, observed = _listed(matrix), _observed(trainer.model, matrix)
+    users = torch.unique(torch.cat([listed, observed]))
+    bins = rating_bins(config) if config["predicts_ratings"] else None
+    top, whole, rated, every, centre = [], [], [], [], 0.0
+    totals = np.zeros((2, dataset.item_num - 1))
+    trainer.model.eval()
+    with trainer.own_randomness(), torch.no_grad():
+        for batch, scores in all_scores(trainer.model, config, users, dataset.item_num):
+            seen = matrix[batch.numpy()].tocoo()
+            row, column = (
+                torch.as_tensor(index, dtype=torch.long, device=scores.device) for index in (seen.row, seen.col)
+            )
+            if bins and (counted := torch.isin(batch, observed).to(scores.device)).any():
+                rated.append(Sample.of(bins, scores[row, column][counted[row]]))
+                entries = scores[counted, 1:]
+                every.append(Sample.of(bins, entries))
+                centre = centre or rated[0].mean
+                apart = entries - centre  # small numbers, so that float32 sums of squares are exact enough
+                totals += torch.stack([apart.sum(dim=0), apart.square().sum(dim=0)]).cpu().numpy()
+            if (compared := torch.isin(batch, listed).to(scores.device)).any():
+                n = min(max(config["topk"]), dataset.item_num - 1)
+                whole.append(_tops(scores[compared], n))
+                scores[row, column] = -torch.inf
+                top.append(_tops(scores[compared], n))
+    found: dict[str, Any] = {"lists": _lists(matrix, torch.cat(top), torch.cat(whole))}
+    if bins:
+        known, all_entries = sum(rated[1:], rated[0]), sum(every[1:], every[0])
+        found |= {"rated": known.to_dict(), "unrated": (all_entries - known).to_dict(),
+                  "between_users": _between_users(*totals, len(observed))}  # fmt: skip
+    return found
+
+
+def _lists(matrix: csr_matrix, top: Tensor, whole: Tensor) -> dict[str, Any]:
+    """What lists name, of unseen items (``top``) and of all items (``whole``), ``(n_users, N)`` each.
+
+    Returns:
+        What ``_coverage`` says of the unseen ones; ``users`` whose lists they are, of how many with ratings
+        (``of_users``); ``rankings``, the share of the lists of all items that differ, in order or in items.
+    """
+    rankings = len(torch.unique(whole, dim=0)) / len(whole)
+    of_users = int((np.diff(matrix.indptr) > 0).sum())
+    return {"users": len(top), "of_users": of_users, "rankings": rankings,
+            **_coverage(top.numpy(), matrix.shape[1] - 1)}  # fmt: skip
+
+
+def _observed(model, matrix: csr_matrix) -> Tensor:
+    """Users whose predictions are counted: all, where an epoch costs users x items; else those of ``_listed``."""
+    by_profile = getattr(model, "trains_on_profiles", False)
+    return _spaced(matrix, MOST // matrix.shape[1] if by_profile else LISTED)
+
+
+def _listed(matrix: csr_matrix) -> Tensor:
+    """Users whose lists are compared: the same of one data set, whatever the model and its training."""
+    return _spaced(matrix, LISTED)
+
+
+def _spaced(matrix: csr_matrix, wanted: int) -> Tensor:
+    """So many of the users who have ratings, evenly spaced, or all."""
+    users = torch.as_tensor(np.flatnonzero(np.diff(matrix.indptr)))
+    wanted = min(len(users), max(1, wanted))
+    return users[torch.linspace(0, len(users) - 1, wanted, dtype=torch.float64).round().long()]
+
+
+def _tops(scores: Tensor, n: int) -> Tensor:
+    """The ``n`` best items of each row, ``(B, n)``; 0 where fewer have a score above minus infinity."""
+    best = torch.topk(scores, n)
+    return best.indices.masked_fill(best.values == -torch.inf, 0).cpu()
+
+
+def _coverage(lists: np.ndarray, n_items: int) -> dict[str, Any]:
+    """What top-N lists ``(n_users, N)`` name; 0 stands where a user has fewer items left.
+
+    Returns:
+        ``n``, the longest; ``distinct`` (share of the lists that differ), ``items`` (share of the items that are in
+        any), ``gini`` and ``entropy`` (in nats) of how often items are listed; None where no user has an item left.
+    """
+    listed = np.sort(np.bincount(lists[lists > 0] - 1, minlength=n_items))
+    if not listed.any():
+        return {"n": lists.shape[1], "distinct": None, "items": None, "gini": None, "entropy": None}
+    place = np.arange(1, n_items + 1)
+    return {
+        "n": lists.shape[1],
+        "distinct": _distinct(lists),
+        "items": float((listed > 0).mean()),
+        "gini": float(2 * (place * listed).sum() / (n_items * listed.sum()) - (n_items + 1) / n_items),
+        "entropy": float(entropy(listed)),
+    }
+
+
+def _distinct(lists: np.ndarray) -> float:
+    """Share of the lists ``(n_users, N)`` that differ, whatever the order of their items."""
+    return len(np.unique(np.sort(lists, axis=1), axis=0)) / len(lists)
+
+
+def _between_users(total: np.ndarray, squares: np.ndarray, n_users: int) -> float | None:
+    if n_users < 2:
+        return None  # nothing is between one user
+    variance = squares.mean() / n_users - (total.mean() / n_users) ** 2
+    within_items = (squares / n_users - (total / n_users) ** 2).mean()
+    return float(np.clip(within_items / variance, 0, 1)) if variance > 0 else 0.0
+
+
+def examine(trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], epoch: int) -> dict[str, Any]:
+    """What is known at the end, for the record; the test part has just been scored by ``trainer``.
+
+    Args:
+        lines: of ``metrics.jsonl``.
+        epoch: the tested one, from 1.
+    """
+    start = monotonic()
+    final = look(trainer, config, getattr(splits, learnt(config)))
+    found: dict[str, Any] = {DISTRIBUTION: final}
+    bins = rating_bins(config) if config["predicts_ratings"] else None
+    if bins:
+        found["levels"] = list(bins.scale)
+        final["ratings"] = Sample.of(bins, torch.as_tensor(splits.triples(LEARNT)[2])).to_dict()
+        predictions = trainer.evaluator.predictions
+        if predictions is not None:
+            final["test"] = Sample.of(bins, torch.as_tensor(predictions.score)).to_dict()
+            found |= _beside_the_truth(config, bins, predictions)
+    found["verdict"] = give_verdict(bins, final, lines, epoch).to_dict()
+    if config["diagnose_every"] and bins and hasattr(trainer.model, "walk") and not trainer.model.as_entries:
+        found["sweep"] = sweep(trainer, config, splits)
+    found["seconds"] = round(monotonic() - start + sum(line.get("diagnose_s", 0.0) for line in lines), 3)
+    return found
+
+
+def _beside_the_truth(config, bins: Bins, predictions) -> dict[str, Any]:
+    """Table 2 with intervals over users, and the KS test per user (Fig. 8), of the test pairs."""
+    _, row = np.unique(predictions.user, return_inverse=True)
+    counts = [counts_by_user(row, value, bins.levels) for value in (predictions.score, predictions.rating)]
+    p_value = ks_p_values(row, predictions.score, predictions.rating)
+    return {
+        "distances": {name: {"value": value, "low": low, "high": high} for name, (value, low, high) in
+                      distance_intervals(*counts, bins.levels, config["seed"]).items()},
+        "ks": {"users": len(p_value), "alphas": list(ALPHAS), "hits": [int((p_value >= a).sum()) for a in ALPHAS]},
+    }  # fmt: skip
+
+
+def findings(bins: Bins, distribution: dict[str, Any], ratings: Sample) -> Iterable[tuple[str, Finding]]:
+    """What is found of each group of predictions in a ``distribution`` entry, by the group's name."""
+    for name in ("test", "validation", "rated", "unrated"):
+        if name in distribution:
+            between = distribution["between_users"] if name == "unrated" else None
+            yield name, collapse.judge(Sample.from_dict(bins, distribution[name]), ratings, between)
+
+
+def give_verdict(bins: Bins | None, final: dict[str, Any], lines: list[dict[str, Any]], epoch: int) -> Verdict:
+    """On the tested model, from all its predictions, and on its training, from what was seen of it."""
+    if bins is None:
+        return collapse.verdict(collapse.judge_lists(final["lists"]), {}, epoch)
+    ratings = Sample.from_dict(bins, final["ratings"])
+    training: dict[str, dict[int, Finding]] = {}
+    for line in lines:
+        if line["stage"] == "select" and DISTRIBUTION in line:
+            for name, finding in findings(bins, line[DISTRIBUTION], ratings):
+                training.setdefault(name, {})[line["epoch"] + 1] = finding
+    return collapse.verdict(collapse.worst(dict(findings(bins, final, ratings))), training, epoch)
+
+
+def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
+    """Fig. 7 on the validation part: one trained DGRM, T' from 0 to T, prediction from the profile noised T times.
+
+    One walk down the chain gives all T'. A point has ``prediction``, ``denoising_steps``, ``prediction_noise_steps``
+    and the metrics.
+    """
+    model, loader = trainer.model.eval(), loaders.eval_loader(config, splits, "valid")
+    top = model.options.noise_steps
+    readings = ("posterior", "x_0_hat") if model.options.noise_support == "all" else ("x_0_hat",)
+    scores: dict[tuple[int, str], list[Tensor]] = {}
+    pairs = []
+    for batch, *_ in loader:
+        user, row = torch.unique(batch[config["USER_ID_FIELD"]].to(config["device"]), return_inverse=True)
+        column = batch[config["ITEM_ID_FIELD"]].to(config["device"]) - 1
+        pairs.append(batch)
+        for steps, predicted in enumerate(model.walk(user)):
+            for reading, ratings in zip(("posterior", "x_0_hat"), predicted, strict=True):
+                scores.setdefault((steps, reading), []).append(ratings[row, column].cpu())
+    user, item, rating = (torch.cat([batch[name] for batch in pairs]).numpy() for name in (
+        config["USER_ID_FIELD"], loaders.ITEM_RANK, config["RATING_FIELD"]))  # fmt: skip
+    rule = recbole_metrics.rated_protocol(config)
+    return [
+        {"prediction": reading, "denoising_steps": steps, "prediction_noise_steps": top,
+         **rated_row(config, user, item, torch.cat(parts).numpy(), rating, rule)}
+        for (steps, reading), parts in scores.items()
+        if reading in readings
+    ]  # fmt: skip
+
+
+def of_record(record: dict[str, Any]) -> Verdict | None:
+    """The verdict in a record, if it has one: an old record and a failed diagnosis have none."""
+    content = record["diagnosis"].get("verdict")
+    return Verdict(**{**content, "passing": tuple(content["passing"])}) if content else None

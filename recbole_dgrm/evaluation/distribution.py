@@ -1,0 +1,272 @@
+"""Distributions of predicted ratings, gathered in fixed bins, and their distances from the given ones.
+
+Paper, sections 4.4.1 (Figs. 2-6, Table 2) and 4.4.4 (Fig. 8). Shares stand in the last dimension, so every
+distance takes one distribution or a stack of them.
+"""
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.distance import jensenshannon
+from scipy.special import entr
+from scipy.stats import ks_2samp
+from torch import Tensor
+
+from recbole_dgrm.errors import DataError
+from recbole_dgrm.maths.levels import even_step, nearest_level
+
+SMOOTHING = 1e-6
+BINS_A_LEVEL = 10
+FEW_LEVELS = 50  # with more of them two bins each are enough
+WEIGHTS = 1 << 22  # of drawn users, held at once
+
+
+def level_shares(rating: NDArray, levels: NDArray) -> NDArray[np.float64]:
+    """Share of ``rating`` at each level, shape ``(len(levels),)``, sums to 1."""
+    counts = np.bincount(nearest_level(rating, levels), minlength=len(levels))
+    return counts / counts.sum()
+
+
+def kl_divergence(p: NDArray, q: NDArray) -> NDArray[np.float64]:
+    """``KL(p || q)`` in nats, with additive smoothing so that an empty level stays finite (Eq. 26)."""
+    p, q = (
+        (shares + SMOOTHING) / (shares + SMOOTHING).sum(axis=-1, keepdims=True) for shares in np.broadcast_arrays(p, q)
+    )
+    return (p * np.log(p / q)).sum(axis=-1)
+
+
+def js_divergence(p: NDArray, q: NDArray) -> NDArray[np.float64]:
+    """Jensen-Shannon divergence in nats, between 0 and log 2."""
+    return jensenshannon(*np.broadcast_arrays(p, q), axis=-1) ** 2
+
+
+def wasserstein(p: NDArray, q: NDArray, levels: NDArray) -> NDArray[np.float64]:
+    """Wasserstein-1 distance of shares over ``levels``, in units of the ratings."""
+    apart = np.abs(np.cumsum(p, axis=-1) - np.cumsum(q, axis=-1))[..., :-1]
+    return (apart * np.diff(levels)).sum(axis=-1)
+
+
+def effective_number(shares: NDArray) -> NDArray[np.float64]:
+    """``exp`` of the entropy: how many equally frequent values have this entropy."""
+    return np.exp(entr(shares).sum(axis=-1))
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Fixed bins around the levels of a rating scale; what lies beyond the outermost counts there.
+
+    A level owns what is nearer to it than to its neighbours, and its share of the line is cut into equal bins. Beyond
+    the outermost levels' shares there are bins for another step, as wide as the distance to their neighbours.
+    """
+
+    scale: tuple[float, ...]
+
+    @cached_property
+    def levels(self) -> NDArray[np.float64]:
+        """The levels, sorted, ``(n_levels,)``."""
+        return np.asarray(self.scale, dtype=np.float64)
+
+    @cached_property
+    def step(self) -> float | None:
+        """The distance between neighbouring levels if it is always the same."""
+        return even_step(self.levels)
+
+    @cached_property
+    def a_level(self) -> int:
+        """How many bins a level has."""
+        return BINS_A_LEVEL if len(self.scale) <= FEW_LEVELS else 2
+
+    @cached_property
+    def borders(self) -> NDArray[np.float64]:
+        """Between the levels, and around the outermost, ``(n_levels + 1,)``."""
+        middles = (self.levels[1:] + self.levels[:-1]) / 2
+        ends = 2 * self.levels[[0, -1]] - middles[[0, -1]]
+        return np.concatenate([ends[:1], middles, ends[1:]])
+
+    @cached_property
+    def edges(self) -> NDArray[np.float64]:
+        """Of all bins, ``(n_bins + 1,)``; each border is one exactly."""
+        gap = np.diff(self.levels)
+        knots = np.concatenate([[self.borders[0] - gap[0]], self.borders, [self.borders[-1] + gap[-1]]])
+        parts = np.linspace(knots[:-1], knots[1:], self.a_level, endpoint=False, axis=1)
+        return np.append(parts.ravel(), knots[-1])
+
+    @cached_property
+    def centres(self) -> NDArray[np.float64]:
+        """Of all bins, ``(n_bins,)``."""
+        return (self.edges[1:] + self.edges[:-1]) / 2
+
+    def count(self, value: Tensor) -> NDArray[np.int64]:
+        """Number of values in each bin, ``(n_bins,)``."""
+        last = len(self.centres) - 1
+        if self.step:  # eight times as fast as a search
+            place = (value - self.edges[0]) / (self.step / self.a_level)
+            index = place.clamp_(0, last).to(torch.uint8 if last < 256 else torch.int32)
+        else:
+            inner = torch.as_tensor(self.edges[1:-1], device=value.device)
+            index = torch.bucketize(value.double(), inner, right=True, out_int32=True)
+        return torch.bincount(index.flatten(), minlength=last + 1).cpu().numpy()
+
+    def level_counts(self, counts: NDArray) -> NDArray:
+        """Counts of bins as counts of levels, ``(..., n_levels)``."""
+        start = self.a_level * np.arange(1, len(self.scale) + 1)
+        start[0] = 0
+        return np.add.reduceat(counts, start, axis=-1)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Ratings or predictions, as far as their distribution goes.
+
+    Attributes:
+        counts: in each bin, ``(n_bins,)``.
+        n, total, squares: number, sum and sum of squares.
+    """
+
+    bins: Bins
+    counts: NDArray[np.int64]
+    n: int
+    total: float
+    squares: float
+
+    @classmethod
+    def of(cls, bins: Bins, value: Tensor) -> Self:
+        """The sample of all entries of ``value``."""
+        wide = value.double()
+        return cls(bins, bins.count(value), value.numel(), float(wide.sum()), float(wide.square().sum()))
+
+    def __add__(self, other: "Sample") -> "Sample":
+        return Sample(
+            self.bins, self.counts + other.counts, self.n + other.n, self.total + other.total,
+            self.squares + other.squares,
+        )  # fmt: skip
+
+    def __sub__(self, other: "Sample") -> "Sample":
+        """What is left without a part of it."""
+        return Sample(
+            self.bins, self.counts - other.counts, self.n - other.n, self.total - other.total,
+            self.squares - other.squares,
+        )  # fmt: skip
+
+    @property
+    def mean(self) -> float:
+        """Of the values as they are, not clipped."""
+        return self.total / self.n
+
+    @property
+    def std(self) -> float:
+        """Of the values as they are, not clipped."""
+        return float(np.sqrt(max(self.squares / self.n - self.mean**2, 0.0)))
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Of the levels, after clipping and rounding."""
+        return self.bins.level_counts(self.counts) / self.n
+
+    @property
+    def ends(self) -> float:
+        """Share of the lowest and the highest level together."""
+        return float(self.shares[[0, -1]].sum())
+
+    @property
+    def values(self) -> float:
+        """Effective number of distinct values, as fine as the bins: 1 for a constant."""
+        return float(effective_number(self.counts / self.n))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for the record."""
+        return {"n": self.n, "mean": self.mean, "std": self.std, "counts": self.counts.tolist()}
+
+    @classmethod
+    def from_dict(cls, bins: Bins, content: dict[str, Any]) -> Self:
+        """What ``to_dict`` gave.
+
+        Raises:
+            DataError: it was counted in other bins.
+        """
+        if len(content["counts"]) != len(bins.centres):
+            raise DataError(f"a record has counts of {len(content['counts'])} bins, its rating scale has "
+                            f"{len(bins.centres)}; make its run again")  # fmt: skip
+        n, mean, std = content["n"], content["mean"], content["std"]
+        return cls(bins, np.array(content["counts"]), n, n * mean, n * (std**2 + mean**2))
+
+
+def distances(predicted: NDArray, given: NDArray, levels: NDArray) -> dict[str, NDArray[np.float64]]:
+    """All distances between shares of levels; the first is the paper's Table 2.
+
+    Args:
+        predicted, given: ``(..., n_levels)``.
+        levels: the ratings that they are shares of, ``(n_levels,)``.
+    """
+    return {
+        "kl": kl_divergence(predicted, given), "reverse_kl": kl_divergence(given, predicted),
+        "js": js_divergence(predicted, given), "wasserstein": wasserstein(predicted, given, levels),
+    }  # fmt: skip
+
+
+def counts_by_user(row: NDArray, rating: NDArray, levels: NDArray) -> sp.csr_matrix:
+    """How often each user has each level, ``(n_users, n_levels)``; ``row`` numbers the users from 0."""
+    shape = int(row.max()) + 1, len(levels)
+    return sp.csr_matrix((np.ones(len(row)), (row, nearest_level(rating, levels))), shape)
+
+
+def distance_intervals(
+    predicted: sp.csr_matrix, given: sp.csr_matrix, levels: NDArray, seed: int, draws: int = 1000, level: float = 0.95
+) -> dict[str, tuple[float, float, float]]:
+    """Distances with percentile intervals from a bootstrap over users.
+
+    Args:
+        predicted, given: counts by user, ``(n_users, n_levels)``, sparse; both are drawn with the same users.
+
+    Returns:
+        Name to value, lower and upper end.
+    """
+    n_users, rng = given.shape[0], np.random.default_rng(seed)
+    parts: list[tuple[NDArray, NDArray]] = []
+    for start in range(0, draws, size := max(1, WEIGHTS // n_users)):
+        weights = rng.multinomial(n_users, np.full(n_users, 1 / n_users), size=min(size, draws - start))
+        parts.append((weights @ predicted, weights @ given))
+    counts = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    drawn = [part / part.sum(axis=1, keepdims=True) for part in counts]
+    whole = [np.asarray(part.sum(axis=0)).ravel() / part.sum() for part in (predicted, given)]
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    intervals = {name: np.quantile(value, ends) for name, value in distances(*drawn, levels).items()}
+    return {name: (float(value), *map(float, intervals[name])) for name, value in distances(*whole, levels).items()}
+
+
+def ks_p_values(row: NDArray, predicted: NDArray, given: NDArray) -> NDArray[np.float64]:
+    """Per user the p-value of the two-sample Kolmogorov-Smirnov test of predicted and given ratings.
+
+    The p-value of two samples of one size depends on that size and the statistic alone, so scipy is asked once
+    for each pair of them.
+
+    Args:
+        row: user of each pair, numbered from 0 without gaps, ``(n,)``.
+
+    Returns:
+        ``(n_users,)``, equal to ``scipy.stats.ks_2samp`` user by user.
+    """
+    user, value = np.concatenate([row, row]), np.concatenate([predicted, given])
+    order = np.lexsort((value, user))
+    user, value = user[order], value[order]
+    lead = np.cumsum(np.repeat([1, -1], len(row))[order])  # ends at 0 with each user
+    last_of_tie = np.append((np.diff(value) != 0) | (np.diff(user) != 0), True)
+    size = np.bincount(row)
+    start = np.append(0, np.cumsum(2 * size)[:-1])
+    gap = np.maximum.reduceat(np.where(last_of_tie, np.abs(lead), 0), start)
+    pairs, index = np.unique(np.stack([size, gap]), axis=1, return_inverse=True)
+    return np.array([_ks_p_value(n, k) for n, k in pairs.T])[index.reshape(-1)]
+
+
+def _ks_p_value(n: int, k: int) -> float:
+    """Of two samples of size ``n`` whose distribution functions are at most ``k / n`` apart."""
+    one = np.arange(n)
+    with warnings.catch_warnings():  # scipy says where it takes the asymptotic value instead of the exact one
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return float(ks_2samp(one, one + k - 0.5).pvalue) if k else 1.0

@@ -1,0 +1,234 @@
+"""The rated-items metrics as RecBole metrics, and the collector and evaluator that serve them.
+
+RatedRecall@N, RatedNDCG@N and RatingKL need the triples (user, item, rating) of the evaluated pairs
+beside the scores; RecBole's RMSE and MAE stand with them in one pass. Definitions: ``ranking.py``,
+``distribution.py``.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import recbole.evaluator
+import torch
+from numpy.typing import NDArray
+from recbole.evaluator.base_metric import AbstractMetric, TopkMetric
+from recbole.evaluator.collector import DataStruct
+from recbole.utils import EvaluatorType
+
+from recbole_dgrm import compat
+from recbole_dgrm.data.loaders import ITEM_RANK
+from recbole_dgrm.evaluation.distribution import kl_divergence, level_shares
+from recbole_dgrm.evaluation.ranking import RatedLists, RatedProtocol
+from recbole_dgrm.system import distributed
+
+PREDICTIONS = "rec.rated"
+
+
+@dataclass
+class RatedPredictions:
+    """Scores of rated pairs, flat arrays of shape ``(n,)``; ``item`` is what ``ties: item_order`` goes by."""
+
+    user: NDArray
+    item: NDArray
+    score: NDArray
+    rating: NDArray
+    protocol: RatedProtocol
+
+    @cached_property
+    def lists(self) -> RatedLists:
+        """The sorted lists, shared by all ranking metrics."""
+        return RatedLists(self.user, self.item, self.score, self.rating, self.protocol)
+
+    def mean_by_user(self, value: NDArray) -> NDArray:
+        """Mean of an ``(n,)`` vector per user, in the order of ``lists.users``."""
+        _, row, count = np.unique(self.user, return_inverse=True, return_counts=True)
+        return np.bincount(row, value) / count
+
+
+def rated_protocol(config) -> RatedProtocol:
+    """The rated-items options of a config whose data set is known."""
+    return RatedProtocol(
+        config["rating_threshold"], config["rated_ties"], config["rated_filter"], config["rated_denominator"]
+    )
+
+
+class _RatedMetric(AbstractMetric):
+    """A rated-items ranking metric; ``per_user`` keeps the vectors of the last evaluation."""
+
+    metric_type = EvaluatorType.VALUE  # what RecBole calls metrics over given pairs
+    metric_need = (PREDICTIONS,)
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.topk = config["topk"]
+        self.per_user: dict[str, NDArray] = {}
+
+    def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
+        """Mean over all users with test items."""
+        lists = dataobject.get(PREDICTIONS).lists
+        self.per_user = {f"{type(self).__name__.lower()}@{n}": self.vector(lists, n) for n in self.topk}
+        return {key: round(float(value.mean()), self.decimal_place) for key, value in self.per_user.items()}
+
+
+class RatedRecall(_RatedMetric):
+    """``recbole_dgrm.evaluation.ranking.RatedLists.recall``."""
+
+    vector = staticmethod(RatedLists.recall)
+
+
+class RatedNDCG(_RatedMetric):
+    """``recbole_dgrm.evaluation.ranking.RatedLists.ndcg``."""
+
+    vector = staticmethod(RatedLists.ndcg)
+
+
+class RatingKL(AbstractMetric):
+    """``KL(predicted || given)`` of the test ratings over the levels of the ratings (paper, Table 2)."""
+
+    metric_type = EvaluatorType.VALUE
+    metric_need = (PREDICTIONS,)
+    smaller = True
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.levels = np.asarray(config["rating_levels"])
+
+    def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
+        """Of all evaluated pairs together."""
+        predictions = dataobject.get(PREDICTIONS)
+        shares = [level_shares(value, self.levels) for value in (predictions.score, predictions.rating)]
+        return {"ratingkl": round(float(kl_divergence(*shares)), self.decimal_place)}
+
+
+def register() -> None:
+    """Enter the metrics into RecBole's tables, in place, so that ``metrics: [RatedRecall]`` is known."""
+    tables = recbole.evaluator.register
+    for metric in (RatedRecall, RatedNDCG, RatingKL):
+        name = metric.__name__.lower()
+        tables.metrics_dict[name] = metric
+        tables.metric_information[name] = list(metric.metric_need)
+        tables.metric_types[name] = metric.metric_type
+        if metric.smaller and name not in tables.smaller_metrics:
+            tables.smaller_metrics.append(name)
+
+
+def names() -> set[str]:
+    """All metrics that can be named in ``metrics``, ours and RecBole's, in lower case."""
+    return set(recbole.evaluator.register.metrics_dict)
+
+
+def kind(name: str) -> EvaluatorType:
+    """``RANKING`` of a metric that ranks all items, ``VALUE`` of one that judges given pairs."""
+    return recbole.evaluator.register.metric_types[name.lower()]
+
+
+def title(name: str) -> str:
+    """A metric as its class spells it: ``RatedNDCG``."""
+    return recbole.evaluator.register.metrics_dict[name.lower()].__name__
+
+
+def keys(names: Iterable[str], topk: Iterable[int]) -> set[str]:
+    """What the metrics of these ``names`` are called in a result: ``ndcg@10``, ``rmse``."""
+    tables, found = recbole.evaluator.register, set()
+    for name in map(str.lower, names):
+        lists = {"rec.topk", "rec.items"} & set(tables.metric_information[name])
+        cut = lists or issubclass(tables.metrics_dict[name], _RatedMetric)
+        found |= {f"{name}@{n}" for n in topk} if cut else {name}
+    return found
+
+
+TOP, HITS = "rec.items", "rec.topk"  # RecBole's names: the lists, and which of their places are hits
+
+
+class Collector(compat.Collector):
+    """Collects rated pairs and top lists batch by batch; everything else is RecBole's.
+
+    RecBole ranks once for the lists and once for the hits, and lays the positives out over users x items; here one
+    ranking serves both, and hits are looked up.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self._wanted = [name for name in (TOP, HITS) if self.register.need(name)]
+        for name in self._wanted:
+            setattr(self.register, name, False)  # RecBole leaves it to us
+        if config["eval_type"] == EvaluatorType.VALUE:
+            setattr(self.register, PREDICTIONS, True)  # diagnosis looks at them, whatever the metrics are
+        self._batches: list[tuple[torch.Tensor, ...]] = []
+        self._fields = [config["USER_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"]]
+
+    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i) -> None:
+        """Also keeps user, item, rating and score of the pairs if a metric needs them."""
+        scores_tensor = scores_tensor.float()  # numpy knows no bfloat16
+        super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+        if self._wanted:
+            top = torch.topk(scores_tensor, max(self.topk), dim=-1).indices
+            found = {TOP: top, HITS: _hits(top, positive_u, positive_i, scores_tensor.shape[1])}
+            for name in self._wanted:
+                self.data_struct.update_tensor(name, found[name])
+        if self.register.need(PREDICTIONS):
+            columns = [interaction[field] for field in self._fields]
+            self._batches.append(tuple(column.detach().cpu() for column in (*columns, scores_tensor)))
+
+    def get_data_struct(self) -> DataStruct:
+        """RecBole's struct plus ``RatedPredictions``; of all users, whichever process evaluated them."""
+        struct = super().get_data_struct()
+        for key in [key for key in struct._data_dict if key.startswith(self.PER_EVALUATION)]:
+            struct.set(key, distributed.gathered(struct.get(key)))
+        if self._batches:
+            user, item, rating, score = (
+                distributed.gathered(torch.cat(column)).numpy() for column in zip(*self._batches, strict=True)
+            )
+            struct.set(PREDICTIONS, RatedPredictions(user, item, score, rating, rated_protocol(self.config)))
+            self._batches = []
+        return struct
+
+
+def _hits(top: torch.Tensor, row: torch.Tensor, item: torch.Tensor, n_items: int) -> torch.Tensor:
+    """1 where a place of the lists ``(B, K)`` holds a positive, and last the number of positives: ``(B, K + 1)``."""
+    row, item = row.to(top.device), item.to(top.device)
+    rows = torch.arange(len(top), device=top.device).unsqueeze(-1)
+    hit = torch.isin(rows * n_items + top, row * n_items + item)
+    return torch.cat([hit.int(), torch.bincount(row, minlength=len(top)).unsqueeze(-1)], dim=1)
+
+
+class Evaluator(recbole.evaluator.Evaluator):
+    """RecBole's Evaluator that also keeps per-user vectors, for paired tests.
+
+    Attributes:
+        per_user: metric key to vector ``(n_users,)`` of the last evaluation; ``rmse`` and ``mae`` are
+            the per-user mean squared and absolute error.
+        predictions: the rated pairs of the last evaluation with their scores, where a metric needed them.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.per_user: dict[str, NDArray] = {}
+        self.predictions: RatedPredictions | None = None
+        for metric in self.metric_class.values():
+            if isinstance(metric, TopkMetric):
+                metric.topk_result = partial(self._keep, metric.topk_result)
+
+    def _keep(self, topk_result, name: str, value: NDArray) -> dict[str, float]:
+        result = topk_result(name, value)
+        self.per_user.update({key: value[:, int(key.split("@")[1]) - 1] for key in result})
+        return result
+
+    def evaluate(self, dataobject: DataStruct) -> dict[str, Any]:
+        """All metrics, as plain floats."""
+        self.per_user = {}
+        result = super().evaluate(dataobject)
+        for metric in self.metric_class.values():
+            self.per_user.update(getattr(metric, "per_user", {}))
+        if PREDICTIONS in dataobject:
+            self.predictions = predictions = dataobject.get(PREDICTIONS)
+            error = predictions.score - predictions.rating
+            self.per_user["user_id"] = predictions.lists.users
+            for key, value in [("rmse", error**2), ("mae", np.abs(error))]:
+                if key in result:
+                    self.per_user[key] = predictions.mean_by_user(value)
+        return OrderedDict((key, float(value)) for key, value in result.items())

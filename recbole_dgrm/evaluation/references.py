@@ -1,0 +1,151 @@
+"""Reference rows that stand beside every result, computed exactly: random, bias (or popularity), oracle.
+
+Under the rated-items protocols a random order is a constant score with exact ties, because the
+metrics then are expectations over orders; its RMSE is that of the training mean. Under full ranking the
+expectation of a random order is the hypergeometric one, and the bias row is item popularity, with items of one
+popularity in all orders.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from recbole.evaluator.collector import DataStruct
+
+from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.evaluation.ranking import RatedProtocol
+from recbole_dgrm.maths.biases import fit_biases
+
+Row = dict[str, float]
+
+
+def reference_rows(config, splits: dataset.Splits, part: str = "test") -> dict[str, Row]:
+    """Metrics of ``random``, ``bias`` and ``oracle`` on a part: ``test``, or ``valid`` of a run without refit."""
+    if config["eval_args"]["mode"][part] == "labeled":
+        return _rated_rows(config, splits, part)
+    return _ranking_rows(config, splits, part)
+
+
+def skill(result: Row, reference: dict[str, Row]) -> Row:
+    """``(m - random) / (oracle - random)``: 0 is a random order, 1 cannot be beaten."""
+    random, oracle = reference["random"], reference["oracle"]
+    return {
+        key: (value - random[key]) / (oracle[key] - random[key])
+        for key, value in result.items()
+        if key in random and key in oracle and oracle[key] != random[key]
+    }
+
+
+def learnt(config) -> str:
+    """The part that a tested model has learnt from."""
+    return "known" if config["refit"] else "train"
+
+
+def _rated_rows(config, splits: dataset.Splits, part: str) -> dict[str, Row]:
+    known_user, known_item, known_rating = splits.triples(learnt(config))
+    user, item, rating = splits.triples(part)
+    n_users, n_items = splits.train.user_num, splits.train.item_num
+    biases = fit_biases(known_user, known_item, known_rating, n_users, n_items, config["bias_shrinkage"])
+    protocol = recbole_metrics.rated_protocol(config)
+    any_order = replace(protocol, ties="expected", filter="none")  # item_order would make a constant an order
+    rows = {
+        "random": (np.full(len(rating), known_rating.mean()), any_order),
+        "bias": (biases.predict(user, item), protocol),
+        "oracle": (rating, protocol),
+    }
+    rank = loaders.item_rank(splits.train).numpy()[item]
+    return {name: rated_row(config, user, rank, score, rating, rule) for name, (score, rule) in rows.items()}
+
+
+def rated_row(config, user: NDArray, item: NDArray, score: NDArray, rating: NDArray, protocol: RatedProtocol) -> Row:
+    """Metrics of any scores of rated pairs, all arrays ``(n,)``; ``item`` as in ``RatedPredictions``."""
+    struct = DataStruct()
+    struct.set(recbole_metrics.PREDICTIONS, recbole_metrics.RatedPredictions(user, item, score, rating, protocol))
+    struct.set("rec.score", torch.from_numpy(score))
+    struct.set("data.label", torch.from_numpy(rating))
+    return dict(recbole_metrics.Evaluator(config).evaluate(struct))
+
+
+def _ranking_rows(config, splits: dataset.Splits, part: str) -> dict[str, Row]:
+    user, item, _ = splits.triples(part)
+    known_user, known_item, _ = splits.triples("known" if part == "test" else "train")
+    _, learnt_item, _ = splits.triples(learnt(config))
+    n_items = splits.train.item_num - 1
+    popularity = np.bincount(learnt_item, minlength=n_items + 1)
+    _, row = np.unique(user, return_inverse=True)
+    left = (n_items - np.bincount(known_user, minlength=splits.train.user_num))[user]
+    above, tied = _places(popularity, user, item, known_user, known_item)
+    rows: dict[str, dict[str, NDArray]] = {"random": {}, "bias": {}, "oracle": {}}
+    for k in config["topk"]:
+        rows["random"] |= _expected_ranking(row, np.zeros_like(left), left, k)
+        rows["bias"] |= _expected_ranking(row, above, tied, k)
+        rows["oracle"] |= _perfect_ranking(np.bincount(row), k)
+    wanted = {f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config["topk"]}
+    return {
+        name: {key: float(value.mean()) for key, value in values.items() if key in wanted}
+        for name, values in rows.items()
+    }
+
+
+def _places(
+    score: NDArray, user: NDArray, item: NDArray, known_user: NDArray, known_item: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Where items stand among the candidates of their users, if all users have the same ``score`` ``(n_items + 1,)``.
+
+    Args:
+        user, item: pairs ``(n,)``.
+        known_user, known_item: pairs that are no candidates ``(m,)``; item 0, the padding, is none either.
+
+    Returns:
+        For each pair how many candidates of the user have a higher score, and how many the same, itself included.
+    """
+    value, level = np.unique(-score, return_inverse=True)
+    above = np.append(0, np.cumsum(np.bincount(level[1:], minlength=len(value))))
+    known = np.sort(known_user * len(value) + level[known_item])
+    first = user * len(value)
+    own = first + level[item]
+    begin, higher, same = (np.searchsorted(known, key) for key in (first, own, own + 1))
+    return above[level[item]] - (higher - begin), np.diff(above)[level[item]] - (same - higher)
+
+
+def _expected_ranking(row: NDArray, above: NDArray, tied: NDArray, k: int) -> dict[str, NDArray]:
+    """Metrics per user, in expectation over all orders of candidates with one score.
+
+    Args:
+        row: user of each positive, numbered from 0 without gaps, ``(n,)``.
+        above, tied: candidates of the user with a higher score, and with the same, ``(n,)``.
+    """
+    number = np.bincount(row)
+    places = np.arange(1, k + 1)
+    ideal = np.append(0, np.cumsum(1 / np.log2(places + 1)))
+    inside = np.clip(k - above, 0, tied)
+    hits = np.bincount(row, inside / tied)
+    gain = np.bincount(row, (ideal[np.minimum(above, k) + inside] - ideal[np.minimum(above, k)]) / tied)
+    start = np.full(len(number), np.iinfo(above.dtype).max)
+    np.minimum.at(start, row, above)
+    leading = above == start[row]  # the first block of ties with a positive decides about the first hit
+    size, found = np.zeros_like(number), np.bincount(row[leading])
+    size[row[leading]] = tied[leading]
+    miss = 1 - found[:, None] / np.maximum(size[:, None] - places + 1, found[:, None])
+    no_hit = np.cumprod(miss, axis=1)  # no positive in the first p places of the block
+    first_hit = np.concatenate([np.ones((len(number), 1)), no_hit[:, :-1]], axis=1) - no_hit
+    place = start[:, None] + places
+    first_hit[place > k] = 0
+    return {
+        f"recall@{k}": hits / number,
+        f"precision@{k}": hits / k,
+        f"ndcg@{k}": gain / ideal[np.minimum(number, k)],
+        f"hit@{k}": first_hit.sum(axis=1),
+        f"mrr@{k}": (first_hit / place).sum(axis=1),
+    }
+
+
+def _perfect_ranking(positives: NDArray, k: int) -> dict[str, NDArray]:
+    one = np.ones(len(positives))
+    found = np.minimum(positives, k)
+    return {
+        f"recall@{k}": found / positives, f"precision@{k}": found / k,
+        f"ndcg@{k}": one, f"hit@{k}": one, f"mrr@{k}": one,
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""From records of runs to statistics, significance tests, figures and pages."""

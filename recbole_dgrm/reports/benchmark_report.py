@@ -1,0 +1,178 @@
+"""A report of any folder of runs: what to say about a summary, as Markdown, HTML, LaTeX, CSV and figures."""
+
+import csv
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from recbole_dgrm.reports import comparable, figures
+from recbole_dgrm.reports.document import Document, Figure, Heading, to_html, to_latex, to_markdown
+from recbole_dgrm.reports.headline import cell_mode, faults, headline
+from recbole_dgrm.reports.result_tables import (
+    cost_table,
+    difference_table,
+    published_metrics,
+    published_table,
+    result_table,
+    seeds_line,
+    told,
+    unfinished_table,
+)
+from recbole_dgrm.reports.rows import Cell, Row, Score
+from recbole_dgrm.reports.statistics import Summary, summarise
+from recbole_dgrm.system.files import write_text
+from recbole_dgrm.system.texts import in_spreadsheet
+
+LOG = logging.getLogger(__name__)
+FIGURED = 10  # cells that have figures, which take longer than everything else
+COLUMNS = [
+    "dataset", "protocol", "model", "metric", "seeds", "mean", "std", "skill", "user_standard_error", "baseline",
+    "users", "difference", "low", "high", "p_wilcoxon", "p_t", "holm_wilcoxon", "holm_t", "published",
+    "parameters", "best_epoch", "build_s", "train_s", "evaluate_s", "peak_rss_mib", "definition",
+]  # fmt: skip
+NEEDED = ("config eval_args mode", "config valid_metric",
+          *(f"data n_{what}" for what in ("users", "items", "train", "valid", "test")))  # fmt: skip
+
+
+def write_report(folder: Path, output_dir: Path, baseline: str | None = None) -> Path:
+    """Write ``report.{md,html,tex,csv}`` and ``figures/`` about the runs below ``folder``; runs nothing.
+
+    Args:
+        baseline: see ``recbole_dgrm.reports.statistics.summarise``.
+
+    Returns:
+        Path of ``report.html``.
+
+    Raises:
+        recbole_dgrm.errors.DataError: there is nothing to report, or runs that cannot be compared.
+    """
+    summary = summarise(folder, baseline)
+    for run in (run for cell in summary.cells for row in cell.rows for run in row.runs):
+        run.need(*NEEDED)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    document = build(summary, folder.resolve().name)
+    document.blocks = list(_drawn(document, summary, output_dir))
+    forms = {"md": to_markdown(document), "html": to_html(document, output_dir), "tex": to_latex(document),
+             "csv": to_csv(summary)}  # fmt: skip
+    for kind, text in forms.items():
+        write_text(output_dir / f"report.{kind}", text)
+    for fault in (fault for cell in summary.cells for fault in faults(cell)):
+        LOG.warning("%s", fault)
+    return output_dir / "report.html"
+
+
+def build(summary: Summary, name: str) -> Document:
+    """The document; its figures are drawn elsewhere."""
+    document = Document(f"Benchmark {name}")
+    add = document.blocks.extend
+    several = len(summary.cells) > 1
+    add(fault for cell in summary.cells for fault in faults(cell))
+    add(f"{cell.name}: {headline(cell)}" if several else headline(cell) for cell in summary.cells)
+    for number, cell in enumerate(summary.cells, 1):
+        add([Heading(cell.name), _introduction(cell), result_table(cell)])
+        if published := published_metrics(cell):
+            add([published_table(cell, summary.plan, published)])
+        add([figure for figure, _ in _figures(cell)] if number <= FIGURED else [
+            f"Figures are drawn for the first {FIGURED} tables only; a report of a part of the folder has them."
+        ])  # fmt: skip
+        add([difference_table(cell)] if cell.baseline and len(cell.rows) > 1 else [])
+        add([cost_table(cell)])
+        add(f"{row.label}, seed {run.record['seed']}: {run.record['error']}."
+            for row in cell.rows for run in row.runs if run.record["error"])  # fmt: skip
+    if summary.unfinished:
+        add([Heading("Runs without a result"), unfinished_table(summary)])
+    add([Heading("How to read this"), *_explanations(summary)])
+    return document
+
+
+def to_csv(summary: Summary) -> str:
+    """Everything in long form, a line per data set, protocol, model and metric, unrounded."""
+    text = StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for cell in summary.cells:
+        for row in [*cell.reference, *cell.rows]:
+            for metric, score in row.scores.items():
+                model = row.label if row.runs else row.label + told(row.trained)
+                line = {"dataset": cell.dataset, "protocol": cell.protocol, "model": model, "metric": metric}
+                values = {**line, **_csv_values(cell, row, score), "definition": comparable.described(cell.definition)}
+                writer.writerow({key: in_spreadsheet(value) for key, value in values.items()
+                                 if value is not None and value == value})  # fmt: skip
+    return text.getvalue()
+
+
+def _csv_values(cell: Cell, row: Row, score: Score) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "seeds": len(score.values), "mean": score.mean, "std": score.std, "skill": score.skill,
+        "user_standard_error": score.user_error, "published": score.published,
+    }  # fmt: skip
+    if score.comparison:
+        values |= {"baseline": cell.baseline.label, **vars(score.comparison)}
+    if row.runs:
+        values["parameters"] = row.runs[0].record["parameters"]
+        values |= {key: row.timing(key) for key in ("best_epoch", "build_s", "train_s", "evaluate_s", "peak_rss_mib")}
+    return values
+
+
+def _introduction(cell: Cell) -> str:
+    run = cell.rows[0].runs[0].record
+    data = run["data"]
+    own = cell_mode(cell) == "labeled"
+    what = "the user's own test ratings are ranked" if own else "all unseen items are ranked"
+    return (
+        f"{data['n_users']:,} users, {data['n_items']:,} items; {data['n_train']:,} ratings to train, "
+        f"{data['n_valid']:,} to validate, {data['n_test']:,} to test; {what}. "
+        f"{len(cell.rows)} models, {seeds_line(cell.seeds)}; every model saw the same split (checked by its "
+        f"fingerprint). The metrics are defined by {comparable.described(cell.definition)}."
+    )
+
+
+def _figures(cell: Cell) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
+    """The figures of a cell and what draws them; of very many rows the best are shown."""
+    shown = figures.best_rows(cell)
+    few = "" if shown is cell else f" The best {len(shown.rows)} of {len(cell.rows)} rows."
+    drawings = [
+        ("metrics", "Metrics", partial(figures.metric_bars, shown),
+         "Bars begin at the value of a random order. Whiskers: 95 % interval over users where the metric is a mean "
+         "over users, else the standard deviation over seeds."),
+        ("time", "Accuracy against training time", partial(figures.accuracy_against_time, shown, cell.metrics[0]),
+         "Small points: seeds; large: their mean. Seconds as measured, on however busy a machine."),
+        ("learning", "Learning curves", partial(figures.learning_curves, shown),
+         "Means over seeds, up to the epoch in which the first of them stopped."),
+    ]  # fmt: skip
+    for name, title, draw, caption in drawings:
+        yield Figure(f"figures/{_stem(cell)}-{name}", f"{title}, {cell.name}", caption + few), draw
+
+
+def _drawn(document: Document, summary: Summary, output_dir: Path) -> Iterator[Any]:
+    """The blocks of a document, its figures drawn; for one that cannot be drawn a sentence."""
+    draw = {figure.file: draws for cell in summary.cells[:FIGURED] for figure, draws in _figures(cell)}
+    for block in document.blocks:
+        yield figures.drawn(block, draw[block.file], output_dir) if isinstance(block, Figure) else block
+
+
+def _explanations(summary: Summary) -> list[str]:
+    runs = [run.record for cell in summary.cells for row in cell.rows for run in row.runs]
+    keys = ("recbole_dgrm", "recbole", "torch", "numpy", "python", "device", "threads")
+    machines = sorted({", ".join(f"{key} {run['environment'].get(key)}" for key in keys) for run in runs})
+    return [
+        "Every model selects on validation and is tested once. A random order has its exact expectation, the oracle "
+        "ranks by the truth; skill is (model − random) / (oracle − random): 0 is a random order, 1 cannot be beaten.",
+        "A seed is another split, initialisation and noise; where a split is given, the seed varies training only. The "
+        "tests compare users, for the splits at hand; the deviation over seeds says how splits and training vary.",
+        "Made with: " + "; ".join(machines) + ".",
+    ]
+
+
+def _stem(cell: Cell) -> str:
+    """Of its figures' files; no two cells share one."""
+    plain = f"{cell.dataset}-{cell.protocol}"
+    stem = re.sub(r"[^\w.-]+", "-", plain)
+    if stem == plain and not cell.apart:
+        return stem
+    return f"{stem[:80]}-{hashlib.sha256(cell.name.encode()).hexdigest()[:8]}"

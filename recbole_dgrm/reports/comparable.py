@@ -1,0 +1,221 @@
+"""What may stand in one table: runs whose metrics are defined alike, on one split, beside references that agree.
+
+The *definition* of a run is every key that says what its metrics are; how the model was trained is none of it.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from recbole_dgrm.errors import DataError
+from recbole_dgrm.evaluation.metric_names import is_worse
+from recbole_dgrm.maths.levels import even_step
+from recbole_dgrm.records import SavedRun
+
+RATED = ("rated_ties", "rated_filter", "rated_denominator")
+SCALE = ("rating_scale", "rating_step", "rating_threshold")
+DATA = (
+    "feedback", "split_rounding", "benchmark_filename", "USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD",
+    "rm_dup_inter", "val_interval", "filter_inter_by_user_or_item", "user_inter_num_interval",
+    "item_inter_num_interval", "metric_decimal_place",
+)  # fmt: skip
+EVAL_ARGS = {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "RO", "mode": "full"}  # RecBole's own
+LEARNING = {"random": ("refit",), "bias": ("refit", "bias_shrinkage"), "oracle": ()}  # what a reference row depends on
+ROUNDING = 1e-6  # what summing in another order may leave
+USUAL = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "metric_decimal_place",
+         "filter_inter_by_user_or_item")  # fmt: skip
+Definition = dict[str, Any]
+
+
+def tested_by(config: dict[str, Any]) -> str:
+    """``labeled`` (a user's own test ratings are ranked), ``full`` or another of RecBole's modes of the test."""
+    mode = config.get("eval_args", {}).get("mode", EVAL_ARGS["mode"])
+    return mode.get("test", EVAL_ARGS["mode"]) if isinstance(mode, dict) else mode
+
+
+def definitions(runs: Sequence[SavedRun]) -> list[Definition]:
+    """What the metrics of each run mean: keys to values; None where a record does not say."""
+    found = [_definition(run.record) for run in runs]
+    known: dict[tuple, Any] = {}  # a record without a rating model leaves out what the data said; another tells it
+    for run, one in zip(runs, found, strict=True):
+        for key in set(SCALE) & one.keys():
+            if one[key] is not None and run.record["config"].get(key) is None:
+                known[_source(run), key] = one[key]
+    for run, one in zip(runs, found, strict=True):
+        for key in set(SCALE) & one.keys():
+            one[key] = known.get((_source(run), key)) if one[key] is None else one[key]
+        _middle(one)
+    return found
+
+
+def _definition(record: dict[str, Any]) -> Definition:
+    config = record["config"]
+    found = {key: config.get(key) for key in DATA}
+    found |= EVAL_ARGS | config.get("eval_args", {}) | {"mode": tested_by(config)}
+    if found["mode"] == "labeled":
+        found |= {key: config.get(key) for key in RATED} | _scale(record)
+    return found
+
+
+def _scale(record: dict[str, Any]) -> Definition:
+    """Scale, step and threshold that a run has used: as its record says, or, of an old one, as was asked or diagnosed.
+
+    Levels that are not evenly spaced stand in place of the step.
+    """
+    if scale := record["data"].get("scale"):
+        levels = scale["levels"]
+        step = None if scale.get("continuous") else even_step(np.array(levels))
+        return {"rating_scale": [float(scale["low"]), float(scale["high"])], "rating_step": step or levels,
+                "rating_threshold": float(scale["threshold"])}  # fmt: skip
+    found = {key: record["config"].get(key) for key in SCALE}
+    diagnosed = record["diagnosis"].get("scale")
+    if isinstance(diagnosed, list) and len(diagnosed) == 3:
+        low, high, step = diagnosed
+        found["rating_scale"] = found["rating_scale"] or [low, high]
+        found["rating_step"] = found["rating_step"] or step
+    if found["rating_scale"] is not None:
+        found["rating_scale"] = [float(end) for end in found["rating_scale"]]
+    for key in ("rating_step", "rating_threshold"):
+        found[key] = None if found[key] is None else float(found[key])
+    _middle(found)
+    return found
+
+
+def _middle(definition: Definition) -> None:
+    """Without a threshold of its own a run takes the middle of its scale."""
+    if definition.get("rating_threshold", 0) is None and definition["rating_scale"]:
+        definition["rating_threshold"] = sum(definition["rating_scale"]) / 2
+
+
+def _source(run: SavedRun) -> str | None:
+    return run.record["data"].get("source") or run.record["data"].get("fingerprint")
+
+
+def frozen(definition: Definition) -> str:
+    """Text that two equal definitions share."""
+    return json.dumps(definition, sort_keys=True)
+
+
+def differences(definition: Definition, others: Iterable[Definition]) -> str:
+    """``key=value, ...`` of the keys in which ``definition`` and ``others`` are not all alike; empty for none."""
+    every = [definition, *others]
+    keys = sorted({key for one in every for key in one})
+    told = [key for key in keys if len({json.dumps(one.get(key), sort_keys=True) for one in every}) > 1]
+    return ", ".join(f"{key}={plainly(definition.get(key))}" for key in told)
+
+
+def described(definition: Definition) -> str:
+    """A definition in words, without what is the same for nearly everybody."""
+    told = {key: value for key, value in definition.items() if key not in USUAL and value not in (None, "[0,inf)")}
+    return ", ".join(f"{key}={plainly(value)}" for key, value in told.items())
+
+
+def plainly(value: Any) -> str:
+    """A config value in a title: ``4.5``, ``[1, 5]``, ``relevant``, ``not set``."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(plainly, value))}]"
+    return "not set" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def check_splits(runs: Sequence[SavedRun]) -> None:
+    """Whether the runs of one cell that have one seed saw one split, and those of other seeds the same data.
+
+    Raises:
+        DataError: two that did not.
+    """
+    first: dict[int, SavedRun] = {}
+    for run in runs:
+        other = first.setdefault(run.record["seed"], run)
+        seen, expected = (saved.record["data"].get("fingerprint") for saved in (run, other))
+        if seen != expected:
+            raise DataError(
+                f"{run.path} and {other.path} saw different splits ({seen}, {expected}) and cannot be compared; "
+                "remove the one with the wrong data and run it again"
+            )
+    _check_sources([run for run in runs if run.record["data"].get("source")])
+
+
+def _check_sources(runs: Sequence[SavedRun]) -> None:
+    """Files with different bytes hold the same data where a seed cuts them into the same split."""
+    seeds: dict[str, set[int]] = {}
+    for run in runs:
+        seeds.setdefault(run.record["data"]["source"], set()).add(run.record["seed"])
+    linked, size = set(next(iter(seeds.values()), ())), -1
+    while len(linked) > size:
+        size = len(linked)
+        linked = linked.union(*(of_one for of_one in seeds.values() if of_one & linked))
+    for run in runs:
+        if run.record["seed"] not in linked:
+            raise DataError(
+                f"{run.path} and {runs[0].path} were made with different data files ({run.record['data']['source']}, "
+                f"{runs[0].record['data']['source']}) and cannot be compared; move those with the old data away and "
+                "make them again"
+            )
+
+
+def learnt_from(run: SavedRun, name: str) -> tuple[tuple[str, Any], ...]:
+    """The keys of a run, with their values, that its reference row ``name`` depends on."""
+    return tuple((key, run.record["config"].get(key)) for key in LEARNING.get(name, ()))
+
+
+def check_references(runs: Iterable[SavedRun]) -> None:
+    """Whether runs of one cell and seed have the same references, as far as these have learnt from the same.
+
+    Raises:
+        DataError: two that have not.
+    """
+    first: dict[tuple, tuple[float, SavedRun]] = {}
+    for run in runs:
+        for name, values in run.record["reference"].items():
+            for metric, value in values.items():
+                if value is None:
+                    continue
+                place = run.record["seed"], name, metric, learnt_from(run, name)
+                expected, other = first.setdefault(place, (value, run))
+                if abs(value - expected) > _rounding(run.record, expected):
+                    raise DataError(
+                        f"{run.path} and {other.path} disagree about the reference row {name}: {metric} is {value:.6f} "
+                        f"and {expected:.6f}, so one of them was made by other rules or another version; make the "
+                        "older one again"
+                    )
+
+
+def _rounding(record: dict[str, Any], value: float) -> float:
+    """How far ``value`` may be off: by the digits that the run keeps, and by what summing leaves."""
+    digits = record["config"].get("metric_decimal_place")
+    return max(10.0**-digits if isinstance(digits, int) else 0.0, ROUNDING * max(1.0, abs(value)))
+
+
+def above_oracle(record: dict[str, Any]) -> list[str]:
+    """Metrics in which a run is better than the oracle by more than rounding: impossible, so an error of ours."""
+    oracle = record["reference"].get("oracle", {})
+    return [
+        metric for metric, value in record["test"].items()
+        if value is not None and (best := oracle.get(metric)) is not None
+        and is_worse(metric, best, value, _rounding(record, best))
+    ]  # fmt: skip
+
+
+def below_bias(record: dict[str, Any], part: str = "test") -> list[str]:
+    """Metrics in which a run is worse than its bias row: user + item means, or popularity under a full ranking."""
+    bias = record["reference"].get("bias", {})
+    return [
+        metric for metric, value in record[part].items()
+        if value is not None and (mean := bias.get(metric)) is not None and is_worse(metric, value, mean, ROUNDING)
+    ]  # fmt: skip
+
+
+def still_improving(record: dict[str, Any]) -> bool:
+    """Whether the best epoch is the last that was validated and ``epochs`` ended the training: more may do better."""
+    config, timing = record["config"], record["timing"]
+    allowed, every = config.get("epochs"), config.get("eval_step", 1)
+    if not isinstance(allowed, int) or timing.get("epochs") != allowed or not trains(record):
+        return False
+    return timing.get("best_epoch", 0) > allowed - every
+
+
+def trains(record: dict[str, Any]) -> bool:
+    """Whether epochs train the model; RecBole's closed-form models hold one parameter, for show."""
+    return (record["parameters"] or 0) > 1

@@ -1,0 +1,260 @@
+"""Figures of summaries and searches, each as PNG and SVG, and what all figures share."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context, rcdefaults, rcParams
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from recbole_dgrm.errors import OutputError, explained
+from recbole_dgrm.evaluation.metric_names import metric_label, smaller_is_better
+from recbole_dgrm.reports import document
+from recbole_dgrm.reports.rows import Cell
+from recbole_dgrm.system.files import write_whole
+from recbole_dgrm.system.texts import in_figure
+
+LOG = logging.getLogger(__name__)
+MOST_ROWS = 27  # in a figure: what colours and dashes tell apart
+
+COLOURS = (  # of Okabe and Ito, and three more
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b", "#332288",
+)  # fmt: skip
+DASHES, MARKERS = ("-", "--", ":"), ("o", "s", "^")
+NORMAL_95, DPI = 1.96, 150
+FEW = 8  # values of a key that have a place each
+STYLE: dict[Any, Any] = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "svg.hashsalt": "recbole_dgrm",  # the same figure is the same file
+}  # fmt: skip
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Inside, figures have our style and else matplotlib's own, whatever ``matplotlibrc`` lies in the directory."""
+    with rc_context():
+        rcdefaults()
+        rcParams.update(STYLE)
+        yield
+
+
+styled = _style()  # decorates what draws
+
+
+@styled
+def metric_bars(cell: Cell, path: Path) -> None:
+    """A panel per metric: a bar from the random order's value to the model's, with an interval and the oracle."""
+    rows = list(reversed(cell.rows))
+    random = next((row.scores for row in cell.reference if row.label == "random"), {})
+    styles_of = {"random": ":", "bias": "-.", "oracle": "--"}
+    columns = min(len(cell.metrics), 3)
+    lines = -(-len(cell.metrics) // columns)
+    figure = new_figure(4.0 * columns, lines * (1.0 + 0.26 * len(rows)))
+    for index, metric in enumerate(cell.metrics):
+        axes = figure.add_subplot(lines, columns, index + 1)
+        start = random[metric].mean if metric in random else 0.0
+        shown = [(place, row, row.scores[metric]) for place, row in enumerate(rows) if metric in row.scores]
+        places, means = [place for place, _, _ in shown], np.array([score.mean for _, _, score in shown])
+        errors = [NORMAL_95 * score.user_error if np.isfinite(score.user_error) else score.std for _, _, score in shown]
+        colours = [COLOURS[0] if row is cell.baseline else COLOURS[5] for _, row, _ in shown]
+        axes.barh(places, means - start, left=start, height=0.7, color=colours)
+        if np.isfinite(errors).any():
+            axes.errorbar(means, places, xerr=errors, fmt="none", ecolor="black", elinewidth=1, capsize=2)
+        for name, style in styles_of.items():
+            for row in [row for row in cell.reference if row.label == name and metric in row.scores][:1]:
+                axes.axvline(row.scores[metric].mean, color="black", linewidth=1, linestyle=style, label=name)
+        names = [in_figure(row.label) for row in rows]
+        axes.set_yticks(range(len(rows)), names if index % columns == 0 else [""] * len(rows))
+        axes.set_title(metric_label(metric), fontsize=10)
+        if index == 0:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    save(figure, path)
+
+
+@styled
+def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
+    """The metric over seconds of training, one point per seed and model."""
+    figure = new_figure(7.5, 4.2)
+    axes = figure.add_subplot()
+    for index, (row, (colour, _)) in enumerate(zip(cell.rows, styles(), strict=False)):
+        if metric in row.scores:
+            seconds = np.maximum(row.learning_seconds(), 1e-3)
+            marker = MARKERS[index // len(COLOURS) % len(MARKERS)]
+            axes.plot(seconds, row.scores[metric].values, marker, color=colour, markersize=3, alpha=0.5)
+            middle = np.exp(np.log(seconds).mean()).round(6)  # a hair's breadth of seconds is no axis
+            axes.plot(middle, row.scores[metric].mean, marker, color=colour, label=in_figure(row.label))
+    for row in cell.reference:
+        if row.label != "oracle" and metric in row.scores:
+            height = row.scores[metric].mean
+            axes.axhline(height, color="black", linewidth=1, linestyle=":")
+            axes.annotate(
+                row.label, (0, height), (4, 3), xycoords=("axes fraction", "data"), textcoords="offset points"
+            )
+    axes.set_xscale("log")
+    axes.set(xlabel="training seconds", ylabel=metric_label(metric))
+    legend(figure, loc="outside right upper")
+    save(figure, path)
+
+
+@styled
+def learning_curves(cell: Cell, path: Path) -> None:
+    """The validation metric over epochs and over seconds: means over seeds, as far as all seeds have come."""
+    metric = cell.rows[0].runs[0].record["config"]["valid_metric"].lower()
+    figure = new_figure(10.0, 4.2)
+    panels = figure.subplots(1, 2, sharey=True)
+    for row, (colour, dash) in zip(cell.rows, styles(), strict=False):
+        curves = [_curve(run.epochs(), metric) for run in row.runs]
+        length = min(len(values) for _, _, values in curves)
+        if not length:
+            continue
+        epochs, seconds, values = (
+            np.mean([part[:length] for part in parts], axis=0) for parts in zip(*curves, strict=True)
+        )
+        for axes, x in zip(panels, (epochs, seconds), strict=True):
+            label = in_figure(row.label) if axes is panels[0] else None
+            axes.plot(x, values, color=colour, linestyle=dash if length > 1 else "", marker=None if length > 1 else "o",
+                      linewidth=1.2, label=label)  # fmt: skip
+    for axes, name in zip(panels, ("epoch", "training seconds"), strict=True):
+        axes.set_xscale("log")
+        axes.set_xlabel(name)
+    panels[0].set_ylabel(f"validation {metric_label(metric)}")
+    legend(figure, loc="outside right upper")
+    save(figure, path)
+
+
+@styled
+def search_history(
+    scores: Mapping[int, float], pruned: Mapping[int, float], bigger: bool, metric: str, path: Path
+) -> None:
+    """Validation score over trials and the best so far; ``pruned`` ones with the last score they had."""
+    figure = new_figure(6.4, 3.6)
+    axes = figure.add_subplot()
+    numbers = sorted(scores)
+    values = np.array([scores[number] for number in numbers])
+    axes.plot(numbers, values, "o", color=COLOURS[0], markersize=4, label="finished")
+    if pruned:
+        axes.plot(list(pruned), list(pruned.values()), "x", color=COLOURS[6], markersize=4, label="pruned")
+    best = np.maximum.accumulate(values) if bigger else np.minimum.accumulate(values)
+    axes.step(numbers, best, where="post", color=COLOURS[1], label="best so far")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="trial", ylabel=f"validation {metric_label(metric)}")
+    legend(figure, loc="outside upper right", ncols=3)
+    save(figure, path)
+
+
+@styled
+def importances(shares: Mapping[str, float], path: Path) -> None:
+    """A bar per hyper-parameter: its share in the variation of the score."""
+    figure = new_figure(6.4, 0.8 + 0.28 * len(shares))
+    axes = figure.add_subplot()
+    names = list(shares)[::-1]
+    axes.barh([in_figure(name) for name in names], [shares[name] for name in names], color=COLOURS[5])
+    axes.set_xlabel("share in the variation of the score (fANOVA)")
+    save(figure, path)
+
+
+@styled
+def slices(
+    points: Mapping[str, list[tuple[object, float]]], metric: str, scales: Mapping[str, str], path: Path
+) -> None:
+    """A panel per hyper-parameter: score over its value.
+
+    Args:
+        scales: ``linear`` or ``log`` of keys that were drawn from an interval; any other key has a place per value
+            where it has few of them or they are no numbers.
+    """
+    columns = min(len(points), 3)
+    lines = -(-len(points) // columns)
+    figure = new_figure(3.4 * columns, 2.6 * lines)
+    for index, (key, pairs) in enumerate(points.items()):
+        axes = figure.add_subplot(lines, columns, index + 1)
+        values, scores = map(list, zip(*pairs, strict=True)) if pairs else ([], [])
+        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+        if not numbers or (key not in scales and len(set(values)) <= FEW):
+            names = sorted(set(values), key=lambda value: (str(type(value)), value) if numbers else str(value))
+            axes.set_xticks(range(len(names)), [in_figure(name) for name in names], fontsize=7)
+            values = [names.index(value) for value in values]
+        else:
+            axes.set_xscale(scales.get(key, "linear"))
+        axes.plot(values, scores, "o", color=COLOURS[0], markersize=3, alpha=0.6)
+        axes.set_xlabel(in_figure(key))
+        if index % columns == 0:
+            axes.set_ylabel(f"validation {metric_label(metric)}")
+    save(figure, path)
+
+
+def best_rows(cell: Cell) -> Cell:
+    """The cell itself, or with the best of its rows by the first metric if a figure cannot hold them all."""
+    if len(cell.rows) <= MOST_ROWS:
+        return cell
+    metric = cell.metrics[0]
+    ranked = sorted((row for row in cell.rows if metric in row.scores), key=lambda row: row.scores[metric].mean,
+                    reverse=not smaller_is_better(metric))[:MOST_ROWS]  # fmt: skip
+    kept = {id(row) for row in ranked}
+    return replace(cell, rows=[row for row in cell.rows if id(row) in kept])
+
+
+def drawn(figure: document.Figure, draw: Callable[[Path], object], folder: Path) -> document.Figure | str:
+    """Draw a figure of a document; what comes back stands in the document: the figure, or why it is not there."""
+    try:
+        with explained():
+            draw(folder / figure.file)
+    except OutputError:
+        raise  # of the disk, and said with its remedy
+    except Exception as error:  # a picture is worth no report
+        LOG.warning("the figure %s cannot be drawn (%s: %s)", figure.title, type(error).__name__, error)
+        return (
+            f"The figure {figure.title} cannot be drawn ({type(error).__name__}: {error}); the tables have its numbers."
+        )
+    return figure
+
+
+def _curve(lines: list[dict], metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Epochs from 1, cumulative seconds and values of the validated epochs."""
+    lines = [line for line in lines if line["stage"] == "select"]
+    seconds = np.cumsum([line["seconds"] for line in lines])
+    validated = [index for index, line in enumerate(lines) if line.get(f"valid_{metric}") is not None]
+    epochs = np.array([lines[index]["epoch"] + 1 for index in validated])
+    return epochs, seconds[validated] if validated else seconds[:0], np.array(
+        [lines[index][f"valid_{metric}"] for index in validated]
+    )  # fmt: skip
+
+
+def styles() -> Iterator[tuple[str, str]]:
+    """Colour and dash, endlessly; no pair twice for 27 rows."""
+    return cycle((colour, dash) for dash in DASHES for colour in COLOURS)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches that needs no display."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def legend(figure: Figure, **where: Any) -> None:
+    """The names of what is drawn, outside of the axes, where anything is."""
+    if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
+        figure.legend(**where, frameon=False)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """``<path>.png`` and ``<path>.svg``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():  # letters of names that no installed font has are boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        if layout := figure.get_layout_engine():  # once; saving would do it twice for each file
+            layout.execute(figure)
+            figure.set_layout_engine(None)
+        for kind, about in [("png", {}), ("svg", {"Date": None})]:
+            draw = partial(figure.savefig, format=kind, dpi=DPI, metadata=about, transparent=kind == "svg")
+            write_whole(path.with_name(f"{path.name}.{kind}"), draw)

@@ -1,0 +1,187 @@
+"""The tables of a report: results, differences to a baseline, published numbers, cost, and what has no result."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label, smaller_is_better
+from recbole_dgrm.reports import comparable
+from recbole_dgrm.reports.document import Table, Value
+from recbole_dgrm.reports.headline import cell_mode
+from recbole_dgrm.reports.rows import Cell, Row, Score
+from recbole_dgrm.reports.statistics import Summary
+
+BETTER, WORSE, IMPOSSIBLE, NOT_THERE = "▲", "▼", "‡", "–"
+NAMED = 3  # keys in a name
+
+
+def result_table(cell: Cell) -> Table:
+    """Model x metric: mean and deviation over seeds, marks of the tests, best and second; references on top."""
+    seeds = cell.seeds
+    main = cell.metrics[0]
+    columns = ["", *(metric_label(metric) for metric in cell.metrics), f"skill, {metric_label(main)[:-2]}"]
+    rows = []
+    for row in cell.rows:
+        name = _name(row) if row.seeds == seeds else f"{_name(row)} ({len(row.seeds)} of {len(seeds)} seeds)"
+        skill = row.scores[main].skill if main in row.scores else math.nan
+        rows.append([Value(name), *(_score_value(row, metric) for metric in cell.metrics), _number(skill, "{:.3f}")])
+    quiet = []
+    for row in cell.reference:
+        name = Value(reference_label(row.label, cell_mode(cell)) + told(row.trained))
+        quiet.append([name, *(_score_value(row, metric) for metric in cell.metrics), Value("")])
+    return Table(f"Results, {cell.name}", columns, rows, quiet, _result_note(cell, rows))
+
+
+def _result_note(cell: Cell, rows: list[list[Value]]) -> str:
+    seeds = cell.seeds
+    what = (
+        f"Mean ± standard deviation over {seeds_line(seeds)}" if len(seeds) > 1 else f"From {seeds_line(seeds)} alone"
+    )
+    said = [f"{what}. Best in bold, second underlined."]
+    if any(value.text == NOT_THERE for row in rows for value in row):
+        said.append(f"{NOT_THERE}: not computed, because the scores are no ratings.")
+    if cell.baseline and len(rows) > 1:
+        said.append(f"{BETTER} better and {WORSE} worse than {cell.baseline.label}: paired t-test and Wilcoxon test "
+                    "over users both below .05 after Holm's correction.")  # fmt: skip
+    scores = [score for row in cell.rows for score in row.scores.values()]
+    if any(score.below for score in scores):
+        said.append(f"{BELOW} worse than {reference_label('bias', cell_mode(cell))} on the same seeds; such a row is "
+                    "never underlined as second.")  # fmt: skip
+    if any(score.impossible for score in scores):
+        said.append(f"{IMPOSSIBLE} above the oracle by more than rounding: an error of recbole_dgrm, no result.")
+    return " ".join(said)
+
+
+def _name(row: Row) -> str:
+    return row.label + told(row.trained)
+
+
+def told(keys: dict[str, Any], most: int = NAMED) -> str:
+    """`` (key=value, ...)``: the first few, and how many more."""
+    words = [f"{key}={comparable.plainly(value)}" for key, value in keys.items()]
+    rest = len(words) - most
+    words = words[:most] + ([f"{rest} more"] if rest > 0 else [])
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _score_value(row: Row, metric: str) -> Value:
+    score = row.scores.get(metric)
+    if score is None:
+        return Value(NOT_THERE)
+    text = f"{score.mean:.3f}" + (f" ± {score.std:.3f}" if math.isfinite(score.std) else "")
+    marks = _mark(metric, score) + BELOW * score.below + IMPOSSIBLE * score.impossible
+    return Value(text, score.mean, {1: "best", 2: "second"}.get(score.place, ""), marks)
+
+
+def _mark(metric: str, score: Score) -> str:
+    test = score.comparison
+    if test is None or not test.significant:
+        return ""
+    return BETTER if (test.difference < 0) == smaller_is_better(metric) else WORSE
+
+
+def published_metrics(cell: Cell) -> list[str]:
+    """Metrics for which some row has a published number."""
+    scores = [(metric, score) for row in cell.rows for metric, score in row.scores.items()]
+    return [metric for metric in cell.metrics if any(m == metric and math.isfinite(s.published) for m, s in scores)]
+
+
+def published_table(cell: Cell, plan: dict[str, Any], metrics: list[str]) -> Table:
+    """Numbers of others beside ours, of every row that has one."""
+    kinds = ("published", "ours", "difference")
+    columns = [f"{metric_label(metric)[:-2]} {kind}" for metric in metrics for kind in kinds]
+    rows = []
+    for row in cell.rows:
+        scores = [row.scores.get(metric) for metric in metrics]
+        if any(score and math.isfinite(score.published) for score in scores):
+            rows.append([Value(row.label), *(value for score in scores for value in _beside(score))])
+    note = f"Published: {plan['published']['source']}."
+    return Table(f"Published beside ours, {cell.name}", ["", *columns], rows, note=note)
+
+
+def _beside(score: Score | None) -> list[Value]:
+    if score is None:
+        return [Value(NOT_THERE)] * 3
+    difference = _number(score.mean - score.published, "{:+.3f}")
+    return [_number(score.published, "{:.3f}"), _number(score.mean, "{:.3f}"), difference]
+
+
+def difference_table(cell: Cell) -> Table:
+    """Each row against the baseline by user: difference, interval and p-values, as tested and corrected."""
+    columns = ["", "metric", "difference", "95 % interval", "p (t)", "p (Wilcoxon)", "Holm (t)", "Holm (Wilcoxon)"]
+    rows = []
+    for metric in cell.metrics:
+        for row in cell.rows:
+            if (score := row.scores.get(metric)) and score.comparison:
+                rows.append([Value(row.label), Value(_vector_label(metric)), *_test_values(metric, score)])
+    users = next((score.comparison.users for row in cell.rows for score in row.scores.values() if score.comparison), 0)
+    note = (f"Per user, averaged over the seeds that both have, {users:,} users; two-sided; corrected for the "
+            f"{len(cell.rows) - 1} models of one metric.")  # fmt: skip
+    return Table(f"Differences to {cell.baseline.label}, {cell.name}", columns, rows, note=note)
+
+
+def _test_values(metric: str, score: Score) -> list[Value]:
+    test = score.comparison
+    interval = Value(f"{test.low:+.4f} to {test.high:+.4f}", test.low)
+    *ps, last = (Value(_p_text(p), p) for p in (test.p_t, test.p_wilcoxon, test.holm_t, test.holm_wilcoxon))
+    return [_number(test.difference, "{:+.4f}"), interval, *ps, replace(last, mark=_mark(metric, score))]
+
+
+def _vector_label(metric: str) -> str:
+    names = {"rmse": "squared error ↓", "mae": "absolute error ↓"}
+    return names.get(metric, metric_label(metric))
+
+
+def cost_table(cell: Cell) -> Table:
+    """Parameters, epochs, seconds and memory; how rows were trained where that differs."""
+    columns = ["", "parameters", "chosen epoch", "training s", "testing s", "peak memory MiB"]
+    apart = any(row.trained for row in cell.rows)
+    rows = [
+        [Value(row.label), _number(row.runs[0].record["parameters"], "{:,.0f}"), _epoch(row),
+         _number(float(np.mean(row.learning_seconds())), "{:.1f}"),
+         _number(row.timing("evaluate_s"), "{:.2f}"), _number(row.timing("peak_rss_mib"), "{:.0f}"),
+         *([Value(told(row.trained, len(row.trained)).strip(" ()"))] if apart else [])]
+        for row in cell.rows
+    ]  # fmt: skip
+    note = "Means over seeds. Memory is of the whole process, some 400 MiB of it libraries."
+    if any(STILL in row[2].text for row in rows):
+        note += (f" {STILL}: in at least one seed the best epoch is the last that was allowed, so more epochs "
+                 "(--epochs) may do better.")  # fmt: skip
+    return Table(f"Cost, {cell.name}", columns + ["trained with"] * apart, rows, note=note)
+
+
+def _epoch(row: Row) -> Value:
+    """The chosen epoch, of how many, and whether training was still improving."""
+    mean, record = row.timing("best_epoch"), row.runs[0].record
+    if not math.isfinite(mean):
+        return Value(NOT_THERE)
+    allowed = f" of {record['config']['epochs']}" if "epochs" in record["config"] and comparable.trains(record) else ""
+    still = f", {STILL}" if any(comparable.still_improving(run.record) for run in row.runs) else ""
+    return Value(f"{mean:.0f}{allowed}{still}", mean)
+
+
+def unfinished_table(summary: Summary) -> Table:
+    """How runs without a result have ended."""
+    records = [run.record for run in summary.unfinished]
+    rows = [[Value(record["label"]), Value(record["dataset"]), Value(record["protocol"]),
+             Value(str(record["seed"]), record["seed"]), Value(record["status"]), Value(record["error"] or "")]
+            for record in records]  # fmt: skip
+    note = "The traceback is in record.json and run.log of the run."
+    return Table("Runs without a result", ["", "data set", "protocol", "seed", "status", "error"], rows, note=note)
+
+
+def seeds_line(seeds: list[int]) -> str:
+    """``3 seeds (2020-2022)``."""
+    span = f"{seeds[0]}-{seeds[-1]}" if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1 else (
+        ", ".join(map(str, seeds)))  # fmt: skip
+    return f"seed {span}" if len(seeds) == 1 else f"{len(seeds)} seeds ({span})"
+
+
+def _number(value: float | None, form: str) -> Value:
+    return Value(NOT_THERE) if value is None or not math.isfinite(value) else Value(form.format(value), value)
+
+
+def _p_text(p: float) -> str:
+    return "< .0001" if p < 1e-4 else f"{p:.4f}".lstrip("0") if p < 1 else "1"

@@ -1,0 +1,106 @@
+"""What a table of results is made of: scores in rows, rows in a cell."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_dgrm.records import SavedRun
+from recbole_dgrm.reports.comparable import Definition
+from recbole_dgrm.reports.significance import Comparison
+
+
+@dataclass
+class Score:
+    """A metric of a row over its seeds.
+
+    Attributes:
+        std: with n - 1; NaN for one seed.
+        user_error: standard error over users of the seed-averaged vector; NaN where a metric has none, or
+            where it is no mean over users.
+        place: 1 the best model of the cell, 2 the second, else 0.
+        below: whether the mean is worse than that of the bias row (on the same seeds).
+        impossible: whether a seed is above the oracle by more than rounding.
+    """
+
+    values: NDArray
+    skill: float = np.nan
+    user_error: float = np.nan
+    place: int = 0
+    below: bool = False
+    impossible: bool = False
+    comparison: Comparison | None = None
+    published: float = np.nan
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return float(self.values.mean())
+
+    @property
+    def std(self) -> float:
+        """Over seeds."""
+        return float(self.values.std(ddof=1)) if len(self.values) > 1 else np.nan
+
+
+@dataclass
+class Row:
+    """One line of a table: a model with one configuration, or a reference (without runs).
+
+    Attributes:
+        trained: how its training differs from that of other rows of the cell, key to value; of a reference row, what
+            it has learnt from where there are several.
+    """
+
+    label: str
+    scores: dict[str, Score]
+    runs: list[SavedRun] = field(default_factory=list)
+    trained: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The label without what tells configurations apart."""
+        return self.runs[0].record["label"] if self.runs else self.label
+
+    @property
+    def seeds(self) -> list[int]:
+        """In order."""
+        return [run.record["seed"] for run in self.runs]
+
+    def learning_seconds(self) -> list[float]:
+        """Of each seed: building the model and training it."""
+        timings = [run.record["timing"] for run in self.runs]
+        return [timing.get("build_s", 0.0) + timing["train_s"] for timing in timings]
+
+    def timing(self, key: str) -> float:
+        """Mean over seeds of an entry of ``timing``."""
+        return float(np.mean([run.record["timing"].get(key, np.nan) for run in self.runs]))
+
+
+@dataclass
+class Cell:
+    """A data set under a protocol, its metrics defined in one way.
+
+    Attributes:
+        apart: in which keys the definition differs from other cells of the same data set and protocol, in words.
+    """
+
+    dataset: str
+    protocol: str
+    metrics: list[str]
+    rows: list[Row]
+    reference: list[Row]
+    baseline: Row | None
+    definition: Definition = field(default_factory=dict)
+    apart: str = ""
+
+    @property
+    def name(self) -> str:
+        """As in headings and file names."""
+        return f"{self.dataset}, {self.protocol}" + (f" ({self.apart})" if self.apart else "")
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of all rows."""
+        return sorted({seed for row in self.rows for seed in row.seeds})

@@ -1,0 +1,275 @@
+"""From the records of many runs to statistics: means, deviations, skill, paired tests, published numbers.
+
+Reads records only. A *cell* is a data set under a protocol whose metrics are defined alike: what may be compared.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_dgrm import record_forms
+from recbole_dgrm.errors import DataError
+from recbole_dgrm.evaluation.metric_names import is_mean_over_users, is_worse, smaller_is_better
+from recbole_dgrm.records import PLAN, WHERE, SavedRun, read_json, read_runs
+from recbole_dgrm.reports import comparable
+from recbole_dgrm.reports.comparable import Definition
+from recbole_dgrm.reports.rows import Cell, Row, Score
+from recbole_dgrm.reports.significance import Comparison, compare, holm
+
+REFERENCE = ("random", "bias", "oracle")
+PROCEDURE = ("refit", "precision")  # keys of training that are no model's own: told wherever rows of a cell differ
+NO_METRIC = ("user", "user_id")  # columns of a file of vectors
+
+
+@dataclass
+class Summary:
+    """Everything a report says.
+
+    Attributes:
+        plan: of a benchmark (see ``plan.py``), or empty for any other folder.
+        unfinished: runs without a result, each with status and error in its record.
+    """
+
+    cells: list[Cell]
+    unfinished: list[SavedRun]
+    plan: dict[str, Any]
+
+
+def summarise(folder: Path, baseline: str | None = None) -> Summary:
+    """The statistics of all runs below ``folder``.
+
+    Args:
+        baseline: label that the others are tested against; that of the benchmark's plan by default.
+
+    Raises:
+        DataError: there is no finished run, the baseline is not among them, or runs of one cell and seed
+            saw different splits or have different references.
+    """
+    runs = read_runs(folder)
+    plan = read_plan(folder)
+    finished = [run for run in runs if run.finished]
+    if not finished:
+        raise DataError(f"no run in {folder} is finished; the first: {runs[0].record['error']}")
+    for run in finished:
+        run.need("data fingerprint", "timing train_s")
+    cells = _cells(finished, plan, baseline)
+    if baseline and not any(cell.baseline for cell in cells):
+        raise DataError(f"baseline={baseline!r} has no finished run; there are "
+                        f"{sorted({row.label for cell in cells for row in cell.rows})}")  # fmt: skip
+    return Summary(cells, [run for run in runs if not run.finished], plan)
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """What the runs in ``folder`` were made for; empty where they are no benchmark."""
+    path = folder / PLAN
+    remedy = "the benchmark command writes it again; or move it away"
+    return read_json(path, "the plan of a benchmark", remedy, record_forms.PLAN) if path.is_file() else {}
+
+
+def planned_labels(plan: dict[str, Any]) -> list[str]:
+    """The labels of a plan's rows, in its order."""
+    models = plan.get("models", [])
+    return [entry if isinstance(entry, str) else entry.get("label", entry["model"]) for entry in models]
+
+
+def user_means(runs: Iterable[SavedRun], seeds: Iterable[int]) -> pd.DataFrame:
+    """Per-user metric vectors averaged over the runs with these seeds, indexed by user."""
+    frames = [run.per_user() for run in runs if run.record["seed"] in seeds]
+    if not frames or not all(frames):
+        return pd.DataFrame()
+    users = frames[0]["user"]
+    if all(np.array_equal(frame["user"], users) for frame in frames) and len(np.unique(users)) == len(users):
+        names = [name for name in frames[0] if name not in NO_METRIC and all(name in frame for frame in frames)]
+        return pd.DataFrame({name: np.mean([frame[name] for frame in frames], axis=0) for name in names}, users)
+    tables = [pd.DataFrame(frame).drop(columns="user_id", errors="ignore").set_index("user") for frame in frames]
+    return pd.concat(tables, join="inner").groupby(level=0).mean()
+
+
+def _cells(runs: list[SavedRun], plan: dict[str, Any], baseline: str | None) -> list[Cell]:
+    """A cell per data set, protocol and definition, in the order of the plan."""
+    groups: dict[tuple[str, str], dict[str, tuple[Definition, list[SavedRun]]]] = {}
+    for run, definition in zip(runs, comparable.definitions(runs), strict=True):
+        group = groups.setdefault((run.record["dataset"], run.record["protocol"]), {})
+        group.setdefault(comparable.frozen(definition), (definition, []))[1].append(run)
+    protocols, cells = plan.get("protocols", []), []
+    for key, group in sorted(groups.items(), key=lambda item: (item[0][0], place(protocols, item[0][1]))):
+        usual = max(group.values(), key=lambda pair: len(pair[1]))[0]  # numbers of others are of one definition
+        for definition, members in sorted(group.values(), key=lambda pair: -len(pair[1])):
+            cell = _cell(key, members, plan, baseline, definition is usual)
+            cell.definition = definition
+            cell.apart = comparable.differences(definition, [other for other, _ in group.values()])
+            cells.append(cell)
+    return cells
+
+
+def _cell(key: tuple[str, str], runs: list[SavedRun], plan: dict[str, Any], baseline: str | None, usual: bool) -> Cell:
+    comparable.check_splits(runs)
+    comparable.check_references(runs)
+    dataset, protocol = key
+    rows = make_rows(runs, plan)
+    computed = list(dict.fromkeys(metric for run in runs for metric in run.record["test"]))
+    metrics = [metric for metric in plan.get("metrics") or [] if metric in computed] or computed
+    wanted = baseline or plan.get("baseline")
+    named = [row for row in rows if wanted in (row.name, row.label)]  # of several configurations the newest
+    newest = max(named, key=lambda row: max(run.path.stat().st_mtime for run in row.runs), default=None)
+    cell = Cell(dataset, protocol, metrics, rows, _reference_rows(runs, metrics), newest)
+    _fill(cell)
+    if usual:
+        _publish(cell, plan)
+    _tell_apart(cell)
+    _mark_best(cell)
+    return cell
+
+
+def _fill(cell: Cell) -> None:
+    """Scores of all rows, and their tests against the baseline; each file of vectors is read once or twice."""
+    baseline, found = cell.baseline, dict[str, list[tuple[Row, Comparison]]]()
+    theirs = user_means(baseline.runs, baseline.seeds) if baseline else pd.DataFrame()
+    for row in cell.rows:
+        vectors = theirs if row is baseline else user_means(row.runs, row.seeds)
+        row.scores = {metric: score for metric in cell.metrics if (score := _score(row, metric, vectors))}
+        if baseline and row is not baseline:
+            for metric, test in _tests(row, baseline, vectors, theirs).items():
+                found.setdefault(metric, []).append((row, test))
+    for metric, family in found.items():
+        corrected = [holm(np.array([getattr(test, name) for _, test in family])) for name in ("p_wilcoxon", "p_t")]
+        for (row, test), p_wilcoxon, p_t in zip(family, *corrected, strict=True):
+            values = {**vars(test), "holm_wilcoxon": float(p_wilcoxon), "holm_t": float(p_t)}
+            row.scores[metric].comparison = Comparison(**values)
+
+
+def _tests(row: Row, baseline: Row, ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Comparison]:
+    """By metric, on the seeds that both rows have."""
+    if row.seeds != baseline.seeds:
+        seeds = set(row.seeds) & set(baseline.seeds)
+        ours, theirs = user_means(row.runs, seeds), user_means(baseline.runs, seeds)
+    both = [metric for metric in row.scores if metric in ours and metric in theirs]
+    return {metric: compare(ours[metric], theirs[metric]) for metric in both}
+
+
+def _publish(cell: Cell, plan: dict[str, Any]) -> None:
+    """Numbers of others beside ours."""
+    published = plan.get("published") or {}
+    named = cell.protocol in published.get("protocols", [])
+    values = published.get("values", {}).get(cell.dataset, {}) if named else {}
+    for row in cell.rows:
+        for metric, value in values.get(row.name, {}).items():
+            if metric in row.scores:
+                row.scores[metric].published = value
+
+
+def _tell_apart(cell: Cell) -> None:
+    """How rows of one model were trained, where they differ, and what all rows of the cell should share."""
+    choices = [_choices(row.runs[0]) for row in cell.rows]
+    shared = {key for key in PROCEDURE if len({json.dumps(one.get(key)) for one in choices}) > 1}
+    first: dict[str, dict[str, Any]] = {}
+    for row, own in zip(cell.rows, choices, strict=True):
+        other = first.setdefault(row.runs[0].record["model"], own)
+        keys = shared | {key for key in own.keys() | other.keys() if own.get(key) != other.get(key)}
+        row.trained = {key: own.get(key) for key in sorted(keys) if f"{key}=" not in row.label}
+
+
+def make_rows(runs: list[SavedRun], plan: dict[str, Any]) -> list[Row]:
+    """A row per label and configuration; of two equal runs the newer counts."""
+    configs: dict[str, dict[str, dict[int, SavedRun]]] = {}
+    for run in sorted(runs, key=lambda run: run.path.stat().st_mtime):
+        by_config = configs.setdefault(run.record["label"], {})
+        by_config.setdefault(json.dumps(_choices(run), sort_keys=True), {})[run.record["seed"]] = run
+    rows = []
+    for label, by_config in configs.items():
+        groups = [list(dict(sorted(by_seed.items())).values()) for by_seed in by_config.values()]
+        apart = _differing(groups)
+        rows += [Row(label + _distinction(group[0], apart), {}, group) for group in groups]
+    order = {label: number for number, label in enumerate(planned_labels(plan))}
+    return sorted(rows, key=lambda row: (order.get(row.name, len(order)), row.label))
+
+
+def _choices(run: SavedRun) -> dict[str, Any]:
+    return {key: value for key, value in run.record["config"].items() if key not in (*WHERE, "seed")}
+
+
+def _differing(groups: list[list[SavedRun]]) -> list[str]:
+    """The keys in which configurations of one label differ."""
+    every = [{key: json.dumps(value) for key, value in _choices(group[0]).items()} for group in groups]
+    keys = sorted({key for choices in every for key in choices})
+    return [key for key in keys if len({choices.get(key) for choices in every}) > 1]
+
+
+def _distinction(run: SavedRun, differing: list[str]) -> str:
+    """`` (key=value, ...)``, empty where there is one configuration."""
+    own = _choices(run)
+    told = (f"{key}={own[key]}" if key in own else f"{key} not set" for key in differing)
+    return f" ({', '.join(told)})" if differing else ""
+
+
+def _score(row: Row, metric: str, vectors: pd.DataFrame) -> Score | None:
+    values = [value for run in row.runs if (value := run.record["test"].get(metric)) is not None]
+    if len(values) < len(row.runs):
+        return None
+    skills = [run.record["skill"].get(metric) for run in row.runs]
+    score = Score(np.array(values), np.nan if None in skills else float(np.mean(skills)))
+    if metric in vectors and is_mean_over_users(metric):
+        score.user_error = float(vectors[metric].sem())
+    bias = [run.record["reference"].get("bias", {}).get(metric) for run in row.runs]
+    score.below = None not in bias and is_worse(metric, score.mean, float(np.mean(bias)), comparable.ROUNDING)
+    score.impossible = any(metric in comparable.above_oracle(run.record) for run in row.runs)
+    return score
+
+
+def _reference_rows(runs: list[SavedRun], metrics: list[str]) -> list[Row]:
+    """A row per reference; two where models of the cell have learnt from different parts and the rows differ for it."""
+    rows = []
+    for name in REFERENCE:
+        learnt: dict[tuple, dict[int, dict[str, float]]] = {}
+        for run in runs:  # those of one seed agree; not every run computes every metric
+            if values := run.record["reference"].get(name):
+                by_seed = learnt.setdefault(comparable.learnt_from(run, name), {})
+                by_seed.setdefault(run.record["seed"], {}).update(values)
+        alike = _merged(list(learnt.values()))
+        shared = set.intersection(*map(set, learnt)) if learnt else set()
+        for key, by_seed in ({(): alike} if alike else learnt).items():
+            scores = {}
+            for metric in metrics:
+                values = [of_seed[metric] for of_seed in by_seed.values() if of_seed.get(metric) is not None]
+                if values:
+                    scores[metric] = Score(np.array(values))
+            rows.append(Row(name, scores, trained=dict(pair for pair in key if pair not in shared)))
+    return [row for row in rows if row.scores]
+
+
+def _merged(groups: list[dict[int, dict[str, float]]]) -> dict[int, dict[str, float]] | None:
+    """Reference values by seed of groups that have the same, else None."""
+    merged: dict[int, dict[str, float]] = {}
+    for by_seed in groups:
+        if merged and by_seed.keys() != merged.keys():
+            return None
+        for seed, values in by_seed.items():
+            known = merged.setdefault(seed, {})
+            shared = [key for key in values if None not in (values[key], known.get(key))]
+            if not np.allclose([values[key] for key in shared], [known[key] for key in shared], atol=1e-6):
+                return None
+            known.update(values)
+    return merged
+
+
+def _mark_best(cell: Cell) -> None:
+    """The second of a metric is none where it is worse than the bias row, and what is impossible has no place."""
+    for metric in cell.metrics:
+        scores = [row.scores[metric] for row in cell.rows if metric in row.scores]
+        scores = [score for score in scores if not score.impossible]
+        if len(scores) < 2:
+            continue
+        means = sorted({score.mean for score in scores}, reverse=not smaller_is_better(metric))
+        for score in scores:
+            rank = means.index(score.mean) + 1 if score.mean in means[:2] else 0
+            score.place = 0 if rank == 2 and score.below else rank
+
+
+def place(order: list[str], name: str) -> int:
+    """Of ``name`` in ``order``; behind all others where it is not in it."""
+    return order.index(name) if name in order else len(order)

@@ -1,0 +1,164 @@
+"""What a trained model recommends and predicts, in the names of the data."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from recbole.data.interaction import Interaction
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from recbole_dgrm.data import loaders
+from recbole_dgrm.errors import DataError, OptionError
+from recbole_dgrm.evaluation.scoring import PAIRS, all_scores
+from recbole_dgrm.options import check
+from recbole_dgrm.training.recorded_trainer import RunMixin
+
+EXCLUDE = ("seen", "none")
+
+
+class Recommender:
+    """A trained model and the names of its users and items.
+
+    Args:
+        config: of the run.
+        trainer: of the run; its source of random numbers is used.
+        model: scores users ``1..len(users)``.
+        users: external ids, by model id from 1.
+        dataset: any part of the run's data set, for the items.
+        rated: user-item pairs, ``(n_users, n_items)`` with the padding; what ``exclude="seen"`` leaves out.
+    """
+
+    def __init__(self, config, trainer: RunMixin, model, users: Sequence[str] | NDArray, dataset, rated: csr_matrix):
+        self.config, self.trainer, self.model, self.rated = config, trainer, model, rated
+        self.users = np.asarray(users, dtype=str)
+        self.items = np.asarray(dataset.field2id_token[dataset.iid_field], dtype=str)  # the first is the padding
+        self._order = torch.argsort(loaders.item_rank(dataset)[1:]) + 1
+
+    @cached_property
+    def _places(self) -> dict[str, dict[str, int]]:
+        items = {name: index for index, name in enumerate(self.items) if index}
+        return {"users": {name: index + 1 for index, name in enumerate(self.users)}, "items": items}
+
+    def ids(self, kind: str, names: Iterable[Any]) -> Tensor:
+        """Model ids ``(n,)`` of external ids; ``kind`` is ``users`` or ``items``.
+
+        Raises:
+            DataError: some are unknown, or there is none.
+        """
+        names, places = _texts(kind, names), self._places[kind]
+        unknown = [name for name in names if name not in places]
+        if unknown:
+            raise DataError(f"{len(unknown)} of {len(names)} {kind} are not known, the first: {unknown[0]!r}; the "
+                            f"model knows {len(places)} {kind}")  # fmt: skip
+        if not names:
+            raise DataError(f"no {kind} are given")
+        return torch.as_tensor([places[name] for name in names])
+
+    def recommend(self, users: Iterable[Any], topk: int = 10, exclude: str = "seen") -> pd.DataFrame:
+        """The tables of ``tables`` as one."""
+        return pd.concat(self.tables(users, topk, exclude), ignore_index=True)
+
+    def tables(self, users: Iterable[Any], topk: int = 10, exclude: str = "seen") -> Iterator[pd.DataFrame]:
+        """Recommendation lists, a table per batch of users; never all scores at once.
+
+        Args:
+            users: external ids; one that is repeated counts once.
+            topk: length of a list; shorter where fewer items are left.
+            exclude: ``seen`` leaves out every item that the user has rated anywhere in the data, whether it was
+                trained on, validated or tested; ``none`` leaves out nothing.
+
+        Yields:
+            ``user``, ``rank`` (from 1), ``item``, ``score`` and, where scores are ratings, ``predicted_rating``: the
+            score within the scale. Of items with one score the first in the order of the data's ids comes first.
+
+        Raises:
+            DataError: a user is unknown.
+            OptionError: an argument is out of range.
+        """
+        topk = check("topk", np.asarray(topk).item() if np.ndim(topk) == 0 else topk, int)
+        if topk < 1:
+            raise OptionError(f"topk={topk} must be at least 1")
+        if exclude not in EXCLUDE:
+            raise OptionError(f"exclude={exclude!r} is not known; one of {', '.join(EXCLUDE)}")
+        return self._tables(self.ids("users", list(dict.fromkeys(_texts("users", users)))), topk, exclude == "seen")
+
+    def _tables(self, users: Tensor, topk: int, without_seen: bool) -> Iterator[pd.DataFrame]:
+        order = self._order.to(self.config["device"])
+        with self._scoring():
+            for batch, scores in all_scores(self.model, self.config, users, len(self.items)):
+                if without_seen:
+                    rated = self.rated[batch.numpy()].tocoo()  # a rating of 0 is a rating
+                    scores[torch.as_tensor(rated.row).long(), torch.as_tensor(rated.col).long()] = -torch.inf
+                place, score = first_places(scores[:, order], topk)
+                yield self._table(batch, order[place].cpu(), score.cpu())
+
+    def _table(self, users: Tensor, items: Tensor, scores: Tensor) -> pd.DataFrame:
+        row, place = np.nonzero(np.isfinite(scores.numpy()))
+        score = scores.numpy()[row, place]
+        table = pd.DataFrame({
+            "user": self.users[users.numpy()[row] - 1], "rank": place + 1,
+            "item": self.items[items.numpy()[row, place]], "score": score,
+        })  # fmt: skip
+        if self.config["predicts_ratings"]:
+            table["predicted_rating"] = np.clip(score, *self.config["rating_scale"])
+        return table
+
+    def predict(self, users: Iterable[Any], items: Iterable[Any]) -> NDArray[np.float32]:
+        """Scores ``(n,)`` of pairs of external ids, both ``(n,)``; ratings, not clipped, where the model predicts such.
+
+        Raises:
+            DataError: an id is unknown, or there are not as many users as items.
+        """
+        user, item = self.ids("users", users), self.ids("items", items)
+        if len(user) != len(item):
+            raise DataError(f"{len(user)} users and {len(item)} items are no pairs: give as many of each")
+        names = self.config["USER_ID_FIELD"], self.config["ITEM_ID_FIELD"]
+        with self._scoring():
+            parts = [
+                self.model.predict(Interaction(dict(zip(names, pair, strict=True))).to(self.config["device"]))
+                for pair in zip(user.split(PAIRS), item.split(PAIRS), strict=True)
+            ]
+        return torch.cat([part.flatten().float().cpu() for part in parts]).numpy()
+
+    @contextmanager
+    def _scoring(self) -> Iterator[None]:
+        self.model.eval()
+        with self.trainer.own_randomness(), torch.no_grad():
+            yield
+
+
+def _texts(kind: str, names: Iterable[Any]) -> list[str]:
+    """External ids as texts.
+
+    Raises:
+        OptionError: it is not one text or a list, or an id in it is neither a text nor a whole number.
+    """
+    if isinstance(names, str):
+        return [names]
+    if not isinstance(names, Iterable) or isinstance(names, (bytes, Mapping, pd.DataFrame)):
+        raise OptionError(f"{kind} must be a list of ids like ['196', '186'], not a {type(names).__name__}")
+    given = list(names)
+    for name in given:
+        if not isinstance(name, (str, int, np.integer)) or isinstance(name, bool):
+            raise OptionError(f"{kind}: an id is a text or a whole number, and {name!r} is a {type(name).__name__}")
+    return [str(name) for name in given]
+
+
+def first_places(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The ``n`` best columns ``(B, n)`` of each row and their scores, best first; of equal scores the first column.
+
+    ``torch.topk`` promises no order of ties, and sorting whole rows would cost more.
+    """
+    n = min(n, scores.shape[1])
+    last = torch.topk(scores, n, dim=1).values[:, -1:]
+    above, level = scores > last, scores == last
+    chosen = above | (level & (level.cumsum(dim=1) <= n - above.sum(dim=1, keepdim=True)))
+    column = chosen.nonzero()[:, 1].view(len(scores), n)
+    score, place = torch.sort(scores.gather(1, column), dim=1, descending=True, stable=True)
+    return column.gather(1, place), score

@@ -1,0 +1,1 @@
+"""The machine beneath: files, processes, several processes that train one model, YAML, versions."""

@@ -1,0 +1,35 @@
+"""Where a run was made: versions, device, memory; for its record."""
+
+import os
+import platform
+import sys
+from typing import Any
+
+import numpy as np
+import psutil
+import recbole
+import torch
+
+import recbole_dgrm
+from recbole_dgrm.system import distributed
+
+
+def environment(config: Any) -> dict[str, Any]:
+    """Versions and device, for the record."""
+    return {
+        "recbole_dgrm": recbole_dgrm.__version__, "recbole": recbole.__version__, "torch": torch.__version__,
+        "numpy": np.__version__, "python": platform.python_version(), "platform": platform.platform(),
+        "device": str(config["device"]), "threads": torch.get_num_threads(), "cpus": os.cpu_count(),
+        "processes": distributed.size(),
+    }  # fmt: skip
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held, in MiB."""
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows, which has no resource module
+        return round(memory.peak_wset / 1024**2, 1)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024**2 if sys.platform == "darwin" else 1024), 1)

@@ -1,0 +1,139 @@
+"""Files that are whole or absent, and values that any reader understands."""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import numpy as np
+import torch
+
+from recbole_dgrm.errors import OutputError
+
+LONGEST_SHOWN = 100  # characters of a path in an error
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Call ``write`` on a temporary name beside ``path``, then rename: a kill leaves no half file."""
+    partial = path.absolute().with_name(f".{path.name}.{os.getpid()}.partial")  # pandas would read a '~' in front
+    try:
+        with naming(path):
+            write(partial)
+            os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def drop_partials(folder: Path) -> None:
+    """Remove what a kill in the middle of ``write_whole`` has left in ``folder``; nobody else may write there."""
+    for partial in folder.glob(".*.partial"):
+        partial.unlink(missing_ok=True)
+
+
+def write_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """The same for a folder that is not there yet."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_writable(folder: Path, option: str = "output_dir") -> None:
+    """Whether files can be written into ``folder``, which need not be there yet.
+
+    Raises:
+        OSError: the nearest folder that is there cannot be written, or is a file.
+        OutputError: it is no possible name.
+    """
+    there = folder
+    try:
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=there)).rmdir()  # permissions alone do not tell
+    except (OSError, ValueError) as error:
+        number = getattr(error, "errno", None)
+        if isinstance(error, OSError) and number not in (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
+            error.filename = str(there)
+            raise
+        name, reason = str(folder), getattr(error, "strerror", None) or error
+        shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..."
+        raise OutputError(f"{option}={shown} cannot be written ({reason}); name a folder that can be") from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Inside, an OSError names ``path``: of itself a write names no file, and an opening the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a file that is not larger than it may be; of a larger one no more than ``most`` bytes are read.
+
+    Raises:
+        ValueError: it is.
+    """
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"larger than {most:,} bytes")
+    return content
+
+
+def append_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Add ``value`` to a JSON-lines file; a kill may leave half of it, without an end of line."""
+    with naming(path), open(path, "a", encoding="utf-8") as lines:
+        lines.write(json.dumps(plain(value)) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` in UTF-8, whole or not at all."""
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
+    write_text(path, text)
+
+
+def plain(value: Any) -> Any:
+    """``value`` in terms of dict, list, str, int, float, bool and None; NaN and infinity become None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(item) for item in value]
+    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return str(value)
+
+
+def check_unpacked(path: Path) -> None:
+    """Whether a zip file is no larger than its parts together, as torch writes it: a packed one may be a thousandth.
+
+    Raises:
+        ValueError: it is packed.
+        zipfile.BadZipFile: it is no zip file.
+    """
+    with ZipFile(path) as file:
+        parts = file.infolist()
+    if sum(part.file_size for part in parts) > path.stat().st_size:
+        raise ValueError("its parts are packed")

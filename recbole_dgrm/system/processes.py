@@ -1,0 +1,106 @@
+"""Child processes that end when whoever started them no longer wants them or is dead, and folders for one at a time.
+
+The child's standard input stays open as long as it is wanted; nothing is ever written to it.
+"""
+
+import os
+import signal
+import site
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+from time import sleep
+
+from filelock import FileLock, Timeout
+
+from recbole_dgrm.errors import UserError
+from recbole_dgrm.system.files import drop_partials
+
+PACKAGE = Path(__file__).resolve().parents[1]
+LOCK = ".lock"
+GRACE_S = 10.0
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@contextmanager
+def alone_in(folder: Path, what: str, remedy: str = "name another --output_dir or wait") -> Iterator[None]:
+    """Make the folder and keep other processes' ``what`` out of it; a killed one is out at once.
+
+    Raises:
+        UserError: one is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another {what} is at work in {folder}; {remedy}") from None
+    drop_partials(folder)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file
+            (folder / LOCK).unlink()
+        lock.release()
+
+
+def spawn(
+    module: str, arguments: list[str], output: Path, threads: int, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen:  # fmt: skip
+    """Start ``python -m module`` of this very package; what it prints goes to the file ``output``.
+
+    Python would look into the working directory first, where a ``yaml.py`` may lie: ``-P`` keeps it from that.
+    """
+    variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **(environment or {})}
+    variables["PYTHONPATH"] = os.pathsep.join(_search_path())
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    with open(output, "wb") as file:
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=variables)
+
+
+def _search_path() -> list[str]:
+    """Where a child looks for modules before the installed ones: where we were found, then what the user has set."""
+    places = [] if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if PACKAGE.parent not in [Path(place).resolve() for place in (*site.getsitepackages(), site.getusersitepackages())]:
+        places.insert(0, str(PACKAGE.parent))  # else it is found, and other libraries there stay behind Python's own
+    return [place for place in places if place]  # an empty one would be the working directory
+
+
+def end(process: subprocess.Popen) -> None:
+    """Close its input, and kill it if it has not ended some seconds later."""
+    with suppress(OSError):
+        process.stdin.close()
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def cause_of_death(process: subprocess.Popen, output: Path) -> str:
+    """One line on why a process ended."""
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        return f"the process was killed by {name}; too little memory is the usual cause"
+    if not output.exists():
+        return f"the process ended with status {process.returncode}, and its directory was removed"
+    lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"the process ended with status {process.returncode}: {' / '.join(lines[-3:])}"
+
+
+def end_with_parent() -> None:
+    """In the child: raise KeyboardInterrupt when the input closes, and leave for good some seconds later."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs are born deaf to the second
+        signal.signal(number, signal.default_int_handler)
+    Thread(target=_wait_and_leave, daemon=True).start()
+
+
+def _wait_and_leave() -> None:
+    with suppress(OSError):
+        os.read(0, 1)  # not sys.stdin: its lock would be held at exit
+    signal.raise_signal(signal.SIGINT)
+    sleep(GRACE_S / 2)
+    os._exit(1)

@@ -1,0 +1,1 @@
+"""Training loops inside RecBole's ``Trainer.fit``, with checkpoints that resume exactly."""

@@ -1,0 +1,202 @@
+"""Hyper-parameter search: worker processes that work off the trials of a study.
+
+The objective is the best validation score; the test part of the data is never there.
+"""
+
+import logging
+import math
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from uuid import uuid4
+
+import optuna
+from optuna.trial import TrialState
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.errors import OptionError, OutputError, UserError, explained
+from recbole_dgrm.records import config_hash
+from recbole_dgrm.runs import experiment
+from recbole_dgrm.system import processes
+from recbole_dgrm.tuning.study import GRACE_S, LOSSES, Search, Study, default_storage
+
+LOG = logging.getLogger(__name__)
+AT_WORK, REFRESH_S = "trials", 1.0
+STORAGE = "RECBOLE_DGRM_STORAGE"  # environment variable of the workers
+MODULE = "recbole_dgrm.tuning.workers"  # what a worker process runs
+
+
+def run_search(
+    search: Search, folder: Path, workers: int = 1, threads: int = 1, timeout: float | None = None,
+    show: Callable[[Study], None] = lambda study: None,
+) -> Study:  # fmt: skip
+    """Work until no trial of the study is left, on this machine or on another, or the time is over.
+
+    Args:
+        folder: where ``search.json``, the default database and the trials at work lie.
+        timeout: seconds; trials at work are put back and go on another time.
+        show: called every second or so.
+
+    Raises:
+        UserError: another search is at work in ``folder``, or the workers cannot start.
+    """
+    with processes.alone_in(folder, "search"), database_explained(search.storage):
+        search.save(folder)
+        study = Study(search, folder)
+        # Of a search that was killed as a whole, however often: none of its trials is to blame.
+        study.put_back(lambda trial: trial.user_attrs.get("worker", "").startswith(search.place), lost=False)
+        study.fill()
+        _Crew(study, folder, workers, threads).work(timeout, show)
+        if study.is_over():
+            shutil.rmtree(folder / AT_WORK, ignore_errors=True)
+    return study
+
+
+@contextmanager
+def database_explained(storage: str) -> Iterator[None]:
+    """Inside, a database that cannot be used is a sentence.
+
+    Raises:
+        UserError: which, why, the remedy.
+    """
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        reason = next((text for cause in (error, error.__cause__) if (text := getattr(cause, "orig", None))), error)
+        try:
+            name = make_url(storage).render_as_string(hide_password=True)
+        except SQLAlchemyError:
+            raise OptionError("--storage is no address of a database like postgresql://user@host/name") from None
+        raise UserError(
+            f"the database of the search, {name}, cannot be used ({reason}); free some space if its disk is full; if "
+            "it is damaged, move it away and the search begins again"
+        ) from error
+
+
+class _Crew:
+    """The worker processes of one machine."""
+
+    def __init__(self, study: Study, folder: Path, workers: int, threads: int):
+        self.study, self.folder, self.workers, self.threads = study, folder, workers, threads
+        self.processes: list[subprocess.Popen] = []
+        self.deaths = 0  # in a row, without a trial that came to its end
+
+    def work(self, timeout: float | None, show: Callable[[Study], None]) -> None:
+        deadline = monotonic() + (timeout or math.inf)
+        checked = monotonic()
+        try:
+            while (begun := monotonic()) < deadline:
+                self._bury()
+                if monotonic() - checked > GRACE_S / 2:
+                    self.study.put_back_stale()
+                    checked = monotonic()
+                states = [trial.state for trial in self.study.counted().values()]
+                show(self.study)
+                if self.study.is_over():
+                    return
+                for _ in range(min(self.workers - len(self.processes), states.count(TrialState.WAITING))):
+                    self.processes.append(self._hire())
+                sleep(max(REFRESH_S, 4 * (monotonic() - begun)))  # a large study takes a while to read
+        except KeyboardInterrupt:
+            LOG.warning("stopped; the same command goes on from here")
+            raise
+        finally:
+            for process in self.processes:
+                process.stdin.close()  # all at once; then wait for each
+            for process in self.processes:
+                processes.end(process)
+                process.output.unlink(missing_ok=True)
+
+    def _hire(self) -> subprocess.Popen:
+        environment = {STORAGE: self.study.search.storage}  # not on the command line: it may hold a password
+        output = self.folder / f"worker-{uuid4().hex[:8]}.txt"
+        process = processes.spawn(MODULE, [str(self.folder)], output, self.threads, environment)
+        process.output = output
+        return process
+
+    def _bury(self) -> None:
+        for process in [process for process in self.processes if process.poll() is not None]:
+            self.processes.remove(process)
+            if process.returncode == 0:
+                process.output.unlink(missing_ok=True)
+                self.deaths = 0
+                continue
+            cause = processes.cause_of_death(process, process.output)
+            LOG.warning("a worker is lost, its trial is put back: %s", cause)
+            name = f"{self.study.search.place}:{process.pid}"
+            self.study.put_back(lambda trial, name=name: trial.user_attrs.get("worker") == name)
+            self.deaths += 1
+            if self.deaths > LOSSES * max(self.workers, 2):
+                raise UserError(f"the workers cannot work: {cause}")
+
+
+def work(folder: Path) -> None:
+    """Run waiting trials of the search in ``folder`` until none waits."""
+    study = Study(Search.load(folder, os.environ.get(STORAGE)), folder)
+    while trial := study.claim():
+        _run_trial(study, trial, folder / AT_WORK)
+
+
+def _run_trial(study: Study, trial: optuna.Trial, at_work: Path) -> None:
+    point = study.space.suggest(trial)
+    if broken := study.space.violated(point):  # only a sampler that fills trials itself does this
+        trial.set_user_attr("error", f"no valid point: {broken} is broken; another one takes its place")
+        study.retry(study.optuna.trials[trial.number], lost=False, elsewhere=True)
+        return
+
+    def report(epoch: int, score: float) -> None:
+        trial.report(score, epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    state, value, run_dir = TrialState.FAIL, None, at_work
+    try:
+        config = load_config(config_dict={**study.search.config, **point})
+        with ExitStack() as stack:
+            run_dir = at_work / config_hash(config["input"])  # a checkpoint there is of this very point
+            try:
+                stack.enter_context(processes.alone_in(run_dir, "trial"))
+            except UserError:  # of the same point, by another worker at this moment
+                run_dir = at_work / f"{run_dir.name}-{trial.number}"
+            stack.enter_context(study.alive(trial.number))
+            result = experiment.validate_one(config, run_dir, report)
+        trial.set_user_attr("best_epoch", result.best_epoch)
+        trial.set_user_attr("still_improving", result.best_epoch > config["epochs"] - config["eval_step"])
+        trial.set_user_attr("metrics", result.metrics)
+        state, value = TrialState.COMPLETE, result.score
+    except optuna.TrialPruned:
+        state = TrialState.PRUNED
+    except (KeyboardInterrupt, OutputError):
+        study.retry(study.optuna.trials[trial.number], lost=False)  # its checkpoint stays
+        raise
+    except Exception as error:
+        trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+        trial.set_user_attr("traceback", traceback.format_exc())
+    study.optuna.tell(trial, value, state)
+    if run_dir != at_work:
+        shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def main() -> int:
+    """``python -m recbole_dgrm.tuning.workers FOLDER``: a worker process of the search there."""
+    processes.end_with_parent()
+    folder = Path(sys.argv[1])
+    try:
+        with explained(), database_explained(os.environ.get(STORAGE) or default_storage(folder)):
+            work(folder)
+    except (UserError, KeyboardInterrupt) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

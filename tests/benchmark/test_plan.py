@@ -1,0 +1,147 @@
+"""Benchmark plans: what a YAML may say, and the runs that follow."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import random_ratings, write_ratings
+
+from recbole_dgrm.benchmark.plan import find_plan, planned_runs, read_plan
+from recbole_dgrm.config.layers import properties_dir
+from recbole_dgrm.errors import DataError, OptionError, UnknownModel
+
+MINE = {"models": ["MF", "DGRM"], "datasets": ["noise"], "seeds": [1, 2]}
+
+
+@pytest.fixture
+def plan(tmp_path, ratings_path):
+    """``plan(**keys)``: the plan with these keys changed, on the data of the tests."""
+
+    def make(changes=None, **keys):
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump({**MINE, **keys}))
+        return read_plan(path, changes, {"data_path": str(ratings_path)})
+
+    return make
+
+
+def cells(runs) -> list[tuple]:
+    return [(run.label, *run.cell, run.config["seed"]) for run in runs]
+
+
+def test_a_plan_is_models_times_data_sets_times_seeds_times_protocols(plan):
+    runs, left_out = planned_runs(
+        plan(datasets=["noise", "board"], protocols=["rated", "full"], models=["DGRM", "EASE"])
+    )
+    assert len(runs) == len(set(cells(runs))) == 2 * 2 * 2 * 2
+    assert not left_out
+    assert cells(runs)[:3] == [
+        ("DGRM", "noise", "rated", 1),
+        ("EASE", "noise", "rated", 1),
+        ("DGRM", "noise", "rated", 2),
+    ]
+    assert len({run.hash for run in runs}) == len(runs)
+
+
+def test_rows_and_data_sets_may_have_keys_seeds_and_protocols_of_their_own(plan, tmp_path):
+    (tmp_path / "more.yaml").write_text("factors: 3\nregularization: 0.5\n")
+    models = [
+        {"model": "MF", "config_files": ["more.yaml"], "config": {"regularization": 0.7}, "protocols": ["rated"]},
+        {"model": "EASE", "label": "linear"},
+    ]
+    datasets = [{"dataset": "noise", "seeds": [5], "protocols": ["rated", "full"], "config": {"topk": [5, 10]}}]
+    runs, _ = planned_runs(plan(models=models, datasets=datasets, config={"epochs": 7}))
+    assert cells(runs) == [("MF", "noise", "rated", 5), ("linear", "noise", "rated", 5), ("linear", "noise", "full", 5)]
+    keys = ("factors", "regularization", "epochs", "topk")
+    assert [runs[0].config[key] for key in keys] == [3, 0.7, 7, [5, 10]]
+
+
+def test_a_row_may_stand_for_the_data_sets_that_it_has_a_file_for(plan, tmp_path):
+    (tmp_path / "tuned-noise.yaml").write_text("factors: 3\n")
+    tuned = {"model": "MF", "label": "tuned", "config_files": ["tuned-{dataset}.yaml"]}
+    runs, _ = planned_runs(plan(models=["MF", tuned], datasets=["noise", "board"], seeds=[1]))
+    assert [(run.label, run.cell[0], run.config["factors"]) for run in runs] == [
+        ("MF", "noise", 8), ("tuned", "noise", 3), ("MF", "board", 8),
+    ]  # fmt: skip
+
+
+def test_an_optional_data_set_that_is_not_there_is_left_out_with_its_reason(plan, ratings_path):
+    write_ratings(ratings_path, "pairs", random_ratings()[["user_id", "item_id"]])
+    entries = ["noise", {"dataset": "nowhere", "optional": True}, {"dataset": "pairs", "optional": True}]
+    runs, left_out = planned_runs(plan(datasets=entries))
+    assert {run.cell[0] for run in runs} == {"noise"}
+    assert "there is no folder" in left_out["nowhere"]
+    assert "no column rating:float" in left_out["pairs"]
+    with pytest.raises(DataError, match="none of the data sets is there"):
+        planned_runs(plan(datasets=entries[1:2]))
+    with pytest.raises(DataError, match="there is no folder"):
+        planned_runs(plan(datasets=["noise", "nowhere"]))
+
+
+def test_changes_of_the_command_line_stand_above_the_file(plan):
+    runs, _ = planned_runs(plan({"seeds": [9], "models": ["MF"]}))
+    assert cells(runs) == [("MF", "noise", "rated", 9)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"seed": [1]}, "unknown key 'seed'; did you mean 'seeds'"),
+        ({"models": [{"model": "MF", "lable": "x"}]}, "models: unknown key 'lable'; did you mean 'label'"),
+        ({"datasets": [{"dataset": "noise", "option": True}]}, "datasets: unknown key 'option'"),
+        ({"models": [{"label": "x"}]}, "neither a name nor a mapping with 'model"),
+        ({"models": []}, "names no models"),
+        ({"seeds": []}, "must not be empty"),
+        ({"seeds": [-1]}, "seeds=.* out of range"),
+        ({"models": ["MF", "MF"]}, "MF stands there twice"),
+        ({"baseline": "BPR"}, "baseline='BPR' is none of the models"),
+        ({"time_limit": 0}, "time_limit=0.0 is out of range"),
+        ({"published": {"source": "a paper", "value": {}}}, "published: unknown key 'value'; did you mean 'values'"),
+        ({"published": {"source": "a paper", "values": {}}}, "protocols is not set"),
+    ],
+)
+def test_a_wrong_plan_is_refused_as_it_is_read(plan, keys, said):
+    with pytest.raises(OptionError, match=said):
+        plan(**keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "error", "said"),
+    [
+        ({"models": ["MF", "DRGM"]}, UnknownModel, "DRGM on noise, protocol rated: there is no model 'DRGM'"),
+        (
+            {"models": [{"model": "MF", "config": {"factor": 1}}, "DGRM"]},
+            OptionError,
+            "MF on noise.*did you mean 'factors'",
+        ),
+        ({"protocols": ["rate"]}, OptionError, "protocol='rate' is unknown"),
+        ({"metrics": ["ratedncdg@5"]}, OptionError, "'ratedncdg@5' is no metric.*did you mean 'ratedndcg'"),
+        ({"metrics": ["recall@10"]}, OptionError, "none is computed by these protocols"),
+        (
+            {"models": ["MF", {"model": "MF", "label": "again", "config": {"factors": 8}}]},
+            OptionError,
+            "MF and again are the same runs",
+        ),
+    ],
+)
+def test_every_run_is_checked_before_any_is_made(plan, keys, error, said):
+    with pytest.raises(error, match=said):
+        planned_runs(plan(**keys))
+
+
+@pytest.mark.parametrize("path", sorted((properties_dir() / "benchmark").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_shipped_plans_are_good(path):
+    assert find_plan(path.stem) == path
+    runs, left_out = planned_runs(read_plan(path))
+    assert {run.cell[0] for run in runs} == {"ml-100k"}  # the others need files that are not here
+    assert set(left_out) <= {"ml-100k-authors", "ml-1m", "ml-1m-authors", "amazon-apps-for-android"}
+
+
+def test_a_plan_of_ones_own_goes_before_a_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_plan("smoke") == properties_dir() / "benchmark" / "smoke.yaml"
+    (tmp_path / "smoke").mkdir()  # the default output of that plan
+    assert find_plan("smoke") == properties_dir() / "benchmark" / "smoke.yaml"
+    (tmp_path / "smoke").rmdir()
+    (tmp_path / "smoke").write_text("models: [MF]\ndatasets: [noise]\n")
+    assert find_plan("smoke") == Path("smoke")

@@ -1,0 +1,73 @@
+"""What the terminal says of one run."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from recbole_dgrm.benchmark.plan import PlannedRun
+from recbole_dgrm.benchmark.session import State
+from recbole_dgrm.cli.display import Board, explanation, result_table
+from recbole_dgrm.records import SavedRun
+
+NDCG = "ratedndcg@5"
+
+
+def record(value: float, **changed) -> dict:
+    return {
+        "model": "MF", "dataset": "board", "protocol": "rated", "seed": 1, "test": {NDCG: value, "rmse": 0.5},
+        "reference": {"random": {NDCG: 0.2, "rmse": 1.2}, "bias": {NDCG: 0.5, "rmse": 1.0}, "oracle": {NDCG: 0.9}},
+        "skill": {NDCG: 0.4}, "config": {"eval_args": {"mode": "labeled"}, "epochs": 9, "eval_step": 1},
+        "data": {"n_train": 10, "n_valid": 1, "n_test": 2}, "parameters": 7, "status": "finished",
+        "timing": {"best_epoch": 4, "epochs": 9, "train_s": 1.0}, **changed,
+    }  # fmt: skip
+
+
+def printed(table) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(("value", "marked"), [(0.4, True), (0.5, False), (0.6, False)])
+def test_a_value_below_the_bias_row_is_marked_with_a_legend(value, marked):
+    text = printed(result_table(record(value)))
+    assert (f"{value:.4f}†" in text) == marked
+    assert ("† worse than the row bias" in text) == marked
+    assert "0.5000†" not in text
+
+
+@pytest.mark.parametrize(("best", "said"), [(9, True), (8, False)])
+def test_a_run_whose_last_epoch_is_the_best_is_still_improving(best, said):
+    text = explanation(record(0.6, timing={"best_epoch": best, "epochs": 9, "train_s": 1.0}))
+    assert ("still improving, so more epochs (--epochs) may do better" in text) == said
+
+
+def test_what_is_above_the_oracle_is_an_error_of_ours():
+    assert "ERROR of recbole_dgrm: ratedndcg@5 above the oracle" in explanation(record(0.95))
+    assert "ERROR" not in explanation(record(0.9))
+
+
+def test_names_are_no_markup():
+    text = printed(result_table(record(0.6, model="[/b]\x1b[31m", dataset="[red]x")))
+    assert r"[/b]\x1b[31m on the test part of [red]x" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, "[/b] on board, rated, seed 1: RatedNDCG@5 ↑ 0.4000 in 2.0 s, worse than user + item means"),
+        ({"timing": {"best_epoch": 9, "epochs": 9}}, "user + item means, still improving"),
+        ({"error": "its diagnosis failed: [/x]\x1b"}, r"its diagnosis failed: [/x]\x1b"),
+        ({"test": {NDCG: None}}, "RatedNDCG@5 ↑ no number in 2.0 s"),
+        ({"status": "failed", "error": "[/x] no memory"}, "failed: [/x] no memory"),
+    ],
+)
+def test_a_line_of_a_benchmark_says_it_all(changed, told):
+    saved = record(0.4, **{"diagnosis": {}, "error": None, **changed})
+    saved["config"]["valid_metric"] = "RatedNDCG@5"
+    run = PlannedRun("[/b]", {"dataset": "board", "protocol": "rated", "seed": 1}, "x")
+    console = Console(file=io.StringIO(), width=300)
+    Board(console).show(State({run: saved["status"]}, {}, (run, SavedRun(Path("x"), saved), 2.0)))
+    assert told in console.file.getvalue()

@@ -1,0 +1,400 @@
+"""Keys that a user can set: typed and checked before data is read, texts that stay texts, paths with blanks."""
+
+import math
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import get_type_hints
+
+import pytest
+import recbole.config.configurator
+import yaml
+from helpers import random_ratings, write_ratings
+from recbole.utils import argument_list
+
+from recbole_dgrm.benchmark import plan
+from recbole_dgrm.cli.arguments import config_paths
+from recbole_dgrm.config import layers as config_module
+from recbole_dgrm.config import recbole_keys
+from recbole_dgrm.config.layers import RECBOLE_PROPERTIES, RunOptions, load_config, parse_line, parse_value, read_yaml
+from recbole_dgrm.data import dataset
+from recbole_dgrm.data.intervals import quoted, read_intervals
+from recbole_dgrm.errors import OptionError, UnknownModel, UserError
+from recbole_dgrm.models import registry
+from recbole_dgrm.options import option
+from recbole_dgrm.runs.experiment import run_one
+from recbole_dgrm.system.text_keys import TextKeys
+
+BASE = {"model": "MF", "dataset": "ml-100k", "data_path": "/does/not/exist"}
+FULL = {**BASE, "model": "BPR", "protocol": "full"}
+WRONG = ["abc", "", -1, 0.5, [1], ["a", None], {"a": 1}, {1: {}}, True, None, math.inf, math.nan, 10**400]
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """YAML files are parsed once."""
+    read = cache(read_yaml)
+    monkeypatch.setattr(config_module, "read_yaml", lambda path: deepcopy(read(path)))
+    load = cache(yaml.load)
+    theirs = SimpleNamespace(load=lambda text, Loader: deepcopy(load(text, Loader)))
+    monkeypatch.setattr(recbole.config.configurator, "yaml", theirs)
+
+
+def known_keys() -> list[str]:
+    lists = ("general_arguments", "training_arguments", "evaluation_arguments", "dataset_arguments")
+    names = {name for part in lists for name in getattr(argument_list, part)}
+    names |= set(read_yaml(RECBOLE_PROPERTIES / "overall.yaml")) | set(
+        read_yaml(RECBOLE_PROPERTIES / "dataset/sample.yaml")
+    )
+    return sorted(names | {field.name for field in fields(RunOptions)})
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_every_key_with_values_of_a_wrong_kind_is_a_config_or_one_sentence(fast, first):
+    for number, key in enumerate(known_keys()):
+        for value in WRONG[(first + number) % 4 :: 4]:
+            for base in (BASE, FULL):
+                with suppress(OptionError, UnknownModel):
+                    load_config(config_dict={**base, key: deepcopy(value)})
+
+
+@pytest.mark.parametrize("model", ["NeuMF", "CDAE", "SGL", "ConvNCF", "SLIMElastic", "LDiffRec"])
+def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, model):
+    for key, default in read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml").items():
+        for value in [True, {"a": 1}, math.nan, [None]]:
+            if not (value is True and isinstance(default, bool)):
+                with pytest.raises(OptionError, match=f"{key}="):
+                    load_config(config_dict={**FULL, "model": model, key: value})
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"eval_args": 5}, "eval_args=5 is not a mapping"),
+        ({"eval_args": {"splt": {}}}, "eval_args: unknown key 'splt'; did you mean 'split'"),
+        ({"eval_args": {"split": {"RS": [8, 1]}}}, "leaves a part of train, valid and test empty"),
+        ({"eval_args": {"split": {"RS": [8, 2, 0]}}}, "leaves a part of train, valid and test empty"),
+        ({"eval_args": {"split": {"RS": [8, -1, 1]}}}, "RS=.* is out of range"),
+        ({"eval_args": {"split": {"RS": "8"}}}, "RS='8' is not a list of numbers"),
+        ({"eval_args": {"split": {"XS": [8, 1, 1]}}}, "split: there is no 'XS'"),
+        ({"eval_args": {"split": {"LS": "test_only"}}}, "LS='test_only' .* allowed: one of valid_and_test"),
+        ({"eval_args": {"split": {"TS": [8, 1, 1]}}}, "needs order: TO"),
+        ({"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "OT"}}, "order='OT' .* allowed: one of RO, TO"),
+        ({"eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": "item"}}, "group_by='item' is out of range"),
+        ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "uni100"}}, "mode='uni100' .* one of labeled, full"),
+        ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "full"}}, "mode=full does not fit metrics="),
+        ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": {"valid": "labeled", "test": "full"}}}, "must be one for"),
+        ({"eval_args": {"order": "TO"}, "load_col": {"inter": ["user_id", "item_id", "rating"]}},
+         "load_col: inter=.* lacks timestamp"),
+        ({"eval_args": {"split": {"LS": "valid_and_test"}}, "benchmark_filename": ["a", "b"]}, "cannot cut validation"),
+        ({"metrics": ["NDGC"]}, "metrics: there is no 'NDGC'; did you mean 'NDCG'"),
+        ({"metrics": ["RMSE", "NDCG"], "valid_metric": "RMSE"}, "cannot be mixed"),
+        ({"metrics": ["NDCG"], "valid_metric": "NDCG@5"}, "mode=labeled does not fit"),
+        ({"metrics": []}, r"metrics=\[\] is empty"),
+        ({"metrics": ["AUC"], "valid_metric": "AUC"}, "AUC is for labels of 0 and 1"),
+        ({"topk": [], "metrics": ["RMSE"], "valid_metric": "RMSE"}, r"topk=\[\] is empty"),
+        ({"model": "NCF", "feedback": "implicit"}, "RMSE compares .* the scores of NCF with feedback=implicit are no"),
+        ({"model": "NCF", "feedback": "implicit", "metrics": ["RatedNDCG"]}, "rating_threshold must be set"),
+        ({"valid_metric": "RatedNDCG"}, "valid_metric=RatedNDCG is not computed; allowed: one of .*ratedndcg@5"),
+        ({"valid_metric": "RMSE@5"}, "valid_metric=RMSE@5 is not computed"),
+        ({"valid_metric_bigger": False}, "valid_metric_bigger=False is wrong"),
+        ({"eval_step": 9, "epochs": 8}, "eval_step=9 is above epochs=8"),
+        ({"load_col": 5}, "load_col=5 is not a mapping"),
+        ({"load_col": {}}, r"load_col: inter=\[\] lacks user_id, item_id, rating"),
+        ({"load_col": {"inter": "rating"}}, "neither a list of columns nor"),
+        ({"load_col": {"intr": ["a"]}}, "no kind of file 'intr'; did you mean 'inter'"),
+        ({"unload_col": {"inter": ["age"]}}, "unload_col: inter stands beside load_col"),
+        ({"unused_col": {"inter": ["rating"]}}, "unused_col: inter takes rating away"),
+        ({"USER_ID_FIELD": "item_id"}, "is the name of USER_ID_FIELD, too"),
+        ({"LABEL_FIELD": "rating"}, "LABEL_FIELD='rating' is the name of RATING_FIELD, too"),
+        ({"RATING_FIELD": None}, "RATING_FIELD is empty"),
+        ({"NEG_PREFIX": ""}, "NEG_PREFIX='' is out of range; allowed: a name on one line"),
+        ({"field_separator": "::"}, "field_separator='::' cannot separate fields"),
+        ({"field_separator": " "}, "field_separator and seq_separator are both ' '"),
+        ({"log_wandb": True}, "log_wandb=true, but wandb is not installed"),
+        ({"config_file": "a.yaml"}, "config_file is not used here: say --config_files"),
+        ({"transform": "mask_itemseq"}, "transform='mask_itemseq' cannot be used here: it is for sequential models"),
+        ({"numerical_features": ["rating"]}, "numerical_features=.* cannot be used here"),
+        ({"clip_grad_norm": {"maxnorm": 5}}, "clip_grad_norm: unknown key 'maxnorm'; did you mean 'max_norm'"),
+        ({"benchmark_filename": ["train", "train"]}, "must name .* each once"),
+        ({"learner": "sparse_adam"}, "learner='sparse_adam' is out of range; allowed: one of adam, adamw"),
+        ({"dataset": 7}, "dataset=7 is not a name"),
+        ({"protocol": True}, "protocol=True is not a name"),
+        ({"metrics": "RMSE"}, "metrics='RMSE' is not a list of names"),
+        ({"epochs": 10**400}, r"epochs=1000*\.\.\. is out of range"),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_is_one_sentence_before_data_is_read(monkeypatch, keys, said):
+    monkeypatch.setattr(recbole_keys, "find_spec", lambda name: None)
+    with pytest.raises(OptionError, match=said) as error:
+        load_config(config_dict={**BASE, **keys})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"train_neg_sample_args": {"distribution": "pop"}}, "distribution='pop' .* one of uniform, popularity"),
+        ({"train_neg_sample_args": {"dynamic": True}}, "say candidate_num"),
+        ({"train_neg_sample_args": None}, "BPR learns from items that are drawn"),
+        ({"model": "MultiVAE", "shuffle": False}, "shuffle=False: MultiVAE learns from users in a random order"),
+        ({"model": "DMF", "inter_matrix_type": "02"}, "one of 01, rating"),
+        ({"model": "ItemKNN", "knn_method": "both"}, "one of item, user"),
+        ({"embedding_size": 6.5}, "embedding_size=6.5 is not a whole number"),
+        ({"embedding_size": 0}, "embedding_size=0 is out of range"),
+        ({"valid_metric": "NDCG"}, "valid_metric=NDCG is not computed; allowed: one of hit@10, mrr@10, ndcg@10"),
+    ],
+)
+def test_so_is_one_of_a_model_of_recbole(keys, said):
+    with pytest.raises(OptionError, match=said):
+        load_config(config_dict={**FULL, **keys})
+
+
+INTERVALS = ["[10,5]", "(5,5]", "abc", "5", "", "[5,inf", "[a,b]", "[nan,5]", "[1,2,3]", [1, 2, 3], {"a": 1}]
+
+
+@pytest.mark.parametrize("value", [*INTERVALS, "(5,6)", "[-3,0]", "[1,2];[4,5]", "[-inf,inf]"])
+@pytest.mark.parametrize("key", ["user_inter_num_interval", "item_inter_num_interval"])
+def test_intervals_that_recbole_only_warns_about_are_errors(fast, key, value):
+    with pytest.raises(OptionError, match=f"{key}="):
+        load_config(config_dict={**BASE, key: value})
+
+
+def test_intervals_are_read_in_both_spellings():
+    for text in ("[5,inf)", '"[5,inf)"', "'[5,inf)'"):
+        line = parse_line({"user_inter_num_interval": text})
+        assert load_config(config_dict=BASE, command_line=line)["user_inter_num_interval"] == "[5,inf)"
+    assert (
+        load_config(config_dict={**BASE, "user_inter_num_interval": [5, "inf"]})["user_inter_num_interval"] == "[5,inf]"
+    )
+    for text in ("{rating: [3,inf)}", '{rating: "[3,inf)"}'):
+        assert parse_value(text, "val_interval") == {"rating": "[3,inf)"}
+    assert parse_value("{rating: [3,4);(4,5], item_id: [a, b]}", "val_interval") == {
+        "rating": "[3,4);(4,5]", "item_id": ["a", "b"],
+    }  # fmt: skip
+    assert quoted("[1, 2]") == "[1, 2]"
+    low, high = read_intervals("[1,2];(3, inf)")
+    assert (low.counts, high.counts, high.with_low) == (range(1, 3), range(4, 5), False)
+
+
+def test_a_file_with_an_interval_that_yaml_cannot_read_says_how(tmp_path):
+    (tmp_path / "a.yaml").write_text("user_inter_num_interval: [5,inf)\n")
+    with pytest.raises(
+        OptionError, match=r"not valid YAML: .*; an interval like '\[5,inf\)' stands in quotes"
+    ) as error:
+        load_config([tmp_path / "a.yaml"], BASE)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"val_interval": {"ratng": "[3,5]"}}, "val_interval: there is no column 'ratng'; did you mean 'rating'"),
+        ({"val_interval": {"rating": "[5,3]"}}, "val_interval: rating='.5,3.' is no interval"),
+        ({"val_interval": {"rating": ["3"]}}, "val_interval: rating=.* is no interval"),
+        ({"val_interval": {"user_id": "[3,5]"}}, "must list the texts that stay"),
+        ({"val_interval": {"user_id": [1, 2, 3]}}, "must list the texts that stay, in quotes"),
+        ({"load_col": {"inter": ["user_id", "item_id", "rating", "agee"]}}, "load_col: there is no column 'agee'"),
+        ({"seq_len": {"genres": 3}}, "seq_len: there is no column 'genres'"),
+        ({"unused_col": {"inter": ["age"]}}, "unused_col: there is no column 'age'"),
+        ({"alias_of_user_id": ["friend"]}, "alias_of_user_id: there is no column 'friend'"),
+        ({"alias_of_user_id": ["rating"]}, "alias_of_user_id: rating is a column of numbers"),
+        ({"additional_feat_suffix": ["more"]}, "additional_feat_suffix: there is no file"),
+        ({"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "TO"}}, "order=TO needs the column timestamp:float"),
+    ],
+)
+def test_columns_that_are_not_there_are_named_before_ratings_are_read(make_config, monkeypatch, keys, said):
+    monkeypatch.setattr(dataset.RatingDataset, "_load_feat", lambda *_: pytest.fail("data was read"))
+    with pytest.raises(OptionError, match=said):
+        dataset.build(make_config("MF", **keys))
+
+
+def test_columns_of_side_files_count(ratings_path, make_config):
+    write_ratings(ratings_path, "sided", random_ratings())
+    lines = "".join(f"{item}\t{1985 + item}\n" for item in range(25))
+    (ratings_path / "sided" / "sided.item").write_text("item_id:token\tyear:float\n" + lines)
+    keys = {"val_interval": {"year": "[1995,inf)"}, "filter_inter_by_user_or_item": True}
+    with pytest.raises(OptionError, match="val_interval: the column 'year' is not loaded; name it in load_col, too"):
+        dataset.build(make_config("MF", "sided", **keys))
+    columns = {"inter": ["user_id", "item_id", "rating"], "item": ["item_id", "year"]}
+    splits = dataset.build(make_config("MF", "sided", **keys, load_col=columns, rating_scale=[1, 5], rating_step=1))
+    assert splits.sizes()["n_items"] == 15
+
+
+def test_one_path_is_no_list_of_letters(tmp_path):
+    (tmp_path / "a.yaml").write_text("model: MF\ndataset: ml-100k\nseed: 9\n")
+    for path in (tmp_path / "a.yaml", str(tmp_path / "a.yaml")):
+        assert load_config(path)["seed"] == 9
+    with pytest.raises(OptionError, match=r"config_dict=5 is not a mapping"):
+        load_config(path, 5)
+
+
+def test_eval_args_are_completed_and_a_split_that_is_not_named_is_said(caplog):
+    given = {"order": "TO", "mode": {"valid": "labeled"}}
+    loaded = load_config(config_dict={**BASE, "eval_args": given})
+    assert loaded["input"]["eval_args"] == {
+        "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "TO", "mode": "labeled",
+    }  # fmt: skip
+    assert "names no split: RecBole's" in caplog.text
+    assert load_config(config_dict={**FULL, "eval_args": {}})["input"]["eval_args"]["mode"] == "full"
+
+
+def test_keys_that_change_nothing_are_said_once(caplog):
+    recbole_keys.say_once.cache_clear()
+    for _ in range(2):
+        load_config(config_dict={**BASE, "MAX_ITEM_LIST_LENGTH": 20, "show_progress": True})
+    assert caplog.text.count("MAX_ITEM_LIST_LENGTH=20 changes nothing here: it is for sequential models") == 1
+    assert "show_progress" not in caplog.text
+
+
+def test_a_default_eval_step_above_the_epochs_is_no_error_also_read_again(tmp_path):
+    loaded = load_config(config_dict={**BASE, "model": "DGRM", "epochs": 2})  # DGRM.yaml has eval_step: 5
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(loaded["input"]))
+    assert load_config([tmp_path / "config.yaml"])["eval_step"] == 5
+    with pytest.raises(OptionError, match="eval_step=5 is above epochs=2"):
+        load_config([tmp_path / "config.yaml"], command_line={"eval_step": 5})
+
+
+def test_whole_floats_are_whole_numbers_for_whoever_reads_them():
+    loaded = load_config(config_dict={**FULL, "epochs": 3.0, "embedding_size": 8.0})
+    assert [type(loaded[key]) for key in ("epochs", "embedding_size")] == [int, int]
+
+
+TEXTS = [
+    "2024_01",
+    "007",
+    "on",
+    "no",
+    "1e3",
+    "0x10",
+    "null",
+    "1:30",
+    "2001-01-01",
+    "a: b",
+    "a #b",
+    "[x",
+    "{",
+    "-",
+    "True",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_on_the_command_line_stays_what_was_typed(text):
+    for key in ("dataset", "model", "output_dir", "data_path", "wandb_project", "USER_ID_FIELD", "learner"):
+        assert parse_value(text, key) == text
+        assert parse_value(f'"{text}"', key) == text
+    assert parse_value("~", "data_path") is parse_value("", "data_path") is None
+    assert parse_value('"a" and "b"', "wandb_project") == '"a" and "b"'
+    assert parse_value("[RMSE, 007]", "metrics") == ["RMSE", "007"]
+    assert parse_value("007", "seed") == 7
+
+
+def test_a_text_in_a_file_stays_what_was_written(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("dataset: 007\nUSER_ID_FIELD: 1e3\ndata_path: ~\nmetrics: [on, 1]\nlabel: no\nmodels:\n"
+                    "  - 2024_01\n  - {model: 010, config: {seed: 010, refit: no}}\n")  # fmt: skip
+    assert read_yaml(path) == {
+        "dataset": "007", "USER_ID_FIELD": "1e3", "data_path": None, "metrics": ["on", "1"], "label": "no",
+        "models": ["2024_01", {"model": "010", "config": {"seed": 8, "refit": False}}],
+    }  # fmt: skip
+
+
+def test_every_text_of_a_plan_is_known_as_one():
+    for cls in (plan.Plan, plan.ModelEntry, plan.DatasetEntry, plan.Published):
+        own = TextKeys.of(get_type_hints(cls, include_extras=True))
+        assert own.scalars <= config_module.text_keys().scalars
+        assert own.lists <= config_module.text_keys().lists
+
+
+@pytest.mark.parametrize("name", ["007", "on", "1e3"])
+def test_a_data_set_whose_name_looks_like_a_number_trains(name, make_config, ratings_path, tmp_path):
+    write_ratings(ratings_path, name, random_ratings())
+    (tmp_path / "a.yaml").write_text(f"dataset: {name}\n")
+    given = {"model": "MF", "data_path": str(ratings_path), "output_dir": str(tmp_path / "a run"), "epochs": 1}
+    record, path = run_one(load_config([tmp_path / "a.yaml"], given))
+    assert record.dataset == name
+    assert path.name.startswith(f"MF-{name}-")
+
+
+def test_config_files_are_taken_apart_at_blanks_that_are_not_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.yaml", "my file.yaml", "b.yaml"):
+        Path(name).touch()
+    found = list(config_paths(["a.yaml my file.yaml  b.yaml", "b.yaml", "nowhere x.yaml", ""]))
+    assert found == [Path(name) for name in ("a.yaml", "my file.yaml", "b.yaml", "b.yaml", "nowhere", "x.yaml")]
+
+
+def test_printed_options_are_read_back_by_a_shell():
+    assert option("resume", Path("runs/a")) == "--resume=runs/a"
+    assert option("data_path", "my data") == "--data_path='my data'"
+    assert option("dataset", "$x'") == "--dataset='$x'\"'\"''"
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [
+        ("NeuMF", "mlp_hidden_size", []), ("DGCF", "n_factors", 7),
+        ("FISM", "reg_weights", [1.0]), ("NAIS", "pretrain_path", "nowhere"),
+    ],
+)  # fmt: skip
+def test_what_a_model_of_recbole_stumbles_over_names_the_keys(make_config, model, key, value):
+    with pytest.raises(UserError) as error:
+        run_one(make_config(model, protocol="full", **{key: value}))
+    for said in [str(value)] if key.endswith("path") else [model, f"{key}={value}"]:
+        assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_lists_longer_than_the_data_has_items_are_refused_before_training(make_config, monkeypatch):
+    monkeypatch.setattr("recbole_dgrm.runs.experiment.untrained", lambda *_: pytest.fail("a model was made"))
+    with pytest.raises(OptionError, match=r"topk=\[5, 26\]: there are only 25 items, fewer than 26"):
+        run_one(make_config("MF", topk=[5, 26]))
+
+
+def test_what_is_accepted_trains(make_config):
+    for keys in (
+        {
+            "val_interval": {"rating": [2, "inf"]},
+            "user_inter_num_interval": "(2,inf)",
+            "item_inter_num_interval": [1, 500],
+        },
+        {"eval_args": {"split": {"LS": "valid_and_test"}}, "rm_dup_inter": "first", "unused_col": {"inter": []}},
+        {"eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": None}, "load_col": None, "TIME_FIELD": None},
+        {
+            "metrics": ["RMSE"],
+            "valid_metric": "rmse",
+            "epochs": 2.0,
+            "loss_decimal_place": 0,
+            "metric_decimal_place": 3.0,
+        },
+    ):
+        assert run_one(make_config("MF", **keys))[0].status == "finished"
+
+
+def test_model_classes_have_only_known_keys():
+    for name, model in registry.MODELS.items():
+        assert not {field.name for field in fields(model.Options)} & set(recbole_keys.NOT_HERE), name
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ratng_scale: [1, 5]", "unknown key 'ratng_scale'; did you mean 'rating_scale'"),
+        ("threshold: {rating: 3}", "threshold is not used here: say rating_threshold"),
+        ("protocol: full", "protocol cannot be set there"),
+        ("data_path: elsewhere", "data_path cannot be set there"),
+    ],
+)
+def test_the_yaml_of_a_data_set_is_checked_as_any_other(tmp_path, text, said):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.yaml").write_text(f"{text}\n")
+    given = {"model": "MF", "dataset": "mine", "data_path": str(tmp_path)}
+    with pytest.raises(OptionError, match=rf"mine\.yaml: {said}"):
+        load_config(config_dict=given)
+    (tmp_path / "mine" / "mine.yaml").write_text("rating_scale: [1, 5]\ngenerator_hidden: [8]\nthreshold: ~\n")
+    assert load_config(config_dict=given)["rating_scale"] == [1, 5]
+    assert load_config(config_dict={**given, "model": "DGRM"})["generator_hidden"] == [8]

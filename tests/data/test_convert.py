@@ -1,0 +1,359 @@
+"""Every format and a given split: the same checks, and what they say."""
+
+import gzip
+import json
+import math
+from decimal import Decimal
+
+import pandas as pd
+import pytest
+from helpers import random_ratings
+
+from recbole_dgrm.cli import main
+from recbole_dgrm.config.layers import load_config, read_yaml
+from recbole_dgrm.data import dataset
+from recbole_dgrm.data.convert import WHOLE, convert
+from recbole_dgrm.data.rating_files import Reading
+from recbole_dgrm.data.tables import Layout
+from recbole_dgrm.errors import DataError, OptionError
+
+ROWS = [
+    {"user": "ann", "item": 7, "rating": 5, "time": 100},
+    {"user": "bob", "item": 7, "rating": 1, "time": 200},
+    {"user": "ann", "item": 8, "rating": 2.5, "time": 300},
+]
+
+
+def write(path, rows):
+    """``rows`` in the format that the ending says."""
+    if ".json" in path.name:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (gzip.open if path.suffix == ".gz" else open)(path, "wt").write(text)
+    elif path.suffix == ".parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    else:
+        pd.DataFrame(rows).to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+    return path
+
+
+FORMATS = ["a.csv", "a.tsv", "a.csv.gz", "a.jsonl", "a.json", "a.jsonl.gz", "a.parquet"]
+
+
+@pytest.mark.parametrize("file", FORMATS)
+def test_every_format_gives_the_same_data_set(tmp_path, file):
+    (path,) = convert({WHOLE: write(tmp_path / file, ROWS)}, tmp_path, "mine").files
+    table = pd.read_csv(path, sep="\t", dtype=str)
+    assert list(table) == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    assert table["user_id:token"].tolist() == ["ann", "bob", "ann"]
+    assert table["item_id:token"].tolist() == ["7", "7", "8"]
+    assert table["rating:float"].astype(float).tolist() == [5, 1, 2.5]
+    assert table["timestamp:float"].astype(float).tolist() == [100, 200, 300]
+    assert read_yaml(tmp_path / "mine" / "mine.yaml") == {"rating_scale": [1.0, 5.0]}  # 1, 2.5 and 5: no step
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"user": None}, "1 rows have no user or item, the first in PLACE"),
+        ({"item": None}, "1 rows have no user or item, the first in PLACE"),
+        ({"rating": None}, "1 ratings are no numbers, the first in PLACE"),
+        ({"rating": math.inf}, "1 ratings are no numbers, the first in PLACE: 'inf"),
+        ({"rating": 2e9}, "1 ratings are out of range; allowed: .*, the first in PLACE"),
+        ({"time": None}, "1 timestamps are neither a number nor an ISO date; --timestamp= leaves them out"),
+    ],
+)
+@pytest.mark.parametrize("file", FORMATS)
+def test_every_format_has_the_same_checks_and_names_the_place(tmp_path, file, change, said):
+    source = write(tmp_path / file, [ROWS[0], {**ROWS[1], **change}, ROWS[2]])
+    place = "row 2" if "parquet" in file else "line 2" if "json" in file else "line 3"
+    with pytest.raises(DataError, match=said.replace("PLACE", place)):
+        convert({WHOLE: source}, tmp_path / "out", "mine")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"user": "a", "item": "b", "rating": 1}\n{"user": \n', "line 2 is no JSON"),
+        ('[{"user": "a", "item": "b", "rating": 1}, 7]', "row 2 is no JSON object; one object per rating"),
+        ('\n{"user": {"id": 1}, "item": "b", "rating": 1}\n', "1 values of user_id are no text.*, the first in line 2"),
+        ('{"user": "a", "item": true, "rating": 1}\n', "1 values of item_id are no text"),
+        ('{"user": "a", "item": 1.5, "rating": 1}\n', "1 values of item_id are no text and no whole number"),
+        ('{"user": "a", "item": "b", "rating": [1]}\n', r"1 ratings are no numbers, the first in line 1: '\[1\]'"),
+        ('{"user": "a", "rating": 1}\n', "has no column 'item_id'; it has user, rating: say --item=COLUMN"),
+        ('{"user": "NA", "item": "b", "rating": 1}\n', "1 rows have no user or item"),
+        ("", "holds no ratings"),
+        ("[" * 100_000, "line 1 is no JSON"),
+        ("1" * 5_000, "line 1 is no JSON"),
+    ],
+)
+def test_bad_json_lines_are_named(tmp_path, text, said):
+    (tmp_path / "bad.jsonl").write_text(text)
+    with pytest.raises(DataError, match=said):
+        convert({WHOLE: tmp_path / "bad.jsonl"}, tmp_path, "mine")
+
+
+@pytest.mark.parametrize("file", ["bad.csv", "bad.csv.gz", "bad.jsonl", "bad.jsonl.gz", "bad.parquet", "bad.zip"])
+def test_bytes_that_are_no_table_are_an_error(tmp_path, file):
+    (tmp_path / file).write_bytes(b"\x1f\x8b\x00\xff\xfe" * 9)
+    with pytest.raises(DataError, match=f"{file}.*(cannot be read as|is no JSON)"):
+        convert({WHOLE: tmp_path / file}, tmp_path, "mine")
+
+
+def test_blank_lines_do_not_shift_the_numbers_of_lines(tmp_path):
+    (tmp_path / "a.csv").write_text("user,item,rating\n\na,x,1\n\nb,x,bad\n")
+    with pytest.raises(DataError, match="the first in line 5: 'bad'"):
+        convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine")
+
+
+@pytest.mark.parametrize("separator", list(",\t;|"))
+def test_the_separator_is_guessed(tmp_path, separator):
+    (tmp_path / "a.txt").write_text("user,item,rating\na,x,1\nb,x,2\n".replace(",", separator))
+    assert convert({WHOLE: tmp_path / "a.txt"}, tmp_path, "mine")
+
+
+def test_ids_stay_as_they_are_written(tmp_path):
+    (tmp_path / "a.csv").write_text('user,item,rating\n007," a,b ",1\n1.0,"say ""x""",2\n')
+    (path,) = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine").files
+    assert path.read_text().splitlines()[1:] == ["007\t a,b \t1.0", '1.0\tsay "x"\t2.0']
+    config = load_config(config_dict={"model": "MF", "dataset": "mine", "data_path": str(tmp_path)})
+    assert set(dataset.RatingDataset(config).field2id_token["item_id"]) == {"[PAD]", " a,b ", 'say "x"'}
+
+
+@pytest.mark.parametrize("sign", ["\t", "\n", "\r"])
+def test_ids_that_the_format_cannot_hold_are_refused(tmp_path, sign):
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({**row, "item": f"a{sign}b"}) for row in ROWS))
+    with pytest.raises(DataError, match=r"3 values of item_id hold a tab or a line break.*, the first in line 1"):
+        convert({WHOLE: tmp_path / "a.jsonl"}, tmp_path, "mine")
+
+
+ROW = ["7,8,5,100", "7,9,1,200", "6,8,2,300"]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "said"),
+    [
+        ("\n".join(ROW), None, "has no header: its columns are taken as user, item, rating, timestamp"),
+        ("\n".join(row[:5] for row in ROW), None, "has no header: its columns are taken as user, item, rating;"),
+        ("\n".join(ROW).replace(",", "::"), None, "has no header"),
+        ("\n".join(ROW).replace(",", "\t"), None, "has no header"),
+        ("\n".join(ROW).replace(",", " "), None, "has no header"),
+        ("\n".join(["0,1,2,3", *ROW]), None, "its first line only numbers its columns"),
+        ("\n".join(ROW), ("user", "item", "rating", "timestamp"), ""),
+        ("\n".join(ROW), ("user", "item", "rating", "_"), ""),
+    ],
+)
+def test_a_file_without_a_header_loses_no_row(tmp_path, caplog, text, columns, said):
+    (tmp_path / "a.csv").write_text(text)
+    reading = Reading({}, Layout(columns=columns or ()))
+    (path,) = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine", reading).files
+    found = pd.read_csv(path, sep="\t").iloc[:, :3].to_numpy().tolist()
+    assert found == [[7, 8, 5], [7, 9, 1], [6, 8, 2]]
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "said"),
+    [
+        (
+            "A1,U1,5.0,887889712\nA1,U2,4.0,887889713\n",
+            (),
+            r"names no columns: 'A1 \| U1 .* --columns=item,user,rating",
+        ),
+        ("1,2,887889712,5\n1,3,887889713,4\n", (), "names no columns"),
+        ("1,2,5,1,7\n1,3,4,1,7\n", (), "--columns=user,item,rating,timestamp,_"),
+        ("1,2,5\n", ("user", "item"), "--columns names 2 columns, but line 1 has 3"),
+        (
+            "user,item,rating\n1,2,5\n",
+            ("user", "item", "rating"),
+            "1 ratings are no numbers, the first in line 1: 'rating'",
+        ),
+        ("who,what,much\na,b,1\n", (), "has no column 'user_id'; it has who, what, much"),
+        ("user,item,rating,rating\n1,2,5,4\n", (), "has 2 columns called 'rating'"),
+    ],
+)
+def test_columns_that_nobody_can_tell_are_asked_for(tmp_path, text, columns, said):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        convert({WHOLE: tmp_path / "a.csv"}, tmp_path / "out", "mine", Reading({}, Layout(columns=columns)))
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["User-ID;ISBN;Book-Rating", "user_id;book_id;rating", "user_id;business_id;stars", "reviewerID;asin;overall",
+     "user_id;parent_asin;rating", "userId;movieId;rating", "user;anime_id;score", "USER_ID;Item ID;Rating"],
+)  # fmt: skip
+def test_usual_names_are_known(tmp_path, header):
+    (tmp_path / "a.csv").write_text(f"{header}\na;x;1\nb;x;2\n")
+    done = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine")
+    user, item, rating = header.split(";")
+    assert f"columns: user_id from {user!r}, item_id from {item!r}, rating from {rating!r}" in done.lines
+
+
+@pytest.mark.parametrize("codes", [("99",), ("99.0",), ("NR",), ("",)])
+def test_ratings_that_mean_not_rated_are_left_out_and_counted(tmp_path, codes):
+    written = {"99.0": "99"}.get(codes[0], codes[0])
+    (tmp_path / "a.csv").write_text(f"user,item,rating\na,x,1\na,y,{written}\nb,x,{written}\nb,y,2\n")
+    done = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine", Reading({}, missing=codes))
+    assert "2 ratings of 2 users and 2 items; 2 rows left out" in done.lines[0]
+    assert len(pd.read_csv(done.files[0], sep="\t")) == 2
+
+
+def test_only_missing_ratings_are_no_ratings(tmp_path):
+    source = write(tmp_path / "a.csv", ROWS)
+    with pytest.raises(DataError, match=r"holds no ratings but those that --missing=1,2\.5,5 leaves out"):
+        convert({WHOLE: source}, tmp_path, "mine", Reading({}, missing=("1", "2.5", "5")))
+
+
+def test_a_json_array_is_read(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(ROWS, indent=1))
+    with gzip.open(tmp_path / "b.json.gz", "wt", encoding="utf-8-sig") as file:
+        json.dump(ROWS, file)
+    for source in ("a.json", "b.json.gz"):
+        (path,) = convert({WHOLE: tmp_path / source}, tmp_path / "out", source).files
+        assert pd.read_csv(path, sep="\t")["rating:float"].tolist() == [5, 1, 2.5]
+    (tmp_path / "bad.json").write_text(json.dumps([ROWS[0], {**ROWS[1], "rating": None}]))
+    with pytest.raises(DataError, match="1 ratings are no numbers, the first in row 2"):
+        convert({WHOLE: tmp_path / "bad.json"}, tmp_path, "bad")
+    (tmp_path / "bad.json").write_text("[{},\n {]")
+    with pytest.raises(DataError, match="line 2 is no JSON"):
+        convert({WHOLE: tmp_path / "bad.json"}, tmp_path, "bad")
+
+
+def test_decimals_of_parquet_are_numbers(tmp_path):
+    table = pd.DataFrame(ROWS).assign(rating=[Decimal("5.0"), Decimal("1.0"), Decimal("2.5")], user=[1, 2, 1])
+    table.to_parquet(tmp_path / "a.parquet")
+    (path,) = convert({WHOLE: tmp_path / "a.parquet"}, tmp_path, "mine").files
+    assert pd.read_csv(path, sep="\t")["rating:float"].tolist() == [5, 1, 2.5]
+
+
+def test_days_of_eight_digits_become_seconds(tmp_path, caplog):
+    days = [20200102, 20210101, 19990101]
+    for name, rows in [("a.csv", days), ("b.parquet", days)]:
+        source = write(tmp_path / name, [{**row, "time": day} for row, day in zip(ROWS, rows, strict=True)])
+        (path,) = convert({WHOLE: source}, tmp_path / "out", name).files
+        assert pd.read_csv(path, sep="\t")["timestamp:float"].tolist() == [1577923200, 1609459200, 915148800]
+    assert "its timestamps are taken for days of eight digits" in caplog.text
+    source = write(
+        tmp_path / "c.csv", [{**row, "time": day} for row, day in zip(ROWS, [20200102, 20210101, 5], strict=True)]
+    )
+    (path,) = convert({WHOLE: source}, tmp_path / "out", "c").files
+    assert pd.read_csv(path, sep="\t")["timestamp:float"].tolist() == [20200102, 20210101, 5]
+
+
+def test_what_was_written_is_said(tmp_path, capsys):
+    rows = [*ROWS, {**ROWS[0], "rating": 1}, ROWS[1]]
+    write(tmp_path / "a.csv", rows)
+    assert main.main(["convert", str(tmp_path / "a.csv"), f"--data_path={tmp_path}"]) == 0
+    out = capsys.readouterr().out
+    for said in (
+        "a.inter: 5 ratings of 2 users and 2 items; 2 rows repeat a user-item pair, 1 of them with another rating",
+        "columns: user_id from 'user', item_id from 'item', rating from 'rating', timestamp from 'time'",
+        "rating_scale is taken from the data: [1.0, 5.0]",
+        "the levels of the ratings are taken from the data: 1, 2.5, 5",
+    ):
+        assert said in out.replace("\n", " ")
+
+
+def test_dates_become_seconds_also_those_of_parquet(tmp_path):
+    table = pd.DataFrame(ROWS).assign(time=pd.to_datetime(["2020-01-02", "2021-01-01", "1999-01-01"]))
+    for unit in ("ns", "ms"):
+        table.astype({"time": f"datetime64[{unit}]"}).to_parquet(tmp_path / f"{unit}.parquet")
+    table.assign(time=table["time"].dt.tz_localize("UTC")).to_parquet(tmp_path / "zone.parquet")
+    table.assign(time=table["time"].dt.date).to_parquet(tmp_path / "date.parquet")
+    table.to_csv(tmp_path / "text.csv", index=False)
+    for file in ("ns.parquet", "ms.parquet", "zone.parquet", "date.parquet", "text.csv"):
+        (path,) = convert({WHOLE: tmp_path / file}, tmp_path / "out", file).files
+        assert pd.read_csv(path, sep="\t")["timestamp:float"].tolist() == [1577923200, 1609459200, 915148800]
+
+
+def test_a_broken_timestamp_can_be_left_out(tmp_path):
+    source = write(tmp_path / "a.csv", [{**row, "time": "yesterday"} for row in ROWS])
+    with pytest.raises(DataError, match="3 timestamps are neither"):
+        convert({WHOLE: source}, tmp_path, "mine")
+    (path,) = convert({WHOLE: source}, tmp_path, "mine", Reading({"timestamp": ""})).files
+    assert "timestamp" not in path.read_text()
+
+
+def test_ratings_that_float32_would_merge_are_refused(tmp_path):
+    source = write(tmp_path / "a.csv", [{**row, "rating": 1 + place * 1e-8} for place, row in enumerate(ROWS)])
+    with pytest.raises(DataError, match=r"a\.csv: the ratings 1 and 1\.00000001 lie too close together for float32"):
+        convert({WHOLE: source}, tmp_path / "out", "mine")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "/abs", "a/b", "a\\b", "..", "", "a\x00", "a\nb"])
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
+    with pytest.raises(OptionError, match="is not a plain name"):
+        convert({WHOLE: write(tmp_path / "a.csv", ROWS)}, tmp_path / "out", name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    source = write(tmp_path / "a.csv", ROWS)
+    with pytest.raises(DataError, match=r"cannot make the folder .*a\.csv/mine: Not a directory"):
+        convert({WHOLE: source}, source, "mine")
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Files of a split, in three formats."""
+    table = random_ratings().sample(frac=1, random_state=0)
+    table.iloc[:250].to_csv(tmp_path / "a.csv", index=False)
+    table.iloc[250:300].to_json(tmp_path / "b.jsonl", orient="records", lines=True)
+    table.iloc[300:].to_parquet(tmp_path / "c.parquet")
+    return {"train": tmp_path / "a.csv", "valid": tmp_path / "b.jsonl", "test": tmp_path / "c.parquet"}
+
+
+def test_a_split_that_is_given_is_kept(parts, tmp_path, capsys):
+    options = [f"--{part}={path}" for part, path in parts.items()]
+    assert main.main(["convert", *options, "--name=mine", f"--data_path={tmp_path}"]) == 0
+    assert read_yaml(tmp_path / "mine" / "mine.yaml")["benchmark_filename"] == ["train", "valid", "test"]
+    assert f"--dataset=mine --data_path={tmp_path}" in capsys.readouterr().out.replace("\n", " ")
+    config = load_config(config_dict={"model": "MF", "dataset": "mine", "data_path": str(tmp_path)})
+    splits = dataset.build(config)
+    total = len(random_ratings())
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (250, 50, total - 300)
+    assert splits.train.user_num == 31  # ids of all formats are the same text
+
+
+def test_without_a_validation_part_it_is_cut_from_training(parts, tmp_path):
+    del parts["valid"]
+    convert(parts, tmp_path, "mine")
+    config = load_config(config_dict={"model": "MF", "dataset": "mine", "data_path": str(tmp_path)})
+    splits = dataset.build(config)
+    assert len(splits.train) + len(splits.valid) == 250
+    assert len(splits.test) == len(random_ratings()) - 300
+
+
+def test_a_bad_part_leaves_nothing(parts, tmp_path):
+    parts["test"].with_suffix(".csv").write_text("user_id,item_id,rating\n1,2,x\n")
+    with pytest.raises(DataError, match=r"c\.csv: 1 ratings are no numbers, the first in line 2"):
+        convert({**parts, "test": parts["test"].with_suffix(".csv")}, tmp_path / "out", "mine")
+    parts["test"].with_suffix(".csv").write_text("user_id,item_id,rating,timestamp\n1,2,3,4\n")
+    with pytest.raises(DataError, match="some parts have a timestamp and others have none"):
+        convert({**parts, "test": parts["test"].with_suffix(".csv")}, tmp_path / "out", "mine")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["a", "--train=b"], ["--train=a", "--name=x"], ["--test=a", "--name=x"], ["--train=a", "--test=b"]]
+)
+def test_half_a_split_shows_the_usage(options, capsys):
+    with pytest.raises(SystemExit):
+        main.main(["convert", *options])
+    assert "--train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["a.xlsx", "a.pkl", "a.npz"])
+def test_files_that_are_no_tables_of_text_are_named(tmp_path, file):
+    (tmp_path / file).write_bytes(b"user,item,rating")
+    with pytest.raises(DataError, match=f"{file} is no table .*save it as CSV"):
+        convert({WHOLE: tmp_path / file}, tmp_path, "mine")
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    (tmp_path / "a.parquet").write_bytes(b"")
+    with pytest.raises(DataError, match=r"pip install 'recbole-dgrm\[parquet\]'"):
+        convert({WHOLE: tmp_path / "a.parquet"}, tmp_path, "mine")

@@ -1,0 +1,438 @@
+"""Bad input one by one, the split, the loaders."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import checkerboard, random_ratings, write_ratings
+
+from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.errors import DataError, OptionError
+
+
+@pytest.fixture
+def build(make_config, tmp_path):
+    """``build(table, **overrides)``: the splits of a table written as a data set."""
+
+    def make(table: pd.DataFrame, **overrides):
+        write_ratings(tmp_path, "mine", table)
+        return dataset.build(make_config(dataset="mine", data_path=str(tmp_path), **overrides))
+
+    return make
+
+
+def test_a_missing_folder_says_where_the_file_belongs(make_config, tmp_path):
+    with pytest.raises(DataError, match=r"there is no folder .*nowhere.*--data_path=DIR"):
+        dataset.build(make_config(dataset="nowhere", data_path=str(tmp_path)))
+
+
+def test_a_missing_file_is_named(make_config, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty\.inter does not exist"):
+        dataset.build(make_config(dataset="empty", data_path=str(tmp_path)))
+
+
+@pytest.mark.parametrize("column", ["user_id", "item_id", "rating"])
+def test_a_missing_column_is_named(make_config, tmp_path, column):
+    path = write_ratings(tmp_path, "mine", random_ratings())
+    path.write_text(path.read_text().replace(f"{column}:", "other:", 1))
+    with pytest.raises(DataError, match=f"mine.inter has no column {column}:"):
+        dataset.build(make_config(dataset="mine", data_path=str(tmp_path)))
+
+
+def test_a_column_that_stands_there_twice_is_refused(make_config, tmp_path):
+    path = write_ratings(tmp_path, "mine", random_ratings().assign(again=1.0))
+    path.write_text(path.read_text().replace("timestamp:float", "rating:float", 1))
+    with pytest.raises(DataError, match=r"mine\.inter has 2 columns 'rating'; rename all but one"):
+        dataset.build(make_config(dataset="mine", data_path=str(tmp_path)))
+
+
+def test_a_header_without_types_is_explained(make_config, tmp_path):
+    path = write_ratings(tmp_path, "mine", random_ratings())
+    path.write_text(path.read_text().replace(":token", "").replace(":float", ""))
+    with pytest.raises(DataError, match="must name columns as name:type"):
+        dataset.build(make_config(dataset="mine", data_path=str(tmp_path)))
+
+
+def test_a_rating_that_is_no_number_is_named_with_its_line(build):
+    table = random_ratings().astype({"rating": object})
+    table.loc[3, "rating"] = "good"
+    with pytest.raises(DataError, match="the rating in line 5 is 'good', not a number"):
+        build(table)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_missing_and_infinite_ratings_are_refused(build, value):
+    table = random_ratings()
+    table.loc[3, "rating"] = value
+    with pytest.raises(DataError, match="1 ratings are missing or infinite, the first in line 5"):
+        build(table)
+
+
+@pytest.mark.parametrize("value", [1e308, -2e9])
+def test_ratings_beyond_any_scale_are_refused(build, value):
+    table = random_ratings()
+    table.loc[3, "rating"] = value
+    with pytest.raises(DataError, match=r"1 ratings are out of range, the first in line 5: .*; allowed: in \["):
+        build(table)
+
+
+def test_rows_with_more_fields_than_the_header_are_refused_not_shifted(make_config, tmp_path):
+    path = write_ratings(tmp_path, "mine", random_ratings())
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(f"{row}\t0" for row in rows)]))
+    with pytest.raises(DataError, match=r"mine\.inter: line 2 has 4 fields, but line 1 has 3"):
+        dataset.build(make_config(dataset="mine", data_path=str(tmp_path)))
+
+
+def test_bytes_that_are_no_text_are_said(make_config, tmp_path):
+    path = write_ratings(tmp_path, "mine", random_ratings())
+    for content in (b"\xff" + path.read_bytes(), path.read_bytes() + b"\xff\t1\t1\n"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"mine\.inter.*codec can't decode byte 0xff"):
+            dataset.build(make_config(dataset="mine", data_path=str(tmp_path)))
+
+
+def test_a_missing_user_is_refused(build):
+    table = random_ratings().astype({"user_id": object})
+    table.loc[3, "user_id"] = None
+    with pytest.raises(DataError, match="1 rows have no user_id, the first in line 5"):
+        build(table)
+
+
+def test_ratings_outside_the_declared_scale_are_refused(build):
+    table = random_ratings()
+    table.loc[7, "rating"] = 6.0
+    with pytest.raises(DataError, match=r"1 ratings lie outside rating_scale=\[1, 5\], the first in line 9: 6"):
+        build(table, rating_scale=[1, 5])
+
+
+def test_an_undeclared_scale_is_taken_from_the_data_and_said(build, caplog):
+    table = random_ratings()
+    table["rating"] /= 2
+    splits = build(table)
+    assert splits.train.config["rating_scale"] == [0.5, 2.5]
+    assert splits.train.config["rating_levels"] == [0.5, 1, 1.5, 2, 2.5]
+    assert splits.train.config["rating_threshold"] == 1.5
+    assert any("rating_scale is taken from the data" in note for note in splits.notes)
+    assert "rating_scale is taken from the data" in caplog.text
+
+
+def test_constant_ratings_are_refused(build):
+    table = random_ratings()
+    table["rating"] = 4.0
+    with pytest.raises(DataError, match="all ratings are 4: there is nothing to learn"):
+        build(table)
+
+
+def test_implicit_feedback_needs_no_ratings(build):
+    splits = build(random_ratings()[["user_id", "item_id"]], protocol="full")
+    assert set(splits.triples("train")[2]) == {1.0}
+    table = random_ratings().assign(rating=1.0)
+    assert build(table, protocol="full").sizes()["n_users"] == 30
+
+
+def test_duplicates_are_dropped_counted_and_said_and_the_first_is_kept(build):
+    table = random_ratings()
+    again = table.iloc[:5].assign(rating=lambda rows: 6 - rows["rating"])
+    splits = build(pd.concat([table, again]))
+    assert splits.notes[0].startswith("5 rows repeat a user-item pair and are dropped")
+    assert splits.fingerprint() == build(table).fingerprint()
+
+
+def with_times(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Times of a user a second apart, in random order; float32 cannot tell them apart."""
+    rng = np.random.default_rng(seed)
+    return table.assign(timestamp=1_700_000_000.0 + rng.permutation(len(table))).sample(frac=1, random_state=seed)
+
+
+def lay_out(folder, name: str, **parts: pd.DataFrame) -> list[str]:
+    """Files of a split, in the order given."""
+    for part, table in parts.items():
+        write_ratings(folder, name, table).rename(folder / name / f"{name}.{part}.inter")
+    return list(parts)
+
+
+def test_the_last_of_repeated_rows_is_kept_where_it_is_asked_for(build):
+    table = random_ratings().assign(timestamp=100.0)
+    again = table.iloc[:5].assign(rating=lambda rows: 6 - rows["rating"], timestamp=200.0)
+    expected = build(table.assign(rating=np.where(np.arange(len(table)) < 5, 6 - table["rating"], table["rating"])))
+    for rows in ([table, again], [again, table]):  # by time, wherever the row stands
+        splits = build(pd.concat(rows), rm_dup_inter="last")
+        assert splits.notes[0].endswith("are dropped; the last by timestamp row of a pair is kept")
+        assert rating_of_pairs(splits) == rating_of_pairs(expected)
+    first = build(pd.concat([again, table]), rm_dup_inter="first")
+    assert rating_of_pairs(first) == rating_of_pairs(build(table))
+
+
+def rating_of_pairs(splits) -> dict[tuple[str, str], float]:
+    found = {}
+    for part in ("known", "test"):
+        user, item, rating = splits.triples(part)
+        names = splits.train.id2token("user_id", user), splits.train.id2token("item_id", item)
+        found |= dict(zip(zip(*names, strict=True), rating.tolist(), strict=True))
+    return found
+
+
+@pytest.mark.parametrize("group_by", ["user", "none"])
+def test_no_test_rating_is_older_than_a_training_one_of_the_user(build, group_by):
+    table = with_times(random_ratings())
+    order = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": group_by, "mode": "labeled"}
+    splits = build(table, eval_args=order)
+    time = table.astype({"user_id": str, "item_id": str}).set_index(["user_id", "item_id"])["timestamp"]
+    latest: dict[str, float] = {}
+    for part in ("train", "valid", "test"):
+        user, item, _ = splits.triples(part)
+        keys = list(zip(splits.train.id2token("user_id", user), splits.train.id2token("item_id", item), strict=True))
+        older = {one: time[one, other] for one, other in keys if time[one, other] <= latest.get(one, 0.0)}
+        assert not older
+        for one, other in keys:
+            latest[one] = max(latest.get(one, 0.0), time[one, other])
+
+
+def test_an_order_by_time_wants_times(build):
+    order = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": "user", "mode": "labeled"}
+    with pytest.raises(OptionError, match="order=TO needs the column timestamp:float"):
+        build(random_ratings(), eval_args=order)
+    table = with_times(random_ratings())
+    with pytest.raises(OptionError, match=r"load_col: .* lacks timestamp, which is needed"):
+        build(table, eval_args=order, load_col={"inter": ["user_id", "item_id", "rating"]})
+    table.iloc[3, 3] = np.nan
+    with pytest.raises(DataError, match="1 rows have no timestamp, the first in line 5; remove these rows"):
+        build(table, eval_args=order)
+
+
+def test_a_leak_is_called_a_leak_and_left_out_of_the_test(make_config, tmp_path):
+    table = random_ratings()
+    train, test = table.iloc[:300], table.iloc[300:]
+    names = lay_out(tmp_path, "leaky", train=train, test=pd.concat([test, train.iloc[:7], test.iloc[:2]]))
+    config = make_config(dataset="leaky", data_path=str(tmp_path), benchmark_filename=names)
+    splits = dataset.build(config)
+    left_out = "they are left out of leaky.test.inter"
+    assert f"a leak: 7 pairs of leaky.test.inter are in a file before it, too; {left_out}" in splits.notes
+    assert any(note.startswith("2 rows repeat a user-item pair and are dropped") for note in splits.notes)
+    assert (len(splits.train) + len(splits.valid), len(splits.test)) == (300, len(test))
+
+
+def test_users_and_items_that_training_does_not_know_are_counted(make_config, tmp_path):
+    table = random_ratings().astype({"user_id": str, "item_id": str})
+    test = table.iloc[300:].assign(user_id=lambda rows: "new" + rows["user_id"])
+    test.iloc[:4, 1] = "unseen"
+    test = test.drop_duplicates(["user_id", "item_id"])
+    names = lay_out(tmp_path, "new", train=table.iloc[:300], test=test)
+    splits = dataset.build(make_config(dataset="new", data_path=str(tmp_path), benchmark_filename=names))
+    users, n = test["user_id"].nunique(), len(test)
+    assert f"{users} users of the test part, with {n} of its {n} ratings, have no rating in training" in splits.notes
+    assert any(note.startswith("1 items of the test part, with ") for note in splits.notes)
+
+
+def test_filters_of_a_split_that_is_given_are_applied_or_refused(make_config, tmp_path):
+    table = random_ratings()
+    names = lay_out(tmp_path, "pre", train=table.iloc[:300], test=table.iloc[300:])
+
+    def build(**overrides):
+        return dataset.build(make_config(dataset="pre", data_path=str(tmp_path), benchmark_filename=names, **overrides))
+
+    splits = build(val_interval={"rating": "[2,5]"})
+    kept = table["rating"] >= 2
+    assert len(splits.train) + len(splits.valid) == kept[:300].sum()
+    assert len(splits.test) == kept[300:].sum()
+    assert splits.scale.low == 2
+    with pytest.raises(DataError, match=r"user_inter_num_interval=\[5,inf\) would count ratings over all files"):
+        build(user_inter_num_interval="[5,inf)")
+
+
+def test_the_scale_is_taken_after_the_filters(build):
+    table = random_ratings()
+    table.loc[:20, "rating"] = 99.0  # means "not rated"
+    splits = build(table, val_interval={"rating": "[1,5]"})
+    assert (splits.scale.low, splits.scale.high, splits.scale.levels) == (1, 5, (1, 2, 3, 4, 5))
+    declared = build(table, val_interval={"rating": "[1,5]"}, rating_scale=[1, 5], rating_step=1)
+    assert declared.fingerprint() == splits.fingerprint()
+
+
+def test_a_rating_outside_the_scale_is_named_with_its_line_also_after_filters(build):
+    table = random_ratings()
+    table.loc[7, "rating"] = 6.0
+    with pytest.raises(DataError, match="the first in line 9: 6"):
+        build(table, rating_scale=[1, 5], val_interval={"rating": "[2,9]"})
+
+
+def test_noise_of_ratings_makes_exact_ties(build):
+    table = random_ratings()
+    table["rating"] *= 0.2
+    noisy = table.assign(rating=np.where(np.arange(len(table)) % 3, table["rating"], np.nextafter(table["rating"], 9)))
+    assert build(noisy).fingerprint() == build(table).fingerprint()
+    assert build(noisy).scale.levels == build(table).scale.levels
+
+
+def test_the_record_of_a_split_has_its_scale(build):
+    scale = build(random_ratings()).scale.to_dict()
+    assert scale == {"low": 1, "high": 5, "levels": (1, 2, 3, 4, 5), "threshold": 3, "continuous": False}
+
+
+@pytest.mark.parametrize("name", ["inter", "item"])
+def test_lone_quotation_marks_swallow_no_lines(build, make_config, tmp_path, name):
+    table = random_ratings().astype({"user_id": str, "item_id": str})
+    table.loc[10, "user_id"], table.loc[300, "user_id"] = '"lone', 'mark"'
+    whole = {'"lone', 'mark"'}
+    if name == "inter":
+        splits = build(table)
+        assert sum(map(len, (splits.known, splits.test))) == len(table)
+        assert whole <= set(splits.train.field2id_token["user_id"])
+    else:
+        items = pd.DataFrame({"item_id:token": table["item_id"].unique(), "title:token": "x"})
+        items.loc[3, "title:token"], items.loc[9, "title:token"] = '"lone', 'mark"'
+        build(table)
+        items.to_csv(tmp_path / "mine" / "mine.item", sep="\t", index=False, quoting=3)
+        columns = {"inter": ["user_id", "item_id", "rating"], "item": ["item_id", "title"]}
+        train = dataset.build(make_config(dataset="mine", data_path=str(tmp_path), load_col=columns)).train
+        assert train.item_feat is not None
+        assert whole <= set(train.field2id_token["title"])
+
+
+@pytest.mark.parametrize("name", ["mine.inter", "mine.item"])
+def test_rows_of_another_length_are_refused_in_every_file(build, make_config, tmp_path, name):
+    build(random_ratings())
+    items = "item_id:token\ttitle:token\n" + "".join(f"{item}\tx\n" for item in range(25))
+    (tmp_path / "mine" / "mine.item").write_text(items)
+    path = tmp_path / "mine" / name
+    path.write_text(path.read_text().replace("\n", "\t7\n", 3).replace("\t7\n", "\n", 2))
+    columns = {"inter": ["user_id", "item_id", "rating"], "item": ["item_id", "title"]}
+    with pytest.raises(DataError, match=rf"{name}: line 3 has \d fields, but line 1 has"):
+        dataset.build(make_config(dataset="mine", data_path=str(tmp_path), load_col=columns))
+
+
+def test_a_byte_order_mark_and_other_encodings(build, make_config, tmp_path):
+    table = random_ratings().assign(user_id=lambda rows: "zoë" + rows["user_id"].astype(str))
+    expected = rating_of_pairs(build(table))
+    path = tmp_path / "mine" / "mine.inter"
+    text = path.read_text(encoding="utf-8")
+    for encoding, said in [("utf-8-sig", "utf-8"), ("latin-1", "latin-1"), ("utf-16", "utf-16")]:
+        path.write_bytes(text.encode(encoding))
+        config = make_config(dataset="mine", data_path=str(tmp_path), encoding=said)
+        assert rating_of_pairs(dataset.build(config)) == expected
+    with pytest.raises(DataError, match="--encoding=latin-1"):
+        dataset.build(make_config(dataset="mine", data_path=str(tmp_path)))
+
+
+def test_an_empty_file_is_refused(build):
+    with pytest.raises(DataError, match=r"mine\.inter holds no ratings"):
+        build(random_ratings().iloc[:0])
+
+
+def test_filters_that_leave_nothing_are_refused(build):
+    with pytest.raises(DataError, match="no rating of mine is left; loosen the filters"):
+        build(random_ratings(), user_inter_num_interval="[1000,inf)")
+
+
+def test_users_without_test_items_are_counted_and_said(build):
+    table = pd.concat(
+        [random_ratings(), pd.DataFrame({"user_id": [900, 901], "item_id": [1, 2], "rating": [3.0, 4.0]})]
+    )
+    splits = build(table)
+    assert "2 users have no test items and are not evaluated" in splits.notes
+
+
+def test_the_split_depends_on_the_seed_alone(make_config):
+    first = dataset.build(make_config())
+    torch.rand(1000)
+    np.random.rand(1000)
+    assert dataset.build(make_config("DGRMPlus", epochs=7)).fingerprint() == first.fingerprint()
+    assert dataset.build(make_config("BPR")).fingerprint() == first.fingerprint()
+    assert dataset.build(make_config(seed=1)).fingerprint() != first.fingerprint()
+
+
+def test_the_parts_are_disjoint_whole_and_of_the_right_size(make_config):
+    splits = dataset.build(make_config())
+    pairs = {part: set(zip(*splits.triples(part)[:2], strict=True)) for part in ("train", "valid", "known", "test")}
+    assert not pairs["train"] & pairs["valid"]
+    assert pairs["known"] == pairs["train"] | pairs["valid"]
+    assert not pairs["known"] & pairs["test"]
+    counts = np.bincount(random_ratings()["user_id"])
+    test = np.bincount(splits.triples("test")[0] - 1)
+    np.testing.assert_array_equal(np.sort(test), np.sort(np.ceil(0.2 * counts - 1e-9)))
+    assert sum(splits.sizes()[key] for key in ("n_train", "n_valid", "n_test")) == len(random_ratings())
+
+
+def test_every_user_keeps_a_training_rating(build):
+    short = pd.DataFrame({"user_id": [500, 501, 501, 502, 502, 502], "item_id": [1, 1, 2, 1, 2, 3], "rating": 3.0})
+    splits = build(pd.concat([random_ratings(), short]))
+    everyone = np.arange(1, splits.train.user_num)
+    np.testing.assert_array_equal(np.unique(splits.triples("train")[0]), everyone)
+
+
+def test_recboles_own_split_is_left_alone_under_full_ranking(make_config):
+    from recbole.data.dataset import Dataset
+
+    config = make_config("Pop", protocol="full")
+    ours = dataset.build(config)
+    torch.manual_seed(config["seed"])
+    for part, theirs in zip(("train", "valid", "test"), Dataset(config).build(), strict=True):
+        expected = zip(theirs.inter_feat["user_id"].tolist(), theirs.inter_feat["item_id"].tolist(), strict=True)
+        assert set(zip(*ours.triples(part)[:2], strict=True)) == set(expected)
+
+
+def test_a_published_split_keeps_its_test_part_and_cuts_validation_from_training(make_config, tmp_path):
+    table = random_ratings().astype({"user_id": str, "item_id": str})
+    held_out = table.sample(frac=0.2, random_state=0)
+    rest = table.drop(held_out.index)
+    for name, part in [("train", rest), ("test", held_out)]:
+        write_ratings(tmp_path, "fixed", part).rename(tmp_path / "fixed" / f"fixed.{name}.inter")
+    config = make_config(
+        dataset="fixed", data_path=str(tmp_path), benchmark_filename=["train", "test"], protocol="table3"
+    )
+    splits = dataset.build(config)
+    user, item, _ = splits.triples("test")
+    tokens = zip(splits.test.id2token("user_id", user), splits.test.id2token("item_id", item), strict=True)
+    assert set(tokens) == set(zip(held_out["user_id"], held_out["item_id"], strict=True))
+    assert len(splits.train) + len(splits.valid) == len(rest)
+    assert 0.05 < len(splits.valid) / len(rest) < 0.2
+
+
+@pytest.mark.parametrize("model", ["DGRM", "MultiDAE"])
+def test_batches_hold_every_user_once_and_never_the_padding_user(make_config, model):
+    config = make_config(model, train_batch_size=7)
+    splits = dataset.build(config)
+    loader = loaders.train_loader(config, splits, "train")
+    epochs = [torch.cat([batch["user_id"] for batch in loader]) for _ in range(2)]
+    for users in epochs:
+        assert sorted(users.tolist()) == list(range(1, splits.train.user_num))
+    assert not torch.equal(*epochs)
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_evaluation_batches_hold_every_pair_once_whole_users_at_a_time(make_config, size):
+    config = make_config(eval_batch_size=size)
+    splits = dataset.build(config)
+    batches = [interaction for interaction, *_ in loaders.eval_loader(config, splits, "test")]
+    users = [set(batch["user_id"].tolist()) for batch in batches]
+    assert all(len(group) <= size for group in users)
+    assert sum(map(len, users)) == len(set.union(*users))
+    got = np.concatenate(
+        [np.stack([batch[name].numpy() for name in ("user_id", "item_id", "rating")], 1) for batch in batches]
+    )
+    expected = np.stack(splits.triples("test"), 1)
+    np.testing.assert_array_equal(got[np.lexsort(got.T)], expected[np.lexsort(expected.T)])
+    assert (got[:, :2] > 0).all()
+
+
+def test_the_fingerprint_ignores_row_order_and_sees_a_changed_rating(build, make_config):
+    table = checkerboard()
+    first = build(table)
+    changed = table.copy()
+    changed.loc[0, "rating"] = 6 - changed.loc[0, "rating"]
+    assert build(table).fingerprint() == first.fingerprint()
+    assert build(changed).fingerprint() != first.fingerprint()
+
+
+def test_items_are_ranked_by_their_own_ids_not_by_the_rows_of_the_file(build):
+    table = random_ratings().astype({"item_id": str})
+    shuffled = table.sample(frac=1, random_state=0)
+    for rows in (table, shuffled):
+        splits = build(rows)
+        tokens = splits.test.field2id_token["item_id"][1:].astype(int)
+        np.testing.assert_array_equal(np.argsort(loaders.item_rank(splits.test)[1:].numpy()), np.argsort(tokens))
+    named = build(table.assign(item_id="item" + table["item_id"]))
+    tokens = named.test.field2id_token["item_id"][1:].astype(str)
+    np.testing.assert_array_equal(np.argsort(loaders.item_rank(named.test)[1:].numpy()), np.argsort(tokens))

@@ -1,0 +1,244 @@
+"""Downloads from a server of the test's own: cuts, wrong bytes, mirrors, archives fetched by hand."""
+
+import hashlib
+import io
+import re
+import threading
+import zipfile
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pandas as pd
+import pytest
+
+from recbole_dgrm.cli import main
+from recbole_dgrm.config.layers import properties_dir, read_yaml
+from recbole_dgrm.data import download as module
+from recbole_dgrm.data.download import Source, download, find_source
+from recbole_dgrm.errors import DataError, DownloadError
+
+ROWS = "1::10::5::100\n1::20::3.5::200\n2::10::1::300\n" * 400
+EXPECTED = pd.read_csv(io.StringIO(ROWS), sep=":", header=None, usecols=[0, 2, 4, 6]).to_numpy()
+
+
+def zipped(text: str = ROWS) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("set/ratings.dat"), text)
+    return buffer.getvalue()
+
+
+@dataclass
+class Site:
+    """What the server does, by path: sends ``content``, all or the range that is asked for; and what it was asked."""
+
+    content: bytes
+    url: str = ""
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        wanted = handler.headers["Range"]
+        self.asked.append((handler.path, wanted))
+        content, start = self.content, 0
+        if handler.path == "/forbidden":
+            return handler.send_error(403)
+        if handler.path == "/wrong":
+            content = b"not the archive"
+        elif wanted and handler.path != "/norange":
+            start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Length", str(len(content) - start))
+        handler.end_headers()
+        end = start + 1000 if handler.path == "/cut" else None
+        handler.wfile.write(content[start:end])
+        return None
+
+
+@pytest.fixture
+def site():
+    """A server; every request is noted."""
+    state = Site(zipped())
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            state.answer(self)
+
+        def log_message(self, *_): ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def source(site):
+    """``source(*paths, **changes)``: a data set called mine with these mirrors."""
+
+    def make(*paths: str, **changes) -> Source:
+        known = Source(
+            "mine", "mine.zip", "https://example.org/mine", "free", [site.url + path for path in paths],
+            hashlib.sha256(site.content).hexdigest(), len(site.content), "set/ratings.dat", ":",
+            ["user_id", None, "item_id", None, "rating", None, "timestamp"], False,
+        )  # fmt: skip
+        return replace(known, **changes)
+
+    return make
+
+
+def written(folder):
+    """All files below ``folder``, as text."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("rows", [7, 1_000_000])
+def test_a_download_becomes_an_atomic_file_with_its_scale(source, tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(module, "ROWS", rows)
+    path, is_new = download(source("/good"), tmp_path)
+    assert is_new
+    assert written(tmp_path) == ["mine/mine.inter", "mine/mine.yaml"]
+    table = pd.read_csv(path, sep="\t")
+    assert list(table) == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    assert (table.to_numpy() == EXPECTED).all()
+    assert read_yaml(tmp_path / "mine" / "mine.yaml") == {"rating_scale": [1.0, 5.0]}
+
+
+def test_what_is_there_already_is_left_alone(source, site, tmp_path):
+    path, _ = download(source("/good"), tmp_path)
+    path.write_text("mine")
+    assert download(source("/good"), tmp_path) == (path, False)
+    assert path.read_text() == "mine"
+    assert len(site.asked) == 1
+
+
+def test_a_cut_download_is_resumed_by_the_next_mirror(source, site, tmp_path):
+    download(source("/cut", "/good"), tmp_path)
+    assert site.asked == [("/cut", None), ("/good", "bytes=1000-")]
+    assert written(tmp_path) == ["mine/mine.inter", "mine/mine.yaml"]
+
+
+def test_a_cut_download_is_resumed_by_the_next_call(source, site, tmp_path):
+    with pytest.raises(
+        DownloadError, match=r"/cut: stopped after 1,000 of .*\n1,000 bytes are there, the same command"
+    ):
+        download(source("/cut"), tmp_path)
+    assert written(tmp_path) == ["mine.zip.part"]
+    download(source("/good"), tmp_path)
+    assert site.asked[-1] == ("/good", "bytes=1000-")
+
+
+def test_a_server_without_ranges_sends_everything_again(source, site, tmp_path):
+    (tmp_path / "mine.zip.part").write_bytes(site.content[:500])
+    download(source("/norange"), tmp_path)
+    assert site.asked == [("/norange", "bytes=500-")]
+
+
+def test_a_part_of_something_else_is_given_up(source, site, tmp_path):
+    (tmp_path / "mine.zip.part").write_bytes(b"x" * 500)
+    download(source("/good"), tmp_path)
+    assert site.asked == [("/good", "bytes=500-"), ("/good", None)]
+
+
+def test_a_whole_part_needs_no_network(source, site, tmp_path):
+    (tmp_path / "mine.zip.part").write_bytes(site.content)
+    download(source("/good"), tmp_path)
+    assert site.asked == []
+
+
+def test_wrong_bytes_are_refused_with_both_sums_and_the_next_mirror_is_asked(source, site, tmp_path):
+    wrong = hashlib.sha256(b"not the archive").hexdigest()
+    with pytest.raises(DownloadError) as said:
+        download(source("/wrong"), tmp_path)
+    assert f"{site.url}/wrong: its sha256 is {wrong}, but must be {source().sha256}" in str(said.value)
+    assert written(tmp_path) == []
+    download(source("/wrong", "/good"), tmp_path)
+    assert [path for path, _ in site.asked] == ["/wrong", "/wrong", "/good"]
+
+
+def test_a_server_that_sends_too_much_is_stopped(source, tmp_path):
+    with pytest.raises(DownloadError, match="sends more than the 100 bytes"):
+        download(source("/good", size=100), tmp_path)
+
+
+def test_a_forbidden_mirror_is_passed_over(source, site, tmp_path):
+    download(source("/forbidden", "/good"), tmp_path)
+    assert [path for path, _ in site.asked] == ["/forbidden", "/good"]
+
+
+def test_without_network_every_mirror_and_the_way_by_hand_are_said(source, site, tmp_path):
+    closed = "http://127.0.0.1:9/mine.zip"
+    with pytest.raises(DownloadError) as said:
+        download(source("/forbidden", mirrors=[closed, f"{site.url}/forbidden"]), tmp_path)
+    assert re.search(rf"{closed}: .*refused", str(said.value))
+    assert "/forbidden: HTTP Error 403: Forbidden" in str(said.value)
+    assert "get mine.zip from https://example.org/mine and say recbole-dgrm download mine --file=mine.zip" in str(
+        said.value
+    )
+    assert written(tmp_path) == []
+
+
+def test_an_archive_fetched_by_hand_serves_and_stays(source, site, tmp_path):
+    archive = tmp_path / "by_hand.zip"
+    archive.write_bytes(site.content)
+    download(source(), tmp_path / "data", archive)
+    assert written(tmp_path / "data") == ["mine/mine.inter", "mine/mine.yaml"]
+    assert archive.exists()
+
+
+def test_a_wrong_or_missing_archive_is_refused(source, tmp_path):
+    with pytest.raises(DataError, match=r"nothing.zip does not exist"):
+        download(source(), tmp_path / "data", tmp_path / "nothing.zip")
+    (tmp_path / "wrong.zip").write_bytes(b"wrong")
+    with pytest.raises(DataError, match=r"wrong.zip is not mine.zip: its sha256 is \w+, but must be"):
+        download(source(), tmp_path / "data", tmp_path / "wrong.zip")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_plain_table_with_a_header_needs_no_archive(source, site, tmp_path):
+    site.content = b"who,what,how\nann,x,1\nbob,y,2\n"
+    columns = ["user_id", "item_id", "rating"]
+    path, _ = download(source("/good", member=None, separator=",", columns=columns, header=True, size=None), tmp_path)
+    assert path.read_text() == "user_id:token\titem_id:token\trating:float\nann\tx\t1.0\nbob\ty\t2.0\n"
+
+
+def test_a_failed_conversion_leaves_no_folder_and_keeps_what_was_fetched(source, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "write_atomic", full)
+        with pytest.raises(OSError, match="No space"):
+            download(source("/good"), tmp_path)
+    assert written(tmp_path) == ["mine.zip.part"]
+    assert not (tmp_path / "mine").exists()  # RecBole's copy of ml-100k serves where there is no folder
+
+
+def test_every_listed_source_is_whole_and_named_by_the_help(capsys):
+    with pytest.raises(SystemExit):
+        main.main(["download", "--help"])
+    helped = capsys.readouterr().out
+    for name in read_yaml(properties_dir() / "download.yaml"):
+        assert name in helped
+        known = find_source(name)
+        assert re.fullmatch(r"[0-9a-f]{64}", known.sha256)
+        assert all(mirror.startswith(("https://", "http://")) for mirror in known.mirrors)
+        assert {"user_id", "item_id", "rating"} <= set(known.columns)
+        assert len(known.separator) == 1
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(DataError, match=r"no data set 'ml-10k'.*did you mean 'ml-100k'.*ml-1m, ml-10m"):
+        find_source("ml-10k")
+
+
+def test_the_command_says_what_it_did_and_what_comes_next(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "find_source", lambda name: source("/good"))
+    assert main.main(["download", "mine", f"--data_path={tmp_path}"]) == 0
+    out = capsys.readouterr().out.replace("\n", " ")
+    assert f"{tmp_path}/mine/mine.inter is written" in out
+    assert "licence: free (https://example.org/mine)" in out
+    assert f"--dataset=mine --data_path={tmp_path}" in out
+    assert main.main(["download", "mine", f"--data_path={tmp_path}"]) == 0
+    assert "is there already" in capsys.readouterr().out

@@ -1,0 +1,330 @@
+"""What is seen of a run's predictions, and that looking changes nothing."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import write_ratings
+from scipy.sparse import csr_matrix
+from scipy.stats import ks_2samp
+
+from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.errors import DataError
+from recbole_dgrm.evaluation import collapse, diagnosis, references
+from recbole_dgrm.evaluation.collapse import COLLAPSED, INTACT, NARROW, UNKNOWN
+from recbole_dgrm.evaluation.distribution import Sample, distances
+from recbole_dgrm.models import registry
+from recbole_dgrm.models.dgrm.model import DGRM
+from recbole_dgrm.records import SavedRun
+from recbole_dgrm.runs.experiment import run_one
+from recbole_dgrm.training.trainers import trainer_class
+
+
+@pytest.fixture
+def looked(make_model):
+    """``looked(model, **overrides)``: config, splits, dense scores and what ``diagnosis.look`` finds."""
+
+    def look(name="DGRM", **overrides):
+        config, splits, model = make_model(name, eval_batch_size=7, **overrides)
+        trainer = trainer_class(registry.model_class(name))(config, model)
+        trainer.evaluate(loaders.eval_loader(config, splits, "valid"))
+        found = diagnosis.look(trainer, config, splits.train)
+        users = torch.unique(splits.train.inter_feat["user_id"])
+        rows = [scores for _, scores in diagnosis.all_scores(model.eval(), config, users, splits.train.item_num)]
+        return config, splits, torch.cat(rows)[:, 1:], found
+
+    return look
+
+
+@pytest.mark.parametrize("name", ["DGRM", "MF"])
+def test_a_look_equals_the_whole_matrix_at_once(looked, monkeypatch, name):
+    monkeypatch.setattr(diagnosis, "_observed", lambda model, matrix: torch.arange(1, matrix.shape[0]))
+    config, splits, scores, found = looked(name)
+    user, item, _ = splits.triples("train")
+    rated = torch.zeros_like(scores, dtype=torch.bool)
+    rated[user - 1, item - 1] = True
+    bins = diagnosis.rating_bins(config)
+    for part, values in [("rated", scores[rated]), ("unrated", scores[~rated])]:
+        assert found[part]["n"] == len(values)
+        assert found[part]["counts"] == bins.count(values).tolist()
+        assert found[part]["mean"] == pytest.approx(float(values.double().mean()), abs=1e-5)
+        assert found[part]["std"] == pytest.approx(float(values.double().std(correction=0)), abs=1e-4)
+    within_items = scores.double().var(dim=0, correction=0).mean()
+    assert found["between_users"] == pytest.approx(float(within_items / scores.double().var(correction=0)), abs=1e-4)
+    lists = scores.masked_fill(rated, -torch.inf).topk(5).indices
+    assert found["lists"]["distinct"] == len({frozenset(row) for row in lists.tolist()}) / len(lists)
+    assert found["lists"]["items"] == len(set(lists.flatten().tolist())) / scores.shape[1]
+
+
+def test_coverage_of_hand_made_lists():
+    alike = diagnosis._coverage(np.array([[1, 2], [2, 1], [1, 2]]), 4)
+    assert (alike["distinct"], alike["items"]) == (pytest.approx(1 / 3), 0.5)
+    assert alike["gini"] == pytest.approx(0.5)  # two of four items share everything equally
+    assert alike["entropy"] == pytest.approx(np.log(2))
+    even = diagnosis._coverage(np.array([[1, 2], [3, 4]]), 4)
+    assert (even["distinct"], even["items"], even["gini"]) == (1, 1, pytest.approx(0))
+
+
+def test_a_model_of_single_ratings_is_looked_at_on_few_users(looked, monkeypatch):
+    monkeypatch.setattr(diagnosis, "LISTED", 1)  # of a large data set so many would be few
+    _, splits, scores, found = looked("NCF")
+    assert found["rated"]["n"] + found["unrated"]["n"] < scores.numel()
+    assert found["rated"]["n"] + found["unrated"]["n"] <= len(splits.train) + scores.shape[1]
+
+
+def test_scores_of_pairs_stand_in_for_a_full_ranking(make_model, monkeypatch):
+    config, splits, model = make_model("MF")
+    users = torch.tensor([3, 1, 9])
+    (_, whole), *_ = diagnosis.all_scores(model, config, users, splits.train.item_num)
+    monkeypatch.setattr(type(model), "full_sort_predict", lambda self, interaction: self.refuses())
+    monkeypatch.setattr(type(model), "refuses", lambda self: (_ for _ in ()).throw(NotImplementedError), raising=False)
+    (_, pairs), *_ = diagnosis.all_scores(model, config, users, splits.train.item_num)
+    torch.testing.assert_close(pairs, whole)
+
+
+@pytest.mark.parametrize("name", ["DGRM", "NCF", "BPR"])
+def test_looking_at_training_changes_no_number_of_it(make_config, name):
+    overrides = {"protocol": "full"} if name == "BPR" else {}
+    plain, path = run_one(make_config(name, epochs=3, **overrides))
+    watched, watched_path = run_one(make_config(name, epochs=3, diagnose_every=1, **overrides))
+    assert (plain.test, plain.valid) == (watched.test, watched.valid)
+    states = [torch.load(run / "checkpoint.pt", weights_only=True)["state_dict"] for run in (path, watched_path)]
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+def test_what_a_run_leaves(make_config):
+    record, path = run_one(make_config("DGRM", epochs=4, diagnose_every=2, eval_step=1, refit=False))
+    lines = SavedRun(path, {}).epochs()
+    looks = {line["epoch"] + 1: set(line["distribution"]) for line in lines}
+    assert looks[1] == looks[2] == looks[4] == {"validation", "rated", "unrated", "between_users", "lists"}
+    assert looks[3] == {"validation"}
+    found = json.loads((path / "record.json").read_text())["diagnosis"]
+    assert set(found["distribution"]) == {"lists", "rated", "unrated", "between_users", "ratings", "test"}
+    assert found["seconds"] >= sum(line["diagnose_s"] for line in lines)
+    verdict = diagnosis.of_record({"diagnosis": found})
+    assert verdict.epoch == record.timing["best_epoch"]
+    assert verdict.status in (COLLAPSED, NARROW, INTACT)
+
+
+def test_the_numbers_of_the_test_part(make_config):
+    config = make_config("MF", refit=False)
+    record, path = run_one(config)
+    config["checkpoint_dir"] = str(path)
+    splits = dataset.build(config)
+    model = registry.model_class("MF")(config, splits.train)
+    trainer = trainer_class(registry.model_class("MF"))(config, model)
+    model.load_state_dict(torch.load(path / "checkpoint.pt", weights_only=True)["best_state_dict"])
+    trainer.evaluate(loaders.eval_loader(config, splits, "test"))
+    pairs, bins = trainer.evaluator.predictions, diagnosis.rating_bins(config)
+    p, q = (Sample.of(bins, torch.as_tensor(value)).shares for value in (pairs.score, pairs.rating))
+    found = record.diagnosis
+    assert {name: value["value"] for name, value in found["distances"].items()} == pytest.approx(
+        distances(p, q, bins.levels)
+    )
+    assert found["distances"]["kl"]["value"] == pytest.approx(record.test["ratingkl"], abs=1e-9)
+    values = [ks_2samp(pairs.score[pairs.user == user], pairs.rating[pairs.user == user]).pvalue
+              for user in np.unique(pairs.user)]  # fmt: skip
+    assert found["ks"]["users"] == len(values)
+    assert found["ks"]["hits"] == [sum(p >= alpha for p in values) for alpha in diagnosis.ALPHAS]
+
+
+class Constant(DGRM):
+    """Rigged: whatever it has learnt, it predicts one value from the second epoch on."""
+
+    def begin_epoch(self, epoch):
+        self.broken = epoch >= 2
+
+    def score_profiles(self, user):
+        scores = super().score_profiles(user)
+        return torch.full_like(scores, 4.2) if self.broken else self.copy(user)
+
+    def copy(self, user):
+        spread = torch.linspace(1, 5, self.width).repeat(len(user), 1)
+        return torch.stack([row.roll(int(u)) for u, row in zip(user, spread, strict=True)])
+
+
+def test_a_rigged_model_is_called_collapsed_and_a_copy_of_the_data_is_not(make_config, monkeypatch):
+    monkeypatch.setitem(registry.MODELS, "DGRM", Constant)
+    record, _ = run_one(make_config("DGRM", epochs=5, diagnose_every=1, eval_step=5, refit=False))
+    verdict = diagnosis.of_record({"diagnosis": record.diagnosis})
+    assert verdict.status == COLLAPSED
+    assert verdict.since == 3
+    assert "hardly differ" in verdict.reason
+    record, _ = run_one(make_config("DGRM", epochs=2, diagnose_every=1, refit=False))
+    verdict = diagnosis.of_record({"diagnosis": record.diagnosis})
+    assert (verdict.status, verdict.since) == (INTACT, None)
+
+
+def test_scores_that_are_no_ratings_are_compared_by_their_lists(make_config):
+    record, _ = run_one(make_config("BPR", epochs=1))
+    found = record.diagnosis
+    assert set(found["distribution"]) == {"lists"}
+    verdict = diagnosis.of_record({"diagnosis": found})
+    assert verdict.status == UNKNOWN
+    assert "no ratings" in verdict.line
+    assert "of the top-5 lists are distinct" in verdict.line
+
+
+def test_recboles_models_join_by_their_lists_alone(make_config):
+    record, _ = run_one(make_config("BPR", epochs=1))
+    assert set(record.diagnosis["distribution"]) == {"lists"}
+
+
+@pytest.mark.parametrize("level", [1, 5])
+def test_the_sweep_is_what_models_with_these_keys_predict(make_model, level):
+    config, splits, model = make_model("DGRM", prediction_noise_steps=level, denoising_steps=1, center="bias")
+    trainer = trainer_class(registry.model_class("DGRM"))(config, model)
+    points = {
+        (point["prediction"], point["denoising_steps"]): point for point in diagnosis.sweep(trainer, config, splits)
+    }
+    assert set(points) == {(reading, steps) for reading in ("posterior", "x_0_hat") for steps in range(6)}
+    for (reading, steps), point in points.items():
+        keys = {"prediction": reading, "denoising_steps": steps, "prediction_noise_steps": 5, "center": "bias"}
+        config, _, single = make_model("DGRM", **keys)
+        single.load_state_dict(model.state_dict())
+        other = trainer_class(registry.model_class("DGRM"))(config, single).evaluate(
+            loaders.eval_loader(config, splits, "valid")
+        )
+        assert {key: point[key] for key in other} == pytest.approx(other, abs=1e-6)
+
+
+def test_without_states_at_unrated_entries_the_sweep_has_one_reading(make_model):
+    config, splits, model = make_model("DGRM", noise_support="rated", states="dense")
+    found = diagnosis.sweep(trainer_class(registry.model_class("DGRM"))(config, model), config, splits)
+    assert {point["prediction"] for point in found} == {"x_0_hat"}
+
+
+def test_places_without_an_item_are_no_item():
+    """Of a user who has rated nearly everything; 0 stands where nothing is left."""
+    found = diagnosis._coverage(np.array([[1, 2], [3, 0], [3, 0], [0, 0]]), 4)
+    assert (found["n"], found["distinct"], found["items"]) == (2, 0.75, 0.75)
+    nothing = diagnosis._coverage(np.zeros((3, 2), int), 4)
+    assert (nothing["distinct"], nothing["items"], nothing["gini"]) == (None, None, None)
+    assert "every user has seen all items" in collapse.lists_line(nothing)
+
+
+@pytest.mark.parametrize("name", ["MF", "DGRM", "BPR", "Pop"])
+def test_lists_are_as_long_as_items_are_left(make_config, tmp_path, name):
+    """Every user has rated 10 of the 12 items and lists of 5 are wanted."""
+    rng = np.random.default_rng(0)
+    pairs = [(user, item, rng.integers(1, 6)) for user in range(20) for item in rng.permutation(12)[:10]]
+    table = pd.DataFrame([*pairs, (99, 0, 3), (99, 1, 4), (99, 2, 5)], columns=["user_id", "item_id", "rating"])
+    write_ratings(tmp_path / "data", "dense", table)
+    record, _ = run_one(make_config(name, "dense", data_path=str(tmp_path / "data"), epochs=1))
+    assert (record.status, record.error) == ("finished", None)
+    lists = record.diagnosis["distribution"]["lists"]
+    assert (lists["n"], lists["users"], lists["of_users"]) == (5, 21, 21)
+    assert 0 < lists["distinct"] <= 1
+
+
+def test_nobody_with_an_item_left_is_said(make_config, tmp_path):
+    pairs = [(user, item, 1 + (user + item) % 5) for user in range(20) for item in range(12)]
+    write_ratings(tmp_path / "data", "full", pd.DataFrame(pairs, columns=["user_id", "item_id", "rating"]))
+    record, _ = run_one(make_config("MF", "full", data_path=str(tmp_path / "data"), epochs=1, refit=False))
+    assert record.status == "finished"
+    with pytest.raises(DataError, match=r"have rated all 12; leave these users out with --user_inter_num_interval"):
+        run_one(make_config("BPR", "full", data_path=str(tmp_path / "data"), epochs=1))
+
+
+@pytest.mark.parametrize(("n_users", "expected"), [(50, 50), (1000, 1000), (4000, 1000)])
+def test_lists_are_of_a_thousand_users_or_all_whatever_the_model(n_users, expected):
+    rng = np.random.default_rng(0)
+    rated = rng.random((n_users + 1, 40)) < 0.2
+    rated[0] = False
+    matrix = csr_matrix(rated)
+    listed = diagnosis._listed(matrix)
+    assert len(listed) == min(expected, int((np.diff(matrix.indptr) > 0).sum()))
+    assert len(torch.unique(listed)) == len(listed)
+    assert torch.equal(listed, diagnosis._observed(object(), matrix))
+
+
+def test_all_models_are_compared_on_the_lists_of_the_same_users(make_config, monkeypatch):
+    """Also where the predictions of a model of profiles are counted for other users."""
+    monkeypatch.setattr(diagnosis, "LISTED", 12)
+    monkeypatch.setattr(diagnosis, "MOST", 7 * 26)
+    seen = {}
+    for name in ("DGRM", "MF", "NCF", "BPR"):
+        record, _ = run_one(make_config(name, epochs=1))
+        found = record.diagnosis["distribution"]
+        seen[name] = found["lists"]["users"], found["lists"]["of_users"]
+        if name == "DGRM":
+            assert found["rated"]["n"] + found["unrated"]["n"] == 7 * 25
+    assert set(seen.values()) == {(12, 30)}
+
+
+@pytest.mark.parametrize("n_users", [30, 150])
+def test_a_popularity_list_is_called_the_same_for_everybody(make_config, tmp_path, n_users):
+    """Everybody has rated items of his own, so all lists of unseen items are those of the most popular."""
+    own = [(user, 10 + 10 * user + k, 1 + k % 5) for user in range(n_users) for k in range(10)]
+    loved = [(user, item, 5) for user in (0, 1) for item in range(5)]
+    table = pd.DataFrame([*own, *loved, (2, 0, 4), (2, 1, 4)], columns=["user_id", "item_id", "rating"])
+    write_ratings(tmp_path / "data", "same", table)
+    keys = {"topk": [2], "valid_metric": "RatedNDCG@2", "data_path": str(tmp_path / "data")}
+    record, _ = run_one(make_config("Pop", "same", **keys))
+    lists = record.diagnosis["distribution"]["lists"]
+    assert (lists["users"], lists["rankings"]) == (n_users, 1 / n_users)
+    verdict = diagnosis.of_record({"diagnosis": record.diagnosis})
+    assert verdict.status == COLLAPSED
+    assert verdict.reason.endswith("everybody gets the same")
+
+
+@pytest.mark.parametrize(
+    ("distinct", "users", "alike"),
+    [
+        (0.01, 1000, True),
+        (0.011, 1000, False),
+        (1 / 30, 30, True),
+        (2 / 30, 30, False),
+        (1, 1, False),
+        (None, 9, False),
+    ],
+)
+def test_when_lists_are_alike(distinct, users, alike):
+    assert collapse.alike(distinct, users) is alike
+
+
+def test_records_of_old_that_do_not_name_their_users_are_readable():
+    line = collapse.lists_line({"n": 5, "distinct": 0.5, "items": 0.25, "gini": 0.8, "entropy": 2.0})
+    assert line == "50% of the top-5 lists are distinct (users not recorded), they name 25% of the items, Gini 0.80"
+    some = {"n": 5, "distinct": 0.006, "items": 0.25, "gini": 0.8, "users": 1000, "of_users": 6040}
+    assert collapse.lists_line(some).startswith("0.6% of the top-5 lists are distinct (1,000 of 6,040 users), they")
+
+
+def test_one_user_differs_from_nobody():
+    assert diagnosis._between_users(np.ones(3), np.ones(3), 1) is None
+
+
+@pytest.mark.parametrize("where", ["examine", "reference_rows"])
+def test_what_fails_after_the_test_does_not_lose_it(make_config, monkeypatch, where):
+    def broken(*_):
+        raise ZeroDivisionError("no room")
+
+    monkeypatch.setattr(diagnosis if where == "examine" else references, where, broken)
+    record, path = run_one(make_config("MF"))
+    saved = json.loads((path / "record.json").read_text())
+    assert (record.status, saved["status"]) == ("finished", "finished")
+    assert saved["test"]
+    assert "failed: ZeroDivisionError: no room" in saved["error"]
+    assert saved["traceback"].startswith("Traceback")
+    assert bool(saved["reference"]) == (where == "examine")
+    assert bool(saved["diagnosis"]) == (where == "reference_rows")
+
+
+def test_a_look_that_fails_stops_no_training(make_config, monkeypatch, caplog):
+    real, calls = diagnosis.look, []
+
+    def broken(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise ZeroDivisionError("no room")
+        return real(*arguments)
+
+    monkeypatch.setattr(diagnosis, "look", broken)
+    record, path = run_one(make_config("MF", epochs=4, diagnose_every=1, refit=False))
+    assert record.status == "finished"
+    assert diagnosis.of_record({"diagnosis": record.diagnosis})
+    assert sum("goes on unwatched" in entry.message for entry in caplog.records) == 1
+    lines = SavedRun(path, {}).epochs()
+    assert [line.get("diagnosis_error") for line in lines] == [None, "ZeroDivisionError: no room", None, None]

@@ -1,0 +1,289 @@
+from itertools import pairwise, permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_dgrm.evaluation.ranking import RatedLists, RatedProtocol
+
+TAU = 3.0
+SECOND = 1 / np.log2(3)  # discount of place 2
+EXPECTED = RatedProtocol(TAU)
+PROTOCOLS = [
+    RatedProtocol(TAU, ties, filter, denominator)
+    for ties, filter, denominator in product(["expected", "item_order"], ["none", "threshold"], ["n", "relevant"])
+]
+every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: f"{p.ties}-{p.filter}-{p.denominator}")
+repeatable = settings(max_examples=40, deadline=None, derandomize=True)
+
+
+def recall_and_ndcg(score, rating, n, protocol=EXPECTED, item=None):
+    """Of one user; items are numbered in the order given unless ``item`` says otherwise."""
+    score, rating = np.asarray(score, float), np.asarray(rating, float)
+    item = np.arange(len(score)) if item is None else np.asarray(item)
+    lists = RatedLists(np.full(len(score), 8), item, score, rating, protocol)
+    return lists.recall(n).item(), lists.ndcg(n).item()
+
+
+def orders(key, item, ties):
+    """Every order of the items in which ``key`` never rises; with item_order only the one by item id."""
+    every = permutations(range(len(key)))
+    if ties == "expected":
+        return [order for order in every if all(key[a] >= key[b] for a, b in pairwise(order))]
+    return [order for order in every if all((-key[a], item[a]) < (-key[b], item[b]) for a, b in pairwise(order))]
+
+
+def brute_force(score, rating, n, protocol=EXPECTED, item=None):
+    """Average over every pair of a recommended order and an ideal order, each pair evaluated by counting."""
+    item = range(len(score)) if item is None else item
+    discount = [1 / np.log2(place + 2) for place in range(n)]
+    score_orders, rating_orders = orders(score, item, protocol.ties), orders(rating, item, protocol.ties)
+    collected = np.zeros((len(score_orders), len(score)))  # the discount of each item, a row per recommended order
+    for row, order in zip(collected, score_orders, strict=True):
+        listed = [i for i in order if protocol.filter == "none" or score[i] >= protocol.threshold][:n]
+        row[listed] = discount[: len(listed)]
+    ideal = np.zeros((len(rating_orders), len(score)))
+    for row, order in zip(ideal, rating_orders, strict=True):
+        row[[i for i in order if rating[i] >= protocol.threshold][:n]] = 1
+    relevant = sum(r >= protocol.threshold for r in rating)
+    length = n if protocol.denominator == "n" else min(n, relevant)
+    if length == 0:
+        return 0.0, 0.0
+    hits = (collected > 0) @ ideal.T
+    return hits.mean() / length, (collected @ ideal.T).mean() / sum(discount[:length])
+
+
+@st.composite
+def one_user(draw):
+    n_items = draw(st.integers(1, 6))
+    values = st.lists(st.integers(1, 5), min_size=n_items, max_size=n_items)
+    item = draw(st.permutations(range(10, 10 + n_items)))
+    return draw(values), draw(values), draw(st.integers(1, 6)), item
+
+
+@st.composite
+def many_users(draw):
+    n = draw(st.integers(1, 40))
+    pair = st.tuples(st.integers(0, 6), st.integers(0, 20))
+    pairs = draw(st.lists(pair, min_size=n, max_size=n, unique=True))
+    values = st.lists(st.integers(1, 5), min_size=n, max_size=n)
+    user, item = np.array(pairs).T
+    return user, item, np.array(draw(values), float), np.array(draw(values), float)
+
+
+def both(user, item, score, rating, protocol, n=3):
+    lists = RatedLists(user, item, score, rating, protocol)
+    return lists.users, lists.recall(n), lists.ndcg(n)
+
+
+def test_without_ties_one_of_two_places_is_hit():
+    recall, ndcg = recall_and_ndcg(score=[9, 1, 8, 7], rating=[5, 4, 3, 2], n=2)
+    assert recall == pytest.approx(1 / 2)
+    assert ndcg == pytest.approx(1 / (1 + SECOND))
+
+
+def test_tied_scores_share_the_last_place():
+    """Item 0 leads; items 1 (ideal) and 2 (not) share place 2."""
+    recall, ndcg = recall_and_ndcg(score=[9, 5, 5, 1], rating=[5, 4, 2, 1], n=2)
+    assert recall == pytest.approx((1 + 1 / 2) / 2)
+    assert ndcg == pytest.approx((1 + SECOND / 2) / (1 + SECOND))
+
+
+def test_ratings_tied_at_the_cut_share_the_last_ideal_place():
+    recall, ndcg = recall_and_ndcg(score=[4, 3, 2, 1], rating=[5, 4, 4, 4], n=2)
+    assert recall == pytest.approx((1 + 1 / 3) / 2)
+    assert ndcg == pytest.approx((1 + SECOND / 3) / (1 + SECOND))
+
+
+def test_all_scores_and_all_ratings_tied():
+    """Each of 4 items is ideal half the time, and in place p a quarter of the time."""
+    recall, ndcg = recall_and_ndcg(score=[1, 1, 1, 1], rating=[5, 5, 5, 5], n=2)
+    assert recall == pytest.approx(1 / 2)
+    assert ndcg == pytest.approx(1 / 2)
+
+
+def test_fewer_relevant_items_than_places():
+    recall, ndcg = recall_and_ndcg(score=[3, 2, 1], rating=[5, 2, 1], n=2)
+    assert recall == pytest.approx(1 / 2)
+    assert ndcg == pytest.approx(1 / (1 + SECOND))
+
+
+def test_fewer_items_than_places():
+    recall, ndcg = recall_and_ndcg(score=[2, 1], rating=[5, 3], n=5)
+    assert recall == pytest.approx(2 / 5)
+    assert ndcg == pytest.approx((1 + SECOND) / sum(1 / np.log2(p + 1) for p in range(1, 6)))
+
+
+def test_an_item_rated_at_the_threshold_is_relevant():
+    assert recall_and_ndcg([1], [3], 1) == pytest.approx((1, 1))
+    assert recall_and_ndcg([1], [2.5], 1) == (0, 0)
+
+
+def test_a_relevant_item_below_the_ideal_list_gains_nothing():
+    assert recall_and_ndcg(score=[1, 2], rating=[5, 4], n=1) == (0, 0)
+
+
+@every_protocol
+def test_a_user_without_relevant_items_counts_0(protocol):
+    assert recall_and_ndcg([5, 4, 3], [1, 2, 2], 2, protocol) == (0, 0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    "rating", [[5, 4, 3, 2, 1], [5, 5, 5, 2, 2], [4, 4, 4, 4, 4], [5, 1, 1, 1, 1], [5, 4, 4, 4, 1]]
+)
+def test_constant_score_is_the_expectation_of_a_random_order(rating, n):
+    """Averaged over all 120 orders as if each were a prediction without ties."""
+    expected = np.mean([brute_force(list(order), rating, n) for order in permutations([1, 2, 3, 4, 5])], axis=0)
+    assert recall_and_ndcg([2] * 5, rating, n) == pytest.approx(tuple(expected))
+
+
+@pytest.mark.parametrize(
+    ("score", "rating", "n"),
+    [
+        ([1, 1, 1, 1, 1, 1], [5, 5, 5, 4, 4, 4], 4),
+        ([2, 2, 2, 1, 1, 1], [5, 3, 3, 3, 3, 1], 2),
+        ([3, 3, 2, 2, 1, 1], [4, 4, 4, 4, 2, 2], 3),
+        ([1, 2, 2, 2, 3, 3], [3, 3, 5, 5, 5, 3], 5),
+        ([5, 5, 1, 1, 1], [1, 2, 5, 5, 5], 3),
+    ],
+)
+def test_ties_are_averaged_over_all_orders(score, rating, n):
+    assert recall_and_ndcg(score, rating, n) == pytest.approx(brute_force(score, rating, n))
+
+
+@every_protocol
+@repeatable
+@given(one_user())
+def test_eqs_23_to_25_equal_the_average_over_all_orders(protocol, drawn):
+    score, rating, n, item = drawn
+    expected = brute_force(score, rating, n, protocol, item)
+    assert recall_and_ndcg(score, rating, n, protocol, item) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "protocol", [EXPECTED, RatedProtocol(TAU, "item_order"), RatedProtocol(TAU, denominator="relevant")]
+)
+@pytest.mark.parametrize("rating", [[5, 4, 3, 2, 1], [5, 4, 4, 4, 2], [5, 5, 3, 3, 3], [2, 1, 1, 5, 4]])
+def test_no_order_beats_the_true_ratings(rating, protocol):
+    oracle = recall_and_ndcg(rating, rating, 2, protocol)
+    attained = np.array([recall_and_ndcg(order, rating, 2, protocol) for order in permutations(range(5))])
+    assert attained.max(axis=0) == pytest.approx(oracle)
+
+
+@every_protocol
+@repeatable
+@given(many_users())
+def test_values_lie_in_0_to_1_and_never_above_the_oracle(protocol, drawn):
+    user, item, score, rating = drawn
+    _, *attained = both(user, item, score, rating, protocol)
+    _, *oracle = both(user, item, rating, rating, protocol)
+    for value, bound in zip(attained, oracle, strict=True):
+        assert (value >= 0).all()
+        assert (value <= bound + 1e-12).all()
+        assert (bound <= 1 + 1e-12).all()
+
+
+@every_protocol
+@repeatable
+@given(many_users(), st.randoms(use_true_random=False))
+def test_order_of_the_input_rows_does_not_matter(protocol, drawn, random):
+    shuffled = list(range(len(drawn[0])))
+    random.shuffle(shuffled)
+    for value, same in zip(
+        both(*drawn, protocol), both(*(column[shuffled] for column in drawn), protocol), strict=True
+    ):
+        np.testing.assert_allclose(same, value, atol=1e-12)
+
+
+@pytest.mark.parametrize("ties", ["expected", "item_order"])
+@repeatable
+@given(many_users())
+def test_only_the_order_of_the_scores_matters(ties, drawn):
+    user, item, score, rating = drawn
+    protocol = RatedProtocol(TAU, ties)
+    for transformed in (np.exp(score), 1000 * score - 7, -1 / score):
+        for value, same in zip(
+            both(user, item, score, rating, protocol), both(user, item, transformed, rating, protocol), strict=True
+        ):
+            np.testing.assert_array_equal(same, value)
+
+
+@every_protocol
+@repeatable
+@given(many_users())
+def test_each_user_gets_the_value_it_has_alone(protocol, drawn):
+    user, item, score, rating = drawn
+    users, recall, ndcg = both(user, item, score, rating, protocol)
+    assert len(users) == len(recall) == len(ndcg)
+    for index, one in enumerate(users):
+        own = user == one
+        alone = recall_and_ndcg(score[own], rating[own], 3, protocol, item[own])
+        assert (recall[index], ndcg[index]) == pytest.approx(alone)
+
+
+def test_users_come_out_sorted_with_their_own_values():
+    lists = RatedLists(
+        user=np.array([30, 10, 20, 10, 30]),
+        item=np.array([1, 1, 1, 2, 2]),
+        score=np.array([1.0, 2.0, 1.0, 1.0, 2.0]),
+        rating=np.array([5.0, 5.0, 1.0, 1.0, 1.0]),
+        protocol=EXPECTED,
+    )
+    assert lists.users.tolist() == [10, 20, 30]
+    assert lists.recall(1).tolist() == [1, 0, 0]
+    assert lists.ndcg(1).tolist() == [1, 0, 0]
+
+
+def test_item_order_gives_the_lower_id_both_the_ideal_and_the_recommended_place():
+    protocol = RatedProtocol(TAU, ties="item_order")
+    items, rating = [7, 3, 5], [5, 5, 5]
+    assert recall_and_ndcg([1, 1, 1], rating, 1, protocol, items) == (1, 1)
+    assert recall_and_ndcg([1, 1, 2], rating, 1, protocol, items) == (0, 0)
+    assert recall_and_ndcg([1, 1, 1], rating, 1, EXPECTED, items) == pytest.approx((1 / 3, 1 / 3))
+
+
+def test_filter_drops_what_is_predicted_below_the_threshold():
+    score, rating = [4.0, 2.9, 2.0], [5, 4, 2]
+    assert recall_and_ndcg(score, rating, 2)[0] == pytest.approx(1)
+    recall, ndcg = recall_and_ndcg(score, rating, 2, RatedProtocol(TAU, filter="threshold"))
+    assert recall == pytest.approx(1 / 2)
+    assert ndcg == pytest.approx(1 / (1 + SECOND))
+
+
+def test_filter_keeps_what_is_predicted_at_the_threshold():
+    assert recall_and_ndcg([3.0], [5], 1, RatedProtocol(TAU, filter="threshold")) == (1, 1)
+
+
+@pytest.mark.parametrize("rating", [[5, 1, 1], [5, 4, 1], [5, 5, 1], [5, 4, 3], [3, 3, 3], [1, 4, 2]])
+@pytest.mark.parametrize("filter", ["none", "threshold"])
+def test_eq_23_perfect_predictions_reach_1_for_every_user_with_relevant_items(rating, filter):
+    protocol = RatedProtocol(TAU, filter=filter, denominator="relevant")
+    assert recall_and_ndcg(rating, rating, 3, protocol) == pytest.approx((1, 1))
+
+
+@repeatable
+@given(one_user())
+def test_eq_23_perfect_predictions_in_item_order_reach_1_whatever_the_ties(drawn):
+    _, rating, n, item = drawn
+    protocol = RatedProtocol(TAU, ties="item_order", denominator="relevant")
+    reached = 1 if max(rating) >= TAU else 0
+    assert recall_and_ndcg(rating, rating, n, protocol, item) == pytest.approx((reached, reached))
+
+
+def test_denominator_relevant_divides_by_the_users_own_ideal_list():
+    protocol = RatedProtocol(TAU, denominator="relevant")
+    recall, ndcg = recall_and_ndcg([1, 3, 2], [5, 4, 1], 2, protocol)
+    assert recall == pytest.approx(1 / 2)
+    assert ndcg == pytest.approx(1 / (1 + SECOND))
+    recall, ndcg = recall_and_ndcg([2, 3, 1], [5, 2, 1], 2, protocol)
+    assert recall == pytest.approx(1)
+    assert ndcg == pytest.approx(SECOND)
+
+
+def test_true_ratings_tied_at_the_cut_are_guessed_even_by_the_oracle():
+    """Place 2 is guessed among three tied items, and the ideal list draws its own of the three."""
+    recall, ndcg = recall_and_ndcg([5, 4, 4, 4], [5, 4, 4, 4], 2, RatedProtocol(TAU, denominator="relevant"))
+    assert recall == pytest.approx((1 + 1 / 3) / 2)
+    assert ndcg == pytest.approx((1 + SECOND / 3) / (1 + SECOND))

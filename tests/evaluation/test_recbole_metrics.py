@@ -1,0 +1,221 @@
+"""Metrics through RecBole: full ranking against RecBole and pytrec_eval, rated metrics, reference rows."""
+
+import sys
+
+import numpy as np
+import pytest
+import pytrec_eval
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.utils import create_samplers
+from recbole.evaluator import Collector as RecBoleCollector
+from recbole.evaluator import Evaluator as RecBoleEvaluator
+
+from recbole_dgrm import compat
+from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.errors import UnknownModel
+from recbole_dgrm.evaluation import recbole_metrics, references
+from recbole_dgrm.models import registry
+from recbole_dgrm.runs.experiment import resume, run_one
+from recbole_dgrm.training.trainers import trainer_class
+
+
+@pytest.fixture
+def ranked(make_model):
+    """A DGRM under full ranking: config, splits, trainer, its test result."""
+    names = ["Recall", "NDCG", "MRR", "Precision", "Hit", "MAP", "ItemCoverage", "GiniIndex"]
+    config, splits, model = make_model("DGRM", protocol="full", topk=[3, 10], metrics=names)
+    trainer = trainer_class(registry.model_class("DGRM"))(config, model)
+    trainer.eval_collector.data_collect(loaders.train_loader(config, splits, "train"))
+    return config, splits, trainer, trainer.evaluate(loaders.eval_loader(config, splits, "test"))
+
+
+def test_full_ranking_equals_recboles_own_loop_and_metrics(ranked):
+    config, splits, trainer, ours = ranked
+    parts = [splits.train, splits.valid, splits.test]
+    _, _, sampler = create_samplers(config, splits.test, parts)
+    config["eval_batch_size"] = 1  # RecBole: users x items, so one user a batch
+    config["metrics"] = ["Recall", "NDCG", "MRR", "Precision", "Hit", "MAP"]  # its collector dies of the coverage ones
+    collector, evaluator = RecBoleCollector(config), RecBoleEvaluator(config)
+    for interaction, history, positive_u, positive_i in FullSortEvalDataLoader(config, splits.test, sampler):
+        scores = trainer.model.full_sort_predict(interaction)
+        scores[:, 0] = -np.inf
+        scores[history] = -np.inf
+        collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
+    theirs = evaluator.evaluate(collector.get_data_struct())
+    for key, value in theirs.items():
+        assert ours[key] == pytest.approx(value, abs=1e-6), key
+
+
+def test_full_ranking_equals_pytrec_eval(ranked):
+    _, splits, trainer, ours = ranked
+    known, test = splits.triples("known"), splits.triples("test")
+    qrel: dict = {}
+    for user, item in zip(*test[:2], strict=True):
+        qrel.setdefault(str(user), {})[str(item)] = 1
+    users = torch.as_tensor(sorted(map(int, qrel)))
+    scores = trainer.model.full_sort_predict({"user_id": users}).double().numpy()
+    seen = set(zip(*known[:2], strict=True))
+    run = {
+        str(user): {str(item): float(row[item]) for item in range(1, len(row)) if (user, item) not in seen}
+        for user, row in zip(users.tolist(), scores, strict=True)
+    }
+    judged = pytrec_eval.RelevanceEvaluator(qrel, {"recall.3,10", "P.3,10", "ndcg_cut.3,10", "success.3,10"}).evaluate(
+        run
+    )
+    for k in (3, 10):
+        for ours_name, theirs_name in [
+            ("recall", "recall"),
+            ("precision", "P"),
+            ("ndcg", "ndcg_cut"),
+            ("hit", "success"),
+        ]:
+            expected = np.mean([row[f"{theirs_name}_{k}"] for row in judged.values()])
+            assert ours[f"{ours_name}@{k}"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_per_user_vectors_average_to_the_metrics(ranked):
+    _, _, trainer, ours = ranked
+    for key in ("recall@3", "recall@10", "ndcg@10", "mrr@3"):
+        assert trainer.evaluator.per_user[key].mean() == pytest.approx(ours[key], abs=1e-9)
+
+
+def test_coverage_metrics_live(ranked):
+    _, _, _, ours = ranked
+    assert 0 < ours["itemcoverage@10"] <= 1
+    assert 0 <= ours["giniindex@10"] <= 1
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(make_model):
+    results = []
+    for size in (1, 7, 512):
+        config, splits, model = make_model("DGRM", eval_batch_size=size)
+        trainer = trainer_class(registry.model_class("DGRM"))(config, model)
+        results.append(trainer.evaluate(loaders.eval_loader(config, splits, "test")))
+    for other in results[1:]:
+        assert other == pytest.approx(results[0], abs=1e-6)
+
+
+def test_rmse_and_mae_are_those_of_the_pairs(make_model):
+    config, splits, model = make_model("DGRM")
+    trainer = trainer_class(registry.model_class("DGRM"))(config, model)
+    result = trainer.evaluate(loaders.eval_loader(config, splits, "test"))
+    user, item, rating = (torch.as_tensor(column) for column in splits.triples("test"))
+    error = model.predict({"user_id": user, "item_id": item}).double() - rating
+    assert result["rmse"] == pytest.approx(float(error.square().mean().sqrt()), abs=1e-5)
+    assert result["mae"] == pytest.approx(float(error.abs().mean()), abs=1e-5)
+    counts = np.unique(user.numpy(), return_counts=True)[1]
+    pooled = np.sqrt((trainer.evaluator.per_user["rmse"] * counts).sum() / counts.sum())
+    assert result["rmse"] == pytest.approx(pooled, abs=1e-5)
+
+
+@pytest.mark.parametrize("protocol", ["rated", "table3", "eq23"])
+def test_reference_rows_frame_every_result(make_config, protocol):
+    config = make_config("DGRM", "board", protocol=protocol, topk=[2], valid_metric="RMSE")
+    rows = references.reference_rows(config, dataset.build(config))
+    for key in ("ratedrecall@2", "ratedndcg@2"):
+        assert 0 < rows["random"][key] < rows["oracle"][key]
+        assert rows["bias"][key] < rows["oracle"][key]
+    assert rows["oracle"]["rmse"] == rows["oracle"]["ratingkl"] == 0
+    assert rows["random"]["rmse"] > rows["bias"]["rmse"] * 0.9
+
+
+@pytest.mark.parametrize("protocol", ["rated", "table3"])
+def test_the_random_row_is_the_mean_over_random_orders(make_config, protocol):
+    config = make_config("DGRM", topk=[2], valid_metric="RMSE", protocol=protocol)
+    splits = dataset.build(config)
+    user, item, rating = splits.triples("test")
+    rng = np.random.default_rng(0)
+    rule = recbole_metrics.rated_protocol(config)
+    drawn = [references.rated_row(config, user, item, rng.random(len(user)), rating, rule) for _ in range(300)]
+    expected = references.reference_rows(config, splits)["random"]
+    for key in ("ratedrecall@2", "ratedndcg@2"):
+        values = [row[key] for row in drawn]
+        assert np.mean(values) == pytest.approx(expected[key], abs=4 * np.std(values) / np.sqrt(len(values)))
+
+
+def ranked_by(config, splits, item_score) -> dict[str, float]:
+    """Metrics of one score per item, the same for everybody, through RecBole's metrics."""
+    collector, evaluator = recbole_metrics.Collector(config), recbole_metrics.Evaluator(config)
+    for interaction, history, positive_u, positive_i in loaders.eval_loader(config, splits, "test"):
+        scores = item_score.repeat(len(interaction), 1)
+        scores[:, 0] = -torch.inf
+        scores[history] = -torch.inf
+        collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
+    return dict(evaluator.evaluate(collector.get_data_struct()))
+
+
+@pytest.mark.parametrize("row", ["random", "bias"])
+def test_rows_of_full_ranking_are_means_over_the_orders_of_ties(make_config, row):
+    config = make_config("DGRM", protocol="full", topk=[3, 10])
+    splits = dataset.build(config)
+    expected = references.reference_rows(config, splits)[row]
+    popularity = torch.bincount(splits.train.inter_feat["item_id"], minlength=splits.train.item_num)
+    assert len(popularity[1:].unique()) < 0.6 * len(popularity)  # there are ties
+    torch.manual_seed(0)
+    score = popularity.float() if row == "bias" else torch.zeros(len(popularity))
+    drawn = [ranked_by(config, splits, score + 0.5 * torch.rand(len(score))) for _ in range(400)]
+    assert set(expected) == set(drawn[0])
+    for key, value in expected.items():
+        values = [row[key] for row in drawn]
+        assert np.mean(values) == pytest.approx(value, abs=4 * np.std(values) / np.sqrt(len(values))), key
+
+
+def test_the_oracle_row_of_full_ranking_cannot_be_beaten(make_config):
+    config = make_config("DGRM", protocol="full")
+    rows = references.reference_rows(config, dataset.build(config))
+    assert rows["oracle"]["ndcg@10"] == rows["oracle"]["mrr@10"] == 1
+    assert all(rows["random"][key] < rows["oracle"][key] for key in rows["oracle"])
+
+
+def test_skill_is_0_for_random_and_1_for_the_oracle():
+    rows = {"random": {"a": 0.4, "rmse": 1.1, "same": 1.0}, "oracle": {"a": 0.8, "rmse": 0.0, "same": 1.0}}
+    assert references.skill(rows["random"], rows) == {"a": 0.0, "rmse": 0.0}
+    assert references.skill(rows["oracle"], rows) == {"a": 1.0, "rmse": 1.0}
+    assert references.skill({"a": 0.5, "unknown": 3.0}, rows) == pytest.approx({"a": 0.25})
+
+
+def test_rating_kl_of_a_constant_predictor_is_far_from_0(make_config):
+    config = make_config("DGRM")
+    splits = dataset.build(config)
+    user, item, rating = splits.triples("test")
+    rule = recbole_metrics.rated_protocol(config)
+    assert references.rated_row(config, user, item, np.full(len(rating), 3.0), rating, rule)["ratingkl"] > 1
+
+
+@pytest.mark.parametrize("name", ["BPR", "Pop", "EASE"])
+def test_recboles_models_run_and_leave_the_same_files(make_config, name):
+    record, path = run_one(make_config(name, protocol="full"))
+    assert record.status == "finished"
+    assert 0 < record.test["recall@10"] <= record.reference["oracle"]["recall@10"]
+    assert {file.name for file in path.iterdir()} >= {"record.json", "checkpoint.pt", "per_user.npz", "config.yaml"}
+
+
+@pytest.mark.parametrize("name", ["BPR", "ItemKNN", "LightGCN", "MultiVAE"])
+def test_recboles_models_rank_rated_items_and_their_scores_are_not_taken_for_ratings(make_config, name):
+    record, path = run_one(make_config(name))
+    assert set(record.test) == {"ratedrecall@5", "ratedndcg@5"}
+    assert "rmse" not in record.skill
+    again, _ = resume(path)
+    assert again.test == record.test
+
+
+@pytest.mark.parametrize("name", ["LightGCN", "NGCF", "SpectralCF"])
+def test_graph_models_live_on_todays_scipy(make_config, name):
+    record, _ = run_one(make_config(name, protocol="full"))
+    assert 0 < record.test["recall@10"] <= 1
+
+
+def test_a_missing_library_is_named(make_config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(UnknownModel, match="NCL needs the library faiss, which is not installed"):
+        run_one(make_config("NCL"))
+
+
+def test_the_collector_keeps_counts_between_evaluations(make_config):
+    config = make_config("Pop", protocol="full", metrics=["NDCG", "ItemCoverage"])
+    collector = recbole_metrics.Collector(config)
+    assert isinstance(collector, compat.Collector)
+    collector.data_collect(loaders.train_loader(config, dataset.build(config), "train"))
+    for _ in range(2):
+        assert collector.get_data_struct().get("data.num_items") > 0

@@ -1,0 +1,347 @@
+"""DGRM and DGRMPlus: the contract, and what is their own."""
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from contract import ModelContract, interaction
+from tqdm import tqdm
+
+from recbole_dgrm.data import loaders
+from recbole_dgrm.models import registry
+from recbole_dgrm.training.trainers import AlternatingTrainer
+
+
+class TestDGRM(ModelContract):
+    model = "DGRM"
+
+
+class TestDGRMPlus(ModelContract):
+    model = "DGRMPlus"
+
+
+@pytest.fixture
+def users(make_config):
+    return interaction(make_config(), [1, 2, 3, 4])
+
+
+def test_profiles_hold_the_training_ratings_without_padding(make_model):
+    _, splits, model = make_model()
+    user, item, rating = splits.triples("train")
+    x_0, mask = model.profiles(torch.arange(1, splits.train.user_num))
+    assert x_0.shape == (splits.train.user_num - 1, splits.train.item_num - 1)
+    expected = np.zeros(x_0.shape)
+    expected[user - 1, item - 1] = rating
+    np.testing.assert_array_equal(x_0.numpy(), expected)
+    np.testing.assert_array_equal(mask.numpy(), expected > 0)
+
+
+def test_a_rating_of_zero_is_a_rating(make_model, tmp_path):
+    from helpers import random_ratings, write_ratings
+
+    table = random_ratings()
+    table["rating"] -= 1
+    write_ratings(tmp_path, "zeros", table)
+    _, splits, model = make_model(dataset="zeros", data_path=str(tmp_path), rating_scale=[0, 4])
+    _, mask = model.profiles(torch.arange(1, splits.train.user_num))
+    assert mask.sum() == len(splits.train)
+
+
+def test_implicit_profiles_are_binary_with_every_item_in_the_mask(make_model):
+    _, splits, model = make_model("DGRMPlus", protocol="full")
+    x_0, mask = model.profiles(torch.arange(1, splits.train.user_num))
+    assert set(x_0.unique().tolist()) == {0.0, 1.0}
+    assert (mask == 1).all()
+    assert not model.closed_form.center_user.any()
+
+
+def test_bias_residuals_and_center_give_the_rating_back(make_model):
+    _, splits, model = make_model("DGRMPlus")
+    user, item, rating = (torch.as_tensor(column) for column in splits.triples("train"))
+    x_0, _ = model.profiles(torch.arange(1, splits.train.user_num))
+    restored = x_0[user - 1, item - 1] + model.closed_form.center_user[user] + model.closed_form.center_item[item - 1]
+    torch.testing.assert_close(restored, rating.float())
+
+
+def test_the_masking_layer_hides_unrated_items_from_the_critic(make_model, users):
+    _, _, model = make_model()
+    draw = model.draw(users["user_id"])
+    x_0_hat, _ = model.generate(draw)
+    model.chain.variance.zero_()
+    _, fake = model.generate(draw)
+    unrated = draw.states.mask == 0
+    weight = model.chain.weight_x_t[draw.t].unsqueeze(-1).expand_as(fake)
+    torch.testing.assert_close(fake[unrated], (weight * draw.x_t)[unrated])  # as if x_0_hat were 0 there
+    assert (x_0_hat[unrated] != 0).any()
+
+
+def test_condition_dropout_hides_entries_as_if_unrated(make_model, users):
+    _, _, model = make_model("DGRMPlus", condition_scale="none", noise_scale=0.0)
+    draw = model.draw(users["user_id"])
+    hidden = draw.target.bool()
+    assert hidden.any()
+    assert (draw.states.mask[hidden] == 1).all()
+    assert (draw.condition[hidden] == 0).all()
+    torch.testing.assert_close(draw.condition[~hidden], draw.states.x_0[~hidden])
+    torch.testing.assert_close(draw.x_t, draw.states.x_0)  # the critic's pair is whole
+
+
+def test_condition_scale_divides_by_the_root_of_the_entries_kept(make_model, users):
+    _, _, model = make_model(condition_scale="sqrt_count", noise_scale=0.0)
+    draw = model.draw(users["user_id"])
+    torch.testing.assert_close(draw.condition, draw.states.x_0 / draw.states.mask.sum(-1, keepdim=True).sqrt())
+
+
+@pytest.mark.parametrize("step", [1, 5])
+def test_appendix_b_trains_with_one_fixed_step(make_model, users, step):
+    _, _, model = make_model(fixed_step=step)
+    assert (model.draw(users["user_id"]).t == step).all()
+
+
+def test_steps_are_uniform_over_1_to_T(make_model):
+    _, splits, model = make_model()
+    everyone = torch.arange(1, splits.train.user_num).repeat(100)
+    counts = torch.bincount(model.draw(everyone).t, minlength=6)
+    assert counts[0] == 0
+    assert (counts[1:] > 0.8 * len(everyone) / 5).all()
+
+
+@pytest.mark.parametrize("lipschitz", ["gradient_penalty", "r1", "weight_clipping", "none"])
+def test_the_critic_learns(make_model, lipschitz):
+    config, splits, model = make_model(
+        lipschitz=lipschitz, critic_learning_rate=0.01, generator_hidden=[64], noise_max=0.1, weight_clip=0.1
+    )
+    trainer = AlternatingTrainer(config, model)
+    critic, loader = model.phases()[0], loaders.train_loader(config, splits, "train")
+    before = [parameter.detach().clone() for parameter in model.critic.parameters()]
+    for _ in range(20):
+        trainer._run_phase(critic, loader, 0, tqdm(disable=True))
+    moved = [not torch.equal(old, new) for old, new in zip(before, model.critic.parameters(), strict=True)]
+    estimate = wasserstein_estimate(model, splits)
+    assert all(moved[:-1])  # the last bias cancels in Eq. 21
+    assert np.isfinite(estimate)
+    assert estimate > 0
+
+
+def wasserstein_estimate(model, splits) -> float:
+    draw = model.draw(torch.arange(1, splits.train.user_num).repeat(20))
+    with torch.no_grad():
+        _, fake = model.generate(draw)
+        real = model.critic(draw.x_tm1, draw.x_t, draw.t)
+        return float(model.critic(fake, draw.x_t, draw.t).mean() - real.mean())
+
+
+def test_weight_clipping_bounds_the_critic(make_model):
+    config, splits, model = make_model(lipschitz="weight_clipping", weight_clip=0.02, critic_learning_rate=0.1)
+    AlternatingTrainer(config, model).fit(loaders.train_loader(config, splits, "train"), saved=False)
+    assert max(float(parameter.detach().abs().max()) for parameter in model.critic.parameters()) <= 0.02
+
+
+def test_without_adversarial_term_there_is_no_critic(make_model):
+    _, _, model = make_model(adversarial_weight=0.0)
+    assert model.critic is None
+    assert [phase.name for phase in model.phases()] == ["generator"]
+
+
+def test_iterations_and_learning_rates_reach_the_phases(make_model):
+    _, _, model = make_model(critic_iterations=3, generator_iterations=4, learning_rate=0.5, critic_learning_rate=0.25)
+    phases = [(phase.name, phase.repeat, phase.learning_rate) for phase in model.phases()]
+    assert phases == [("critic", 3, 0.25), ("generator", 4, 0.5)]
+
+
+def test_zero_and_T_denoising_steps_frame_the_prediction(make_model, users):
+    """Section 4.4.2: T' = 0 is the generator's own output; T' = T ends at x_0, which has no shrinkage."""
+    shared = {"prediction": "posterior", "prediction_noise_steps": 5}
+    _, _, none = make_model(denoising_steps=0, **shared)
+    _, _, every = make_model(denoising_steps=5, **shared)
+    every.load_state_dict(none.state_dict())
+    direct = none.score_profiles(users["user_id"])
+    _, _, hat = make_model(prediction="x_0_hat", prediction_noise_steps=5, denoising_steps=1)
+    hat.load_state_dict(none.state_dict())
+    torch.testing.assert_close(direct, hat.score_profiles(users["user_id"]))
+    assert not torch.allclose(direct, every.score_profiles(users["user_id"]))
+
+
+def test_posterior_prediction_is_rescaled_to_ratings(make_model, users):
+    """A perfect generator and T' < T: the mean of x_{T-T'} is shrunk, the prediction is not."""
+    _, _, model = make_model(
+        prediction="posterior", prediction_noise_steps=5, denoising_steps=3, prediction_draws=200, noise_max=0.5
+    )
+    x_0, mask = model.profiles(users["user_id"])
+    model.generator.forward = lambda x_t, z, t, places: x_0
+    rated = mask.bool()
+    error = model.score_profiles(users["user_id"])[rated].mean() - x_0[rated].mean()
+    assert abs(float(error)) < 0.05
+
+
+def test_more_draws_are_averaged(make_model, users):
+    _, _, one = make_model(prediction_noise_steps=3)
+    _, _, many = make_model(prediction_noise_steps=3, prediction_draws=8)
+    many.load_state_dict(one.state_dict())
+    user = users["user_id"]
+    draws = [many._predict_once(user, many.rated_states(user), None, index) for index in range(8)]
+    torch.testing.assert_close(many.score_profiles(users["user_id"]), torch.stack(draws).mean(0))
+    torch.testing.assert_close(one.score_profiles(users["user_id"]), draws[0])
+    assert not torch.equal(draws[0], draws[1])
+
+
+def test_prediction_is_not_masked_by_the_training_items(make_model, users):
+    _, _, model = make_model()
+    scores = model.score_profiles(users["user_id"])
+    _, mask = model.profiles(users["user_id"])
+    assert (scores[mask == 0] != 0).all()
+
+
+@pytest.mark.parametrize("overrides", [{"noise_steps": 1}, {"noise_scale": 0.0}, {"latent_size": 0}])
+def test_corner_settings_train_and_predict(make_model, overrides):
+    config, splits, model = make_model(**overrides)
+    trainer = AlternatingTrainer(config, model)
+    trainer.fit(
+        loaders.train_loader(config, splits, "train"), loaders.eval_loader(config, splits, "valid"), saved=False
+    )
+    assert np.isfinite(trainer.best_valid_score)
+
+
+def test_the_plus_model_differs_from_the_paper_by_its_yaml_only():
+    plus, paper = registry.MODELS["DGRMPlus"], registry.MODELS["DGRM"]
+    own = set(vars(plus)) - {"__module__", "__doc__", "__static_attributes__", "__firstlineno__"}
+    assert issubclass(plus, paper)
+    assert not own
+
+
+class TestDGRMKL(ModelContract):
+    model = "DGRMKL"
+
+
+def test_the_discriminator_of_dgrm_kl_learns(make_model):
+    config, splits, model = make_model("DGRMKL", critic_learning_rate=0.01, generator_hidden=[64], noise_max=0.1)
+    trainer, loader = AlternatingTrainer(config, model), loaders.train_loader(config, splits, "train")
+    before = [parameter.detach().clone() for parameter in model.critic.parameters()]
+    for _ in range(20):
+        loss = trainer._run_phase(model.phases()[0], loader, 0, tqdm(disable=True))
+    moved = [not torch.equal(old, new) for old, new in zip(before, model.critic.parameters(), strict=True)]
+    assert all(moved)
+    assert loss < 2 * np.log(2)  # a coin's cross-entropy
+    assert wasserstein_estimate(model, splits) < 0  # logits: high for real
+
+
+def test_ratings_of_dgrm_kl_keep_one_scale_in_training_and_test(make_model, users):
+    """What the generator is asked to reconstruct are the ratings that prediction gives back."""
+    _, _, model = make_model("DGRMKL", noise_scale=0.0)
+    model.generator.forward = lambda x_t, z, t, places: x_t
+    x_0, mask = model.profiles(users["user_id"])
+    draw = model.draw(users["user_id"])
+    torch.testing.assert_close(draw.states.x_0, x_0)
+    torch.testing.assert_close(model.score_profiles(users["user_id"]) * mask, x_0)
+
+
+def test_pairs_are_scored_the_same_in_small_blocks(make_model, monkeypatch):
+    from recbole_dgrm.models import base
+
+    config, splits, model = make_model()
+    pairs = interaction(config, *splits.triples("test")[:2])
+    whole = model.predict(pairs)
+    monkeypatch.setattr(base, "BLOCK", 3 * model.width)
+    torch.testing.assert_close(model.predict(pairs), whole)
+
+
+# States as entries
+
+QUIET = {"noise_support": "rated", "latent_size": 0, "noise_scale": 0.0, "adversarial_weight": 0.5}
+
+
+@pytest.fixture
+def both_forms(make_model):
+    """``both_forms(**keys)``: the same model with dense states and with entries."""
+
+    def build(**keys):
+        models = [make_model("DGRM", states=states, **keys)[2] for states in ("dense", "entries")]
+        assert [model.as_entries for model in models] == [False, True]
+        return models
+
+    return build
+
+
+@pytest.mark.parametrize("scale", ["none", "sqrt_count"])
+@pytest.mark.parametrize("lipschitz", ["gradient_penalty", "r1"])
+def test_losses_and_gradients_of_both_forms_are_equal(both_forms, users, monkeypatch, lipschitz, scale):
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.linspace(0, 1, size[0]).reshape(size))
+    dense, entries = both_forms(lipschitz=lipschitz, condition_scale=scale, center="bias", **QUIET)
+    for phase, other in zip(dense.phases(), entries.phases(), strict=True):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            loss = phase.loss(users)
+            torch.manual_seed(1)
+            same = other.loss(users)
+        torch.testing.assert_close(loss, same)
+        loss.backward()
+        same.backward()
+    whole = dense.generator.layers[0].weight.grad
+    torch.testing.assert_close(whole[:, : dense.width].t(), entries.generator.layers[0].items[0].grad)
+    torch.testing.assert_close(whole[:, dense.width :], entries.generator.layers[0].rest.grad)
+    torch.testing.assert_close(dense.generator.layers[-1].weight.grad, entries.generator.layers[-1].weight.grad)
+    both = dense.critic.layers[0].weight.grad[:, dense.width : 2 * dense.width]
+    torch.testing.assert_close(both.t(), entries.critic.layers[0].items[1].grad)
+
+
+@pytest.mark.parametrize(("level", "steps"), [(0, 0), (0, 1), (3, 1), (5, 4)])
+def test_predictions_of_both_forms_are_equal(both_forms, users, level, steps):
+    keys = {"prediction_noise_steps": level, "denoising_steps": steps, "prediction_draws": 2, "blend": 0.4}
+    dense, entries = both_forms(noise_support="rated", center="bias", **keys)
+    user = users["user_id"]
+    scores = dense.score_profiles(user)
+    torch.testing.assert_close(scores, entries.score_profiles(user))
+    row, column = torch.tensor([0, 0, 1, 2]), torch.tensor([3, 1, 7, 0])
+    torch.testing.assert_close(scores[row, column], entries.score_pairs(user, row, column))
+
+
+def test_noise_falls_on_rated_entries_only(make_model, users):
+    _, _, model = make_model(noise_support="rated", states="dense", condition_dropout=0.5)
+    draw = model.draw(users["user_id"])
+    unrated = draw.states.mask == 0
+    for state in (draw.x_tm1, draw.x_t, draw.condition):
+        assert not state[unrated].any()
+    hidden = (draw.condition == 0) & ~unrated
+    assert hidden.any()
+    _, fake = model.generate(draw)
+    assert not fake[unrated].any()
+    assert draw.x_t[~unrated].all()
+
+
+def test_entries_are_chosen_where_few_are_rated(make_model, monkeypatch):
+    assert not make_model(noise_support="rated")[2].as_entries
+    monkeypatch.setattr("recbole_dgrm.models.dgrm.model.SPARSE", 0.9)
+    assert make_model(noise_support="rated")[2].as_entries
+    assert not make_model(noise_support="all")[2].as_entries
+    assert not make_model(noise_support="rated", protocol="full")[2].as_entries
+
+
+def test_a_blend_is_the_weighted_mean_of_network_and_factors(make_model, users):
+    user = users["user_id"]
+    _, _, network = make_model(center="bias")
+    _, _, half = make_model(center="bias", blend=0.25)
+    _, _, factors = make_model(center="bias", blend=1.0)
+    half.load_state_dict(network.state_dict())
+    expected = 0.75 * network.score_profiles(user) + 0.25 * factors.score_profiles(user)
+    torch.testing.assert_close(half.score_profiles(user), expected)
+    form = factors.closed_form
+    assert form.factors_user.shape[1] == sum(factors.options.blend_factors)
+    torch.testing.assert_close(factors.score_profiles(user), form.factors_user[user] @ form.factors_item.T)
+
+
+class TestDGRMOfEntries(ModelContract):
+    """DGRMPlus with all that is new in it, on the rated entries alone."""
+
+    model = "DGRMPlus"
+    settings: ClassVar = {"learning_rate": 0.01, "generator_hidden": [64]}
+
+    @pytest.fixture
+    def make_config(self, make_config):
+        keys = {"noise_support": "rated", "blend": 0.3, "blend_factors": [2, 3]}
+
+        def make(*arguments, **overrides):
+            states = {} if overrides.get("protocol") == "full" else {"states": "entries"}
+            return make_config(*arguments, **{**keys, **states, **overrides})
+
+        return make

@@ -1,0 +1,297 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_dgrm.models.dgrm.diffusion import MAX_BETA, DiffusionChain, RowNoise, linear_variance_betas
+
+SMALL_NOISE = {
+    "beta": [0.0100, 0.0227, 0.0233, 0.0238, 0.0244],
+    "alpha_bar": [0.9900, 0.9675, 0.9450, 0.9225, 0.9000],
+    "weight_x_0": [1, 0.6958, 0.4159, 0.2987, 0.2343],
+    "weight_x_t": [0, 0.3042, 0.5840, 0.7012, 0.7655],
+    "variance": [0, 0.0070, 0.0137, 0.0169, 0.0189],
+}
+LARGE_NOISE = {
+    "beta": [0.01, 0.25, 0.3333, 0.5, 0.999],
+    "alpha_bar": [0.99, 0.7425, 0.495, 0.2475, 0.00025],
+    "weight_x_0": [1, 0.9660, 0.5688, 0.4675, 0.4971],
+    "weight_x_t": [0, 0.0336, 0.4163, 0.4745, 0.0238],
+    "variance": [0, 0.0097, 0.1700, 0.3355, 0.7519],
+}
+repeatable = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def make_chain(steps=5, scale=1.0, low=0.01, high=1.0):
+    return DiffusionChain(linear_variance_betas(steps, scale, low, high))
+
+
+def all_steps(chain):
+    return torch.arange(1, chain.steps + 1)
+
+
+@st.composite
+def noise_levels(draw, highest=1.0):
+    steps = draw(st.integers(1, 50))
+    scale = draw(st.just(0.0) | st.floats(1e-5, 1))
+    low = draw(st.just(0.0) | st.floats(5e-4, highest - 1e-2))
+    high = draw(st.floats(low + 1e-3, highest))
+    return steps, scale, low, high
+
+
+@pytest.mark.parametrize("name", SMALL_NOISE)
+@pytest.mark.parametrize(("high", "oracle"), [(0.1, SMALL_NOISE), (1.0, LARGE_NOISE)], ids=["small", "large"])
+def test_eqs_14_to_17_tables_of_five_steps(high, oracle, name):
+    table = getattr(make_chain(5, 1.0, 0.01, high), name)
+    assert table[1:].tolist() == pytest.approx(oracle[name], abs=5.1e-5)
+
+
+def test_the_last_alpha_bar_of_the_large_schedule_is_a_thousandth_of_the_one_before():
+    assert make_chain().alpha_bar[5].item() == pytest.approx(0.00024750, rel=1e-4)
+
+
+def test_index_0_of_every_table_is_the_clean_end():
+    chain = make_chain()
+    for name, clean in [("beta", 0), ("alpha", 1), ("alpha_bar", 1), ("variance", 0), ("weight_x_t", 0)]:
+        table = getattr(chain, name)
+        assert len(table) == 6
+        assert table[0] == clean
+
+
+def test_eq_14_single_step_has_level_scale_times_low():
+    assert linear_variance_betas(1, 0.5, 0.2, 0.9).tolist() == pytest.approx([0.1])
+    assert make_chain(1, 0.5, 0.2, 0.9).alpha_bar.tolist() == pytest.approx([1, 0.9])
+
+
+@repeatable
+@given(noise_levels(highest=0.99))
+def test_eq_14_noise_levels_rise_linearly(levels):
+    steps, scale, low, high = levels
+    chain = make_chain(*levels)
+    for t in range(1, steps + 1):
+        share = (t - 1) / (steps - 1) if steps > 1 else 0
+        expected = scale * (low + share * (high - low))
+        assert 1 - chain.alpha_bar[t].item() == pytest.approx(expected, abs=2e-7)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.2, 0.1), (0.1, 0.1)])
+def test_levels_that_do_not_rise_are_refused_with_both_values_named(low, high):
+    with pytest.raises(ValueError, match=rf"noise_min={low} must be below noise_max={high}"):
+        linear_variance_betas(5, 1.0, low, high)
+
+
+def test_a_single_step_needs_no_rise():
+    assert linear_variance_betas(1, 1.0, 0.1, 0.1).tolist() == pytest.approx([0.1])
+
+
+@repeatable
+@given(noise_levels())
+def test_betas_stay_between_0_and_the_cap(levels):
+    beta = linear_variance_betas(*levels)
+    assert beta.shape == (levels[0],)
+    assert ((beta >= 0) & (beta <= MAX_BETA)).all()
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_scale_0_means_no_noise_and_a_posterior_that_is_the_prediction(steps):
+    chain = make_chain(steps, scale=0.0)
+    t = all_steps(chain)
+    x_0, x_0_hat, eps = torch.randn(3, steps, 7, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(chain.q_sample(x_0, t, eps), x_0)
+    assert torch.equal(chain.q_step(x_0, t, eps), x_0)
+    assert torch.equal(chain.q_posterior(x_0_hat, x_0, t, eps), x_0_hat)
+    for state in chain.q_pair(x_0, t):
+        assert torch.equal(state, x_0)
+
+
+@repeatable
+@given(noise_levels(), st.floats(-5, 5), st.floats(-5, 5))
+def test_eq_17_posterior_is_bayes_rule(levels, x_0, x_t):
+    """Prior N(sqrt(ab_{t-1}) x_0, 1 - ab_{t-1}), observed as x_t = sqrt(1 - beta) x_{t-1} + N(0, beta)."""
+    betas = linear_variance_betas(*levels).tolist()
+    chain = make_chain(*levels)
+    ab_before = 1.0
+    for t, beta in enumerate(betas, start=1):
+        prior_mean, prior_variance = math.sqrt(ab_before) * x_0, 1 - ab_before
+        observed_variance = beta + (1 - beta) * prior_variance
+        gain = math.sqrt(1 - beta) * prior_variance / observed_variance if observed_variance else 0.0
+        mean = prior_mean + gain * (x_t - math.sqrt(1 - beta) * prior_mean)
+        variance = (1 - gain * math.sqrt(1 - beta)) * prior_variance
+
+        step = torch.tensor([t])
+        given_x_0, given_x_t = torch.tensor([[x_0]]), torch.tensor([[x_t]])
+        got_mean = chain.q_posterior(given_x_0, given_x_t, step, torch.zeros(1, 1)).item()
+        got_with_noise = chain.q_posterior(given_x_0, given_x_t, step, torch.ones(1, 1)).item()
+        assert got_mean == pytest.approx(mean, abs=1e-5)
+        assert chain.variance[t].item() == pytest.approx(variance, rel=1e-5, abs=1e-9)
+        assert got_with_noise - got_mean == pytest.approx(math.sqrt(variance), abs=1e-5)
+        ab_before *= 1 - beta
+
+
+@repeatable
+@given(noise_levels())
+def test_eq_17_posterior_of_a_noiseless_state_is_the_noiseless_state_before(levels):
+    chain = make_chain(*levels)
+    root = chain.alpha_bar.double().sqrt()
+    back = chain.weight_x_0.double()[1:] + chain.weight_x_t.double()[1:] * root[1:]
+    assert back.tolist() == pytest.approx(root[:-1].tolist(), abs=1e-6)
+
+
+@repeatable
+@given(noise_levels())
+def test_posterior_at_step_1_is_exactly_x_0_whatever_x_t_and_the_noise(levels):
+    x_0, x_t, eps = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(make_chain(*levels).q_posterior(x_0, 100 * x_t, torch.tensor([1, 1]), 100 * eps), x_0)
+
+
+def test_q_sample_at_step_0_is_x_0():
+    x_0, eps = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(make_chain().q_sample(x_0, torch.zeros(3, dtype=torch.long), eps), x_0)
+
+
+def test_eq_13_q_sample_takes_each_row_at_its_own_level():
+    x_t = make_chain().q_sample(torch.full((3, 1), 2.0), torch.tensor([1, 3, 5]), torch.ones(3, 1))
+    expected = [2 * math.sqrt(ab) + math.sqrt(1 - ab) for ab in (0.99, 0.495, 0.0002475)]
+    assert x_t.squeeze(-1).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-2])
+@pytest.mark.parametrize("low", [1e-4, 1e-3, 1e-2])
+def test_eq_13_keeps_the_smallest_noise_of_the_papers_grid(scale, low):
+    chain = make_chain(5, scale, low, 0.1)
+    x_1 = chain.q_sample(torch.zeros(1, 1), torch.tensor([1]), torch.ones(1, 1))
+    assert x_1.item() == pytest.approx(math.sqrt(scale * low), rel=1e-2)
+
+
+def test_eq_11_q_step_is_one_step_of_the_chain():
+    x_t = make_chain().q_step(torch.full((2, 1), 2.0), torch.tensor([2, 4]), torch.ones(2, 1))
+    expected = [2 * math.sqrt(1 - beta) + math.sqrt(beta) for beta in (0.25, 0.5)]
+    assert x_t.squeeze(-1).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("t", "beta", "ab_before", "ab"),
+    [(1, 0.01, 1.0, 0.99), (2, 0.25, 0.99, 0.7425), (4, 0.5, 0.495, 0.2475), (5, 0.999, 0.2475, 0.0002475)],
+)
+def test_eqs_11_and_13_q_pair_has_the_moments_of_two_successive_states(t, beta, ab_before, ab):
+    x_0 = torch.tensor([3.0, -1.0]).expand(300_000, 2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(t)
+        x_tm1, x_t = make_chain().q_pair(x_0, torch.full((len(x_0),), t))
+    x_tm1, x_t = x_tm1.double(), x_t.double()
+    covariance = ((x_tm1 - x_tm1.mean(0)) * (x_t - x_t.mean(0))).mean(0)
+    assert x_tm1.mean(0).tolist() == pytest.approx([math.sqrt(ab_before) * x for x in (3, -1)], abs=0.01)
+    assert x_t.mean(0).tolist() == pytest.approx([math.sqrt(ab) * x for x in (3, -1)], abs=0.01)
+    assert x_tm1.var(0).tolist() == pytest.approx([1 - ab_before] * 2, abs=0.01)
+    assert x_t.var(0).tolist() == pytest.approx([1 - ab] * 2, abs=0.01)
+    assert covariance.tolist() == pytest.approx([math.sqrt(1 - beta) * (1 - ab_before)] * 2, abs=0.01)
+
+
+def test_q_pair_at_step_1_starts_from_the_clean_profile():
+    x_0 = torch.randn(4, 3, generator=torch.Generator().manual_seed(3))
+    x_tm1, x_t = make_chain().q_pair(x_0, torch.ones(4, dtype=torch.long))
+    assert torch.equal(x_tm1, x_0)
+    assert not torch.equal(x_t, x_0)
+
+
+def test_reverse_without_steps_returns_the_networks_own_output():
+    x_t = torch.ones(2, 3)
+    state, x_0_hat = make_chain().reverse(x_t, 5, 0, lambda x, t: 7 * x, lambda t: pytest.fail("noise was drawn"))
+    assert torch.equal(state, 7 * x_t)
+    assert torch.equal(x_0_hat, 7 * x_t)
+
+
+@pytest.mark.parametrize("level", [1, 3, 5])
+def test_reverse_with_a_perfect_denoiser_and_all_steps_gives_x_0_exactly(level):
+    x_0, x_t = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(4))
+    state, x_0_hat = make_chain().reverse(x_t, level, level, lambda x, t: x_0, lambda t: torch.ones(4, 6))
+    assert torch.equal(state, x_0)
+    assert torch.equal(x_0_hat, x_0)
+
+
+@pytest.mark.parametrize(("level", "steps"), [(5, 0), (5, 1), (5, 3), (5, 5), (2, 2), (1, 1)])
+def test_reverse_denoises_once_per_step_and_at_least_once_with_falling_t(level, steps):
+    seen, drawn = [], []
+
+    def denoise(x_t, t):
+        assert t.dtype == torch.long
+        seen.append(t.tolist())
+        return x_t
+
+    def noise(t):
+        drawn.append(t)
+        return torch.zeros(2, 3)
+
+    make_chain().reverse(torch.ones(2, 3), level, steps, denoise, noise)
+    assert seen == [[level - step] * 2 for step in range(max(1, steps))]
+    assert drawn == [level - step for step in range(steps)]
+
+
+def test_reverse_by_one_step_is_the_posterior_of_the_prediction():
+    x_t, eps = torch.full((1, 1), 2.0), torch.full((1, 1), 0.5)
+    state, x_0_hat = make_chain().reverse(x_t, 4, 1, lambda x, t: x + 1, lambda t: eps)
+    assert x_0_hat.item() == 3
+    assert state.item() == pytest.approx(0.467483 * 3 + 0.474537 * 2 + math.sqrt(0.335548) * 0.5, abs=1e-5)
+
+
+def test_reverse_feeds_each_denoising_the_state_that_the_step_before_left():
+    states = []
+
+    def denoise(x_t, t):
+        states.append(x_t.item())
+        return torch.ones(1, 1)
+
+    make_chain().reverse(torch.zeros(1, 1), 3, 2, denoise, lambda t: torch.zeros(1, 1))
+    assert states == pytest.approx([0, 0.568769], abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def row_noise():
+    return RowNoise(seed=2020, width=50, device=torch.device("cpu"))
+
+
+def test_row_noise_of_a_row_does_not_depend_on_the_batch_or_its_order(row_noise):
+    rows = torch.tensor([3, 0, 941, 17])
+    batch = row_noise(rows, 50, stream=2)
+    assert batch.shape == (4, 50)
+    assert torch.equal(row_noise(rows.flip(0), 50, 2), batch.flip(0))
+    for row, expected in zip(rows, batch, strict=True):
+        assert torch.equal(row_noise(row.unsqueeze(0), 50, 2)[0], expected)
+
+
+def test_row_noise_differs_between_rows_and_between_streams(row_noise):
+    rows = torch.arange(500)
+    draws = torch.cat([row_noise(rows, 50, stream) for stream in range(4)])
+    assert len(torch.unique(draws, dim=0)) == 2000
+    correlation = torch.corrcoef(torch.stack([row_noise(rows, 50, stream).flatten() for stream in range(4)]))
+    assert (correlation - torch.eye(4)).abs().max() < 0.03
+
+
+def test_row_noise_is_fixed_by_the_seed(row_noise):
+    rows = torch.arange(5)
+    same, other = (RowNoise(seed, 50, torch.device("cpu"))(rows, 50, 1) for seed in (2020, 2021))
+    assert torch.equal(same, row_noise(rows, 50, 1))
+    assert not torch.equal(other, same)
+
+
+def test_row_noise_does_not_touch_the_global_generator():
+    before = torch.get_rng_state()
+    RowNoise(1, 10, torch.device("cpu"))(torch.arange(3), 10, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_row_noise_is_about_standard_normal(row_noise):
+    draws = row_noise(torch.arange(2000), 50, 0).double()
+    assert draws.mean().item() == pytest.approx(0, abs=0.02)
+    assert draws.std().item() == pytest.approx(1, abs=0.02)
+    assert (draws.abs() < 1.96).double().mean().item() == pytest.approx(0.95, abs=0.01)
+    assert draws.mean(dim=0).abs().max() < 0.15  # no item is pushed for all users
+
+
+@pytest.mark.parametrize("row", [10**6, 10**9, 10**12, 2**62])
+def test_row_noise_works_for_large_row_ids(row_noise, row):
+    draw = row_noise(torch.tensor([row, row + 1]), 50, 3)
+    assert draw.isfinite().all()
+    assert not torch.equal(draw[0], draw[1])

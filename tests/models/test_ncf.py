@@ -1,0 +1,45 @@
+import pytest
+import torch
+from contract import ModelContract
+from helpers import random_ratings, write_ratings
+
+from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.models.phases import Phase
+
+
+class TestNCF(ModelContract):
+    model = "NCF"
+
+    def phases(self, model):
+        return [Phase("all", list(model.parameters()), model.calculate_loss, 1, 0.1)]
+
+
+def test_it_overfits_ten_ratings(make_model):
+    config, splits, model = make_model("NCF", dropout_prob=0.0)
+    batch = splits.train.inter_feat[torch.arange(10)]
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(300):
+        optimizer.zero_grad()
+        model.calculate_loss(batch).backward()
+        optimizer.step()
+    assert model.calculate_loss(batch) < 1e-3
+    torch.testing.assert_close(model.predict(batch), batch[config["RATING_FIELD"]], atol=0.1, rtol=0)
+
+
+def test_ratings_are_trained_without_negatives_and_implicit_feedback_with(make_config):
+    for protocol, negatives in [("rated", False), ("full", True)]:
+        config = make_config("NCF", protocol=protocol)
+        splits = dataset.build(config)
+        seen = set(zip(*(column.tolist() for column in splits.triples("train")[:2]), strict=True))
+        batch = next(iter(loaders.train_loader(config, splits, "train")))
+        pairs = set(zip(batch["user_id"].tolist(), batch["item_id"].tolist(), strict=True))
+        assert bool(pairs - seen) == negatives
+
+
+def test_the_output_is_not_squashed(make_model, tmp_path):
+    table = random_ratings()
+    table["rating"] *= 20
+    write_ratings(tmp_path, "large", table)
+    _, splits, model = make_model("NCF", "large", data_path=str(tmp_path))
+    predicted = model.predict(splits.train.inter_feat)
+    assert float(predicted.mean()) == pytest.approx(float(splits.train.inter_feat["rating"].mean()), rel=0.05)

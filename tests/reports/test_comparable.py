@@ -1,0 +1,292 @@
+"""A table compares one thing: what defines a metric makes a cell of its own, and references agree or are an error."""
+
+import pytest
+from test_statistics import NDCG, age, draw, only_cell, rows_of, write_plan, write_run
+
+from recbole_dgrm.errors import DataError
+from recbole_dgrm.evaluation.metric_names import BELOW
+from recbole_dgrm.reports import comparable
+from recbole_dgrm.reports.benchmark_report import _figures, build, result_table, write_report
+from recbole_dgrm.reports.document import to_markdown
+from recbole_dgrm.reports.headline import headline
+from recbole_dgrm.reports.statistics import summarise
+
+RATED = {
+    "eval_args": {"split": {"RS": [0.7, 0.1, 0.2]}, "group_by": "user", "order": "RO", "mode": "labeled"},
+    "feedback": "rating", "split_rounding": "up", "rating_scale": [1, 5], "rating_step": 1, "rating_threshold": None,
+    "rated_ties": "expected", "rated_filter": "none", "rated_denominator": "n",
+}  # fmt: skip
+SIZES = {"n_users": 30, "n_items": 20, "n_train": 100, "n_valid": 10, "n_test": 20}
+FULL = {**RATED, "eval_args": {**RATED["eval_args"], "mode": "full"}, "feedback": "implicit"}
+
+
+def put(folder, label: str, seed: int = 1, config=RATED, data=None, **fields):
+    """A run that a whole report can be written about."""
+    config = {"valid_metric": NDCG, **config}
+    data = {**SIZES, **(data or {"fingerprint": f"split {seed}"})}
+    return write_run(folder, label, seed, config=config, data=data, **{"parameters": 9, **fields})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rating_threshold", 4.5),
+        ("rated_denominator", "relevant"),
+        ("rated_ties", "item_order"),
+        ("rated_filter", "threshold"),
+        ("rating_scale", [0, 5]),
+        ("rating_step", 0.5),
+        ("feedback", "implicit"),
+        ("split_rounding", "down"),
+        ("metric_decimal_place", 3),
+        ("val_interval", {"rating": "[2,inf)"}),
+        ("user_inter_num_interval", "[5,inf)"),
+        ("eval_args", {**RATED["eval_args"], "order": "TO"}),
+        ("eval_args", {**RATED["eval_args"], "mode": "full"}),
+    ],
+)
+def test_a_metric_defined_differently_stands_in_another_table(tmp_path, key, value):
+    put(tmp_path, "MF", config=RATED)
+    put(tmp_path, "EASE", config={**RATED, key: value})
+    write_plan(tmp_path, baseline="MF")
+    cells = summarise(tmp_path).cells
+    assert [[row.label for row in cell.rows] for cell in cells] in ([["MF"], ["EASE"]], [["EASE"], ["MF"]])
+    told = key.removeprefix("eval_args") or ("order" if value["order"] == "TO" else "mode")
+    assert all(f"{told}=" in cell.name and "board, rated (" in cell.name for cell in cells)
+    assert len({cell.name for cell in cells}) == 2
+    assert not any(score.comparison for cell in cells for row in cell.rows for score in row.scores.values())
+    assert len({figure.file for cell in cells for figure, _ in _figures(cell)}) == 6
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"rating_threshold": 3},
+        {"rating_scale": [1.0, 5.0], "rating_step": 1.0},
+        {"topk": [5, 10]},
+        {"epochs": 5},
+        {"eval_args": {**RATED["eval_args"], "mode": {"valid": "labeled", "test": "labeled"}}},
+    ],
+)
+def test_another_spelling_of_the_same_definition_is_the_same(tmp_path, same):
+    put(tmp_path, "MF", config=RATED)
+    put(tmp_path, "EASE", config={**RATED, **same})
+    cell = only_cell(tmp_path)
+    assert cell.name == "board, rated"
+    assert cell.definition["rating_threshold"] == 3
+
+
+def test_what_rates_items_defines_nothing_under_a_full_ranking(tmp_path):
+    put(tmp_path, "MF", config=FULL)
+    put(tmp_path, "EASE", config={**FULL, "rated_denominator": "relevant", "rating_threshold": 4})
+    assert len(only_cell(tmp_path).rows) == 2
+
+
+def test_a_scale_that_the_data_gave_is_known_from_another_run_of_the_data(tmp_path):
+    """The record of a model whose scores are no ratings may not say it; it is the same for all that saw the data."""
+    derived = {**RATED, "rating_scale": None, "rating_step": None}
+    put(tmp_path, "MF", config=derived, diagnosis={"scale": [1.0, 5.0, 1.0]})
+    put(tmp_path, "EASE", config=derived)
+    put(tmp_path, "DGRM", config=RATED)
+    assert len(only_cell(tmp_path).rows) == 3
+    stars = {"low": 1.0, "high": 5.0, "levels": [1.0, 2.0, 3.0, 4.0, 5.0], "threshold": 3.0, "continuous": False}
+    put(tmp_path, "ICDAE", config=derived, data={"fingerprint": "split 1", "scale": stars})
+    assert len(only_cell(tmp_path).rows) == 4
+    uneven = {**stars, "levels": [1.0, 2.0, 5.0]}
+    put(tmp_path, "NCF", config=derived, data={"fingerprint": "split 1", "scale": uneven})
+    assert len(summarise(tmp_path).cells) == 2
+
+
+def test_published_numbers_stand_beside_the_usual_definition_only(tmp_path):
+    for label, changed in {"MF": {}, "NCF": {}, "Odd": {"rating_threshold": 5}}.items():
+        put(tmp_path, label, config={**RATED, **changed})
+    values = {label: {NDCG: 0.5} for label in ("MF", "NCF", "Odd")}
+    write_plan(tmp_path, published={"source": "x", "protocols": ["rated"], "values": {"board": values}})
+    published = {row.label: row.scores[NDCG].published for cell in summarise(tmp_path).cells for row in cell.rows}
+    assert (published["MF"], published["NCF"]) == (0.5, 0.5)
+    assert published["Odd"] != published["Odd"]
+
+
+def test_references_of_a_seed_that_disagree_are_an_error_with_both_runs(tmp_path):
+    first = put(tmp_path, "MF", reference={"random": {NDCG: 0.25}})
+    second = put(tmp_path, "NCF", reference={"random": {NDCG: 0.26}})
+    with pytest.raises(DataError, match=r"disagree about the reference row random: ratedndcg@5 is 0\.2\d0000") as error:
+        summarise(tmp_path)
+    assert str(first) in str(error.value)
+    assert str(second) in str(error.value)
+
+
+def test_references_agree_up_to_rounding(tmp_path):
+    for label, value in [("MF", 0.25), ("NCF", 0.25 + 1e-9)]:
+        put(tmp_path, label, reference={"random": {NDCG: value}})
+    assert len(only_cell(tmp_path).reference) == 1
+
+
+def test_models_that_have_learnt_from_different_parts_have_a_bias_row_each(tmp_path):
+    for label, refit, bias in [("MF", True, 0.5), ("NCF", True, 0.5), ("EASE", False, 0.4)]:
+        reference = {"random": {NDCG: 0.25}, "bias": {NDCG: bias}, "oracle": {NDCG: 0.9}}
+        vectors = {NDCG: 0.45 + 0 * draw(label, 1)}
+        put(
+            tmp_path, label, config={**RATED, "refit": refit, "bias_shrinkage": 5}, reference=reference, vectors=vectors
+        )
+    cell = only_cell(tmp_path)
+    assert [row.label for row in cell.reference] == ["random", "bias", "bias", "oracle"]
+    table = result_table(cell)
+    assert [row[0].text for row in table.quiet] == [
+        "random order", "user + item means (refit=False)", "user + item means (refit=True)", "oracle: the true ratings",
+    ]  # fmt: skip
+    below = {row[0].text: BELOW in row[1].mark for row in table.rows}
+    assert below == {"EASE (refit=False)": False, "MF (refit=True)": True, "NCF (refit=True)": True}
+
+
+def test_how_rows_of_a_model_were_trained_is_named_in_the_row(tmp_path):
+    for label, changed in {"MF": {}, "MF long": {"epochs": 500}, "MF odd": dict.fromkeys("abcdef", 1)}.items():
+        put(tmp_path, label, config={**RATED, "epochs": 50, **changed})
+    put(tmp_path, "NCF", config={**RATED, "model": "NCF", "epochs": 300})
+    write_report(tmp_path, tmp_path)
+    names = [row[0].text for row in result_table(only_cell(tmp_path)).rows]
+    assert names == ["MF", "MF long (epochs=500)", "MF odd (a=1, b=1, c=1, 3 more)", "NCF"]
+    assert "a=1, b=1, c=1, d=1, e=1, f=1" in (tmp_path / "report.md").read_text()
+
+
+def test_a_row_above_the_oracle_says_that_it_is_an_error_of_ours(tmp_path, caplog):
+    for label, value in [("MF", 0.5), ("Broken", 0.8), ("Exact", 0.75 + 1e-9)]:
+        put(tmp_path, label, vectors={NDCG: value + 0 * draw(label, 1)}, config=RATED)
+    write_report(tmp_path, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert text.splitlines()[2].startswith("ERROR of recbole_dgrm: Broken, seed 1, has ratedndcg@5 0.8000, above the")
+    assert "| Broken | 0.800 ‡ |" in text
+    assert "| Exact | **0.750** |" in text
+    assert "above the oracle's 0.7500, which cannot be" in caplog.text
+
+
+def test_rounded_metrics_are_above_the_oracle_by_rounding_only():
+    record = {"config": {"metric_decimal_place": 2}, "test": {NDCG: 0.76}, "reference": {"oracle": {NDCG: 0.755}}}
+    assert comparable.above_oracle(record) == []
+    assert comparable.above_oracle({**record, "config": {}}) == [NDCG]
+
+
+def test_seeds_of_other_data_files_are_refused_unless_a_split_shows_that_they_are_alike(tmp_path):
+    put(tmp_path, "MF", 1, data={"fingerprint": "a", "source": "old"})
+    put(tmp_path, "MF", 2, data={"fingerprint": "b", "source": "new"})
+    with pytest.raises(DataError, match=r"made with different data files \(old, new\)|\(new, old\)"):
+        summarise(tmp_path)
+    put(tmp_path, "NCF", 1, data={"fingerprint": "a", "source": "new"})
+    assert len(only_cell(tmp_path).rows) == 2
+
+
+def bias_run(folder, label, value, seed=1, **fields):
+    reference = {"random": {NDCG: 0.25, "rmse": 1.2}, "bias": {NDCG: 0.5, "rmse": 1.0}, "oracle": {NDCG: 0.9}}
+    put(folder, label, seed, vectors={NDCG: value + draw(label, seed) / 100 - 0.005}, config=RATED,
+              test={NDCG: value, "rmse": 1.5 - value}, reference=reference, **fields)  # fmt: skip
+
+
+def test_rows_below_the_bias_row_are_marked_and_never_second(tmp_path):
+    for label, value in [("A", 0.6), ("B", 0.45), ("C", 0.3)]:
+        bias_run(tmp_path, label, value)
+    rows = rows_of(only_cell(tmp_path))
+    assert {label: row.scores[NDCG].place for label, row in rows.items()} == {"A": 1, "B": 0, "C": 0}
+    assert {label: row.scores["rmse"].below for label, row in rows.items()} == {"A": False, "B": True, "C": True}
+    write_report(tmp_path, tmp_path)
+    for kind, value, mark in [("md", "0.450 ", "†"), ("html", "0.450 ", "†"), ("tex", "0.450", r"$^{\dagger}$")]:
+        text = (tmp_path / f"report.{kind}").read_text()
+        assert value + mark in text
+        assert f"{mark} worse than user + item means" in text
+    assert "<u>" not in (tmp_path / "report.md").read_text()
+
+
+def test_the_best_of_rows_that_are_all_below_is_bold_and_marked(tmp_path):
+    for label, value in [("A", 0.4), ("B", 0.3)]:
+        bias_run(tmp_path, label, value)
+    best, other = (row[1] for row in result_table(only_cell(tmp_path)).rows)
+    assert (best.emphasis, best.mark, other.emphasis, other.mark) == ("best", BELOW, "", BELOW)
+    assert "even that is worse than user + item means" in headline(only_cell(tmp_path))
+
+
+def sentence(folder, baseline=None) -> str:
+    return headline(only_cell(folder, baseline))
+
+
+def test_the_headline_names_winner_margin_and_significance(tmp_path):
+    for label, value in [("A", 0.6), ("B", 0.55), ("C", 0.6001)]:
+        for seed in (1, 2):
+            bias_run(tmp_path, label, value, seed)
+    assert sentence(tmp_path, "B") == (
+        "C has the best RatedNDCG@5 0.600, 0.050 (9.1%) above the baseline B; the difference is significant over 30 "
+        "users (paired t-test and Wilcoxon test, Holm's correction)."
+    )
+    assert sentence(tmp_path, "C").startswith(
+        "C has the best RatedNDCG@5 0.600, 1.0e-04 above A; the difference is not"
+    )
+    assert "it needs a baseline (--baseline=LABEL)" in sentence(tmp_path)
+    assert "one seed" not in sentence(tmp_path)
+    write_plan(tmp_path, baseline="B")
+    assert to_markdown(build(summarise(tmp_path), "x")).splitlines()[2] == sentence(tmp_path, "B")
+
+
+def test_the_headline_says_what_cannot_be_said(tmp_path):
+    bias_run(tmp_path, "A", 0.6)
+    assert "no other model stands beside it; it is from one seed" in sentence(tmp_path)
+    bias_run(tmp_path, "B", 0.6)
+    assert sentence(tmp_path).startswith("A and B share the best RatedNDCG@5 0.600; it is from one seed")
+
+
+def test_smaller_is_better_in_the_headline_too(tmp_path):
+    write_plan(tmp_path, metrics=["rmse"], baseline="B")
+    for label, value in [("A", 0.6), ("B", 0.5)]:
+        bias_run(tmp_path, label, value)
+    assert sentence(tmp_path).startswith("A has the best RMSE 0.900, 0.100 (10.0%) below the baseline B; whether")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "ran", "best", "still"),
+    [(10, 1, 10, 10, True), (10, 1, 10, 9, False), (10, 1, 8, 8, False), (12, 5, 12, 10, True), (12, 5, 12, 5, False)],
+)
+def test_a_training_that_ends_at_its_best_is_still_improving(tmp_path, epochs, every, ran, best, still):
+    timing = {"train_s": 1.0, "epochs": ran, "best_epoch": best}
+    put(tmp_path, "MF", config={**RATED, "epochs": epochs, "eval_step": every}, timing=timing, parameters=9)
+    write_report(tmp_path, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert f"| MF | 9 | {best} of {epochs}{', still improving' if still else ''} |" in text
+    assert ("more epochs (--epochs) may do better" in text) == still
+
+
+def test_closed_forms_do_not_improve(tmp_path):
+    timing = {"train_s": 0.0, "epochs": 1, "best_epoch": 1}
+    put(tmp_path, "EASE", config={**RATED, "epochs": 1}, timing=timing, parameters=1)
+    write_report(tmp_path, tmp_path)
+    assert "| EASE | 1 | 1 |" in (tmp_path / "report.md").read_text()
+
+
+def test_a_published_row_needs_one_metric_only(tmp_path):
+    for label in ("A", "B", "C"):
+        bias_run(tmp_path, label, 0.5)
+    values = {"A": {NDCG: 0.4}, "B": {"rmse": 0.9}}
+    write_plan(tmp_path, published={"source": "a paper", "protocols": ["rated"], "values": {"board": values}})
+    write_report(tmp_path, tmp_path)
+    lines = (tmp_path / "report.md").read_text().split("**Published beside ours")[1].splitlines()
+    assert lines[4:6] == [
+        "| A | 0.400 | 0.500 | +0.100 | – | 1.000 | – |",
+        "| B | – | 0.500 | – | 0.900 | 1.000 | +0.100 |",
+    ]
+
+
+def test_a_thousand_configurations_of_a_model_are_rows_and_the_best_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr("recbole_dgrm.reports.figures.MOST_ROWS", 3)
+    for factors in range(6):
+        age(
+            put(tmp_path, "MF", vectors={NDCG: 0.1 * factors + 0 * draw("x", 1)}, config={**RATED, "factors": factors}),
+            9,
+        )
+    write_report(tmp_path, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert text.count("| MF (factors=") >= 6
+    assert "The best 3 of 6 rows." in text
+
+
+def test_what_failed_after_a_test_is_said_in_the_report(tmp_path):
+    put(tmp_path, "MF", error="the test is done, but its diagnosis failed: ZeroDivisionError: no room")
+    write_report(tmp_path, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "MF, seed 1: the test is done, but its diagnosis failed: ZeroDivisionError: no room." in text
+    assert "Runs without a result" not in text

@@ -1,0 +1,709 @@
+"""Summaries of hand-made records: statistics against numpy and scipy, and which runs make which rows."""
+
+import json
+import math
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from recbole_dgrm.errors import DataError
+from recbole_dgrm.records import RunRecord, config_hash, new_record, read_run, read_runs, write_vectors
+from recbole_dgrm.reports.significance import Comparison, compare, holm
+from recbole_dgrm.reports.statistics import Cell, Row, summarise, user_means
+from recbole_dgrm.system.files import write_json
+
+NDCG = "ratedndcg@5"
+REFERENCE = {"random": {NDCG: 0.25}, "bias": {NDCG: 0.5}, "oracle": {NDCG: 0.75}}
+p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12).map(np.array)
+repeatable = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def tokens(n: int) -> list[str]:
+    return [f"u{index}" for index in range(n)]
+
+
+def draw(label: str, seed: int, n: int = 30) -> np.ndarray:
+    return np.random.default_rng([*label.encode(), seed]).random(n)
+
+
+def write_run(
+    folder: Path, label: str, seed: int = 1, vectors=None, users=None, config=None, name: str = "", **fields
+) -> Path:
+    """A run directory; its metrics are the means of ``vectors`` unless ``test`` is among the fields."""
+    vectors = {NDCG: draw(label, seed)} if vectors is None else vectors
+    where = {"model": "MF", "dataset": "board", "protocol": "rated", "seed": seed, "output_dir": str(folder)}
+    record = asdict(new_record({**where, **(config or {})}, label))
+    test = {metric: float(np.mean(vector)) for metric, vector in vectors.items()}
+    record |= {
+        "status": "finished", "test": test, "valid": test, "reference": REFERENCE, "skill": {NDCG: seed / 8},
+        "timing": {"train_s": 10.0 * seed}, "data": {"fingerprint": f"split {seed}"}, "environment": {"python": "3"},
+        **fields,
+    }  # fmt: skip
+    path = folder / (name or f"{label}-{seed}-{record['hash']}")
+    path.mkdir(parents=True)
+    write_json(path / "record.json", record)
+    if vectors:
+        users = tokens(len(next(iter(vectors.values())))) if users is None else users
+        write_vectors(path / "per_user.npz", {"user": np.array(users, dtype=str), **vectors})
+    return path
+
+
+def write_plan(folder: Path, **changed) -> None:
+    plan = {"models": [], "protocols": ["rated"], "metrics": None, "baseline": None, "published": {}}
+    write_json(folder / "benchmark.json", {**plan, **changed})
+
+
+def age(path: Path, seconds: float) -> None:
+    """Make a run that many seconds older."""
+    for each in (*path.iterdir(), path):
+        then = each.stat().st_mtime - seconds
+        os.utime(each, (then, then))
+
+
+def only_cell(folder: Path, baseline: str | None = None) -> Cell:
+    (cell,) = summarise(folder, baseline).cells
+    return cell
+
+
+def rows_of(cell: Cell) -> dict[str, Row]:
+    found = {row.label: row for row in cell.rows}
+    assert len(found) == len(cell.rows)
+    return found
+
+
+def comparison_of(folder: Path, label: str, baseline: str, metric: str = NDCG) -> Comparison:
+    return rows_of(only_cell(folder, baseline))[label].scores[metric].comparison
+
+
+def averaged(files: list[dict[str, float]]) -> dict[str, float]:
+    """Mean per user over the files that have the user."""
+    users = {user for file in files for user in file}
+    return {user: sum(file[user] for file in files if user in file) / sum(user in file for file in files)
+            for user in users}  # fmt: skip
+
+
+@pytest.mark.parametrize("seeds", [[4, 7], [4, 7, 9]])
+def test_mean_and_deviation_are_those_of_the_seeds(tmp_path, seeds):
+    for label in ("MF", "DGRM"):
+        for seed in reversed(seeds):
+            write_run(tmp_path, label, seed)
+    cell = only_cell(tmp_path)
+    assert (cell.dataset, cell.protocol, cell.name) == ("board", "rated", "board, rated")
+    assert (cell.seeds, cell.metrics, cell.baseline) == (seeds, [NDCG], None)
+    assert rows_of(cell).keys() == {"MF", "DGRM"}
+    for label, row in rows_of(cell).items():
+        values = [draw(label, seed).mean() for seed in seeds]
+        score = row.scores[NDCG]
+        assert row.seeds == seeds
+        assert score.values == pytest.approx(values)
+        assert score.mean == pytest.approx(np.mean(values))
+        assert score.std == pytest.approx(np.std(values, ddof=1))
+        assert score.skill == pytest.approx(np.mean(seeds) / 8)
+        assert row.timing("train_s") == pytest.approx(10 * np.mean(seeds))
+        assert math.isnan(row.timing("evaluate_s"))
+        assert score.comparison is None
+
+
+def test_one_seed_has_no_deviation(tmp_path):
+    write_run(tmp_path, "MF")
+    score = only_cell(tmp_path).rows[0].scores[NDCG]
+    assert score.mean == pytest.approx(draw("MF", 1).mean())
+    assert math.isnan(score.std)
+
+
+def test_reference_rows_have_a_value_per_seed_whatever_the_number_of_models(tmp_path):
+    for seed, value in [(1, 0.25), (2, 0.75)]:
+        for label in ("MF", "DGRM", "NCF"):
+            write_run(tmp_path, label, seed, reference={"random": {NDCG: value}, "oracle": {NDCG: 1.0, "mrr@5": 1.0}})
+    reference = only_cell(tmp_path).reference
+    assert [row.label for row in reference] == ["random", "oracle"]
+    assert [row.scores.keys() for row in reference] == [{NDCG}, {NDCG}]
+    assert reference[0].scores[NDCG].values == pytest.approx([0.25, 0.75])
+    assert reference[1].scores[NDCG].values == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("seeds", [[1], [1, 2], [1, 2, 3]])
+def test_tests_and_interval_are_scipys_on_the_users_that_both_have(tmp_path, seeds):
+    """Every file has its own order of users, and lacks some: users are matched by token."""
+    files: dict[str, list[dict[str, float]]] = {"MF": [], "DGRM": []}
+    for index, label in enumerate(files):
+        for seed in seeds:
+            rng = np.random.default_rng([index, seed])
+            users = rng.permutation(tokens(40))[: 33 + seed]
+            extra = f"only in {label} {seed}"
+            file = {user: int(user[1:]) / 40 + 0.1 * index + rng.normal() / 4 for user in users} | {extra: 90.0}
+            files[label].append(file)
+            write_run(tmp_path, label, seed, {NDCG: np.array([*file.values()])}, [*file])
+    theirs, ours = (averaged(file) for file in files.values())
+    common = sorted(theirs.keys() & ours.keys())
+    assert not any(user.startswith("only") for user in common)
+    ours, theirs = [ours[user] for user in common], [theirs[user] for user in common]
+    found = comparison_of(tmp_path, "DGRM", baseline="MF")
+    assert found.users == len(common)
+    assert found.difference == pytest.approx(np.mean(ours) - np.mean(theirs))
+    assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(ours, theirs).pvalue)
+    assert found.p_t == pytest.approx(stats.ttest_rel(ours, theirs).pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(stats.ttest_rel(ours, theirs).confidence_interval(0.95)))
+    assert found.low < found.difference < found.high
+
+
+def test_ties_and_zeros_are_treated_as_scipy_does(tmp_path):
+    values = {label: np.random.default_rng(index).integers(0, 5, 60) / 4 for index, label in enumerate(["MF", "DGRM"])}
+    for label, vector in values.items():
+        write_run(tmp_path, label, 1, {NDCG: vector})
+    found = comparison_of(tmp_path, "DGRM", baseline="MF")
+    assert (values["DGRM"] == values["MF"]).any()
+    assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(values["DGRM"], values["MF"]).pvalue)
+    assert found.p_t == pytest.approx(stats.ttest_rel(values["DGRM"], values["MF"]).pvalue)
+
+
+def test_the_order_of_users_in_a_file_does_not_matter(tmp_path):
+    order = np.random.default_rng(0).permutation(30)
+    for folder, places in [("sorted", np.arange(30)), ("shuffled", order)]:
+        write_run(tmp_path / folder, "MF")
+        write_run(tmp_path / folder, "DGRM", 1, {NDCG: draw("DGRM", 1)[places]}, np.array(tokens(30))[places])
+    found = comparison_of(tmp_path / "sorted", "DGRM", "MF")
+    assert vars(comparison_of(tmp_path / "shuffled", "DGRM", "MF")) == pytest.approx(vars(found))
+    assert found.p_t < 1
+
+
+def test_the_internal_user_id_is_no_metric(tmp_path):
+    path = write_run(tmp_path, "MF", 1, {NDCG: draw("MF", 1), "user_id": np.arange(30)}, test={NDCG: 0.5})
+    assert user_means([read_run(path)], [1]).columns.tolist() == [NDCG]
+
+
+def test_swapping_the_rows_turns_the_comparison_round(tmp_path):
+    for label in ("MF", "DGRM"):
+        write_run(tmp_path, label)
+    ours, theirs = comparison_of(tmp_path, "DGRM", "MF"), comparison_of(tmp_path, "MF", "DGRM")
+    assert ours.difference == pytest.approx(-theirs.difference)
+    assert (ours.low, ours.high) == pytest.approx((-theirs.high, -theirs.low))
+    assert (ours.p_t, ours.p_wilcoxon) == pytest.approx((theirs.p_t, theirs.p_wilcoxon))
+
+
+def test_the_baseline_is_not_compared_with_itself(tmp_path):
+    for label in ("MF", "DGRM"):
+        write_run(tmp_path, label)
+    cell = only_cell(tmp_path, "MF")
+    assert cell.baseline is rows_of(cell)["MF"]
+    assert cell.baseline.scores[NDCG].comparison is None
+
+
+def test_identical_vectors_are_no_difference(tmp_path):
+    for label in ("MF", "DGRM"):
+        write_run(tmp_path, label, vectors={NDCG: draw("same", 1)})
+    found = comparison_of(tmp_path, "DGRM", baseline="MF")
+    assert found == Comparison(30, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0)
+    assert not found.significant
+
+
+def test_one_common_user_is_too_few_to_test():
+    found = compare(pd.Series({"u1": 0.75, "u2": 1.0}), pd.Series({"u1": 0.5, "u3": 0.0}))
+    assert (found.users, found.difference, found.p_t, found.p_wilcoxon) == (1, 0.25, 1.0, 1.0)
+
+
+def test_only_common_seeds_are_compared(tmp_path):
+    for label, seeds in {"MF": [1, 2, 3], "DGRM": [2, 3, 4]}.items():
+        for seed in seeds:
+            write_run(tmp_path, label, seed)
+    ours, theirs = ((draw(label, 2) + draw(label, 3)) / 2 for label in ("DGRM", "MF"))
+    found = comparison_of(tmp_path, "DGRM", baseline="MF")
+    assert found.difference == pytest.approx((ours - theirs).mean())
+    assert found.p_t == pytest.approx(stats.ttest_rel(ours, theirs).pvalue)
+    assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(ours, theirs).pvalue)
+    rows = rows_of(only_cell(tmp_path, "MF"))
+    assert (rows["MF"].seeds, rows["DGRM"].seeds) == ([1, 2, 3], [2, 3, 4])
+
+
+def test_without_a_common_seed_or_without_vectors_there_is_no_comparison(tmp_path):
+    write_run(tmp_path, "MF", 1)
+    write_run(tmp_path, "DGRM", 2)
+    write_run(tmp_path, "NCF", 1, vectors={}, test={NDCG: 0.5})
+    rows = rows_of(only_cell(tmp_path, "MF"))
+    assert rows["DGRM"].scores[NDCG].comparison is None
+    assert rows["NCF"].scores[NDCG].comparison is None
+    assert rows["NCF"].scores[NDCG].mean == 0.5
+
+
+def test_the_models_of_one_metric_are_the_family_that_is_corrected(tmp_path):
+    labels = ["A", "B", "C"]
+    for index, label in enumerate(["MF", *labels]):
+        vectors = {NDCG: draw(label, 1) + index / 10, "mae": draw(label, 2)}
+        write_run(tmp_path, label, vectors=vectors if label != "C" else {NDCG: vectors[NDCG]})
+    rows = rows_of(only_cell(tmp_path, "MF"))
+    for metric, family in [(NDCG, labels), ("mae", labels[:2])]:
+        found = [rows[label].scores[metric].comparison for label in family]
+        for name in ("t", "wilcoxon"):
+            p = [getattr(test, f"p_{name}") for test in found]
+            assert [getattr(test, f"holm_{name}") for test in found] == pytest.approx(holm(p).tolist())
+        assert any(test.holm_t > test.p_t for test in found)
+    assert "mae" not in rows["C"].scores
+
+
+def test_a_single_comparison_is_not_corrected(tmp_path):
+    for label in ("MF", "DGRM"):
+        write_run(tmp_path, label)
+    found = comparison_of(tmp_path, "DGRM", baseline="MF")
+    assert 0 < found.p_t < 1
+    assert (found.holm_t, found.holm_wilcoxon) == (found.p_t, found.p_wilcoxon)
+
+
+def test_holm_as_worked_by_hand():
+    """Sorted: .005 * 4, .01 * 3, .03 * 2, and .04 * 1, which may not fall below .06."""
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.5, 0.9, 0.4])) == pytest.approx([1, 1, 1])
+    assert holm(np.array([0.02, 0.02])) == pytest.approx([0.04, 0.04])
+
+
+@repeatable
+@given(p_values)
+def test_holm_lies_between_p_and_bonferroni_and_never_above_1(p):
+    adjusted = holm(p)
+    assert (adjusted >= p).all()
+    assert (adjusted <= np.minimum(p * len(p), 1)).all()
+
+
+@repeatable
+@given(p_values)
+def test_holm_rejects_what_its_definition_rejects(p):
+    """Step down through the sorted p-values and stop at the first that is too large."""
+    for level in (0.01, 0.05, 0.3):
+        rejected = np.zeros(len(p), bool)
+        for step, index in enumerate(np.argsort(p)):
+            if not p[index] * (len(p) - step) < level:
+                break
+            rejected[index] = True
+        assert ((holm(p) < level) == rejected).all()
+
+
+@repeatable
+@given(p_values)
+def test_holm_keeps_the_order_of_the_p_values(p):
+    order = np.argsort(p)
+    assert (np.diff(holm(p)[order]) >= 0).all()
+
+
+@repeatable
+@given(p_values, st.integers(0, 11), st.floats(0, 1))
+def test_a_larger_p_value_makes_no_corrected_one_smaller(p, place, larger):
+    raised = p.copy()
+    raised[place % len(p)] = max(raised[place % len(p)], larger)
+    assert (holm(raised) >= holm(p)).all()
+
+
+@given(st.floats(0, 1))
+def test_holm_leaves_a_single_p_value_alone(p):
+    assert holm(np.array([p])).tolist() == [p]
+
+
+@repeatable
+@given(p_values, st.randoms(use_true_random=False))
+def test_holm_does_not_care_about_the_order_of_the_rows(p, random):
+    order = list(range(len(p)))
+    random.shuffle(order)
+    assert holm(p[order]).tolist() == holm(p)[order].tolist()
+
+
+@pytest.mark.parametrize(
+    ("wilcoxon", "t", "significant"),
+    [(0.01, 0.01, True), (0.01, 0.06, False), (0.06, 0.01, False), (0.05, 0.01, False), (0.01, 0.05, False)],
+)
+def test_significant_needs_both_corrected_tests_below_5_percent(wilcoxon, t, significant):
+    assert Comparison(9, 0.1, 0.0, 0.2, 0.001, 0.001, wilcoxon, t).significant is significant
+
+
+def test_what_is_not_corrected_yet_is_not_significant():
+    assert not Comparison(9, 0.1, 0.05, 0.2, 0.001, 0.001).significant
+
+
+def places(folder: Path, metric: str) -> dict[str, int]:
+    return {label: row.scores[metric].place for label, row in rows_of(only_cell(folder)).items()}
+
+
+def test_the_best_has_the_largest_ndcg_and_the_smallest_rmse(tmp_path):
+    for label, ndcg, rmse in [("A", 0.5, 0.75), ("B", 0.75, 1.5), ("C", 0.25, 1.0), ("D", 0.125, 2.0)]:
+        write_run(tmp_path, label, vectors={}, test={NDCG: ndcg, "rmse": rmse})
+    assert places(tmp_path, NDCG) == {"A": 2, "B": 1, "C": 0, "D": 0}
+    assert places(tmp_path, "rmse") == {"A": 1, "B": 0, "C": 2, "D": 0}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([0.5, 0.75, 0.75, 0.25], [2, 1, 1, 0]), ([0.5, 0.75, 0.5, 0.25], [2, 1, 2, 0]), ([0.5, 0.5], [1, 1])],
+)
+def test_ties_share_a_place(tmp_path, values, expected):
+    for label, value in zip("ABCD", values, strict=False):
+        write_run(tmp_path, label, vectors={}, test={NDCG: value})
+    assert list(places(tmp_path, NDCG).values()) == expected
+
+
+def test_the_only_model_of_a_metric_is_not_marked_best(tmp_path):
+    write_run(tmp_path, "A", vectors={}, test={NDCG: 0.5, "rmse": 1.0})
+    write_run(tmp_path, "B", vectors={}, test={NDCG: 0.25})
+    rows = rows_of(only_cell(tmp_path))
+    assert rows["A"].scores["rmse"].place == 0
+    assert rows["A"].scores[NDCG].place == 1
+    assert rows["B"].scores.keys() == {NDCG}
+
+
+def test_a_metric_that_a_seed_lacks_is_left_out_of_the_row(tmp_path):
+    write_run(tmp_path, "MF", 1, vectors={}, test={NDCG: 0.5, "rmse": 1.0})
+    write_run(tmp_path, "MF", 2, vectors={}, test={NDCG: 0.5})
+    cell = only_cell(tmp_path)
+    assert set(cell.metrics) == {NDCG, "rmse"}
+    assert cell.rows[0].scores.keys() == {NDCG}
+
+
+def test_runs_of_one_seed_that_saw_different_splits_are_refused_by_name(tmp_path):
+    first = write_run(tmp_path, "MF", data={"fingerprint": "aaa"})
+    second = write_run(tmp_path, "DGRM", data={"fingerprint": "bbb"})
+    with pytest.raises(DataError) as error:
+        summarise(tmp_path)
+    for word in (str(first), str(second), "aaa", "bbb", "different splits"):
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("differing", [{"seed": 2}, {"protocol": "ranking"}, {"dataset": "noise"}])
+def test_other_seeds_protocols_and_data_sets_may_have_other_splits(tmp_path, differing):
+    write_run(tmp_path, "MF", data={"fingerprint": "aaa"})
+    write_run(tmp_path, "DGRM", config=differing, data={"fingerprint": "bbb"})
+    assert sum(len(cell.rows) for cell in summarise(tmp_path).cells) == 2
+
+
+def test_an_unfinished_run_may_have_seen_any_split(tmp_path):
+    write_run(tmp_path, "MF")
+    write_run(tmp_path, "DGRM", status="failed", data={})
+    assert len(summarise(tmp_path).cells) == 1
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted", "diverged", "failed", "timed_out"])
+def test_unfinished_runs_are_no_rows_but_are_told(tmp_path, status):
+    write_run(tmp_path, "MF", 1)
+    path = write_run(tmp_path, "MF", 2, status=status, error="no more memory")
+    write_run(tmp_path, "DGRM", 1, status=status)
+    summary = summarise(tmp_path)
+    assert [(row.label, row.seeds) for cell in summary.cells for row in cell.rows] == [("MF", [1])]
+    assert {run.record["label"] for run in summary.unfinished} == {"MF", "DGRM"}
+    (run,) = (run for run in summary.unfinished if run.path == path)
+    assert (run.record["status"], run.record["error"]) == (status, "no more memory")
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(DataError, match="there is no run in") as error:
+            summarise(folder)
+        assert str(folder) in str(error.value)
+
+
+def test_a_folder_without_a_finished_run_is_refused_with_the_reason(tmp_path):
+    write_run(tmp_path, "MF", status="failed", error="no more memory")
+    with pytest.raises(DataError, match="is finished; the first: no more memory"):
+        summarise(tmp_path)
+
+
+def test_an_unknown_baseline_is_refused_with_the_labels_there_are(tmp_path):
+    for label in ("MF", "DGRM small"):
+        write_run(tmp_path, label)
+    write_run(tmp_path, "NCF", status="failed")
+    for baseline in ("PRGAN", "NCF"):
+        with pytest.raises(DataError, match=f"baseline='{baseline}'.*'DGRM small', 'MF'"):
+            summarise(tmp_path, baseline)
+
+
+def test_the_baseline_may_be_missing_in_some_cells(tmp_path):
+    for label, dataset in [("MF", "board"), ("DGRM", "board"), ("DGRM", "noise")]:
+        write_run(tmp_path, label, config={"dataset": dataset})
+    with_baseline, without = summarise(tmp_path, "MF").cells
+    assert rows_of(with_baseline)["DGRM"].scores[NDCG].comparison
+    assert without.baseline is None
+    assert without.rows[0].scores[NDCG].comparison is None
+
+
+def test_configurations_of_one_label_are_rows_that_name_the_keys_in_which_they_differ(tmp_path):
+    for factors, rate in [(2, 0.1), (4, 0.1), (4, 0.2)]:
+        for seed in (1, 2):
+            write_run(tmp_path, "MF", seed, config={"factors": factors, "rate": rate, "epochs": 5})
+    write_run(tmp_path, "DGRM", 1, config={"steps": 3})
+    rows = rows_of(only_cell(tmp_path))
+    different = {"MF (factors=2, rate=0.1)", "MF (factors=4, rate=0.1)", "MF (factors=4, rate=0.2)"}
+    assert rows.keys() == {"DGRM", *different}
+    assert all(rows[label].seeds == [1, 2] for label in different)
+    assert {run.record["config"]["factors"] for run in rows["MF (factors=2, rate=0.1)"].runs} == {2}
+
+
+@pytest.mark.parametrize("first", [{"factors": 2}, {}])
+def test_a_key_that_only_one_configuration_has_is_named(tmp_path, first):
+    for config in ({"factors": 2}, {}):
+        age(write_run(tmp_path, "MF", config=config), 1000 if config == first else 0)
+    assert rows_of(only_cell(tmp_path)).keys() == {"MF (factors=2)", "MF (factors not set)"}
+
+
+def test_a_named_configuration_can_be_the_baseline(tmp_path):
+    for factors in (2, 4):
+        write_run(tmp_path, "MF", vectors={NDCG: draw("MF", factors)}, config={"factors": factors})
+    found = comparison_of(tmp_path, "MF (factors=4)", baseline="MF (factors=2)")
+    assert found.difference == pytest.approx(draw("MF", 4).mean() - draw("MF", 2).mean())
+
+
+@pytest.mark.parametrize("newer", ["a", "b"])
+def test_of_two_equal_runs_the_newer_counts(tmp_path, newer):
+    for name, value in [("a", 0.25), ("b", 0.75)]:
+        path = write_run(tmp_path, "MF", vectors={}, test={NDCG: value}, name=name)
+        age(path, 0 if name == newer else 1000)
+    (row,) = only_cell(tmp_path).rows
+    assert (row.label, row.seeds) == ("MF", [1])
+    assert row.scores[NDCG].values.tolist() == [{"a": 0.25, "b": 0.75}[newer]]
+
+
+def test_where_a_run_lies_does_not_make_it_another(tmp_path):
+    somewhere = {"output_dir": "/there", "data_path": "/data", "checkpoint_interval": 3}
+    write_run(tmp_path / "one", "MF", 1)
+    write_run(tmp_path / "two", "MF", 1, config=somewhere)
+    write_run(tmp_path / "two", "MF", 2, config=somewhere)
+    hashes = [run.record["hash"] for run in read_runs(tmp_path)]
+    assert hashes[0] == hashes[1] != hashes[2]
+    (row,) = only_cell(tmp_path).rows
+    assert (row.label, row.seeds) == ("MF", [1, 2])
+
+
+def test_moved_runs_give_the_same_summary(tmp_path):
+    for label in ("MF", "DGRM"):
+        write_run(tmp_path / "here" / "deep", label)
+    before = vars(comparison_of(tmp_path / "here", "DGRM", "MF"))
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    assert vars(comparison_of(tmp_path / "there", "DGRM", "MF")) == before
+
+
+def test_rows_of_no_plan_are_in_the_order_of_their_labels(tmp_path):
+    for label in ("NCF", "DGRM", "MF"):
+        write_run(tmp_path, label)
+    summary = summarise(tmp_path)
+    assert [row.label for row in summary.cells[0].rows] == ["DGRM", "MF", "NCF"]
+    assert summary.plan == {}
+
+
+def test_the_plan_gives_the_order_of_rows_metrics_and_cells_and_the_baseline(tmp_path):
+    models = ["NCF", {"model": "MF", "label": "MF small", "config": {"factors": 2}}, {"model": "DGRM"}]
+    write_plan(tmp_path, models=models, protocols=["rated", "implicit"], metrics=["rmse", "auc", NDCG], baseline="NCF")
+    for protocol in ("rated", "implicit"):
+        for label in ("DGRM", "AAA not in the plan", "MF small", "NCF"):
+            write_run(tmp_path, label, config={"protocol": protocol},
+                      vectors={name: draw(label + name, 1) for name in (NDCG, "mae", "rmse")})  # fmt: skip
+    summary = summarise(tmp_path)
+    assert [cell.protocol for cell in summary.cells] == ["rated", "implicit"]
+    for cell in summary.cells:
+        assert [row.label for row in cell.rows] == ["NCF", "MF small", "DGRM", "AAA not in the plan"]
+        assert cell.metrics == ["rmse", NDCG]
+        assert all(list(row.scores) == ["rmse", NDCG] for row in cell.rows)
+        assert cell.baseline is cell.rows[0]
+        assert all(row.scores["rmse"].comparison for row in cell.rows[1:])
+    assert summary.plan["metrics"] == ["rmse", "auc", NDCG]
+
+
+def test_a_named_baseline_stands_above_the_plans(tmp_path):
+    write_plan(tmp_path, models=["MF", "DGRM"], baseline="MF")
+    for label in ("MF", "DGRM"):
+        write_run(tmp_path, label)
+    assert only_cell(tmp_path).baseline.label == "MF"
+    cell = only_cell(tmp_path, "DGRM")
+    assert cell.baseline.label == "DGRM"
+    assert rows_of(cell)["MF"].scores[NDCG].comparison
+
+
+def test_a_planned_baseline_that_has_failed_leaves_a_summary_without_tests(tmp_path):
+    write_plan(tmp_path, models=["MF", "DGRM"], baseline="MF")
+    write_run(tmp_path, "MF", status="failed")
+    write_run(tmp_path, "DGRM")
+    cell = only_cell(tmp_path)
+    assert cell.baseline is None
+    assert cell.rows[0].scores[NDCG].comparison is None
+
+
+def test_published_numbers_stand_under_the_named_protocols_only(tmp_path):
+    values = {"board": {"MF": {NDCG: 0.875, "hit@9": 0.5}, "absent": {NDCG: 0.5}}, "other": {"DGRM": {NDCG: 0.125}}}
+    published = {"source": "a paper", "protocols": ["rated"], "values": values}
+    write_plan(tmp_path, models=["MF", "DGRM"], protocols=["rated", "implicit"], published=published)
+    for protocol in ("rated", "implicit"):
+        for label in ("MF", "DGRM"):
+            vectors = {NDCG: draw(label, 1), "mae": draw(label, 2)}
+            write_run(tmp_path, label, config={"protocol": protocol}, vectors=vectors)
+    write_run(tmp_path, "MF", config={"dataset": "noise"})
+    rated, implicit, other = summarise(tmp_path).cells
+    assert rows_of(rated)["MF"].scores[NDCG].published == 0.875
+    assert rows_of(rated)["MF"].scores.keys() == {NDCG, "mae"}
+    others = [rows_of(rated)["MF"].scores["mae"], rows_of(rated)["DGRM"].scores[NDCG]]
+    others += [row.scores[NDCG] for row in (*implicit.rows, *other.rows)]
+    assert all(math.isnan(score.published) for score in others)
+
+
+def test_user_error_is_the_standard_error_over_users_of_what_is_a_mean_over_users(tmp_path):
+    """Not of RMSE, whose vector holds squared errors."""
+    squared = {seed: 2 * draw("squared", seed) for seed in (1, 2)}
+    for seed in squared:
+        test = {NDCG: draw("MF", seed).mean(), "rmse": math.sqrt(squared[seed].mean()), "auc": 0.5}
+        write_run(tmp_path, "MF", seed, {NDCG: draw("MF", seed), "rmse": squared[seed]}, test=test)
+    scores = only_cell(tmp_path).rows[0].scores
+    over_seeds = (draw("MF", 1) + draw("MF", 2)) / 2
+    assert scores[NDCG].user_error == pytest.approx(over_seeds.std(ddof=1) / math.sqrt(30))
+    assert math.isnan(scores["rmse"].user_error)
+    assert math.isnan(scores["auc"].user_error)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"model": "MF"', b"[]", b"null", b'{"model": "MF"}', b'{"model": "\xff"}'],
+)
+def test_a_broken_record_is_refused_by_name(tmp_path, content):
+    write_run(tmp_path, "MF")
+    file = tmp_path / "broken" / "record.json"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    for read in (lambda: read_run(file.parent), lambda: summarise(tmp_path)):
+        with pytest.raises(DataError, match="is not the record of a run") as error:
+            read()
+        assert str(file) in str(error.value)
+
+
+def test_a_record_with_a_key_that_no_record_has_is_refused(tmp_path):
+    file = write_run(tmp_path, "MF") / "record.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "colour": "red"}))
+    with pytest.raises(DataError, match="colour"):
+        read_run(file.parent)
+
+
+def test_a_directory_without_a_record_is_no_run(tmp_path):
+    assert read_run(tmp_path) is None
+    with pytest.raises(DataError, match=r"no record\.json lies below it"):
+        read_runs(tmp_path)
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path):
+    record = new_record({"model": "MF", "dataset": "board", "protocol": "rated", "seed": 3, "hidden": (8, 4)})
+    write_json(tmp_path / "record.json", asdict(record))
+    saved = read_run(tmp_path)
+    assert RunRecord(**saved.record) == record
+    assert (saved.record["label"], saved.record["status"], saved.finished) == ("MF", "running", False)
+    assert saved.record["hash"] == config_hash(record.config)
+
+
+def test_the_hash_is_of_what_determines_a_result():
+    given = {"model": "MF", "seed": 1, "hidden": (8, 4), "output_dir": "a", "data_path": "b", "checkpoint_interval": 5}
+    same = {"hidden": [8, 4], "seed": 1, "model": "MF", "data_path": "c"}
+    assert config_hash(given) == config_hash(same)
+    for changed in ({"seed": 2}, {"hidden": [4, 8]}, {"model": "NCF"}, {"more": None}):
+        assert config_hash({**given, **changed}) != config_hash(given)
+
+
+def test_vectors_come_back_as_they_were_written(tmp_path):
+    path = write_run(tmp_path, "MF", vectors={NDCG: draw("MF", 1)}, users=[*tokens(29), "ü 日"])
+    vectors = read_run(path).per_user()
+    assert vectors.keys() == {"user", NDCG}
+    assert vectors["user"].tolist() == [*tokens(29), "ü 日"]
+    np.testing.assert_array_equal(vectors[NDCG], draw("MF", 1))
+    assert sorted(file.name for file in path.iterdir()) == ["per_user.npz", "record.json"]
+
+
+def test_vectors_that_cannot_be_written_leave_the_old_ones(tmp_path, monkeypatch):
+    path = write_run(tmp_path, "MF")
+
+    def half(file, **vectors):
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr("numpy.savez_compressed", half)
+    with pytest.raises(OSError, match="no space left"):
+        write_vectors(path / "per_user.npz", {"user": np.array(["u0"])})
+    assert len(read_run(path).per_user()["user"]) == 30
+    assert sorted(file.name for file in path.iterdir()) == ["per_user.npz", "record.json"]
+
+
+def test_pickled_objects_among_the_vectors_are_refused(tmp_path):
+    path = write_run(tmp_path, "MF")
+    np.savez(path / "per_user.npz", user=np.array(tokens(2)), ndcg=np.array([{"x": 1}, None], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        read_run(path).per_user()
+
+
+def test_a_run_without_vectors_or_epochs_has_none(tmp_path):
+    run = read_run(write_run(tmp_path, "MF", vectors={}, test={NDCG: 0.5}))
+    assert run.per_user() == {}
+    assert run.epochs() == []
+    assert user_means([run], [1]).empty
+
+
+def test_the_half_last_line_of_the_epochs_is_dropped(tmp_path):
+    path = write_run(tmp_path, "MF")
+    lines = [{"stage": "select", "epoch": epoch, "seconds": 1.0} for epoch in (0, 1)]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"epo')
+    assert read_run(path).epochs() == lines
+
+
+def test_what_averaging_leaves_in_the_last_digits_is_no_difference(tmp_path):
+    """The same values per user in another order of seeds: three terms add up differently in floating point."""
+    values = np.random.default_rng(0).random((3, 60))
+    for seed in (1, 2, 3):
+        write_run(tmp_path, "A", seed, {NDCG: values[seed - 1]})
+        write_run(tmp_path, "B", seed, {NDCG: values[seed % 3]})
+    test = comparison_of(tmp_path, "A", "B")
+    assert (test.difference, test.p_t, test.p_wilcoxon, test.significant) == (0, 1, 1, False)
+
+
+def test_a_baseline_in_two_configurations_is_the_newer_one(tmp_path):
+    age(write_run(tmp_path, "MF", config={"factors": 2}), 1000)
+    write_run(tmp_path, "MF", config={"factors": 3})
+    write_run(tmp_path, "DGRM")
+    published = {"source": "x", "protocols": ["rated"], "values": {"board": {"MF": {NDCG: 0.4}}}}
+    write_plan(tmp_path, baseline="MF", published=published)
+    for wanted in (None, "MF", "MF (factors=3)"):
+        cell = only_cell(tmp_path, wanted)
+        assert cell.baseline.label == "MF (factors=3)"
+        assert rows_of(cell)["DGRM"].scores[NDCG].comparison is not None
+    assert rows_of(cell)["MF (factors=2)"].scores[NDCG].published == 0.4
+
+
+def test_a_cell_without_a_wanted_metric_shows_what_it_has(tmp_path):
+    write_run(tmp_path, "MF")
+    write_run(tmp_path, "EASE", config={"protocol": "full"}, vectors={"recall@10": draw("EASE", 1)})
+    write_plan(tmp_path, metrics=[NDCG])
+    assert [cell.metrics for cell in summarise(tmp_path).cells] == [[NDCG], ["recall@10"]]
+
+
+def test_configurations_that_differ_in_kind_only_have_labels_of_their_own(tmp_path):
+    for value in (1, 1.0, None, "one"):
+        write_run(tmp_path, "A", config={"x": value})
+    assert {row.label for row in only_cell(tmp_path).rows} == {"A (x=1)", "A (x=1.0)", "A (x=None)", "A (x=one)"}
+
+
+@pytest.mark.parametrize("content", [{"config": None}, {"config": {}, "model": "MF"}])
+def test_a_record_without_what_every_record_has_is_refused(tmp_path, content):
+    write_json(tmp_path / "record.json", content)
+    with pytest.raises(DataError, match=r"record\.json is not the record of a run"):
+        read_run(tmp_path)
+
+
+def test_a_metric_that_is_no_number_is_left_out(tmp_path):
+    write_run(tmp_path, "A", test={NDCG: 0.5, "rmse": float("nan")})
+    (row,) = only_cell(tmp_path).rows
+    assert set(row.scores) == {NDCG}
+
+
+def test_a_truncated_file_of_vectors_is_named(tmp_path):
+    path = write_run(tmp_path, "A") / "per_user.npz"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"per_user\.npz holds no metric vectors"):
+        summarise(tmp_path)
+
+
+def test_reference_rows_have_the_metrics_of_all_runs(tmp_path):
+    write_run(tmp_path, "MF", test={NDCG: 0.5, "rmse": 1.0}, reference={"random": {NDCG: 0.2, "rmse": 1.5}})
+    write_run(tmp_path, "ZZ", reference={"random": {NDCG: 0.2}})
+    (random,) = only_cell(tmp_path).reference
+    assert {metric: score.mean for metric, score in random.scores.items()} == {NDCG: 0.2, "rmse": 1.5}

@@ -1,0 +1,400 @@
+"""A finished run taken up again: what it recommends, predicts, is worth and leaves as weights."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import SMALL, random_ratings, write_ratings
+from safetensors.torch import load_file
+from scipy.sparse import csr_matrix
+
+import recbole_dgrm
+from recbole_dgrm.config.layers import RunOptions, load_config
+from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
+from recbole_dgrm.models import registry
+from recbole_dgrm.models.dgrm import blend
+from recbole_dgrm.records import CHECKPOINT, RECORD
+from recbole_dgrm.runs import export, recommender
+from recbole_dgrm.runs.experiment import run_one
+from recbole_dgrm.runs.trained_run import load_run
+
+PROFILES = ["DGRM", "DGRMPlus", "DGRMKL", "ICDAE", "DiffRec", "CFGAN"]
+
+
+@pytest.fixture(scope="module")
+def run_of(ratings_path, tmp_path_factory):
+    """``run_of(model, **overrides)``: the directory of a run on the noise data, made once."""
+    made = {}
+
+    def make(model: str = "DGRM", **overrides):
+        key = model, str(overrides)
+        if key not in made:
+            own = {field.name for field in fields(RunOptions)}
+            if model in registry.MODELS:
+                own |= {field.name for field in fields(registry.MODELS[model].Options)}
+            given = {key: value for key, value in SMALL.items() if key in own} | {
+                "data_path": str(ratings_path), "output_dir": str(tmp_path_factory.mktemp("runs")),
+            }  # fmt: skip
+            _, made[key] = run_one(load_config(config_dict={"model": model, "dataset": "noise"} | given | overrides))
+        return made[key]
+
+    return make
+
+
+def record_of(path) -> dict:
+    return json.loads((path / RECORD).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol"),
+    [("DGRM", "rated"), ("DGRMPlus", "eq23"), ("MF", "table3"), ("NCF", "rated"), ("CFGAN", "full"),
+     ("DiffRec", "rated"), ("BPR", "full"), ("EASE", "full"), ("MultiVAE", "full")],
+)  # fmt: skip
+def test_evaluating_again_gives_the_numbers_of_the_record(run_of, name, protocol):
+    path = run_of(name, protocol=protocol)
+    found, record = load_run(path).evaluate(), record_of(path)
+    assert {key: found[key] for key in ("test", "reference", "skill", "protocol")} == {
+        key: record[key] for key in ("test", "reference", "skill", "protocol")
+    }
+
+
+def test_a_config_that_was_changed_by_hand_is_not_believed(run_of, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(run_of("DGRM"), path)
+    text = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(text.replace("rated_denominator: n", "rated_denominator: relevant"))
+    with pytest.raises(CheckpointError, match=r"it has rated_denominator=relevant, and record\.json n; put the old"):
+        load_run(path)
+    (path / "config.yaml").write_text(text.replace("checkpoint_interval: 0", "checkpoint_interval: 7"))
+    assert load_run(path).record["status"] == "finished"
+
+
+def test_the_validation_part_gives_the_numbers_that_selected(run_of):
+    path = run_of("DGRM", refit=False)
+    found = load_run(path).evaluate(part="valid")
+    assert found["valid"] == record_of(path)["valid"]
+    assert found["valid"]["ratedndcg@5"] <= found["reference"]["oracle"]["ratedndcg@5"]
+
+
+def test_what_a_graph_model_made_of_its_last_state_is_not_taken_for_its_best(run_of):
+    path = run_of("LightGCN", protocol="full", epochs=8, stopping_step=1, learning_rate=0.5)
+    record, run = record_of(path), load_run(path)
+    assert record["timing"]["best_epoch"] < record["timing"]["epochs"]
+    assert run.evaluate(part="valid")["valid"] == record["valid"]
+    assert run.evaluate()["test"] == record["test"]
+    run.model.restore_user_e = run.model.restore_item_e = None  # made anew from the best state
+    assert run.evaluate()["test"] == record["test"]
+
+
+def test_another_protocol_of_the_same_split_gives_what_a_run_under_it_has(run_of):
+    own, other = run_of("DGRM", epochs=1), run_of("DGRM", epochs=1, protocol="eq23")
+    found = load_run(own).evaluate("eq23")
+    assert found["test"] == record_of(other)["test"] != record_of(own)["test"]
+    assert found["reference"] == record_of(other)["reference"]
+
+
+def test_what_a_run_cannot_be_judged_by_is_refused(run_of):
+    run = load_run(run_of("DGRM"))
+    with pytest.raises(OptionError, match="differ in feedback, eval_args, split_rounding"):
+        run.evaluate("full")
+    with pytest.raises(OptionError, match="has learnt from the validation part"):
+        run.evaluate(part="valid")
+    with pytest.raises(OptionError, match="protocol='fulll' is unknown"):
+        run.evaluate("fulll")
+
+
+def test_loading_leaves_random_numbers_of_the_caller_alone(run_of):
+    path = run_of("DGRM")
+    torch.manual_seed(1)
+    np.random.seed(1)
+    expected = torch.rand(3), np.random.rand(3)
+    torch.manual_seed(1)
+    np.random.seed(1)
+    load_run(path).recommend(["1"])
+    assert torch.equal(expected[0], torch.rand(3))
+    np.testing.assert_array_equal(expected[1], np.random.rand(3))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"status": "interrupted"}, "is not finished but interrupted; go on with --resume="),
+        ({"data": {"fingerprint": "0"}}, "the data of noise has changed since"),
+    ],
+)
+def test_a_run_that_is_not_finished_or_whose_data_changed_is_refused(run_of, tmp_path, change, said):
+    path = run_of("MF")
+    for file in path.glob("*.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / RECORD).write_text(json.dumps(record_of(path) | change))
+    with pytest.raises((CheckpointError, DataError), match=said):
+        load_run(tmp_path)
+
+
+def test_a_checkpoint_of_another_model_or_version_is_named(run_of, tmp_path):
+    path = run_of("MF")
+    for file in path.glob("*.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    state = torch.load(path / CHECKPOINT, weights_only=True)
+    short = {key: value[:-1] for key, value in state["best_state_dict"].items()}
+    for changed, said in [
+        (state | {"model": "NCF"}, "is of NCF, this run is of MF"),
+        (state | {"best_state_dict": short}, "does not fit this run"),
+        (
+            {key: value for key, value in state.items() if key != "best_other"} | {"other": {"a": 1}},
+            "of a version that",
+        ),
+    ]:
+        torch.save(changed, tmp_path / CHECKPOINT)
+        with pytest.raises(CheckpointError, match=said):
+            load_run(tmp_path)
+    with pytest.raises(CheckpointError, match="is not a run directory"):
+        load_run(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["DGRM", "MF", "NCF"])
+def test_lists_are_the_best_unrated_items_in_order(run_of, name):
+    run = load_run(run_of(name))
+    data = random_ratings().astype({"user_id": str, "item_id": str})
+    lists = run.recommend(run.users, topk=4)
+    assert list(lists) == ["user", "rank", "item", "score", "predicted_rating"]
+    assert list(dict.fromkeys(lists["user"])) == list(run.users)
+    for user, rows in lists.groupby("user"):
+        items = sorted(set(run.items[1:]) - set(data.loc[data["user_id"] == user, "item_id"]), key=int)
+        score = run.predict([user] * len(items), items)
+        best = np.argsort(-score, kind="stable")[:4]
+        assert list(rows["rank"]) == list(range(1, len(best) + 1))
+        np.testing.assert_allclose(rows["score"], score[best], rtol=1e-5)
+    np.testing.assert_array_equal(lists["predicted_rating"], lists["score"].clip(1, 5))
+
+
+def test_lists_end_where_no_item_is_left_and_may_hold_what_was_seen(run_of):
+    run = load_run(run_of("MF"))
+    rated = random_ratings().groupby("user_id").size()
+    assert len(run.recommend(["3"], topk=100)) == 25 - rated[3]
+    assert len(run.recommend([3, "3"], topk=100, exclude="none")) == 25
+
+
+def test_a_rating_of_zero_was_seen_and_a_single_id_is_not_taken_apart(run_of):
+    run = load_run(run_of("MF"))
+    expected = run.recommend(["13"], topk=25)
+    run.rated = csr_matrix((np.zeros(run.rated.nnz), run.rated.indices, run.rated.indptr), run.rated.shape)
+    pd.testing.assert_frame_equal(run.recommend("13", topk=25), expected)
+
+
+def test_scores_that_are_no_ratings_are_not_called_so(run_of):
+    assert list(load_run(run_of("BPR", protocol="full")).recommend(["1"])) == ["user", "rank", "item", "score"]
+
+
+def test_a_model_without_full_ranking_recommends_pair_by_pair(run_of, monkeypatch):
+    run = load_run(run_of("BPR", protocol="full"))
+    expected = run.recommend(run.users)
+
+    def missing(self, interaction):
+        raise NotImplementedError
+
+    monkeypatch.setattr(type(run.model), "full_sort_predict", missing)
+    pd.testing.assert_frame_equal(run.recommend(run.users), expected, atol=1e-6)
+
+
+def test_batches_of_users_make_the_same_lists(run_of):
+    run = load_run(run_of("DGRM"))
+    expected = run.recommend(run.users)
+    run.config["eval_batch_size"] = 4
+    tables = list(run.tables(run.users))
+    assert len(tables) == 8
+    pd.testing.assert_frame_equal(pd.concat(tables, ignore_index=True), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("levels", [2, 5, 10_000])
+def test_the_first_places_are_those_of_a_stable_sort(levels):
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, levels, (20, 30)).astype(np.float32)
+    scores[:5, :25] = -np.inf
+    column, score = recommender.first_places(torch.from_numpy(scores), 7)
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :7]
+    np.testing.assert_array_equal(column.numpy(), expected)
+    np.testing.assert_array_equal(score.numpy(), np.take_along_axis(scores, expected, 1))
+
+
+def test_ties_go_by_the_ids_of_the_data(run_of):
+    run = load_run(run_of("MF"))
+    with torch.no_grad():
+        run.model.item_factors[:] = run.model.item_factors[0].clone()
+    assert list(run.recommend(["3"], topk=3, exclude="none")["item"]) == ["0", "1", "2"]
+
+
+def test_unknown_ids_and_wrong_arguments_are_named(run_of):
+    run = load_run(run_of("MF"))
+    with pytest.raises(DataError, match="2 of 3 users are not known, the first: 'x'"):
+        run.recommend(["1", "x", "y"])
+    with pytest.raises(DataError, match="1 of 1 items are not known, the first: '99'"):
+        run.predict([1], [99])
+    with pytest.raises(DataError, match="2 users and 1 items are no pairs"):
+        run.predict([1, 2], [1])
+    with pytest.raises(DataError, match="no users are given"):
+        run.recommend([])
+    with pytest.raises(OptionError, match="topk=0 must be"):
+        run.recommend(["1"], topk=0)
+    for topk in ("5", 2.5, True, None, [5]):
+        with pytest.raises(OptionError, match=r"topk=.* is not a whole number"):
+            run.recommend(["1"], topk=topk)
+    for users in (None, 5, b"1", {"1": 2}, pd.DataFrame({"user_id": ["1"]}), 1.0):
+        for call in (run.recommend, lambda ids: run.predict(ids, ["1"]), lambda ids: run.predict(["1"], ids)):
+            with pytest.raises(OptionError, match=r"(users|items) must be a list of ids like"):
+                call(users)
+    for users in ([1.0], [None], [True], [["1"]], ["1", ("2",)]):
+        with pytest.raises(OptionError, match="users: an id is a text or a whole number"):
+            run.recommend(users)
+    for ratings in (None, [("1", "2", 3)], pd.DataFrame({"user": ["1"]})):
+        with pytest.raises(DataError, match="ratings must be a DataFrame with the columns user_id, item_id and rating"):
+            run.with_ratings(ratings)
+    with pytest.raises(CheckpointError, match="named by the path of its directory, and 5 is none"):
+        load_run(5)
+    assert (
+        len(run.recommend(np.array([1, 2]), topk=np.int64(3))) == len(run.recommend(pd.Series(["1", "2"]), topk=3)) == 6
+    )
+    with pytest.raises(OptionError, match="exclude='all' is not known"):
+        run.recommend(["1"], exclude="all")
+
+
+# New users.
+
+
+def scores_of(model, n_users: int) -> torch.Tensor:
+    users = torch.arange(1, n_users)
+    with torch.no_grad():
+        return model.eval().score_profiles(users)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("protocol", ["rated", "full"])
+def test_new_users_with_the_ratings_of_those_of_training_get_their_scores(make_model, monkeypatch, name, protocol):
+    monkeypatch.setattr(blend, "SWEEPS", 300)  # until the factors of the items are those of the users
+    _, splits, model = make_model(name, protocol=protocol)
+    if name == "ICDAE":
+        torch.nn.init.constant_(model.user_node.weight, 0.3)  # what is learnt of a user by name is not of a new one
+    n_users = splits.train.user_num
+    other = model.with_profiles(splits.train.inter_matrix(form="csr", value_field="rating"))
+    torch.testing.assert_close(scores_of(other, n_users), scores_of(model, n_users), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_new_profiles_change_scores_and_leave_the_trained_model_alone(make_model, name):
+    _, splits, model = make_model(name)
+    before = scores_of(model, splits.train.user_num)
+    matrix = csr_matrix(([5.0, 1.0, 4.0], ([1, 1, 2], [3, 4, 9])), (3, splits.train.item_num))
+    first, second = scores_of(model.with_profiles(matrix), 3)
+    assert torch.isfinite(first).all()
+    assert not torch.allclose(first, second)
+    assert torch.equal(scores_of(model, splits.train.user_num), before)
+
+
+def test_a_stranger_gets_the_list_of_the_user_whose_ratings_are_the_same(run_of):
+    run = load_run(run_of("CFGAN"))
+    user, item, rating = run.splits.triples("known")
+    own = user == run.ids("users", ["7"]).item()
+    table = pd.DataFrame({"user_id": "stranger", "item_id": run.items[item[own]], "rating": rating[own]})
+    new = run.with_ratings(table)
+    assert list(new.users) == ["stranger"]
+    given, expected = (
+        source.recommend([name], 25, "none") for source, name in [(new, "stranger"), (run, "7")]
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(given.drop(columns="user"), expected.drop(columns="user"), rtol=1e-5)
+    assert not set(new.recommend(["stranger"], 25)["item"]) & set(table["item_id"])
+
+
+def test_unknown_items_repeated_pairs_and_lost_users_are_said(run_of, caplog):
+    run = load_run(run_of("CFGAN"))
+    table = pd.DataFrame(
+        [["a", "1", 5.0], ["a", "1", 1.0], ["a", "film", 3.0], ["b", "film", 3.0], ["c", "2", 2.0]],
+        columns=["user_id", "item_id", "rating"],
+    )
+    new = run.with_ratings(table)
+    assert list(new.users) == ["a", "c"]
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "2 ratings are dropped: the model does not know their 1 items, the first 'film'" in said
+    assert "1 users have rated no item" in said
+    assert "1 rows repeat a user-item pair" in said
+
+
+def test_ratings_that_cannot_be_used_are_refused(run_of):
+    run = load_run(run_of("CFGAN"))
+    table = pd.DataFrame([["a", "1", 9.0]], columns=["user_id", "item_id", "rating"])
+    with pytest.raises(DataError, match=r"outside rating_scale=\[1, 5\] of the run, the first: 9 of user 'a'"):
+        run.with_ratings(table)
+    with pytest.raises(DataError, match="none of the 1 items"):
+        run.with_ratings(table.assign(item_id="film", rating=3.0))
+
+
+@pytest.mark.parametrize(("name", "protocol"), [("MF", "rated"), ("NCF", "rated"), ("PRGAN", "rated"), ("BPR", "full")])
+def test_a_model_that_reads_no_profiles_refuses_new_users(run_of, name, protocol):
+    run = load_run(run_of(name, protocol=protocol))
+    with pytest.raises(UnknownModel, match=f"{name} cannot score users .* reads profiles: {', '.join(PROFILES)}"):
+        run.with_ratings(random_ratings())
+
+
+# Weights.
+
+
+@pytest.mark.parametrize("safetensors", [False, True])
+def test_exported_weights_are_those_of_the_best_state_with_the_ids_of_their_rows(run_of, tmp_path, safetensors):
+    run = load_run(run_of("DGRMPlus", protocol="eq23"))
+    path = export.export(run, tmp_path / "out", safetensors)
+    weights = load_file(path) if safetensors else torch.load(path, weights_only=True)
+    for key, value in run.model.state_dict().items():
+        assert torch.equal(weights[key], value)
+    assert torch.equal(weights["closed_form.factors_user"], run.model.closed_form.factors_user)
+    assert not [name for name in weights if name.startswith("_")]  # no ratings
+    contents = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert contents["users"][3] == run.users[2]
+    assert contents["items"] == list(run.items)
+    assert (contents["model"], contents["rating_scale"]) == ("DGRMPlus", [1.0, 5.0])
+    assert "data_path" not in contents["config"]
+
+
+@pytest.mark.parametrize("name", ["EASE", "ItemKNN"])
+def test_weights_that_recbole_keeps_in_attributes_are_exported(run_of, tmp_path, name):
+    run = load_run(run_of(name, protocol="full"))
+    weights = load_file(export.export(run, tmp_path / "out", True))
+    kept = run.model.other_parameter()
+    for key, value in kept.items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(weights[key].numpy(), value)
+        else:
+            np.testing.assert_array_equal(weights[f"{key}.data"].numpy(), value.tocsr().data)
+
+
+def test_an_export_is_whole_or_absent_and_overwrites_nothing(run_of, tmp_path, monkeypatch):
+    run = load_run(run_of("MF"))
+
+    def dies(*_):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "write_json", dies)
+        with pytest.raises(OSError, match="disk full"):
+            export.export(run, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    export.export(run, tmp_path / "out")
+    with pytest.raises(OptionError, match="exists already"):
+        export.export(run, tmp_path / "out")
+
+
+def test_three_lines_of_python_and_a_light_import(run_of):
+    run = recbole_dgrm.load_run(run_of("MF"), device="cpu")
+    assert len(run.recommend(["3"], topk=5)) == 5
+    assert run.predict(["3", "4"], ["1", "2"]).shape == (2,)
+    code = "import sys, recbole_dgrm; recbole_dgrm.load_run; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_moved_data_is_found_where_it_is_said_to_be(run_of, tmp_path):
+    write_ratings(tmp_path, "noise", random_ratings())
+    assert load_run(run_of("MF"), data_path=str(tmp_path)).config["data_path"] == str(tmp_path / "noise")

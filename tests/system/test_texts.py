@@ -1,0 +1,138 @@
+"""Names that others chose, in everything that is written: letter by letter, and nothing happens."""
+
+import csv
+import io
+
+import pandas as pd
+import pytest
+from test_comparable import RATED, put
+from test_statistics import NDCG, draw, only_cell, write_plan
+
+from recbole_dgrm.cli import display, main
+from recbole_dgrm.reports import figures
+from recbole_dgrm.reports.benchmark_report import result_table, write_report
+from recbole_dgrm.reports.document import Document, Heading, Table, Value, to_html, to_latex, to_markdown
+from recbole_dgrm.system.texts import in_figure, in_spreadsheet, printable
+
+NASTY = [
+    r"A $\foo$", "[/b]", "=cmd|' /C calc'!A0", "\x1b[31mred\x1b[0m\x07", "_hidden", "a|b\\|c",
+    "<script>alert(1)</script>",
+    "`x` [a](javascript:1)", "x" * 300, "多い 😀", "line\nbreak\tand\u202eback", "-1+1", "@SUM(A1)", "$", "\ud800",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("DGRM, t = 5", "DGRM, t = 5"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("a\nb\tc\r", "a b c "),
+        ("a\u202eb\u2066c", r"a\u202eb\u2066c"),
+        ("a\x00\x9b", r"a\x00\x9b"),
+        ("نمی\u200cخواهم", "نمی\u200cخواهم"),
+        ("\ud800", r"\ud800"),
+        ("ü 日 😀", "ü 日 😀"),
+    ],
+)
+def test_what_cannot_be_printed_is_an_escape(text, shown):
+    assert printable(text) == shown
+    printable(text).encode()
+
+
+@pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", "  =1", "＝1"])
+def test_no_text_is_a_formula(text):
+    assert in_spreadsheet(text).startswith("'")
+
+
+@pytest.mark.parametrize("value", ["DGRM", "a=b", "", 0.5, -1, float("nan"), None, True])
+def test_numbers_and_plain_text_stay(value):
+    assert in_spreadsheet(value) is value
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_figures_have_no_mathematics_and_no_hidden_names(text):
+    shown = in_figure(text)
+    assert shown.count("$") == shown.count(r"\$")
+    assert not shown.startswith("_")
+    assert len(shown) <= 80
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for index, label in enumerate(NASTY[:-1]):
+        vectors = {NDCG: draw("x", 1) * 0.5 + index / 100}
+        config = {**RATED, "model": f"M{index}", "dataset": r"set $\x$ [b]"}
+        put(tmp_path, label, config=config, vectors=vectors, name=f"run{index}")
+    put(tmp_path, "failed", config={**RATED, "dataset": NASTY[0]}, name="failed", status="failed", error=NASTY[3])
+    write_plan(tmp_path, baseline=NASTY[0])
+    return tmp_path
+
+
+def test_a_report_of_nasty_names_is_whole_and_harmless(folder, caplog):
+    write_report(folder, folder)
+    assert "cannot be drawn" not in caplog.text
+    for kind in ("md", "html", "tex", "csv"):
+        text = (folder / f"report.{kind}").read_text()
+        assert not set(text) & set("\x1b\x07\u202e\t\r")
+        assert r"\foo" in text or r"\textbackslash{}foo" in text
+        assert "<script>alert" not in text or kind in ("csv", "tex")
+    rows = list(csv.DictReader(io.StringIO((folder / "report.csv").read_text())))
+    models = {row["model"] for row in rows}
+    assert {"'=cmd|' /C calc'!A0", "'-1+1", "'@SUM(A1)", "[/b]"} <= models
+    assert not any(row[key][:1] in "=+@\t" for row in rows for key in ("model", "baseline", "dataset") if row[key])
+    assert any(row["difference"].startswith("-") or float(row["difference"] or 0) > 0 for row in rows)
+    assert len(list((folder / "figures").iterdir())) == 6
+
+
+def test_the_terminal_prints_nasty_names_letter_by_letter(folder, monkeypatch):
+    monkeypatch.setattr("sys.stdout", out := io.StringIO())
+    console = main._Terminal(markup=False, emoji=False, width=200)
+    console.print(display.document_table(result_table(only_cell(folder))))
+    rows = pd.DataFrame({"user": ["[/b]"], "rank": [1], "item": ["\x1b[31m:smile:[/i]"], "score": [0.5]})
+    console.print(display.list_table(rows, "[/b]\x1b"))
+    console.print(f"report: {NASTY[3]}\nof [b]{NASTY[1]}", soft_wrap=True)
+    text = out.getvalue()
+    assert not set(text) & set("\x1b\x07\u202e")
+    for words in (r"A $\foo$", "[/b]", r"\x1b[31mred", r"user [/b]\x1b", r"\x1b[31m:smile:[/i]", "of [b][/b]"):
+        assert words in text
+
+
+def test_errors_and_notes_are_printed_letter_by_letter(folder, capsys):
+    assert main.main(["report", str(folder), "--baseline=[/b]\x1b]0;x\x07"]) == 2
+    printed = capsys.readouterr()
+    assert not set(printed.out + printed.err) & set("\x1b\x07")
+    assert "has no finished run" in printed.err
+
+
+def test_markdown_shows_names_letter_by_letter():
+    """GitHub reads dollars as formulas and backquotes as code, and two backslashes and a bar end a cell."""
+    table = Table("$t$", ["", "a`b"], [[Value("a\\|b"), Value("[x](y)")]], note="50 $")
+    text = to_markdown(Document("A $x$", [Heading("`h`"), "p $q$ <b>", table]))
+    for words in (r"# A \$x\$", r"## \`h\`", r"p \$q\$ &lt;b>", r"**\$t\$**", r"|  | a\`b |", r"| a\\\|b | [x]\(y) |"):
+        assert words in text
+    assert text.endswith("50 \\$\n")
+
+
+def test_a_title_does_not_leave_the_comment_of_a_tex_file():
+    text = to_latex(Document("a\n\\input{/etc/passwd}", [Table("t", ["a"], [[Value("x")]], note="50 % †")]))
+    assert text.splitlines()[0].startswith("% a \\input{/etc/passwd}. Needs")
+    assert r"\footnotesize 50 \% $^{\dagger}$" in text
+
+
+def test_a_figure_that_cannot_be_drawn_is_a_sentence_in_a_whole_report(folder, monkeypatch, caplog):
+    def broken(*_):
+        raise ZeroDivisionError("no room")
+
+    monkeypatch.setattr(figures, "metric_bars", broken)
+    write_report(folder, folder)
+    text = (folder / "report.md").read_text()
+    assert "cannot be drawn (ZeroDivisionError: no room); the tables have its numbers." in text
+    assert "![Learning curves" in text
+    assert "<h2" in (folder / "report.html").read_text()
+    assert "cannot be drawn" in caplog.text
+
+
+def test_a_page_says_where_it_scrolls(tmp_path):
+    text = to_html(Document("t", [Table("t", ["a"], [[Value("x")]])]), tmp_path)
+    assert '.scroll.wide::before { content: "scroll sideways' in text
+    assert 'classList.toggle("wide", box.scrollWidth > box.clientWidth' in text

@@ -1,0 +1,244 @@
+"""Two processes with half the batch each make the run of one; a process that dies ends the run, which resumes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import fields
+from itertools import chain
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from helpers import ROOT, SMALL, random_ratings, wait_for, write_ratings
+from torch.nn.functional import dropout
+
+from recbole_dgrm.cli import main
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.models import registry
+from recbole_dgrm.records import CHECKPOINT, EPOCHS, RECORD
+from recbole_dgrm.runs.experiment import resume, run_one
+from recbole_dgrm.system import distributed
+from recbole_dgrm.system.distributed import Part, SharedDraws
+from recbole_dgrm.training.checkpoints import read_checkpoint
+from recbole_dgrm.training.trainers import AlternatingTrainer
+
+USERS = 29
+HALF = 7  # of a batch; the last one of an epoch has a single user, who is both processes'
+RUNS = {
+    "DGRM": {"condition_dropout": 0.3, "lipschitz": "gradient_penalty"},
+    "DGRMPlus": {"states": "entries", "adversarial_weight": 0.1, "lipschitz": "gradient_penalty"},
+    "DGRMKL": {"clip_grad_norm": {"max_norm": 1.0}},
+    "ICDAE": {},
+    "DiffRec": {"steps": 2, "history_num_per_term": 5},  # the history is full after the first epoch, and used
+    "CFGAN": {"protocol": "full"},
+}
+BROKEN = "DGRMPlus"
+PROGRAM = str(ROOT / "run_recbole_dgrm.py")
+
+
+class Stopped(BaseException):
+    pass
+
+
+def keys(model: str, folder: Path, **overrides) -> dict:
+    options = {field.name for field in fields(registry.MODELS[model].Options)}
+    small = {key: value for key, value in SMALL.items() if key in options}
+    return {"model": model, "dataset": "odd", "data_path": str(folder), "output_dir": str(folder / "runs"),
+            "device": "cpu", "epochs": 3, "train_batch_size": 2 * HALF, "eval_batch_size": 5, "checkpoint_interval": 0,
+            **small, **RUNS[model], **overrides}  # fmt: skip
+
+
+def half(model: str, folder: Path, **overrides):
+    return load_config(config_dict=keys(model, folder, train_batch_size=HALF, **overrides))
+
+
+def make_runs(number: int, folder: Path, port: int) -> None:
+    """What each of two processes does: all ``RUNS`` and one that is stopped and resumed; their models are kept."""
+    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+                   "MASTER_PORT": str(port)}  # fmt: skip
+    states, load_best, after_epoch = [], AlternatingTrainer.load_best, AlternatingTrainer._after_epoch
+
+    def keep(self):
+        states.append({key: value.clone() for key, value in self.model.state_dict().items()})
+        load_best(self)
+
+    def stop(self, epoch, valid):
+        after_epoch(self, epoch, valid)
+        if epoch == 1:
+            raise Stopped
+
+    AlternatingTrainer.load_best = keep
+    with distributed.joined():
+        paths = {model: str(run_one(half(model, folder))[1]) for model in RUNS}
+        AlternatingTrainer._after_epoch = stop
+        with pytest.raises(Stopped):
+            run_one(half(BROKEN, folder, output_dir=str(folder / "stopped")))
+        AlternatingTrainer._after_epoch = after_epoch
+        torch.distributed.barrier()  # the first writes its checkpoint after the other has stopped
+        (stopped,) = (folder / "stopped").iterdir()
+        paths["resumed"] = str(resume(stopped)[1])
+    (folder / f"{number}.json").write_text(json.dumps(paths))
+    torch.save(states, folder / f"{number}.pt")
+
+
+def free_port() -> int:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return place.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("together")
+    write_ratings(path, "odd", random_ratings(n_users=USERS))
+    return path
+
+
+@pytest.fixture(scope="module")
+def together(folder) -> dict[str, Path]:
+    """The runs of two processes."""
+    torch.multiprocessing.spawn(make_runs, (folder, free_port()), nprocs=2)
+    first, second = (json.loads((folder / f"{number}.json").read_text()) for number in range(2))
+    assert first == second
+    return {model: Path(path) for model, path in first.items()}
+
+
+def state_of(run: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(run / CHECKPOINT, torch.device("cpu"))["state_dict"]
+
+
+def record_of(run: Path) -> dict:
+    return json.loads((run / RECORD).read_text(encoding="utf-8"))
+
+
+def losses_of(run: Path) -> list[float]:
+    other = ("stage", "epoch", "seconds", "distribution", "diagnose_s")
+    lines = [json.loads(line) for line in (run / EPOCHS).read_text(encoding="utf-8").splitlines()]
+    return [value for line in lines for key, value in line.items() if key not in other and not key.startswith("valid_")]
+
+
+@pytest.mark.parametrize("model", RUNS)
+def test_two_processes_make_the_run_of_one_with_the_double_batch(model, folder, together):
+    alone, path = run_one(load_config(config_dict=keys(model, folder)))
+    record = record_of(together[model])
+    assert (record["status"], record["environment"]["processes"]) == ("finished", 2)
+    pair = state_of(together[model])
+    for key, value in state_of(path).items():  # relative only for DiffRec's record of losses, which are above 1e5
+        torch.testing.assert_close(pair[key], value, rtol=1e-6, atol=1e-5)
+    assert losses_of(together[model]) == pytest.approx(losses_of(path), rel=1e-5)
+    assert record["test"] == pytest.approx(alone.test, abs=1e-5)
+    assert record["valid"] == pytest.approx(alone.valid, abs=1e-5)
+    assert record["reference"] == alone.reference
+    assert {file.name for file in together[model].iterdir()} == {file.name for file in path.iterdir()}
+
+
+def test_all_processes_end_with_the_same_parameters_and_buffers(folder, together):
+    first, second = (torch.load(folder / f"{number}.pt", weights_only=True) for number in range(2))
+    assert len(first) == len(second) > len(RUNS)
+    for one, other in zip(first, second, strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_stopped_run_of_two_processes_resumes_to_that_of_an_unbroken_one(together):
+    unbroken, resumed = state_of(together[BROKEN]), state_of(together["resumed"])
+    assert all(torch.equal(unbroken[key], resumed[key]) for key in unbroken)
+    assert record_of(together[BROKEN])["test"] == record_of(together["resumed"])["test"]
+    assert losses_of(together[BROKEN]) == losses_of(together["resumed"])
+
+
+def test_a_killed_process_ends_the_run_which_says_so_and_one_process_can_continue_it(folder):
+    given = keys("DGRM", folder, epochs=100, output_dir=str(folder / "killed"))
+    (folder / "killed.yaml").write_text(json.dumps(given))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1",
+               f"--master_port={free_port()}", PROGRAM, f"--config_files={folder / 'killed.yaml'}"]  # fmt: skip
+    launcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    (epochs,) = wait_for(lambda: list(folder.glob("killed/*/metrics.jsonl")))
+    (second,) = [child for child in psutil.Process(launcher.pid).children() if child.environ()["RANK"] == "1"]
+    second.kill()
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode != 0
+    run = epochs.parent
+    record = record_of(run)
+    assert record["status"] == "failed"
+    # gloo notices the end, or torchrun's SIGTERM is first
+    ended = ("another process of the run has ended", "SIGTERM: torchrun, or another process of the run, has ended")
+    assert any(f"{words}; continue with --resume={run}" in record["error"] for words in ended)
+    assert any(f"{words}; continue with --resume={run}" in said for words in ended)
+    known = len(epochs.read_text().splitlines())
+    assert resume(run)[0].status == "finished"
+    assert len(losses_of(run)) > known
+
+
+@pytest.mark.parametrize(("name", "reason"), [("MF", "in phases"), ("PRGAN", "normalizes"), ("BPR", "in phases")])
+def test_what_cannot_be_divided_is_refused_before_anything_is_made(name, reason, make_config, tmp_path, monkeypatch):
+    config = make_config(name)
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    with pytest.raises(OptionError, match=f"{name} cannot be trained by 2 processes: .*{reason}.*one of DGRM, "):
+        run_one(config)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    distributed.check_device(torch.device("cpu"))
+    with pytest.raises(OptionError, match=r"2 processes, but 1 GPU.*--nproc_per_node=1"):
+        distributed.check_device(torch.device("cuda"))
+
+
+def test_torchrun_is_for_trainings_alone(monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    assert main.main(["benchmark", "--config=smoke"]) == 2
+    assert "benchmark is one process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 4, 7, 100])
+def test_parts_are_contiguous_and_together_the_whole_unless_it_is_too_small(total, monkeypatch):
+    monkeypatch.setattr(distributed, "size", lambda: 3)
+    parts = []
+    for number in range(3):
+        monkeypatch.setattr(distributed, "rank", lambda number=number: number)
+        parts.append(list(range(total))[Part.own(total).rows])
+    if total < 3:
+        assert parts == [list(range(total))] * 3
+    else:
+        assert list(chain(*parts)) == list(range(total))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+DRAWS = {
+    "rand": lambda users, states: torch.rand(users, 3),
+    "randn of a tuple": lambda users, states: torch.randn((users, 3)),
+    "randint": lambda users, states: torch.randint(1, 50, (users,)),
+    "rand_like": lambda users, states: torch.rand_like(torch.empty(states, 2)),
+    "randn_like": lambda users, states: torch.randn_like(torch.empty(states, 2)),
+    "randint_like": lambda users, states: torch.randint_like(torch.empty(states), 9),
+    "multinomial": lambda users, states: torch.multinomial(torch.ones(5), num_samples=users, replacement=True),
+    "dropout": lambda users, states: dropout(torch.ones(users, 6), 0.5, True),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_draws_of_parts_are_those_of_the_whole_and_leave_the_same_generator(name):
+    count = torch.tensor([3, 1, 4, 1, 5])
+    torch.manual_seed(1)
+    whole, state = DRAWS[name](5, 14), torch.get_rng_state()
+    found = []
+    for users in (Part(0, 2, 5), Part(2, 5, 5)):
+        states = users.of_counts(count)
+        torch.manual_seed(1)
+        with SharedDraws(users, states):
+            found.append(DRAWS[name](users.stop - users.start, states.stop - states.start))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(torch.cat(found), whole)
+
+
+def test_a_draw_by_something_else_than_users_is_an_error():
+    users = Part(0, 2, 5)
+    with SharedDraws(users, users), pytest.raises(RuntimeError, match="3 rows were drawn"):
+        torch.rand(3, 4)

@@ -1,0 +1,111 @@
+"""Search spaces: what may be written, grids, draws, conditions."""
+
+import math
+from itertools import product
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_dgrm.config.layers import properties_dir, read_yaml
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.tuning.space import parse_space, read_space_file
+
+RNG = np.random.default_rng
+
+
+def test_a_grid_is_every_valid_point_once_in_an_order_of_the_seed():
+    space = parse_space({
+        "low": {"choice": [1, 2, 3]}, "high": {"int": [2, 4]}, "sizes": {"choice": [[8], [8, 4]]}, "fixed": 0.5,
+        "conditions": ["low < high"],
+    })  # fmt: skip
+    points = [space.point(labels) for labels in space.grid(RNG(0))]
+    expected = [(low, high, sizes) for low, high, sizes in product([1, 2, 3], [2, 3, 4], [[8], [8, 4]]) if low < high]
+    assert sorted((p["low"], p["high"], p["sizes"]) for p in points) == sorted(expected)
+    assert {point["fixed"] for point in points} == {0.5}
+    assert space.grid(RNG(0)) == space.grid(RNG(0)) != space.grid(RNG(1))
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_draws_are_valid_and_in_range(seed):
+    space = parse_space({
+        "a": {"uniform": [0, 1]}, "b": {"loguniform": [1e-3, 10]}, "c": {"int": [2, 5]}, "d": {"choice": ["x", None]},
+        "conditions": ["a < b", "c != 3"],
+    })  # fmt: skip
+    point = space.point(space.draw(RNG(seed)))
+    assert 0 <= point["a"] <= 1
+    assert 1e-3 <= point["b"] <= 10
+    assert point["a"] < point["b"]
+    assert point["c"] in (2, 4, 5)
+    assert point["d"] in ("x", None)
+
+
+def test_optuna_suggests_the_values_behind_the_labels():
+    space = parse_space(
+        {"sizes": {"choice": [[8], [8, 4]]}, "n": {"int": [1, 3]}, "r": {"loguniform": [0.1, 1]}, "f": 2}
+    )
+    trial = optuna.trial.FixedTrial({"sizes": "[8, 4]", "n": 2, "r": 0.3})
+    assert space.suggest(trial) == {"f": 2, "sizes": [8, 4], "n": 2, "r": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"a": 1}, "no key to search"),
+        ({"a": {"choose": [1]}}, "a: .* is not understood; write a: {choice"),
+        ({"a": {"choice": 3}}, "a: .* is not understood"),
+        ({"a": {"choice": [1], "int": [1, 2]}}, "a: .* is not understood"),
+        ({"a": {"choice": []}}, "a: choice: .* must name values"),
+        ({"a": {"choice": [1, 1]}}, "a: choice: .* each once"),
+        ({"a": {"uniform": [1]}}, r"a: \[1\] must be \[lowest, highest\]"),
+        ({"a": {"uniform": [2, 1]}}, "a: .* the lower first"),
+        ({"a": {"loguniform": [0, 1]}}, "a: .* above 0"),
+        ({"a": {"int": [0.5, 2]}}, "a: int: .* whole numbers"),
+        ({"a": {"choice": [1, 2]}, "sampler": "best"}, "sampler='best' is unknown; one of grid, random, tpe"),
+        ({"a": {"choice": [1, 2]}, "conditions": ["a < b"]}, "condition 'a < b': 'b' is no key"),
+        ({"a": {"choice": [1, 2]}, "conditions": ["a is 2"]}, "condition 'a is 2' is not understood"),
+        ({"a": {"choice": [1, 2]}, "conditions": "a < 2"}, "must be a list"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused(content, said):
+    with pytest.raises(OptionError, match=said):
+        parse_space(content)
+
+
+def test_a_grid_of_an_interval_or_without_a_valid_point_is_refused():
+    with pytest.raises(OptionError, match="sampler=grid cannot list the values of a"):
+        parse_space({"a": {"uniform": [0, 1]}}).grid(RNG(0))
+    space = parse_space({"a": {"choice": [1, 2]}, "conditions": ["a > 5"]})
+    with pytest.raises(OptionError, match=r"no point satisfies a > 5.0"):
+        space.grid(RNG(0))
+    with pytest.raises(OptionError, match="no valid point in 1000 draws"):
+        space.draw(RNG(0))
+
+
+def test_recboles_lines_are_read_with_literals_only(tmp_path):
+    path = tmp_path / "hyper.test"
+    path.write_text("learning_rate choice [0.01, 0.005]\n# words\n\nweight loguniform -8,0\n"
+                    "drop uniform 0.1, 0.5\nsize quniform 10,50,20\nmlp choice ['[64]','[64,32]']\n")  # fmt: skip
+    space = parse_space(read_space_file(path, read_yaml))
+    assert space.dimensions["learning_rate"].values == [0.01, 0.005]
+    assert (space.dimensions["weight"].low, space.dimensions["weight"].high) == (math.exp(-8), 1)
+    assert (space.dimensions["drop"].low, space.dimensions["drop"].high) == (0.1, 0.5)
+    assert {space.dimensions["size"].draw(RNG(seed)) for seed in range(20)} == {10, 30, 50}
+    assert space.dimensions["mlp"].values == ["[64]", "[64,32]"]
+    path.write_text("learning_rate choice __import__('os').getcwd()\n")
+    with pytest.raises(OptionError, match=r"hyper.test: .*is not understood"):
+        read_space_file(path, read_yaml)
+    with pytest.raises(OptionError, match=r"nothing.test: No such file"):
+        read_space_file(tmp_path / "nothing.test", read_yaml)
+
+
+@pytest.mark.parametrize("path", sorted((properties_dir() / "tuning").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_shipped_spaces_have_points_that_the_model_takes(path):
+    from recbole_dgrm.tuning.study import plan_search
+
+    config = {"model": path.name.split(".")[0], "dataset": "ml-100k", "protocol": "rated", "seed": 1}
+    search = plan_search(config, read_space_file(path, read_yaml), path.parent / "nowhere")
+    assert search.sampler == ("grid" if "paper" in path.name else "tpe")
+    assert search.trials > 1
