@@ -32,8 +32,10 @@ def main() -> None:
             splits = dataset.build(config)
             user, item, rating = splits.triples("test")
             rank = loaders.item_rank(splits.test).numpy()[item]
-            scores = np.full(len(rating), config["rating_scale"][1])
-            rows.append(rated_row(config, user, rank, scores, rating, recbole_metrics.rated_protocol(config)))
+            scores = np.full(len(rating), splits.scale.high)
+            rule = recbole_metrics.rated_protocol(config, splits.scale)
+            pairs = recbole_metrics.RatedPredictions(user, rank, scores, rating, rule, splits.scale)
+            rows.append(rated_row(config, pairs))
             if config["benchmark_filename"]:
                 break
         cells = []

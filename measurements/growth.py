@@ -34,7 +34,7 @@ from recbole_dgrm import data, loaders, registry
 from recbole_dgrm.config.layers import load_config
 empty = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 config = load_config(config_dict=json.loads(sys.argv[1]))
-config["checkpoint_dir"] = "."
+config = config.writing_to(Path())
 splits = data.build(config)
 init_seed(1, True)
 model = registry.model_class(config["model"])(config, splits.train)

@@ -180,7 +180,9 @@ def main() -> None:
         found = predictions(sp.csr_matrix((rating, (user, item)), shape), config["bias_shrinkage"], seed)
         user, item, rating = splits.triples("valid")
         for name, score in found.items():
-            row = rated_row(config, user, item, score[user, item], rating, recbole_metrics.rated_protocol(config))
+            rule = recbole_metrics.rated_protocol(config, splits.scale)
+            pairs = recbole_metrics.RatedPredictions(user, item, score[user, item], rating, rule, splits.scale)
+            row = rated_row(config, pairs)
             scores.setdefault(name, []).append([row[key] for key in ("ratedrecall@5", "ratedndcg@5", "rmse")])
         print(f"split {seed} is done", file=sys.stderr, flush=True)
     print("| idea | RatedRecall@5 | RatedNDCG@5 | RMSE |\n|---|---:|---:|---:|")

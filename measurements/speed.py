@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -82,7 +83,7 @@ def build(name: str, keys: dict, given: argparse.Namespace):
     if sizes == "generator_hidden":
         keys["critic_hidden"] = [given.width]
     config = load_config(config_dict=keys | ({"data_path": given.data_path} if given.data_path else {}))
-    config["checkpoint_dir"] = "."
+    config = config.writing_to(Path("."))
     splits = dataset.build(config)
     init_seed(config["seed"], True)
     model = (DiffRec if theirs else registry.model_class(name))(config, splits.train)
@@ -151,7 +152,7 @@ def ranked(label: str, name: str, keys: dict, given: argparse.Namespace) -> str:
     ours = trainer.evaluate(loader)
     lines = [row("ours", lambda: trainer.evaluate(loader)), row("ours, bfloat16", reduced)]
     for size in THEIR_BATCHES:
-        config["eval_batch_size"] = size
+        config = config.replaced(eval_batch_size=size)
         with compat.no_events(), compat.passing_bars():
             theirs = get_trainer(model.type, "BPR" if name.startswith("RecBole") else name)(config, model)
             theirs.eval_collector = compat.Collector(config)

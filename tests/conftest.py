@@ -9,9 +9,9 @@ import torch
 from helpers import SMALL, checkerboard, random_ratings, write_ratings
 
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.config.run_options import RunOptions
 from recbole_dgrm.data import dataset as datasets
 from recbole_dgrm.models import registry
+from recbole_dgrm.options import RunOptions
 
 torch.set_num_threads(1)
 warnings.filterwarnings("ignore")
@@ -37,8 +37,7 @@ def make_config(ratings_path, tmp_path):
         small = {key: value for key, value in SMALL.items() if key in own}
         given = {"data_path": str(ratings_path), "output_dir": str(tmp_path / "runs"), **small, **overrides}
         config = load_config(config_dict={"model": model, "dataset": dataset, **given})
-        config["checkpoint_dir"] = str(tmp_path)
-        return config
+        return config.writing_to(tmp_path)
 
     return make
 

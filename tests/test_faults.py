@@ -169,7 +169,7 @@ def test_vectors_of_different_lengths_are_none(finished):
 
 
 def test_a_damaged_database_of_a_search_is_a_sentence_with_its_name(tmp_path, make_config):
-    config = make_config("MF", "board")["input"]
+    config = make_config("MF", "board").given
     search = Search(config, {"factors": {"choice": [2]}}, "grid", 1, False, "mine",
                     f"sqlite:///{tmp_path / 'study.db'}", "here")  # fmt: skip
     (tmp_path / "study.db").write_bytes(b"no database, but long enough to be read as one" * 100)
@@ -295,7 +295,7 @@ def test_a_run_that_sigterm_meets_before_it_listens_is_interrupted_not_failed(ma
     code = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
     monkeypatch.setattr(processes, "spawn", lambda *_: subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE))  # fmt: skip
-    worker.execute(worker.Job("MF", make_config("MF")["input"], str(tmp_path / "run"), 1, 60))
+    worker.execute(worker.Job("MF", make_config("MF").given, str(tmp_path / "run"), 1, 60))
     assert read_run(tmp_path / "run").record["status"] == "interrupted"
 
 
@@ -303,7 +303,7 @@ def test_a_run_that_sigterm_meets_before_it_listens_is_interrupted_not_failed(ma
 def test_a_worker_process_treats_sigterm_as_ctrl_c(make_config, tmp_path):
     path = tmp_path / "run"
     path.mkdir()
-    config = make_config(epochs=100_000, stopping_step=100_000)["input"]
+    config = make_config(epochs=100_000, stopping_step=100_000).given
     worker.write_config(path, config)
     process = processes.spawn("recbole_dgrm.benchmark.worker", [str(path), "DGRM"], path / "output.txt", 1)
     wait_for((path / "checkpoint.pt").exists)

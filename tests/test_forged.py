@@ -374,7 +374,7 @@ def test_a_second_resume_of_one_run_is_refused(copy):
 def test_the_lock_of_a_killed_process_is_free_at_once(make_config, tmp_path):
     path = tmp_path / "run"
     path.mkdir()
-    write_config(path, make_config(epochs=100_000, stopping_step=100_000)["input"])
+    write_config(path, make_config(epochs=100_000, stopping_step=100_000).given)
     process = processes.spawn("recbole_dgrm.benchmark.worker", [str(path), "DGRM"], tmp_path / "output.txt", 1)
     wait_for((path / "checkpoint.pt").exists)
     with pytest.raises(UserError, match="another process is at work"):
@@ -408,7 +408,7 @@ def test_a_directory_removed_during_training_is_a_sentence(make_config, monkeypa
 @pytest.mark.slow
 def test_a_directory_removed_under_a_worker_is_a_failed_run(make_config, tmp_path):
     path = tmp_path / "run"
-    config = make_config(epochs=100_000, stopping_step=100_000)["input"]
+    config = make_config(epochs=100_000, stopping_step=100_000).given
     job = worker.Job("DGRM", config, str(path), 1, 60)
     thread = Thread(target=worker.execute, args=(job,))
     thread.start()

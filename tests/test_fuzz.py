@@ -240,4 +240,4 @@ def test_python_on_the_command_line_stays_text(tmp_path):
         with pytest.raises(UserError):
             load_config(config_dict={"model": "BPR", "dataset": "ml-100k"}, command_line={key: value})
     assert os.listdir(tmp_path) == []
-    assert yaml.safe_load(yaml.safe_dump(config["input"]))["wandb_project"] == attack
+    assert yaml.safe_load(yaml.safe_dump(config.given))["wandb_project"] == attack

@@ -190,7 +190,7 @@ def _runs_of(plan: Plan, entry: DatasetEntry, sources: dict[tuple, str]) -> list
                 if source not in sources:
                     atomic_files.check_source(config)
                     sources[source] = atomic_files.source_hash(config)
-                found.append(PlannedRun(row.label, config["input"], sources[source]))
+                found.append(PlannedRun(row.label, config.given, sources[source]))
     return found
 
 

@@ -54,7 +54,7 @@ def run(arguments: list[str], console: Console) -> int:
 
     line = parse_line(key_values(others, parser))
     seeds = check("test_seeds", parse_value(named.test_seeds) or [], Annotated[list[int], SEEDS])
-    given = load_config(config_dict={**line, "model": named.model, "dataset": named.dataset})["input"]
+    given = load_config(config_dict={**line, "model": named.model, "dataset": named.dataset}).given
     config = {**line, **{key: given[key] for key in ("model", "dataset", "protocol", "seed")}}
     space = read_space_file(named.space or properties_dir() / "tuning" / f"{named.model}.yaml", read_yaml)
     name = check_name(
@@ -94,7 +94,7 @@ def _test_best(console: Console, config: dict[str, Any], best: Path, seeds: list
         {"model": model, "label": f"{model}, tuned", "config_files": [str(best)]},
         {"model": model, "label": defaults},
     ]
-    hashes = {config_hash(load_config(files, config)["input"]) for files in ([best], [])}
+    hashes = {config_hash(load_config(files, config).given) for files in ([best], [])}
     if len(hashes) == 1:
         console.print("the best configuration is the default one")
         del rows[0]

@@ -9,10 +9,10 @@ from recbole.utils import InputType
 
 from recbole_dgrm import compat
 from recbole_dgrm.config.recbole_keys import idle, say_once
-from recbole_dgrm.config.run_options import RunOptions
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation.metric_names import OVER_RATINGS
 from recbole_dgrm.models import registry
+from recbole_dgrm.options import RunOptions
 
 
 def needed_columns(merged: Mapping[str, Any], run: RunOptions) -> list[str]:
@@ -50,7 +50,7 @@ def check_scores(model: str, keys: Mapping[str, Any]) -> None:
             raise OptionError(f"metrics: {metric} compares scores with ratings, and {scores}; leave it out")
 
 
-def check_changed(config: compat.Config, changed: set[str]) -> None:
+def check_changed(config: compat.Config) -> None:
     """Keys that somebody has set to what cannot be, or to what changes nothing.
 
     RecBole would take an ``eval_step`` above ``epochs`` for ``epochs``, as with one that a model has by default.
@@ -58,7 +58,7 @@ def check_changed(config: compat.Config, changed: set[str]) -> None:
     Raises:
         OptionError: what is wrong, the value, and the remedy.
     """
-    given, model = config["input"], config["model"]
+    given, changed, model = config.given, config.changed, config["model"]
     if "eval_step" in changed and given["eval_step"] > given["epochs"]:
         raise OptionError(f"eval_step={given['eval_step']} is above epochs={given['epochs']}, so no epoch would be "
                           "validated; lower it")  # fmt: skip

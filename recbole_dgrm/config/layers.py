@@ -25,14 +25,13 @@ from recbole.utils import InputType, argument_list
 from recbole_dgrm import compat
 from recbole_dgrm.config import evaluation_keys, recbole_keys
 from recbole_dgrm.config.consistency import check_changed, check_scores, needed_columns
-from recbole_dgrm.config.run_options import RunOptions
 from recbole_dgrm.data.intervals import as_text, quoted
 from recbole_dgrm.data.text_tables import codec
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.metric_names import OVER_RATINGS
 from recbole_dgrm.models import registry
-from recbole_dgrm.options import LONGEST_NAME, check, check_known, check_name, read
+from recbole_dgrm.options import LONGEST_NAME, RunOptions, check, check_known, check_name, read
 from recbole_dgrm.system import yaml_files
 from recbole_dgrm.system.files import read_bytes
 from recbole_dgrm.system.text_keys import TextKeys, unquoted
@@ -122,8 +121,7 @@ def load_config(
         command_line: parsed with ``parse_line``.
 
     Returns:
-        RecBole's Config with every key; ``config["input"]`` holds the merged keys as they were given,
-        ready to be written as YAML and read again; ``config["changed"]`` names those that somebody has set.
+        The config with every key.
 
     Raises:
         OptionError, recbole_dgrm.errors.UnknownModel: what is wrong, the value, and the remedy.
@@ -151,10 +149,9 @@ def load_config(
     theirs = recbole_keys.check_keys(merged, layers["recbole"], needed_columns(merged, run))
     checked = {**theirs, **asdict(run), **_own(merged, layers)}
     whole = {key: value for key, value in checked.items() if type(value) is int}  # given as 5.0 perhaps
-    config = _build(registry.model_class(model), merged, run, whole)
     changed = {key for key, value in given.items() if key in named or value != below.get(key)}
-    check_changed(config, changed)
-    config["changed"] = sorted(changed)
+    config = _build(registry.model_class(model), merged, run, whole, changed)
+    check_changed(config)
     return config
 
 
@@ -191,30 +188,23 @@ def _check_machine(run: RunOptions) -> None:
         raise OptionError("compile=true, but no C++ compiler is installed (g++, clang++); install one or leave it off")
 
 
-def _build(model_class: type, merged: Layer, run: RunOptions, whole: Layer) -> compat.Config:
+def _build(model_class: type, merged: Layer, run: RunOptions, whole: Layer, changed: set[str]) -> compat.Config:
     final = {**merged, **whole}
     for key in ("user_inter_num_interval", "item_inter_num_interval"):
         final[key] = as_text(merged[key])
     if merged["val_interval"] is not None:
         final["val_interval"] = {name: as_text(value) for name, value in merged["val_interval"].items()}
     final["device"] = ("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device
-    final["data_path"] = run.data_path or "dataset"
+    final["data_path"] = run.data_path
     final["encoding"] = codec(run.encoding)
     final["normalize_all"] = False  # RecBole's file of ml-100k squeezes ratings into 0..1
     listwise = model_class.input_type == InputType.LISTWISE  # type: ignore[attr-defined]
     if merged["model"] in registry.MODELS and (listwise or run.feedback == "rating"):
         final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled
-    final["predicts_ratings"] = run.feedback == "rating" and merged["model"] in registry.MODELS
     try:
-        config = compat.Config(merged["model"], model_class, merged["dataset"], final)
+        return compat.Config(merged["model"], model_class, final, run, merged, changed)
     except Exception as error:  # RecBole checks few of its keys, and falls over the values of the others
         raise OptionError(f"RecBole cannot use this configuration: {type(error).__name__}: {error}") from error
-    if run.data_path:  # RecBole would take its own copy of ml-100k in any case; we, where the folder has none
-        theirs, own = Path(config["data_path"]), Path(run.data_path) / merged["dataset"]
-        if own.is_dir() or not theirs.is_dir():
-            config["data_path"] = str(own)
-    config["input"] = merged
-    return config
 
 
 def _merge(layers: Iterable[Mapping[str, Any]]) -> Layer:

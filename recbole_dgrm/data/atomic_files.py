@@ -14,7 +14,7 @@ from recbole_dgrm.errors import DataError
 
 def source_files(config: Any) -> list[Path]:
     """The ``.inter`` files of the data set of ``config``."""
-    folder, name, parts = Path(config["data_path"]), config["dataset"], config["benchmark_filename"]
+    folder, name, parts = Path(config["data_path"]), config["dataset"], config.run.benchmark_filename
     names = [f"{name}.inter"] if parts is None else [f"{name}.{part}.inter" for part in parts]
     return [folder / file for file in names]
 
@@ -58,7 +58,7 @@ def _check_header(path: Path, config: Any) -> dict[str, str]:
     separator = config["field_separator"]
     columns = typed_columns(path, header, separator)
     needed = {config["USER_ID_FIELD"]: "token", config["ITEM_ID_FIELD"]: "token"}
-    if config["feedback"] == "rating":
+    if config.run.feedback == "rating":
         needed[config["RATING_FIELD"]] = "float"
     for name, kind in needed.items():
         if columns.get(name) != kind:

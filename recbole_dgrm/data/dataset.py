@@ -58,7 +58,7 @@ class RatingDataset(Dataset):
             raise DataError(f"{source_files(self.config)[0]} holds no ratings")
         for name in (self.uid_field, self.iid_field):
             self._refuse(self.inter_feat[name].isna(), f"rows have no {name}")
-        if self.config["feedback"] == "rating":
+        if self.config.run.feedback == "rating":
             rating = self._rating()
             self._refuse(~np.isfinite(rating), "ratings are missing or infinite", "; remove these rows")
             bad = (rating < RATINGS.low) | (rating > RATINGS.high)
@@ -151,13 +151,11 @@ class RatingDataset(Dataset):
                             "user_inter_num_interval, item_inter_num_interval)")  # fmt: skip
         rows = self.inter_feat.index.to_numpy()
         self.file_size_list = np.bincount(self._part()[rows], minlength=len(self._lines)).tolist()
-        if self.config["feedback"] == "rating":
-            config, rating = self.config, self._rating()
-            self.scale = find_scale(rating, config["rating_scale"], config["rating_step"], config["rating_threshold"],
-                                    lambda index: self._place(rows[index]), self.note)  # fmt: skip
-            self.inter_feat[config["RATING_FIELD"]] = without_noise(rating, self.scale)
-            config["rating_scale"] = [self.scale.low, self.scale.high]
-            config["rating_threshold"], config["rating_levels"] = self.scale.threshold, list(self.scale.levels)
+        if self.config.run.feedback == "rating":
+            run, rating = self.config.run, self._rating()
+            place = lambda index: self._place(rows[index])  # noqa: E731
+            self.scale = find_scale(rating, run.rating_scale, run.rating_step, run.rating_threshold, place, self.note)
+            self.inter_feat[self.config["RATING_FIELD"]] = without_noise(rating, self.scale)
         super()._reset_index()
 
     # Splitting
@@ -183,7 +181,7 @@ class RatingDataset(Dataset):
         return [*first.split_by_ratio([ratios[0], ratios[1]], group_by=self.uid_field), *test]
 
     def _calcu_split_ids(self, tot: int, ratios: list[float]) -> list[int]:
-        if self.config["split_rounding"] == "down":
+        if self.config.run.split_rounding == "down":
             return super()._calcu_split_ids(tot, ratios)
         ends = [tot]
         for ratio in reversed(ratios[1:]):  # the last part first; one rating stays for training
@@ -248,10 +246,10 @@ def build(config, with_test: bool = True) -> Splits:
     Raises:
         DataError: the input cannot be used.
     """
-    if not with_test and config["benchmark_filename"]:
-        config["benchmark_filename"] = config["benchmark_filename"][:-1]
+    if not with_test and (files := config.run.benchmark_filename):
+        config = config.replaced(benchmark_filename=files[:-1])
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config["seed"])
+        torch.manual_seed(config.run.seed)
         dataset = RatingDataset(config)
         parts = dict(zip(("train", "valid", "test"), dataset.build(with_test), strict=False))
     for name, part in parts.items():

@@ -13,6 +13,7 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import InputType
 
 from recbole_dgrm.data.dataset import Splits
+from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.system import distributed
 
@@ -32,7 +33,7 @@ class ProfileLoader(AbstractDataLoader):
         super().__init__(config, dataset, None, shuffle=True)
 
     def _init_batch_size_and_step(self) -> None:
-        self.step = self.config["train_batch_size"] * distributed.size()
+        self.step = self.config.run.train_batch_size * distributed.size()
         self.set_batch_size(self.step)
 
     def collate_fn(self, index: list[int]) -> Interaction:
@@ -58,11 +59,16 @@ class _Shared:
     our own number of users; ``users`` are all.
     """
 
+    @property
+    def scale(self) -> RatingScale | None:
+        """Of the ratings that are evaluated."""
+        return self._dataset.scale
+
     def _init_batch_size_and_step(self) -> None:
         most = self.sample_size // distributed.size()
         if not most:
             raise DataError(f"{self.sample_size} users to evaluate, {distributed.size()} processes; start fewer")
-        self.step = min(self.config["eval_batch_size"], most)
+        self.step = min(self.config.run.eval_batch_size, most)
         own = distributed.Part.own(ceil(self.sample_size / self.step))
         self._first = own.start * self.step
         self.sample_size = min(own.stop * self.step, self.sample_size) - self._first

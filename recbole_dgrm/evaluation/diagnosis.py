@@ -18,6 +18,7 @@ from torch import Tensor
 
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.dataset import Splits
+from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.evaluation import collapse, recbole_metrics
 from recbole_dgrm.evaluation.collapse import Finding, Verdict
 from recbole_dgrm.evaluation.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
@@ -31,9 +32,9 @@ MOST = 1 << 31  # scores of a look
 LISTED = 1000  # users whose lists are compared, or all where there are fewer
 
 
-def rating_bins(config) -> Bins:
-    """The bins of a config whose data set is known."""
-    return Bins(tuple(config["rating_levels"]))
+def rating_bins(config, scale: RatingScale | None) -> Bins | None:
+    """The bins that predictions are counted in; None where scores are no ratings."""
+    return Bins(scale.levels) if config.predicts_ratings and scale else None
 
 
 class Observer:
@@ -60,10 +61,11 @@ class Observer:
 
     def _seen(self, trainer: Any, epoch: int, validated: bool) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        start, every = monotonic(), self.config["diagnose_every"]
-        if self.config["predicts_ratings"] and validated:
+        start, every = monotonic(), self.config.run.diagnose_every
+        bins = rating_bins(self.config, self.splits.scale)
+        if bins and validated:
             score = torch.as_tensor(trainer.evaluator.predictions.score)
-            found["validation"] = Sample.of(rating_bins(self.config), score).to_dict()
+            found["validation"] = Sample.of(bins, score).to_dict()
         if every and (epoch == 0 or (epoch + 1) % every == 0):
             found |= look(trainer, self.config, self.splits.train)
         return {DISTRIBUTION: found, "diagnose_s": round(monotonic() - start, 4)} if found else {}
@@ -79,7 +81,7 @@ def look(trainer: Any, config, dataset: Dataset) -> dict[str, Any]:
     matrix = dataset.inter_matrix(form="csr", value_field=None)
     listed, observed = _listed(matrix), _observed(trainer.model, matrix)
     users = torch.unique(torch.cat([listed, observed]))
-    bins = rating_bins(config) if config["predicts_ratings"] else None
+    bins = rating_bins(config, dataset.scale)
     top, whole, rated, every, centre = [], [], [], [], 0.0
     totals = np.zeros((2, dataset.item_num - 1))
     trainer.model.eval()
@@ -97,7 +99,7 @@ def look(trainer: Any, config, dataset: Dataset) -> dict[str, Any]:
                 apart = entries - centre  # small numbers, so that float32 sums of squares are exact enough
                 totals += torch.stack([apart.sum(dim=0), apart.square().sum(dim=0)]).cpu().numpy()
             if (compared := torch.isin(batch, listed).to(scores.device)).any():
-                n = min(max(config["topk"]), dataset.item_num - 1)
+                n = min(max(config.run.topk), dataset.item_num - 1)
                 whole.append(_tops(scores[compared], n))
                 scores[row, column] = -torch.inf
                 top.append(_tops(scores[compared], n))
@@ -189,7 +191,7 @@ def examine(trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], e
     start = monotonic()
     final = look(trainer, config, getattr(splits, learnt(config)))
     found: dict[str, Any] = {DISTRIBUTION: final}
-    bins = rating_bins(config) if config["predicts_ratings"] else None
+    bins = rating_bins(config, splits.scale)
     if bins:
         found["levels"] = list(bins.scale)
         final["ratings"] = Sample.of(bins, torch.as_tensor(splits.triples(LEARNT)[2])).to_dict()
@@ -198,7 +200,7 @@ def examine(trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], e
             final["test"] = Sample.of(bins, torch.as_tensor(predictions.score)).to_dict()
             found |= _beside_the_truth(config, bins, predictions)
     found["verdict"] = give_verdict(bins, final, lines, epoch).to_dict()
-    if config["diagnose_every"] and bins and hasattr(trainer.model, "walk") and not trainer.model.as_entries:
+    if config.run.diagnose_every and bins and hasattr(trainer.model, "walk") and not trainer.model.as_entries:
         found["sweep"] = sweep(trainer, config, splits)
     found["seconds"] = round(monotonic() - start + sum(line.get("diagnose_s", 0.0) for line in lines), 3)
     return found
@@ -211,7 +213,7 @@ def _beside_the_truth(config, bins: Bins, predictions) -> dict[str, Any]:
     p_value = ks_p_values(row, predictions.score, predictions.rating)
     return {
         "distances": {name: {"value": value, "low": low, "high": high} for name, (value, low, high) in
-                      distance_intervals(*counts, bins.levels, config["seed"]).items()},
+                      distance_intervals(*counts, bins.levels, config.run.seed).items()},
         "ks": {"users": len(p_value), "alphas": list(ALPHAS), "hits": [int((p_value >= a).sum()) for a in ALPHAS]},
     }  # fmt: skip
 
@@ -257,13 +259,15 @@ def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
                 scores.setdefault((steps, reading), []).append(ratings[row, column].cpu())
     user, item, rating = (torch.cat([batch[name] for batch in pairs]).numpy() for name in (
         config["USER_ID_FIELD"], loaders.ITEM_RANK, config["RATING_FIELD"]))  # fmt: skip
-    rule = recbole_metrics.rated_protocol(config)
-    return [
-        {"prediction": reading, "denoising_steps": steps, "prediction_noise_steps": top,
-         **rated_row(config, user, item, torch.cat(parts).numpy(), rating, rule)}
-        for (steps, reading), parts in scores.items()
-        if reading in readings
-    ]  # fmt: skip
+    rule = recbole_metrics.rated_protocol(config, splits.scale)
+    points = []
+    for (steps, reading), parts in scores.items():
+        if reading in readings:
+            point = {"prediction": reading, "denoising_steps": steps, "prediction_noise_steps": top}
+            score = torch.cat(parts).numpy()
+            predictions = recbole_metrics.RatedPredictions(user, item, score, rating, rule, splits.scale)
+            points.append(point | rated_row(config, predictions))
+    return points
 
 
 def of_record(record: dict[str, Any]) -> Verdict | None:

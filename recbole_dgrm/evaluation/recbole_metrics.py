@@ -21,6 +21,7 @@ from recbole.utils import EvaluatorType
 
 from recbole_dgrm import compat
 from recbole_dgrm.data.loaders import ITEM_RANK
+from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.evaluation.distribution import kl_divergence, level_shares
 from recbole_dgrm.evaluation.ranking import RatedLists, RatedProtocol
 from recbole_dgrm.system import distributed
@@ -37,6 +38,7 @@ class RatedPredictions:
     score: NDArray
     rating: NDArray
     protocol: RatedProtocol
+    scale: RatingScale | None
 
     @cached_property
     def lists(self) -> RatedLists:
@@ -49,11 +51,11 @@ class RatedPredictions:
         return np.bincount(row, value) / count
 
 
-def rated_protocol(config) -> RatedProtocol:
-    """The rated-items options of a config whose data set is known."""
-    return RatedProtocol(
-        config["rating_threshold"], config["rated_ties"], config["rated_filter"], config["rated_denominator"]
-    )
+def rated_protocol(config, scale: RatingScale | None) -> RatedProtocol:
+    """The rated-items options of a config; ``scale`` of its ratings is None where feedback is implicit."""
+    run = config.run
+    threshold = scale.threshold if scale else run.rating_threshold
+    return RatedProtocol(threshold, run.rated_ties, run.rated_filter, run.rated_denominator)
 
 
 class _RatedMetric(AbstractMetric):
@@ -64,7 +66,7 @@ class _RatedMetric(AbstractMetric):
 
     def __init__(self, config):
         super().__init__(config)
-        self.topk = config["topk"]
+        self.topk = config.run.topk
         self.per_user: dict[str, NDArray] = {}
 
     def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
@@ -93,14 +95,11 @@ class RatingKL(AbstractMetric):
     metric_need = (PREDICTIONS,)
     smaller = True
 
-    def __init__(self, config):
-        super().__init__(config)
-        self.levels = np.asarray(config["rating_levels"])
-
     def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
         """Of all evaluated pairs together."""
         predictions = dataobject.get(PREDICTIONS)
-        shares = [level_shares(value, self.levels) for value in (predictions.score, predictions.rating)]
+        levels = np.asarray(predictions.scale.levels)
+        shares = [level_shares(value, levels) for value in (predictions.score, predictions.rating)]
         return {"ratingkl": round(float(kl_divergence(*shares)), self.decimal_place)}
 
 
@@ -149,7 +148,12 @@ class Collector(compat.Collector):
 
     RecBole ranks once for the lists and once for the hits, and lays the positives out over users x items; here one
     ranking serves both, and hits are looked up.
+
+    Attributes:
+        scale: of the ratings that are evaluated; set before each evaluation.
     """
+
+    scale: RatingScale | None = None
 
     def __init__(self, config):
         super().__init__(config)
@@ -183,7 +187,8 @@ class Collector(compat.Collector):
             user, item, rating, score = (
                 distributed.gathered(torch.cat(column)).numpy() for column in zip(*self._batches, strict=True)
             )
-            struct.set(PREDICTIONS, RatedPredictions(user, item, score, rating, rated_protocol(self.config)))
+            rule = rated_protocol(self.config, self.scale)
+            struct.set(PREDICTIONS, RatedPredictions(user, item, score, rating, rule, self.scale))
             self._batches = []
         return struct
 

@@ -15,7 +15,7 @@ from recbole.evaluator.collector import DataStruct
 
 from recbole_dgrm.data import dataset, loaders
 from recbole_dgrm.evaluation import recbole_metrics
-from recbole_dgrm.evaluation.ranking import RatedProtocol
+from recbole_dgrm.evaluation.recbole_metrics import RatedPredictions
 from recbole_dgrm.maths.biases import fit_biases
 
 Row = dict[str, float]
@@ -40,15 +40,15 @@ def skill(result: Row, reference: dict[str, Row]) -> Row:
 
 def learnt(config) -> str:
     """The part that a tested model has learnt from."""
-    return "known" if config["refit"] else "train"
+    return "known" if config.run.refit else "train"
 
 
 def _rated_rows(config, splits: dataset.Splits, part: str) -> dict[str, Row]:
     known_user, known_item, known_rating = splits.triples(learnt(config))
     user, item, rating = splits.triples(part)
     n_users, n_items = splits.train.user_num, splits.train.item_num
-    biases = fit_biases(known_user, known_item, known_rating, n_users, n_items, config["bias_shrinkage"])
-    protocol = recbole_metrics.rated_protocol(config)
+    biases = fit_biases(known_user, known_item, known_rating, n_users, n_items, config.run.bias_shrinkage)
+    protocol = recbole_metrics.rated_protocol(config, splits.scale)
     any_order = replace(protocol, ties="expected", filter="none")  # item_order would make a constant an order
     rows = {
         "random": (np.full(len(rating), known_rating.mean()), any_order),
@@ -56,15 +56,18 @@ def _rated_rows(config, splits: dataset.Splits, part: str) -> dict[str, Row]:
         "oracle": (rating, protocol),
     }
     rank = loaders.item_rank(splits.train).numpy()[item]
-    return {name: rated_row(config, user, rank, score, rating, rule) for name, (score, rule) in rows.items()}
+    pairs = {
+        name: RatedPredictions(user, rank, score, rating, rule, splits.scale) for name, (score, rule) in rows.items()
+    }
+    return {name: rated_row(config, predictions) for name, predictions in pairs.items()}
 
 
-def rated_row(config, user: NDArray, item: NDArray, score: NDArray, rating: NDArray, protocol: RatedProtocol) -> Row:
-    """Metrics of any scores of rated pairs, all arrays ``(n,)``; ``item`` as in ``RatedPredictions``."""
+def rated_row(config, predictions: RatedPredictions) -> Row:
+    """Metrics of any scores of rated pairs."""
     struct = DataStruct()
-    struct.set(recbole_metrics.PREDICTIONS, recbole_metrics.RatedPredictions(user, item, score, rating, protocol))
-    struct.set("rec.score", torch.from_numpy(score))
-    struct.set("data.label", torch.from_numpy(rating))
+    struct.set(recbole_metrics.PREDICTIONS, predictions)
+    struct.set("rec.score", torch.from_numpy(predictions.score))
+    struct.set("data.label", torch.from_numpy(predictions.rating))
     return dict(recbole_metrics.Evaluator(config).evaluate(struct))
 
 
@@ -78,11 +81,11 @@ def _ranking_rows(config, splits: dataset.Splits, part: str) -> dict[str, Row]:
     left = (n_items - np.bincount(known_user, minlength=splits.train.user_num))[user]
     above, tied = _places(popularity, user, item, known_user, known_item)
     rows: dict[str, dict[str, NDArray]] = {"random": {}, "bias": {}, "oracle": {}}
-    for k in config["topk"]:
+    for k in config.run.topk:
         rows["random"] |= _expected_ranking(row, np.zeros_like(left), left, k)
         rows["bias"] |= _expected_ranking(row, above, tied, k)
         rows["oracle"] |= _perfect_ranking(np.bincount(row), k)
-    wanted = {f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config["topk"]}
+    wanted = {f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config.run.topk}
     return {
         name: {key: float(value.mean()) for key, value in values.items() if key in wanted}
         for name, values in rows.items()

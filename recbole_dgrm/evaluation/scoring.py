@@ -12,7 +12,7 @@ AT_ONCE = 1 << 23  # scores of a batch
 
 def all_scores(model, config, users: Tensor, n_items: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of users and their scores ``(B, n_items)``, that of the padding item minus infinity."""
-    for batch in users.split(max(1, min(config["eval_batch_size"], AT_ONCE // n_items))):
+    for batch in users.split(max(1, min(config.run.eval_batch_size, AT_ONCE // n_items))):
         given = Interaction({config["USER_ID_FIELD"]: batch}).to(config["device"])
         try:
             scores = model.full_sort_predict(given).view(len(batch), n_items).clone()

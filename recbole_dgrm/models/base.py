@@ -42,6 +42,7 @@ class ProfileRecommender(GeneralRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.implicit = config["feedback"] == "implicit"
+        self.scale = None if self.implicit else dataset.scale
         self.width = self.n_items - 1
         value_field = None if self.implicit else config["RATING_FIELD"]
         self._read(dataset.inter_matrix(form="csr", value_field=value_field))

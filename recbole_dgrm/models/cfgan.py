@@ -49,7 +49,7 @@ class CFGAN(ProfileRecommender):
         o = self.options = read(CFGANOptions, config)
         self.top = 1.0
         if not self.implicit:
-            low, self.top = map(float, config["rating_scale"])
+            low, self.top = self.scale.low, self.scale.high
             if low < 0:
                 raise DataError(
                     f"CFGAN predicts between 0 and the highest rating, and rating_scale={[low, self.top]} begins below "

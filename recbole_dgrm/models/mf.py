@@ -39,7 +39,7 @@ class MF(ProfileRecommender):
         if self.implicit and self.options.unrated_weight == 0:
             raise OptionError("unrated_weight=0 learns a constant from implicit feedback; set it above 0, e.g. 0.1")
         self.ratings = self.rating_matrix()
-        less = 0.0 if self.implicit else offset(*config["rating_scale"])
+        less = 0.0 if self.implicit else offset(self.scale.low, self.scale.high)
         self.ratings.data -= less
         # part of the state where it matters: factors of a version without it would be read wrongly
         self.register_buffer("offset", torch.tensor(less, dtype=torch.float64), persistent=less != 0)

@@ -95,8 +95,8 @@ def run_one(
     check_processes(registry.model_class(config["model"]))
     distributed.check_device(config["device"])
     run_dir = run_dir or Path(distributed.text_of_first(lambda: str(_new_directory(config))))
-    config["checkpoint_dir"] = str(run_dir)
-    given = config["input"]
+    config = config.writing_to(run_dir)
+    given = config.given
     record = new_record(given, label)
     record.environment = environment(config)
     with ExitStack() as stack:
@@ -150,9 +150,9 @@ def validate_one(config, run_dir: Path, callback: Callable[[int, float], None] |
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     state = _state(config, run_dir)
-    config["checkpoint_dir"] = str(run_dir)
+    config = config.writing_to(run_dir)
     with _still_there(run_dir), _log_to(run_dir / RUN_LOG):
-        run = _Run(config, run_dir, new_record(config["input"]), False, with_test=False)
+        run = _Run(config, run_dir, new_record(config.given), False, with_test=False)
         trainer = run.train("train", state, callback=callback)
     return Validation(float(trainer.best_valid_score), trainer.best_epoch + 1, plain(trainer.best_valid_result))
 
@@ -163,7 +163,7 @@ class _Run:
     def __init__(self, config, run_dir: Path, record: RunRecord, show_progress: bool, with_test: bool = True):
         self.config, self.run_dir, self.record, self.show_progress = config, run_dir, record, show_progress
         self.splits = dataset.build(config, with_test)
-        if (longest := max(config["topk"])) > (n_items := self.splits.train.item_num - 1):
+        if (longest := max(config.run.topk)) > (n_items := self.splits.train.item_num - 1):
             raise OptionError(
                 f"topk={config['topk']}: there are only {n_items} items, fewer than {longest}; name shorter lists"
             )
@@ -181,7 +181,7 @@ class _Run:
             state = None
         else:
             selected = state["note"]["selected"]
-        if self.config["refit"]:
+        if self.config.run.refit:
             trainer = self.train("known", state, selected)
         self._test(trainer, selected)
 
@@ -256,7 +256,7 @@ def untrained(config, splits: dataset.Splits, part: str) -> tuple[RunMixin, Any,
     Returns:
         The trainer, the batches of ``part`` to learn from, and the seconds that building the model took.
     """
-    init_seed(config["seed"], config["reproducibility"])
+    init_seed(config.run.seed, config["reproducibility"])
     loader = loaders.train_loader(config, splits, part)
     start = monotonic()  # some of RecBole's models learn while they are built
     with compat.building(config):
@@ -273,7 +273,7 @@ def _state(config, run_dir: Path) -> dict[str, Any] | None:
         state = read_checkpoint(run_dir / CHECKPOINT, config["device"])
         selected = state["note"].get("selected", {"epochs": 1, "valid": {}})
         if not (isinstance(state["note"].get("fingerprint"), str) and isinstance(selected, dict)
-                and isinstance(selected.get("epochs"), int) and 1 <= selected["epochs"] <= config["epochs"]
+                and isinstance(selected.get("epochs"), int) and 1 <= selected["epochs"] <= config.run.epochs
                 and is_scores(selected.get("valid"))):  # fmt: skip
             raise CheckpointError(f"{run_dir / CHECKPOINT} is not a checkpoint of a run: its note is damaged; {REMEDY}")
         return state
@@ -284,7 +284,7 @@ def _state(config, run_dir: Path) -> dict[str, Any] | None:
 
 
 def _new_directory(config) -> Path:
-    given = config["input"]
+    given = config.given
     stem = "-".join(str(given[key]) for key in ("model", "dataset", "protocol", "seed"))
     check_writable(folder := Path(given["output_dir"]))
     path = folder / f"{stem}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

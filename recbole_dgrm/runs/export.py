@@ -86,9 +86,9 @@ def contents(run: Run) -> dict[str, Any]:
         "recbole_dgrm": recbole_dgrm.__version__,
         **{key: run.record[key] for key in ("model", "dataset", "protocol", "seed", "hash", "test")},
         "config": {key: value for key, value in run.record["config"].items() if key not in WHERE},
-        "predicts_ratings": run.config["predicts_ratings"],
-        "rating_scale": run.config["rating_scale"],
-        "rating_levels": run.config["rating_levels"],
+        "predicts_ratings": run.config.predicts_ratings,
+        "rating_scale": [run.scale.low, run.scale.high] if run.scale else run.config.run.rating_scale,
+        "rating_levels": list(run.scale.levels) if run.scale else None,
         "users": ["[PAD]", *run.users],
         "items": list(run.items),
     }

@@ -38,6 +38,7 @@ class Recommender:
         self.config, self.trainer, self.model, self.rated = config, trainer, model, rated
         self.users = np.asarray(users, dtype=str)
         self.items = np.asarray(dataset.field2id_token[dataset.iid_field], dtype=str)  # the first is the padding
+        self.scale = dataset.scale
         self._order = torch.argsort(loaders.item_rank(dataset)[1:]) + 1
 
     @cached_property
@@ -105,8 +106,8 @@ class Recommender:
             "user": self.users[users.numpy()[row] - 1], "rank": place + 1,
             "item": self.items[items.numpy()[row, place]], "score": score,
         })  # fmt: skip
-        if self.config["predicts_ratings"]:
-            table["predicted_rating"] = np.clip(score, *self.config["rating_scale"])
+        if self.config.predicts_ratings:
+            table["predicted_rating"] = np.clip(score, self.scale.low, self.scale.high)
         return table
 
     def predict(self, users: Iterable[Any], items: Iterable[Any]) -> NDArray[np.float32]:

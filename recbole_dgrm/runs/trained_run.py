@@ -1,6 +1,5 @@
 """A finished run on disk, taken up again: its data rebuilt, its best model, to recommend, predict and be evaluated."""
 
-import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,7 +82,7 @@ class Run(Recommender):
     def _usable(self, ratings: pd.DataFrame) -> pd.DataFrame:
         """Known items, one rating per pair, within the scale."""
         if not self.model.implicit:
-            low, high = self.config["rating_scale"]
+            low, high = self.splits.scale.low, self.splits.scale.high
             outside = ratings[(ratings["rating"] < low) | (ratings["rating"] > high)]
             if len(outside):
                 raise DataError(
@@ -120,7 +119,7 @@ class Run(Recommender):
         """
         if part not in ("test", "valid"):
             raise OptionError(f"part={part!r} is not known; test or valid")
-        if part == "valid" and self.config["refit"]:
+        if part == "valid" and self.config.run.refit:
             raise OptionError(
                 "the model of a run with refit=true has learnt from the validation part; what validation said is "
                 "'valid' in record.json, and a run with --refit=false can be evaluated on it"
@@ -129,7 +128,7 @@ class Run(Recommender):
         trainer = trainer_class(type(self.model))(config, self.model)
         result = dict(trainer.evaluate(loaders.eval_loader(config, self.splits, part)))
         rows = references.reference_rows(config, self.splits, part)
-        named = {key: self.record[key] for key in ("model", "dataset", "seed")} | {"protocol": config["protocol"]}
+        named = {key: self.record[key] for key in ("model", "dataset", "seed")} | {"protocol": config.run.protocol}
         return {**named, part: result, "reference": rows, "skill": references.skill(result, rows)}
 
     def _under(self, protocol: str):
@@ -143,10 +142,7 @@ class Run(Recommender):
                 f"{', '.join(tied)}, so the model has learnt from another split; train under protocol={protocol}"
             )
         check_scores(self.record["model"], changes)
-        config = copy.deepcopy(self.config)
-        for key, value in changes.items():
-            config[key] = value
-        return config
+        return self.config.replaced(**changes)
 
 
 def load_run(path: Path | str, **where: Any) -> Run:
@@ -171,8 +167,7 @@ def load_run(path: Path | str, **where: Any) -> Run:
                               f"{option('resume', path)}")  # fmt: skip
     saved.need("data fingerprint")
     _check_config(path, saved.record["config"])
-    config = load_config([path / CONFIG], where)
-    config["checkpoint_dir"] = str(path)
+    config = load_config([path / CONFIG], where).writing_to(path)
     state = read_checkpoint(path / CHECKPOINT, config["device"])
     splits = dataset.build(config)
     if splits.fingerprint() != saved.record["data"]["fingerprint"]:

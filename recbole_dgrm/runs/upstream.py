@@ -37,6 +37,6 @@ def explained(config: Any) -> Iterator[None]:
             rate = config["learning_rate"]
             raise TrainingDiverged(f"{model}: the training loss became nan; lower learning_rate={rate}") from error
         reason = next(iter(str(error).strip().splitlines()), "no reason given")
-        changed = [f"{key}={config['input'][key]}" for key in config["changed"] if key not in NOT_TO_BLAME]
+        changed = [f"{key}={config.given[key]}" for key in sorted(config.changed) if key not in NOT_TO_BLAME]
         remedy = f"look at {', '.join(changed)}" if changed else "no key was changed; another model may take these data"
         raise OptionError(f"{model} of RecBole stops with {type(error).__name__}: {reason}; {remedy}") from error

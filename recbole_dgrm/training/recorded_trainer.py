@@ -64,7 +64,7 @@ class RunMixin:
         self._line: dict[str, Any] = {}
         self._lines = len(read_epochs(self.run_dir))
         self._valid_result: dict[str, float] = {}
-        self._reduced = config["precision"] == "bfloat16"
+        self._reduced = config.run.precision == "bfloat16"
         self._checked = False
         torch.set_autocast_dtype(self.device.type, torch.bfloat16)  # RecBole's own loop does not say which
         self._writes = True
@@ -105,6 +105,7 @@ class RunMixin:
         """RecBole's ``evaluate`` with randomness of its own: evaluating twice gives one number."""
         if load_best_model:
             self.load_best()
+        self.eval_collector.scale = eval_data.scale
         with compat.passing_bars(), self.own_randomness():
             return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
@@ -113,7 +114,7 @@ class RunMixin:
         """Inside, random numbers come from a source of their own; training goes on as if none were drawn."""
         devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            torch.manual_seed(self.config["seed"])
+            torch.manual_seed(self.config.run.seed)
             yield
 
     def load_best(self) -> None:
@@ -186,7 +187,7 @@ class RunMixin:
             line = {"stage": self._stage, **self._line, **values, **seen}
             append_line(self.run_dir / EPOCHS, line)
             self._lines += 1
-            if monotonic() - self._written >= self.config["checkpoint_interval"]:
+            if monotonic() - self._written >= self.config.run.checkpoint_interval:
                 self._write_checkpoint(epoch)
 
     def _write_checkpoint(self, epoch: int) -> None:

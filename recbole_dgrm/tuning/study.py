@@ -104,7 +104,7 @@ def plan_search(
     """
     parsed = parse_space(space)
     parsed = Space(parsed.dimensions, parsed.fixed, parsed.conditions, sampler or parsed.sampler)
-    given = load_config(config_dict=config)["input"]
+    given = load_config(config_dict=config).given
     seed = given["seed"]
     _check_values(config, parsed, seed)
     chosen = parsed.sampler or "tpe"
@@ -136,7 +136,7 @@ class Study:
         self.search, self.folder = search, folder
         self.space = parse_space(search.space)
         config = load_config(config_dict=search.config)
-        self.config = config["input"]
+        self.config = config.given
         self.metric, self.bigger = config["valid_metric"].lower(), config["valid_metric_bigger"]
         self.seed = config["seed"]
         sqlite = search.storage.startswith("sqlite")

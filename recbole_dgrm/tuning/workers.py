@@ -161,7 +161,7 @@ def _run_trial(study: Study, trial: optuna.Trial, at_work: Path) -> None:
     try:
         config = load_config(config_dict={**study.search.config, **point})
         with ExitStack() as stack:
-            run_dir = at_work / config_hash(config["input"])  # a checkpoint there is of this very point
+            run_dir = at_work / config_hash(config.given)  # a checkpoint there is of this very point
             try:
                 stack.enter_context(processes.alone_in(run_dir, "trial"))
             except UserError:  # of the same point, by another worker at this moment

@@ -235,11 +235,11 @@ def test_one_path_is_no_list_of_letters(tmp_path):
 def test_eval_args_are_completed_and_a_split_that_is_not_named_is_said(caplog):
     given = {"order": "TO", "mode": {"valid": "labeled"}}
     loaded = load_config(config_dict={**BASE, "eval_args": given})
-    assert loaded["input"]["eval_args"] == {
+    assert loaded.given["eval_args"] == {
         "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "TO", "mode": "labeled",
     }  # fmt: skip
     assert "names no split: RecBole's" in caplog.text
-    assert load_config(config_dict={**FULL, "eval_args": {}})["input"]["eval_args"]["mode"] == "full"
+    assert load_config(config_dict={**FULL, "eval_args": {}}).given["eval_args"]["mode"] == "full"
 
 
 def test_keys_that_change_nothing_are_said_once(caplog):
@@ -252,7 +252,7 @@ def test_keys_that_change_nothing_are_said_once(caplog):
 
 def test_a_default_eval_step_above_the_epochs_is_no_error_also_read_again(tmp_path):
     loaded = load_config(config_dict={**BASE, "model": "DGRM", "epochs": 2})  # DGRM.yaml has eval_step: 5
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(loaded["input"]))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(loaded.given))
     assert load_config([tmp_path / "config.yaml"])["eval_step"] == 5
     with pytest.raises(OptionError, match="eval_step=5 is above epochs=2"):
         load_config([tmp_path / "config.yaml"], command_line={"eval_step": 5})

@@ -124,8 +124,8 @@ def test_a_value_out_of_range_names_key_value_and_range_before_data_is_read(over
 def test_scores_that_are_no_ratings_are_not_held_for_such(overrides, said):
     with pytest.raises(OptionError, match=said):
         config(model="EASE", **overrides)
-    assert config(model="MF", **overrides)["predicts_ratings"]
-    assert not config(model="EASE")["predicts_ratings"]
+    assert config(model="MF", **overrides).predicts_ratings
+    assert not config(model="EASE").predicts_ratings
 
 
 def test_cuda_that_is_not_there_is_refused():
@@ -178,8 +178,8 @@ def test_a_broken_config_file_is_named(tmp_path, text, said):
 def test_the_input_keys_feed_back_to_the_same_config(tmp_path):
     first = config(seed=5, generator_hidden=[32], protocol="eq23")
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(first["input"]))
-    assert load_config([path])["input"] == first["input"]
+    path.write_text(yaml.safe_dump(first.given))
+    assert load_config([path]).given == first.given
 
 
 NO_NAMES = ["../up", "/abs", "a/b", "a\\b", "..", ".", " ", "C:", "a\0b", "a\nb", "\ud800", "a" * 300]

@@ -111,9 +111,9 @@ def test_an_undeclared_scale_is_taken_from_the_data_and_said(build, caplog):
     table = random_ratings()
     table["rating"] /= 2
     splits = build(table)
-    assert splits.train.config["rating_scale"] == [0.5, 2.5]
-    assert splits.train.config["rating_levels"] == [0.5, 1, 1.5, 2, 2.5]
-    assert splits.train.config["rating_threshold"] == 1.5
+    assert (splits.scale.low, splits.scale.high) == (0.5, 2.5)
+    assert splits.scale.levels == (0.5, 1, 1.5, 2, 2.5)
+    assert splits.scale.threshold == 1.5
     assert any("rating_scale is taken from the data" in note for note in splits.notes)
     assert "rating_scale is taken from the data" in caplog.text
 

@@ -45,7 +45,7 @@ def test_a_look_equals_the_whole_matrix_at_once(looked, monkeypatch, name):
     user, item, _ = splits.triples("train")
     rated = torch.zeros_like(scores, dtype=torch.bool)
     rated[user - 1, item - 1] = True
-    bins = diagnosis.rating_bins(config)
+    bins = diagnosis.rating_bins(config, splits.scale)
     for part, values in [("rated", scores[rated]), ("unrated", scores[~rated])]:
         assert found[part]["n"] == len(values)
         assert found[part]["counts"] == bins.count(values).tolist()
@@ -111,13 +111,13 @@ def test_what_a_run_leaves(make_config):
 def test_the_numbers_of_the_test_part(make_config):
     config = make_config("MF", refit=False)
     record, path = run_one(config)
-    config["checkpoint_dir"] = str(path)
+    config = config.writing_to(path)
     splits = dataset.build(config)
     model = registry.model_class("MF")(config, splits.train)
     trainer = trainer_class(registry.model_class("MF"))(config, model)
     model.load_state_dict(torch.load(path / "checkpoint.pt", weights_only=True)["best_state_dict"])
     trainer.evaluate(loaders.eval_loader(config, splits, "test"))
-    pairs, bins = trainer.evaluator.predictions, diagnosis.rating_bins(config)
+    pairs, bins = trainer.evaluator.predictions, diagnosis.rating_bins(config, splits.scale)
     p, q = (Sample.of(bins, torch.as_tensor(value)).shares for value in (pairs.score, pairs.rating))
     found = record.diagnosis
     assert {name: value["value"] for name, value in found["distances"].items()} == pytest.approx(

@@ -34,8 +34,8 @@ def test_full_ranking_equals_recboles_own_loop_and_metrics(ranked):
     config, splits, trainer, ours = ranked
     parts = [splits.train, splits.valid, splits.test]
     _, _, sampler = create_samplers(config, splits.test, parts)
-    config["eval_batch_size"] = 1  # RecBole: users x items, so one user a batch
-    config["metrics"] = ["Recall", "NDCG", "MRR", "Precision", "Hit", "MAP"]  # its collector dies of the coverage ones
+    metrics = ["Recall", "NDCG", "MRR", "Precision", "Hit", "MAP"]  # RecBole's collector dies of the coverage ones
+    config = config.replaced(eval_batch_size=1, metrics=metrics)  # RecBole: users x items, so one user a batch
     collector, evaluator = RecBoleCollector(config), RecBoleEvaluator(config)
     for interaction, history, positive_u, positive_i in FullSortEvalDataLoader(config, splits.test, sampler):
         scores = trainer.model.full_sort_predict(interaction)
@@ -126,8 +126,13 @@ def test_the_random_row_is_the_mean_over_random_orders(make_config, protocol):
     splits = dataset.build(config)
     user, item, rating = splits.triples("test")
     rng = np.random.default_rng(0)
-    rule = recbole_metrics.rated_protocol(config)
-    drawn = [references.rated_row(config, user, item, rng.random(len(user)), rating, rule) for _ in range(300)]
+    rule = recbole_metrics.rated_protocol(config, splits.scale)
+
+    def row(score):
+        pairs = recbole_metrics.RatedPredictions(user, item, score, rating, rule, splits.scale)
+        return references.rated_row(config, pairs)
+
+    drawn = [row(rng.random(len(user))) for _ in range(300)]
     expected = references.reference_rows(config, splits)["random"]
     for key in ("ratedrecall@2", "ratedndcg@2"):
         values = [row[key] for row in drawn]
@@ -179,8 +184,13 @@ def test_rating_kl_of_a_constant_predictor_is_far_from_0(make_config):
     config = make_config("DGRM")
     splits = dataset.build(config)
     user, item, rating = splits.triples("test")
-    rule = recbole_metrics.rated_protocol(config)
-    assert references.rated_row(config, user, item, np.full(len(rating), 3.0), rating, rule)["ratingkl"] > 1
+    rule = recbole_metrics.rated_protocol(config, splits.scale)
+
+    def row(score):
+        pairs = recbole_metrics.RatedPredictions(user, item, score, rating, rule, splits.scale)
+        return references.rated_row(config, pairs)
+
+    assert row(np.full(len(rating), 3.0))["ratingkl"] > 1
 
 
 @pytest.mark.parametrize("name", ["BPR", "Pop", "EASE"])

@@ -206,7 +206,7 @@ def test_a_model_without_full_ranking_recommends_pair_by_pair(run_of, monkeypatc
 def test_batches_of_users_make_the_same_lists(run_of):
     run = load_run(run_of("DGRM"))
     expected = run.recommend(run.users)
-    run.config["eval_batch_size"] = 4
+    run.config = run.config.replaced(eval_batch_size=4)
     tables = list(run.tables(run.users))
     assert len(tables) == 8
     pd.testing.assert_frame_equal(pd.concat(tables, ignore_index=True), expected, rtol=1e-4)

@@ -230,7 +230,7 @@ def test_a_queue_that_two_machines_filled_at_one_time_is_run_once(plan, tmp_path
 
 def test_a_point_that_another_worker_is_at_is_tried_elsewhere(plan, in_process, tmp_path):
     search = plan(space={"factors": {"choice": [2]}})
-    config = load_config(config_dict={**search.config, "factors": 2})["input"]
+    config = load_config(config_dict={**search.config, "factors": 2}).given
     with processes.alone_in(tmp_path / "out" / "trials" / config_hash(config), "trial"):
         study = in_process(search, tmp_path / "out")
     assert points(study) == [(("factors", 2),)]

@@ -75,7 +75,7 @@ class DGRM(ProfileRecommender):
         o = self.options
         ratings = self.rating_matrix()
         if o.blend:
-            scale, sizes = config["rating_scale"], o.blend_factors
+            scale, sizes = (self.scale.low, self.scale.high), o.blend_factors
             self.closed_form.blend_with(ratings, scale, o.blend, sizes, o.blend_regularization, config["seed"])
         if o.center == "bias":
             self.closed_form.center(ratings, config["bias_shrinkage"])
