@@ -168,7 +168,7 @@ class _Run:
                 f"topk={config['topk']}: there are only {n_items} items, fewer than {longest}; name shorter lists"
             )
         record.data = {
-            "source": atomic_files.source_hash(config), "fingerprint": self.splits.fingerprint(),
+            "source": atomic_files.source_hash(self.splits.train.config), "fingerprint": self.splits.fingerprint(),
             **self.splits.sizes(), "notes": self.splits.notes,
             "scale": self.splits.scale and self.splits.scale.to_dict(),
         }  # fmt: skip
