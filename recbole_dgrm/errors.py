@@ -1,4 +1,4 @@
-"""Errors whose message is meant for the user as it stands: the thing, the value, the remedy."""
+"""Errors whose message is meant for the user as it stands: it names the thing, the value and the remedy."""
 
 import errno
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """Base of all; the command line prints the message without a traceback."""
+    """Base class of all errors here; the command line prints the message without a traceback."""
 
 
 class UnsupportedVersion(UserError, RuntimeError):
@@ -52,21 +52,21 @@ class TrainingDiverged(UserError, RuntimeError):
 _ROOM = "free some space or name an --output_dir on another disk"
 _LEAVE = "look at its permissions or name an --output_dir that can be written"
 _NAME = "something else has that name; move it away or name another --output_dir"
-REMEDIES = {
-    errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EFBIG: _ROOM,
-    errno.EROFS: _LEAVE, errno.EACCES: _LEAVE, errno.EPERM: _LEAVE,
-    errno.EEXIST: _NAME, errno.ENOTDIR: _NAME, errno.EISDIR: _NAME,
-}  # fmt: skip
+REMEDIES = (
+    dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM)
+    | dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _LEAVE)
+    | dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), _NAME)
+)
 NO_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory", "bad_alloc", "bad allocation")
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Inside, what disk or memory refuse is said in a sentence; also a decorator.
+    """Turn errors of disk and memory into a sentence for the user; usable as a context and as a decorator.
 
     Raises:
-        OutputError: a file that cannot be written (or read): which, why, the remedy.
-        OutOfMemory: too little memory.
+        OutputError: a file cannot be written or read; the message names the file, the reason and the remedy.
+        OutOfMemory: there is too little memory.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Keys that must fit the model and each other."""
+"""Checks of keys that must fit the model and each other."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from recbole_dgrm.options import RunOptions
 
 
 def needed_columns(merged: Mapping[str, Any], run: RunOptions) -> list[str]:
-    """Columns that the ratings are read for.
+    """The columns of the ratings that a run needs.
 
     Raises:
         OptionError: one of them has no name.
@@ -43,15 +43,15 @@ def check_scores(model: str, keys: Mapping[str, Any]) -> None:
         return
     scores = f"the scores of {model}{' with feedback=implicit' if implicit else ''} are no ratings"
     if keys.get("rated_filter") == "threshold":
-        raise OptionError(f"rated_filter=threshold drops what is predicted below a rating, and {scores}; say "
-                          "--rated_filter=none, or --protocol=rated instead of eq23")  # fmt: skip
+        remedy = "say --rated_filter=none, or --protocol=rated instead of eq23"
+        raise OptionError(f"rated_filter=threshold drops what is predicted below a rating, and {scores}; {remedy}")
     for metric in keys.get("metrics", []):
         if metric.lower() in OVER_RATINGS:
             raise OptionError(f"metrics: {metric} compares scores with ratings, and {scores}; leave it out")
 
 
 def check_changed(config: compat.Config) -> None:
-    """Keys that somebody has set to what cannot be, or to what changes nothing.
+    """Refuse keys that somebody has set to what is impossible, and note those that have no effect.
 
     RecBole would take an ``eval_step`` above ``epochs`` for ``epochs``, as with one that a model has by default.
 
@@ -60,11 +60,11 @@ def check_changed(config: compat.Config) -> None:
     """
     given, changed, model = config.given, config.changed, config["model"]
     if "eval_step" in changed and given["eval_step"] > given["epochs"]:
-        raise OptionError(f"eval_step={given['eval_step']} is above epochs={given['epochs']}, so no epoch would be "
-                          "validated; lower it")  # fmt: skip
+        steps = f"eval_step={given['eval_step']} is above epochs={given['epochs']}"
+        raise OptionError(f"{steps}, so no epoch would be validated; lower it")
     if "valid_metric_bigger" in changed and given["valid_metric_bigger"] != config["valid_metric_bigger"]:
-        raise OptionError(f"valid_metric_bigger={given['valid_metric_bigger']} is wrong for valid_metric="
-                          f"{given['valid_metric']}; leave it out, it follows from the metric")  # fmt: skip
+        wrong = f"valid_metric_bigger={given['valid_metric_bigger']} is wrong for valid_metric={given['valid_metric']}"
+        raise OptionError(f"{wrong}; leave it out, it follows from the metric")
     turns = hasattr(registry.model_class(model), "phases")
     if not given["shuffle"] and (turns or get_dataloader(config, "train") is UserDataLoader):
         raise OptionError(f"shuffle=False: {model} learns from users in a random order; leave it out")
@@ -73,5 +73,5 @@ def check_changed(config: compat.Config) -> None:
         if model in registry.MODELS:
             say_once(idle("train_neg_sample_args", asked, f"{model} samples no negatives"))
         elif config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE:
-            raise OptionError(f"train_neg_sample_args={asked}: {model} learns from items that are drawn; say "
-                              "{distribution: uniform}")  # fmt: skip
+            remedy = "say {distribution: uniform}"
+            raise OptionError(f"train_neg_sample_args={asked}: {model} learns from items that are drawn; {remedy}")

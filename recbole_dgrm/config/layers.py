@@ -42,7 +42,7 @@ Layer = dict[str, Any]
 
 
 def cxx_compiler() -> str | None:
-    """The C++ compiler that ``compile=true`` needs, if one is installed."""
+    """The path of the C++ compiler that ``compile=true`` needs, or None."""
     return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))), None)
 
 
@@ -68,7 +68,7 @@ def read_yaml(path: Path) -> Layer:
 
 @cache
 def text_keys() -> TextKeys:
-    """Keys whose values are texts, of runs and of plans; those of RecBole's models that are such by default."""
+    """The keys of runs, plans and RecBole's models whose values are texts."""
     hints = dict(recbole_keys.KINDS)
     for cls in (RunOptions, *(model.Options for model in registry.MODELS.values())):
         hints |= get_type_hints(cls, include_extras=True)
@@ -87,7 +87,7 @@ def _recbole_models() -> Iterable[Iterable[tuple[str, Any]]]:
 def parse_value(text: str, key: str = "") -> Any:
     """A command-line value, read as YAML: ``0.1``, ``[256, 64]``, ``true``, ``~``, ``1e-4``, a name.
 
-    Of a ``key`` whose value is a text it is that text: of ``dataset`` also ``007`` and ``on``.
+    The value of a ``key`` that is a text stays that text, so a ``dataset`` may be called ``007`` or ``on``.
 
     Raises:
         OptionError: the text is no YAML value.
@@ -105,14 +105,15 @@ def parse_value(text: str, key: str = "") -> Any:
 
 
 def parse_line(line: Mapping[str, str]) -> Layer:
-    """All values of a command line, see ``parse_value``."""
+    """The values of a command line, each read by ``parse_value``."""
     return {key: parse_value(value, key) for key, value in line.items()}
 
 
 def load_config(
-    config_files: Iterable[Path | str] | Path | str = (), config_dict: Mapping[str, Any] | None = None,
+    config_files: Iterable[Path | str] | Path | str = (),
+    config_dict: Mapping[str, Any] | None = None,
     command_line: Mapping[str, Any] | None = None,
-) -> compat.Config:  # fmt: skip
+) -> compat.Config:
     """The config of one run, from all layers; checked, nothing read but YAML.
 
     Args:
@@ -156,7 +157,7 @@ def load_config(
 
 
 def _layers_below(given: Layer) -> dict[str, Layer]:
-    """What stands below the keys of a run: lower layers first, by name."""
+    """The layers below the keys of a run, by name, the lowest first."""
     overall = read_yaml(properties_dir() / "overall.yaml")
     model, dataset = _named(given, "model", "DGRM"), _named(given, "dataset", "ml-100k")
     registry.model_class(model)  # there is one
@@ -175,7 +176,7 @@ def _layers_below(given: Layer) -> dict[str, Layer]:
 
 
 def _own(merged: Layer, layers: Mapping[str, Layer]) -> Layer:
-    """The keys of the model, checked."""
+    """The checked keys of the model."""
     if merged["model"] not in registry.MODELS:
         return recbole_keys.check_model_keys(merged, layers["recbole_model"])
     return asdict(read(registry.model_class(merged["model"]).Options, merged))  # type: ignore[attr-defined]
@@ -242,7 +243,7 @@ def _all_protocols() -> list[Layer]:
 
 
 def _dataset_layer(dataset: str, data_path: str | None, known: set[str]) -> Layer:
-    """What stands beside the data or comes with the package; it may have keys of any model, for whoever has them."""
+    """The YAML beside the data, else the package's; it may have keys of any model, which other models leave alone."""
     path = Path(data_path or "dataset") / dataset / f"{dataset}.yaml"
     if not (content := _optional(path)):
         return _optional(properties_dir() / "dataset" / f"{dataset}.yaml")

@@ -1,4 +1,4 @@
-"""Ratings in: input checks, and one split for every model.
+"""The data set of a run: the input checked, and one split for every model.
 
 RecBole reads and filters the atomic files and cuts the split; this module refuses what RecBole would
 quietly repair and makes the split depend on the seed alone.
@@ -28,11 +28,11 @@ LOG = logging.getLogger(__name__)
 
 
 class RatingDataset(Dataset):
-    """RecBole's Dataset with files read exactly, the input checked, and parts sized as ``split_rounding`` says.
+    """RecBole's Dataset, but it reads files exactly, checks them, and sizes the parts as ``split_rounding`` says.
 
     Attributes:
-        notes: what was changed or noticed in the input, in sentences.
-        scale: of the ratings; None where feedback is implicit.
+        notes: sentences about what was changed or noticed in the input.
+        scale: the scale of the ratings; None where feedback is implicit.
     """
 
     def _get_preset(self) -> None:
@@ -64,8 +64,8 @@ class RatingDataset(Dataset):
             bad = (rating < RATINGS.low) | (rating > RATINGS.high)
             self._refuse(bad, "ratings are out of range", f": {rating[bad][:1].sum():g}; allowed: {RATINGS}")
         if self._by_time():
-            self._refuse(~np.isfinite(self.inter_feat[self.time_field]), f"rows have no {self.time_field}",
-                         "; remove these rows, or say order: RO")  # fmt: skip
+            missing = ~np.isfinite(self.inter_feat[self.time_field])
+            self._refuse(missing, f"rows have no {self.time_field}", "; remove these rows, or say order: RO")
 
     def _load_feat(self, filepath, source):
         def read(file, delimiter, usecols, dtype, encoding, **_) -> pd.DataFrame:
@@ -87,7 +87,7 @@ class RatingDataset(Dataset):
             raise DataError(f"{np.sum(bad)} {said}, the first in {self._place(int(np.argmax(bad)))}{remedy}")
 
     def _place(self, row: int) -> str:
-        """The line, and where there are several the file, of a row that was loaded."""
+        """Name the line of a row that was loaded, and its file if there are several files."""
         ends = np.cumsum([len(lines) for lines in self._lines])
         part = int(np.searchsorted(ends, row, side="right"))
         line = f"line {self._lines[part][row - ends[part]]}"
@@ -119,7 +119,7 @@ class RatingDataset(Dataset):
                 )
 
     def _remove_duplication(self) -> None:
-        """One row per pair and part, and no pair of a part in a later one."""
+        """Keep one row per pair and part, and no pair that a part before it has."""
         feat, pair = self.inter_feat, [self.uid_field, self.iid_field]
         keep = self.config["rm_dup_inter"] or "first"
         in_order = feat.assign(part=self._part())
@@ -145,10 +145,10 @@ class RatingDataset(Dataset):
         return np.repeat(np.arange(len(self._lines)), [len(lines) for lines in self._lines])
 
     def _reset_index(self) -> None:
-        """RecBole's last step of filtering: now the ratings are those that there are."""
+        """Find the rating scale; this is RecBole's last step of filtering, so only the ratings that stay are left."""
         if len(self.inter_feat) == 0:
-            raise DataError(f"no rating of {self.dataset_name} is left; loosen the filters (val_interval, "
-                            "user_inter_num_interval, item_inter_num_interval)")  # fmt: skip
+            filters = "val_interval, user_inter_num_interval, item_inter_num_interval"
+            raise DataError(f"no rating of {self.dataset_name} is left; loosen the filters ({filters})")
         rows = self.inter_feat.index.to_numpy()
         self.file_size_list = np.bincount(self._part()[rows], minlength=len(self._lines)).tolist()
         if self.config.run.feedback == "rating":
@@ -161,10 +161,10 @@ class RatingDataset(Dataset):
     # Splitting
 
     def sort(self, by, ascending=True):
-        """RecBole would sort by times rounded to float32; the rows are in the order of the exact ones already."""
+        """Do nothing: RecBole would sort by times rounded to float32; the rows are in the order of the exact times."""
 
     def build(self, with_test: bool = True) -> list[Dataset]:
-        """Train, validation and, if asked, test part. Files without validation have it cut from the first."""
+        """The train, validation and, if asked for, test parts; a missing validation file is cut from the first."""
         wanted = 3 if with_test else 2
         if self._by_time():
             part = np.repeat(np.arange(len(self.file_size_list)), self.file_size_list)
@@ -195,9 +195,9 @@ class Splits:
 
     Attributes:
         known: training and validation together, for the refit.
-        test: None where it was not asked for.
-        scale: of the ratings; None where feedback is implicit.
-        notes: sentences about the input.
+        test: the test part; None where it was not asked for.
+        scale: the scale of the ratings; None where feedback is implicit.
+        notes: sentences about what was changed or noticed in the input.
     """
 
     train: Dataset
@@ -208,14 +208,14 @@ class Splits:
     notes: list[str] = field(default_factory=list)
 
     def triples(self, part: str) -> tuple[NDArray, NDArray, NDArray]:
-        """``user, item, rating`` of a part, each ``(n,)``; rating is 1 where the data has none."""
+        """The users, items and ratings of a part, each ``(n,)``; a rating is 1 where the data has none."""
         dataset = getattr(self, part)
         inter, name = dataset.inter_feat, dataset.config["RATING_FIELD"]
         user, item = inter[dataset.uid_field].numpy(), inter[dataset.iid_field].numpy()
         return user, item, inter[name].double().numpy() if name in inter.columns else np.ones(len(user))
 
     def fingerprint(self) -> str:
-        """Hash of the split: which pair with which rating lies in which part, whatever the row order."""
+        """Hash of which pair with which rating lies in which part; the order of rows does not matter."""
         digest = hashlib.sha256()
         for part in self._parts():
             user, item, rating = self.triples(part)
@@ -226,7 +226,7 @@ class Splits:
         return digest.hexdigest()[:16]
 
     def sizes(self) -> dict[str, int]:
-        """Users and items without padding, and ratings per part."""
+        """The numbers of users and items without the padding, and of ratings in each part."""
         return {
             "n_users": self.train.user_num - 1,
             "n_items": self.train.item_num - 1,
@@ -254,8 +254,8 @@ def build(config, with_test: bool = True) -> Splits:
         parts = dict(zip(("train", "valid", "test"), dataset.build(with_test), strict=False))
     for name, part in parts.items():
         if len(part) == 0:
-            raise DataError(f"the {name} part of {config['dataset']} is empty: too few ratings for the split "
-                            f"{config['eval_args']['split']}")  # fmt: skip
+            split = config["eval_args"]["split"]
+            raise DataError(f"the {name} part of {config['dataset']} is empty: too few ratings for the split {split}")
     known = dataset.copy(cat_interactions([parts["train"].inter_feat, parts["valid"].inter_feat]))
     if test := parts.get("test"):
         _note_test(dataset, known, test)
@@ -263,13 +263,13 @@ def build(config, with_test: bool = True) -> Splits:
 
 
 def _note_test(dataset: RatingDataset, known: Dataset, test: Dataset) -> None:
-    """Say which users are not tested, and what of the test part training knows nothing of."""
+    """Note how many users are not tested, and which test users and items have no rating in training."""
     without = dataset.user_num - 1 - len(torch.unique(test.inter_feat[dataset.uid_field]))
     if without:
         dataset.note(f"{without} users have no test items and are not evaluated")
     for name, kind in [(dataset.uid_field, "users"), (dataset.iid_field, "items")]:
         new = ~torch.isin(test.inter_feat[name], known.inter_feat[name])
         if new.any():
-            number = len(torch.unique(test.inter_feat[name][new]))
-            dataset.note(f"{number:,} {kind} of the test part, with {int(new.sum()):,} of its {len(test):,} ratings, "
-                         "have no rating in training")  # fmt: skip
+            number = f"{len(torch.unique(test.inter_feat[name][new])):,} {kind}"
+            share = f"{int(new.sum()):,} of its {len(test):,} ratings"
+            dataset.note(f"{number} of the test part, with {share}, have no rating in training")

@@ -1,4 +1,4 @@
-"""Batches: by users, without padding, rating profiles or rated pairs or full rankings."""
+"""Batches of users, without the padding user: to train on profiles, to score rated pairs, to rank all items."""
 
 from math import ceil
 
@@ -37,12 +37,12 @@ class ProfileLoader(AbstractDataLoader):
         self.set_batch_size(self.step)
 
     def collate_fn(self, index: list[int]) -> Interaction:
-        """Users ``(B,)``."""
+        """The users ``(B,)`` of a batch."""
         return Interaction({self.field: self.users[index]})
 
 
 def item_rank(dataset: Dataset) -> torch.Tensor:
-    """Place of each item ``(n_items,)`` in the order of the data's own ids: by value if they are numbers, else by text.
+    """Rank of each item ``(n_items,)`` in the order of the data's own ids: by value if they are numbers, else as text.
 
     RecBole's ids follow the rows of the file, so a tie broken by them would depend on the file's order.
     """
@@ -52,16 +52,16 @@ def item_rank(dataset: Dataset) -> torch.Tensor:
     return torch.as_tensor([0, *order.rank(method="first").astype(int)])
 
 
-class _Shared:
-    """Before an evaluation loader in the bases: batches by users, dealt to the processes in contiguous runs.
+class _ByUser:
+    """Mixin of evaluation loaders: batches by user, one contiguous share per process.
 
-    They are the batches of one process, unless it has fewer of them than there are processes. ``sample_size`` becomes
-    our own number of users; ``users`` are all.
+    The batches are those of a single process, unless that has fewer batches than there are processes. ``users`` are
+    all users, and ``sample_size`` becomes the number of users of this process.
     """
 
     @property
     def scale(self) -> RatingScale | None:
-        """Of the ratings that are evaluated."""
+        """The scale of the ratings that are evaluated."""
         return self._dataset.scale
 
     def _init_batch_size_and_step(self) -> None:
@@ -75,12 +75,12 @@ class _Shared:
         self.set_batch_size(self.step)
 
     def collate_fn(self, index: list[int]):
-        """The batch of our users number ``index``, consecutive."""
-        return self.batch([self._first + place for place in index])
+        """The batch of the users at the consecutive positions ``index`` of this process's share."""
+        return self.batch([self._first + position for position in index])
 
 
-class RatedLoader(_Shared, AbstractDataLoader):
-    """The rated pairs of a part, a batch of users at a time, all pairs of a user together."""
+class RatedLoader(_ByUser, AbstractDataLoader):
+    """The rated pairs of a part, in batches of users; all pairs of a user are in one batch."""
 
     def __init__(self, config, dataset):
         pairs = dataset.inter_feat
@@ -93,13 +93,13 @@ class RatedLoader(_Shared, AbstractDataLoader):
         super().__init__(config, dataset, None, shuffle=False)
 
     def batch(self, index: list[int]):
-        """Pairs of users ``index[0]..index[-1]`` in RecBole's 4-tuple of an evaluation batch."""
+        """The pairs of users ``index[0]..index[-1]`` as RecBole's 4-tuple of an evaluation batch."""
         start = self.end[index[0] - 1] if index[0] else 0
         return self.pairs[slice(start, self.end[index[-1]])], None, None, None
 
 
-class RankingLoader(_Shared, FullSortEvalDataLoader):
-    """Full ranking, batched by users instead of users x items; RecBole's own has a Python set per user.
+class RankingLoader(_ByUser, FullSortEvalDataLoader):
+    """Full ranking in batches of users; RecBole's own loader counts users x items and has a Python set per user.
 
     Args:
         dataset: the part that is evaluated; its pairs are the positives.
@@ -121,7 +121,7 @@ class RankingLoader(_Shared, FullSortEvalDataLoader):
         self.set_batch_size(self.step * self._dataset.item_num)
 
     def batch(self, index: list[int]):
-        """Users ``(B,)``, and row and item of their history and of their positives."""
+        """The users ``(B,)``, and rows and items of their history and of their positives."""
         users = self.users[index]
         history, positives = (
             tuple(map(torch.as_tensor, matrix[users.numpy()].nonzero())) for matrix in (self.history, self.positives)
@@ -130,7 +130,7 @@ class RankingLoader(_Shared, FullSortEvalDataLoader):
 
 
 def _pairs(dataset: Dataset) -> sp.csr_matrix:
-    """1 where a pair is in the data set, ``(n_users, n_items)``."""
+    """A matrix ``(n_users, n_items)`` that is 1 where a pair is in the data set."""
     return dataset.inter_matrix(form="csr").sign()
 
 

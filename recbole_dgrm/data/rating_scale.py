@@ -1,4 +1,4 @@
-"""The rating scale of a data set: which ratings there are, as they occur, and from which one on an item is relevant.
+"""The rating scale of a data set: which ratings occur, and from which rating on an item is relevant.
 
 Up to ``MOST_LEVELS`` distinct ratings are levels, evenly spaced or not. More are a continuous scale: distributions
 are then compared in ``BINS`` bins that hold equally many ratings each, and a level is the middle of a bin.
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.maths.levels import NOISE, nearest_level, rating_levels
 
-MOST_LEVELS = 100  # that are told apart
-BINS = 20  # of a continuous scale
-RESOLUTION = 0.01  # of the distance between two levels, which float32 must resolve
-NAMED = 12  # levels in a sentence
+MOST_LEVELS = 100  # more distinct ratings make a continuous scale
+BINS = 20  # that a continuous scale is cut into
+RESOLUTION = 0.01  # float32 must resolve this share of the distance between two levels
+NAMED = 12  # the most levels that a sentence lists
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,13 @@ class RatingScale:
 
 
 def find_scale(
-    rating: NDArray[np.float64], ends: Sequence[float] | None, step: float | None, threshold: float | None,
-    place: Callable[[int], str], note: Callable[[str], None],
-) -> RatingScale:  # fmt: skip
+    rating: NDArray[np.float64],
+    ends: Sequence[float] | None,
+    step: float | None,
+    threshold: float | None,
+    place: Callable[[int], str],
+    note: Callable[[str], None],
+) -> RatingScale:
     """The scale of ratings ``(n,)``, all finite, checked against what is declared.
 
     Args:
@@ -74,13 +78,13 @@ def find_scale(
     if step is not None:
         above = (rating - low) / step
         missed = np.abs(above - above.round()) * step > NOISE * (high - low)
-        _refuse(missed, rating, place, f"ratings are no whole number of rating_step={step:g} above {low:g}",
-                "leave rating_step out (~), then the levels are the ratings that occur")  # fmt: skip
+        said = f"ratings are no whole number of rating_step={step:g} above {low:g}"
+        _refuse(missed, rating, place, said, "leave rating_step out (~), then the levels are the ratings that occur")
         number = round((high - low) / step) + 1
     continuous = number > MOST_LEVELS
     if continuous:
-        note(f"{number:,} distinct ratings make a continuous scale: distributions are compared in {BINS} bins of "
-             "equally many ratings each")  # fmt: skip
+        bins = f"{BINS} bins of equally many ratings each"
+        note(f"{number:,} distinct ratings make a continuous scale: distributions are compared in {bins}")
         levels = _middles(rating, levels)
     elif step is None:
         note(f"the levels of the ratings are taken from the data: {_named(levels)}")
@@ -92,7 +96,7 @@ def find_scale(
 
 
 def distinct_ratings(rating: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The ratings that occur, sorted ``(n_levels,)``; of those that noise tells apart the most frequent."""
+    """The ratings that occur, sorted ``(n_levels,)``; of ratings that only noise tells apart, the most frequent."""
     value, count = np.unique(rating, return_counts=True)
     group = np.cumsum(np.append(False, np.diff(value) > NOISE * (value[-1] - value[0])))
     order = np.lexsort((-count, group))
@@ -100,7 +104,7 @@ def distinct_ratings(rating: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def without_noise(rating: NDArray[np.float64], scale: RatingScale) -> NDArray[np.float64]:
-    """The ratings, each exactly its level; those of a continuous scale as they are."""
+    """The ratings with each put exactly on its level; those of a continuous scale stay as they are."""
     levels = np.asarray(scale.levels)
     return rating if scale.continuous else levels[nearest_level(rating, levels)]
 
@@ -122,7 +126,7 @@ def check_resolution(levels: NDArray[np.float64]) -> None:
 
 
 def _middles(rating: NDArray, values: NDArray) -> NDArray[np.float64]:
-    """The middles of bins that hold equally many ratings; both ends where nearly all ratings are equal."""
+    """The middles of bins that hold equally many ratings; the two ends where nearly all ratings are equal."""
     shares = (np.arange(BINS) + 0.5) / BINS
     middles = np.unique(np.quantile(rating, shares, method="closest_observation"))
     return middles if len(middles) > 1 else values[[0, -1]]
