@@ -16,7 +16,8 @@ from recbole_dgrm.cli import main
 from recbole_dgrm.config import layers
 from recbole_dgrm.models import registry
 
-PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+KEYS = {f"--{key}" for key in layers.load_config(config_dict={"model": "DGRM", "dataset": "ml-100k"}).given}
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(page: Path, language: str = "") -> list[str]:
@@ -65,7 +66,7 @@ def test_commands_and_options_of_a_page_exist(page, capsys):
             main.main([command, "--help"])
         assert stop.value.code == 0
         options = {word.partition("=")[0] for word in [first, *rest] if word.startswith("--")}
-        assert options - {"--seed"} <= set(re.findall(r"--\w+", capsys.readouterr().out))
+        assert options - KEYS <= set(re.findall(r"--\w+", capsys.readouterr().out))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recbole_dgrm").rglob("*.py")), ids=lambda path: path.stem)
