@@ -21,7 +21,7 @@ from recbole_dgrm.benchmark.executors import DaskExecutor, LocalExecutor
 from recbole_dgrm.benchmark.plan import Plan, PlannedRun
 from recbole_dgrm.errors import UserError
 from recbole_dgrm.models import registry
-from recbole_dgrm.records import ASIDE, CHECKPOINT, PLAN, RECORD, SavedRun, find_runs, read_run
+from recbole_dgrm.records import ASIDE, CHECKPOINT, PLAN, RECORD, RunDirectory, find_runs, read_run
 from recbole_dgrm.system.files import write_json, write_whole
 from recbole_dgrm.system.processes import alone_in
 
@@ -43,7 +43,7 @@ class State:
 
     runs: dict[PlannedRun, str]
     started: dict[PlannedRun, float]
-    just: tuple[PlannedRun, SavedRun, float] | None = None
+    just: tuple[PlannedRun, RunDirectory, float] | None = None
     left_s: float | None = None
 
     def count(self, *status: str) -> int:
@@ -77,7 +77,7 @@ def run_benchmark(
         return _Session(plan, runs, output_dir, executor, threads, retry, show).go()
 
 
-def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> SavedRun | None:
+def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> RunDirectory | None:
     """The run as saved if nothing is left to do: same config, same data, and it came to an end."""
     saved = read_run(run_directory(output_dir, run))
     if saved is None or saved.record["hash"] != run.hash or saved.record["status"] in CONTINUED:
@@ -204,6 +204,6 @@ class _Session:
         return sum(left) / max(active, 1)
 
 
-def _seconds(saved: SavedRun) -> float:
+def _seconds(saved: RunDirectory) -> float:
     timing = saved.record["timing"]
     return timing.get("train_s", 0.0) + timing.get("evaluate_s", 0.0)

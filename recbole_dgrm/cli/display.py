@@ -16,7 +16,7 @@ from recbole_dgrm.benchmark.plan import PlannedRun
 from recbole_dgrm.benchmark.session import State
 from recbole_dgrm.evaluation.diagnosis import of_record
 from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label
-from recbole_dgrm.records import SavedRun
+from recbole_dgrm.records import RunDirectory
 from recbole_dgrm.reports import comparable, document
 from recbole_dgrm.system.texts import printable
 from recbole_dgrm.tuning.study import QUEUED, Study
@@ -128,7 +128,7 @@ class Board(_Display):
         if self._live:
             self._live.update(_overview(state))
 
-    def _ended(self, state: State, run: PlannedRun, saved: SavedRun, seconds: float) -> Text:
+    def _ended(self, state: State, run: PlannedRun, saved: RunDirectory, seconds: float) -> Text:
         over = len(state.runs) - state.count("waiting", "running")
         text = _text(f"[{over}/{len(state.runs)}] {_name(run)}: ")
         if not saved.finished:
