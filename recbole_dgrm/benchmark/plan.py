@@ -122,7 +122,9 @@ def find_plan(name: str) -> Path:
     return own if own.is_file() and not Path(name).is_file() else Path(name)
 
 
-def read_plan(path: Path, changes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None) -> Plan:
+def read_plan_file(
+    path: Path, changes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None
+) -> Plan:
     """The plan in the YAML file ``path``, with ``changes`` (whole keys) above it, and ``config`` set for every run.
 
     Raises:

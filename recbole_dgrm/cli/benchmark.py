@@ -31,7 +31,7 @@ def run(arguments: list[str], console: Console) -> int:
         parser.error(f"--workers={named.workers} must be at least 1")
     from recbole_dgrm.benchmark import session
     from recbole_dgrm.benchmark.executors import DaskExecutor, LocalExecutor
-    from recbole_dgrm.benchmark.plan import find_plan, planned_runs, read_plan
+    from recbole_dgrm.benchmark.plan import find_plan, planned_runs, read_plan_file
     from recbole_dgrm.cli.display import Board, benchmark_summary, plan_table
     from recbole_dgrm.config.layers import parse_line
     from recbole_dgrm.reports import benchmark_report
@@ -40,7 +40,7 @@ def run(arguments: list[str], console: Console) -> int:
 
     path = find_plan(named.config)
     changes = parse_line(key_values(others, parser))
-    plan = read_plan(path, changes, {} if named.data_path is None else {"data_path": named.data_path})
+    plan = read_plan_file(path, changes, {} if named.data_path is None else {"data_path": named.data_path})
     folder = named.output_dir or Path("runs") / path.stem
     check_writable(folder)
     runs, left_out = planned_runs(plan)

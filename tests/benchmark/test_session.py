@@ -17,7 +17,7 @@ from helpers import ROOT, wait_for
 
 from recbole_dgrm.benchmark import session, worker
 from recbole_dgrm.benchmark.executors import DaskExecutor, LocalExecutor
-from recbole_dgrm.benchmark.plan import planned_runs, read_plan
+from recbole_dgrm.benchmark.plan import planned_runs, read_plan_file
 from recbole_dgrm.benchmark.session import run_benchmark, run_directory
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import OptionError, UserError
@@ -42,7 +42,7 @@ def plan(tmp_path, ratings_path):
     def make(**keys):
         path = tmp_path / "tiny.yaml"
         path.write_text(json.dumps(plain({**TINY, **keys})))
-        plan = read_plan(path, config={"data_path": str(ratings_path)})
+        plan = read_plan_file(path, config={"data_path": str(ratings_path)})
         return plan, planned_runs(plan)[0]
 
     return make
