@@ -2,10 +2,14 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_dgrm.options import check_known, option
+
+DATA_PATH = Path("dataset")
 LONGEST_PART = 255  # bytes of a name between two slashes that file systems take
 EPILOG = """\
 Any key of properties/*.yaml, of the model's YAML file or of RecBole may follow as --key=value; values are
@@ -25,7 +29,7 @@ examples:
   %(prog)s report runs/smoke
   %(prog)s recommend --run=runs/DGRMPlus-ml-100k-... --output=lists.csv
   %(prog)s evaluate --run=runs/DGRMPlus-ml-100k-... --protocol=table3
-  %(prog)s export --run=runs/DGRMPlus-ml-100k-... --output=model --safetensors
+  %(prog)s export --run=runs/DGRMPlus-ml-100k-... --output=model
   %(prog)s doctor
 """
 
@@ -44,15 +48,34 @@ class _Once(argparse._StoreAction):
         super().__call__(parser, namespace, values, option)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes options as they are written, never shortened, and each once."""
+
+    def __init__(self, **texts: str):
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=_program(), formatter_class=formatter, allow_abbrev=False, **texts)
+        self.register("action", None, _Once)
+        self.register("type", Path, _path)
+
+    def parse_args(self, arguments: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        """The options of a command that takes no keys of a config besides."""
+        given, others = self.parse_known_args(arguments)
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        check_known("unknown option", (word.partition("=")[0] for word in others), known)
+        return given
+
+
+def _program() -> str:
+    """How the command line was called."""
+    name = Path(sys.argv[0]).name
+    if name == "__main__.py":
+        return "python -m recbole_dgrm"
+    return f"python {name}" if name.endswith(".py") else name
+
+
 def make_parser(description: str, usage: str, epilog: str = EPILOG) -> argparse.ArgumentParser:
-    """A parser that takes options as they are written, never shortened, and each once."""
-    parser = argparse.ArgumentParser(
-        description=description, usage=usage, epilog=epilog, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.register("action", None, _Once)
-    parser.register("type", Path, _path)
-    return parser
+    """The parser of one command."""
+    return _Parser(description=description, usage=usage, epilog=epilog)
 
 
 def _path(text: str) -> Path:
@@ -104,3 +127,9 @@ def key_values(others: list[str], parser: argparse.ArgumentParser) -> dict[str, 
             parser.error(f"--{key} is given twice")
         pairs[key] = value
     return pairs
+
+
+def training_of(dataset: str, data_path: Path) -> str:
+    """The command that trains on a data set that has just been made."""
+    where = "" if data_path == DATA_PATH else f" {option('data_path', data_path)}"
+    return f"  recbole-dgrm --model=DGRMPlus {option('dataset', dataset)}{where}"

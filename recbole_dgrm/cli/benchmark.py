@@ -53,7 +53,7 @@ def run(arguments: list[str], console: Console) -> int:
     executor = DaskExecutor(named.scheduler) if named.scheduler else LocalExecutor(named.workers)
     with Board(console, plan.metrics[0] if plan.metrics else None) as board:
         state = session.run_benchmark(plan, runs, folder, executor, threads, named.retry, board.show)
-    console.print(benchmark_summary(state), highlight=False)
+    console.print(benchmark_summary(state))
     written = benchmark_report.write_report(folder, folder)
-    console.print(f"report: {written}", highlight=False, soft_wrap=True)
+    console.print(f"report: {written}")
     return 0 if state.count("finished") == len(runs) else 1

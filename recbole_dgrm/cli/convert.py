@@ -4,8 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recbole_dgrm.cli.arguments import make_parser
-from recbole_dgrm.options import option
+from recbole_dgrm.cli.arguments import DATA_PATH, make_parser, training_of
 
 PARTS = ("train", "valid", "test")
 
@@ -21,9 +20,7 @@ def run(arguments: list[str], console: Console) -> int:
     for part in PARTS:
         parser.add_argument(f"--{part}", type=Path, metavar="FILE", help=f"the {part} part of a split that is given")
     parser.add_argument("--name", help="of the data set (default: the file's name)")
-    parser.add_argument(
-        "--data_path", type=Path, default=Path("dataset"), help="where <name>/ is made (default dataset)"
-    )
+    parser.add_argument("--data_path", type=Path, default=DATA_PATH, help="where <name>/ is made (default dataset)")
     parser.add_argument("--sep", help="separator of the CSV (default: guessed)")
     parser.add_argument("--encoding", default="utf-8", help="of the text: latin-1, cp1252, utf-16, ... (default utf-8)")
     parser.add_argument(
@@ -51,7 +48,6 @@ def run(arguments: list[str], console: Console) -> int:
     reading = Reading(chosen, Layout(given.sep, given.encoding, names), missing)
     done = convert(split or {WHOLE: given.file}, given.data_path, name, reading)
     for line in [*done.lines, f"{', '.join(map(str, done.files))} and {name}.yaml are written; train with"]:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    where = "" if given.data_path == Path("dataset") else f" {option('data_path', given.data_path)}"
-    console.print(f"  recbole-dgrm --model=DGRMPlus {option('dataset', name)}{where}", highlight=False, soft_wrap=True)
+        console.print(line)
+    console.print(training_of(name, given.data_path))
     return 0

@@ -65,11 +65,11 @@ def run(arguments: list[str], console: Console) -> int:
         state = session.run_benchmark(
             plan, runs, folder, LocalExecutor(named.workers), threads, named.retry, board.show
         )
-    console.print(display.benchmark_summary(state), highlight=False)
+    console.print(display.benchmark_summary(state))
     written = collapse_report.write_diagnosis(folder)
     for seen in watched(folder):
-        console.print(f"{seen.name}: {seen.verdict.line}", highlight=False, soft_wrap=True)
-    console.print(f"report: {written}", highlight=False, soft_wrap=True)
+        console.print(f"{seen.name}: {seen.verdict.line}")
+    console.print(f"report: {written}")
     return 0 if state.count("finished") == len(runs) else 1
 
 

@@ -24,7 +24,7 @@ def run(arguments: list[str], console: Console) -> int:
     saved = load_run(given.run, **places(given))
     found = saved.evaluate(given.protocol, given.part)
     console.print(result_table(found, given.part))
-    console.print(explanation(saved.record), highlight=False, soft_wrap=True)
+    console.print(explanation(saved.record))
     if given.output:
         write_json(given.output, {"run": str(given.run), "part": given.part, **found})
     return 0

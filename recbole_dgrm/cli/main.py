@@ -1,4 +1,4 @@
-"""The command line: ``recbole-dgrm`` and ``python run_recbole_dgrm.py``."""
+"""The command line: ``recbole-dgrm``, ``python -m recbole_dgrm`` and ``python run_recbole_dgrm.py``."""
 
 import logging
 import os
@@ -55,6 +55,11 @@ def _processes(command: str) -> AbstractContextManager[None]:
 
 class _Terminal(Console):
     """Prints names letter by letter: they are no markup, and none of their control characters gets through."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Tables are folded to the width of the terminal; sentences are left to the terminal itself."""
+        sentences = all(isinstance(one, (str, Text)) for one in objects)
+        super().print(*objects, **{"soft_wrap": sentences, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Every string that is printed, those within tables too."""

@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Collection
-from itertools import chain
 from pathlib import Path
 from time import monotonic
 
@@ -45,24 +44,20 @@ def run(arguments: list[str], console: Console) -> int:
         parser.error(f"--output={given.output}: there is no folder {given.output.parent}")
     from recbole_dgrm.cli.display import duration, list_table
     from recbole_dgrm.data.rating_files import read_ratings
-    from recbole_dgrm.data.tables import table_format, write_tables
-    from recbole_dgrm.runs.recommender import Recommender
+    from recbole_dgrm.data.tables import table_format
+    from recbole_dgrm.runs.export import write_lists
     from recbole_dgrm.runs.trained_run import load_run
 
     kind = table_format(given.output, given.format)
     ratings = read_ratings(given.ratings).table if given.ratings else None
     run = load_run(given.run, **places(given))
-    source: Recommender = run if ratings is None else run.with_ratings(ratings)
+    source = run if ratings is None else run.with_ratings(ratings)
     users = list(dict.fromkeys(source.users if given.users == ALL else _users(given.users, set(source.users))))
     start = monotonic()
-    tables = source.tables(users, given.topk, given.exclude)
-    first = next(tables)
-    write_tables(given.output, chain([first], tables), kind)
-    console.print(list_table(first[first["user"] == users[0]], users[0]))
-    console.print(
-        f"{len(users):,} users, at most {given.topk} items each, in {duration(monotonic() - start)}: {given.output}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    first = write_lists(source, users, given.topk, given.exclude, given.output, kind)
+    seconds = duration(monotonic() - start)
+    console.print(list_table(first, users[0]))
+    console.print(f"{len(users):,} users, at most {given.topk} items each, in {seconds}: {given.output}")
     return 0
 
 

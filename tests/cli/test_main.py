@@ -337,7 +337,7 @@ def test_evaluate_prints_the_table_of_the_run_and_writes_only_when_asked(run, fi
 
 
 def test_export_writes_a_folder_once(run, finished, tmp_path):
-    arguments = ["export", f"--run={finished}", f"--output={tmp_path / 'model'}", "--safetensors"]
+    arguments = ["export", f"--run={finished}", f"--output={tmp_path / 'model'}"]
     status, *_ = run(*arguments)
     assert status == 0
     assert {file.name for file in (tmp_path / "model").iterdir()} == {"model.safetensors", "config.json"}
