@@ -51,9 +51,9 @@ class _Once(argparse._StoreAction):
 class _Parser(argparse.ArgumentParser):
     """Takes options as they are written, never shortened, and each once."""
 
-    def __init__(self, **texts: str):
-        formatter = argparse.RawDescriptionHelpFormatter
-        super().__init__(prog=_program(), formatter_class=formatter, allow_abbrev=False, **texts)
+    def __init__(self, description: str, usage: str, epilog: str):
+        super().__init__(_program(), usage, description, epilog, allow_abbrev=False)
+        self.formatter_class = argparse.RawDescriptionHelpFormatter
         self.register("action", None, _Once)
         self.register("type", Path, _path)
 
@@ -75,7 +75,7 @@ def _program() -> str:
 
 def make_parser(description: str, usage: str, epilog: str = EPILOG) -> argparse.ArgumentParser:
     """The parser of one command."""
-    return _Parser(description=description, usage=usage, epilog=epilog)
+    return _Parser(description, usage, epilog)
 
 
 def _path(text: str) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from recbole_dgrm.benchmark.plan import PlannedRun
-from recbole_dgrm.benchmark.session import State
+from recbole_dgrm.benchmark.progress import State
 from recbole_dgrm.cli.display import Board, explanation, result_table
 from recbole_dgrm.records import RunDirectory
 
