@@ -6,8 +6,9 @@ from typing import Any, Self
 
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -114,19 +115,35 @@ class _Display:
             self._live.stop()
 
 
-class Board(_Display):
-    """Progress of a benchmark: a line for each run that ends, and below what runs now, what is done and time left."""
+class Board:
+    """Progress of a benchmark: a line for each run that ends; on a terminal also what runs now and the time left."""
 
     def __init__(self, console: Console, main_metric: str | None = None):
-        super().__init__(console)
-        self._metric = main_metric
+        self._console, self._metric = console, main_metric
+        self._bars = Progress(BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn(),
+                              console=console, transient=True, disable=not console.is_terminal)  # fmt: skip
+        self._all = self._bars.add_task("")
+        self._running: dict[PlannedRun, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
 
     def show(self, state: State) -> None:
         """Called by the benchmark."""
         if state.just:
             self._console.print(self._ended(state, *state.just), highlight=False, soft_wrap=True)
-        if self._live:
-            self._live.update(_overview(state))
+        over, left = len(state.runs) - state.count("waiting", "running"), state.left_s
+        said = f"{over} of {len(state.runs)} runs done" + ("" if left is None else f", about {duration(left)} left")
+        self._bars.update(self._all, total=len(state.runs), completed=over, description=said)
+        for run, status in state.runs.items():
+            if status == "running" and run not in self._running:
+                self._running[run] = self._bars.add_task(printable(_name(run)), total=None)
+            elif status != "running" and run in self._running:
+                self._bars.remove_task(self._running.pop(run))
 
     def _ended(self, state: State, run: PlannedRun, saved: RunDirectory, seconds: float) -> Text:
         over = len(state.runs) - state.count("waiting", "running")
@@ -210,15 +227,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _overview(state: State) -> Group:
-    over = len(state.runs) - state.count("waiting", "running")
-    left = "" if state.left_s is None else f" · about {duration(state.left_s)} left"
-    line = Table.grid(padding=(0, 1))
-    line.add_row(ProgressBar(len(state.runs), over, width=40), f"{over} of {len(state.runs)} runs done{left}")
-    running = [_text(f"  {_name(run)}", "dim") for run, status in state.runs.items() if status == "running"]
-    return Group(line, *running)
 
 
 def _name(run: PlannedRun) -> str:
