@@ -28,14 +28,9 @@ DEVELOPMENT = ("test", "docs")  # extras that no command needs
 LITTLE = 1 << 30  # bytes of memory or disk below which a run on a usual data set may end badly
 SIDE = 512  # of the matrices whose product is timed
 
-# Libraries that some of RecBole's models import while they run: how to install them, and for what.
-OF_SOME_MODELS = {
+OF_SOME_MODELS = {  # library that some of RecBole's models import while they run: its package, and the models
     "faiss": ("faiss-cpu", "NCL"),
     "kmeans_pytorch": ("kmeans-pytorch", "LDiffRec with n_cate above 1"),
-    "xgboost": ("xgboost", "XGBoost, no general recommender and not run here"),
-    "lightgbm": ("lightgbm", "LightGBM, no general recommender and not run here"),
-    "dgl": ("dgl", "KGAT, no general recommender and not run here"),
-    "torch_scatter": ("torch-scatter", "KGIN and MCCLK, no general recommenders and not run here"),
 }
 
 
@@ -72,7 +67,7 @@ def examine(output_dir: Path) -> Iterator[Row]:
     Args:
         output_dir: where runs would be written.
     """
-    reinstall = "install the package again with -c constraints.txt"
+    reinstall, none = "install the package again with -c constraints.txt", "none needed: it is only named here"
     yield Check("python", python, "install Python 3.11").row()
     try:
         wanted = list(requirements())
@@ -82,23 +77,19 @@ def examine(output_dir: Path) -> Iterator[Row]:
     for name, extra, look in wanted:
         cure = f"pip install 'recbole-dgrm[{extra}]'" if extra else reinstall
         yield Check(name, look, cure, LIMITED if extra else FAILS).row()
-    for check in (
-        Check("processor", processor, "none needed: it is only named here", LIMITED),
-        Check("threads", threads, reinstall),
-        Check("load", load, "none needed: it is only named here", LIMITED),
-        Check("GPU", gpu, reinstall),
-        Check("bfloat16", bfloat16, "leave precision=float32", LIMITED),
-        Check("C++ compiler", compiler, "leave compile=false", LIMITED),
-        Check("processes that train together", backends, "none needed: one process trains a model here", LIMITED),
-        Check("memory", memory, "none needed: it is only named here", LIMITED),
-        Check("disk", lambda: disk(output_dir), "name another --output_dir", LIMITED),
-        Check("output directory", lambda: writable(output_dir), "name another --output_dir"),
-        Check("properties", properties, reinstall),
-        Check("ml-100k of RecBole", ml_100k, reinstall),
-    ):
-        yield check.row()
-    for module in OF_SOME_MODELS:
-        yield of_some_models(module)
+    yield Check("processor", processor, none, LIMITED).row()
+    yield Check("threads", threads, reinstall).row()
+    yield Check("load", load, none, LIMITED).row()
+    yield Check("GPU", gpu, reinstall).row()
+    yield Check("bfloat16", bfloat16, "leave precision=float32", LIMITED).row()
+    yield Check("C++ compiler", compiler, "leave compile=false", LIMITED).row()
+    yield Check("processes that train together", backends, "none needed: one process trains here", LIMITED).row()
+    yield Check("memory", memory, none, LIMITED).row()
+    yield Check("disk", lambda: disk(output_dir), "name another --output_dir", LIMITED).row()
+    yield Check("output directory", lambda: writable(output_dir), "name another --output_dir").row()
+    yield Check("properties", properties, reinstall).row()
+    yield Check("ml-100k of RecBole", ml_100k, reinstall).row()
+    yield from map(of_some_models, OF_SOME_MODELS)
 
 
 def python() -> Row:
@@ -144,11 +135,9 @@ def threads() -> Row:
     """Threads of torch, beside the cores there are."""
     import torch
 
-    count, cores = torch.get_num_threads(), _cores()
+    count, cores, set_to = torch.get_num_threads(), _cores(), os.environ.get("OMP_NUM_THREADS", "not set")
     waiting = next((f"{name}={os.environ[name]}" for name in recbole_dgrm.WAITING if name in os.environ), "not set")
-    found = (
-        f"torch uses {count}; OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}; how they wait: {waiting}"
-    )
+    found = f"torch uses {count}; OMP_NUM_THREADS={set_to}; how they wait: {waiting}"
     if count > cores:
         return Row("threads", found, LIMITED, f"they are in each other's way: export OMP_NUM_THREADS={cores}")
     return Row("threads", found)
@@ -158,11 +147,9 @@ def load() -> Row:
     """How many processes wanted a core in the last minute, other programs' among them."""
     busy, cores = os.getloadavg()[0], _cores()
     found = f"{busy:.1f} processes at work on {cores} cores"
-    if busy > cores / 2:
-        return Row(
-            "load", found, LIMITED, "seconds in records and reports will be too long; wait until less is at work"
-        )
-    return Row("load", found)
+    if busy <= cores / 2:
+        return Row("load", found)
+    return Row("load", found, LIMITED, "seconds in records and reports will be too long; wait until less is at work")
 
 
 def gpu() -> Row:
@@ -173,8 +160,8 @@ def gpu() -> Row:
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         return Row("GPU", f"{', '.join(names)}; CUDA {torch.version.cuda}")
     if shutil.which("nvidia-smi"):
-        return Row("GPU", f"torch {torch.__version__} sees none, but a driver is there", LIMITED,
-                   "install a build of torch for this driver's CUDA")  # fmt: skip
+        found, cure = f"torch {torch.__version__} sees none, but a driver is there", "for this driver's CUDA"
+        return Row("GPU", found, LIMITED, f"install a build of torch {cure}")
     return Row("GPU", "none; everything runs on the processor", LIMITED, "none needed; device=cuda is refused")
 
 
@@ -211,11 +198,14 @@ def backends() -> Row:
     """What processes on several devices would talk through."""
     import torch.distributed as dist
 
-    there = {"gloo": dist.is_available() and dist.is_gloo_available(),
-             "nccl": dist.is_available() and dist.is_nccl_available()}  # fmt: skip
+    there = {
+        "gloo": dist.is_available() and dist.is_gloo_available(),
+        "nccl": dist.is_available() and dist.is_nccl_available(),
+    }
     found = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in there.items())
-    state, cure = (WORKS, "") if any(there.values()) else (LIMITED, "install a build of torch with torch.distributed")
-    return Row("processes that train together", found, state, cure)
+    if any(there.values()):
+        return Row("processes that train together", found)
+    return Row("processes that train together", found, LIMITED, "install a build of torch with torch.distributed")
 
 
 def memory() -> Row:
