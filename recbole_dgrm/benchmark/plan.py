@@ -105,8 +105,8 @@ class Plan:
     def dataset_entries(self) -> list[DatasetEntry]:
         """``datasets``, each in its long form."""
         rest: dict[str, Any] = {"optional": False, "seeds": None, "protocols": None, "config": {}}
-        return [read(DatasetEntry, {**rest, **_entry("datasets", "dataset", value, DatasetEntry)})
-                for value in self.datasets]  # fmt: skip
+        given = [_entry("datasets", "dataset", value, DatasetEntry) for value in self.datasets]
+        return [read(DatasetEntry, {**rest, **entry}) for entry in given]
 
     def publication(self) -> Published | None:
         """``published``, checked."""

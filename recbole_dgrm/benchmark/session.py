@@ -38,9 +38,15 @@ def unseen(state: State) -> None:
 
 
 def benchmark(
-    config: str, output_dir: Path | str | None = None, workers: int = 1, scheduler: str | None = None,
-    retry: bool = False, data_path: str | None = None, show: Show = unseen, **changes: Any,
-) -> Report:  # fmt: skip
+    config: str,
+    output_dir: Path | str | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    retry: bool = False,
+    data_path: str | None = None,
+    show: Show = unseen,
+    **changes: Any,
+) -> Report:
     """Make what is missing of the runs of a plan, and the report on them.
 
     Args:
@@ -98,8 +104,8 @@ class Benchmark:
         """Write the report on the runs in the folder."""
         return Report(write_report(self.folder, self.folder))
 
-    def done(self, retry: bool = False) -> set[PlannedRun]:
-        """The runs of which nothing is left to do."""
+    def finished_runs(self, retry: bool = False) -> set[PlannedRun]:
+        """The runs that have come to their end; with ``retry`` those alone that have a result."""
         return {run for run in self.runs if done(self.folder, run, retry)}
 
 
@@ -110,9 +116,14 @@ def run_directory(output_dir: Path, run: PlannedRun) -> Path:
 
 
 def run_benchmark(
-    plan: Plan, runs: list[PlannedRun], output_dir: Path, executor: LocalExecutor | DaskExecutor, threads: int,
-    retry: bool = False, show: Show = unseen,
-) -> State:  # fmt: skip
+    plan: Plan,
+    runs: list[PlannedRun],
+    output_dir: Path,
+    executor: LocalExecutor | DaskExecutor,
+    threads: int,
+    retry: bool = False,
+    show: Show = unseen,
+) -> State:
     """Make what is missing of ``runs``; the end of each is in its record.
 
     Args:
@@ -125,7 +136,11 @@ def run_benchmark(
     """
     with alone_in(output_dir, "benchmark"):
         write_json(output_dir / PLAN, asdict(plan))
-        return _Session(plan, runs, output_dir, executor, threads, retry, show).go()
+        state = State(dict.fromkeys(runs, "waiting"))
+        for run in runs:
+            if saved := done(output_dir, run, retry):
+                state.end(run, saved)
+        return _Session(plan, output_dir, executor, threads, show, state).go()
 
 
 def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> RunDirectory | None:
@@ -138,19 +153,16 @@ def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> RunDirectory
     return saved
 
 
+@dataclass(frozen=True)
 class _Session:
     """One call of ``run_benchmark``; what its steps share."""
 
-    def __init__(
-        self, plan: Plan, runs: list[PlannedRun], output_dir: Path, executor: LocalExecutor | DaskExecutor,
-        threads: int, retry: bool, show: Show,
-    ):  # fmt: skip
-        self.plan, self.output_dir, self.executor, self.threads, self.show = plan, output_dir, executor, threads, show
-        self.state = State(dict.fromkeys(runs, "waiting"))
-        self.paths = {run: run_directory(output_dir, run) for run in runs}
-        for run in runs:
-            if saved := done(output_dir, run, retry):
-                self.state.end(run, saved)
+    plan: Plan
+    output_dir: Path
+    executor: LocalExecutor | DaskExecutor
+    threads: int
+    show: Show
+    state: State
 
     def go(self) -> State:
         futures: dict[Future, tuple[PlannedRun, worker.Job]] = {}
@@ -168,7 +180,7 @@ class _Session:
         return self.state
 
     def _job(self, run: PlannedRun) -> worker.Job:
-        path, config = self.paths[run], run.config
+        path, config = run_directory(self.output_dir, run), run.config
         saved = read_run(path)
         goes_on = saved and saved.record["status"] in CONTINUED and saved.record["data"].get("source") == run.source
         if not (goes_on and (path / CHECKPOINT).exists() and config["model"] in registry.MODELS):
@@ -209,7 +221,7 @@ class _Session:
                 self._settle(future, *futures[future])
 
     def _settle(self, future: Future, run: PlannedRun, job: worker.Job) -> None:
-        path = self.paths[run]
+        path = run_directory(self.output_dir, run)
         try:
             self._keep(path, future.result())
         except CancelledError:

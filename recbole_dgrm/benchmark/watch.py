@@ -41,26 +41,29 @@ class Diagnosis:
 
 
 def diagnose(
-    models: Any, dataset: str, every: int = 5, epochs: int = 60, seeds: Sequence[int] = (2020,),
-    fixed_steps: Sequence[int] = (), output_dir: Path | str | None = None, workers: int = 1, retry: bool = False,
-    show: Show = unseen, **config: Any,
-) -> Diagnosis:  # fmt: skip
+    models: Any, dataset: str, workers: int = 1, retry: bool = False, show: Show = unseen, **options: Any
+) -> Diagnosis:
     """Train models without stopping early, look at their predictions meanwhile, and report on mode collapse.
 
     Args:
         workers, retry, show: see ``recbole_dgrm.benchmark.session.Benchmark.run``.
-
-    The other arguments are those of ``prepare``.
+        models, dataset, options: see ``prepare``.
     """
-    made = prepare(models, dataset, every, epochs, seeds, fixed_steps, output_dir, config)
+    made = prepare(models, dataset, **options)
     made.run(workers, None, retry, show)
     return Diagnosis.write(made.folder)
 
 
 def prepare(
-    models: Any, dataset: str, every: int, epochs: int, seeds: Any, fixed_steps: Sequence[int],
-    output_dir: Path | str | None, config: dict[str, Any],
-) -> Benchmark:  # fmt: skip
+    models: Any,
+    dataset: str,
+    every: int = 5,
+    epochs: int = 60,
+    seeds: Sequence[int] = (2020,),
+    fixed_steps: Sequence[int] = (),
+    output_dir: Path | str | None = None,
+    **config: Any,
+) -> Benchmark:
     """The runs of a diagnosis, checked.
 
     Args:

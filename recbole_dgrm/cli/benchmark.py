@@ -33,7 +33,7 @@ def run(arguments: list[str], console: Console) -> int:
 
     made = Benchmark.read(named.config, named.output_dir, parse_line(key_values(others, parser)), named.data_path)
     if named.dry_run:
-        console.print(plan_table(made.runs, made.done(named.retry)))
+        console.print(plan_table(made.runs, made.finished_runs(named.retry)))
         return 0
     with Board(console, made.plan.metrics[0] if made.plan.metrics else None) as board:
         state = made.run(named.workers, named.scheduler, named.retry, board.show)

@@ -39,9 +39,10 @@ def run(arguments: list[str], console: Console) -> int:
     from recbole_dgrm.cli.display import Board, benchmark_summary
     from recbole_dgrm.config.layers import parse_line, parse_value
 
-    models, seeds = parse_value(named.models, "models"), parse_value(named.seeds)
-    steps, config = parse_value(named.fixed_steps) or [], parse_line(key_values(others, parser))
-    made = watch.prepare(models, named.dataset, named.every, named.epochs, seeds, steps, named.output_dir, config)
+    config = parse_line(key_values(others, parser))
+    config |= {key: getattr(named, key) for key in ("every", "epochs", "output_dir")}
+    config |= {"seeds": parse_value(named.seeds), "fixed_steps": parse_value(named.fixed_steps) or []}
+    made = watch.prepare(parse_value(named.models, "models"), named.dataset, **config)
     with Board(console) as board:
         state = made.run(named.workers, None, named.retry, board.show)
     console.print(benchmark_summary(state))

@@ -64,8 +64,8 @@ def explanation(record: dict[str, Any]) -> str:
         f"best of validation: {epoch} · {timing['train_s']:.0f} s of training",
     ]
     if impossible := comparable.above_oracle(record):
-        lines.append(f"ERROR of recbole_dgrm: {', '.join(impossible)} above the oracle, which cannot be; please report "
-                     "it, and do not use these numbers")  # fmt: skip
+        said = "above the oracle, which cannot be; please report it, and do not use these numbers"
+        lines.append(f"ERROR of recbole_dgrm: {', '.join(impossible)} {said}")
     return "\n".join(lines)
 
 
@@ -120,8 +120,8 @@ class Board:
 
     def __init__(self, console: Console, main_metric: str | None = None):
         self._console, self._metric = console, main_metric
-        self._bars = Progress(BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn(),
-                              console=console, transient=True, disable=not console.is_terminal)  # fmt: skip
+        columns = BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._all = self._bars.add_task("")
         self._running: dict[PlannedRun, TaskID] = {}
 

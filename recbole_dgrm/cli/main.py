@@ -14,18 +14,13 @@ from rich.text import Text
 from recbole_dgrm.errors import OptionError, UserError, explained
 from recbole_dgrm.system.texts import lines
 
-COMMANDS = (
-    "train", "download", "convert", "benchmark", "tune", "diagnose", "report", "recommend", "evaluate", "export",
-    "doctor",
-)  # fmt: skip
+COMMANDS = "train download convert benchmark tune diagnose report recommend evaluate export doctor"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    command, rest = (
-        (arguments[0], arguments[1:]) if arguments[:1] and arguments[0] in COMMANDS else ("train", arguments)
-    )
+    command, *rest = arguments if arguments and arguments[0] in COMMANDS.split() else ["train", *arguments]
     console = _Terminal(markup=False, emoji=False)
     logging.getLogger().addHandler(handler := _notes_to_stderr())
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # with it clusters end a job; here it is as Ctrl-C

@@ -28,15 +28,11 @@ def run(arguments: list[str], console: Console) -> int:
     parser.add_argument("--output", type=Path, required=True, help="the file to write; one that exists is replaced")
     parser.add_argument("--users", default=ALL, help='all (default), a,b,"c,d", or a file with an id per line')
     parser.add_argument("--topk", type=int, default=10, help="items per user (default 10)")
-    parser.add_argument(
-        "--exclude", default="seen", choices=("seen", "none"),
-        help="seen (default): items that the user has rated anywhere in the data, the test part too | none",
-    )  # fmt: skip
+    exclude_help = "seen (default): items that the user has rated anywhere in the data, the test part too | none"
+    parser.add_argument("--exclude", default="seen", choices=("seen", "none"), help=exclude_help)
     parser.add_argument("--format", choices=("csv", "parquet", "jsonl"), help="default: by the ending of --output")
-    parser.add_argument(
-        "--ratings", type=Path, metavar="CSV",
-        help="ratings (user, item, rating) of users to recommend to, who need not have been there in training",
-    )  # fmt: skip
+    ratings_help = "ratings (user, item, rating) of users to recommend to, who need not have been there in training"
+    parser.add_argument("--ratings", type=Path, metavar="CSV", help=ratings_help)
     given = parser.parse_args(arguments)
     if given.topk < 1:
         parser.error(f"--topk={given.topk} must be at least 1")

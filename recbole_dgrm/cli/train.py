@@ -15,21 +15,17 @@ def run(arguments: list[str], console: Console) -> int:
     """Train, validate, test and save one model."""
     parser = make_parser("train, validate, test and save one model", USAGE)
     parser.add_argument("--model", help="DGRM, DGRMPlus, or a general recommender of RecBole by its name")
-    parser.add_argument(
-        "--dataset", help="ml-100k comes with RecBole; others lie in <data_path>/<dataset>/<dataset>.inter"
-    )
+    dataset_help = "ml-100k comes with RecBole; others lie in <data_path>/<dataset>/<dataset>.inter"
+    parser.add_argument("--dataset", help=dataset_help)
     parser.add_argument("--protocol", help="rated (default) | full | table3 | eq23: how models are compared")
     parser.add_argument("--seed", help="of the split, of training and of prediction noise (default 2020)")
     parser.add_argument("--output_dir", help="every run makes a directory of its own in here (default runs)")
-    parser.add_argument(
-        "--config_files", action="append", default=[], metavar="YAML",
-        help='a YAML file, or several: "a.yaml b.yaml"; may be given again, later files win',
-    )  # fmt: skip
+    files_help = 'a YAML file, or several: "a.yaml b.yaml"; may be given again, later files win'
+    parser.add_argument("--config_files", action="append", default=[], metavar="YAML", help=files_help)
     parser.add_argument("--data_path", help="folder that holds <dataset>/ (default dataset)")
     parser.add_argument("--device", help="cpu | cuda | auto (default)")
-    parser.add_argument(
-        "--resume", type=Path, metavar="RUN", help="continue a stopped run from its directory; takes no other option"
-    )
+    resume_help = "continue a stopped run from its directory; takes no other option"
+    parser.add_argument("--resume", type=Path, metavar="RUN", help=resume_help)
     named, others = parser.parse_known_args(arguments)
     given = {key: value for key, value in vars(named).items() if value is not None}
     if not all(map(str.strip, given["config_files"])):

@@ -53,8 +53,8 @@ def _check_header(path: Path, config: Any) -> dict[str, str]:
         with open(path, encoding=config["encoding"]) as lines:
             header = lines.readline().rstrip("\r\n")
     except (UnicodeError, LookupError) as error:
-        raise DataError(f"{path} cannot be read as text in {config['encoding']}: {error}; save it in UTF-8, or say "
-                        "--encoding=latin-1, cp1252, ...") from None  # fmt: skip
+        remedy = "save it in UTF-8, or say --encoding=latin-1, cp1252, ..."
+        raise DataError(f"{path} cannot be read as text in {config['encoding']}: {error}; {remedy}") from None
     separator = config["field_separator"]
     columns = typed_columns(path, header, separator)
     needed = {config["USER_ID_FIELD"]: "token", config["ITEM_ID_FIELD"]: "token"}
@@ -72,7 +72,7 @@ def _check_header(path: Path, config: Any) -> dict[str, str]:
 
 def read_atomic(
     path: Path, separator: str, encoding: str, wanted: Collection[str], types: Mapping[str, type], rating: str
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """The ``wanted`` columns, called ``name:type``, of a file in RecBole's format; the index holds the lines.
 
     Raises:
@@ -89,6 +89,6 @@ def read_atomic(
     for name in numbers:
         bad = text[name].notna() & pd.to_numeric(text[name], errors="coerce").isna()
         if bad.any():
-            raise DataError(f"{path}: the {name.partition(':')[0]} in line {bad.idxmax()} is "
-                            f"{text[name][bad.idxmax()]!r}, not a number") from None  # fmt: skip
+            line, column = bad.idxmax(), name.partition(":")[0]
+            raise DataError(f"{path}: the {column} in line {line} is {text[name][line]!r}, not a number") from None
     return text.astype(dict.fromkeys(numbers, "float64"))

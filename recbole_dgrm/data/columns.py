@@ -42,8 +42,8 @@ def check_columns(config: Mapping[str, Any], header: Mapping[str, str]) -> None:
             raise OptionError(f"unused_col: {suffix}={names}, but there is no .{suffix} file; leave it out")
     time = config["TIME_FIELD"]
     if config["eval_args"]["order"] == "TO" and header.get(time) != NUMBERS:
-        raise OptionError(f"eval_args: order=TO needs the column {time}:float (TIME_FIELD), and the data has "
-                          f"{', '.join(header)} only; say order: RO")  # fmt: skip
+        found = f"{time}:float (TIME_FIELD), and the data has {', '.join(header)} only"
+        raise OptionError(f"eval_args: order=TO needs the column {found}; say order: RO")
 
 
 def typed_columns(path: Path, first: str, separator: str) -> dict[str, str]:
@@ -102,5 +102,5 @@ def _check_filter(name: str, value: Any, kind: str) -> None:
     elif kind != TEXTS:
         raise OptionError(f"{FILTER}: {name!r} is a column of type {kind}; filters go by {NUMBERS} or {TEXTS}")
     elif not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
-        raise OptionError(f"{FILTER}: {name}={value!r} must list the texts that stay, in quotes: ['1', '2']; it is a "
-                          f"column of type {TEXTS}")  # fmt: skip
+        said = f"must list the texts that stay, in quotes: ['1', '2']; it is a column of type {TEXTS}"
+        raise OptionError(f"{FILTER}: {name}={value!r} {said}")

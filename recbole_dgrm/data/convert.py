@@ -59,8 +59,8 @@ def convert(sources: Mapping[str, Path], target: Path, name: str, reading: Readi
         raise DataError("some parts have a timestamp and others have none; --timestamp= leaves it out of all")
     for table, source in zip(tables.values(), sources.values(), strict=True):
         for field in ("user_id", "item_id"):
-            refuse(table[field], table[field].str.contains(UNWRITABLE).to_numpy(), source,
-                    f"values of {field} hold a tab or a line break, which RecBole's format cannot")  # fmt: skip
+            said = f"values of {field} hold a tab or a line break, which RecBole's format cannot"
+            refuse(table[field], table[field].str.contains(UNWRITABLE).to_numpy(), source, said)
     scale, notes = _scale(np.concatenate([table["rating"] for table in tables.values()]), sources)
     split = {} if WHOLE in sources else {"benchmark_filename": list(sources)}
     names = ", ".join(source.name for source in sources.values())

@@ -28,6 +28,8 @@ from recbole_dgrm.system.yaml_files import load_yaml, properties_dir
 TIMEOUT = 30  # seconds without a byte
 BLOCK = 1 << 16  # bytes
 ROWS = 1_000_000  # converted at a time
+BYTES = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+ON_TERMINAL = {"leave": False, "disable": None}  # of a progress bar: none is shown elsewhere
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ def _receive(url: str, part: Path, size: int | None) -> None:
             have = 0  # the server sends everything, whatever was asked
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdecimal() else size
-        with open(part, "ab" if have else "wb") as file, _bar(part, have, total) as bar:
+        bar = tqdm(desc=part.stem, initial=have, total=total, **BYTES, **ON_TERMINAL)
+        with open(part, "ab" if have else "wb") as file, bar:
             while block := response.read(BLOCK):
                 if size is not None and file.tell() + len(block) > size:
                     raise OSError(f"sends more than the {size:,} bytes of the archive")
@@ -152,20 +155,6 @@ def _receive(url: str, part: Path, size: int | None) -> None:
                 bar.update(len(block))
             if total is not None and file.tell() < total:
                 raise OSError(f"stopped after {file.tell():,} of {total:,} bytes")
-
-
-def _bar(part: Path, have: int, total: int | None) -> tqdm:
-    """A progress bar, on a terminal alone."""
-    return tqdm(
-        desc=part.stem,
-        initial=have,
-        total=total,
-        unit="B",
-        unit_scale=True,
-        unit_divisor=1024,
-        leave=False,
-        disable=None,
-    )
 
 
 def _wrong_sum(path: Path, source: Source) -> str | None:
@@ -194,11 +183,9 @@ def _convert(source: Source, archive: Path, path: Path, levels: set[float]) -> N
     wanted = {place: field for place, field in enumerate(source.columns) if field is not None}
     types = {place: str if TYPES[field] == "token" else float for place, field in wanted.items()}
     with _table(source, archive) as file:
-        pieces = pd.read_csv(
-            file, sep=source.separator, header=None, skiprows=int(source.header), usecols=list(wanted), dtype=types,
-            chunksize=ROWS,
-        )  # fmt: skip
-        for piece in tqdm(pieces, desc=path.parent.name, unit=" million ratings", leave=False, disable=None):
+        layout = {"sep": source.separator, "header": None, "skiprows": int(source.header)}
+        pieces = pd.read_csv(file, **layout, usecols=list(wanted), dtype=types, chunksize=ROWS)
+        for piece in tqdm(pieces, desc=path.parent.name, unit=" million ratings", **ON_TERMINAL):
             piece = piece.rename(columns=wanted)
             levels.update(piece["rating"].unique().tolist())
             write_atomic(piece, path, append=path.exists())

@@ -18,17 +18,21 @@ from recbole_dgrm.options import RATINGS
 
 LOG = logging.getLogger(__name__)
 GUESSES = {  # field -> usual names of its column without signs, the first that is there counts
-    "user_id": ("userid", "user", "reviewerid", "uid", "userno", "customerid", "memberid", "reviewprofilename",
-                "authorid", "username"),
-    "item_id": ("itemid", "item", "movieid", "parentasin", "asin", "productid", "bookid", "isbn", "businessid",
-                "animeid", "recipeid", "beerid", "beerbeerid", "gameid", "appid", "songid", "trackid", "artistid",
-                "albumid", "videoid", "articleid", "courseid", "hotelid", "placeid", "restaurantid", "jokeid",
-                "iid"),
-    "rating": ("rating", "ratings", "bookrating", "userrating", "starrating", "reviewrating", "ratingvalue",
-               "reviewoverall", "reviewscore", "score", "stars", "star", "overall", "value", "grade"),
-    "timestamp": ("timestamp", "unixreviewtime", "unixtime", "time", "datetime", "ratedat", "createdat", "reviewtime",
-                  "reviewdate", "date"),
-}  # fmt: skip
+    field: names.split()
+    for field, names in {
+        "user_id": """
+            userid user reviewerid uid userno customerid memberid reviewprofilename authorid username""",
+        "item_id": """
+            itemid item movieid parentasin asin productid bookid isbn businessid animeid recipeid beerid beerbeerid
+            gameid appid songid trackid artistid albumid videoid articleid courseid hotelid placeid restaurantid
+            jokeid iid""",
+        "rating": """
+            rating ratings bookrating userrating starrating reviewrating ratingvalue reviewoverall reviewscore score
+            stars star overall value grade""",
+        "timestamp": """
+            timestamp unixreviewtime unixtime time datetime ratedat createdat reviewtime reviewdate date""",
+    }.items()
+}
 EPOCH = pd.Timestamp(0, tz="UTC")
 DAYS = (19000101, 21001231)  # a number between them, of eight digits, is a day
 
@@ -158,8 +162,8 @@ def _tokens(column: pd.Series, source: Path) -> pd.Series:
 def _numbers(column: pd.Series, source: Path) -> pd.Series:
     number = _to_number(column)
     refuse(column, ~np.isfinite(number.to_numpy()), source, "ratings are no numbers")
-    refuse(column, (number < RATINGS.low).to_numpy() | (number > RATINGS.high).to_numpy(), source,
-            f"ratings are out of range; allowed: {RATINGS}")  # fmt: skip
+    outside = (number < RATINGS.low).to_numpy() | (number > RATINGS.high).to_numpy()
+    refuse(column, outside, source, f"ratings are out of range; allowed: {RATINGS}")
     return number
 
 

@@ -21,8 +21,7 @@ Choose = Callable[[list[str]], dict[str, str]]  # names of all columns -> name o
 LOG = logging.getLogger(__name__)
 USUAL = ["user", "item", "rating", "timestamp"]  # columns of the files without a header that everybody has
 UNWANTED = "_"  # name of a column that nobody reads
-NO_TEXT = {".xls", ".xlsx", ".ods", ".pkl", ".pickle", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".feather", ".rds",
-           ".rdata", ".sqlite", ".db"}  # fmt: skip
+NO_TEXT = ".xls .xlsx .ods .pkl .pickle .npy .npz .mat .h5 .hdf5 .feather .rds .rdata .sqlite .db"
 LIKE_TIME = 1e8  # a number as large is no rating, but seconds since 1970
 
 
@@ -54,7 +53,7 @@ def read_table(source: Path, layout: Layout, choose: Choose) -> pd.DataFrame:
     if not source.is_file():
         raise DataError(f"{source} does not exist")
     endings = [ending.lower() for ending in source.suffixes]
-    if set(endings[-1:]) & NO_TEXT:
+    if endings and endings[-1] in NO_TEXT.split():
         raise DataError(f"{source} is no table that can be read here; save it as CSV, JSON lines or Parquet")
     if endings[-1:] in ([".parquet"], [".pq"]):
         kind, reader = "Parquet", lambda: _read_parquet(source, choose)
@@ -89,8 +88,10 @@ def _names(table: TextTable, given: tuple[str, ...], choose: Choose) -> tuple[li
     first, shown = table.first, " | ".join(table.first)[:SHOWN]
     if given:
         if len(given) != len(first):
-            raise DataError(f"{table.source}: --columns names {len(given)} columns, but line {table.header_line} has "
-                            f"{len(first)}: {shown!r}; call those that are not wanted _")  # fmt: skip
+            raise DataError(
+                f"{table.source}: --columns names {len(given)} columns, but line {table.header_line} has "
+                f"{len(first)}: {shown!r}; call those that are not wanted _"
+            )
         return list(given), False
     try:
         choose(first)
@@ -100,20 +101,20 @@ def _names(table: TextTable, given: tuple[str, ...], choose: Choose) -> tuple[li
             raise
     else:
         return first, True
-    usual = USUAL + [UNWANTED] * (len(first) - len(USUAL))
+    usual = (USUAL + [UNWANTED] * len(first))[: len(first)]
     if first == [str(place) for place in range(len(first))]:
-        LOG.warning("%s: its first line only numbers its columns, which are taken as %s", table.source.name,
-                    ", ".join(usual[: len(first)]))  # fmt: skip
-        return usual[: len(first)], True
+        said = "%s: its first line only numbers its columns, which are taken as %s"
+        LOG.warning(said, table.source.name, ", ".join(usual))
+        return usual, True
     if not all(numbers) or not 3 <= len(first) <= len(USUAL) or abs(float(first[2])) > LIKE_TIME:
         raise DataError(
             f"{table.source}: line {table.header_line} names no columns: {shown!r}; if the file has no header, say "
-            f"what stands in it, for example --columns={','.join(usual[: len(first)])} or "
-            f"--columns={','.join(['item', 'user', *usual[2 : len(first)]])}, with _ for what is not wanted"
+            f"what stands in it, for example --columns={','.join(usual)} or "
+            f"--columns={','.join(['item', 'user', *usual[2:]])}, with _ for what is not wanted"
         )
-    LOG.warning("%s has no header: its columns are taken as %s; if they are others, name them with --columns",
-                table.source.name, ", ".join(usual[: len(first)]))  # fmt: skip
-    return usual[: len(first)], False
+    said = "%s has no header: its columns are taken as %s; if they are others, name them with --columns"
+    LOG.warning(said, table.source.name, ", ".join(usual))
+    return usual, False
 
 
 def _read_json(source: Path, encoding: str, choose: Choose) -> pd.DataFrame:

@@ -94,9 +94,12 @@ class TextTable:
         return _filled(self.first)
 
     def read(
-        self, columns: Mapping[int, str], has_header: bool = True, rating: int | None = None,
+        self,
+        columns: Mapping[int, str],
+        has_header: bool = True,
+        rating: int | None = None,
         numbers: frozenset[str] = frozenset(),
-    ) -> pd.DataFrame:  # fmt: skip
+    ) -> pd.DataFrame:
         """The wanted columns, checked.
 
         Args:
@@ -125,10 +128,17 @@ class TextTable:
         begin = self.header_line if has_header else 0
         places = list(range(max(columns) + 1))
         table = pd.read_csv(
-            io.BytesIO(self.data), sep=self.separator, header=None, names=places, usecols=sorted(columns),
-            skiprows=begin, skip_blank_lines=False, quoting=csv.QUOTE_NONE, float_precision="round_trip",
+            io.BytesIO(self.data),
+            sep=self.separator,
+            header=None,
+            names=places,
+            usecols=sorted(columns),
+            skiprows=begin,
+            skip_blank_lines=False,
+            quoting=csv.QUOTE_NONE,
+            float_precision="round_trip",
             dtype={place: "float64" if columns.get(place) in numbers else str for place in places},
-        )  # fmt: skip
+        )
         table = table.iloc[lines[lines > begin] - begin - 1].set_axis(pd.Index(lines[lines > begin], name="line"))
         table = table.rename(columns=columns)[list(columns.values())]
         if b'"' in self.data:
@@ -243,8 +253,8 @@ def _as_utf_8(source: Path, encoding: str) -> bytes:
             "cp1252, utf-16, ..."
         ) from None
     if "\0" in text:
-        raise DataError(f"{source} cannot be read as text in {encoding}: it holds NUL bytes; say --encoding=utf-16 if "
-                        "it was saved so, or remove them")  # fmt: skip
+        remedy = "say --encoding=utf-16 if it was saved so, or remove them"
+        raise DataError(f"{source} cannot be read as text in {encoding}: it holds NUL bytes; {remedy}")
     return text.replace("\r\n", "\n").replace("\r", "\n").encode()
 
 
