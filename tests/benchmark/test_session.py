@@ -251,6 +251,18 @@ def test_the_command_plans_runs_and_reports(plan, tmp_path, capsys, monkeypatch)
     assert "there is no run in" in capsys.readouterr().err
 
 
+def test_python_runs_a_plan_and_has_its_report(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "LocalExecutor", Here)
+    made, _ = plan(seeds=[1])
+    where = {"output_dir": tmp_path / "out", "data_path": made.config["data_path"]}
+    report = session.benchmark(str(tmp_path / "tiny.yaml"), **where, seeds=[3], models=TINY["models"][:1])
+    assert report.path == tmp_path / "out" / "report.html"
+    table = report.table().set_index(["model", "metric"])
+    (result,) = results(tmp_path / "out").values()
+    assert {metric: table["mean"]["MF", metric] for metric in result} == pytest.approx(result)
+    assert r"\begin{tabular}" in report.to_latex()
+
+
 def test_a_scheduler_that_is_not_there_is_an_error(monkeypatch):
     pytest.importorskip("distributed", reason="the extra 'distributed' is not installed")
     monkeypatch.setattr("recbole_dgrm.benchmark.executors.CONNECT_S", 0.5)
