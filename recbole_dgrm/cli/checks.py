@@ -61,6 +61,11 @@ class Check:
             return Row(self.what, f"{type(error).__name__}: {error}", self.state, self.cure)
 
 
+def judged(what: str, found: str, cure: str, limited: bool) -> Row:
+    """The finding, with its cure where it is ``limited``."""
+    return Row(what, found, LIMITED, cure) if limited else Row(what, found)
+
+
 def examine(output_dir: Path) -> Iterator[Row]:
     """All findings, in the order of the table.
 
@@ -95,9 +100,8 @@ def examine(output_dir: Path) -> Iterator[Row]:
 def python() -> Row:
     """The interpreter."""
     found = f"{platform.python_version()} on {platform.platform(terse=True)}"
-    if sys.version_info >= (3, 12):
-        return Row("python", found, LIMITED, "pip cannot resolve RecBole here: pip install --no-deps recbole==1.2.1")
-    return Row("python", found)
+    cure = "pip cannot resolve RecBole here: pip install --no-deps recbole==1.2.1"
+    return judged("python", found, cure, sys.version_info >= (3, 12))
 
 
 def requirements() -> Iterator[tuple[str, str, Callable[[], Row]]]:
@@ -138,18 +142,15 @@ def threads() -> Row:
     count, cores, set_to = torch.get_num_threads(), _cores(), os.environ.get("OMP_NUM_THREADS", "not set")
     waiting = next((f"{name}={os.environ[name]}" for name in recbole_dgrm.WAITING if name in os.environ), "not set")
     found = f"torch uses {count}; OMP_NUM_THREADS={set_to}; how they wait: {waiting}"
-    if count > cores:
-        return Row("threads", found, LIMITED, f"they are in each other's way: export OMP_NUM_THREADS={cores}")
-    return Row("threads", found)
+    return judged("threads", found, f"they are in each other's way: export OMP_NUM_THREADS={cores}", count > cores)
 
 
 def load() -> Row:
     """How many processes wanted a core in the last minute, other programs' among them."""
     busy, cores = os.getloadavg()[0], _cores()
     found = f"{busy:.1f} processes at work on {cores} cores"
-    if busy <= cores / 2:
-        return Row("load", found)
-    return Row("load", found, LIMITED, "seconds in records and reports will be too long; wait until less is at work")
+    cure = "seconds in records and reports will be too long; wait until less is at work"
+    return judged("load", found, cure, busy > cores / 2)
 
 
 def gpu() -> Row:
@@ -180,32 +181,25 @@ def bfloat16() -> Row:
     units = [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
     found = f"a product of matrices is {speed:.1f} times as fast as in float32 on {device}"
     found += f"; the processor has {' and '.join(units) or 'neither avx512_bf16 nor amx_bf16'}"
-    if speed < 1:
-        return Row("bfloat16", found, LIMITED, "leave precision=float32")
-    return Row("bfloat16", found)
+    return judged("bfloat16", found, "leave precision=float32", speed < 1)
 
 
 def compiler() -> Row:
     """What ``compile=true`` needs."""
     from recbole_dgrm.config.layers import cxx_compiler
 
-    if found := cxx_compiler():
-        return Row("C++ compiler", found)
-    return Row("C++ compiler", "none", LIMITED, "install g++ or clang++, or leave compile=false")
+    found = cxx_compiler()
+    return judged("C++ compiler", found or "none", "install g++ or clang++, or leave compile=false", not found)
 
 
 def backends() -> Row:
     """What processes on several devices would talk through."""
     import torch.distributed as dist
 
-    there = {
-        "gloo": dist.is_available() and dist.is_gloo_available(),
-        "nccl": dist.is_available() and dist.is_nccl_available(),
-    }
+    there = {name: dist.is_available() and dist.is_backend_available(name) for name in ("gloo", "nccl")}
     found = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in there.items())
-    if any(there.values()):
-        return Row("processes that train together", found)
-    return Row("processes that train together", found, LIMITED, "install a build of torch with torch.distributed")
+    cure = "install a build of torch with torch.distributed"
+    return judged("processes that train together", found, cure, not any(there.values()))
 
 
 def memory() -> Row:
@@ -214,17 +208,14 @@ def memory() -> Row:
 
     free = psutil.virtual_memory()
     found = f"{_gib(free.available)} of {_gib(free.total)} free"
-    if free.available < LITTLE:
-        return Row("memory", found, LIMITED, "end other programs, or take smaller batches (train_batch_size)")
-    return Row("memory", found)
+    cure = "end other programs, or take smaller batches (train_batch_size)"
+    return judged("memory", found, cure, free.available < LITTLE)
 
 
 def disk(output_dir: Path) -> Row:
     """Free space where runs would be written."""
     free = shutil.disk_usage(_existing(output_dir)).free
-    if free < LITTLE:
-        return Row("disk", f"{_gib(free)} free", LIMITED, "make room or name another --output_dir")
-    return Row("disk", f"{_gib(free)} free")
+    return judged("disk", f"{_gib(free)} free", "make room or name another --output_dir", free < LITTLE)
 
 
 def writable(output_dir: Path) -> Row:
@@ -254,9 +245,10 @@ def ml_100k() -> Row:
 def of_some_models(module: str) -> Row:
     """Whether a library is there that a few of RecBole's models want. Not imported: nothing else depends on it."""
     package, use = OF_SOME_MODELS[module]
-    if find_spec(module):
-        return Row(module, "installed")
-    return Row(module, "not installed", LIMITED, f"only for RecBole's {use}: pip install {package}")
+    there = find_spec(module) is not None
+    return judged(
+        module, "installed" if there else "not installed", f"only for RecBole's {use}: pip install {package}", not there
+    )
 
 
 def _cpuinfo() -> list[str]:
