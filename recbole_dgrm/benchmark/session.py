@@ -1,4 +1,4 @@
-"""Benchmark: every run of a plan that is not done yet, each in a process of its own.
+"""Run a benchmark: every run of a plan that is not done yet, each in a process of its own.
 
 ``<output_dir>/<dataset>/<protocol>/<label>-<seed>-<hash>/`` is one run. What is finished stays, what was
 interrupted goes on, and a run that fails stops no other. What was made with other data is put into
@@ -34,7 +34,7 @@ Show = Callable[[State], None]
 
 
 def unseen(state: State) -> None:
-    """Shows nothing."""
+    """The display of a benchmark that nobody looks at."""
 
 
 def benchmark(
@@ -47,7 +47,7 @@ def benchmark(
     show: Show = unseen,
     **changes: Any,
 ) -> Report:
-    """Make what is missing of the runs of a plan, and the report on them.
+    """Make the missing runs of a plan, and write the report.
 
     Args:
         config: a YAML file, or the name of a plan that comes with the package.
@@ -88,7 +88,7 @@ class Benchmark:
         return cls(plan, folder, runs)
 
     def run(self, workers: int = 1, scheduler: str | None = None, retry: bool = False, show: Show = unseen) -> State:
-        """Make what is missing.
+        """Make the missing runs.
 
         Args:
             workers: runs at a time on this machine.
@@ -124,7 +124,7 @@ def run_benchmark(
     retry: bool = False,
     show: Show = unseen,
 ) -> State:
-    """Make what is missing of ``runs``; the end of each is in its record.
+    """Make the runs that are not done yet; how each ended is in its record.
 
     Args:
         plan: written to ``benchmark.json`` for the report.
@@ -144,7 +144,7 @@ def run_benchmark(
 
 
 def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> RunDirectory | None:
-    """The run as saved if nothing is left to do: same config, same data, and it came to an end."""
+    """The directory of a run that has ended with this very config and data; None if it is still to be made."""
     saved = read_run(run_directory(output_dir, run))
     if saved is None or saved.record["hash"] != run.hash or saved.record["status"] in CONTINUED:
         return None
@@ -155,7 +155,7 @@ def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> RunDirectory
 
 @dataclass(frozen=True)
 class _Session:
-    """One call of ``run_benchmark``; what its steps share."""
+    """One call of ``run_benchmark``: the state that its steps share."""
 
     plan: Plan
     output_dir: Path
@@ -189,7 +189,7 @@ class _Session:
         return worker.Job(run.label, config, where, self.threads, self.plan.time_limit)
 
     def _put_aside(self) -> None:
-        """Move what was made with other data of the plan's sets to ``.aside/``, in its folders and with a number."""
+        """Move runs that were made with other data of the same name into ``.aside/``, each under a number."""
         sources: dict[str, set[str]] = {}
         for run in self.state.runs:
             sources.setdefault(run.cell[0], set()).add(run.source)
@@ -239,7 +239,7 @@ class _Session:
         self.state.just = None
 
     def _keep(self, path: Path, files: dict[str, bytes]) -> None:
-        """Lay down what came back from another machine; the record last, so that it speaks of files that are there."""
+        """Write the files that came back from another machine, the record last: it vouches for the others."""
         path.mkdir(parents=True, exist_ok=True)
         for name in sorted(files, key=lambda name: name == RECORD):
             write_whole(path / name, lambda partial, name=name: partial.write_bytes(files[name]))

@@ -1,4 +1,4 @@
-"""Runs whose training is watched: does it collapse, when, and how does one see it."""
+"""Diagnosis of mode collapse: runs whose predictions are watched while they train, and the report on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,9 +84,9 @@ def prepare(
 
 
 def rows(models: Any, fixed_steps: Sequence[int]) -> list[Any]:
-    """Rows of a plan, each followed by its variants with a fixed step where the model has such a key.
+    """The rows of a plan; a model that has a key ``fixed_step`` also gets a row for each fixed step.
 
-    What is no row stays as it is; the plan says what is wrong with it.
+    Anything that is no valid row is passed on, so that the plan can say what is wrong with it.
     """
     if models == ALL:
         models = list(registry.MODELS)

@@ -26,7 +26,7 @@ POLL_S = 0.1
 
 
 class Flag(Protocol):
-    """``threading.Event`` or its like."""
+    """A ``threading.Event``, or anything else that can say whether it is set."""
 
     def is_set(self) -> bool: ...
 
@@ -49,7 +49,7 @@ class Job:
 
 
 def execute(job: Job, unwanted: Flag | None = None) -> dict[str, bytes]:
-    """Make the run; however it ends, its record says so.
+    """Make the run; its record says how it ended, whatever happens.
 
     Args:
         unwanted: set to stop the run before its end.
@@ -66,7 +66,7 @@ def execute(job: Job, unwanted: Flag | None = None) -> dict[str, bytes]:
 
 
 def lost(job: Job, run_dir: Path, error: str) -> None:
-    """Record in ``run_dir`` that the run came to no end of its own."""
+    """Record that the run failed without having written how."""
     run_dir.mkdir(parents=True, exist_ok=True)
     _close_record(job, run_dir, "failed", error)
 
@@ -93,7 +93,7 @@ def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
 
 
 def _wait(process: subprocess.Popen, time_limit: float, unwanted: Flag | None) -> bool:
-    """Until the process has ended or shall end; False if its time is over."""
+    """Wait until the process has ended or is unwanted; False if it reached its time limit."""
     deadline = monotonic() + time_limit
     while process.poll() is None and not (unwanted and unwanted.is_set()):
         if monotonic() > deadline:

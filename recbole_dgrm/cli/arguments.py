@@ -1,4 +1,4 @@
-"""What the commands share in reading the command line."""
+"""Reading the command line: what several commands share."""
 
 import argparse
 import os
@@ -35,7 +35,7 @@ examples:
 
 
 class _Once(argparse._StoreAction):
-    """Stores a value; of an option that is given twice argparse would take the last without a word."""
+    """Stores a value and refuses an option that is given twice, of which argparse would silently take the last."""
 
     given = False
 
@@ -49,7 +49,7 @@ class _Once(argparse._StoreAction):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Takes options as they are written, never shortened, and each once."""
+    """Accepts options by their full names only, and each of them once."""
 
     def __init__(self, description: str, usage: str, epilog: str):
         super().__init__(_program(), usage, description, epilog, allow_abbrev=False)
@@ -58,7 +58,7 @@ class _Parser(argparse.ArgumentParser):
         self.register("type", Path, _path)
 
     def parse_args(self, arguments: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
-        """The options of a command that takes no keys of a config besides."""
+        """Parse the options of a command that takes no config keys."""
         given, others = self.parse_known_args(arguments)
         known = [name for name in self._option_string_actions if name.startswith("--")]
         check_known("unknown option", (word.partition("=")[0] for word in others), known)
@@ -66,7 +66,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _program() -> str:
-    """How the command line was called."""
+    """The name of the program as the user typed it."""
     name = Path(sys.argv[0]).name
     if name == "__main__.py":
         return "python -m recbole_dgrm"
@@ -101,14 +101,14 @@ def config_paths(values: Sequence[str]) -> Iterator[Path]:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Options that name a finished run; ``places`` reads the last two."""
+    """Add the options that name a finished run and where its data and device are now."""
     parser.add_argument("--run", type=Path, required=True, help="directory of a finished run")
     parser.add_argument("--data_path", help="folder that holds <dataset>/, if the data has moved since")
     parser.add_argument("--device", help="cpu | cuda | auto (default: the run's)")
 
 
 def places(given: argparse.Namespace) -> dict[str, str]:
-    """Where data and device of a run are, if not where they were."""
+    """The new places of a run's data and device, as far as they were given."""
     return {key: value for key in ("data_path", "device") if (value := getattr(given, key)) is not None}
 
 

@@ -1,4 +1,4 @@
-"""What of this package works here: libraries, hardware, folders and data, each looked at and each with its cure.
+"""Checks of an installation: libraries, hardware, folders and data, each with what to do where something is wrong.
 
 Nothing but the standard library is imported before a check runs, and what a check raises is its finding: a broken
 installation is what this module is for. What ``setup.py`` asks for is read from the installed metadata.
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Check:
-    """A check, and what it means if it raises."""
+    """A check, with the state and the cure to report if it raises."""
 
     what: str
     look: Callable[[], Row]
@@ -54,7 +54,7 @@ class Check:
     state: str = FAILS
 
     def row(self) -> Row:
-        """The finding; an error is one too."""
+        """Run the check; an error that it raises becomes a finding."""
         try:
             return self.look()
         except Exception as error:
@@ -185,7 +185,7 @@ def bfloat16() -> Row:
 
 
 def compiler() -> Row:
-    """What ``compile=true`` needs."""
+    """The compiler that ``compile=true`` needs."""
     from recbole_dgrm.config.layers import cxx_compiler
 
     found = cxx_compiler()
@@ -193,7 +193,7 @@ def compiler() -> Row:
 
 
 def backends() -> Row:
-    """What processes on several devices would talk through."""
+    """The libraries through which processes that train together exchange tensors."""
     import torch.distributed as dist
 
     there = {name: dist.is_available() and dist.is_backend_available(name) for name in ("gloo", "nccl")}
@@ -243,7 +243,7 @@ def ml_100k() -> Row:
 
 
 def of_some_models(module: str) -> Row:
-    """Whether a library is there that a few of RecBole's models want. Not imported: nothing else depends on it."""
+    """Whether a library is installed that only a few of RecBole's models need; it is not imported."""
     package, use = OF_SOME_MODELS[module]
     there = find_spec(module) is not None
     return judged(

@@ -1,4 +1,4 @@
-"""What is said on the terminal: the table of a run, the plan and the progress of a benchmark."""
+"""Output on the terminal: the table of a run, the plan and the progress of a benchmark, the trials of a search."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ def _text(text: str, style: str = "") -> Text:
 
 
 def result_table(record: dict[str, Any], part: str = "test") -> Table:
-    """Metrics of a finished record beside its reference rows, and the skill below."""
+    """The metrics of a finished run below its reference rows, and its skill."""
     keys, below = list(record[part]), comparable.below_bias(record, part)
     place = f"{record['dataset']}, protocol {record['protocol']}, seed {record['seed']}"
     table = Table(title=_text(f"{record['model']} on the {PARTS[part]} part of {place}"), title_justify="left")
@@ -84,7 +84,7 @@ def list_table(rows: pd.DataFrame, user: str) -> Table:
 
 
 def plan_table(runs: Iterable[PlannedRun], finished: set[PlannedRun]) -> Table:
-    """What a benchmark would do: a line per data set, protocol and model."""
+    """The plan of a benchmark: a line per data set, protocol and model, and how many of its runs are done."""
     table = Table(title="plan", title_justify="left")
     for name in ("data set", "protocol", "model", "seeds"):
         table.add_column(name)
@@ -133,7 +133,7 @@ class Board:
         self._bars.stop()
 
     def show(self, state: State) -> None:
-        """Called by the benchmark."""
+        """Show the state; the benchmark calls this."""
         if state.just:
             self._console.print(self._ended(state, *state.just), highlight=False, soft_wrap=True)
         over, left = len(state.runs) - state.count("waiting", "running"), state.left_s
@@ -202,7 +202,7 @@ def _trial_line(trial: FrozenTrial, metric: str) -> str:
 
 
 def document_table(table: document.Table, columns: int | None = None) -> Table:
-    """A table of a document, for the terminal; the first ``columns`` only where there is little room."""
+    """A table of a document for the terminal; ``columns`` limits it to the first ones where there is little room."""
     styles = {"best": "bold", "second": "underline"}
     shown = Table(title=_text(table.title), title_justify="left", caption=_text(table.note), caption_justify="left")
     for index, name in enumerate(table.columns[:columns]):

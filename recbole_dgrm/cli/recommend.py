@@ -58,7 +58,7 @@ def run(arguments: list[str], console: Console) -> int:
 
 
 def _users(text: str, known: Collection[str]) -> list[str]:
-    """External ids from a file, one a line, or from the command line; blanks around one stay if it is ``known`` so."""
+    """External ids from a file (one per line) or the command line, without blanks around them unless ``known`` so."""
     path = Path(text)
     words = path.read_text(encoding="utf-8-sig").split("\n") if path.is_file() else next(csv.reader([text]))
     return [word if word in known else word.strip() for word in words if word.strip()]

@@ -1,4 +1,4 @@
-"""RecBole's atomic files of ratings: where they are, what their first lines must name, and their reading."""
+"""Find, check and read ratings in RecBole's atomic format."""
 
 import hashlib
 from collections.abc import Collection, Mapping
@@ -29,7 +29,7 @@ def source_hash(config: Any) -> str:
 
 
 def check_source(config: Any) -> None:
-    """Whether the files are there and name the columns that are needed.
+    """Check that the files exist and name the columns that are needed.
 
     Raises:
         DataError: what is missing and where it belongs.
@@ -46,7 +46,7 @@ def check_source(config: Any) -> None:
 
 
 def _check_header(path: Path, config: Any) -> dict[str, str]:
-    """Name to type of the columns of a file."""
+    """The columns that a file names, with their types, after checking that the needed ones are among them."""
     if not path.is_file():
         raise DataError(f"{path} does not exist; RecBole's atomic format wants the ratings there")
     try:

@@ -1,4 +1,4 @@
-"""Well-known data sets from their publishers, checked by sum, in RecBole's atomic format."""
+"""Download well-known data sets from their publishers, check their SHA-256, and write RecBole's atomic format."""
 
 import hashlib
 import zipfile
@@ -50,7 +50,7 @@ class Source:
 
 
 def find_source(name: str) -> Source:
-    """The row of ``properties/download.yaml``.
+    """Where to get a data set, from ``properties/download.yaml``.
 
     Raises:
         DataError: there is no data set of that name.
@@ -98,7 +98,7 @@ def download(source: Source, data_path: Path, file: Path | None = None) -> tuple
 
 
 def _fetch(source: Source, part: Path) -> None:
-    """Get the archive into ``part`` from the first mirror that delivers it; what is there already is built upon."""
+    """Download the archive into ``part`` from the first mirror that delivers it; a part that is there is continued."""
     if part.exists() and not _wrong_sum(part, source):  # stopped after the last byte
         return
     failures = []
@@ -124,7 +124,7 @@ def _fetch(source: Source, part: Path) -> None:
 
 
 def _receive(url: str, part: Path, size: int | None) -> None:
-    """Bring ``part`` to its full length.
+    """Download what is missing of ``part``.
 
     Raises:
         OSError, HTTPException: the server cannot be reached, refuses, stops early or sends too much.
@@ -158,7 +158,7 @@ def _receive(url: str, part: Path, size: int | None) -> None:
 
 
 def _wrong_sum(path: Path, source: Source) -> str | None:
-    """How the sum differs; None if it is right."""
+    """What is wrong with the checksum of a file; None if it is right."""
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     return None if found == source.sha256 else f"its sha256 is {found}, but must be {source.sha256}"
@@ -179,7 +179,7 @@ def _lay_out(source: Source, archive: Path, path: Path) -> None:
 
 
 def _convert(source: Source, archive: Path, path: Path, levels: set[float]) -> None:
-    """Write the atomic file piece by piece, and gather the levels of the ratings."""
+    """Write the atomic file piece by piece, and collect the different ratings in ``levels``."""
     wanted = {place: field for place, field in enumerate(source.columns) if field is not None}
     types = {place: str if TYPES[field] == "token" else float for place, field in wanted.items()}
     with _table(source, archive) as file:
@@ -193,7 +193,7 @@ def _convert(source: Source, archive: Path, path: Path, levels: set[float]) -> N
 
 @contextmanager
 def _table(source: Source, archive: Path) -> Iterator[IO[bytes]]:
-    """The table of ratings, opened; nothing is unpacked to disk."""
+    """Open the table of ratings, which is read out of the archive without unpacking it."""
     if source.member is None:
         with open(archive, "rb") as file:
             yield file

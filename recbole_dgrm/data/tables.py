@@ -1,6 +1,7 @@
-"""Tables as files: CSV, JSON, Parquet.
+"""Read and write tables as CSV, JSON or Parquet.
 
-Read: only the columns that are wanted, with numbers to name a bad row by. Written: a part at a time, whole or not.
+Reading takes the wanted columns only and numbers the rows, so that a bad one can be named. Writing takes a table in
+parts, and the file is whole or absent.
 """
 
 import gzip
@@ -27,7 +28,7 @@ LIKE_TIME = 1e8  # a number as large is no rating, but seconds since 1970
 
 @dataclass(frozen=True)
 class Layout:
-    """How a text file is to be read, as far as the file does not say.
+    """What a user says about the layout of a text file that cannot be seen from it.
 
     Attributes:
         separator: of a CSV; guessed if not given.
@@ -41,7 +42,7 @@ class Layout:
 
 
 def read_table(source: Path, layout: Layout, choose: Choose) -> pd.DataFrame:
-    """The chosen columns of a file under our names; its ending says the format.
+    """Read the chosen columns of a file under our names; the format follows from the file's ending.
 
     Returns:
         A table whose index counts lines (``index.name`` is "line") or, of Parquet and JSON arrays, rows ("row") of the
@@ -84,7 +85,7 @@ def _read_csv(source: Path, layout: Layout, choose: Choose) -> pd.DataFrame:
 
 
 def _names(table: TextTable, given: tuple[str, ...], choose: Choose) -> tuple[list[str], bool]:
-    """The names of the columns, and whether the first line of the file has them."""
+    """The names of the columns, and whether they stand in the first line of the file."""
     first, shown = table.first, " | ".join(table.first)[:SHOWN]
     if given:
         if len(given) != len(first):
@@ -118,7 +119,7 @@ def _names(table: TextTable, given: tuple[str, ...], choose: Choose) -> tuple[li
 
 
 def _read_json(source: Path, encoding: str, choose: Choose) -> pd.DataFrame:
-    """An array of objects, or an object on each line."""
+    """Read an array of objects, or one object per line."""
     opened = gzip.open if source.suffix.lower() == ".gz" else open
     with opened(source, "rt", encoding=codec(encoding)) as file:
         is_array = next((char for line in file for char in line.lstrip()[:1]), "") == "["
@@ -169,7 +170,7 @@ def _read_parquet(source: Path, choose: Choose) -> pd.DataFrame:
 
 
 def table_format(path: Path, given: str | None = None) -> str:
-    """The format that was ``given``, else that of the ending of ``path``.
+    """The ``given`` format, or the one that the ending of ``path`` stands for.
 
     Raises:
         OptionError: there is no such format, or its library is not installed.
@@ -188,7 +189,7 @@ def table_format(path: Path, given: str | None = None) -> str:
 
 
 def write_tables(path: Path, tables: Iterable[pd.DataFrame], name: str) -> None:
-    """Write ``tables``, which have the same columns, one below the other; whole or not at all."""
+    """Write tables of the same columns one below the other into a file that is whole or absent."""
     write_whole(path, lambda partial: WRITERS[name](partial, tables))
 
 

@@ -72,7 +72,7 @@ def check_new(folder: Path) -> None:
 
 
 def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Everything that the model has learnt or solved, by name, and of it what is no table.
+    """The weights of a model by name, and those other values it has learnt that are no tables.
 
     Parameters and buffers, those too that no checkpoint keeps because they come from the ratings (biases, factors),
     and what RecBole's models keep in attributes (EASE). The ratings themselves, buffers with a leading underscore,
@@ -97,7 +97,7 @@ def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def contents(run: Run) -> dict[str, Any]:
-    """What ``config.json`` says beside the weights."""
+    """The content of ``config.json``."""
     return {
         "recbole_dgrm": recbole_dgrm.__version__,
         **{key: run.record[key] for key in ("model", "dataset", "protocol", "seed", "hash", "test")},
