@@ -24,7 +24,7 @@ from recbole_dgrm.errors import UserError
 from recbole_dgrm.models import registry
 from recbole_dgrm.records import ASIDE, CHECKPOINT, PLAN, RECORD, RunDirectory, find_runs, read_run
 from recbole_dgrm.reports.benchmark_report import Report, write_report
-from recbole_dgrm.system.files import check_writable, write_json, write_whole
+from recbole_dgrm.system.files import check_writable, write_bytes, write_json
 from recbole_dgrm.system.processes import alone_in
 
 LOG = logging.getLogger(__name__)
@@ -229,10 +229,7 @@ class _Session:
         except Exception as error:
             LOG.info("%s", run.label, exc_info=True)
             worker.lost(job, path, f"{type(error).__name__}: {error}")
-        saved = read_run(path)
-        if saved is None:
-            worker.lost(job, path, "the run left no record")
-            saved = read_run(path)
+        saved = read_run(path) or worker.lost(job, path, "the run left no record")
         self.state.end(run, saved)
         self.state.just = run, saved, self.state.seconds[run]
         self.show(self.state)
@@ -242,4 +239,4 @@ class _Session:
         """Write the files that came back from another machine, the record last: it vouches for the others."""
         path.mkdir(parents=True, exist_ok=True)
         for name in sorted(files, key=lambda name: name == RECORD):
-            write_whole(path / name, lambda partial, name=name: partial.write_bytes(files[name]))
+            write_bytes(path / name, files[name])

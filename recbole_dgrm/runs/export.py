@@ -1,4 +1,4 @@
-"""What a finished run gives other programs as plain files: its weights with the ids of their rows, and lists."""
+"""What a finished run gives other programs as plain files: its weights with the ids of their rows, lists, scores."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -63,6 +63,11 @@ def write_lists(
     first = next(tables)
     write_tables(path, chain([first], tables), kind)
     return first[first["user"] == users[0]]
+
+
+def write_scores(path: Path, run_dir: Path, part: str, scores: dict[str, Any]) -> None:
+    """Write what evaluating a run again has found."""
+    write_json(path, {"run": str(run_dir), "part": part, **scores})
 
 
 def check_new(folder: Path) -> None:
