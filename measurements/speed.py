@@ -155,7 +155,7 @@ def ranked(label: str, name: str, keys: dict, given: argparse.Namespace) -> str:
         config = config.replaced(eval_batch_size=size)
         with compat.no_events(), compat.passing_bars():
             theirs = get_trainer(model.type, "BPR" if name.startswith("RecBole") else name)(config, model)
-            theirs.eval_collector = compat.Collector(config)
+            theirs.eval_collector = compat.RepairedCollector(config)
             batches = FullSortEvalDataLoader(config, splits.test, sampler, shuffle=False)
             theirs.eval_collector.data_collect(loaders.train_loader(config, splits, "train"))
             text = f"RecBole's, batch {size:,}" + (" (its default)" if size == 4096 else "")

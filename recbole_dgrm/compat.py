@@ -289,7 +289,7 @@ class Config(recbole.config.Config):
         final["enable_amp"] = final["precision"] == "bfloat16"
 
 
-class Collector(recbole.evaluator.Collector):
+class RepairedCollector(recbole.evaluator.Collector):
     """RecBole's Collector calls ``.cpu()`` on everything, also on counts: ItemCoverage, GiniIndex,
     AveragePopularity and TailPercentage die of it (RecBole issue 2194)."""
 

@@ -79,7 +79,7 @@ def config_hash(given: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class SavedRun:
+class RunDirectory:
     """A run directory as its reader sees it; ``record`` is ``record.json``."""
 
     path: Path
@@ -209,7 +209,7 @@ def read_json(path: Path, what: str, remedy: str, form: Form | None = None) -> d
     return content
 
 
-def read_run(path: Path) -> SavedRun | None:
+def read_run(path: Path) -> RunDirectory | None:
     """The run in directory ``path``, if there is one.
 
     Raises:
@@ -224,10 +224,10 @@ def read_run(path: Path) -> SavedRun | None:
         record = RunRecord(**content)
     except TypeError as error:  # a key that no record has
         raise DataError(f"{file} is not {what} ({error}); {remedy}") from error
-    return SavedRun(path, dict(vars(record)))
+    return RunDirectory(path, dict(vars(record)))
 
 
-def read_runs(folder: Path) -> list[SavedRun]:
+def read_runs(folder: Path) -> list[RunDirectory]:
     """All runs below ``folder``, by path; not those that were put aside.
 
     Raises:
@@ -239,7 +239,7 @@ def read_runs(folder: Path) -> list[SavedRun]:
     return runs
 
 
-def find_runs(folder: Path) -> list[SavedRun]:
+def find_runs(folder: Path) -> list[RunDirectory]:
     """The same, of a folder that may have none yet."""
     files = [file for file in sorted(folder.rglob(RECORD)) if ASIDE not in file.relative_to(folder).parts]
     return [run for file in files if (run := read_run(file.parent))]

@@ -8,12 +8,13 @@ from uuid import uuid4
 from recbole_dgrm.benchmark.worker import Job, execute
 from recbole_dgrm.errors import OptionError
 
-STARTS = 2  # of a run whose worker is lost: it is tried once more
-CONNECT_S, ASK_S = 10, 2
+STARTS = 2  # a run whose worker died is started once more
+CONNECT_S = 10  # how long to wait for a scheduler
+ASK_S = 2  # how long an answer of the cluster counts
 
 
 class LocalExecutor:
-    """``workers`` runs at a time, each a process of its own that writes into its run directory."""
+    """Makes up to ``workers`` runs at a time; each is a process of its own that writes into its run directory."""
 
     remote = False
 
@@ -26,16 +27,16 @@ class LocalExecutor:
         return self._threads.submit(execute, job, self._unwanted)
 
     def stop(self) -> None:
-        """Let the runs at work leave their checkpoints and end; begin no other."""
+        """End the runs at work, which leave their checkpoints, and begin no other."""
         self._unwanted.set()
         self._threads.shutdown(cancel_futures=True)
 
 
 class DaskExecutor:
-    """Hands runs to the workers of the cluster at ``address``; the files of a run are the result of its future.
+    """Hands runs to the workers of a Dask cluster; the future of a run holds the run's files.
 
-    A worker needs this package, and the data under the same ``data_path``; no disk is shared. Dask starts
-    a task again whose worker is lost; the run is given up when that has happened twice.
+    A worker needs this package, and the data under the same ``data_path``; no disk is shared. When a worker dies, Dask
+    starts its task again on another one; a run whose workers have died twice is given up.
 
     Raises:
         OptionError: the library is not installed, or nobody answers at the address.
@@ -60,7 +61,7 @@ class DaskExecutor:
         self._tasks = self._client.get_executor(pure=False)
 
     def submit(self, job: Job) -> Future:
-        """Give the run to the cluster; the future holds what ``recbole_dgrm.benchmark.worker.execute`` returns."""
+        """Give the run to the cluster; its future holds what ``recbole_dgrm.benchmark.worker.execute`` returns."""
         starts = self._variable(f"{self._name}-{uuid4().hex}", client=self._client)
         starts.set(0)
         future = self._tasks.submit(_execute_counted, job, starts.name, self._name)
@@ -68,7 +69,7 @@ class DaskExecutor:
         return future
 
     def stop(self) -> None:
-        """Let the runs at work end; begin no other."""
+        """End the runs at work and begin no other."""
         self._unwanted.set()
         self._tasks.shutdown(wait=False)
         self._client.close()
@@ -79,7 +80,7 @@ class WorkerLost(Exception):
 
 
 class _Unwanted:
-    """A flag of the cluster, asked for every few seconds at most."""
+    """A flag that the cluster keeps; it is asked for once in a few seconds at most."""
 
     def __init__(self, name: str):
         from distributed import Event

@@ -13,12 +13,12 @@ from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.options import SEEDS, Range, check_known, read
 from recbole_dgrm.records import config_hash
 
-DATASET = "{dataset}"  # in the name of a config file; the row stands for the data sets that have such a file
+DATASET = "{dataset}"  # in the name of a config file: the row is run on the data sets that have such a file
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A row of the tables, under all protocols or some."""
+    """A model as a row of the tables, under all protocols of the plan or only those named."""
 
     model: str
     label: str
@@ -29,7 +29,7 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A data set, with its own seeds and protocols where it has some."""
+    """A data set; its own seeds and protocols, where it has any, replace those of the plan."""
 
     dataset: str
     optional: bool
@@ -40,7 +40,7 @@ class DatasetEntry:
 
 @dataclass(frozen=True)
 class Published:
-    """Numbers of others: ``values[dataset][label][metric]``, shown under ``protocols`` beside ours."""
+    """Published results ``values[dataset][label][metric]``, shown beside ours under these ``protocols``."""
 
     source: str
     protocols: list[str]
@@ -49,7 +49,7 @@ class Published:
 
 @dataclass(frozen=True, eq=False)
 class PlannedRun:
-    """One run of the plan; ``config`` holds its merged keys, checked."""
+    """One run of a plan; ``config`` holds its merged keys, which have been checked."""
 
     label: str
     config: dict[str, Any]
@@ -57,7 +57,7 @@ class PlannedRun:
 
     @property
     def cell(self) -> tuple[str, str]:
-        """Data set and protocol: what one table is about."""
+        """The data set and the protocol: each pair has one table in the report."""
         return self.config["dataset"], self.config["protocol"]
 
     @property
@@ -68,7 +68,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan as written, checked; each key is explained in ``properties/benchmark.yaml``."""
+    """A plan whose keys have been checked; each key is explained in ``properties/benchmark.yaml``."""
 
     models: list
     datasets: list
@@ -94,7 +94,7 @@ class Plan:
         self.publication()
 
     def model_entries(self) -> list[ModelEntry]:
-        """``models``, each in its long form."""
+        """The rows of ``models``, short ones written out in full."""
         entries = []
         for value in self.models:
             given = _entry("models", "model", value, ModelEntry)
@@ -103,13 +103,13 @@ class Plan:
         return entries
 
     def dataset_entries(self) -> list[DatasetEntry]:
-        """``datasets``, each in its long form."""
+        """The rows of ``datasets``, short ones written out in full."""
         rest: dict[str, Any] = {"optional": False, "seeds": None, "protocols": None, "config": {}}
-        return [read(DatasetEntry, {**rest, **_entry("datasets", "dataset", value, DatasetEntry)})
-                for value in self.datasets]  # fmt: skip
+        given = [_entry("datasets", "dataset", value, DatasetEntry) for value in self.datasets]
+        return [read(DatasetEntry, {**rest, **entry}) for entry in given]
 
     def publication(self) -> Published | None:
-        """``published``, checked."""
+        """What ``published`` says, or None where it says nothing."""
         if not self.published:
             return None
         check_known("published: unknown key", self.published, _names(Published))
@@ -122,8 +122,10 @@ def find_plan(name: str) -> Path:
     return own if own.is_file() and not Path(name).is_file() else Path(name)
 
 
-def read_plan(path: Path, changes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None) -> Plan:
-    """The plan in the YAML file ``path``, with ``changes`` (whole keys) above it, and ``config`` set for every run.
+def read_plan_file(
+    path: Path, changes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None
+) -> Plan:
+    """Read a plan from YAML; ``changes`` replace whole keys of it, and ``config`` is set for every run.
 
     Raises:
         OptionError: an unknown key, a missing or a wrong one.
@@ -140,12 +142,12 @@ def read_plan(path: Path, changes: Mapping[str, Any] | None = None, config: Mapp
 
 
 def make_plan(content: Mapping[str, Any]) -> Plan:
-    """The plan of some keys; the rest as in ``properties/benchmark.yaml``."""
+    """Make a plan of some keys; the others are those of ``properties/benchmark.yaml``."""
     return read(Plan, {**read_yaml(properties_dir() / "benchmark.yaml"), **content})
 
 
 def planned_runs(plan: Plan) -> tuple[list[PlannedRun], dict[str, str]]:
-    """All runs, every config checked before anything is run, and the data sets left out with the reason.
+    """Check the config of every run, and return all runs and the data sets that are left out with the reason.
 
     Raises:
         recbole_dgrm.errors.UserError: a config cannot be used, the data of a set that is not optional is

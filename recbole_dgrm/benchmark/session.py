@@ -1,4 +1,4 @@
-"""Benchmark: every run of a plan that is not done yet, each in a process of its own.
+"""Run a benchmark: every run of a plan that is not done yet, each in a process of its own.
 
 ``<output_dir>/<dataset>/<protocol>/<label>-<seed>-<hash>/`` is one run. What is finished stays, what was
 interrupted goes on, and a run that fails stops no other. What was made with other data is put into
@@ -6,49 +6,107 @@ interrupted goes on, and a run that fails stops no other. What was made with oth
 """
 
 import logging
+import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from statistics import mean
-from time import monotonic
+from typing import Any
 
 from recbole_dgrm.benchmark import worker
 from recbole_dgrm.benchmark.executors import DaskExecutor, LocalExecutor
-from recbole_dgrm.benchmark.plan import Plan, PlannedRun
+from recbole_dgrm.benchmark.plan import Plan, PlannedRun, find_plan, planned_runs, read_plan_file
+from recbole_dgrm.benchmark.progress import State
 from recbole_dgrm.errors import UserError
 from recbole_dgrm.models import registry
-from recbole_dgrm.records import ASIDE, CHECKPOINT, PLAN, RECORD, SavedRun, find_runs, read_run
-from recbole_dgrm.system.files import write_json, write_whole
+from recbole_dgrm.records import ASIDE, CHECKPOINT, PLAN, RECORD, RunDirectory, find_runs, read_run
+from recbole_dgrm.reports.benchmark_report import Report, write_report
+from recbole_dgrm.system.files import check_writable, write_bytes, write_json
 from recbole_dgrm.system.processes import alone_in
 
 LOG = logging.getLogger(__name__)
 CONTINUED = ("running", "interrupted")
 REFRESH_S = 0.5
+Show = Callable[[State], None]
 
 
-@dataclass
-class State:
-    """How far a benchmark is, for a display.
+def unseen(state: State) -> None:
+    """The display of a benchmark that nobody looks at."""
 
-    Attributes:
-        runs: label, dataset, protocol and seed of each run of the plan, with its status: ``waiting``,
-            ``running`` or what its record says.
-        just: the run that has ended since the last call, if any, with its seconds in this session.
-        left_s: expected seconds to the end; None before anything is known.
+
+def benchmark(
+    config: str,
+    output_dir: Path | str | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    retry: bool = False,
+    data_path: str | None = None,
+    show: Show = unseen,
+    **changes: Any,
+) -> Report:
+    """Make the missing runs of a plan, and write the report.
+
+    Args:
+        config: a YAML file, or the name of a plan that comes with the package.
+        output_dir: where runs and report go; ``runs/<name of the plan>`` by default.
+        workers, scheduler, retry, show: see ``Benchmark.run``.
+        data_path: folder that holds the data sets, for every run.
+        changes: keys of the plan, for example ``seeds=[2020, 2021]``.
     """
+    made = Benchmark.read(config, output_dir, changes, data_path)
+    made.run(workers, scheduler, retry, show)
+    return made.report()
 
-    runs: dict[PlannedRun, str]
-    started: dict[PlannedRun, float]
-    just: tuple[PlannedRun, SavedRun, float] | None = None
-    left_s: float | None = None
 
-    def count(self, *status: str) -> int:
-        """Number of runs with one of these."""
-        return sum(value in status for value in self.runs.values())
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """A plan, its checked runs, and the folder that they are written into."""
+
+    plan: Plan
+    folder: Path
+    runs: list[PlannedRun]
+
+    @classmethod
+    def read(
+        cls, config: str, output_dir: Path | str | None, changes: Mapping[str, Any], data_path: str | None
+    ) -> "Benchmark":
+        """The benchmark of a plan's file; the arguments are those of ``benchmark``."""
+        path = find_plan(config)
+        plan = read_plan_file(path, changes, {} if data_path is None else {"data_path": data_path})
+        return cls.of(plan, Path(output_dir or Path("runs") / path.stem))
+
+    @classmethod
+    def of(cls, plan: Plan, folder: Path) -> "Benchmark":
+        """The benchmark of a plan; everything is checked and nothing is written."""
+        check_writable(folder)
+        runs, left_out = planned_runs(plan)
+        for dataset, reason in left_out.items():
+            LOG.warning("%s is left out: %s", dataset, reason)
+        return cls(plan, folder, runs)
+
+    def run(self, workers: int = 1, scheduler: str | None = None, retry: bool = False, show: Show = unseen) -> State:
+        """Make the missing runs.
+
+        Args:
+            workers: runs at a time on this machine.
+            scheduler: address of a Dask cluster that makes the runs instead.
+            retry: make failed, diverged and timed-out runs again.
+            show: called often with the state.
+        """
+        threads = self.plan.threads or (1 if scheduler else max(1, (os.cpu_count() or 1) // workers))
+        executor = DaskExecutor(scheduler) if scheduler else LocalExecutor(workers)
+        return run_benchmark(self.plan, self.runs, self.folder, executor, threads, retry, show)
+
+    def report(self) -> Report:
+        """Write the report on the runs in the folder."""
+        return Report(write_report(self.folder, self.folder))
+
+    def finished_runs(self, retry: bool = False) -> set[PlannedRun]:
+        """The runs that have come to their end; with ``retry`` those alone that have a result."""
+        return {run for run in self.runs if done(self.folder, run, retry)}
 
 
 def run_directory(output_dir: Path, run: PlannedRun) -> Path:
@@ -58,27 +116,35 @@ def run_directory(output_dir: Path, run: PlannedRun) -> Path:
 
 
 def run_benchmark(
-    plan: Plan, runs: list[PlannedRun], output_dir: Path, executor: LocalExecutor | DaskExecutor, threads: int,
-    retry: bool = False, show: Callable[[State], None] = lambda state: None,
-) -> State:  # fmt: skip
-    """Make what is missing of ``runs``; the end of each is in its record.
+    plan: Plan,
+    runs: list[PlannedRun],
+    output_dir: Path,
+    executor: LocalExecutor | DaskExecutor,
+    threads: int,
+    retry: bool = False,
+    show: Show = unseen,
+) -> State:
+    """Make the runs that are not done yet; how each ended is in its record.
 
     Args:
         plan: written to ``benchmark.json`` for the report.
         threads: of each run.
-        retry: make failed, diverged and timed-out runs again.
-        show: called often with the state.
+        retry, show: see ``Benchmark.run``.
 
     Raises:
         UserError: another benchmark is at work in ``output_dir``, or the cluster is gone.
     """
     with alone_in(output_dir, "benchmark"):
         write_json(output_dir / PLAN, asdict(plan))
-        return _Session(plan, runs, output_dir, executor, threads, retry, show).go()
+        state = State(dict.fromkeys(runs, "waiting"))
+        for run in runs:
+            if saved := done(output_dir, run, retry):
+                state.end(run, saved)
+        return _Session(plan, output_dir, executor, threads, show, state).go()
 
 
-def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> SavedRun | None:
-    """The run as saved if nothing is left to do: same config, same data, and it came to an end."""
+def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> RunDirectory | None:
+    """The directory of a run that has ended with this very config and data; None if it is still to be made."""
     saved = read_run(run_directory(output_dir, run))
     if saved is None or saved.record["hash"] != run.hash or saved.record["status"] in CONTINUED:
         return None
@@ -87,21 +153,16 @@ def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> SavedRun | N
     return saved
 
 
+@dataclass(frozen=True)
 class _Session:
-    """One call of ``run_benchmark``; what its steps share."""
+    """One call of ``run_benchmark``: the state that its steps share."""
 
-    def __init__(
-        self, plan: Plan, runs: list[PlannedRun], output_dir: Path, executor: LocalExecutor | DaskExecutor,
-        threads: int, retry: bool, show: Callable[[State], None],
-    ):  # fmt: skip
-        self.plan, self.output_dir, self.executor, self.threads, self.show = plan, output_dir, executor, threads, show
-        self.state = State(dict.fromkeys(runs, "waiting"), {})
-        self.paths = {run: run_directory(output_dir, run) for run in runs}
-        self.seconds: dict[PlannedRun, float] = {}
-        for run in runs:
-            if saved := done(output_dir, run, retry):
-                self.state.runs[run] = saved.record["status"]
-                self.seconds[run] = _seconds(saved)
+    plan: Plan
+    output_dir: Path
+    executor: LocalExecutor | DaskExecutor
+    threads: int
+    show: Show
+    state: State
 
     def go(self) -> State:
         futures: dict[Future, tuple[PlannedRun, worker.Job]] = {}
@@ -119,7 +180,7 @@ class _Session:
         return self.state
 
     def _job(self, run: PlannedRun) -> worker.Job:
-        path, config = self.paths[run], run.config
+        path, config = run_directory(self.output_dir, run), run.config
         saved = read_run(path)
         goes_on = saved and saved.record["status"] in CONTINUED and saved.record["data"].get("source") == run.source
         if not (goes_on and (path / CHECKPOINT).exists() and config["model"] in registry.MODELS):
@@ -128,32 +189,30 @@ class _Session:
         return worker.Job(run.label, config, where, self.threads, self.plan.time_limit)
 
     def _put_aside(self) -> None:
-        """Move what was made with other data of the plan's sets to ``.aside/``, in its folders and with a number."""
+        """Move runs that were made with other data of the same name into ``.aside/``, each under a number."""
         sources: dict[str, set[str]] = {}
         for run in self.state.runs:
             sources.setdefault(run.cell[0], set()).add(run.source)
-        old = [saved for saved in find_runs(self.output_dir)
-               if saved.record["data"].get("source") and saved.record["dataset"] in sources
-               and saved.record["data"]["source"] not in sources[saved.record["dataset"]]]  # fmt: skip
+        old = []
+        for saved in find_runs(self.output_dir):
+            source, now = saved.record["data"].get("source"), sources.get(saved.record["dataset"])
+            if source and now and source not in now:
+                old.append(saved)
         for saved in old:
             place = self.output_dir / ASIDE / saved.path.relative_to(self.output_dir)
             place.parent.mkdir(parents=True, exist_ok=True)
-            saved.path.rename(
-                next(free for n in count(1) if not (free := place.with_name(f"{place.name}-{n}")).exists())
-            )
+            numbered = (place.with_name(f"{place.name}-{number}") for number in count(1))
+            saved.path.rename(next(path for path in numbered if not path.exists()))
         if old:
-            LOG.warning("%d runs in %s were made with data that has changed since; they are kept in %s", len(old),
-                        self.output_dir, self.output_dir / ASIDE)  # fmt: skip
+            said = "%d runs in %s were made with data that has changed since; they are kept in %s"
+            LOG.warning(said, len(old), self.output_dir, self.output_dir / ASIDE)
 
     def _watch(self, futures: dict[Future, tuple[PlannedRun, worker.Job]]) -> None:
         pending = set(futures)
         while True:
             for future in pending:
-                run, _ = futures[future]
-                if future.running() and run not in self.state.started:
-                    self.state.runs[run] = "running"
-                    self.state.started[run] = monotonic()
-            self.state.left_s = self._left()
+                if future.running():
+                    self.state.begin(futures[future][0])
             self.show(self.state)
             if not pending:
                 return
@@ -162,7 +221,7 @@ class _Session:
                 self._settle(future, *futures[future])
 
     def _settle(self, future: Future, run: PlannedRun, job: worker.Job) -> None:
-        path = self.paths[run]
+        path = run_directory(self.output_dir, run)
         try:
             self._keep(path, future.result())
         except CancelledError:
@@ -170,40 +229,14 @@ class _Session:
         except Exception as error:
             LOG.info("%s", run.label, exc_info=True)
             worker.lost(job, path, f"{type(error).__name__}: {error}")
-        saved = read_run(path)
-        if saved is None:
-            worker.lost(job, path, "the run left no record")
-            saved = read_run(path)
-        self.state.runs[run] = saved.record["status"]
-        self.seconds[run] = monotonic() - self.state.started[run] if run in self.state.started else _seconds(saved)
-        self.state.just = run, saved, self.seconds[run]
+        saved = read_run(path) or worker.lost(job, path, "the run left no record")
+        self.state.end(run, saved)
+        self.state.just = run, saved, self.state.seconds[run]
         self.show(self.state)
         self.state.just = None
 
     def _keep(self, path: Path, files: dict[str, bytes]) -> None:
-        """Lay down what came back from another machine; the record last, so that it speaks of files that are there."""
+        """Write the files that came back from another machine, the record last: it vouches for the others."""
         path.mkdir(parents=True, exist_ok=True)
         for name in sorted(files, key=lambda name: name == RECORD):
-            write_whole(path / name, lambda partial, name=name: partial.write_bytes(files[name]))
-
-    def _left(self) -> float | None:
-        """Runs of one label on one data set are taken to need alike; unknown ones the mean of all."""
-        if not self.seconds:
-            return None
-        known: dict[tuple, list[float]] = {}
-        for run, seconds in self.seconds.items():
-            known.setdefault((run.label, *run.cell), []).append(seconds)
-        usual = mean(self.seconds.values())
-        now, left, active = monotonic(), [], 0
-        for run, status in self.state.runs.items():
-            if status in ("waiting", "running"):
-                expected = mean(known.get((run.label, *run.cell), [usual]))
-                spent = now - self.state.started[run] if run in self.state.started else 0.0
-                left.append(max(expected - spent, 0.0))
-                active += status == "running"
-        return sum(left) / max(active, 1)
-
-
-def _seconds(saved: SavedRun) -> float:
-    timing = saved.record["timing"]
-    return timing.get("train_s", 0.0) + timing.get("evaluate_s", 0.0)
+            write_bytes(path / name, files[name])

@@ -14,19 +14,21 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Protocol
 
+from recbole_dgrm import records
 from recbole_dgrm.errors import UserError, explained
-from recbole_dgrm.records import CONFIG, EPOCHS, PER_USER, RECORD, RUN_LOG, new_record, read_run, write_config
+from recbole_dgrm.records import RECORD, RunDirectory, new_record, read_run, write_config
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.system import processes
 from recbole_dgrm.system.files import write_json
 
 OUTPUT = "output.txt"  # what the process printed, for the post-mortem
-BACK = (RECORD, CONFIG, EPOCHS, PER_USER, RUN_LOG)  # what travels back from another machine
+# What travels back from another machine.
+BACK = (RECORD, records.CONFIG, records.EPOCHS, records.PER_USER, records.RUN_LOG)
 POLL_S = 0.1
 
 
 class Flag(Protocol):
-    """``threading.Event`` or its like."""
+    """A ``threading.Event``, or anything else that can say whether it is set."""
 
     def is_set(self) -> bool: ...
 
@@ -49,7 +51,7 @@ class Job:
 
 
 def execute(job: Job, unwanted: Flag | None = None) -> dict[str, bytes]:
-    """Make the run; however it ends, its record says so.
+    """Make the run; its record says how it ended, whatever happens.
 
     Args:
         unwanted: set to stop the run before its end.
@@ -65,10 +67,10 @@ def execute(job: Job, unwanted: Flag | None = None) -> dict[str, bytes]:
         return {name: (Path(folder) / name).read_bytes() for name in BACK if (Path(folder) / name).exists()}
 
 
-def lost(job: Job, run_dir: Path, error: str) -> None:
-    """Record in ``run_dir`` that the run came to no end of its own."""
+def lost(job: Job, run_dir: Path, error: str) -> RunDirectory:
+    """Record that the run failed without having written how."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    _close_record(job, run_dir, "failed", error)
+    return _close_record(job, run_dir, "failed", error)
 
 
 def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
@@ -93,7 +95,7 @@ def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
 
 
 def _wait(process: subprocess.Popen, time_limit: float, unwanted: Flag | None) -> bool:
-    """Until the process has ended or shall end; False if its time is over."""
+    """Wait until the process has ended or is unwanted; False if it reached its time limit."""
     deadline = monotonic() + time_limit
     while process.poll() is None and not (unwanted and unwanted.is_set()):
         if monotonic() > deadline:
@@ -102,10 +104,12 @@ def _wait(process: subprocess.Popen, time_limit: float, unwanted: Flag | None) -
     return True
 
 
-def _close_record(job: Job, run_dir: Path, status: str, error: str) -> None:
+def _close_record(job: Job, run_dir: Path, status: str, error: str) -> RunDirectory:
     run = read_run(run_dir)
     record: Mapping[str, Any] = run.record if run else asdict(new_record(job.config, job.label))
-    write_json(run_dir / RECORD, {**record, "status": status, "error": error})
+    closed = RunDirectory(run_dir, {**record, "status": status, "error": error})
+    write_json(run_dir / RECORD, closed.record)
+    return closed
 
 
 def main() -> int:

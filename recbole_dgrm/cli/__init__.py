@@ -1,1 +1,1 @@
-"""A file per command: ``run(arguments, console)`` parses its options, does it and returns the exit status."""
+"""A file per command: ``run(arguments, console)`` parses the options, prints the result and returns the exit status."""

@@ -1,11 +1,15 @@
-"""What the commands share in reading the command line."""
+"""Reading the command line: what several commands share."""
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_dgrm.options import check_known, option
+
+DATA_PATH = Path("dataset")
 LONGEST_PART = 255  # bytes of a name between two slashes that file systems take
 EPILOG = """\
 Any key of properties/*.yaml, of the model's YAML file or of RecBole may follow as --key=value; values are
@@ -25,13 +29,13 @@ examples:
   %(prog)s report runs/smoke
   %(prog)s recommend --run=runs/DGRMPlus-ml-100k-... --output=lists.csv
   %(prog)s evaluate --run=runs/DGRMPlus-ml-100k-... --protocol=table3
-  %(prog)s export --run=runs/DGRMPlus-ml-100k-... --output=model --safetensors
+  %(prog)s export --run=runs/DGRMPlus-ml-100k-... --output=model
   %(prog)s doctor
 """
 
 
 class _Once(argparse._StoreAction):
-    """Stores a value; of an option that is given twice argparse would take the last without a word."""
+    """Stores a value and refuses an option that is given twice, of which argparse would silently take the last."""
 
     given = False
 
@@ -44,15 +48,34 @@ class _Once(argparse._StoreAction):
         super().__call__(parser, namespace, values, option)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Accepts options by their full names only, and each of them once."""
+
+    def __init__(self, description: str, usage: str, epilog: str):
+        super().__init__(_program(), usage, description, epilog, allow_abbrev=False)
+        self.formatter_class = argparse.RawDescriptionHelpFormatter
+        self.register("action", None, _Once)
+        self.register("type", Path, _path)
+
+    def parse_args(self, arguments: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        """Parse the options of a command that takes no config keys."""
+        given, others = self.parse_known_args(arguments)
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        check_known("unknown option", (word.partition("=")[0] for word in others), known)
+        return given
+
+
+def _program() -> str:
+    """The name of the program as the user typed it."""
+    name = Path(sys.argv[0]).name
+    if name == "__main__.py":
+        return "python -m recbole_dgrm"
+    return f"python {name}" if name.endswith(".py") else name
+
+
 def make_parser(description: str, usage: str, epilog: str = EPILOG) -> argparse.ArgumentParser:
-    """A parser that takes options as they are written, never shortened, and each once."""
-    parser = argparse.ArgumentParser(
-        description=description, usage=usage, epilog=epilog, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.register("action", None, _Once)
-    parser.register("type", Path, _path)
-    return parser
+    """The parser of one command."""
+    return _Parser(description, usage, epilog)
 
 
 def _path(text: str) -> Path:
@@ -78,14 +101,14 @@ def config_paths(values: Sequence[str]) -> Iterator[Path]:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Options that name a finished run; ``places`` reads the last two."""
+    """Add the options that name a finished run and where its data and device are now."""
     parser.add_argument("--run", type=Path, required=True, help="directory of a finished run")
     parser.add_argument("--data_path", help="folder that holds <dataset>/, if the data has moved since")
     parser.add_argument("--device", help="cpu | cuda | auto (default: the run's)")
 
 
 def places(given: argparse.Namespace) -> dict[str, str]:
-    """Where data and device of a run are, if not where they were."""
+    """The new places of a run's data and device, as far as they were given."""
     return {key: value for key in ("data_path", "device") if (value := getattr(given, key)) is not None}
 
 
@@ -104,3 +127,9 @@ def key_values(others: list[str], parser: argparse.ArgumentParser) -> dict[str, 
             parser.error(f"--{key} is given twice")
         pairs[key] = value
     return pairs
+
+
+def training_of(dataset: str, data_path: Path) -> str:
+    """The command that trains on a data set that has just been made."""
+    where = "" if data_path == DATA_PATH else f" {option('data_path', data_path)}"
+    return f"  recbole-dgrm --model=DGRMPlus {option('dataset', dataset)}{where}"

@@ -1,7 +1,5 @@
 """``recbole-dgrm benchmark``: a plan of runs and its report."""
 
-import os
-import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -29,31 +27,16 @@ def run(arguments: list[str], console: Console) -> int:
     named, others = parser.parse_known_args(arguments)
     if named.workers < 1:
         parser.error(f"--workers={named.workers} must be at least 1")
-    from recbole_dgrm.benchmark import session
-    from recbole_dgrm.benchmark.executors import DaskExecutor, LocalExecutor
-    from recbole_dgrm.benchmark.plan import find_plan, planned_runs, read_plan
+    from recbole_dgrm.benchmark.session import Benchmark
     from recbole_dgrm.cli.display import Board, benchmark_summary, plan_table
     from recbole_dgrm.config.layers import parse_line
-    from recbole_dgrm.reports import benchmark_report
-    from recbole_dgrm.system.files import check_writable
-    from recbole_dgrm.system.texts import lines
 
-    path = find_plan(named.config)
-    changes = parse_line(key_values(others, parser))
-    plan = read_plan(path, changes, {} if named.data_path is None else {"data_path": named.data_path})
-    folder = named.output_dir or Path("runs") / path.stem
-    check_writable(folder)
-    runs, left_out = planned_runs(plan)
-    for dataset, reason in left_out.items():
-        print(lines(f"note: {dataset} is left out: {reason}"), file=sys.stderr)
+    made = Benchmark.read(named.config, named.output_dir, parse_line(key_values(others, parser)), named.data_path)
     if named.dry_run:
-        console.print(plan_table(runs, {run for run in runs if session.done(folder, run, named.retry)}))
+        console.print(plan_table(made.runs, made.finished_runs(named.retry)))
         return 0
-    threads = plan.threads or (1 if named.scheduler else max(1, (os.cpu_count() or 1) // named.workers))
-    executor = DaskExecutor(named.scheduler) if named.scheduler else LocalExecutor(named.workers)
-    with Board(console, plan.metrics[0] if plan.metrics else None) as board:
-        state = session.run_benchmark(plan, runs, folder, executor, threads, named.retry, board.show)
-    console.print(benchmark_summary(state), highlight=False)
-    written = benchmark_report.write_report(folder, folder)
-    console.print(f"report: {written}", highlight=False, soft_wrap=True)
-    return 0 if state.count("finished") == len(runs) else 1
+    with Board(console, made.plan.metrics[0] if made.plan.metrics else None) as board:
+        state = made.run(named.workers, named.scheduler, named.retry, board.show)
+    console.print(benchmark_summary(state))
+    console.print(f"report: {made.report().path}")
+    return 0 if state.count("finished") == len(made.runs) else 1

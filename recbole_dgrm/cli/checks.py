@@ -1,4 +1,4 @@
-"""What of this package works here: libraries, hardware, folders and data, each looked at and each with its cure.
+"""Checks of an installation: libraries, hardware, folders and data, each with what to do where something is wrong.
 
 Nothing but the standard library is imported before a check runs, and what a check raises is its finding: a broken
 installation is what this module is for. What ``setup.py`` asks for is read from the installed metadata.
@@ -28,14 +28,9 @@ DEVELOPMENT = ("test", "docs")  # extras that no command needs
 LITTLE = 1 << 30  # bytes of memory or disk below which a run on a usual data set may end badly
 SIDE = 512  # of the matrices whose product is timed
 
-# Libraries that some of RecBole's models import while they run: how to install them, and for what.
-OF_SOME_MODELS = {
+OF_SOME_MODELS = {  # library that some of RecBole's models import while they run: its package, and the models
     "faiss": ("faiss-cpu", "NCL"),
     "kmeans_pytorch": ("kmeans-pytorch", "LDiffRec with n_cate above 1"),
-    "xgboost": ("xgboost", "XGBoost, no general recommender and not run here"),
-    "lightgbm": ("lightgbm", "LightGBM, no general recommender and not run here"),
-    "dgl": ("dgl", "KGAT, no general recommender and not run here"),
-    "torch_scatter": ("torch-scatter", "KGIN and MCCLK, no general recommenders and not run here"),
 }
 
 
@@ -51,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Check:
-    """A check, and what it means if it raises."""
+    """A check, with the state and the cure to report if it raises."""
 
     what: str
     look: Callable[[], Row]
@@ -59,11 +54,16 @@ class Check:
     state: str = FAILS
 
     def row(self) -> Row:
-        """The finding; an error is one too."""
+        """Run the check; an error that it raises becomes a finding."""
         try:
             return self.look()
         except Exception as error:
             return Row(self.what, f"{type(error).__name__}: {error}", self.state, self.cure)
+
+
+def judged(what: str, found: str, cure: str, limited: bool) -> Row:
+    """The finding, with its cure where it is ``limited``."""
+    return Row(what, found, LIMITED, cure) if limited else Row(what, found)
 
 
 def examine(output_dir: Path) -> Iterator[Row]:
@@ -72,7 +72,7 @@ def examine(output_dir: Path) -> Iterator[Row]:
     Args:
         output_dir: where runs would be written.
     """
-    reinstall = "install the package again with -c constraints.txt"
+    reinstall, none = "install the package again with -c constraints.txt", "none needed: it is only named here"
     yield Check("python", python, "install Python 3.11").row()
     try:
         wanted = list(requirements())
@@ -82,31 +82,26 @@ def examine(output_dir: Path) -> Iterator[Row]:
     for name, extra, look in wanted:
         cure = f"pip install 'recbole-dgrm[{extra}]'" if extra else reinstall
         yield Check(name, look, cure, LIMITED if extra else FAILS).row()
-    for check in (
-        Check("processor", processor, "none needed: it is only named here", LIMITED),
-        Check("threads", threads, reinstall),
-        Check("load", load, "none needed: it is only named here", LIMITED),
-        Check("GPU", gpu, reinstall),
-        Check("bfloat16", bfloat16, "leave precision=float32", LIMITED),
-        Check("C++ compiler", compiler, "leave compile=false", LIMITED),
-        Check("processes that train together", backends, "none needed: one process trains a model here", LIMITED),
-        Check("memory", memory, "none needed: it is only named here", LIMITED),
-        Check("disk", lambda: disk(output_dir), "name another --output_dir", LIMITED),
-        Check("output directory", lambda: writable(output_dir), "name another --output_dir"),
-        Check("properties", properties, reinstall),
-        Check("ml-100k of RecBole", ml_100k, reinstall),
-    ):
-        yield check.row()
-    for module in OF_SOME_MODELS:
-        yield of_some_models(module)
+    yield Check("processor", processor, none, LIMITED).row()
+    yield Check("threads", threads, reinstall).row()
+    yield Check("load", load, none, LIMITED).row()
+    yield Check("GPU", gpu, reinstall).row()
+    yield Check("bfloat16", bfloat16, "leave precision=float32", LIMITED).row()
+    yield Check("C++ compiler", compiler, "leave compile=false", LIMITED).row()
+    yield Check("processes that train together", backends, "none needed: one process trains here", LIMITED).row()
+    yield Check("memory", memory, none, LIMITED).row()
+    yield Check("disk", lambda: disk(output_dir), "name another --output_dir", LIMITED).row()
+    yield Check("output directory", lambda: writable(output_dir), "name another --output_dir").row()
+    yield Check("properties", properties, reinstall).row()
+    yield Check("ml-100k of RecBole", ml_100k, reinstall).row()
+    yield from map(of_some_models, OF_SOME_MODELS)
 
 
 def python() -> Row:
     """The interpreter."""
     found = f"{platform.python_version()} on {platform.platform(terse=True)}"
-    if sys.version_info >= (3, 12):
-        return Row("python", found, LIMITED, "pip cannot resolve RecBole here: pip install --no-deps recbole==1.2.1")
-    return Row("python", found)
+    cure = "pip cannot resolve RecBole here: pip install --no-deps recbole==1.2.1"
+    return judged("python", found, cure, sys.version_info >= (3, 12))
 
 
 def requirements() -> Iterator[tuple[str, str, Callable[[], Row]]]:
@@ -144,25 +139,18 @@ def threads() -> Row:
     """Threads of torch, beside the cores there are."""
     import torch
 
-    count, cores = torch.get_num_threads(), _cores()
+    count, cores, set_to = torch.get_num_threads(), _cores(), os.environ.get("OMP_NUM_THREADS", "not set")
     waiting = next((f"{name}={os.environ[name]}" for name in recbole_dgrm.WAITING if name in os.environ), "not set")
-    found = (
-        f"torch uses {count}; OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}; how they wait: {waiting}"
-    )
-    if count > cores:
-        return Row("threads", found, LIMITED, f"they are in each other's way: export OMP_NUM_THREADS={cores}")
-    return Row("threads", found)
+    found = f"torch uses {count}; OMP_NUM_THREADS={set_to}; how they wait: {waiting}"
+    return judged("threads", found, f"they are in each other's way: export OMP_NUM_THREADS={cores}", count > cores)
 
 
 def load() -> Row:
     """How many processes wanted a core in the last minute, other programs' among them."""
     busy, cores = os.getloadavg()[0], _cores()
     found = f"{busy:.1f} processes at work on {cores} cores"
-    if busy > cores / 2:
-        return Row(
-            "load", found, LIMITED, "seconds in records and reports will be too long; wait until less is at work"
-        )
-    return Row("load", found)
+    cure = "seconds in records and reports will be too long; wait until less is at work"
+    return judged("load", found, cure, busy > cores / 2)
 
 
 def gpu() -> Row:
@@ -173,8 +161,8 @@ def gpu() -> Row:
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         return Row("GPU", f"{', '.join(names)}; CUDA {torch.version.cuda}")
     if shutil.which("nvidia-smi"):
-        return Row("GPU", f"torch {torch.__version__} sees none, but a driver is there", LIMITED,
-                   "install a build of torch for this driver's CUDA")  # fmt: skip
+        found, cure = f"torch {torch.__version__} sees none, but a driver is there", "for this driver's CUDA"
+        return Row("GPU", found, LIMITED, f"install a build of torch {cure}")
     return Row("GPU", "none; everything runs on the processor", LIMITED, "none needed; device=cuda is refused")
 
 
@@ -193,29 +181,25 @@ def bfloat16() -> Row:
     units = [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
     found = f"a product of matrices is {speed:.1f} times as fast as in float32 on {device}"
     found += f"; the processor has {' and '.join(units) or 'neither avx512_bf16 nor amx_bf16'}"
-    if speed < 1:
-        return Row("bfloat16", found, LIMITED, "leave precision=float32")
-    return Row("bfloat16", found)
+    return judged("bfloat16", found, "leave precision=float32", speed < 1)
 
 
 def compiler() -> Row:
-    """What ``compile=true`` needs."""
+    """The compiler that ``compile=true`` needs."""
     from recbole_dgrm.config.layers import cxx_compiler
 
-    if found := cxx_compiler():
-        return Row("C++ compiler", found)
-    return Row("C++ compiler", "none", LIMITED, "install g++ or clang++, or leave compile=false")
+    found = cxx_compiler()
+    return judged("C++ compiler", found or "none", "install g++ or clang++, or leave compile=false", not found)
 
 
 def backends() -> Row:
-    """What processes on several devices would talk through."""
+    """The libraries through which processes that train together exchange tensors."""
     import torch.distributed as dist
 
-    there = {"gloo": dist.is_available() and dist.is_gloo_available(),
-             "nccl": dist.is_available() and dist.is_nccl_available()}  # fmt: skip
+    there = {name: dist.is_available() and dist.is_backend_available(name) for name in ("gloo", "nccl")}
     found = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in there.items())
-    state, cure = (WORKS, "") if any(there.values()) else (LIMITED, "install a build of torch with torch.distributed")
-    return Row("processes that train together", found, state, cure)
+    cure = "install a build of torch with torch.distributed"
+    return judged("processes that train together", found, cure, not any(there.values()))
 
 
 def memory() -> Row:
@@ -224,17 +208,14 @@ def memory() -> Row:
 
     free = psutil.virtual_memory()
     found = f"{_gib(free.available)} of {_gib(free.total)} free"
-    if free.available < LITTLE:
-        return Row("memory", found, LIMITED, "end other programs, or take smaller batches (train_batch_size)")
-    return Row("memory", found)
+    cure = "end other programs, or take smaller batches (train_batch_size)"
+    return judged("memory", found, cure, free.available < LITTLE)
 
 
 def disk(output_dir: Path) -> Row:
     """Free space where runs would be written."""
     free = shutil.disk_usage(_existing(output_dir)).free
-    if free < LITTLE:
-        return Row("disk", f"{_gib(free)} free", LIMITED, "make room or name another --output_dir")
-    return Row("disk", f"{_gib(free)} free")
+    return judged("disk", f"{_gib(free)} free", "make room or name another --output_dir", free < LITTLE)
 
 
 def writable(output_dir: Path) -> Row:
@@ -262,11 +243,12 @@ def ml_100k() -> Row:
 
 
 def of_some_models(module: str) -> Row:
-    """Whether a library is there that a few of RecBole's models want. Not imported: nothing else depends on it."""
+    """Whether a library is installed that only a few of RecBole's models need; it is not imported."""
     package, use = OF_SOME_MODELS[module]
-    if find_spec(module):
-        return Row(module, "installed")
-    return Row(module, "not installed", LIMITED, f"only for RecBole's {use}: pip install {package}")
+    there = find_spec(module) is not None
+    return judged(
+        module, "installed" if there else "not installed", f"only for RecBole's {use}: pip install {package}", not there
+    )
 
 
 def _cpuinfo() -> list[str]:

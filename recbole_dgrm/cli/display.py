@@ -1,4 +1,4 @@
-"""What is said on the terminal: the table of a run, the plan and the progress of a benchmark."""
+"""Output on the terminal: the table of a run, the plan and the progress of a benchmark, the trials of a search."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,17 +6,18 @@ from typing import Any, Self
 
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from recbole_dgrm.benchmark.plan import PlannedRun
-from recbole_dgrm.benchmark.session import State
+from recbole_dgrm.benchmark.progress import State
 from recbole_dgrm.evaluation.diagnosis import of_record
 from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label
-from recbole_dgrm.records import SavedRun
+from recbole_dgrm.records import RunDirectory
 from recbole_dgrm.reports import comparable, document
 from recbole_dgrm.system.texts import printable
 from recbole_dgrm.tuning.study import QUEUED, Study
@@ -29,7 +30,7 @@ def _text(text: str, style: str = "") -> Text:
 
 
 def result_table(record: dict[str, Any], part: str = "test") -> Table:
-    """Metrics of a finished record beside its reference rows, and the skill below."""
+    """The metrics of a finished run below its reference rows, and its skill."""
     keys, below = list(record[part]), comparable.below_bias(record, part)
     place = f"{record['dataset']}, protocol {record['protocol']}, seed {record['seed']}"
     table = Table(title=_text(f"{record['model']} on the {PARTS[part]} part of {place}"), title_justify="left")
@@ -63,8 +64,8 @@ def explanation(record: dict[str, Any]) -> str:
         f"best of validation: {epoch} · {timing['train_s']:.0f} s of training",
     ]
     if impossible := comparable.above_oracle(record):
-        lines.append(f"ERROR of recbole_dgrm: {', '.join(impossible)} above the oracle, which cannot be; please report "
-                     "it, and do not use these numbers")  # fmt: skip
+        said = "above the oracle, which cannot be; please report it, and do not use these numbers"
+        lines.append(f"ERROR of recbole_dgrm: {', '.join(impossible)} {said}")
     return "\n".join(lines)
 
 
@@ -83,7 +84,7 @@ def list_table(rows: pd.DataFrame, user: str) -> Table:
 
 
 def plan_table(runs: Iterable[PlannedRun], finished: set[PlannedRun]) -> Table:
-    """What a benchmark would do: a line per data set, protocol and model."""
+    """The plan of a benchmark: a line per data set, protocol and model, and how many of its runs are done."""
     table = Table(title="plan", title_justify="left")
     for name in ("data set", "protocol", "model", "seeds"):
         table.add_column(name)
@@ -114,21 +115,37 @@ class _Display:
             self._live.stop()
 
 
-class Board(_Display):
-    """Progress of a benchmark: a line for each run that ends, and below what runs now, what is done and time left."""
+class Board:
+    """Progress of a benchmark: a line for each run that ends; on a terminal also what runs now and the time left."""
 
     def __init__(self, console: Console, main_metric: str | None = None):
-        super().__init__(console)
-        self._metric = main_metric
+        self._console, self._metric = console, main_metric
+        columns = BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._all = self._bars.add_task("")
+        self._running: dict[PlannedRun, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
 
     def show(self, state: State) -> None:
-        """Called by the benchmark."""
+        """Show the state; the benchmark calls this."""
         if state.just:
             self._console.print(self._ended(state, *state.just), highlight=False, soft_wrap=True)
-        if self._live:
-            self._live.update(_overview(state))
+        over, left = len(state.runs) - state.count("waiting", "running"), state.left_s
+        said = f"{over} of {len(state.runs)} runs done" + ("" if left is None else f", about {duration(left)} left")
+        self._bars.update(self._all, total=len(state.runs), completed=over, description=said)
+        for run, status in state.runs.items():
+            if status == "running" and run not in self._running:
+                self._running[run] = self._bars.add_task(printable(_name(run)), total=None)
+            elif status != "running" and run in self._running:
+                self._bars.remove_task(self._running.pop(run))
 
-    def _ended(self, state: State, run: PlannedRun, saved: SavedRun, seconds: float) -> Text:
+    def _ended(self, state: State, run: PlannedRun, saved: RunDirectory, seconds: float) -> Text:
         over = len(state.runs) - state.count("waiting", "running")
         text = _text(f"[{over}/{len(state.runs)}] {_name(run)}: ")
         if not saved.finished:
@@ -185,7 +202,7 @@ def _trial_line(trial: FrozenTrial, metric: str) -> str:
 
 
 def document_table(table: document.Table, columns: int | None = None) -> Table:
-    """A table of a document, for the terminal; the first ``columns`` only where there is little room."""
+    """A table of a document for the terminal; ``columns`` limits it to the first ones where there is little room."""
     styles = {"best": "bold", "second": "underline"}
     shown = Table(title=_text(table.title), title_justify="left", caption=_text(table.note), caption_justify="left")
     for index, name in enumerate(table.columns[:columns]):
@@ -210,15 +227,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _overview(state: State) -> Group:
-    over = len(state.runs) - state.count("waiting", "running")
-    left = "" if state.left_s is None else f" · about {duration(state.left_s)} left"
-    line = Table.grid(padding=(0, 1))
-    line.add_row(ProgressBar(len(state.runs), over, width=40), f"{over} of {len(state.runs)} runs done{left}")
-    running = [_text(f"  {_name(run)}", "dim") for run, status in state.runs.items() if status == "running"]
-    return Group(line, *running)
 
 
 def _name(run: PlannedRun) -> str:

@@ -27,5 +27,5 @@ def run(arguments: list[str], console: Console) -> int:
         table.add_row(row.what, Text(row.found), Text(row.state, STYLES[row.state]), Text(row.cure))
     console.print(table)
     failed = [row.what for row in rows if row.state == FAILS]
-    console.print(f"does not work: {', '.join(failed)}" if failed else "nothing essential is missing", highlight=False)
+    console.print(f"does not work: {', '.join(failed)}" if failed else "nothing essential is missing")
     return 1 if failed else 0

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recbole_dgrm.cli.arguments import make_parser
-from recbole_dgrm.options import option
+from recbole_dgrm.cli.arguments import DATA_PATH, make_parser, training_of
 
 EPILOG = """\
 The archive is checked by its sha256. A download that was cut goes on when the command is called again. Without network
@@ -23,17 +22,14 @@ def run(arguments: list[str], console: Console) -> int:
     parser.add_argument(
         "name", metavar="NAME", help="ml-100k, ml-1m, ml-10m, ml-20m, ml-latest-small or amazon-apps-for-android"
     )
-    parser.add_argument("--data_path", type=Path, default=Path("dataset"), help="where NAME/ is made (default dataset)")
+    parser.add_argument("--data_path", type=Path, default=DATA_PATH, help="where NAME/ is made (default dataset)")
     parser.add_argument("--file", type=Path, metavar="ARCHIVE", help="the archive, fetched by hand")
     given = parser.parse_args(arguments)
     from recbole_dgrm.data.download import download, find_source
 
     source = find_source(given.name)
     path, is_new = download(source, given.data_path, given.file)
-    console.print(f"{path} is written" if is_new else f"{path} is there already", highlight=False, soft_wrap=True)
-    console.print(f"licence: {source.licence} ({source.page})", highlight=False, soft_wrap=True)
-    where = "" if given.data_path == Path("dataset") else f" {option('data_path', given.data_path)}"
-    console.print(
-        f"  recbole-dgrm --model=DGRMPlus {option('dataset', source.name)}{where}", highlight=False, soft_wrap=True
-    )
+    console.print(f"{path} is written" if is_new else f"{path} is there already")
+    console.print(f"licence: {source.licence} ({source.page})")
+    console.print(training_of(source.name, given.data_path))
     return 0

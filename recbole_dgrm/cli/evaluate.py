@@ -18,13 +18,13 @@ def run(arguments: list[str], console: Console) -> int:
     if given.output and not given.output.parent.is_dir():
         parser.error(f"--output={given.output}: there is no folder {given.output.parent}")
     from recbole_dgrm.cli.display import explanation, result_table
+    from recbole_dgrm.runs.export import write_scores
     from recbole_dgrm.runs.trained_run import load_run
-    from recbole_dgrm.system.files import write_json
 
     saved = load_run(given.run, **places(given))
     found = saved.evaluate(given.protocol, given.part)
     console.print(result_table(found, given.part))
-    console.print(explanation(saved.record), highlight=False, soft_wrap=True)
+    console.print(explanation(saved.record))
     if given.output:
-        write_json(given.output, {"run": str(given.run), "part": given.part, **found})
+        write_scores(given.output, given.run, given.part, found)
     return 0

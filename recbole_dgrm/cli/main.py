@@ -1,4 +1,4 @@
-"""The command line: ``recbole-dgrm`` and ``python run_recbole_dgrm.py``."""
+"""The command line: ``recbole-dgrm``, ``python -m recbole_dgrm`` and ``python run_recbole_dgrm.py``."""
 
 import logging
 import os
@@ -14,18 +14,13 @@ from rich.text import Text
 from recbole_dgrm.errors import OptionError, UserError, explained
 from recbole_dgrm.system.texts import lines
 
-COMMANDS = (
-    "train", "download", "convert", "benchmark", "tune", "diagnose", "report", "recommend", "evaluate", "export",
-    "doctor",
-)  # fmt: skip
+COMMANDS = "train download convert benchmark tune diagnose report recommend evaluate export doctor"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    command, rest = (
-        (arguments[0], arguments[1:]) if arguments[:1] and arguments[0] in COMMANDS else ("train", arguments)
-    )
+    command, *rest = arguments if arguments and arguments[0] in COMMANDS.split() else ["train", *arguments]
     console = _Terminal(markup=False, emoji=False)
     logging.getLogger().addHandler(handler := _notes_to_stderr())
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # with it clusters end a job; here it is as Ctrl-C
@@ -43,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _processes(command: str) -> AbstractContextManager[None]:
-    """Inside, what ``torchrun`` started trains together."""
+    """Join the processes that ``torchrun`` has started, so that they train together."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return nullcontext()
     if command != "train":
@@ -54,22 +49,27 @@ def _processes(command: str) -> AbstractContextManager[None]:
 
 
 class _Terminal(Console):
-    """Prints names letter by letter: they are no markup, and none of their control characters gets through."""
+    """A console that prints text as it is: brackets are no markup, and control characters are shown, not sent."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Tables are folded to the width of the terminal; sentences are left to the terminal itself."""
+        sentences = all(isinstance(one, (str, Text)) for one in objects)
+        super().print(*objects, **{"soft_wrap": sentences, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Every string that is printed, those within tables too."""
+        """Called for every string that is printed, also within tables."""
         return super().render_str(lines(text), **options)
 
 
 class _Stderr(logging.Handler):
-    """Prints to what ``sys.stderr`` is at the moment; a progress display puts itself there, to print above its line."""
+    """Prints to the current ``sys.stderr``, which a progress display replaces so that notes appear above its bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(lines(self.format(record)), file=sys.stderr)
 
 
 def _notes_to_stderr() -> logging.Handler:
-    """Sentences about the input and upstream warnings; errors are raised, and said once."""
+    """The handler that prints warnings as notes; errors are raised and printed by ``main``."""
     handler = _Stderr()
     handler.setFormatter(logging.Formatter("note: %(message)s"))
     handler.addFilter(_is_note)

@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Collection
-from itertools import chain
 from pathlib import Path
 from time import monotonic
 
@@ -29,15 +28,11 @@ def run(arguments: list[str], console: Console) -> int:
     parser.add_argument("--output", type=Path, required=True, help="the file to write; one that exists is replaced")
     parser.add_argument("--users", default=ALL, help='all (default), a,b,"c,d", or a file with an id per line')
     parser.add_argument("--topk", type=int, default=10, help="items per user (default 10)")
-    parser.add_argument(
-        "--exclude", default="seen", choices=("seen", "none"),
-        help="seen (default): items that the user has rated anywhere in the data, the test part too | none",
-    )  # fmt: skip
+    exclude_help = "seen (default): items that the user has rated anywhere in the data, the test part too | none"
+    parser.add_argument("--exclude", default="seen", choices=("seen", "none"), help=exclude_help)
     parser.add_argument("--format", choices=("csv", "parquet", "jsonl"), help="default: by the ending of --output")
-    parser.add_argument(
-        "--ratings", type=Path, metavar="CSV",
-        help="ratings (user, item, rating) of users to recommend to, who need not have been there in training",
-    )  # fmt: skip
+    ratings_help = "ratings (user, item, rating) of users to recommend to, who need not have been there in training"
+    parser.add_argument("--ratings", type=Path, metavar="CSV", help=ratings_help)
     given = parser.parse_args(arguments)
     if given.topk < 1:
         parser.error(f"--topk={given.topk} must be at least 1")
@@ -45,29 +40,25 @@ def run(arguments: list[str], console: Console) -> int:
         parser.error(f"--output={given.output}: there is no folder {given.output.parent}")
     from recbole_dgrm.cli.display import duration, list_table
     from recbole_dgrm.data.rating_files import read_ratings
-    from recbole_dgrm.data.tables import table_format, write_tables
-    from recbole_dgrm.runs.recommender import Recommender
+    from recbole_dgrm.data.tables import table_format
+    from recbole_dgrm.runs.export import write_lists
     from recbole_dgrm.runs.trained_run import load_run
 
     kind = table_format(given.output, given.format)
     ratings = read_ratings(given.ratings).table if given.ratings else None
     run = load_run(given.run, **places(given))
-    source: Recommender = run if ratings is None else run.with_ratings(ratings)
+    source = run if ratings is None else run.with_ratings(ratings)
     users = list(dict.fromkeys(source.users if given.users == ALL else _users(given.users, set(source.users))))
     start = monotonic()
-    tables = source.tables(users, given.topk, given.exclude)
-    first = next(tables)
-    write_tables(given.output, chain([first], tables), kind)
-    console.print(list_table(first[first["user"] == users[0]], users[0]))
-    console.print(
-        f"{len(users):,} users, at most {given.topk} items each, in {duration(monotonic() - start)}: {given.output}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    first = write_lists(source, users, given.topk, given.exclude, given.output, kind)
+    seconds = duration(monotonic() - start)
+    console.print(list_table(first, users[0]))
+    console.print(f"{len(users):,} users, at most {given.topk} items each, in {seconds}: {given.output}")
     return 0
 
 
 def _users(text: str, known: Collection[str]) -> list[str]:
-    """External ids from a file, one a line, or from the command line; blanks around one stay if it is ``known`` so."""
+    """External ids from a file (one per line) or the command line, without blanks around them unless ``known`` so."""
     path = Path(text)
     words = path.read_text(encoding="utf-8-sig").split("\n") if path.is_file() else next(csv.reader([text]))
     return [word if word in known else word.strip() for word in words if word.strip()]

@@ -20,5 +20,5 @@ def run(arguments: list[str], console: Console) -> int:
     if given.output_dir:
         check_writable(given.output_dir)
     written = write_report(given.folder, given.output_dir or given.folder, given.baseline)
-    console.print(f"report: {written}", highlight=False, soft_wrap=True)
+    console.print(f"report: {written}")
     return 0

@@ -1,4 +1,4 @@
-"""RecBole's atomic files of ratings: where they are, what their first lines must name, and their reading."""
+"""Find, check and read ratings in RecBole's atomic format."""
 
 import hashlib
 from collections.abc import Collection, Mapping
@@ -29,7 +29,7 @@ def source_hash(config: Any) -> str:
 
 
 def check_source(config: Any) -> None:
-    """Whether the files are there and name the columns that are needed.
+    """Check that the files exist and name the columns that are needed.
 
     Raises:
         DataError: what is missing and where it belongs.
@@ -46,15 +46,15 @@ def check_source(config: Any) -> None:
 
 
 def _check_header(path: Path, config: Any) -> dict[str, str]:
-    """Name to type of the columns of a file."""
+    """The columns that a file names, with their types, after checking that the needed ones are among them."""
     if not path.is_file():
         raise DataError(f"{path} does not exist; RecBole's atomic format wants the ratings there")
     try:
         with open(path, encoding=config["encoding"]) as lines:
             header = lines.readline().rstrip("\r\n")
     except (UnicodeError, LookupError) as error:
-        raise DataError(f"{path} cannot be read as text in {config['encoding']}: {error}; save it in UTF-8, or say "
-                        "--encoding=latin-1, cp1252, ...") from None  # fmt: skip
+        remedy = "save it in UTF-8, or say --encoding=latin-1, cp1252, ..."
+        raise DataError(f"{path} cannot be read as text in {config['encoding']}: {error}; {remedy}") from None
     separator = config["field_separator"]
     columns = typed_columns(path, header, separator)
     needed = {config["USER_ID_FIELD"]: "token", config["ITEM_ID_FIELD"]: "token"}
@@ -72,7 +72,7 @@ def _check_header(path: Path, config: Any) -> dict[str, str]:
 
 def read_atomic(
     path: Path, separator: str, encoding: str, wanted: Collection[str], types: Mapping[str, type], rating: str
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """The ``wanted`` columns, called ``name:type``, of a file in RecBole's format; the index holds the lines.
 
     Raises:
@@ -89,6 +89,6 @@ def read_atomic(
     for name in numbers:
         bad = text[name].notna() & pd.to_numeric(text[name], errors="coerce").isna()
         if bad.any():
-            raise DataError(f"{path}: the {name.partition(':')[0]} in line {bad.idxmax()} is "
-                            f"{text[name][bad.idxmax()]!r}, not a number") from None  # fmt: skip
+            line, column = bad.idxmax(), name.partition(":")[0]
+            raise DataError(f"{path}: the {column} in line {line} is {text[name][line]!r}, not a number") from None
     return text.astype(dict.fromkeys(numbers, "float64"))

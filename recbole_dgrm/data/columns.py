@@ -1,4 +1,4 @@
-"""What a config says of columns, checked against the first lines of the files; nothing below them is read."""
+"""Check what a config says about columns against the first lines of the files, which are all that is read here."""
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -13,7 +13,7 @@ FILTER = "val_interval"
 
 
 def check_columns(config: Mapping[str, Any], header: Mapping[str, str]) -> None:
-    """Whether every column that the config names is there, is loaded, and has a type that can be used so.
+    """Check that every column that the config names exists, is loaded, and has a suitable type.
 
     Args:
         config: of the run.
@@ -42,12 +42,12 @@ def check_columns(config: Mapping[str, Any], header: Mapping[str, str]) -> None:
             raise OptionError(f"unused_col: {suffix}={names}, but there is no .{suffix} file; leave it out")
     time = config["TIME_FIELD"]
     if config["eval_args"]["order"] == "TO" and header.get(time) != NUMBERS:
-        raise OptionError(f"eval_args: order=TO needs the column {time}:float (TIME_FIELD), and the data has "
-                          f"{', '.join(header)} only; say order: RO")  # fmt: skip
+        found = f"{time}:float (TIME_FIELD), and the data has {', '.join(header)} only"
+        raise OptionError(f"eval_args: order=TO needs the column {found}; say order: RO")
 
 
 def typed_columns(path: Path, first: str, separator: str) -> dict[str, str]:
-    """Name to type of the columns that the ``first`` line of an atomic file names.
+    """The columns that the ``first`` line of an atomic file names, with their types.
 
     Raises:
         DataError: a name stands there twice.
@@ -60,7 +60,7 @@ def typed_columns(path: Path, first: str, separator: str) -> dict[str, str]:
 
 
 def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Key and column of everything that must be there."""
+    """The columns that must exist, each with the key that names it."""
     standard = [config[f"{role}_FIELD"] for role in ("USER_ID", "ITEM_ID", "RATING", "TIME")]
     for suffix, names in (config["load_col"] or {}).items():
         if names != "*" and suffix in ("inter", "user", "item"):
@@ -74,7 +74,7 @@ def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _side_files(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Columns of the files beside the ratings that RecBole reads if they are there."""
+    """The columns of the files of users and items that RecBole reads beside the ratings."""
     more = config["additional_feat_suffix"] or []
     more = [more] if isinstance(more, str) else more
     stem, found = str(Path(config["data_path"]) / config["dataset"]), {}
@@ -96,11 +96,11 @@ def _loaded(config: Mapping[str, Any], suffix: str, columns: Mapping[str, str]) 
 
 
 def _check_filter(name: str, value: Any, kind: str) -> None:
-    """A column of numbers is filtered by intervals, one of texts by the texts that stay."""
+    """Check a filter: intervals for a column of numbers, a list of the texts to keep for a column of texts."""
     if kind == NUMBERS:
         check_intervals(f"{FILTER}: {name}", value)
     elif kind != TEXTS:
         raise OptionError(f"{FILTER}: {name!r} is a column of type {kind}; filters go by {NUMBERS} or {TEXTS}")
     elif not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
-        raise OptionError(f"{FILTER}: {name}={value!r} must list the texts that stay, in quotes: ['1', '2']; it is a "
-                          f"column of type {TEXTS}")  # fmt: skip
+        said = f"must list the texts that stay, in quotes: ['1', '2']; it is a column of type {TEXTS}"
+        raise OptionError(f"{FILTER}: {name}={value!r} {said}")

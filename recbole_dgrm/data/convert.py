@@ -1,4 +1,4 @@
-"""Ratings in a file of one's own to RecBole's atomic format, with a dataset YAML beside it."""
+"""Convert a user's own file of ratings into RecBole's atomic format, with a YAML file that describes it."""
 
 import csv
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ UNWRITABLE = r"[\t\n\r\0]"  # characters that RecBole's format cannot hold
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written.
+    """The result of a conversion.
 
     Attributes:
         files: the ``.inter`` files.
@@ -59,8 +59,8 @@ def convert(sources: Mapping[str, Path], target: Path, name: str, reading: Readi
         raise DataError("some parts have a timestamp and others have none; --timestamp= leaves it out of all")
     for table, source in zip(tables.values(), sources.values(), strict=True):
         for field in ("user_id", "item_id"):
-            refuse(table[field], table[field].str.contains(UNWRITABLE).to_numpy(), source,
-                    f"values of {field} hold a tab or a line break, which RecBole's format cannot")  # fmt: skip
+            said = f"values of {field} hold a tab or a line break, which RecBole's format cannot"
+            refuse(table[field], table[field].str.contains(UNWRITABLE).to_numpy(), source, said)
     scale, notes = _scale(np.concatenate([table["rating"] for table in tables.values()]), sources)
     split = {} if WHOLE in sources else {"benchmark_filename": list(sources)}
     names = ", ".join(source.name for source in sources.values())
@@ -82,7 +82,7 @@ def convert(sources: Mapping[str, Path], target: Path, name: str, reading: Readi
 
 
 def _scale(rating: NDArray[np.float64], sources: Mapping[str, Path]) -> tuple[RatingScale, list[str]]:
-    """The scale of all ratings, and what there is to say of it."""
+    """The scale of all ratings, and sentences about it for the user."""
     where = " and ".join(map(str, sources.values()))
     if rating.min() == rating.max():
         raise DataError(f"all ratings of {where} are equal: {rating[:1]}; there is nothing to learn")
@@ -108,7 +108,7 @@ def make_folder(path: Path) -> None:
 
 
 def write_atomic(ratings: pd.DataFrame, path: Path, append: bool = False) -> None:
-    """Write fields as RecBole's atomic format, or more rows to the end of such a file."""
+    """Write a table in RecBole's atomic format, or append its rows to such a file."""
     header = False if append else [f"{field}:{TYPES[field]}" for field in ratings]
     # quotation marks of ids stay as they are: between tabs nothing is quoted
     ratings.to_csv(path, sep="\t", index=False, header=header, mode="a" if append else "w", quoting=csv.QUOTE_NONE)

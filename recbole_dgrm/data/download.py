@@ -1,4 +1,4 @@
-"""Well-known data sets from their publishers, checked by sum, in RecBole's atomic format."""
+"""Download well-known data sets from their publishers, check their SHA-256, and write RecBole's atomic format."""
 
 import hashlib
 import zipfile
@@ -28,6 +28,8 @@ from recbole_dgrm.system.yaml_files import load_yaml, properties_dir
 TIMEOUT = 30  # seconds without a byte
 BLOCK = 1 << 16  # bytes
 ROWS = 1_000_000  # converted at a time
+BYTES = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+ON_TERMINAL = {"leave": False, "disable": None}  # of a progress bar: none is shown elsewhere
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Source:
 
 
 def find_source(name: str) -> Source:
-    """The row of ``properties/download.yaml``.
+    """Where to get a data set, from ``properties/download.yaml``.
 
     Raises:
         DataError: there is no data set of that name.
@@ -96,7 +98,7 @@ def download(source: Source, data_path: Path, file: Path | None = None) -> tuple
 
 
 def _fetch(source: Source, part: Path) -> None:
-    """Get the archive into ``part`` from the first mirror that delivers it; what is there already is built upon."""
+    """Download the archive into ``part`` from the first mirror that delivers it; a part that is there is continued."""
     if part.exists() and not _wrong_sum(part, source):  # stopped after the last byte
         return
     failures = []
@@ -122,7 +124,7 @@ def _fetch(source: Source, part: Path) -> None:
 
 
 def _receive(url: str, part: Path, size: int | None) -> None:
-    """Bring ``part`` to its full length.
+    """Download what is missing of ``part``.
 
     Raises:
         OSError, HTTPException: the server cannot be reached, refuses, stops early or sends too much.
@@ -144,7 +146,8 @@ def _receive(url: str, part: Path, size: int | None) -> None:
             have = 0  # the server sends everything, whatever was asked
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdecimal() else size
-        with open(part, "ab" if have else "wb") as file, _bar(part, have, total) as bar:
+        bar = tqdm(desc=part.stem, initial=have, total=total, **BYTES, **ON_TERMINAL)
+        with open(part, "ab" if have else "wb") as file, bar:
             while block := response.read(BLOCK):
                 if size is not None and file.tell() + len(block) > size:
                     raise OSError(f"sends more than the {size:,} bytes of the archive")
@@ -154,22 +157,8 @@ def _receive(url: str, part: Path, size: int | None) -> None:
                 raise OSError(f"stopped after {file.tell():,} of {total:,} bytes")
 
 
-def _bar(part: Path, have: int, total: int | None) -> tqdm:
-    """A progress bar, on a terminal alone."""
-    return tqdm(
-        desc=part.stem,
-        initial=have,
-        total=total,
-        unit="B",
-        unit_scale=True,
-        unit_divisor=1024,
-        leave=False,
-        disable=None,
-    )
-
-
 def _wrong_sum(path: Path, source: Source) -> str | None:
-    """How the sum differs; None if it is right."""
+    """What is wrong with the checksum of a file; None if it is right."""
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     return None if found == source.sha256 else f"its sha256 is {found}, but must be {source.sha256}"
@@ -190,15 +179,13 @@ def _lay_out(source: Source, archive: Path, path: Path) -> None:
 
 
 def _convert(source: Source, archive: Path, path: Path, levels: set[float]) -> None:
-    """Write the atomic file piece by piece, and gather the levels of the ratings."""
+    """Write the atomic file piece by piece, and collect the different ratings in ``levels``."""
     wanted = {place: field for place, field in enumerate(source.columns) if field is not None}
     types = {place: str if TYPES[field] == "token" else float for place, field in wanted.items()}
     with _table(source, archive) as file:
-        pieces = pd.read_csv(
-            file, sep=source.separator, header=None, skiprows=int(source.header), usecols=list(wanted), dtype=types,
-            chunksize=ROWS,
-        )  # fmt: skip
-        for piece in tqdm(pieces, desc=path.parent.name, unit=" million ratings", leave=False, disable=None):
+        layout = {"sep": source.separator, "header": None, "skiprows": int(source.header)}
+        pieces = pd.read_csv(file, **layout, usecols=list(wanted), dtype=types, chunksize=ROWS)
+        for piece in tqdm(pieces, desc=path.parent.name, unit=" million ratings", **ON_TERMINAL):
             piece = piece.rename(columns=wanted)
             levels.update(piece["rating"].unique().tolist())
             write_atomic(piece, path, append=path.exists())
@@ -206,7 +193,7 @@ def _convert(source: Source, archive: Path, path: Path, levels: set[float]) -> N
 
 @contextmanager
 def _table(source: Source, archive: Path) -> Iterator[IO[bytes]]:
-    """The table of ratings, opened; nothing is unpacked to disk."""
+    """Open the table of ratings, which is read out of the archive without unpacking it."""
     if source.member is None:
         with open(archive, "rb") as file:
             yield file

@@ -1,4 +1,4 @@
-"""Intervals as RecBole writes them, ``[5,inf)`` or ``(0,1];[3,4)``; RecBole itself only warns about what is none."""
+"""Intervals in RecBole's notation, ``[5,inf)`` or ``(0,1];[3,4)``, checked: RecBole only warns about a wrong one."""
 
 import math
 import re
@@ -13,7 +13,7 @@ UNQUOTED = re.compile(r"""(?<!['"\w])(?:[\[(][^][(){},'"]*,[^][(){},'"]*[])];?)+
 
 @dataclass(frozen=True)
 class Interval:
-    """From ``low`` to ``high``, each end with or without itself."""
+    """The numbers from ``low`` to ``high``; each end belongs to it or not."""
 
     low: float
     high: float
@@ -22,12 +22,12 @@ class Interval:
 
     @property
     def empty(self) -> bool:
-        """Whether no number lies in it; also with an end that is none."""
+        """Whether no number lies in the interval, as also where an end is NaN."""
         return not (self.low < self.high or (self.low == self.high and self.with_low and self.with_high))
 
     @property
     def counts(self) -> range:
-        """The numbers of ratings, from 1, that lie in it; a range because there may be many."""
+        """The whole numbers from 1 on that lie in the interval; of an endless one the first."""
         first = max(1, math.ceil(self.low) if self.with_low else math.floor(self.low) + 1)
         if math.isinf(self.high):
             return range(first, first + 1)
@@ -35,13 +35,13 @@ class Interval:
 
 
 def as_text(value: Any) -> Any:
-    """The closed interval of two numbers ``[1, 5]`` as text; anything else as it is."""
+    """The text of an interval that YAML has read as a list of two numbers; anything else is returned as it is."""
     pair = isinstance(value, list) and len(value) == 2 and isinstance(value[0], (int, float))
     return f"[{value[0]},{value[1]}]" if pair else value
 
 
 def read_intervals(value: Any) -> list[Interval]:
-    """The intervals of a text; a list of two numbers is the closed interval that YAML has read as one.
+    """Read the intervals of a text, or of a list of two numbers, which is how YAML reads a closed interval.
 
     Raises:
         ValueError: the text is not of this form.
@@ -56,7 +56,7 @@ def read_intervals(value: Any) -> list[Interval]:
 
 
 def check_intervals(key: str, value: Any) -> None:
-    """Whether the filter ``key`` keeps the values of some intervals.
+    """Check the intervals of a filter on the values of a column.
 
     Raises:
         OptionError: it is no interval, or an empty one.
@@ -70,7 +70,7 @@ def check_intervals(key: str, value: Any) -> None:
 
 
 def check_counts(key: str, value: Any) -> None:
-    """Whether the filter ``key`` keeps users or items by how many ratings they have.
+    """Check the interval of a filter on how many ratings a user or an item has.
 
     Raises:
         OptionError: it is not one interval, or no number of ratings lies in it.
@@ -84,5 +84,5 @@ def check_counts(key: str, value: Any) -> None:
 
 
 def quoted(text: str) -> str:
-    """``{rating: [3,inf)}`` with quotes around intervals that have a round bracket: YAML cannot read them."""
+    """Put intervals with a round bracket into quotes, as in ``{rating: [3,inf)}``, which YAML needs."""
     return UNQUOTED.sub(lambda match: f'"{match[0]}"' if set("()") & set(match[0]) else match[0], text)

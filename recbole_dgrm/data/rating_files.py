@@ -1,4 +1,4 @@
-"""Ratings in a file of one's own, read and checked: which column is what, ids byte for byte, numbers, dates."""
+"""Read and check a user's own file of ratings: find the columns, keep ids byte for byte, read numbers and dates."""
 
 import logging
 import re
@@ -18,24 +18,28 @@ from recbole_dgrm.options import RATINGS
 
 LOG = logging.getLogger(__name__)
 GUESSES = {  # field -> usual names of its column without signs, the first that is there counts
-    "user_id": ("userid", "user", "reviewerid", "uid", "userno", "customerid", "memberid", "reviewprofilename",
-                "authorid", "username"),
-    "item_id": ("itemid", "item", "movieid", "parentasin", "asin", "productid", "bookid", "isbn", "businessid",
-                "animeid", "recipeid", "beerid", "beerbeerid", "gameid", "appid", "songid", "trackid", "artistid",
-                "albumid", "videoid", "articleid", "courseid", "hotelid", "placeid", "restaurantid", "jokeid",
-                "iid"),
-    "rating": ("rating", "ratings", "bookrating", "userrating", "starrating", "reviewrating", "ratingvalue",
-               "reviewoverall", "reviewscore", "score", "stars", "star", "overall", "value", "grade"),
-    "timestamp": ("timestamp", "unixreviewtime", "unixtime", "time", "datetime", "ratedat", "createdat", "reviewtime",
-                  "reviewdate", "date"),
-}  # fmt: skip
+    field: names.split()
+    for field, names in {
+        "user_id": """
+            userid user reviewerid uid userno customerid memberid reviewprofilename authorid username""",
+        "item_id": """
+            itemid item movieid parentasin asin productid bookid isbn businessid animeid recipeid beerid beerbeerid
+            gameid appid songid trackid artistid albumid videoid articleid courseid hotelid placeid restaurantid
+            jokeid iid""",
+        "rating": """
+            rating ratings bookrating userrating starrating reviewrating ratingvalue reviewoverall reviewscore score
+            stars star overall value grade""",
+        "timestamp": """
+            timestamp unixreviewtime unixtime time datetime ratedat createdat reviewtime reviewdate date""",
+    }.items()
+}
 EPOCH = pd.Timestamp(0, tz="UTC")
 DAYS = (19000101, 21001231)  # a number between them, of eight digits, is a day
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How ratings are to be read, as far as their file does not say.
+    """What a user says about a file of ratings that cannot be seen from it.
 
     Attributes:
         columns: field (``user_id``, ``item_id``, ``rating``, ``timestamp``) to column of the file; what is left out is
@@ -65,7 +69,7 @@ class Ratings:
     left_out: int = 0
 
     def sentence(self) -> str:
-        """What the file held."""
+        """A sentence about what the file held."""
         table, pair = self.table, ["user_id", "item_id"]
         users, items = (table[name].nunique() for name in pair)
         text = f"{len(table):,} ratings of {users:,} users and {items:,} items"
@@ -79,7 +83,7 @@ class Ratings:
 
 
 def read_ratings(source: Path, reading: Reading | None = None) -> Ratings:
-    """The ratings of one file, as ``convert`` reads them, checked."""
+    """Read and check the ratings of one file."""
     reading = reading or Reading({})
     columns: dict[str, str] = {}
 
@@ -103,7 +107,7 @@ def read_ratings(source: Path, reading: Reading | None = None) -> Ratings:
 
 
 def _unrated(rating: pd.Series, codes: Collection[str]) -> pd.Series:
-    """Where a rating is one of the codes, as text or as a number."""
+    """Which ratings are one of the codes, compared as text and as numbers."""
     unrated = rating.astype(str).isin(set(codes))
     if numbers := [float(code) for code in codes if is_number(code)]:
         unrated |= _to_number(rating).isin(numbers)
@@ -111,7 +115,7 @@ def _unrated(rating: pd.Series, codes: Collection[str]) -> pd.Series:
 
 
 def _chosen(names: list[str], source: Path, columns: Mapping[str, str]) -> dict[str, str]:
-    """Field to column, of the columns that the file has."""
+    """The column of the file for each field."""
     plain = {re.sub("[^a-z0-9]", "", name.lower()): name for name in reversed(names)}
     chosen = {}
     for name, guesses in GUESSES.items():
@@ -131,7 +135,7 @@ def _chosen(names: list[str], source: Path, columns: Mapping[str, str]) -> dict[
 
 
 def refuse(column: pd.Series, bad: NDArray, source: Path, said: str) -> None:
-    """Say how many values of ``column`` are bad ``(n,)``, and show the first with its place."""
+    """Raise a DataError if values of ``column`` are ``bad (n,)``: how many, and the first with its place."""
     if bad.any():
         place = int(np.argmax(bad))
         raise DataError(
@@ -141,7 +145,7 @@ def refuse(column: pd.Series, bad: NDArray, source: Path, said: str) -> None:
 
 
 def _tokens(column: pd.Series, source: Path) -> pd.Series:
-    """Ids as text; whole floats, which numbers beside missing values become, lose their point."""
+    """Ids as text; ids that pandas made floats because others are missing become whole numbers again."""
     missing = column.isna().to_numpy()
     if not missing.any():
         if pd.api.types.is_float_dtype(column) and (column % 1 == 0).all() and column.abs().max() < 2**53:
@@ -158,13 +162,13 @@ def _tokens(column: pd.Series, source: Path) -> pd.Series:
 def _numbers(column: pd.Series, source: Path) -> pd.Series:
     number = _to_number(column)
     refuse(column, ~np.isfinite(number.to_numpy()), source, "ratings are no numbers")
-    refuse(column, (number < RATINGS.low).to_numpy() | (number > RATINGS.high).to_numpy(), source,
-            f"ratings are out of range; allowed: {RATINGS}")  # fmt: skip
+    outside = (number < RATINGS.low).to_numpy() | (number > RATINGS.high).to_numpy()
+    refuse(column, outside, source, f"ratings are out of range; allowed: {RATINGS}")
     return number
 
 
 def _to_number(column: pd.Series) -> pd.Series:
-    """Float64, exactly as it is written; NaN for what is no number."""
+    """The numbers as float64 without loss of a digit; NaN where there is none."""
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         if pd.api.types.infer_dtype(column, skipna=True) != "string":
             column = column.map(lambda value: value if _scalar(value) else None).astype(object)
@@ -178,7 +182,7 @@ def _scalar(value: object) -> bool:
 
 
 def _seconds(column: pd.Series, source: Path) -> pd.Series:
-    """Numbers stay, unless all are days as 20240131 is; dates become seconds since 1970."""
+    """Timestamps in seconds since 1970; numbers are kept, unless all of them are days such as 20240131."""
     dates = pd.api.types.is_datetime64_any_dtype(column)
     seconds = column if dates else _to_number(column)
     if not dates and seconds.between(*DAYS).all() and (seconds % 1 == 0).all():

@@ -1,6 +1,7 @@
-"""Tables as files: CSV, JSON, Parquet.
+"""Read and write tables as CSV, JSON or Parquet.
 
-Read: only the columns that are wanted, with numbers to name a bad row by. Written: a part at a time, whole or not.
+Reading takes the wanted columns only and numbers the rows, so that a bad one can be named. Writing takes a table in
+parts, and the file is whole or absent.
 """
 
 import gzip
@@ -21,14 +22,13 @@ Choose = Callable[[list[str]], dict[str, str]]  # names of all columns -> name o
 LOG = logging.getLogger(__name__)
 USUAL = ["user", "item", "rating", "timestamp"]  # columns of the files without a header that everybody has
 UNWANTED = "_"  # name of a column that nobody reads
-NO_TEXT = {".xls", ".xlsx", ".ods", ".pkl", ".pickle", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".feather", ".rds",
-           ".rdata", ".sqlite", ".db"}  # fmt: skip
+NO_TEXT = ".xls .xlsx .ods .pkl .pickle .npy .npz .mat .h5 .hdf5 .feather .rds .rdata .sqlite .db"
 LIKE_TIME = 1e8  # a number as large is no rating, but seconds since 1970
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a text file is to be read, as far as the file does not say.
+    """What a user says about the layout of a text file that cannot be seen from it.
 
     Attributes:
         separator: of a CSV; guessed if not given.
@@ -42,7 +42,7 @@ class Layout:
 
 
 def read_table(source: Path, layout: Layout, choose: Choose) -> pd.DataFrame:
-    """The chosen columns of a file under our names; its ending says the format.
+    """Read the chosen columns of a file under our names; the format follows from the file's ending.
 
     Returns:
         A table whose index counts lines (``index.name`` is "line") or, of Parquet and JSON arrays, rows ("row") of the
@@ -54,7 +54,7 @@ def read_table(source: Path, layout: Layout, choose: Choose) -> pd.DataFrame:
     if not source.is_file():
         raise DataError(f"{source} does not exist")
     endings = [ending.lower() for ending in source.suffixes]
-    if set(endings[-1:]) & NO_TEXT:
+    if endings and endings[-1] in NO_TEXT.split():
         raise DataError(f"{source} is no table that can be read here; save it as CSV, JSON lines or Parquet")
     if endings[-1:] in ([".parquet"], [".pq"]):
         kind, reader = "Parquet", lambda: _read_parquet(source, choose)
@@ -85,12 +85,14 @@ def _read_csv(source: Path, layout: Layout, choose: Choose) -> pd.DataFrame:
 
 
 def _names(table: TextTable, given: tuple[str, ...], choose: Choose) -> tuple[list[str], bool]:
-    """The names of the columns, and whether the first line of the file has them."""
+    """The names of the columns, and whether they stand in the first line of the file."""
     first, shown = table.first, " | ".join(table.first)[:SHOWN]
     if given:
         if len(given) != len(first):
-            raise DataError(f"{table.source}: --columns names {len(given)} columns, but line {table.header_line} has "
-                            f"{len(first)}: {shown!r}; call those that are not wanted _")  # fmt: skip
+            raise DataError(
+                f"{table.source}: --columns names {len(given)} columns, but line {table.header_line} has "
+                f"{len(first)}: {shown!r}; call those that are not wanted _"
+            )
         return list(given), False
     try:
         choose(first)
@@ -100,24 +102,24 @@ def _names(table: TextTable, given: tuple[str, ...], choose: Choose) -> tuple[li
             raise
     else:
         return first, True
-    usual = USUAL + [UNWANTED] * (len(first) - len(USUAL))
+    usual = (USUAL + [UNWANTED] * len(first))[: len(first)]
     if first == [str(place) for place in range(len(first))]:
-        LOG.warning("%s: its first line only numbers its columns, which are taken as %s", table.source.name,
-                    ", ".join(usual[: len(first)]))  # fmt: skip
-        return usual[: len(first)], True
+        said = "%s: its first line only numbers its columns, which are taken as %s"
+        LOG.warning(said, table.source.name, ", ".join(usual))
+        return usual, True
     if not all(numbers) or not 3 <= len(first) <= len(USUAL) or abs(float(first[2])) > LIKE_TIME:
         raise DataError(
             f"{table.source}: line {table.header_line} names no columns: {shown!r}; if the file has no header, say "
-            f"what stands in it, for example --columns={','.join(usual[: len(first)])} or "
-            f"--columns={','.join(['item', 'user', *usual[2 : len(first)]])}, with _ for what is not wanted"
+            f"what stands in it, for example --columns={','.join(usual)} or "
+            f"--columns={','.join(['item', 'user', *usual[2:]])}, with _ for what is not wanted"
         )
-    LOG.warning("%s has no header: its columns are taken as %s; if they are others, name them with --columns",
-                table.source.name, ", ".join(usual[: len(first)]))  # fmt: skip
-    return usual[: len(first)], False
+    said = "%s has no header: its columns are taken as %s; if they are others, name them with --columns"
+    LOG.warning(said, table.source.name, ", ".join(usual))
+    return usual, False
 
 
 def _read_json(source: Path, encoding: str, choose: Choose) -> pd.DataFrame:
-    """An array of objects, or an object on each line."""
+    """Read an array of objects, or one object per line."""
     opened = gzip.open if source.suffix.lower() == ".gz" else open
     with opened(source, "rt", encoding=codec(encoding)) as file:
         is_array = next((char for line in file for char in line.lstrip()[:1]), "") == "["
@@ -168,7 +170,7 @@ def _read_parquet(source: Path, choose: Choose) -> pd.DataFrame:
 
 
 def table_format(path: Path, given: str | None = None) -> str:
-    """The format that was ``given``, else that of the ending of ``path``.
+    """The ``given`` format, or the one that the ending of ``path`` stands for.
 
     Raises:
         OptionError: there is no such format, or its library is not installed.
@@ -187,7 +189,7 @@ def table_format(path: Path, given: str | None = None) -> str:
 
 
 def write_tables(path: Path, tables: Iterable[pd.DataFrame], name: str) -> None:
-    """Write ``tables``, which have the same columns, one below the other; whole or not at all."""
+    """Write tables of the same columns one below the other into a file that is whole or absent."""
     write_whole(path, lambda partial: WRITERS[name](partial, tables))
 
 

@@ -1,4 +1,4 @@
-"""Text tables (CSV and its kin), read so that no row is shifted, lost or swallowed without a word.
+"""Read text tables (CSV and the like) so that no row is silently shifted, lost or merged with another.
 
 Every row must have as many fields as the first; only empty fields at its end may be missing or too many. Between
 tabs, blanks or ``::`` a quotation mark is a character like any other, unless all cells of a column stand in quotes.
@@ -90,14 +90,17 @@ class TextTable:
 
     @cached_property
     def named(self) -> int:
-        """How many fields a row must have: those of the first line but for empty ones at its end."""
+        """The least number of fields of a row: those of the first line without empty ones at its end."""
         return _filled(self.first)
 
     def read(
-        self, columns: Mapping[int, str], has_header: bool = True, rating: int | None = None,
+        self,
+        columns: Mapping[int, str],
+        has_header: bool = True,
+        rating: int | None = None,
         numbers: frozenset[str] = frozenset(),
-    ) -> pd.DataFrame:  # fmt: skip
-        """The wanted columns, checked.
+    ) -> pd.DataFrame:
+        """Read and check the wanted columns.
 
         Args:
             columns: place of a column in the file, from 0, to its name in the result.
@@ -120,15 +123,22 @@ class TextTable:
         return self._read_plain(columns, has_header, numbers)
 
     def _read_plain(self, columns: Mapping[int, str], has_header: bool, numbers: frozenset[str]) -> pd.DataFrame:
-        """Where a quotation mark quotes nothing, or stands around all cells of a column."""
+        """Read a table in which no cell is quoted, or every cell of a column is."""
         lines = self._check_fields()
         begin = self.header_line if has_header else 0
         places = list(range(max(columns) + 1))
         table = pd.read_csv(
-            io.BytesIO(self.data), sep=self.separator, header=None, names=places, usecols=sorted(columns),
-            skiprows=begin, skip_blank_lines=False, quoting=csv.QUOTE_NONE, float_precision="round_trip",
+            io.BytesIO(self.data),
+            sep=self.separator,
+            header=None,
+            names=places,
+            usecols=sorted(columns),
+            skiprows=begin,
+            skip_blank_lines=False,
+            quoting=csv.QUOTE_NONE,
+            float_precision="round_trip",
             dtype={place: "float64" if columns.get(place) in numbers else str for place in places},
-        )  # fmt: skip
+        )
         table = table.iloc[lines[lines > begin] - begin - 1].set_axis(pd.Index(lines[lines > begin], name="line"))
         table = table.rename(columns=columns)[list(columns.values())]
         if b'"' in self.data:
@@ -137,7 +147,7 @@ class TextTable:
         return table
 
     def _check_fields(self) -> NDArray[np.int64]:
-        """Numbers of the lines that are not blank ``(n,)``; each must have as many fields as the first."""
+        """Check that each line has as many fields as the first; returns the numbers ``(n,)`` of those not blank."""
         found = [np.empty(0, np.int64)]
         line = start = 0
         while start < len(self.data):
@@ -160,7 +170,7 @@ class TextTable:
         return np.concatenate(found)
 
     def _check_cells(self, cells: list[str], line: int) -> None:
-        """Whether a row lacks or adds empty cells alone."""
+        """Check that a row differs from the first by empty cells at its end alone."""
         if len(cells) >= self.named and _filled(cells) <= len(self.first):
             return
         more = "a decimal comma, a comma in a text without quotation marks, and the numbers of rows that R writes each "
@@ -171,7 +181,7 @@ class TextTable:
         )
 
     def _read_quoted(self, columns: Mapping[int, str], rating: int | None) -> pd.DataFrame:
-        """Where quotation marks quote cells."""
+        """Read a table in which quotation marks quote cells."""
         lines, rows, current = [], [], []
 
         def fed() -> Iterator[str]:
@@ -200,7 +210,7 @@ class TextTable:
         return table.mask(table.isin(MISSING))
 
     def _check_swallowed(self, lines: list[str], begin: int, rating: int | None) -> None:
-        """Whether lines that are one by a quotation mark look like rows: one within them, or both outer ones."""
+        """Check that a row of several lines is not several rows that a lone quotation mark has merged."""
         if len(lines) < 2:
             return
         rows = [self._looks_like_row(line, rating) for line in lines]
@@ -217,7 +227,7 @@ class TextTable:
 
 
 def guess_separator(data: bytes) -> str:
-    """The separator that each of the first lines holds equally often; blanks where there is none."""
+    """The separator that occurs equally often in each of the first lines, or blanks if there is none."""
     lines = [line for line in data[:BEGIN].decode(errors="replace").split("\n") if line.strip()]
     if len(data) > BEGIN and len(lines) > 1:
         lines.pop()  # it may be cut
@@ -229,7 +239,7 @@ def guess_separator(data: bytes) -> str:
 
 
 def codec(encoding: str) -> str:
-    """The name by which Python reads ``encoding``; of UTF-8 that which knows a byte-order mark."""
+    """Python's name of an encoding; for UTF-8 the one that skips a byte-order mark."""
     return "utf-8-sig" if encoding.lower().replace("_", "-") in (UTF_8, "utf8") else encoding
 
 
@@ -243,8 +253,8 @@ def _as_utf_8(source: Path, encoding: str) -> bytes:
             "cp1252, utf-16, ..."
         ) from None
     if "\0" in text:
-        raise DataError(f"{source} cannot be read as text in {encoding}: it holds NUL bytes; say --encoding=utf-16 if "
-                        "it was saved so, or remove them")  # fmt: skip
+        remedy = "say --encoding=utf-16 if it was saved so, or remove them"
+        raise DataError(f"{source} cannot be read as text in {encoding}: it holds NUL bytes; {remedy}")
     return text.replace("\r\n", "\n").replace("\r", "\n").encode()
 
 
@@ -260,7 +270,7 @@ def _bytes_of(source: Path) -> bytes:
 
 
 def _filled(cells: list[str]) -> int:
-    """How many cells there are up to the last that is not empty."""
+    """The number of cells up to the last one that is not empty."""
     return max((place for place, cell in enumerate(cells, 1) if cell), default=0)
 
 

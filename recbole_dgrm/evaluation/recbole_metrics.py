@@ -143,7 +143,7 @@ def keys(names: Iterable[str], topk: Iterable[int]) -> set[str]:
 TOP, HITS = "rec.items", "rec.topk"  # RecBole's names: the lists, and which of their places are hits
 
 
-class Collector(compat.Collector):
+class Collector(compat.RepairedCollector):
     """Collects rated pairs and top lists batch by batch; everything else is RecBole's.
 
     RecBole ranks once for the lists and once for the hits, and lays the positives out over users x items; here one

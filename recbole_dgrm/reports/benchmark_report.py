@@ -5,10 +5,13 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from recbole_dgrm.reports import comparable, figures
 from recbole_dgrm.reports.document import Document, Figure, Heading, to_html, to_latex, to_markdown
@@ -37,6 +40,25 @@ COLUMNS = [
 ]  # fmt: skip
 NEEDED = ("config eval_args mode", "config valid_metric",
           *(f"data n_{what}" for what in ("users", "items", "train", "valid", "test")))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that is written.
+
+    Attributes:
+        path: its page, ``report.html``; Markdown, LaTeX, CSV and figures lie beside it.
+    """
+
+    path: Path
+
+    def table(self) -> pd.DataFrame:
+        """A row per data set, protocol, model and metric, unrounded."""
+        return pd.read_csv(self.path.with_suffix(".csv"), keep_default_na=False, na_values=[""])
+
+    def to_latex(self) -> str:
+        """The tables in LaTeX."""
+        return self.path.with_suffix(".tex").read_text(encoding="utf-8")
 
 
 def write_report(folder: Path, output_dir: Path, baseline: str | None = None) -> Path:

@@ -12,7 +12,7 @@ from recbole_dgrm.evaluation.collapse import Finding, Verdict
 from recbole_dgrm.evaluation.diagnosis import DISTRIBUTION, of_record
 from recbole_dgrm.evaluation.distribution import Bins, Sample
 from recbole_dgrm.maths.levels import rating_levels
-from recbole_dgrm.records import EPOCHS, SavedRun, read_runs
+from recbole_dgrm.records import EPOCHS, RunDirectory, read_runs
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.statistics import make_rows, read_plan
 
@@ -24,7 +24,7 @@ class Watched:
     """A run and what was seen of it."""
 
     name: str
-    run: SavedRun
+    run: RunDirectory
 
     @property
     def record(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def watched(folder: Path) -> list[Watched]:
             for row in make_rows(runs, read_plan(folder)) for run in row.runs]  # fmt: skip
 
 
-def _check_one_thing(runs: list[SavedRun]) -> None:
+def _check_one_thing(runs: list[RunDirectory]) -> None:
     """Whether all runs are about one data set, its ratings and one way to test."""
     definitions = [
         {"dataset": run.record["dataset"], "protocol": run.record["protocol"]} | definition

@@ -12,7 +12,7 @@ import numpy as np
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import is_worse
 from recbole_dgrm.maths.levels import even_step
-from recbole_dgrm.records import SavedRun
+from recbole_dgrm.records import RunDirectory
 
 RATED = ("rated_ties", "rated_filter", "rated_denominator")
 SCALE = ("rating_scale", "rating_step", "rating_threshold")
@@ -35,7 +35,7 @@ def tested_by(config: dict[str, Any]) -> str:
     return mode.get("test", EVAL_ARGS["mode"]) if isinstance(mode, dict) else mode
 
 
-def definitions(runs: Sequence[SavedRun]) -> list[Definition]:
+def definitions(runs: Sequence[RunDirectory]) -> list[Definition]:
     """What the metrics of each run mean: keys to values; None where a record does not say."""
     found = [_definition(run.record) for run in runs]
     known: dict[tuple, Any] = {}  # a record without a rating model leaves out what the data said; another tells it
@@ -89,7 +89,7 @@ def _middle(definition: Definition) -> None:
         definition["rating_threshold"] = sum(definition["rating_scale"]) / 2
 
 
-def _source(run: SavedRun) -> str | None:
+def _source(run: RunDirectory) -> str | None:
     return run.record["data"].get("source") or run.record["data"].get("fingerprint")
 
 
@@ -119,13 +119,13 @@ def plainly(value: Any) -> str:
     return "not set" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def check_splits(runs: Sequence[SavedRun]) -> None:
+def check_splits(runs: Sequence[RunDirectory]) -> None:
     """Whether the runs of one cell that have one seed saw one split, and those of other seeds the same data.
 
     Raises:
         DataError: two that did not.
     """
-    first: dict[int, SavedRun] = {}
+    first: dict[int, RunDirectory] = {}
     for run in runs:
         other = first.setdefault(run.record["seed"], run)
         seen, expected = (saved.record["data"].get("fingerprint") for saved in (run, other))
@@ -137,7 +137,7 @@ def check_splits(runs: Sequence[SavedRun]) -> None:
     _check_sources([run for run in runs if run.record["data"].get("source")])
 
 
-def _check_sources(runs: Sequence[SavedRun]) -> None:
+def _check_sources(runs: Sequence[RunDirectory]) -> None:
     """Files with different bytes hold the same data where a seed cuts them into the same split."""
     seeds: dict[str, set[int]] = {}
     for run in runs:
@@ -155,18 +155,18 @@ def _check_sources(runs: Sequence[SavedRun]) -> None:
             )
 
 
-def learnt_from(run: SavedRun, name: str) -> tuple[tuple[str, Any], ...]:
+def learnt_from(run: RunDirectory, name: str) -> tuple[tuple[str, Any], ...]:
     """The keys of a run, with their values, that its reference row ``name`` depends on."""
     return tuple((key, run.record["config"].get(key)) for key in LEARNING.get(name, ()))
 
 
-def check_references(runs: Iterable[SavedRun]) -> None:
+def check_references(runs: Iterable[RunDirectory]) -> None:
     """Whether runs of one cell and seed have the same references, as far as these have learnt from the same.
 
     Raises:
         DataError: two that have not.
     """
-    first: dict[tuple, tuple[float, SavedRun]] = {}
+    first: dict[tuple, tuple[float, RunDirectory]] = {}
     for run in runs:
         for name, values in run.record["reference"].items():
             for metric, value in values.items():

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_dgrm.records import SavedRun
+from recbole_dgrm.records import RunDirectory
 from recbole_dgrm.reports.comparable import Definition
 from recbole_dgrm.reports.significance import Comparison
 
@@ -55,7 +55,7 @@ class Row:
 
     label: str
     scores: dict[str, Score]
-    runs: list[SavedRun] = field(default_factory=list)
+    runs: list[RunDirectory] = field(default_factory=list)
     trained: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -15,7 +15,7 @@ import pandas as pd
 from recbole_dgrm import record_forms
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users, is_worse, smaller_is_better
-from recbole_dgrm.records import PLAN, WHERE, SavedRun, read_json, read_runs
+from recbole_dgrm.records import PLAN, WHERE, RunDirectory, read_json, read_runs
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.comparable import Definition
 from recbole_dgrm.reports.rows import Cell, Row, Score
@@ -36,7 +36,7 @@ class Summary:
     """
 
     cells: list[Cell]
-    unfinished: list[SavedRun]
+    unfinished: list[RunDirectory]
     plan: dict[str, Any]
 
 
@@ -77,7 +77,7 @@ def planned_labels(plan: dict[str, Any]) -> list[str]:
     return [entry if isinstance(entry, str) else entry.get("label", entry["model"]) for entry in models]
 
 
-def user_means(runs: Iterable[SavedRun], seeds: Iterable[int]) -> pd.DataFrame:
+def user_means(runs: Iterable[RunDirectory], seeds: Iterable[int]) -> pd.DataFrame:
     """Per-user metric vectors averaged over the runs with these seeds, indexed by user."""
     frames = [run.per_user() for run in runs if run.record["seed"] in seeds]
     if not frames or not all(frames):
@@ -90,9 +90,9 @@ def user_means(runs: Iterable[SavedRun], seeds: Iterable[int]) -> pd.DataFrame:
     return pd.concat(tables, join="inner").groupby(level=0).mean()
 
 
-def _cells(runs: list[SavedRun], plan: dict[str, Any], baseline: str | None) -> list[Cell]:
+def _cells(runs: list[RunDirectory], plan: dict[str, Any], baseline: str | None) -> list[Cell]:
     """A cell per data set, protocol and definition, in the order of the plan."""
-    groups: dict[tuple[str, str], dict[str, tuple[Definition, list[SavedRun]]]] = {}
+    groups: dict[tuple[str, str], dict[str, tuple[Definition, list[RunDirectory]]]] = {}
     for run, definition in zip(runs, comparable.definitions(runs), strict=True):
         group = groups.setdefault((run.record["dataset"], run.record["protocol"]), {})
         group.setdefault(comparable.frozen(definition), (definition, []))[1].append(run)
@@ -107,7 +107,9 @@ def _cells(runs: list[SavedRun], plan: dict[str, Any], baseline: str | None) -> 
     return cells
 
 
-def _cell(key: tuple[str, str], runs: list[SavedRun], plan: dict[str, Any], baseline: str | None, usual: bool) -> Cell:
+def _cell(
+    key: tuple[str, str], runs: list[RunDirectory], plan: dict[str, Any], baseline: str | None, usual: bool
+) -> Cell:
     comparable.check_splits(runs)
     comparable.check_references(runs)
     dataset, protocol = key
@@ -174,9 +176,9 @@ def _tell_apart(cell: Cell) -> None:
         row.trained = {key: own.get(key) for key in sorted(keys) if f"{key}=" not in row.label}
 
 
-def make_rows(runs: list[SavedRun], plan: dict[str, Any]) -> list[Row]:
+def make_rows(runs: list[RunDirectory], plan: dict[str, Any]) -> list[Row]:
     """A row per label and configuration; of two equal runs the newer counts."""
-    configs: dict[str, dict[str, dict[int, SavedRun]]] = {}
+    configs: dict[str, dict[str, dict[int, RunDirectory]]] = {}
     for run in sorted(runs, key=lambda run: run.path.stat().st_mtime):
         by_config = configs.setdefault(run.record["label"], {})
         by_config.setdefault(json.dumps(_choices(run), sort_keys=True), {})[run.record["seed"]] = run
@@ -189,18 +191,18 @@ def make_rows(runs: list[SavedRun], plan: dict[str, Any]) -> list[Row]:
     return sorted(rows, key=lambda row: (order.get(row.name, len(order)), row.label))
 
 
-def _choices(run: SavedRun) -> dict[str, Any]:
+def _choices(run: RunDirectory) -> dict[str, Any]:
     return {key: value for key, value in run.record["config"].items() if key not in (*WHERE, "seed")}
 
 
-def _differing(groups: list[list[SavedRun]]) -> list[str]:
+def _differing(groups: list[list[RunDirectory]]) -> list[str]:
     """The keys in which configurations of one label differ."""
     every = [{key: json.dumps(value) for key, value in _choices(group[0]).items()} for group in groups]
     keys = sorted({key for choices in every for key in choices})
     return [key for key in keys if len({choices.get(key) for choices in every}) > 1]
 
 
-def _distinction(run: SavedRun, differing: list[str]) -> str:
+def _distinction(run: RunDirectory, differing: list[str]) -> str:
     """`` (key=value, ...)``, empty where there is one configuration."""
     own = _choices(run)
     told = (f"{key}={own[key]}" if key in own else f"{key} not set" for key in differing)
@@ -221,7 +223,7 @@ def _score(row: Row, metric: str, vectors: pd.DataFrame) -> Score | None:
     return score
 
 
-def _reference_rows(runs: list[SavedRun], metrics: list[str]) -> list[Row]:
+def _reference_rows(runs: list[RunDirectory], metrics: list[str]) -> list[Row]:
     """A row per reference; two where models of the cell have learnt from different parts and the rows differ for it."""
     rows = []
     for name in REFERENCE:

@@ -1,32 +1,34 @@
-"""A trained model as plain files for other programs: its weights, and what their rows and columns stand for."""
+"""What a finished run gives other programs as plain files: its weights with the ids of their rows, lists, scores."""
 
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
 import recbole_dgrm
+from recbole_dgrm.data.tables import write_tables
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.records import WHERE
+from recbole_dgrm.runs.recommender import Recommender
 from recbole_dgrm.runs.trained_run import Run
 from recbole_dgrm.system.files import write_folder, write_json
 
-WEIGHTS, CONTENTS = "model", "config.json"
+WEIGHTS, CONTENTS = "model.safetensors", "config.json"
 
 
-def export(run: Run, folder: Path, safetensors: bool = False) -> Path:
-    """Write the weights of ``run`` and ``config.json`` into a new ``folder``, all or nothing.
+def export(run: Run, folder: Path) -> Path:
+    """Write ``model.safetensors`` and ``config.json`` of ``run`` into a new ``folder``, all or nothing.
 
     ``config.json`` has the model, the data set, all keys of the run, its test result, the rating scale and the
     external ids: row ``u`` of a user table belongs to ``users[u]``, of an item table to ``items[i]``, both from
     RecBole's padding ``[PAD]`` on; column ``j`` of a profile is ``items[j + 1]``.
-
-    Args:
-        safetensors: ``model.safetensors`` instead of ``model.pt``, which ``torch.load(weights_only=True)`` reads.
 
     Returns:
         The file of the weights.
@@ -36,27 +38,46 @@ def export(run: Run, folder: Path, safetensors: bool = False) -> Path:
     """
     check_new(folder)
     tensors, others = weights(run.model)
-    path = folder / f"{WEIGHTS}.{'safetensors' if safetensors else 'pt'}"
 
     def write(partial: Path) -> None:
-        if safetensors:
-            (partial / path.name).write_bytes(save(tensors))
-        else:
-            torch.save(tensors, partial / path.name)
+        (partial / WEIGHTS).write_bytes(save(tensors))  # a full disk is an OSError here, of save_file one of its own
         write_json(partial / CONTENTS, contents(run) | {"other": others})
 
     write_folder(folder, write)
-    return path
+    return folder / WEIGHTS
+
+
+def write_lists(
+    source: Recommender, users: Sequence[str], topk: int, exclude: str, path: Path, kind: str
+) -> pd.DataFrame:
+    """Write the recommendation lists of ``users`` into one file, whole or not at all.
+
+    Args:
+        topk, exclude: see ``Recommender.tables``.
+        kind: the format, from ``recbole_dgrm.data.tables.table_format``.
+
+    Returns:
+        The list of the first user.
+    """
+    tables = source.tables(users, topk, exclude)
+    first = next(tables)
+    write_tables(path, chain([first], tables), kind)
+    return first[first["user"] == users[0]]
+
+
+def write_scores(path: Path, run_dir: Path, part: str, scores: dict[str, Any]) -> None:
+    """Write what evaluating a run again has found."""
+    write_json(path, {"run": str(run_dir), "part": part, **scores})
 
 
 def check_new(folder: Path) -> None:
-    """Whether nothing is in the way of ``folder``; raises as ``export``."""
+    """Check that nothing is in the way of ``folder``; raises as ``export``."""
     if folder.exists():
         raise OptionError(f"{folder} exists already; choose another --output or remove it")
 
 
 def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Everything that the model has learnt or solved, by name, and of it what is no table.
+    """The weights of a model by name, and those other values it has learnt that are no tables.
 
     Parameters and buffers, those too that no checkpoint keeps because they come from the ratings (biases, factors),
     and what RecBole's models keep in attributes (EASE). The ratings themselves, buffers with a leading underscore,
@@ -81,7 +102,7 @@ def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def contents(run: Run) -> dict[str, Any]:
-    """What ``config.json`` says beside the weights."""
+    """The content of ``config.json``."""
     return {
         "recbole_dgrm": recbole_dgrm.__version__,
         **{key: run.record[key] for key in ("model", "dataset", "protocol", "seed", "hash", "test")},

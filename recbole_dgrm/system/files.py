@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and values that any reader understands."""
+"""Write files that are whole or absent, with values that any reader understands."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ LONGEST_SHOWN = 100  # characters of a path in an error
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write`` on a temporary name beside ``path``, then rename: a kill leaves no half file."""
+    """Write to a temporary file beside ``path`` and rename it, so that a kill leaves no half file."""
     partial = path.absolute().with_name(f".{path.name}.{os.getpid()}.partial")  # pandas would read a '~' in front
     try:
         with naming(path):
@@ -33,13 +33,13 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def drop_partials(folder: Path) -> None:
-    """Remove what a kill in the middle of ``write_whole`` has left in ``folder``; nobody else may write there."""
+    """Remove the temporary files that killed writers left in ``folder``; nobody may be writing there."""
     for partial in folder.glob(".*.partial"):
         partial.unlink(missing_ok=True)
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
-    """The same for a folder that is not there yet."""
+    """Write a new folder that is whole or absent, as ``write_whole`` does with a file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:
@@ -50,7 +50,7 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def check_writable(folder: Path, option: str = "output_dir") -> None:
-    """Whether files can be written into ``folder``, which need not be there yet.
+    """Check that files can be written into ``folder``, which need not exist yet.
 
     Raises:
         OSError: the nearest folder that is there cannot be written, or is a file.
@@ -72,7 +72,7 @@ def check_writable(folder: Path, option: str = "output_dir") -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Inside, an OSError names ``path``: of itself a write names no file, and an opening the temporary one."""
+    """Let an OSError name ``path``: a failed write names no file by itself, and a failed opening the temporary one."""
     try:
         yield
     except OSError as error:
@@ -82,10 +82,10 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """The content of a file that is not larger than it may be; of a larger one no more than ``most`` bytes are read.
+    """Read a file of at most ``most`` bytes; nothing beyond them is read.
 
     Raises:
-        ValueError: it is.
+        ValueError: the file is larger.
     """
     with open(path, "rb") as file:
         content = file.read(most + 1)
@@ -95,7 +95,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Add ``value`` to a JSON-lines file; a kill may leave half of it, without an end of line."""
+    """Append ``value`` to a JSON-lines file; a kill may leave half a line, which has no end of line."""
     with naming(path), open(path, "a", encoding="utf-8") as lines:
         lines.write(json.dumps(plain(value)) + "\n")
 
@@ -105,6 +105,11 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content``, whole or not at all."""
+    write_whole(path, lambda partial: partial.write_bytes(content))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
     text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
@@ -112,7 +117,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """``value`` in terms of dict, list, str, int, float, bool and None; NaN and infinity become None."""
+    """Convert ``value`` to plain dicts, lists, strings, numbers, booleans and None; NaN and infinity become None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
@@ -127,7 +132,7 @@ def plain(value: Any) -> Any:
 
 
 def check_unpacked(path: Path) -> None:
-    """Whether a zip file is no larger than its parts together, as torch writes it: a packed one may be a thousandth.
+    """Check that a zip file is not compressed, as torch writes it: a compressed one could unpack to a thousandfold.
 
     Raises:
         ValueError: it is packed.

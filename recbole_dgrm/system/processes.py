@@ -21,7 +21,7 @@ from recbole_dgrm.system.files import drop_partials
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LOCK = ".lock"
-GRACE_S = 10.0
+EXIT_S = 10.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -74,7 +74,7 @@ def end(process: subprocess.Popen) -> None:
     with suppress(OSError):
         process.stdin.close()
     try:
-        process.wait(GRACE_S)
+        process.wait(EXIT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -102,5 +102,5 @@ def _wait_and_leave() -> None:
     with suppress(OSError):
         os.read(0, 1)  # not sys.stdin: its lock would be held at exit
     signal.raise_signal(signal.SIGINT)
-    sleep(GRACE_S / 2)
+    sleep(EXIT_S / 2)
     os._exit(1)

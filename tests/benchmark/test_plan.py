@@ -6,7 +6,7 @@ import pytest
 import yaml
 from helpers import random_ratings, write_ratings
 
-from recbole_dgrm.benchmark.plan import find_plan, planned_runs, read_plan
+from recbole_dgrm.benchmark.plan import find_plan, planned_runs, read_plan_file
 from recbole_dgrm.config.layers import properties_dir
 from recbole_dgrm.errors import DataError, OptionError, UnknownModel
 
@@ -20,7 +20,7 @@ def plan(tmp_path, ratings_path):
     def make(changes=None, **keys):
         path = tmp_path / "mine.yaml"
         path.write_text(yaml.safe_dump({**MINE, **keys}))
-        return read_plan(path, changes, {"data_path": str(ratings_path)})
+        return read_plan_file(path, changes, {"data_path": str(ratings_path)})
 
     return make
 
@@ -132,7 +132,7 @@ def test_every_run_is_checked_before_any_is_made(plan, keys, error, said):
 @pytest.mark.parametrize("path", sorted((properties_dir() / "benchmark").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_shipped_plans_are_good(path):
     assert find_plan(path.stem) == path
-    runs, left_out = planned_runs(read_plan(path))
+    runs, left_out = planned_runs(read_plan_file(path))
     assert {run.cell[0] for run in runs} == {"ml-100k"}  # the others need files that are not here
     assert set(left_out) <= {"ml-100k-authors", "ml-1m", "ml-1m-authors", "amazon-apps-for-android"}
 

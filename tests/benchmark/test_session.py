@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,14 @@ from helpers import ROOT, wait_for
 
 from recbole_dgrm.benchmark import session, worker
 from recbole_dgrm.benchmark.executors import DaskExecutor, LocalExecutor
-from recbole_dgrm.benchmark.plan import planned_runs, read_plan
+from recbole_dgrm.benchmark.plan import planned_runs, read_plan_file
 from recbole_dgrm.benchmark.session import run_benchmark, run_directory
 from recbole_dgrm.cli import main
+from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.records import read_run, read_runs
 from recbole_dgrm.reports.benchmark_report import write_report
+from recbole_dgrm.runs import experiment
 from recbole_dgrm.system.files import plain
 from recbole_dgrm.system.processes import alone_in
 
@@ -42,7 +45,7 @@ def plan(tmp_path, ratings_path):
     def make(**keys):
         path = tmp_path / "tiny.yaml"
         path.write_text(json.dumps(plain({**TINY, **keys})))
-        plan = read_plan(path, config={"data_path": str(ratings_path)})
+        plan = read_plan_file(path, config={"data_path": str(ratings_path)})
         return plan, planned_runs(plan)[0]
 
     return make
@@ -50,6 +53,21 @@ def plan(tmp_path, ratings_path):
 
 def run_all(plan_and_runs, folder: Path, workers: int = 2, **options):
     return run_benchmark(*plan_and_runs, folder, LocalExecutor(workers), threads=1, **options)
+
+
+class Here(LocalExecutor):
+    """Makes the runs one after the other in the process of the test, which has loaded torch already."""
+
+    def __init__(self, workers: int = 1):
+        super().__init__(1)
+
+    def submit(self, job: worker.Job) -> Future:
+        config = load_config(config_dict=job.config)
+        return self._threads.submit(lambda: experiment.run_one(config, Path(job.run_dir), label=job.label) and {})
+
+
+def run_here(plan_and_runs, folder: Path):
+    return run_benchmark(*plan_and_runs, folder, Here(), threads=1)
 
 
 def results(folder: Path) -> dict[str, dict]:
@@ -87,13 +105,13 @@ def test_results_of_data_that_has_changed_are_put_aside(plan, tmp_path, ratings_
     shutil.copytree(ratings_path, data)
     models = [{"model": "MF", "config": {"factors": 2, "data_path": str(data)}}]
     folder = tmp_path / "out"
-    run_all(plan(models=models, seeds=[1, 2]), folder)
+    run_here(plan(models=models, seeds=[1, 2]), folder)
     (folder / "board" / "rated" / next(iter(results(folder))).split("/")[-1] / "mine.txt").write_text("a note")
     for round_ in (1, 2):
         lines = (data / "board" / "board.inter").read_text().splitlines()
         (data / "board" / "board.inter").write_text("\n".join(lines[:-1]) + "\n")
         caplog.clear()
-        state = run_all(plan(models=models, seeds=[1]), folder)
+        state = run_here(plan(models=models, seeds=[1]), folder)
         assert state.count("finished") == 1
         assert sum("with data that has changed since" in record.message for record in caplog.records) == 1
         assert len(read_runs(folder)) == 1
@@ -108,17 +126,17 @@ def test_results_of_data_that_has_changed_are_put_aside(plan, tmp_path, ratings_
 def test_an_interrupted_and_continued_benchmark_gives_the_unbroken_report(plan, tmp_path):
     """Killed without warning in the middle of a run; the second call goes on and nothing is different."""
     given = plan(config={**TINY["config"], "epochs": 25, "stopping_step": 100}, seeds=[1])
-    run_all(given, tmp_path / "unbroken" / "bench")
     broken, data_path = tmp_path / "broken" / "bench", given[0].config["data_path"]
     command = [sys.executable, "run_recbole_dgrm.py", "benchmark", f"--config={tmp_path / 'tiny.yaml'}",
-               f"--output_dir={broken}", f"--data_path={data_path}"]  # fmt: skip
+               f"--output_dir={broken}", f"--data_path={data_path}", "--workers=2"]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    run_here(given, tmp_path / "unbroken" / "bench")
     checkpoint = wait_for(lambda: list(broken.glob("board/rated/DGRM-*/checkpoint.pt")))[0]
     process.kill()
     process.wait()
     wait_for(lambda: not processes_of(broken))  # a run outlives nobody who wants it
     assert read_run(checkpoint.parent).record["status"] in ("interrupted", "running")
-    assert run_all(given, broken).count("finished") == 2
+    assert run_here(given, broken).count("finished") == 2
     assert results(broken) == results(tmp_path / "unbroken" / "bench")
     reports = []
     for folder in (tmp_path / "unbroken" / "bench", broken):
@@ -156,13 +174,20 @@ def test_a_killed_run_is_lost_alone(plan, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_or_takes_too_long_is_recorded_and_stops_no_other(plan, tmp_path):
+def test_a_run_that_fails_or_takes_too_long_is_recorded_and_stops_no_other(plan, tmp_path, monkeypatch):
     implicit = {"feedback": "implicit", "metrics": ["RatedNDCG"], "rating_threshold": 3}
     failing = {"model": "MF", "label": "broken", "config": {"unrated_weight": 0.0, **implicit}}
-    given = plan(models=[failing, ENDLESS, *TINY["models"]], seeds=[1], time_limit=30)
-    state = run_all(given, tmp_path / "out", workers=3)
+    given = plan(models=[failing, ENDLESS, TINY["models"][0]], seeds=[1], time_limit=30)
+    alone = Event()  # the endless run is: until then the clock of the time limits stands still
+    monkeypatch.setattr(worker, "monotonic", lambda: 1000.0 * alone.is_set())
+
+    def show(state) -> None:
+        if state.count("waiting", "running") == 1:
+            alone.set()
+
+    state = run_all(given, tmp_path / "out", workers=3, show=show)
     ends = {run.label: status for run, status in state.runs.items()}
-    assert ends == {"broken": "failed", "endless": "timed_out", "MF": "finished", "DGRM": "finished"}
+    assert ends == {"broken": "failed", "endless": "timed_out", "MF": "finished"}
     paths = {run.label: run_directory(tmp_path / "out", run) for run in given[1]}
     failed, late = (read_run(paths[label]).record for label in ("broken", "endless"))
     assert failed["error"].startswith("OptionError: unrated_weight=0")
@@ -205,7 +230,8 @@ def test_odd_names_stay_in_the_folder(plan, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_plans_runs_and_reports(plan, tmp_path, capsys):
+def test_the_command_plans_runs_and_reports(plan, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(session, "LocalExecutor", Here)
     made, _ = plan(seeds=[1])
     arguments = ["benchmark", f"--config={tmp_path / 'tiny.yaml'}", f"--output_dir={tmp_path / 'out'}", "--seeds=[1]",
                  f"--data_path={made.config['data_path']}"]  # fmt: skip
@@ -222,6 +248,18 @@ def test_the_command_plans_runs_and_reports(plan, tmp_path, capsys):
     assert "Differences to DGRM" in (tmp_path / "again" / "report.md").read_text()
     assert main.main(["report", str(tmp_path)[:-1] + "x"]) == 2
     assert "there is no run in" in capsys.readouterr().err
+
+
+def test_python_runs_a_plan_and_has_its_report(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "LocalExecutor", Here)
+    made, _ = plan(seeds=[1])
+    where = {"output_dir": tmp_path / "out", "data_path": made.config["data_path"]}
+    report = session.benchmark(str(tmp_path / "tiny.yaml"), **where, seeds=[3], models=TINY["models"][:1])
+    assert report.path == tmp_path / "out" / "report.html"
+    table = report.table().set_index(["model", "metric"])
+    (result,) = results(tmp_path / "out").values()
+    assert {metric: table["mean"]["MF", metric] for metric in result} == pytest.approx(result)
+    assert r"\begin{tabular}" in report.to_latex()
 
 
 def test_a_scheduler_that_is_not_there_is_an_error(monkeypatch):
@@ -254,12 +292,12 @@ def workers_at_work_on(label: str, cluster) -> list[psutil.Process]:
 
 @pytest.mark.slow
 def test_a_cluster_sends_the_records_back_and_a_lost_workers_run_is_retried(plan, tmp_path, cluster):
-    """The worker of the long run is killed once: the run is made again elsewhere, the others do not notice."""
-    long = {"model": "DGRM", "label": "long", "config": {**SIZES, "epochs": 60, "stopping_step": 1000}}
-    given, killed = plan(models=[long, *TINY["models"]], seeds=[1]), []
+    """The worker of one run is killed once: the run is made again elsewhere, the others do not notice."""
+    again = {"model": "DGRM", "label": "again", "config": SIZES}
+    given, killed = plan(models=[again, TINY["models"][0]], seeds=[1]), []
 
     def kill() -> None:
-        (victim,) = wait_for(lambda: workers_at_work_on("long", cluster))
+        (victim,) = wait_for(lambda: workers_at_work_on("again", cluster))
         victim.kill()
         killed.append(victim.pid)
 
@@ -268,17 +306,17 @@ def test_a_cluster_sends_the_records_back_and_a_lost_workers_run_is_retried(plan
     state = run_benchmark(*given, tmp_path / "out", DaskExecutor(cluster.scheduler_address), threads=1)
     thread.join()
     assert killed
-    assert state.count("finished") == 3
+    assert state.count("finished") == 2
     for run in given[1]:
         names = {path.name for path in run_directory(tmp_path / "out", run).iterdir()}
         assert names == {"record.json", "config.yaml", "metrics.jsonl", "per_user.npz", "run.log"}
-    run_all(given, tmp_path / "local")
+    run_here(given, tmp_path / "local")
     assert results(tmp_path / "out") == results(tmp_path / "local")
 
 
 @pytest.mark.slow
 def test_a_run_that_takes_its_workers_down_twice_is_recorded_as_failed(plan, tmp_path, cluster):
-    given = plan(models=[ENDLESS, *TINY["models"]], seeds=[1])
+    given = plan(models=[ENDLESS, TINY["models"][0]], seeds=[1])
     killed: set[int] = set()
 
     def kill_twice() -> None:
@@ -293,8 +331,6 @@ def test_a_run_that_takes_its_workers_down_twice_is_recorded_as_failed(plan, tmp
     thread.start()
     state = run_benchmark(*given, tmp_path / "out", DaskExecutor(cluster.scheduler_address), threads=1)
     thread.join()
-    assert {run.label: status for run, status in state.runs.items()} == {
-        "endless": "failed", "MF": "finished", "DGRM": "finished",
-    }  # fmt: skip
+    assert {run.label: status for run, status in state.runs.items()} == {"endless": "failed", "MF": "finished"}
     record = read_run(run_directory(tmp_path / "out", given[1][0])).record
     assert "took 2 workers of the cluster down" in record["error"]

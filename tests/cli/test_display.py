@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from recbole_dgrm.benchmark.plan import PlannedRun
-from recbole_dgrm.benchmark.session import State
+from recbole_dgrm.benchmark.progress import State
 from recbole_dgrm.cli.display import Board, explanation, result_table
-from recbole_dgrm.records import SavedRun
+from recbole_dgrm.records import RunDirectory
 
 NDCG = "ratedndcg@5"
 
@@ -69,5 +69,5 @@ def test_a_line_of_a_benchmark_says_it_all(changed, told):
     saved["config"]["valid_metric"] = "RatedNDCG@5"
     run = PlannedRun("[/b]", {"dataset": "board", "protocol": "rated", "seed": 1}, "x")
     console = Console(file=io.StringIO(), width=300)
-    Board(console).show(State({run: saved["status"]}, {}, (run, SavedRun(Path("x"), saved), 2.0)))
+    Board(console).show(State({run: saved["status"]}, {}, (run, RunDirectory(Path("x"), saved), 2.0)))
     assert told in console.file.getvalue()

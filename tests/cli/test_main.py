@@ -95,6 +95,28 @@ def test_wrong_usage_shows_the_usage(run, capsys, arguments, said):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("script", "program"),
+    [
+        ("/usr/bin/recbole-dgrm", "recbole-dgrm"),
+        ("/site/recbole_dgrm/__main__.py", "python -m recbole_dgrm"),
+        ("run_recbole_dgrm.py", "python run_recbole_dgrm.py"),
+    ],
+)
+def test_help_names_the_program_as_it_was_called(monkeypatch, capsys, script, program):
+    monkeypatch.setattr(sys, "argv", [script])
+    with pytest.raises(SystemExit):
+        main.main(["--help"])
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: {program} --model=M")
+    assert f"  {program} download ml-1m\n" in out
+
+
+def test_an_unknown_option_is_refused_with_the_nearest(run):
+    assert run("report", "runs", "--basline=MF")[2] == "error: unknown option '--basline'; did you mean '--baseline'?\n"
+    assert "unknown option '--safetensors'" in run("export", "--run=x", "--output=y", "--safetensors")[2]
+
+
 def test_help_explains(capsys):
     with pytest.raises(SystemExit) as stop:
         main.main(["--help"])
@@ -337,7 +359,7 @@ def test_evaluate_prints_the_table_of_the_run_and_writes_only_when_asked(run, fi
 
 
 def test_export_writes_a_folder_once(run, finished, tmp_path):
-    arguments = ["export", f"--run={finished}", f"--output={tmp_path / 'model'}", "--safetensors"]
+    arguments = ["export", f"--run={finished}", f"--output={tmp_path / 'model'}"]
     status, *_ = run(*arguments)
     assert status == 0
     assert {file.name for file in (tmp_path / "model").iterdir()} == {"model.safetensors", "config.json"}

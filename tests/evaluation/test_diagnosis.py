@@ -17,7 +17,7 @@ from recbole_dgrm.evaluation.collapse import COLLAPSED, INTACT, NARROW, UNKNOWN
 from recbole_dgrm.evaluation.distribution import Sample, distances
 from recbole_dgrm.models import registry
 from recbole_dgrm.models.dgrm.model import DGRM
-from recbole_dgrm.records import SavedRun
+from recbole_dgrm.records import RunDirectory
 from recbole_dgrm.runs.experiment import run_one
 from recbole_dgrm.training.trainers import trainer_class
 
@@ -96,7 +96,7 @@ def test_looking_at_training_changes_no_number_of_it(make_config, name):
 
 def test_what_a_run_leaves(make_config):
     record, path = run_one(make_config("DGRM", epochs=4, diagnose_every=2, eval_step=1, refit=False))
-    lines = SavedRun(path, {}).epochs()
+    lines = RunDirectory(path, {}).epochs()
     looks = {line["epoch"] + 1: set(line["distribution"]) for line in lines}
     assert looks[1] == looks[2] == looks[4] == {"validation", "rated", "unrated", "between_users", "lists"}
     assert looks[3] == {"validation"}
@@ -326,5 +326,5 @@ def test_a_look_that_fails_stops_no_training(make_config, monkeypatch, caplog):
     assert record.status == "finished"
     assert diagnosis.of_record({"diagnosis": record.diagnosis})
     assert sum("goes on unwatched" in entry.message for entry in caplog.records) == 1
-    lines = SavedRun(path, {}).epochs()
+    lines = RunDirectory(path, {}).epochs()
     assert [line.get("diagnosis_error") for line in lines] == [None, "ZeroDivisionError: no room", None, None]

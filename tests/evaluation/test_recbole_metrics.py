@@ -225,7 +225,7 @@ def test_a_missing_library_is_named(make_config, monkeypatch):
 def test_the_collector_keeps_counts_between_evaluations(make_config):
     config = make_config("Pop", protocol="full", metrics=["NDCG", "ItemCoverage"])
     collector = recbole_metrics.Collector(config)
-    assert isinstance(collector, compat.Collector)
+    assert isinstance(collector, compat.RepairedCollector)
     collector.data_collect(loaders.train_loader(config, dataset.build(config), "train"))
     for _ in range(2):
         assert collector.get_data_struct().get("data.num_items") > 0

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_dgrm.benchmark.watch import rows
 from recbole_dgrm.cli import main
-from recbole_dgrm.cli.diagnose import _rows
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.diagnosis import ALPHAS
 from recbole_dgrm.evaluation.distribution import Bins, Sample
@@ -131,15 +131,15 @@ def test_runs_that_nobody_watched_are_an_error(make_config, tmp_path):
 
 
 def test_rows_of_the_command_line():
-    assert _rows("DGRM, MF", [5, 1]) == [
+    assert rows("DGRM, MF", [5, 1]) == [
         {"model": "DGRM", "label": "DGRM"},
         {"model": "DGRM", "label": "DGRM, t = 5", "config": {"fixed_step": 5}},
         {"model": "DGRM", "label": "DGRM, t = 1", "config": {"fixed_step": 1}},
         {"model": "MF", "label": "MF"},
     ]
-    assert {row["model"] for row in _rows("all", [])} >= {"DGRM", "CFGAN", "MF"}
+    assert {row["model"] for row in rows("all", [])} >= {"DGRM", "CFGAN", "MF"}
     own = [{"model": "CFGAN", "label": "ZR", "config": {"negatives": "ZR"}}]
-    assert _rows(own, [5]) == own
+    assert rows(own, [5]) == own
 
 
 @pytest.mark.slow

@@ -343,11 +343,9 @@ def test_a_model_that_reads_no_profiles_refuses_new_users(run_of, name, protocol
 # Weights.
 
 
-@pytest.mark.parametrize("safetensors", [False, True])
-def test_exported_weights_are_those_of_the_best_state_with_the_ids_of_their_rows(run_of, tmp_path, safetensors):
+def test_exported_weights_are_those_of_the_best_state_with_the_ids_of_their_rows(run_of, tmp_path):
     run = load_run(run_of("DGRMPlus", protocol="eq23"))
-    path = export.export(run, tmp_path / "out", safetensors)
-    weights = load_file(path) if safetensors else torch.load(path, weights_only=True)
+    weights = load_file(export.export(run, tmp_path / "out"))
     for key, value in run.model.state_dict().items():
         assert torch.equal(weights[key], value)
     assert torch.equal(weights["closed_form.factors_user"], run.model.closed_form.factors_user)
@@ -362,7 +360,7 @@ def test_exported_weights_are_those_of_the_best_state_with_the_ids_of_their_rows
 @pytest.mark.parametrize("name", ["EASE", "ItemKNN"])
 def test_weights_that_recbole_keeps_in_attributes_are_exported(run_of, tmp_path, name):
     run = load_run(run_of(name, protocol="full"))
-    weights = load_file(export.export(run, tmp_path / "out", True))
+    weights = load_file(export.export(run, tmp_path / "out"))
     kept = run.model.other_parameter()
     for key, value in kept.items():
         if isinstance(value, np.ndarray):
