@@ -9,9 +9,9 @@ import torch
 from helpers import SMALL, checkerboard, random_ratings, write_ratings
 
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.config.run_options import RunOptions
 from recbole_dgrm.data import dataset as datasets
 from recbole_dgrm.models import registry
+from recbole_dgrm.options import RunOptions
 
 torch.set_num_threads(1)
 warnings.filterwarnings("ignore")

@@ -9,10 +9,10 @@ from recbole.utils import InputType
 
 from recbole_dgrm import compat
 from recbole_dgrm.config.recbole_keys import idle, say_once
-from recbole_dgrm.config.run_options import RunOptions
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation.metric_names import OVER_RATINGS
 from recbole_dgrm.models import registry
+from recbole_dgrm.options import RunOptions
 
 
 def needed_columns(merged: Mapping[str, Any], run: RunOptions) -> list[str]:

@@ -25,14 +25,13 @@ from recbole.utils import InputType, argument_list
 from recbole_dgrm import compat
 from recbole_dgrm.config import evaluation_keys, recbole_keys
 from recbole_dgrm.config.consistency import check_changed, check_scores, needed_columns
-from recbole_dgrm.config.run_options import RunOptions
 from recbole_dgrm.data.intervals import as_text, quoted
 from recbole_dgrm.data.text_tables import codec
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.metric_names import OVER_RATINGS
 from recbole_dgrm.models import registry
-from recbole_dgrm.options import LONGEST_NAME, check, check_known, check_name, read
+from recbole_dgrm.options import LONGEST_NAME, RunOptions, check, check_known, check_name, read
 from recbole_dgrm.system import yaml_files
 from recbole_dgrm.system.files import read_bytes
 from recbole_dgrm.system.text_keys import TextKeys, unquoted
