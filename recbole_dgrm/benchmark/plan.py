@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
+
+from pydantic import PositiveFloat, PositiveInt
 
 from recbole_dgrm.config.layers import load_config, properties_dir, read_yaml
 from recbole_dgrm.data import atomic_files
 from recbole_dgrm.errors import DataError, OptionError, UserError
 from recbole_dgrm.evaluation import recbole_metrics
-from recbole_dgrm.options import SEEDS, Range, check_known, read
+from recbole_dgrm.options import Seed, check_known, read
 from recbole_dgrm.records import config_hash
 
 DATASET = "{dataset}"  # in the name of a config file; the row stands for the data sets that have such a file
@@ -33,7 +35,7 @@ class DatasetEntry:
 
     dataset: str
     optional: bool
-    seeds: Annotated[list[int] | None, SEEDS]
+    seeds: list[Seed] | None
     protocols: list[str] | None
     config: dict
 
@@ -73,11 +75,11 @@ class Plan:
     models: list
     datasets: list
     protocols: list[str]
-    seeds: Annotated[list[int], SEEDS]
+    seeds: list[Seed]
     metrics: list[str] | None
     baseline: str | None
-    time_limit: Annotated[float, Range(0, above=True)]
-    threads: Annotated[int | None, Range(1)]
+    time_limit: PositiveFloat
+    threads: PositiveInt | None
     config: dict
     published: dict
 

@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
+from pydantic import PositiveInt
 from rich.console import Console
 
 from recbole_dgrm.cli.arguments import key_values, make_parser
-from recbole_dgrm.options import Range, check
+from recbole_dgrm.options import check
 
 NEVER = 1_000_000  # validations without a new best before training stops
 ALL = "all"
@@ -50,7 +51,7 @@ def run(arguments: list[str], console: Console) -> int:
     from recbole_dgrm.system.files import check_writable
 
     line = parse_line(key_values(others, parser))
-    fixed = check("fixed_steps", parse_value(named.fixed_steps) or [], Annotated[list[int], Range(1)])
+    fixed = check("fixed_steps", parse_value(named.fixed_steps) or [], list[PositiveInt])
     protocols = [line.pop("protocol", "rated")]
     watch = {"refit": False, "stopping_step": NEVER, "epochs": named.epochs, "diagnose_every": named.every}
     plan = make_plan({

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Any, Literal
 
+from pydantic import NonNegativeFloat
 from recbole.utils import EvaluatorType
 
 from recbole_dgrm.config.recbole_keys import say_once
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import recbole_metrics
-from recbole_dgrm.options import Choice, Range, check, check_known, read_part
+from recbole_dgrm.options import check, check_known, read_part
 
 PARTS = ("valid", "test")
-SHARES = Annotated[list[float], Range(0)]
 RECBOLE_SPLIT = {"RS": [0.8, 0.1, 0.1]}  # where eval_args says none
 EXAMPLE = "split: {RS: [0.8, 0.1, 0.1]} (train, valid, test) or split: {LS: valid_and_test}"
 
@@ -22,9 +22,9 @@ class EvalArgs:
     """``eval_args``; ``mode`` is ``full``: all items are ranked, or ``labeled``: the rated ones are."""
 
     split: dict
-    group_by: Annotated[str | None, Choice("user", "none", "None")]
-    order: Annotated[str, Choice("RO", "TO")]
-    mode: Annotated[str, Choice("labeled", "full")]
+    group_by: Literal["user", "none", "None"] | None
+    order: Literal["RO", "TO"]
+    mode: Literal["labeled", "full"]
 
     def __post_init__(self) -> None:
         if len(self.split) != 1:
@@ -32,8 +32,8 @@ class EvalArgs:
         ((way, value),) = self.split.items()
         check_known("split: there is no", [way], ["RS", "LS", "TS"])
         if way == "LS":
-            check("LS", value, Annotated[str, Choice("valid_and_test")])
-        elif not 2 <= len(check(way, value, SHARES)) <= 3 or not sum(value):
+            check("LS", value, Literal["valid_and_test"])
+        elif not 2 <= len(check(way, value, list[NonNegativeFloat])) <= 3 or not sum(value):
             raise OptionError(f"{way}={value} must be three numbers: {EXAMPLE}")
         if way == "TS" and (self.order != "TO" or len(value) != 3):
             raise OptionError(f"TS={value} must be three numbers, and needs order: TO")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Self, get_args
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
 
@@ -52,9 +52,14 @@ class TextKeys:
         self.keep(node)
 
 
-def _parts(hint: Any) -> tuple[Any, ...]:
-    kind = hint.__origin__ if hasattr(hint, "__metadata__") else hint
-    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
+def _parts(hint: Any) -> set[Any]:
+    """The plain types that a value of the (annotated) type ``hint`` may have."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _parts(arguments[0])
+    if origin is Literal:
+        return set(map(type, arguments))
+    return set().union(*map(_parts, arguments)) if origin in (Union, UnionType) else {hint}
 
 
 def _keep(node: yaml.Node, key: Any, keys: frozenset[str]) -> None:
