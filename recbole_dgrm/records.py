@@ -12,10 +12,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from recbole_dgrm import record_forms
+from recbole_dgrm import record_types
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.system.files import plain, read_bytes, write_text, write_whole
-from recbole_dgrm.system.forms import Form, parse_json
+from recbole_dgrm.record_types import LARGEST, departure
+from recbole_dgrm.system.files import parse_json, plain, read_bytes, write_text, write_whole
 
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
@@ -138,8 +138,8 @@ def _not_a_vector(vectors: dict[str, NDArray]) -> str | None:
         kinds = "U" if name == "user" else "fiu"
         if vector.ndim != 1 or vector.dtype.kind not in kinds:
             return f"{name} is an array of {vector.dtype} {vector.shape}"
-        if kinds == "fiu" and (np.abs(vector) > record_forms.LARGEST).any():
-            return f"{name} reaches beyond {record_forms.LARGEST:g}"
+        if kinds == "fiu" and (np.abs(vector) > LARGEST).any():
+            return f"{name} reaches beyond {LARGEST:g}"
     if len(np.unique(vectors["user"])) < len(vectors["user"]):
         return "a user stands there twice"
     return None
@@ -161,7 +161,7 @@ def read_epochs(run_dir: Path) -> list[dict[str, Any]]:
             if len(line) > LARGEST_LINE:
                 raise ValueError(f"it is longer than {LARGEST_LINE:,} bytes")
             value = parse_json(line)
-            if said := record_forms.EPOCH(value, ""):
+            if said := departure(value, record_types.Epoch):
                 raise ValueError(said)
             if value["epoch"] <= last.get(value.get("stage"), -1):
                 raise ValueError(f"epoch {value['epoch']} stands there again")
@@ -184,7 +184,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def is_scores(value: Any) -> bool:
     """Whether ``value`` maps metrics to numbers, or to None where one is none."""
-    return record_forms.SCORES(value, "") is None
+    return departure(value, record_types.Scores) is None
 
 
 def write_epochs(run_dir: Path, lines: list[dict[str, Any]]) -> None:
@@ -192,8 +192,8 @@ def write_epochs(run_dir: Path, lines: list[dict[str, Any]]) -> None:
     write_text(run_dir / EPOCHS, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def read_json(path: Path, what: str, remedy: str, form: Form | None = None) -> dict[str, Any]:
-    """A JSON file that holds keys and values, of some ``form`` where one is given.
+def read_json(path: Path, what: str, remedy: str, kind: Any = None) -> dict[str, Any]:
+    """A JSON file that holds keys and values, of some ``kind`` where one is given.
 
     Raises:
         DataError: it is not ``what`` it should be; says the ``remedy``.
@@ -204,7 +204,7 @@ def read_json(path: Path, what: str, remedy: str, form: Form | None = None) -> d
         raise DataError(f"{path} is not {what} ({error}); {remedy}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} is not {what} (it holds a {type(content).__name__}); {remedy}")
-    if form and (said := form(content, "")):
+    if kind and (said := departure(content, kind)):
         raise DataError(f"{path} is not {what} ({said}); {remedy}")
     return content
 
@@ -219,7 +219,7 @@ def read_run(path: Path) -> SavedRun | None:
     if not file.is_file():
         return None
     what, remedy = "the record of a run", "move it away and make the run again"
-    content = read_json(file, what, remedy, record_forms.RECORD)
+    content = read_json(file, what, remedy, record_types.Record)
     try:
         record = RunRecord(**content)
     except TypeError as error:  # a key that no record has
