@@ -205,7 +205,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
         return f"{_named(place[:-1])} has no {place[-1]}"
     if kind == "value_error":
         return f"{_named(place)} {error['ctx']['error']}"
-    wanted = WANTED[kind].format(**error.get("ctx", {})).replace("'", "").replace(", ", " or ")
+    wanted = WANTED.get(kind, "valid").format(**error.get("ctx", {})).replace("'", "").replace(", ", " or ")
     text = json.dumps(error["input"], default=str)
     shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
     return f"{_named(place)} is {shown}, not {wanted}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -12,9 +12,10 @@ from recbole_dgrm.config.layers import load_config, properties_dir, read_yaml
 from recbole_dgrm.data import atomic_files
 from recbole_dgrm.errors import DataError, OptionError, UserError
 from recbole_dgrm.evaluation import recbole_metrics
-from recbole_dgrm.options import Seed, check_known, read
+from recbole_dgrm.options import Seed, check_known, read, read_part
 from recbole_dgrm.records import config_hash
 
+T = TypeVar("T")
 DATASET = "{dataset}"  # in the name of a config file; the row stands for the data sets that have such a file
 
 
@@ -97,25 +98,17 @@ class Plan:
 
     def model_entries(self) -> list[ModelEntry]:
         """``models``, each in its long form."""
-        entries = []
-        for value in self.models:
-            given = _entry("models", "model", value, ModelEntry)
-            rest: dict[str, Any] = {"label": str(given["model"]), "protocols": None, "config": {}, "config_files": []}
-            entries.append(read(ModelEntry, {**rest, **given}))
-        return entries
+        rest: dict[str, Any] = {"protocols": None, "config": {}, "config_files": []}
+        return [_entry("models", ModelEntry, "model", value, rest) for value in self.models]
 
     def dataset_entries(self) -> list[DatasetEntry]:
         """``datasets``, each in its long form."""
         rest: dict[str, Any] = {"optional": False, "seeds": None, "protocols": None, "config": {}}
-        return [read(DatasetEntry, {**rest, **_entry("datasets", "dataset", value, DatasetEntry)})
-                for value in self.datasets]  # fmt: skip
+        return [_entry("datasets", DatasetEntry, "dataset", value, rest) for value in self.datasets]
 
     def publication(self) -> Published | None:
         """``published``, checked."""
-        if not self.published:
-            return None
-        check_known("published: unknown key", self.published, _names(Published))
-        return read(Published, self.published)
+        return read_part("published", Published, self.published, {}) if self.published else None
 
 
 def find_plan(name: str) -> Path:
@@ -131,7 +124,7 @@ def read_plan(path: Path, changes: Mapping[str, Any] | None = None, config: Mapp
         OptionError: an unknown key, a missing or a wrong one.
     """
     written = {**read_yaml(path), **(changes or {})}
-    check_known(f"{path}: unknown key", written, _names(Plan))
+    check_known(f"{path}: unknown key", written, [field.name for field in fields(Plan)])
     for entry in written.get("models") or []:  # relative to the plan, wherever the command is run
         if isinstance(entry, dict) and isinstance(entry.get("config_files"), list):
             entry["config_files"] = [str(path.parent / file) for file in entry["config_files"]]
@@ -209,14 +202,8 @@ def _check_metrics(plan: Plan, runs: list[PlannedRun]) -> None:
         raise OptionError(f"metrics={plan.metrics}: none is computed by these protocols, which have {shown}")
 
 
-def _entry(key: str, name: str, value: Any, cls: type) -> dict[str, Any]:
-    if isinstance(value, str):
-        return {name: value}
-    if not isinstance(value, dict) or name not in value:
+def _entry(key: str, cls: type[T], name: str, value: Any, rest: Mapping[str, Any]) -> T:
+    given = {name: value} if isinstance(value, str) else value
+    if not isinstance(given, dict) or name not in given:
         raise OptionError(f"{key}: {value!r} is neither a name nor a mapping with '{name}: ...'")
-    check_known(f"{key}: unknown key", value, _names(cls))
-    return value
-
-
-def _names(cls: type) -> list[str]:
-    return [field.name for field in fields(cls)]
+    return read_part(key, cls, given, {"label": str(given[name]), **rest})

@@ -1,4 +1,4 @@
-"""Keys whose values are texts: they stay as they were written, where YAML would read a number, a date or a truth value."""
+"""Keys whose values are texts: they stay as written, even where YAML would read a number, a date or true or false."""
 
 from collections.abc import Mapping
 from contextlib import suppress
