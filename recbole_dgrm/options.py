@@ -1,4 +1,4 @@
-"""Typed, range-checked options: what a YAML value may be is said once, beside its name.
+"""Typed options: the type and the range of a YAML value stand once, beside its name.
 
 A model declares a frozen dataclass without defaults (the defaults live in its YAML file), in pydantic's types:
 
@@ -19,27 +19,17 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recbole_dgrm.errors import OptionError
 
 T = TypeVar("T")
-LARGEST = 2**53  # of all numbers: beyond it whole numbers are no longer exact, and torch has no room for them
+LARGEST = 2**53  # of any number; larger ints are not exact as floats, and torch has no room for them
 LARGEST_RATING = 1e9
 RATING_RANGE = f"in [{-LARGEST_RATING}, {LARGEST_RATING}]"
 LONGEST_SHOWN = 100  # characters of a value in an error
-MANY = 20  # names, more than which an error does not list
+MANY = 20  # an error does not list more names than these
 LONGEST_NAME = 200  # bytes; file systems allow 255, and endings are added
 KINDS = {
     "null": "empty (~)",
@@ -49,7 +39,7 @@ KINDS = {
     "boolean": "true or false",
     "array": "a list",
     "object": "a mapping (name: value)",
-}  # what a user reads for a type of JSON Schema
+}  # a type of JSON Schema, in words for a user
 
 
 def _filled(text: str) -> str:
@@ -66,10 +56,10 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 def check_known(where: str, given: Iterable[Any], known: Iterable[str]) -> None:
-    """Whether all names ``given`` are ``known``.
+    """Check that all names ``given`` are ``known``.
 
     Raises:
-        OptionError: one is not; with the nearest, or where none is near with those that are known unless they are many.
+        OptionError: one is not; with the nearest known name or, if none is near, with all of them unless they are many.
     """
     names = {name.lower(): name for name in sorted(known)}
     for key in given:
@@ -80,10 +70,10 @@ def check_known(where: str, given: Iterable[Any], known: Iterable[str]) -> None:
 
 
 def check_name(key: str, value: Any) -> str:
-    """``value``, if it is a text that can stand as a file name without leading out of its folder.
+    """``value``, if it is a text that can be the name of a file and cannot lead out of its folder.
 
     Raises:
-        OptionError: it is no text, empty, too long, or has separators or characters that cannot be printed.
+        OptionError: it is no text, is empty or too long, or has separators or characters that cannot be printed.
     """
     name: str = check(key, value, str)
     if not name.isprintable() or not name.strip(". ") or set(name) & set("/\\:"):
@@ -112,7 +102,7 @@ def read(cls: type[T], config: Mapping[str, Any]) -> T:
 
 
 def read_part(key: str, cls: type[T], given: Any, rest: Mapping[str, Any]) -> T:
-    """Build ``cls`` from ``given``, the value of ``key``, and from ``rest`` where that says nothing.
+    """Build ``cls`` from ``given``, the value of ``key``; what is missing there is taken from ``rest``.
 
     Raises:
         OptionError: it is no mapping, has an unknown key, or a value that cannot be used.
@@ -129,7 +119,7 @@ def check(key: str, value: Any, hint: Any) -> Any:
     """``value`` if it fits the (annotated) type ``hint``; whole floats become ints and ints floats.
 
     Raises:
-        OptionError: it does not; with what is allowed.
+        OptionError: it does not fit; with what is allowed.
     """
     adapter = _adapter(hint)
     try:
@@ -144,13 +134,13 @@ def check(key: str, value: Any, hint: Any) -> Any:
 
 @cache
 def _adapter(hint: Any) -> TypeAdapter:
-    """What checks a value; strict, so that no text is read as a number and ``true`` is not 1."""
+    """The check of a type; strict, so that no text is read as a number and ``true`` is not 1."""
     finite = Annotated[hint, BeforeValidator(_whole), AfterValidator(_finite)]
     return TypeAdapter(finite, config=ConfigDict(strict=True))
 
 
 def _whole(value: Any) -> Any:
-    """A whole float as an int, which pydantic makes a float again where one is wanted; the same in a list."""
+    """Whole floats as ints, also in a list; pydantic makes them floats again for a type of floats."""
     if isinstance(value, list):
         return [_whole(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -169,7 +159,7 @@ def _is_of_wrong_kind(error: Mapping[str, Any]) -> bool:
 
 
 def _describe(schema: Mapping[str, Any]) -> tuple[str, str]:
-    """Which kind of value a JSON schema allows, and which of that kind; both as a user reads it."""
+    """The kind of value that a JSON schema allows and the limits within that kind, both in words for a user."""
     if "anyOf" in schema:
         kinds, limits = zip(*map(_describe, schema["anyOf"]), strict=True)
         return " or ".join(kinds), "".join(limits)
@@ -198,7 +188,7 @@ def _shown(value: Any) -> str:
 
 
 def option(name: str, value: object) -> str:
-    """``--name=value`` as a shell reads it back; for commands that are printed."""
+    """``--name=value``, quoted for a shell; for commands that are printed."""
     return f"--{name}={shlex.quote(str(value))}"
 
 

@@ -10,18 +10,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    TypeAdapter,
-    ValidationError,
-    create_model,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, create_model
 
 LARGEST = 1e30  # of a metric: predictions of a model that diverged reach it, and its square is still a number
 LEVELS = 1e6  # of a rating scale
@@ -40,14 +29,17 @@ WANTED = {
     "literal_error": "{expected}",
 }  # what a user reads, by pydantic's name of the error
 
-Count = Annotated[StrictInt, Field(ge=0, le=2**53)]
-Size = Annotated[StrictInt, Field(ge=1, le=2**53)]
-Seed = Annotated[StrictInt, Field(ge=0, le=2**31 - 1)]
-Share = Annotated[StrictFloat, Field(ge=0, le=1)]
-Seconds = Annotated[StrictFloat, Field(ge=0, le=YEARS_S)]
-Bounded = Annotated[StrictFloat, Field(ge=-LARGEST, le=LARGEST)]
-Positive = Annotated[StrictFloat, Field(ge=0, le=LARGEST)]
-Trials = Annotated[StrictInt, Field(ge=1, le=2**31)]
+Number = Annotated[float, Field(strict=True)]
+Bounded = Annotated[Number, Field(ge=-LARGEST, le=LARGEST)]
+Positive = Annotated[Number, Field(ge=0, le=LARGEST)]
+Seconds = Annotated[Number, Field(ge=0, le=YEARS_S)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Whole = Annotated[int, Field(strict=True)]
+Count = Annotated[Whole, Field(ge=0, le=2**53)]
+Size = Annotated[Whole, Field(ge=1, le=2**53)]
+Trials = Annotated[Whole, Field(ge=1, le=2**31)]
+Seed = Annotated[Whole, Field(ge=0, le=2**31 - 1)]
+Truth = Annotated[bool, Field(strict=True)]
 Names = Mapping[Any, str]
 
 
@@ -58,7 +50,7 @@ class Keys(BaseModel, extra="allow"):
 class Measured(Keys):
     """The same, where all others are numbers or null."""
 
-    __pydantic_extra__: dict[str, StrictFloat | None]
+    __pydantic_extra__: dict[str, Number | None]
 
 
 def _keys(needed: Names | None = None, optional: Names | None = None, base: type[Keys] = Keys) -> Any:
@@ -169,11 +161,9 @@ Epoch = _keys(
     {Distribution: "distribution", Seconds: "diagnose_s", str: "diagnosis_error"},
     Measured,
 )
-Search = _keys({dict: "config space", str: "sampler study place", Trials: "trials", StrictBool: "prune"})
+Search = _keys({dict: "config space", str: "sampler study place", Trials: "trials", Truth: "prune"})
 Row: Any = _short_for("model", _keys({str: "model"}, {str: "label"}))
-Published = _keys(
-    optional={str: "source", list[str]: "protocols", dict[str, dict[str, dict[str, StrictFloat]]]: "values"}
-)
+Published = _keys(optional={str: "source", list[str]: "protocols", dict[str, dict[str, dict[str, Number]]]: "values"})
 Plan = _keys(
     optional={
         list[Row]: "models",

@@ -17,7 +17,7 @@ import torch
 from recbole_dgrm.errors import OutputError
 
 LONGEST_SHOWN = 100  # characters of a path in an error
-DEEPEST = 32  # lists and mappings within each other; a record has 6
+DEEPEST = 32  # levels of lists and mappings in JSON; a record has 6
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -141,10 +141,10 @@ def check_unpacked(path: Path) -> None:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text: numbers that a float can hold, texts that a file can hold, nested a few times.
+    """The value of a JSON text.
 
     Raises:
-        ValueError: it is no JSON, or more than that.
+        ValueError: it is no JSON, is nested deep, or has a number or a text that no file of ours can hold.
     """
     try:
         value = json.loads(text, parse_constant=_refuse)
