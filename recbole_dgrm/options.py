@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -121,11 +121,10 @@ def check(key: str, value: Any, hint: Any) -> Any:
     Raises:
         OptionError: it does not fit; with what is allowed.
     """
-    adapter = _adapter(hint)
     try:
-        return adapter.validate_python(value)
+        return _adapter(hint).validate_python(value)
     except ValidationError as error:
-        kind, limits = _describe(adapter.json_schema())
+        kind, limits = _describe(TypeAdapter(hint).json_schema())
         if any(map(_is_of_wrong_kind, error.errors(include_url=False))):
             raise OptionError(f"{key}={_shown(value)} is not {kind}{limits and f' ({limits})'}") from None
         read_as = float(value) if kind.startswith(KINDS["number"]) else _whole(value)
@@ -135,14 +134,13 @@ def check(key: str, value: Any, hint: Any) -> Any:
 @cache
 def _adapter(hint: Any) -> TypeAdapter:
     """The check of a type; strict, so that no text is read as a number and ``true`` is not 1."""
-    finite = Annotated[hint, BeforeValidator(_whole), AfterValidator(_finite)]
-    return TypeAdapter(finite, config=ConfigDict(strict=True))
+    untyped = list in (hint, *get_args(hint))  # as an interval, which may end in infinity; its reader checks the items
+    finite: Any = hint if untyped else Annotated[hint, AfterValidator(_finite)]
+    return TypeAdapter(Annotated[finite, BeforeValidator(_whole)], config=ConfigDict(strict=True))
 
 
 def _whole(value: Any) -> Any:
-    """Whole floats as ints, also in a list; pydantic makes them floats again for a type of floats."""
-    if isinstance(value, list):
-        return [_whole(item) for item in value]
+    """A whole float as an int; pydantic makes it a float again for a type of floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
