@@ -29,6 +29,7 @@ setup(
         "pandas>=2.0,<3",  # RecBole corrupts ratings on pandas 3
         "scipy>=1.12",
         "pyyaml>=6.0",
+        "pydantic>=2.7",  # what options, plans and records may be
         "rich>=13.0",  # tables in the terminal
         "tqdm>=4.60",  # progress bars, RecBole's too
         "tensorboard>=2.10",  # training curves

@@ -1,91 +1,65 @@
-"""Typed, range-checked options: what a YAML value may be is said once, beside its name.
+"""Typed options: the type and the range of a YAML value stand once, beside its name.
 
-A model declares a frozen dataclass without defaults (the defaults live in its YAML file):
+A model declares a frozen dataclass without defaults (the defaults live in its YAML file), in pydantic's types:
 
     @dataclass(frozen=True)
     class Options:
-        noise_steps: Annotated[int, Range(1)]
-        prediction: Annotated[str, Choice("posterior", "x_0_hat")]
-        fixed_step: Annotated[int | None, Range(1)]
+        noise_steps: PositiveInt
+        prediction: Literal["posterior", "x_0_hat"]
+        fixed_step: PositiveInt | None
 
-and ``read`` builds it from any mapping, with an error that names key, value and allowed range.
+and ``read`` builds it from any mapping, with an error that names the key, the value and what is allowed.
 Rules between keys go into ``__post_init__`` and raise ``OptionError``.
 """
 
-import math
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
-from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recbole_dgrm.errors import OptionError
 
 T = TypeVar("T")
-LARGEST = 2**53  # of all numbers: beyond it whole numbers are no longer exact, and torch has no room for them
+LARGEST = 2**53  # of any number; larger ints are not exact as floats, and torch has no room for them
+LARGEST_RATING = 1e9
+RATING_RANGE = f"in [{-LARGEST_RATING}, {LARGEST_RATING}]"
 LONGEST_SHOWN = 100  # characters of a value in an error
-MANY = 20  # names, more than which an error does not list
+MANY = 20  # an error does not list more names than these
 LONGEST_NAME = 200  # bytes; file systems allow 255, and endings are added
-NAMES = {
-    NoneType: "empty (~)", int: "a whole number", float: "a number", str: "a name", bool: "true or false",
-    list: "a list", dict: "a mapping (name: value)",
-}  # fmt: skip
-PLURALS = {int: "whole numbers", float: "numbers", str: "names"}
+KINDS = {
+    "null": "empty (~)",
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "a name",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping (name: value)",
+}  # a type of JSON Schema, in words for a user
 
 
-class Range:
-    """A closed interval of numbers, or of each number of a list; a bound may be left open with ``inf``."""
-
-    def __init__(self, low: float, high: float = math.inf, *, above: bool = False):
-        self.low, self.high, self.above = low, high, above
-
-    def __contains__(self, value: object) -> bool:
-        if isinstance(value, list):
-            return all(item in self for item in value)
-        if not isinstance(value, (int, float)) or not -LARGEST <= value <= LARGEST:  # also of nan
-            return False
-        return (self.low < value if self.above else self.low <= value) and value <= self.high
-
-    def __str__(self) -> str:
-        if math.isinf(self.high):
-            return f"a number {'above' if self.above else 'of at least'} {self.low}"
-        return f"in {'(' if self.above else '['}{self.low}, {self.high}]"
+def _filled(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError
+    return text
 
 
-class Choice:
-    """One of a few names or numbers."""
-
-    def __init__(self, *names: str | int):
-        self.names = names
-
-    def __contains__(self, value: object) -> bool:
-        return value in self.names
-
-    def __str__(self) -> str:
-        return "one of " + ", ".join(map(str, self.names))
-
-
-class Filled:
-    """A text that is not empty and stands on one line."""
-
-    def __contains__(self, value: object) -> bool:
-        return isinstance(value, str) and value.strip() != "" and value.isprintable()
-
-    def __str__(self) -> str:
-        return "a name on one line, not an empty one"
-
-
-RATINGS = Range(-1e9, 1e9)  # what a rating may be
-SEEDS = Range(0, 2**31 - 1)
-FINITE = Range(-LARGEST, LARGEST)
+Text = Annotated[str, Field(description="a name on one line, not an empty one"), AfterValidator(_filled)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Rating = Annotated[float, Field(ge=-LARGEST_RATING, le=LARGEST_RATING)]
+Dropout = Annotated[float, Field(ge=0, le=0.99)]  # of 1 nothing would be left
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 def check_known(where: str, given: Iterable[Any], known: Iterable[str]) -> None:
-    """Whether all names ``given`` are ``known``.
+    """Check that all names ``given`` are ``known``.
 
     Raises:
-        OptionError: one is not; with the nearest, or where none is near with those that are known unless they are many.
+        OptionError: one is not; with the nearest known name or, if none is near, with all of them unless they are many.
     """
     names = {name.lower(): name for name in sorted(known)}
     for key in given:
@@ -96,10 +70,10 @@ def check_known(where: str, given: Iterable[Any], known: Iterable[str]) -> None:
 
 
 def check_name(key: str, value: Any) -> str:
-    """``value``, if it is a text that can stand as a file name without leading out of its folder.
+    """``value``, if it is a text that can be the name of a file and cannot lead out of its folder.
 
     Raises:
-        OptionError: it is no text, empty, too long, or has separators or characters that cannot be printed.
+        OptionError: it is no text, is empty or too long, or has separators or characters that cannot be printed.
     """
     name: str = check(key, value, str)
     if not name.isprintable() or not name.strip(". ") or set(name) & set("/\\:"):
@@ -128,7 +102,7 @@ def read(cls: type[T], config: Mapping[str, Any]) -> T:
 
 
 def read_part(key: str, cls: type[T], given: Any, rest: Mapping[str, Any]) -> T:
-    """Build ``cls`` from ``given``, the value of ``key``, and from ``rest`` where that says nothing.
+    """Build ``cls`` from ``given``, the value of ``key``; what is missing there is taken from ``rest``.
 
     Raises:
         OptionError: it is no mapping, has an unknown key, or a value that cannot be used.
@@ -142,39 +116,68 @@ def read_part(key: str, cls: type[T], given: Any, rest: Mapping[str, Any]) -> T:
 
 
 def check(key: str, value: Any, hint: Any) -> Any:
-    """``value`` if it fits the (annotated) type ``hint``; whole floats become ints and ints floats."""
-    kind, *limits = (hint.__origin__, *hint.__metadata__) if hasattr(hint, "__metadata__") else (hint,)
-    allowed = get_args(kind) if get_origin(kind) is UnionType else (kind,)
-    if value is None and NoneType in allowed:
-        return None
-    value = _convert(value, allowed)
-    if not any(_is(value, option) for option in allowed):
-        raise OptionError(f"{key}={_shown(value)} is not {' or '.join(map(_name, allowed))}{_said(limits)}")
-    for limit in limits:
-        if value not in limit:
-            raise OptionError(f"{key}={_shown(value)} is out of range; allowed: {limit}")
+    """``value`` if it fits the (annotated) type ``hint``; whole floats become ints and ints floats.
+
+    Raises:
+        OptionError: it does not fit; with what is allowed.
+    """
+    try:
+        return _adapter(hint).validate_python(value)
+    except ValidationError as error:
+        kind, limits = _describe(TypeAdapter(hint).json_schema())
+        if any(map(_is_of_wrong_kind, error.errors(include_url=False))):
+            raise OptionError(f"{key}={_shown(value)} is not {kind}{limits and f' ({limits})'}") from None
+        read_as = float(value) if kind.startswith(KINDS["number"]) else _whole(value)
+        raise OptionError(f"{key}={_shown(read_as)} is out of range; allowed: {limits or kind}") from None
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter:
+    """The check of a type; strict, so that no text is read as a number and ``true`` is not 1."""
+    untyped = list in (hint, *get_args(hint))  # as an interval, which may end in infinity; its reader checks the items
+    finite: Any = hint if untyped else Annotated[hint, AfterValidator(_finite)]
+    return TypeAdapter(Annotated[finite, BeforeValidator(_whole)], config=ConfigDict(strict=True))
+
+
+def _whole(value: Any) -> Any:
+    """A whole float as an int; pydantic makes it a float again for a type of floats."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _finite(value: Any) -> Any:
+    numbers = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, (int, float))]
+    if not all(-LARGEST <= number <= LARGEST for number in numbers):  # also of nan
+        raise ValueError
     return value
 
 
-def _convert(value: Any, allowed: tuple[Any, ...]) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return value
-    if float in allowed and int not in allowed and abs(value) <= LARGEST:
-        return float(value)
-    if int in allowed and float not in allowed and isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
+def _is_of_wrong_kind(error: Mapping[str, Any]) -> bool:
+    kind, given = error["type"], error["input"]
+    return kind.endswith("_type") or (kind == "literal_error" and not isinstance(given, str))
 
 
-def _is(value: Any, kind: Any) -> bool:
-    if get_origin(kind) is list:
-        (inner,) = get_args(kind)
-        return isinstance(value, list) and all(_is(item, inner) for item in value)
-    if isinstance(value, bool):
-        return kind is bool
-    if kind is float:
-        return isinstance(value, (int, float))
-    return isinstance(value, kind)
+def _describe(schema: Mapping[str, Any]) -> tuple[str, str]:
+    """The kind of value that a JSON schema allows and the limits within that kind, both in words for a user."""
+    if "anyOf" in schema:
+        kinds, limits = zip(*map(_describe, schema["anyOf"]), strict=True)
+        return " or ".join(kinds), "".join(limits)
+    if schema.get("items"):
+        kind, limit = _describe(schema["items"])
+        return f"a list of {kind.removeprefix('a ')}s", limit
+    return KINDS[schema.get("type", "object")], _limits(schema)
+
+
+def _limits(schema: Mapping[str, Any]) -> str:
+    if names := schema.get("enum") or [schema[key] for key in ("const",) if key in schema]:
+        return f"one of {', '.join(map(str, names))}"
+    low, above, high = (_whole(schema.get(key)) for key in ("minimum", "exclusiveMinimum", "maximum"))
+    if above == 0 and schema["type"] == "integer":
+        low, above = 1, None
+    if high is not None:
+        return f"in {f'[{low}' if above is None else f'({above}'}, {high}]"
+    if above is not None:
+        return f"a number above {above}"
+    return schema.get("description", "") if low is None else f"a number of at least {low}"
 
 
 def _shown(value: Any) -> str:
@@ -182,16 +185,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
-def _name(kind: Any) -> str:
-    return f"a list of {PLURALS[get_args(kind)[0]]}" if get_origin(kind) is list else NAMES[kind]
-
-
-def _said(limits: list[Any]) -> str:
-    return f" ({'; '.join(map(str, limits))})" if limits else ""
-
-
 def option(name: str, value: object) -> str:
-    """``--name=value`` as a shell reads it back; for commands that are printed."""
+    """``--name=value``, quoted for a shell; for commands that are printed."""
     return f"--{name}={shlex.quote(str(value))}"
 
 
@@ -200,38 +195,36 @@ class RunOptions:
     """Keys that every run has, whatever the model; each is explained in ``properties/``."""
 
     protocol: str
-    seed: Annotated[int, SEEDS]
-    device: Annotated[str, Choice("auto", "cpu", "cuda")]
-    data_path: Annotated[str | None, Filled()]
-    output_dir: Annotated[str, Filled()]
-    checkpoint_interval: Annotated[float, Range(0)]
-    diagnose_every: Annotated[int, Range(0)]
+    seed: Seed
+    device: Literal["auto", "cpu", "cuda"]
+    data_path: Text | None
+    output_dir: Text
+    checkpoint_interval: NonNegativeFloat
+    diagnose_every: NonNegativeInt
     benchmark_filename: list[str] | None
-    encoding: Annotated[str, Filled()]
-    rating_scale: Annotated[list[float] | None, RATINGS]
-    rating_step: Annotated[float | None, Range(0, above=True)]
-    rating_threshold: Annotated[float | None, RATINGS]
-    bias_shrinkage: Annotated[float, Range(0)]
-    epochs: Annotated[int, Range(1)]
-    eval_step: Annotated[int, Range(1)]
-    stopping_step: Annotated[int, Range(0)]
-    precision: Annotated[str, Choice("float32", "bfloat16")]
+    encoding: Text
+    rating_scale: list[Rating] | None
+    rating_step: PositiveFloat | None
+    rating_threshold: Rating | None
+    bias_shrinkage: NonNegativeFloat
+    epochs: PositiveInt
+    eval_step: PositiveInt
+    stopping_step: NonNegativeInt
+    precision: Literal["float32", "bfloat16"]
     compile: bool
     refit: bool
-    train_batch_size: Annotated[int, Range(1)]
-    eval_batch_size: Annotated[int, Range(1)]
-    learner: Annotated[
-        str, Choice("adam", "adamw", "sgd", "adagrad", "rmsprop")
-    ]  # not sparse_adam: no gradient is sparse
-    weight_decay: Annotated[float, Range(0)]
-    topk: Annotated[list[int], Range(1)]
+    train_batch_size: PositiveInt
+    eval_batch_size: PositiveInt
+    learner: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"]  # not sparse_adam: no gradient is sparse
+    weight_decay: NonNegativeFloat
+    topk: list[PositiveInt]
     metrics: list[str]
     valid_metric: str
-    feedback: Annotated[str, Choice("rating", "implicit")]
-    split_rounding: Annotated[str, Choice("up", "down")]
-    rated_ties: Annotated[str, Choice("expected", "item_order")]
-    rated_filter: Annotated[str, Choice("none", "threshold")]
-    rated_denominator: Annotated[str, Choice("n", "relevant")]
+    feedback: Literal["rating", "implicit"]
+    split_rounding: Literal["up", "down"]
+    rated_ties: Literal["expected", "item_order"]
+    rated_filter: Literal["none", "threshold"]
+    rated_denominator: Literal["n", "relevant"]
 
     def __post_init__(self) -> None:
         parts = self.benchmark_filename

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: the contract between those who run and those who report."""
+"""What a run leaves on disk: the contract between the code that runs and the code that reports."""
 
 import hashlib
 import json
@@ -12,19 +12,19 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from recbole_dgrm import record_forms
+from recbole_dgrm import record_types
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.system.files import plain, read_bytes, write_text, write_whole
-from recbole_dgrm.system.forms import Form, parse_json
+from recbole_dgrm.record_types import LARGEST, departure
+from recbole_dgrm.system.files import parse_json, plain, read_bytes, write_text, write_whole
 
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
-ASIDE = ".aside"  # folder of runs that were put away: no reader of a folder of runs looks into it
-PLAN = "benchmark.json"  # in a folder of runs: what they were made for
-LARGEST_JSON = 1 << 26  # bytes: a record has some 20,000, and 64 MiB take some seconds to read
-LARGEST_LINE = 1 << 22  # bytes of an epoch's line, of which 1,500 are usual; of lines there may be any number
-LARGEST_VECTORS = 1 << 32  # bytes, unpacked: 20 metrics of 20 million users
-WHERE = ("output_dir", "data_path", "checkpoint_interval")  # keys that say where a run lies, not what it computes
+ASIDE = ".aside"  # a folder for runs that were put away; whoever reads a folder of runs skips it
+PLAN = "benchmark.json"  # in a folder of runs: the plan that they belong to
+LARGEST_JSON = 1 << 26  # bytes; a record has about 20,000, and 64 MiB take some seconds to read
+LARGEST_LINE = 1 << 22  # bytes of an epoch's line, which usually has 1,500; there may be any number of lines
+LARGEST_VECTORS = 1 << 32  # bytes when unpacked: enough for 20 metrics of 20 million users
+WHERE = ("output_dir", "data_path", "checkpoint_interval")  # keys that say where files lie, not what is computed
 
 
 @dataclass
@@ -68,19 +68,19 @@ class RunRecord:
 
 
 def new_record(given: Mapping[str, Any], label: str = "") -> RunRecord:
-    """The record of a run that begins, from its merged keys."""
+    """The record of a run that is about to start, from its merged keys."""
     return RunRecord(given["model"], given["dataset"], given["protocol"], given["seed"], plain(given), label)
 
 
 def config_hash(given: Mapping[str, Any]) -> str:
-    """Hash of everything that determines a result, the data itself aside: two runs with one hash are one run."""
+    """Hash of all keys that determine a result: on the same data, two runs with one hash are the same run."""
     what = {key: value for key, value in plain(given).items() if key not in WHERE}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A run directory as its reader sees it; ``record`` is ``record.json``."""
+    """A run directory as it is read: its path, and the content of ``record.json``."""
 
     path: Path
     record: dict[str, Any]
@@ -91,10 +91,10 @@ class RunDirectory:
         return self.record["status"] == "finished"
 
     def need(self, *places: str) -> None:
-        """Whether the record has what stands at ``places``, keys separated by blanks.
+        """Check that the record has a value at each of ``places``: keys with blanks between, like ``timing train_s``.
 
         Raises:
-            DataError: it has not, as one of an interrupted run or an older version.
+            DataError: one is missing, as in the record of an interrupted run or of an older version.
         """
         for place in places:
             value: Any = self.record
@@ -104,7 +104,7 @@ class RunDirectory:
                 raise DataError(f"{self.path / RECORD} has no {place}; move it away and make the run again")
 
     def per_user(self) -> dict[str, NDArray]:
-        """Metric vectors over ``user``, or nothing where the run left none.
+        """Metrics of each user, an array by name beside the array ``user``; empty if the run left none.
 
         Raises:
             DataError: the file is damaged, or holds anything but plain arrays of one length.
@@ -133,13 +133,13 @@ class RunDirectory:
 
 
 def _not_a_vector(vectors: dict[str, NDArray]) -> str | None:
-    """What is wrong with metric vectors, if anything; NaN is the metric of a user who has none."""
+    """What is wrong with metric vectors, or None; NaN is allowed, for a user who has no such metric."""
     for name, vector in vectors.items():
         kinds = "U" if name == "user" else "fiu"
         if vector.ndim != 1 or vector.dtype.kind not in kinds:
             return f"{name} is an array of {vector.dtype} {vector.shape}"
-        if kinds == "fiu" and (np.abs(vector) > record_forms.LARGEST).any():
-            return f"{name} reaches beyond {record_forms.LARGEST:g}"
+        if kinds == "fiu" and (np.abs(vector) > LARGEST).any():
+            return f"{name} reaches beyond {LARGEST:g}"
     if len(np.unique(vectors["user"])) < len(vectors["user"]):
         return "a user stands there twice"
     return None
@@ -161,7 +161,7 @@ def read_epochs(run_dir: Path) -> list[dict[str, Any]]:
             if len(line) > LARGEST_LINE:
                 raise ValueError(f"it is longer than {LARGEST_LINE:,} bytes")
             value = parse_json(line)
-            if said := record_forms.EPOCH(value, ""):
+            if said := departure(value, record_types.Epoch):
                 raise ValueError(said)
             if value["epoch"] <= last.get(value.get("stage"), -1):
                 raise ValueError(f"epoch {value['epoch']} stands there again")
@@ -174,7 +174,7 @@ def read_epochs(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Lines of a file, each cut soon after the longest that is allowed; none where there is no file."""
+    """The lines of a file, each cut soon after the longest allowed length; no lines if there is no file."""
     if not path.exists():
         return
     with open(path, "rb") as file:
@@ -184,19 +184,23 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def is_scores(value: Any) -> bool:
     """Whether ``value`` maps metrics to numbers, or to None where one is none."""
-    return record_forms.SCORES(value, "") is None
+    return departure(value, record_types.Scores) is None
 
 
 def write_epochs(run_dir: Path, lines: list[dict[str, Any]]) -> None:
-    """Replace ``metrics.jsonl``, whole."""
+    """Replace the whole of ``metrics.jsonl``."""
     write_text(run_dir / EPOCHS, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def read_json(path: Path, what: str, remedy: str, form: Form | None = None) -> dict[str, Any]:
-    """A JSON file that holds keys and values, of some ``form`` where one is given.
+def read_json(path: Path, what: str, remedy: str, kind: Any = None) -> dict[str, Any]:
+    """Read a JSON file of keys and values.
+
+    Args:
+        what: what the file should be; for the error, as is the ``remedy``.
+        kind: one of ``record_types`` that the content must have.
 
     Raises:
-        DataError: it is not ``what`` it should be; says the ``remedy``.
+        DataError: the file is something else.
     """
     try:
         content = parse_json(read_bytes(path, LARGEST_JSON))
@@ -204,7 +208,7 @@ def read_json(path: Path, what: str, remedy: str, form: Form | None = None) -> d
         raise DataError(f"{path} is not {what} ({error}); {remedy}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} is not {what} (it holds a {type(content).__name__}); {remedy}")
-    if form and (said := form(content, "")):
+    if kind and (said := departure(content, kind)):
         raise DataError(f"{path} is not {what} ({said}); {remedy}")
     return content
 
@@ -219,7 +223,7 @@ def read_run(path: Path) -> RunDirectory | None:
     if not file.is_file():
         return None
     what, remedy = "the record of a run", "move it away and make the run again"
-    content = read_json(file, what, remedy, record_forms.RECORD)
+    content = read_json(file, what, remedy, record_types.Record)
     try:
         record = RunRecord(**content)
     except TypeError as error:  # a key that no record has
@@ -228,7 +232,7 @@ def read_run(path: Path) -> RunDirectory | None:
 
 
 def read_runs(folder: Path) -> list[RunDirectory]:
-    """All runs below ``folder``, by path; not those that were put aside.
+    """All runs below ``folder``, sorted by path, without those that were put aside.
 
     Raises:
         DataError: there is none, or one is broken.
@@ -240,19 +244,19 @@ def read_runs(folder: Path) -> list[RunDirectory]:
 
 
 def find_runs(folder: Path) -> list[RunDirectory]:
-    """The same, of a folder that may have none yet."""
+    """The same for a folder that may have no run yet."""
     files = [file for file in sorted(folder.rglob(RECORD)) if ASIDE not in file.relative_to(folder).parts]
     return [run for file in files if (run := read_run(file.parent))]
 
 
 def write_config(run_dir: Path, given: Mapping[str, Any]) -> None:
-    """``config.yaml`` of a run, from its merged keys; whole or not at all."""
+    """Write ``config.yaml`` of a run from its merged keys, whole or not at all."""
     text = yaml.safe_dump(plain(given), sort_keys=True, allow_unicode=True)
     write_text(run_dir / CONFIG, text)
 
 
 def write_vectors(path: Path, vectors: Mapping[str, NDArray]) -> None:
-    """Arrays by name as a compressed ``.npz``, whole or not at all."""
+    """Write arrays by name as a compressed ``.npz``, whole or not at all."""
 
     def write(partial: Path) -> None:
         with open(partial, "wb") as file:

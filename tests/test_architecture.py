@@ -14,9 +14,9 @@ from recbole_dgrm.tuning.space import parse_space
 PACKAGE = Path(recbole_dgrm.__file__).parent
 FLOORS = [
     {"errors", "maths"},
-    {"options", "system"},
-    {"compat", "record_forms"},
-    {"records", "data", "models"},
+    {"options", "record_types", "system"},
+    {"compat", "records"},
+    {"data", "models"},
     {"evaluation"},
     {"config", "training", "reports"},
     {"plugin", "runs"},
@@ -25,8 +25,8 @@ FLOORS = [
 ]  # a room imports from lower floors only; rooms of one floor do not know each other
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_RECBOLE = (
-    "errors", "maths", "options", "records", "record_forms", "reports", "tuning.space",
-    *(f"system.{name}" for name in ("distributed", "files", "forms", "processes", "text_keys", "texts", "yaml_files")),
+    "errors", "maths", "options", "records", "record_types", "reports", "tuning.space",
+    *(f"system.{name}" for name in ("distributed", "files", "processes", "text_keys", "texts", "yaml_files")),
     *(f"models.dgrm.{name}" for name in ("blend", "diffusion", "networks", "options", "profiles")),
     *(f"evaluation.{name}" for name in ("collapse", "distribution", "metric_names", "ranking")),
 )  # fmt: skip

@@ -31,7 +31,7 @@ from recbole_dgrm.reports.statistics import read_plan
 from recbole_dgrm.runs.experiment import resume, run_one
 from recbole_dgrm.runs.trained_run import load_run
 from recbole_dgrm.system import processes
-from recbole_dgrm.system.forms import parse_json
+from recbole_dgrm.system.files import parse_json
 from recbole_dgrm.training.checkpoints import pack, read_checkpoint, unpack
 from recbole_dgrm.tuning.study import Search
 

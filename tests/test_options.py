@@ -1,21 +1,22 @@
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.options import Choice, Range, read
+from recbole_dgrm.options import Share, check, read
 
 
 @dataclass(frozen=True)
 class Options:
-    steps: Annotated[int, Range(1)]
-    scale: Annotated[float, Range(0, 1)]
-    rate: Annotated[float, Range(0, above=True)]
-    fixed_step: Annotated[int | None, Range(1)]
-    hidden: Annotated[list[int], Range(1)]
-    prediction: Annotated[str, Choice("posterior", "x_0_hat")]
+    steps: PositiveInt
+    scale: Share
+    rate: PositiveFloat
+    fixed_step: PositiveInt | None
+    hidden: list[PositiveInt]
+    prediction: Literal["posterior", "x_0_hat"]
     refit: bool
     name: str
     levels: list[float] | None
@@ -137,24 +138,37 @@ def test_a_missing_key_is_named(key):
 
 
 @pytest.mark.parametrize(
-    ("limit", "inside", "outside"),
+    ("kind", "inside", "outside"),
     [
-        (Range(0, 1), [0, 0.5, 1, [0, 1], []], [-1e-9, 1.001, math.nan, [0, 2], "0", None]),
-        (Range(0, 1, above=True), [1e-9, 1], [0, 1.1]),
-        (Range(2), [2, 10**9], [1, math.inf, math.nan]),
+        (Share | list[Share], [0, 0.5, 1, [0, 1], []], [-1e-9, 1.001, math.nan, [0, 2], "0", None]),
+        (Annotated[float, Field(gt=0, le=1)], [1e-9, 1], [0, 1.1]),
+        (Annotated[float, Field(ge=2)], [2, 10**9], [1, math.inf, math.nan]),
     ],
 )
-def test_range_is_closed_unless_told_above(limit, inside, outside):
-    assert all(value in limit for value in inside)
-    assert not any(value in limit for value in outside)
+def test_range_is_closed_unless_told_above(kind, inside, outside):
+    for value in inside:
+        check("key", value, kind)
+    for value in outside:
+        with pytest.raises(OptionError):
+            check("key", value, kind)
 
 
-def test_range_and_choice_say_what_they_allow():
-    assert str(Range(0, 1)) == "in [0, 1]"
-    assert str(Range(0, 1, above=True)) == "in (0, 1]"
-    assert str(Range(3)) == "a number of at least 3"
-    assert str(Range(0, above=True)) == "a number above 0"
-    assert str(Choice("a", "b")) == "one of a, b"
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        (Share, 2, "in [0, 1]"),
+        (Annotated[float, Field(gt=0, le=1)], 2, "in (0, 1]"),
+        (Annotated[int, Field(ge=3)], 2, "a number of at least 3"),
+        (PositiveInt, 0, "a number of at least 1"),
+        (PositiveFloat, 0, "a number above 0"),
+        (Literal["a", "b"], "c", "one of a, b"),
+        (int, 2**60, "a whole number"),
+    ],
+)
+def test_range_and_choice_say_what_they_allow(kind, value, said):
+    with pytest.raises(OptionError) as error:
+        check("key", value, kind)
+    assert str(error.value).endswith(f" is out of range; allowed: {said}")
 
 
 def test_rules_between_keys_raise_their_own_error():

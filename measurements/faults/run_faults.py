@@ -42,7 +42,7 @@ What a user may rely on, tried by `python measurements/faults/run_faults.py` (ta
 - **Nothing in a file runs code or crashes the process.** Weights and arrays are plain data, also where RecBole reads
   them (`CALLS_OF_RECBOLE` in `compat.py` names each of its calls); YAML has no references, and sizes and depths are
   bounded; sparse matrices are checked entirely before C code sees them. Records, epochs, vectors and plans have a form
-  (`record_forms.py`): a value that departs from it is named with its place. Weights that are no finite numbers are
+  (`record_types.py`): a value that departs from it is named with its place. Weights that are no finite numbers are
   refused.
 - **Processes run this package**, not what lies in the working directory.
 - **One run is made by one process**: a second `--resume` is refused; the lock of a killed process is free at once. A

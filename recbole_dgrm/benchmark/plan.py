@@ -4,16 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, TypeVar
+
+from pydantic import PositiveFloat, PositiveInt
 
 from recbole_dgrm.config.layers import load_config, properties_dir, read_yaml
 from recbole_dgrm.data import atomic_files
 from recbole_dgrm.errors import DataError, OptionError, UserError
 from recbole_dgrm.evaluation import recbole_metrics
-from recbole_dgrm.options import SEEDS, Range, check_known, read
+from recbole_dgrm.options import Seed, check_known, read, read_part
 from recbole_dgrm.records import config_hash
 
-DATASET = "{dataset}"  # in the name of a config file: the row is run on the data sets that have such a file
+T = TypeVar("T")
+DATASET = "{dataset}"  # in the name of a config file; the row stands for the data sets that have such a file
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class DatasetEntry:
 
     dataset: str
     optional: bool
-    seeds: Annotated[list[int] | None, SEEDS]
+    seeds: list[Seed] | None
     protocols: list[str] | None
     config: dict
 
@@ -73,11 +76,11 @@ class Plan:
     models: list
     datasets: list
     protocols: list[str]
-    seeds: Annotated[list[int], SEEDS]
+    seeds: list[Seed]
     metrics: list[str] | None
     baseline: str | None
-    time_limit: Annotated[float, Range(0, above=True)]
-    threads: Annotated[int | None, Range(1)]
+    time_limit: PositiveFloat
+    threads: PositiveInt | None
     config: dict
     published: dict
 
@@ -94,26 +97,18 @@ class Plan:
         self.publication()
 
     def model_entries(self) -> list[ModelEntry]:
-        """The rows of ``models``, short ones written out in full."""
-        entries = []
-        for value in self.models:
-            given = _entry("models", "model", value, ModelEntry)
-            rest: dict[str, Any] = {"label": str(given["model"]), "protocols": None, "config": {}, "config_files": []}
-            entries.append(read(ModelEntry, {**rest, **given}))
-        return entries
+        """``models``, each in its long form."""
+        rest: dict[str, Any] = {"protocols": None, "config": {}, "config_files": []}
+        return [_entry("models", ModelEntry, "model", value, rest) for value in self.models]
 
     def dataset_entries(self) -> list[DatasetEntry]:
         """The rows of ``datasets``, short ones written out in full."""
         rest: dict[str, Any] = {"optional": False, "seeds": None, "protocols": None, "config": {}}
-        given = [_entry("datasets", "dataset", value, DatasetEntry) for value in self.datasets]
-        return [read(DatasetEntry, {**rest, **entry}) for entry in given]
+        return [_entry("datasets", DatasetEntry, "dataset", value, rest) for value in self.datasets]
 
     def publication(self) -> Published | None:
-        """What ``published`` says, or None where it says nothing."""
-        if not self.published:
-            return None
-        check_known("published: unknown key", self.published, _names(Published))
-        return read(Published, self.published)
+        """``published``, checked."""
+        return read_part("published", Published, self.published, {}) if self.published else None
 
 
 def find_plan(name: str) -> Path:
@@ -131,7 +126,7 @@ def read_plan_file(
         OptionError: an unknown key, a missing or a wrong one.
     """
     written = {**read_yaml(path), **(changes or {})}
-    check_known(f"{path}: unknown key", written, _names(Plan))
+    check_known(f"{path}: unknown key", written, [field.name for field in fields(Plan)])
     for entry in written.get("models") or []:  # relative to the plan, wherever the command is run
         if isinstance(entry, dict) and isinstance(entry.get("config_files"), list):
             entry["config_files"] = [str(path.parent / file) for file in entry["config_files"]]
@@ -209,14 +204,8 @@ def _check_metrics(plan: Plan, runs: list[PlannedRun]) -> None:
         raise OptionError(f"metrics={plan.metrics}: none is computed by these protocols, which have {shown}")
 
 
-def _entry(key: str, name: str, value: Any, cls: type) -> dict[str, Any]:
-    if isinstance(value, str):
-        return {name: value}
-    if not isinstance(value, dict) or name not in value:
+def _entry(key: str, cls: type[T], name: str, value: Any, rest: Mapping[str, Any]) -> T:
+    given = {name: value} if isinstance(value, str) else value
+    if not isinstance(given, dict) or name not in given:
         raise OptionError(f"{key}: {value!r} is neither a name nor a mapping with '{name}: ...'")
-    check_known(f"{key}: unknown key", value, _names(cls))
-    return value
-
-
-def _names(cls: type) -> list[str]:
-    return [field.name for field in fields(cls)]
+    return read_part(key, cls, given, {"label": str(given[name]), **rest})

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
+
+from pydantic import PositiveInt
 
 from recbole_dgrm.benchmark.plan import make_plan
 from recbole_dgrm.benchmark.session import Benchmark, Show, unseen
 from recbole_dgrm.models import registry
-from recbole_dgrm.options import Range, check
+from recbole_dgrm.options import check
 from recbole_dgrm.reports import collapse_report
 from recbole_dgrm.reports.collapse_runs import watched
 from recbole_dgrm.system.files import plain
@@ -74,7 +76,7 @@ def prepare(
         output_dir: ``runs/diagnose/<dataset>`` by default.
         config: keys for all models.
     """
-    steps = check("fixed_steps", plain(fixed_steps), Annotated[list[int], Range(1)])
+    steps = check("fixed_steps", plain(fixed_steps), list[PositiveInt])
     watching = {"refit": False, "stopping_step": NEVER, "epochs": epochs, "diagnose_every": every}
     keys = {**watching, **config}
     protocols = [keys.pop("protocol", "rated")]

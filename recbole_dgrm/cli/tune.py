@@ -3,12 +3,12 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from rich.console import Console
 
 from recbole_dgrm.cli.arguments import key_values, make_parser
-from recbole_dgrm.options import SEEDS, check, check_name
+from recbole_dgrm.options import Seed, check, check_name
 from recbole_dgrm.tuning.space import SAMPLERS
 
 WIDE = 120  # columns that a table of all metrics needs
@@ -53,7 +53,7 @@ def run(arguments: list[str], console: Console) -> int:
     from recbole_dgrm.tuning.study import plan_search
 
     line = parse_line(key_values(others, parser))
-    seeds = check("test_seeds", parse_value(named.test_seeds) or [], Annotated[list[int], SEEDS])
+    seeds = check("test_seeds", parse_value(named.test_seeds) or [], list[Seed])
     given = load_config(config_dict={**line, "model": named.model, "dataset": named.dataset}).given
     config = {**line, **{key: given[key] for key in ("model", "dataset", "protocol", "seed")}}
     space = read_space_file(named.space or properties_dir() / "tuning" / f"{named.model}.yaml", read_yaml)

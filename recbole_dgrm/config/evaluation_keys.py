@@ -1,30 +1,30 @@
-"""How models are judged: ``eval_args``, ``metrics``, ``topk`` and ``valid_metric``, which must fit each other."""
+"""The keys that say how models are evaluated: ``eval_args``, ``metrics``, ``topk`` and ``valid_metric``."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Any, Literal
 
+from pydantic import NonNegativeFloat
 from recbole.utils import EvaluatorType
 
 from recbole_dgrm.config.recbole_keys import say_once
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import recbole_metrics
-from recbole_dgrm.options import Choice, Range, check, check_known, read_part
+from recbole_dgrm.options import check, check_known, read_part
 
 PARTS = ("valid", "test")
-SHARES = Annotated[list[float], Range(0)]
 RECBOLE_SPLIT = {"RS": [0.8, 0.1, 0.1]}  # where eval_args says none
 EXAMPLE = "split: {RS: [0.8, 0.1, 0.1]} (train, valid, test) or split: {LS: valid_and_test}"
 
 
 @dataclass(frozen=True)
 class EvalArgs:
-    """``eval_args``; ``mode`` is ``full``: all items are ranked, or ``labeled``: the rated ones are."""
+    """The keys of ``eval_args``; its ``mode`` ranks all items (``full``) or the rated ones (``labeled``)."""
 
     split: dict
-    group_by: Annotated[str | None, Choice("user", "none", "None")]
-    order: Annotated[str, Choice("RO", "TO")]
-    mode: Annotated[str, Choice("labeled", "full")]
+    group_by: Literal["user", "none", "None"] | None
+    order: Literal["RO", "TO"]
+    mode: Literal["labeled", "full"]
 
     def __post_init__(self) -> None:
         if len(self.split) != 1:
@@ -32,26 +32,22 @@ class EvalArgs:
         ((way, value),) = self.split.items()
         check_known("split: there is no", [way], ["RS", "LS", "TS"])
         if way == "LS":
-            check("LS", value, Annotated[str, Choice("valid_and_test")])
-        elif not 2 <= len(check(way, value, SHARES)) <= 3 or not sum(value):
+            check("LS", value, Literal["valid_and_test"])
+        elif not 2 <= len(check(way, value, list[NonNegativeFloat])) <= 3 or not sum(value):
             raise OptionError(f"{way}={value} must be three numbers: {EXAMPLE}")
         if way == "TS" and (self.order != "TO" or len(value) != 3):
             raise OptionError(f"TS={value} must be three numbers, and needs order: TO")
 
-    @property
-    def by_time(self) -> bool:
-        """Whether the split goes by the time of the ratings."""
-        return self.order == "TO"
-
 
 def eval_args(given: Any, names: list[str], parts: int | None) -> dict[str, Any]:
-    """``eval_args`` in full, with one ``mode`` for validation and test.
+    """Complete ``eval_args``, with one ``mode`` for validation and test.
 
-    What is not said is as in RecBole; the mode follows from the metrics.
+    Missing keys are as in RecBole, but the mode follows from the metrics.
 
     Args:
-        names: of the metrics, known ones.
-        parts: of a split that is given as files; of two, validation is cut from the first.
+        given: the value of ``eval_args``.
+        names: names of known metrics.
+        parts: the number of files, if the split is given as files; of two, validation is cut from the first.
 
     Raises:
         OptionError: what is wrong, the value, and the remedy.
@@ -76,18 +72,19 @@ def eval_args(given: Any, names: list[str], parts: int | None) -> dict[str, Any]
 
 
 def _check_shares(split: dict, parts: int | None) -> None:
-    """No part is empty; of a split that is given only the validation part may have to be cut."""
+    """Check that no part is empty; of a split that is given as files, only validation may have to be cut."""
     shares = split.get("RS") or split.get("TS") or [1, 1, 1]
     if parts == 2 and "RS" not in split:
-        raise OptionError(f"eval_args: split={split} cannot cut validation from the first of two files "
-                          "(benchmark_filename); say RS")  # fmt: skip
+        raise OptionError(
+            f"eval_args: split={split} cannot cut validation from the first of two files (benchmark_filename); say RS"
+        )
     cut = [] if parts == len(PARTS) + 1 else shares[:parts]
     if not all(cut) or (parts is None and len(shares) <= len(PARTS)):
         raise OptionError(f"eval_args: split={split} leaves a part of train, valid and test empty; say {EXAMPLE}")
 
 
 def _rank_all(names: list[str]) -> bool:
-    """Whether the metrics rank all items, not the rated ones.
+    """Whether the metrics rank all items and not only the rated ones.
 
     Raises:
         OptionError: some do and some do not, or there is no such metric.
@@ -101,13 +98,15 @@ def _rank_all(names: list[str]) -> bool:
     ranking = [name for name in names if recbole_metrics.kind(name) == EvaluatorType.RANKING]
     if ranking and len(ranking) < len(names):
         others = [name for name in names if name not in ranking]
-        raise OptionError(f"metrics that rank all items ({', '.join(ranking)}) and that judge the rated ones "
-                          f"({', '.join(others)}) cannot be mixed; keep one kind")  # fmt: skip
+        raise OptionError(
+            f"metrics that rank all items ({', '.join(ranking)}) and that judge the rated ones ({', '.join(others)}) "
+            "cannot be mixed; keep one kind"
+        )
     return bool(ranking)
 
 
 def check_selection(merged: Mapping[str, Any]) -> None:
-    """Whether ``valid_metric`` is computed, and which way is better is not said otherwise.
+    """Check that ``valid_metric`` is computed, and that the metrics suit the ratings.
 
     Raises:
         OptionError: what is wrong, the value, and the remedy.
@@ -117,13 +116,19 @@ def check_selection(merged: Mapping[str, Any]) -> None:
         raise OptionError("topk=[] is empty; name lengths of lists, like [5, 10]")
     computed = recbole_metrics.keys(names, topk)
     if chosen.lower() not in computed:
-        raise OptionError(f"valid_metric={chosen} is not computed; allowed: one of {', '.join(sorted(computed))} "
-                          f"from metrics={names} and topk={topk}")  # fmt: skip
+        raise OptionError(
+            f"valid_metric={chosen} is not computed; allowed: one of {', '.join(sorted(computed))} "
+            f"from metrics={names} and topk={topk}"
+        )
     judged = merged["eval_args"]["mode"] == "labeled" and merged["feedback"] == "implicit"
     if judged and merged["rating_threshold"] is None:
-        raise OptionError("rating_threshold must be set: with feedback=implicit nothing is taken from the ratings, and "
-                          f"metrics={names} need it; or say protocol=full")  # fmt: skip
+        raise OptionError(
+            "rating_threshold must be set: with feedback=implicit nothing is taken from the ratings, "
+            f"and metrics={names} need it; or say protocol=full"
+        )
     binary = [name for name in names if name.lower() in ("auc", "logloss")]
     if binary and merged["rating_scale"] != [0, 1]:
-        raise OptionError(f"metrics: {', '.join(binary)} is for labels of 0 and 1 and would take ratings for such; "
-                          "leave it out, or say rating_scale=[0, 1]")  # fmt: skip
+        raise OptionError(
+            f"metrics: {', '.join(binary)} is for labels of 0 and 1 and would take ratings for such; "
+            "leave it out, or say rating_scale=[0, 1]"
+        )

@@ -1,117 +1,74 @@
-"""What the keys of RecBole may be: the type and range of each, which of them are not for us, and which do nothing.
+"""What the keys of RecBole may be: their types and ranges, which of them we refuse, and which change nothing.
 
-RecBole checks few of its keys and falls over the values of others, or takes them in silence. Keys that need more than a
-type have functions below; ``eval_args``, ``metrics`` and the like are in ``evaluation_keys.py``, and what names columns
-is checked against the files in ``data/columns.py``.
+RecBole checks few of its keys: it fails on a wrong value, or uses it without a word. Keys for which a type is not
+enough have functions below; ``eval_args``, ``metrics`` and the like are in ``evaluation_keys.py``, and the names of
+columns are compared with the files in ``data/columns.py``.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recbole_dgrm.data.intervals import check_counts
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.options import FINITE, Choice, Filled, Range, check, check_known, check_name, read_part
+from recbole_dgrm.options import Text, check, check_known, check_name, read_part
+from recbole_dgrm.system.yaml_files import load_yaml, properties_dir
 
 LOG = logging.getLogger(__name__)
-FIELD = Annotated[str, Filled()]
-PLACES = Annotated[int, Range(0, 20)]
 
-KINDS: dict[str, Any] = {
-    "reproducibility": bool, "shuffle": bool, "worker": Annotated[int, Range(0, 64)],
-    "log_wandb": bool, "wandb_project": FIELD, "state": FIELD, "show_progress": bool,
-    "learning_rate": Annotated[float, Range(0)], "reg_weight": Annotated[float, Range(0)],
-    "require_pow": bool, "loss_decimal_place": PLACES,
-    "clip_grad_norm": dict | None, "train_neg_sample_args": dict | None,
-    "repeatable": bool, "valid_metric_bigger": bool, "metric_decimal_place": PLACES,
-    "field_separator": str, "seq_separator": str,
-    "USER_ID_FIELD": FIELD, "ITEM_ID_FIELD": FIELD, "RATING_FIELD": Annotated[str | None, Filled()],
-    "TIME_FIELD": Annotated[str | None, Filled()], "LABEL_FIELD": FIELD, "NEG_PREFIX": FIELD,
-    "load_col": dict | None, "unload_col": dict | None, "unused_col": dict | None, "seq_len": dict | None,
-    "additional_feat_suffix": list[str] | str | None,
-    "rm_dup_inter": Annotated[str | None, Choice("first", "last")],
-    "val_interval": dict | None, "filter_inter_by_user_or_item": bool,
-    "user_inter_num_interval": str | list | None, "item_inter_num_interval": str | list | None,
-    "alias_of_user_id": list[str] | None, "alias_of_item_id": list[str] | None,
-    "ITEM_LIST_LENGTH_FIELD": FIELD, "LIST_SUFFIX": FIELD, "MAX_ITEM_LIST_LENGTH": Annotated[int, Range(1)],
-    "POSITION_FIELD": FIELD, "HEAD_ENTITY_ID_FIELD": FIELD, "TAIL_ENTITY_ID_FIELD": FIELD, "RELATION_ID_FIELD": FIELD,
-    "ENTITY_ID_FIELD": FIELD, "kg_reverse_r": bool, "double_tower": bool,
-    "alias_of_entity_id": list[str] | None, "alias_of_relation_id": list[str] | None,
-    "transform": str | None, "numerical_features": list[str], "discretization": dict | None,
-    "preload_weight": dict | None,
-    "entity_kg_num_interval": str | list | None, "relation_kg_num_interval": str | list | None,
-}  # fmt: skip
-
-# Of those that are mappings: what each value may be.
-VALUES: dict[str, Any] = {
-    "load_col": list[str] | str, "unload_col": list[str], "unused_col": list[str],
-    "seq_len": Annotated[int, Range(1)], "val_interval": str | list,
-}  # fmt: skip
-
-# Keys of RecBole that would change data or batches in ways that nothing here is made for: refused unless empty.
-_SEQUENTIAL, _KNOWLEDGE = "it is for sequential models", "it is for models with a knowledge graph"
-NOT_HERE = {
-    "transform": _SEQUENTIAL,
-    "numerical_features": "it is for context-aware models",
-    "discretization": "it is for context-aware models; ratings keep their own scale",
-    "preload_weight": "no general recommender reads such weights",
+_KEYS_BY_KIND: dict[Any, str] = {
+    bool: "reproducibility shuffle log_wandb show_progress require_pow repeatable valid_metric_bigger double_tower "
+    "filter_inter_by_user_or_item kg_reverse_r",
+    Text: "wandb_project state USER_ID_FIELD ITEM_ID_FIELD LABEL_FIELD NEG_PREFIX ITEM_LIST_LENGTH_FIELD LIST_SUFFIX "
+    "POSITION_FIELD HEAD_ENTITY_ID_FIELD TAIL_ENTITY_ID_FIELD RELATION_ID_FIELD ENTITY_ID_FIELD",
+    Text | None: "RATING_FIELD TIME_FIELD",
+    str: "field_separator seq_separator",
+    str | None: "transform",
+    list[str]: "numerical_features",
+    list[str] | None: "alias_of_user_id alias_of_item_id alias_of_entity_id alias_of_relation_id",
+    list[str] | str | None: "additional_feat_suffix",
+    str | list | None: "user_inter_num_interval item_inter_num_interval entity_kg_num_interval "
+    "relation_kg_num_interval",
+    dict | None: "clip_grad_norm train_neg_sample_args load_col unload_col unused_col seq_len val_interval "
+    "discretization preload_weight",
+    Literal["first", "last"] | None: "rm_dup_inter",
+    Annotated[int, Field(ge=0, le=64)]: "worker",
+    Annotated[int, Field(ge=0, le=20)]: "loss_decimal_place metric_decimal_place",
+    PositiveInt: "MAX_ITEM_LIST_LENGTH",
+    NonNegativeFloat: "learning_rate reg_weight",
 }
-# Keys that change nothing here: taken, and said where they are not as RecBole has them.
-IDLE = {
-    "show_progress": "bars are shown on a terminal and nowhere else",
-    "state": "the terminal has notes and errors, run.log all lines from INFO on",
-    **dict.fromkeys(("ITEM_LIST_LENGTH_FIELD", "LIST_SUFFIX", "MAX_ITEM_LIST_LENGTH", "POSITION_FIELD"), _SEQUENTIAL),
-    **dict.fromkeys((
-        "HEAD_ENTITY_ID_FIELD", "TAIL_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "ENTITY_ID_FIELD", "kg_reverse_r",
-        "alias_of_entity_id", "alias_of_relation_id", "entity_kg_num_interval", "relation_kg_num_interval",
-    ), _KNOWLEDGE),
-    "double_tower": "it is for context-aware models",
-}  # fmt: skip
+KINDS = {key: kind for kind, keys in _KEYS_BY_KIND.items() for key in keys.split()}
 
-# Of RecBole's models: a key takes its kind from its default, and these a range besides.
-_SHARE, _WEIGHT, _SIZE = Range(0, 1), Range(0), Range(1)
-LIMITS: dict[str, Any] = {
-    **dict.fromkeys(("dropout_prob", "dropout", "node_dropout", "message_dropout", "drop_ratio", "corruption_ratio",
-                     "l1_ratio"), _SHARE),
-    **dict.fromkeys(("reg_weight", "reg_weights", "reg_weight_1", "reg_weight_2", "cor_weight", "ssl_weight", "ssl_reg",
-                     "proto_reg", "anneal_cap", "vae_anneal_cap", "negative_weight", "lambda1", "lambda2", "rho",
-                     "shrink", "std", "second_order_loss_weight", "mixture_weights"), _WEIGHT),
-    **dict.fromkeys(("ssl_temp", "ssl_tau", "tau"), Range(0, above=True)),
-    **dict.fromkeys(("embedding_size", "latent_dimension", "hidden_dimension", "gcn_output_dim", "rank", "kfac", "k",
-                     "num_basis_functions", "class_num", "num_clusters", "conv_kernel_size", "pool_kernel_size",
-                     "num_conv_kernel", "neigh_num", "neigh_embedding_size", "ui_embedding_size", "weight_size",
-                     "mf_embedding_size", "mlp_embedding_size", "user_embedding_size", "item_embedding_size", "steps",
-                     "n_factors", "n_iterations", "history_len", "history_num_per_term", "n_cate", "m_step", "dims_dnn",
-                     "mlp_hidden_size", "in_dims", "out_dims", "encoder_hidden_size", "critic_layers", "cnn_channels",
-                     "cnn_kernels", "cnn_strides", "hidden_size_list", "user_hidden_size_list", "item_hidden_size_list",
-                     "save_step", "pretrain_epochs", "metrics_k", "n_enc_epochs", "n_dec_epochs"), _SIZE),
-    "margin": Range(-1, 1), "order": Choice(1, 2), "loss_type": Choice("BCE", "MSE"), "type": Choice("ED", "ND", "RW"),
-    "hid_activation": Choice("sigmoid", "relu", "tanh"), "out_activation": Choice("sigmoid", "relu"),
-    "accum": Choice("sum", "stack"), "knn_method": Choice("item", "user"), "inter_matrix_type": Choice("01", "rating"),
-    "noise_schedule": Choice("linear", "linear-var", "cosine", "binomial"), "mean_type": Choice("x0", "eps"),
-    "mlp_act_func": Choice("sigmoid", "tanh", "relu", "leakyrelu", "none"),
-    "ae_act_func": Choice("sigmoid", "tanh", "relu", "leakyrelu", "none"),
-    "algorithm": Choice("prod", "concat"), "aggregator": Choice("mean", "user_attention", "self_attention"),
-    "train_method": Choice("no_pretrain", "after_pretrain"), "neigh_info_method": Choice("random", "knn", "louvain"),
-    "train_stage": Choice("actor_pretrain", "critic_pretrain", "finetune"),
-}  # fmt: skip
+VALUES: dict[str, Any] = {
+    "load_col": list[str] | str,
+    "unload_col": list[str],
+    "unused_col": list[str],
+    "seq_len": PositiveInt,
+    "val_interval": str | list,
+}  # what each value of these mappings may be
 
-REAL = ("negative_weight", "w_max", "q", "resolution")  # numbers whose default happens to be a whole one
+_TABLES = load_yaml((properties_dir() / "recbole_keys.yaml").read_text(encoding="utf-8"))  # each is explained there
+REFUSED, IDLE = _TABLES["refused"], _TABLES["idle"]
+RANGES = {key: Field(**limits) for limits, keys in _TABLES["ranges"] for key in keys}
+NAMES = {key: Literal[tuple(names)] for key, names in _TABLES["names"].items()}
 FILES, OF_OTHER_MODELS = ("inter", "user", "item"), ("kg", "link", "net")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """``train_neg_sample_args``."""
+    """The keys of ``train_neg_sample_args``."""
 
-    distribution: Annotated[str, Choice("uniform", "popularity")]
-    sample_num: Annotated[int, Range(1)]
-    alpha: Annotated[float, Range(0)]
+    distribution: Literal["uniform", "popularity"]
+    sample_num: PositiveInt
+    alpha: NonNegativeFloat
     dynamic: bool
-    candidate_num: Annotated[int, Range(0)]
+    candidate_num: NonNegativeInt
 
     def __post_init__(self) -> None:
         if self.dynamic and not self.candidate_num:
@@ -120,29 +77,29 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Clipping:
-    """``clip_grad_norm``: arguments of torch's function of that name."""
+    """The keys of ``clip_grad_norm``, which are the arguments of torch's function of that name."""
 
-    max_norm: Annotated[float, Range(0, above=True)]
-    norm_type: float
+    max_norm: PositiveFloat
+    norm_type: Any
 
     def __post_init__(self) -> None:
-        if not self.norm_type > 0:
-            raise OptionError(f"norm_type={self.norm_type} must be above 0; inf is the largest gradient")
+        if self.norm_type != math.inf:  # with it, the norm is the largest gradient
+            check("norm_type", self.norm_type, PositiveFloat)
 
 
 def check_keys(merged: Mapping[str, Any], theirs: Mapping[str, Any], needed: list[str]) -> dict[str, Any]:
-    """RecBole's keys, checked as far as they need no data; those that change nothing are said.
+    """Check RecBole's keys as far as that needs no data, and log which of them change nothing.
 
     Args:
         merged: all keys of the run.
-        theirs: the same of RecBole alone.
-        needed: the columns that the ``.inter`` file is read for.
+        theirs: the keys as RecBole's own files have them.
+        needed: the columns of the ``.inter`` file that the run needs.
 
     Raises:
         OptionError: what is wrong, the value, and the remedy.
     """
     checked = {key: check(key, merged[key], hint) for key, hint in KINDS.items() if key in merged}
-    for key, reason in NOT_HERE.items():
+    for key, reason in REFUSED.items():
         if merged.get(key) not in (None, [], {}):
             raise OptionError(f"{key}={merged[key]!r} cannot be used here: {reason}; leave it out")
     for key, hint in VALUES.items():
@@ -162,7 +119,7 @@ def check_keys(merged: Mapping[str, Any], theirs: Mapping[str, Any], needed: lis
 
 
 def check_model_keys(merged: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a model of RecBole, checked; they take their kind from their ``defaults``.
+    """Check the keys of a model of RecBole, each against the type of its default.
 
     Raises:
         OptionError: what is wrong, the value, and the remedy.
@@ -176,12 +133,12 @@ def model_hint(key: str, default: Any) -> Any:
         return bool
     if default is None:
         return str | None
-    if isinstance(default, list):
-        whole = all(isinstance(item, int) for item in default)
-        return Annotated[list[int] if whole else list[float], LIMITS.get(key, FINITE)]
     if isinstance(default, str):
-        return Annotated[str, LIMITS[key]] if key in LIMITS else str
-    return Annotated[int if isinstance(default, int) and key not in REAL else float, LIMITS.get(key, FINITE)]
+        return NAMES.get(key, str)
+    whole = all(isinstance(item, int) for item in (default if isinstance(default, list) else [default]))
+    number: Any = int if whole and key not in _TABLES["real"] else float
+    number = Annotated[number, RANGES[key]] if key in RANGES else number
+    return list[number] if isinstance(default, list) else number
 
 
 def _check_training(merged: Mapping[str, Any]) -> None:
@@ -194,14 +151,13 @@ def _check_training(merged: Mapping[str, Any]) -> None:
 
 
 def _check_names(merged: Mapping[str, Any]) -> None:
-    """Columns have names of their own, and the separators can stand between them."""
+    """Check that columns have names of their own, and that the separators can stand between fields."""
     roles: dict[str, str] = {}
     for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "LABEL_FIELD"):
         if (name := merged[key]) is not None and (other := roles.setdefault(name, key)) != key:
             raise OptionError(f"{key}={name!r} is the name of {other}, too; give each a column of its own")
-    if both := {merged["USER_ID_FIELD"], *(merged["alias_of_user_id"] or [])} & {
-        merged["ITEM_ID_FIELD"], *(merged["alias_of_item_id"] or [])
-    }:  # fmt: skip
+    users = {merged["USER_ID_FIELD"], *(merged["alias_of_user_id"] or [])}
+    if both := users & {merged["ITEM_ID_FIELD"], *(merged["alias_of_item_id"] or [])}:
         raise OptionError(
             f"alias_of_user_id and alias_of_item_id: {', '.join(both)} cannot hold ids of both users and items"
         )
@@ -214,7 +170,7 @@ def _check_names(merged: Mapping[str, Any]) -> None:
 
 
 def _check_loading(merged: Mapping[str, Any], needed: list[str]) -> None:
-    """What is needed is loaded, and stays."""
+    """Check that the needed columns are loaded, and not dropped again."""
     more = merged.get("additional_feat_suffix") or []
     for suffix in (more := [more] if isinstance(more, str) else more):
         if check_name("additional_feat_suffix", suffix) in FILES:
@@ -235,8 +191,10 @@ def _check_loading(merged: Mapping[str, Any], needed: list[str]) -> None:
                 raise OptionError(f"{key}: {suffix} takes {', '.join(lost)} away, which is needed; leave it out")
     for suffix in unload:
         if merged["load_col"] is not None and load.get(suffix) != "*":
-            raise OptionError(f"unload_col: {suffix} stands beside load_col: {suffix}={load.get(suffix)}; to load all "
-                              f"but some say load_col={{{suffix}: '*'}}")  # fmt: skip
+            raise OptionError(
+                f"unload_col: {suffix} stands beside load_col: {suffix}={load.get(suffix)}; "
+                f"to load all but some say load_col={{{suffix}: '*'}}"
+            )
 
 
 def _say_idle(merged: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
@@ -248,11 +206,11 @@ def _say_idle(merged: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
 
 
 def idle(key: str, value: Any, reason: str) -> str:
-    """What is said of a key that changes nothing."""
+    """The note on a key that changes nothing."""
     return f"{key}={value} changes nothing here: {reason}"
 
 
 @cache
 def say_once(text: str) -> None:
-    """Log a note about the config, which is read many times in a process, once."""
+    """Log a note about the config, once in a process, however often the config is read."""
     LOG.warning(text)

@@ -22,7 +22,7 @@ from recbole_dgrm import compat
 from recbole_dgrm.data.atomic_files import check_source, read_atomic, source_files
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale, without_noise
 from recbole_dgrm.errors import DataError, UserError
-from recbole_dgrm.options import RATINGS
+from recbole_dgrm.options import LARGEST_RATING, RATING_RANGE
 
 LOG = logging.getLogger(__name__)
 
@@ -61,8 +61,8 @@ class RatingDataset(Dataset):
         if self.config.run.feedback == "rating":
             rating = self._rating()
             self._refuse(~np.isfinite(rating), "ratings are missing or infinite", "; remove these rows")
-            bad = (rating < RATINGS.low) | (rating > RATINGS.high)
-            self._refuse(bad, "ratings are out of range", f": {rating[bad][:1].sum():g}; allowed: {RATINGS}")
+            bad = np.abs(rating) > LARGEST_RATING
+            self._refuse(bad, "ratings are out of range", f": {rating[bad][:1].sum():g}; allowed: {RATING_RANGE}")
         if self._by_time():
             missing = ~np.isfinite(self.inter_feat[self.time_field])
             self._refuse(missing, f"rows have no {self.time_field}", "; remove these rows, or say order: RO")

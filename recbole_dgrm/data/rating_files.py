@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recbole_dgrm.data.tables import Layout, read_table
 from recbole_dgrm.data.text_tables import MISSING, is_number
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.options import RATINGS
+from recbole_dgrm.options import LARGEST_RATING, RATING_RANGE
 
 LOG = logging.getLogger(__name__)
 GUESSES = {  # field -> usual names of its column without signs, the first that is there counts
@@ -162,8 +162,8 @@ def _tokens(column: pd.Series, source: Path) -> pd.Series:
 def _numbers(column: pd.Series, source: Path) -> pd.Series:
     number = _to_number(column)
     refuse(column, ~np.isfinite(number.to_numpy()), source, "ratings are no numbers")
-    outside = (number < RATINGS.low).to_numpy() | (number > RATINGS.high).to_numpy()
-    refuse(column, outside, source, f"ratings are out of range; allowed: {RATINGS}")
+    refuse(column, (number.abs() > LARGEST_RATING).to_numpy(), source,
+            f"ratings are out of range; allowed: {RATING_RANGE}")  # fmt: skip
     return number
 
 

@@ -10,9 +10,10 @@ Ferrari Dacrema and Cremonesi, ECIR 2022).
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Literal
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from recbole_dgrm.errors import DataError
@@ -21,22 +22,22 @@ from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.models.dgrm.diffusion import RowNoise
 from recbole_dgrm.models.dgrm.networks import mlp
 from recbole_dgrm.models.phases import Phase
-from recbole_dgrm.options import Choice, Range, read
+from recbole_dgrm.options import read
 
 
 @dataclass(frozen=True)
 class CFGANOptions:
     """Keys of ``properties/model/CFGAN.yaml``, where each is explained."""
 
-    negatives: Annotated[str, Choice("ZR", "PM", "ZP", "none")]
-    n_negatives: Annotated[int, Range(1)]
-    zero_weight: Annotated[float, Range(0)]
-    generator_hidden: Annotated[list[int], Range(1)]
-    discriminator_hidden: Annotated[list[int], Range(1)]
-    generator_iterations: Annotated[int, Range(1)]
-    discriminator_iterations: Annotated[int, Range(1)]
-    learning_rate: Annotated[float, Range(0, above=True)]
-    discriminator_learning_rate: Annotated[float, Range(0, above=True)]
+    negatives: Literal["ZR", "PM", "ZP", "none"]
+    n_negatives: PositiveInt
+    zero_weight: NonNegativeFloat
+    generator_hidden: list[PositiveInt]
+    discriminator_hidden: list[PositiveInt]
+    generator_iterations: PositiveInt
+    discriminator_iterations: PositiveInt
+    learning_rate: PositiveFloat
+    discriminator_learning_rate: PositiveFloat
 
 
 class CFGAN(ProfileRecommender):

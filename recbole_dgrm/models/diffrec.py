@@ -8,9 +8,10 @@ noise at prediction depends on the user alone. With implicit feedback it equals 
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from recbole.model.general_recommender.diffrec import DiffRec as RecBoleDiffRec
 from torch import Tensor
 from torch.nn.functional import pad
@@ -19,7 +20,7 @@ from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.models.dgrm.diffusion import RowNoise
 from recbole_dgrm.models.phases import Phase
-from recbole_dgrm.options import Choice, Range, read
+from recbole_dgrm.options import Share, read
 from recbole_dgrm.system import distributed
 
 
@@ -27,18 +28,18 @@ from recbole_dgrm.system import distributed
 class DiffRecOptions:
     """Keys of ``properties/model/DiffRec.yaml``; the names are RecBole's but for ``reconstruct``."""
 
-    noise_schedule: Annotated[str, Choice("linear-var", "linear", "cosine", "binomial")]
-    noise_scale: Annotated[float, Range(0)]
-    noise_min: Annotated[float, Range(0, 1)]
-    noise_max: Annotated[float, Range(0, 1)]
-    steps: Annotated[int, Range(2)]
-    sampling_steps: Annotated[int, Range(0)]
+    noise_schedule: Literal["linear-var", "linear", "cosine", "binomial"]
+    noise_scale: NonNegativeFloat
+    noise_min: Share
+    noise_max: Share
+    steps: Annotated[int, Field(ge=2)]
+    sampling_steps: NonNegativeInt
     sampling_noise: bool
-    dims_dnn: Annotated[list[int], Range(1)]
-    embedding_size: Annotated[int, Range(2)]
+    dims_dnn: list[PositiveInt]
+    embedding_size: Annotated[int, Field(ge=2)]
     reweight: bool
-    reconstruct: Annotated[str, Choice("rated", "all")]
-    learning_rate: Annotated[float, Range(0, above=True)]
+    reconstruct: Literal["rated", "all"]
+    learning_rate: PositiveFloat
 
     def __post_init__(self) -> None:
         if self.sampling_steps > self.steps:

@@ -10,22 +10,23 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from recbole_dgrm.maths.losses import masked_squared_error
 from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.models.phases import Phase
-from recbole_dgrm.options import Range, read
+from recbole_dgrm.options import Dropout, read
 
 
 @dataclass(frozen=True)
 class ICDAEOptions:
     """Keys of ``properties/model/ICDAE.yaml``, where each is explained."""
 
-    latent_size: Annotated[int, Range(1)]
-    activity_exponent: Annotated[float, Range(0, 2)]
-    corruption: Annotated[float, Range(0, 0.99)]
-    learning_rate: Annotated[float, Range(0, above=True)]
+    latent_size: PositiveInt
+    activity_exponent: Annotated[float, Field(ge=0, le=2)]
+    corruption: Dropout
+    learning_rate: PositiveFloat
 
 
 class ICDAE(ProfileRecommender):

@@ -4,26 +4,27 @@ Whether the regularization counts once per row (plain) or per rating (ALS-WR) th
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths.als import half_sweep, offset
 from recbole_dgrm.models.base import ProfileRecommender
-from recbole_dgrm.options import Choice, Range, read
+from recbole_dgrm.options import Share, read
 
 
 @dataclass(frozen=True)
 class MFOptions:
     """Keys of ``properties/model/MF.yaml``, where each is explained."""
 
-    factors: Annotated[int, Range(1)]
-    regularization: Annotated[float, Range(0, above=True)]
-    regularize_by: Annotated[str, Choice("count", "plain")]
-    unrated_weight: Annotated[float, Range(0, 1)]
+    factors: PositiveInt
+    regularization: PositiveFloat
+    regularize_by: Literal["count", "plain"]
+    unrated_weight: Share
 
 
 class MF(ProfileRecommender):

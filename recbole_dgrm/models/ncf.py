@@ -5,13 +5,13 @@ sampled negatives. With implicit feedback it is RecBole's NeuMF, unchanged.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from recbole.model.general_recommender.neumf import NeuMF
 from torch import Tensor
 
-from recbole_dgrm.options import Range, read
+from recbole_dgrm.options import Dropout, read
 
 PAIRS = 1 << 19  # user-item pairs scored at once in a full ranking
 
@@ -20,16 +20,16 @@ PAIRS = 1 << 19  # user-item pairs scored at once in a full ranking
 class NCFOptions:
     """Keys of ``properties/model/NCF.yaml``; the names are RecBole's."""
 
-    mf_embedding_size: Annotated[int, Range(1)]
-    mlp_embedding_size: Annotated[int, Range(1)]
-    mlp_hidden_size: Annotated[list[int], Range(1)]
-    dropout_prob: Annotated[float, Range(0, 0.99)]
+    mf_embedding_size: PositiveInt
+    mlp_embedding_size: PositiveInt
+    mlp_hidden_size: list[PositiveInt]
+    dropout_prob: Dropout
     mf_train: bool
     mlp_train: bool
     use_pretrain: bool
     mf_pretrain_path: str | None
     mlp_pretrain_path: str | None
-    learning_rate: Annotated[float, Range(0, above=True)]
+    learning_rate: PositiveFloat
 
 
 class NCF(NeuMF):

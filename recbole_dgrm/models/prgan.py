@@ -16,9 +16,10 @@ Deviations from the paper
 import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from recbole_dgrm.errors import OptionError
@@ -26,26 +27,26 @@ from recbole_dgrm.maths import losses
 from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.models.dgrm.networks import clip_weights
 from recbole_dgrm.models.phases import Phase
-from recbole_dgrm.options import Choice, Range, read
+from recbole_dgrm.options import read
 
 
 @dataclass(frozen=True)
 class PRGANOptions:
     """Keys of ``properties/model/PRGAN.yaml``, where each is explained."""
 
-    embedding_size: Annotated[int, Range(1)]
-    rated_items: Annotated[int, Range(1)]
-    record_items: Annotated[int, Range(2)]
-    reconstruction_weight: Annotated[float, Range(0)]
-    adversarial_weight: Annotated[float, Range(0)]
-    lipschitz: Annotated[str, Choice("weight_clipping", "gradient_penalty")]
-    weight_clip: Annotated[float, Range(0, above=True)]
-    lipschitz_weight: Annotated[float, Range(0)]
-    pretrain_epochs: Annotated[int, Range(0)]
-    generator_iterations: Annotated[int, Range(1)]
-    critic_iterations: Annotated[int, Range(1)]
-    learning_rate: Annotated[float, Range(0, above=True)]
-    critic_learning_rate: Annotated[float, Range(0, above=True)]
+    embedding_size: PositiveInt
+    rated_items: PositiveInt
+    record_items: Annotated[int, Field(ge=2)]
+    reconstruction_weight: NonNegativeFloat
+    adversarial_weight: NonNegativeFloat
+    lipschitz: Literal["weight_clipping", "gradient_penalty"]
+    weight_clip: PositiveFloat
+    lipschitz_weight: NonNegativeFloat
+    pretrain_epochs: NonNegativeInt
+    generator_iterations: PositiveInt
+    critic_iterations: PositiveInt
+    learning_rate: PositiveFloat
+    critic_learning_rate: PositiveFloat
 
     def __post_init__(self) -> None:
         if self.rated_items > self.record_items:

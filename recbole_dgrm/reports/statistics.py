@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_dgrm import record_forms
+from recbole_dgrm import record_types
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users, is_worse, smaller_is_better
 from recbole_dgrm.records import PLAN, WHERE, RunDirectory, read_json, read_runs
@@ -68,7 +68,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """What the runs in ``folder`` were made for; empty where they are no benchmark."""
     path = folder / PLAN
     remedy = "the benchmark command writes it again; or move it away"
-    return read_json(path, "the plan of a benchmark", remedy, record_forms.PLAN) if path.is_file() else {}
+    return read_json(path, "the plan of a benchmark", remedy, record_types.Plan) if path.is_file() else {}
 
 
 def planned_labels(plan: dict[str, Any]) -> list[str]:

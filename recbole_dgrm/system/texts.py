@@ -1,23 +1,22 @@
-"""Text that others chose (labels, names, ids, errors), made harmless for what it is written into.
+"""Make text that others chose (labels, names, ids, errors) harmless for the place where it is shown.
 
-Whoever writes such text passes it through the function of its form: a page and a terminal through ``printable``,
-a figure through ``in_figure``, a spreadsheet through ``in_spreadsheet``.
+Use ``printable`` for a page or a terminal, ``in_figure`` for a figure and ``in_spreadsheet`` for a spreadsheet.
 """
 
 from typing import Any
 
-JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
-FORMULA = tuple("=+-@＝＋－＠")  # with these a spreadsheet begins a formula
+JOINERS = "\u200c\u200d"  # invisible letters inside words of some scripts and inside emoji
+FORMULA = tuple("=+-@＝＋－＠")  # a spreadsheet takes a cell that begins with one of these for a formula
 LONGEST = 40  # letters of a name in a figure
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, what cannot be printed as an escape: no control character moves a cursor or ends a line."""
+    """``text`` on one line, with escapes for control characters, which could move a cursor or end a line."""
     return text if text.isprintable() else "".join(map(_shown, text))
 
 
 def lines(text: str) -> str:
-    """The same for text of ours that may have several lines."""
+    """The same for a text of ours, which may have several lines."""
     return "\n".join(map(printable, text.split("\n")))
 
 
@@ -28,14 +27,14 @@ def _shown(letter: str) -> str:
 
 
 def in_figure(text: Any) -> str:
-    """``text`` as matplotlib draws it letter by letter: no mathematics, no hidden legend entry, no endless line."""
+    """``text`` for matplotlib: not read as mathematics, not hidden from the legend, and not too long."""
     words = printable(str(text))
     words = words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
     return (" " if words.startswith("_") else "") + words.replace("$", r"\$")
 
 
 def in_spreadsheet(value: Any) -> Any:
-    """Text that no spreadsheet takes for a formula: a leading apostrophe says so. Numbers stay numbers."""
+    """``value`` for a spreadsheet: an apostrophe in front of a text that looks like a formula; numbers stay numbers."""
     if not isinstance(value, str):
         return value
     words = printable(value)

@@ -1,4 +1,4 @@
-"""YAML of strangers: plain values only, each written where it stands, of a size that is read in a moment."""
+"""YAML that anybody may have written: only plain values, no references, and nothing too large to read quickly."""
 
 import re
 from pathlib import Path
@@ -17,8 +17,8 @@ LONGEST_INTEGER = 100  # characters; Python takes no more than 4,300 digits back
 class YamlLoader(yaml.SafeLoader):
     """Safe YAML that reads ``1e-4`` as a number (YAML 1.1 wants ``1.0e-4``) and follows no reference.
 
-    Of nine lines that name each other an alias makes a billion values, or one that holds itself; ``<<`` takes values
-    from elsewhere; of a key that stands there twice the first would be lost without a word. All are refused.
+    Nine lines of aliases can expand to a billion values or to a value that contains itself, ``<<`` copies keys from
+    elsewhere, and of a key that stands twice the first value would be lost without a word. All of these are refused.
     """
 
     def __init__(self, stream: Any):
@@ -26,7 +26,7 @@ class YamlLoader(yaml.SafeLoader):
         self._depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """The next value, unless it refers to another or lies too deep."""
+        """Read the next value, unless it refers to another one or is nested too deep."""
         event = self.peek_event()
         if getattr(event, "anchor", None) is not None:  # of an alias, too
             mark = "*" if isinstance(event, yaml.AliasEvent) else "&"
@@ -43,13 +43,10 @@ class YamlLoader(yaml.SafeLoader):
             self._depth -= 1
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        """The mapping of ``node``, whose keys all differ."""
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
-                line = key.start_mark.line + 1
-                raise yaml.YAMLError(
-                    f"<< in line {line} takes keys from elsewhere, which is not read: write them there"
-                )
+        """The mapping of ``node``; a key that stands twice or comes from elsewhere is refused."""
+        if merges := [key for key, _ in node.value if key.tag == "tag:yaml.org,2002:merge"]:
+            line = merges[0].start_mark.line + 1
+            raise yaml.YAMLError(f"<< in line {line} takes keys from elsewhere, which is not read: write them there")
         mapping = super().construct_mapping(node, deep)
         if len(mapping) < len(node.value):
             names = [str(key.value) for key, _ in node.value]
@@ -58,7 +55,7 @@ class YamlLoader(yaml.SafeLoader):
         return mapping
 
     def construct_yaml_int(self, node: Any) -> int:
-        """An integer of usual length."""
+        """An integer, unless it is too long."""
         if len(node.value) > LONGEST_INTEGER:
             raise yaml.YAMLError(f"an integer of {len(node.value)} characters in line {node.start_mark.line + 1}")
         return super().construct_yaml_int(node)
@@ -73,15 +70,14 @@ YamlLoader.add_implicit_resolver(
 
 
 def load_yaml(text: str, texts: TextKeys | None = None, key: str = "") -> Any:
-    """The one document of ``text``; only plain values can come out.
+    """The single document in ``text``, as plain values.
 
     Args:
         texts: keys whose values stay the texts that were written.
-        key: whose value the document is, if it is no mapping of keys.
+        key: the key whose value the document is, if it is no mapping of keys.
 
     Raises:
-        yaml.YAMLError: the text is not YAML, holds anything but plain values, or refers to itself; see
-            ``YamlLoader``.
+        yaml.YAMLError: the text is not YAML, or has something that ``YamlLoader`` refuses.
     """
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"it is longer than {LONGEST:,} characters")
@@ -89,18 +85,18 @@ def load_yaml(text: str, texts: TextKeys | None = None, key: str = "") -> Any:
     try:
         node = loader.get_single_node()
         if texts and node:
-            texts.keep_value(key, node)
+            texts.keep(node, key)
         return loader.construct_document(node) if node else None
     except yaml.YAMLError:
         raise
-    except Exception as error:  # its constructors raise what they meet: '!!bool x' a KeyError, 2001-99-99 a ValueError
+    except Exception as error:  # PyYAML passes on: KeyError for '!!bool x', ValueError for 2001-99-99
         raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
     finally:
         loader.dispose()
 
 
 def properties_dir() -> Path:
-    """``properties/`` of an installed wheel, else of the checkout."""
+    """The folder ``properties/`` of the installed wheel, or else of the checkout."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "properties", package.parent / "properties"):
         if (folder / "overall.yaml").is_file():

@@ -23,7 +23,7 @@ import optuna
 from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
-from recbole_dgrm import record_forms
+from recbole_dgrm import record_types
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.records import WHERE, read_json
@@ -81,7 +81,7 @@ class Search:
         """
         path, what = folder / SEARCH, "the plan of a search"
         remedy = "move it away; the same command writes it again"
-        content = read_json(path, what, remedy, record_forms.SEARCH)
+        content = read_json(path, what, remedy, record_types.Search)
         try:
             return cls(**{**content, "storage": storage or default_storage(folder)})
         except TypeError as error:

@@ -377,7 +377,7 @@ def test_what_is_accepted_trains(make_config):
 
 def test_model_classes_have_only_known_keys():
     for name, model in registry.MODELS.items():
-        assert not {field.name for field in fields(model.Options)} & set(recbole_keys.NOT_HERE), name
+        assert not {field.name for field in fields(model.Options)} & set(recbole_keys.REFUSED), name
 
 
 @pytest.mark.parametrize(

@@ -1,47 +1,49 @@
 """The keys of DGRM, DGRMPlus and DGRMKL, typed, and which of them go together."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.options import Choice, Range
+from recbole_dgrm.options import Dropout, Share
 
 
 @dataclass(frozen=True)
 class DGRMOptions:
     """Keys of ``properties/model/DGRM.yaml``, where each is explained."""
 
-    noise_steps: Annotated[int, Range(1)]
-    noise_scale: Annotated[float, Range(0, 1)]
-    noise_min: Annotated[float, Range(0, 1)]
-    noise_max: Annotated[float, Range(0, 1)]
-    fixed_step: Annotated[int | None, Range(1)]
-    generator_hidden: Annotated[list[int], Range(1)]
-    critic_hidden: Annotated[list[int], Range(1)]
-    step_embedding_size: Annotated[int, Range(2)]
-    latent_size: Annotated[int | None, Range(0)]
-    reconstruction_weight: Annotated[float, Range(0)]
-    adversarial_weight: Annotated[float, Range(0)]
-    lipschitz: Annotated[str, Choice("gradient_penalty", "r1", "weight_clipping", "none")]
-    lipschitz_weight: Annotated[float, Range(0)]
-    weight_clip: Annotated[float, Range(0, above=True)]
-    generator_iterations: Annotated[int, Range(1)]
-    critic_iterations: Annotated[int, Range(1)]
-    learning_rate: Annotated[float, Range(0, above=True)]
-    critic_learning_rate: Annotated[float, Range(0, above=True)]
-    prediction: Annotated[str, Choice("x_0_hat", "posterior")]
-    prediction_noise_steps: Annotated[int, Range(0)]
-    denoising_steps: Annotated[int, Range(0)]
-    prediction_draws: Annotated[int, Range(1)]
-    condition_dropout: Annotated[float, Range(0, 0.99)]
-    reconstruct: Annotated[str, Choice("rated", "hidden")]
-    center: Annotated[str, Choice("none", "bias")]
-    condition_scale: Annotated[str, Choice("none", "sqrt_count")]
-    noise_support: Annotated[str, Choice("all", "rated")]
-    states: Annotated[str, Choice("auto", "dense", "entries")]
-    blend: Annotated[float, Range(0, 1)]
-    blend_factors: Annotated[list[int], Range(1)]
-    blend_regularization: Annotated[float, Range(0, above=True)]
+    noise_steps: PositiveInt
+    noise_scale: Share
+    noise_min: Share
+    noise_max: Share
+    fixed_step: PositiveInt | None
+    generator_hidden: list[PositiveInt]
+    critic_hidden: list[PositiveInt]
+    step_embedding_size: Annotated[int, Field(ge=2)]
+    latent_size: NonNegativeInt | None
+    reconstruction_weight: NonNegativeFloat
+    adversarial_weight: NonNegativeFloat
+    lipschitz: Literal["gradient_penalty", "r1", "weight_clipping", "none"]
+    lipschitz_weight: NonNegativeFloat
+    weight_clip: PositiveFloat
+    generator_iterations: PositiveInt
+    critic_iterations: PositiveInt
+    learning_rate: PositiveFloat
+    critic_learning_rate: PositiveFloat
+    prediction: Literal["x_0_hat", "posterior"]
+    prediction_noise_steps: NonNegativeInt
+    denoising_steps: NonNegativeInt
+    prediction_draws: PositiveInt
+    condition_dropout: Dropout
+    reconstruct: Literal["rated", "hidden"]
+    center: Literal["none", "bias"]
+    condition_scale: Literal["none", "sqrt_count"]
+    noise_support: Literal["all", "rated"]
+    states: Literal["auto", "dense", "entries"]
+    blend: Share
+    blend_factors: list[PositiveInt]
+    blend_regularization: PositiveFloat
 
     def __post_init__(self) -> None:
         top = self.noise_steps
