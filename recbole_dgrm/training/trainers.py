@@ -6,6 +6,7 @@ Trainers know turns, not papers: a model declares ``recbole_dgrm.models.phases.P
 
 from collections import namedtuple
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from recbole.trainer import Trainer
@@ -116,7 +117,12 @@ def trainer_class(model: type) -> type[Trainer]:
     if hasattr(model, "phases"):
         return AlternatingTrainer
     theirs = get_trainer(model.type, model.__name__)
-    return theirs if issubclass(theirs, RunMixin) else type(theirs.__name__, (RunMixin, theirs), {})
+    return theirs if issubclass(theirs, RunMixin) else _recorded(theirs)
+
+
+@cache
+def _recorded(theirs: type[Trainer]) -> type[Trainer]:
+    return type(theirs.__name__, (RunMixin, theirs), {})
 
 
 def check_processes(model: type) -> None:
