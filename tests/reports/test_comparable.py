@@ -13,9 +13,15 @@ from recbole_dgrm.reports.statistics import summarise
 
 RATED = {
     "eval_args": {"split": {"RS": [0.7, 0.1, 0.2]}, "group_by": "user", "order": "RO", "mode": "labeled"},
-    "feedback": "rating", "split_rounding": "up", "rating_scale": [1, 5], "rating_step": 1, "rating_threshold": None,
-    "rated_ties": "expected", "rated_filter": "none", "rated_denominator": "n",
-}  # fmt: skip
+    "feedback": "rating",
+    "split_rounding": "up",
+    "rating_scale": [1, 5],
+    "rating_step": 1,
+    "rating_threshold": None,
+    "rated_ties": "expected",
+    "rated_filter": "none",
+    "rated_denominator": "n",
+}
 SIZES = {"n_users": 30, "n_items": 20, "n_train": 100, "n_valid": 10, "n_test": 20}
 FULL = {**RATED, "eval_args": {**RATED["eval_args"], "mode": "full"}, "feedback": "implicit"}
 
@@ -132,9 +138,8 @@ def test_models_that_have_learnt_from_different_parts_have_a_bias_row_each(tmp_p
     cell = only_cell(tmp_path)
     assert [row.label for row in cell.reference] == ["random", "bias", "bias", "oracle"]
     table = result_table(cell)
-    assert [row[0].text for row in table.quiet] == [
-        "random order", "user + item means (refit=False)", "user + item means (refit=True)", "oracle: the true ratings",
-    ]  # fmt: skip
+    means = [f"user + item means (refit={refit})" for refit in (False, True)]
+    assert [row[0].text for row in table.quiet] == ["random order", *means, "oracle: the true ratings"]
     below = {row[0].text: BELOW in row[1].mark for row in table.rows}
     assert below == {"EASE (refit=False)": False, "MF (refit=True)": True, "NCF (refit=True)": True}
 
@@ -177,8 +182,8 @@ def test_seeds_of_other_data_files_are_refused_unless_a_split_shows_that_they_ar
 
 def bias_run(folder, label, value, seed=1, **fields):
     reference = {"random": {NDCG: 0.25, "rmse": 1.2}, "bias": {NDCG: 0.5, "rmse": 1.0}, "oracle": {NDCG: 0.9}}
-    put(folder, label, seed, vectors={NDCG: value + draw(label, seed) / 100 - 0.005}, config=RATED,
-              test={NDCG: value, "rmse": 1.5 - value}, reference=reference, **fields)  # fmt: skip
+    vectors, test = {NDCG: value + draw(label, seed) / 100 - 0.005}, {NDCG: value, "rmse": 1.5 - value}
+    put(folder, label, seed, vectors=vectors, config=RATED, test=test, reference=reference, **fields)
 
 
 def test_rows_below_the_bias_row_are_marked_and_never_second(tmp_path):

@@ -42,11 +42,9 @@ def write_run(
     where = {"model": "MF", "dataset": "board", "protocol": "rated", "seed": seed, "output_dir": str(folder)}
     record = asdict(new_record({**where, **(config or {})}, label))
     test = {metric: float(np.mean(vector)) for metric, vector in vectors.items()}
-    record |= {
-        "status": "finished", "test": test, "valid": test, "reference": REFERENCE, "skill": {NDCG: seed / 8},
-        "timing": {"train_s": 10.0 * seed}, "data": {"fingerprint": f"split {seed}"}, "environment": {"python": "3"},
-        **fields,
-    }  # fmt: skip
+    record |= {"status": "finished", "test": test, "valid": test, "reference": REFERENCE, "skill": {NDCG: seed / 8}}
+    record |= {"timing": {"train_s": 10.0 * seed}, "data": {"fingerprint": f"split {seed}"}}
+    record |= {"environment": {"python": "3"}, **fields}
     path = folder / (name or f"{label}-{seed}-{record['hash']}")
     path.mkdir(parents=True)
     write_json(path / "record.json", record)
@@ -86,8 +84,7 @@ def comparison_of(folder: Path, label: str, baseline: str, metric: str = NDCG) -
 def averaged(files: list[dict[str, float]]) -> dict[str, float]:
     """Mean per user over the files that have the user."""
     users = {user for file in files for user in file}
-    return {user: sum(file[user] for file in files if user in file) / sum(user in file for file in files)
-            for user in users}  # fmt: skip
+    return {user: np.mean([file[user] for file in files if user in file]) for user in users}
 
 
 @pytest.mark.parametrize("seeds", [[4, 7], [4, 7, 9]])
@@ -495,8 +492,8 @@ def test_the_plan_gives_the_order_of_rows_metrics_and_cells_and_the_baseline(tmp
     write_plan(tmp_path, models=models, protocols=["rated", "implicit"], metrics=["rmse", "auc", NDCG], baseline="NCF")
     for protocol in ("rated", "implicit"):
         for label in ("DGRM", "AAA not in the plan", "MF small", "NCF"):
-            write_run(tmp_path, label, config={"protocol": protocol},
-                      vectors={name: draw(label + name, 1) for name in (NDCG, "mae", "rmse")})  # fmt: skip
+            vectors = {name: draw(label + name, 1) for name in (NDCG, "mae", "rmse")}
+            write_run(tmp_path, label, config={"protocol": protocol}, vectors=vectors)
     summary = summarise(tmp_path)
     assert [cell.protocol for cell in summary.cells] == ["rated", "implicit"]
     for cell in summary.cells:

@@ -309,8 +309,12 @@ def test_reduced_precision_agrees_and_the_test_is_float32(name, make_config, mon
     monkeypatch.setattr(recorded_trainer, "AGREEMENT", 0.02)  # few users, short lists
     tested = []
     original = experiment._Run._test
-    monkeypatch.setattr(experiment._Run, "_test", lambda run, trainer, *rest: (
-        tested.append(trainer), original(run, trainer, *rest)))  # fmt: skip
+
+    def remember(run, trainer, *rest):
+        tested.append(trainer)
+        original(run, trainer, *rest)
+
+    monkeypatch.setattr(experiment._Run, "_test", remember)
     exact, _ = run_one(make_config(name, "board", epochs=3))
     record, path = run_one(make_config(name, "board", epochs=3, precision="bfloat16"))
     assert " in bfloat16, " in (path / "run.log").read_text()
@@ -327,8 +331,12 @@ def test_where_reduced_precision_disagrees_training_goes_on_in_float32(make_conf
     monkeypatch.setattr(recorded_trainer, "AGREEMENT", -1.0)
     seen = []
     original = trainers.AlternatingTrainer._step
-    monkeypatch.setattr(trainers.AlternatingTrainer, "_step", lambda trainer, *rest: (
-        seen.append(trainer._reduced), original(trainer, *rest))[1])  # fmt: skip
+
+    def remember(trainer, *rest):
+        seen.append(trainer._reduced)
+        return original(trainer, *rest)
+
+    monkeypatch.setattr(trainers.AlternatingTrainer, "_step", remember)
     _, path = run_one(make_config("DGRM", precision="bfloat16", epochs=2, refit=False))
     assert "training goes on in float32" in (path / "run.log").read_text()
     assert seen[0]
