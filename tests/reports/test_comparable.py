@@ -1,7 +1,7 @@
 """A table compares one thing: what defines a metric makes a cell of its own, and references agree or are an error."""
 
 import pytest
-from test_statistics import NDCG, age, draw, only_cell, rows_of, write_plan, write_run
+from reports_helpers import FULL, NDCG, RATED, age, draw, only_cell, put, rows_of, write_plan
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import BELOW
@@ -10,27 +10,6 @@ from recbole_dgrm.reports.benchmark_report import _figures, build, result_table,
 from recbole_dgrm.reports.document import to_markdown
 from recbole_dgrm.reports.headline import headline
 from recbole_dgrm.reports.statistics import summarise
-
-RATED = {
-    "eval_args": {"split": {"RS": [0.7, 0.1, 0.2]}, "group_by": "user", "order": "RO", "mode": "labeled"},
-    "feedback": "rating",
-    "split_rounding": "up",
-    "rating_scale": [1, 5],
-    "rating_step": 1,
-    "rating_threshold": None,
-    "rated_ties": "expected",
-    "rated_filter": "none",
-    "rated_denominator": "n",
-}
-SIZES = {"n_users": 30, "n_items": 20, "n_train": 100, "n_valid": 10, "n_test": 20}
-FULL = {**RATED, "eval_args": {**RATED["eval_args"], "mode": "full"}, "feedback": "implicit"}
-
-
-def put(folder, label: str, seed: int = 1, config=RATED, data=None, **fields):
-    """A run that a whole report can be written about."""
-    config = {"valid_metric": NDCG, **config}
-    data = {**SIZES, **(data or {"fingerprint": f"split {seed}"})}
-    return write_run(folder, label, seed, config=config, data=data, **{"parameters": 9, **fields})
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ import io
 
 import pandas as pd
 import pytest
-from test_comparable import RATED, put
-from test_statistics import NDCG, draw, only_cell, write_plan
+from reports_helpers import NDCG, RATED, draw, only_cell, put, write_plan
 
 from recbole_dgrm.cli import display, main
 from recbole_dgrm.reports import figures
