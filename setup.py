@@ -55,6 +55,8 @@ setup(
         "parquet": ["pyarrow>=15"],  # ratings and lists as Parquet; an extra: 55 MB for one format
         "test": [
             "pytest>=8.0",
+            "pytest-xdist>=3.6.1",  # tests in as many processes as there are cores
+            "pytest-cov>=7.0",  # which lines no test runs, those of worker processes included
             "distributed>=2024.1",
             "psycopg[binary]>=3.1.4",
             "hypothesis>=6.100",  # properties of the chain and of the metrics; arbitrary input

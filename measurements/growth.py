@@ -29,13 +29,16 @@ MODELS = {
 }  # fmt: skip
 RUN = """
 import json, resource, sys, time, torch
+from pathlib import Path
 from recbole.utils import init_seed
-from recbole_dgrm import data, loaders, registry
 from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.models import registry
+from recbole_dgrm.training.trainers import trainer_class
 empty = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 config = load_config(config_dict=json.loads(sys.argv[1]))
-config = config.writing_to(Path())
-splits = data.build(config)
+config = config.writing_to(Path("."))
+splits = dataset.build(config)
 init_seed(1, True)
 model = registry.model_class(config["model"])(config, splits.train)
 trainer = trainer_class(type(model))(config, model)

@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 import warnings
 from dataclasses import fields
 from pathlib import Path
@@ -13,8 +14,30 @@ from recbole_dgrm.data import dataset as datasets
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import RunOptions
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for the processes that tests start: each core has a test already
 torch.set_num_threads(1)
 warnings.filterwarnings("ignore")
+
+
+SHARING = ("test_distributed.py", "test_trained_run.py", "test_forged.py")  # an expensive fixture, for all their tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow tests first, so that none is left over when the other processes have nothing more to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Deal tests one by one to whichever process is free; only the files of ``SHARING`` stay whole."""
+    from xdist.scheduler import LoadScopeScheduling  # here, so that -p no:xdist works without it
+
+    class OneByOne(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return file if file.endswith(SHARING) else nodeid
+
+    return OneByOne(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -25,11 +25,11 @@ FLOORS = [
 ]  # a room imports from lower floors only; rooms of one floor do not know each other
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_RECBOLE = (
-    "errors", "maths", "options", "records", "record_types", "reports", "tuning.space",
+    *("errors", "maths", "options", "records", "record_types", "reports", "tuning.space"),
     *(f"system.{name}" for name in ("distributed", "files", "processes", "text_keys", "texts", "yaml_files")),
     *(f"models.dgrm.{name}" for name in ("blend", "diffusion", "networks", "options", "profiles")),
     *(f"evaluation.{name}" for name in ("collapse", "distribution", "metric_names", "ranking")),
-)  # fmt: skip
+)
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or not path.stem.startswith("__"))
 NAMES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
 

@@ -104,7 +104,7 @@ def reshape_optimizer(state: dict) -> None:
         (changed(lambda state: state["note"].clear()), "its note is damaged"),
         (changed(lambda state: state["note"]["selected"].update(epochs="many")), "its note is damaged"),
     ],
-)  # fmt: skip
+)
 def test_a_foreign_checkpoint_is_a_sentence_with_its_name_and_the_remedy(finished, damage, said):
     path = finished / "checkpoint.pt"
     damage(path)
@@ -147,7 +147,7 @@ def test_without_the_foreign_checkpoint_the_run_begins_again_to_the_same_end(mak
         ("search.json", b"", Search.load),
         ("search.json", b'{"trials": 3}', Search.load),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_file_of_a_run_is_a_sentence_with_its_name(finished, name, content, read):
     (finished / name).write_bytes(content)
     with pytest.raises(UserError, match=name.replace(".", r"\.")):
@@ -170,8 +170,9 @@ def test_vectors_of_different_lengths_are_none(finished):
 
 def test_a_damaged_database_of_a_search_is_a_sentence_with_its_name(tmp_path, make_config):
     config = make_config("MF", "board").given
-    search = Search(config, {"factors": {"choice": [2]}}, "grid", 1, False, "mine",
-                    f"sqlite:///{tmp_path / 'study.db'}", "here")  # fmt: skip
+    search = Search(
+        config, {"factors": {"choice": [2]}}, "grid", 1, False, "mine", f"sqlite:///{tmp_path / 'study.db'}", "here"
+    )
     (tmp_path / "study.db").write_bytes(b"no database, but long enough to be read as one" * 100)
     with pytest.raises(UserError, match=r"study\.db, cannot be used .*file is not a database.*move it away"):
         run_search(search, tmp_path)
@@ -281,8 +282,8 @@ def test_sigterm_is_as_ctrl_c(monkeypatch, ratings_path, tmp_path, capsys):
     monkeypatch.setattr(DGRM, "generator_loss", lambda self, batch: signal.raise_signal(signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     try:
-        status = main.main(["--model=DGRM", "--dataset=noise", f"--data_path={ratings_path}", "--device=cpu",
-                           f"--output_dir={tmp_path / 'runs'}"])  # fmt: skip
+        where = [f"--data_path={ratings_path}", f"--output_dir={tmp_path / 'runs'}"]
+        status = main.main(["--model=DGRM", "--dataset=noise", "--device=cpu", *where])
     finally:
         signal.signal(signal.SIGTERM, before)
     (path,) = (tmp_path / "runs").iterdir()
@@ -293,8 +294,8 @@ def test_sigterm_is_as_ctrl_c(monkeypatch, ratings_path, tmp_path, capsys):
 
 def test_a_run_that_sigterm_meets_before_it_listens_is_interrupted_not_failed(make_config, monkeypatch, tmp_path):
     code = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
-    monkeypatch.setattr(processes, "spawn", lambda *_: subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE))  # fmt: skip
+    command = [sys.executable, "-c", code]
+    monkeypatch.setattr(processes, "spawn", lambda *_: subprocess.Popen(command, stdin=subprocess.PIPE))
     worker.execute(worker.Job("MF", make_config("MF").given, str(tmp_path / "run"), 1, 60))
     assert read_run(tmp_path / "run").record["status"] == "interrupted"
 

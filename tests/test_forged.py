@@ -36,8 +36,9 @@ from recbole_dgrm.training.checkpoints import pack, read_checkpoint, unpack
 from recbole_dgrm.tuning.study import Search
 
 CPU = torch.device("cpu")
-FORGED: list[Any] = [None, True, -1, 0, 10**9, 10**18, -1e300, 1e300, 0.5, "", "text", "\x1b[31m", "$\\foo$", [], [1],
-                     [[]], {}, {"a": 1}, [None], "x" * 10_000]  # fmt: skip
+NUMBERS: list[Any] = [None, True, -1, 0, 10**9, 10**18, -1e300, 1e300, 0.5]
+TEXTS: list[Any] = ["", "text", "\x1b[31m", "$\\foo$"]
+FORGED: list[Any] = [*NUMBERS, *TEXTS, [], [1], [[]], {}, {"a": 1}, [None], "x" * 10_000]
 RATINGS = {"generator_hidden": [8], "epochs": 2, "diagnose_every": 1}
 
 
@@ -167,9 +168,15 @@ def test_a_forged_value_is_named_with_its_place(copy, place, value, said):
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 100_000, '{"a": ' * 40 + "1" + "}" * 40, '{"seed": NaN}', '{"seed": 1e999}', '{"seed": ' + "9" * 5000 + "}",
-     '{"label": "\\ud800"}'],
-)  # fmt: skip
+    [
+        "[" * 100_000,
+        '{"a": ' * 40 + "1" + "}" * 40,
+        '{"seed": NaN}',
+        '{"seed": 1e999}',
+        '{"seed": ' + "9" * 5000 + "}",
+        '{"label": "\\ud800"}',
+    ],
+)
 def test_json_that_no_file_of_ours_holds_is_refused(text, copy):
     with pytest.raises(ValueError, match=r"nested|no number|beyond|digits|surrogates"):
         parse_json(text)
@@ -309,8 +316,8 @@ def packed(**changed: Any) -> dict[str, Any]:
     value = pack(MATRIX)
     data, indices, indptr = value["sparse"]
     parts = {"data": data, "indices": indices, "indptr": indptr} | changed
-    return {"sparse": [parts["data"], parts["indices"], parts["indptr"]], "shape": parts.get("shape", value["shape"]),
-            "format": parts.get("format", value["format"])}  # fmt: skip
+    named = {key: parts.get(key, value[key]) for key in ("shape", "format")}
+    return {"sparse": [parts["data"], parts["indices"], parts["indptr"]], **named}
 
 
 @pytest.mark.parametrize(
@@ -397,8 +404,8 @@ def test_a_directory_removed_during_training_is_a_sentence(make_config, monkeypa
     monkeypatch.setattr(DGRM, "generator_loss", remove)
     with pytest.raises(OutputError, match=r"/DGRM-noise\S* was removed while the run was at work in it; start the run"):
         run_one(make_config())
-    status = main.main(["--model=DGRM", "--dataset=noise", f"--data_path={ratings_path}", "--device=cpu",
-                       f"--output_dir={tmp_path / 'runs'}"])  # fmt: skip
+    where = [f"--data_path={ratings_path}", f"--output_dir={tmp_path / 'runs'}"]
+    status = main.main(["--model=DGRM", "--dataset=noise", "--device=cpu", *where])
     assert status == 2
     said = capsys.readouterr().err
     assert "was removed while" in said

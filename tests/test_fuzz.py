@@ -19,9 +19,12 @@ from recbole_dgrm.data.convert import WHOLE, convert
 from recbole_dgrm.errors import OptionError, UserError
 
 few = settings(
-    max_examples=30, deadline=None, derandomize=True, database=None,
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
+)
 HEADER = "user_id:token\titem_id:token\trating:float"
 CELLS = st.sampled_from(
     ["", "1", "2", "u", "nan", "NA", "inf", "-1e308", "1e999", "5", '"', "'", "\0", " ", "é", "9" * 400]

@@ -259,11 +259,9 @@ def test_a_benchmark_of_a_checkout_runs_its_code_wherever_it_is_started(trap, tm
     with (checkout / "recbole_dgrm" / "runs" / "experiment.py").open("a") as file:
         file.write(f"\nopen({str(tmp_path / 'whose')!r}, 'a').write(__file__ + '\\n')\n")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, checkout / "run_recbole_dgrm.py", "benchmark", f"--config={plan}",
-         f"--data_path={ratings_path}", f"--output_dir={tmp_path / 'runs'}"],
-        env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+    where = [f"--config={plan}", f"--data_path={ratings_path}", f"--output_dir={tmp_path / 'runs'}"]
+    command = [sys.executable, checkout / "run_recbole_dgrm.py", "benchmark", *where]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     imported = (tmp_path / "whose").read_text().splitlines()
     assert set(imported) == {str(checkout / "recbole_dgrm" / "runs" / "experiment.py")}

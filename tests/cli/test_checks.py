@@ -109,8 +109,10 @@ def test_a_gpu_is_named_and_a_driver_without_its_torch_is_noticed(monkeypatch):
     assert row.found.startswith("card 0, card 1; CUDA")
 
 
-@pytest.mark.parametrize(("flags", "said"), [("fpu avx512_bf16 amx_bf16", "avx512_bf16 and amx_bf16"),
-                                             ("fpu", "neither avx512_bf16 nor amx_bf16")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [("fpu avx512_bf16 amx_bf16", "avx512_bf16 and amx_bf16"), ("fpu", "neither avx512_bf16 nor amx_bf16")],
+)
 def test_bfloat16_is_timed_and_its_units_are_named(monkeypatch, flags, said):
     monkeypatch.setattr(checks, "_cpuinfo", lambda: ["model name\t: chip", f"flags\t\t: {flags}"])
     row = checks.bfloat16()

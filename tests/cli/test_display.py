@@ -16,12 +16,20 @@ NDCG = "ratedndcg@5"
 
 def record(value: float, **changed) -> dict:
     return {
-        "model": "MF", "dataset": "board", "protocol": "rated", "seed": 1, "test": {NDCG: value, "rmse": 0.5},
+        "model": "MF",
+        "dataset": "board",
+        "protocol": "rated",
+        "seed": 1,
+        "test": {NDCG: value, "rmse": 0.5},
         "reference": {"random": {NDCG: 0.2, "rmse": 1.2}, "bias": {NDCG: 0.5, "rmse": 1.0}, "oracle": {NDCG: 0.9}},
-        "skill": {NDCG: 0.4}, "config": {"eval_args": {"mode": "labeled"}, "epochs": 9, "eval_step": 1},
-        "data": {"n_train": 10, "n_valid": 1, "n_test": 2}, "parameters": 7, "status": "finished",
-        "timing": {"best_epoch": 4, "epochs": 9, "train_s": 1.0}, **changed,
-    }  # fmt: skip
+        "skill": {NDCG: 0.4},
+        "config": {"eval_args": {"mode": "labeled"}, "epochs": 9, "eval_step": 1},
+        "data": {"n_train": 10, "n_valid": 1, "n_test": 2},
+        "parameters": 7,
+        "status": "finished",
+        "timing": {"best_epoch": 4, "epochs": 9, "train_s": 1.0},
+        **changed,
+    }
 
 
 def printed(table) -> str:

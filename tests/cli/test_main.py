@@ -276,7 +276,8 @@ def test_convert_does_not_overwrite(run, tmp_path):
 
 def test_the_script_and_help_start_without_torch():
     script = ROOT / "run_recbole_dgrm.py"
-    code = f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_path({str(script)!r}, run_name='__main__')\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"  # fmt: skip # noqa: E501
+    run = f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_path({str(script)!r}, run_name='__main__')"
+    code = f"{run}\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

@@ -87,8 +87,10 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, mod
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "uni100"}}, "mode='uni100' .* one of labeled, full"),
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "full"}}, "mode=full does not fit metrics="),
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": {"valid": "labeled", "test": "full"}}}, "must be one for"),
-        ({"eval_args": {"order": "TO"}, "load_col": {"inter": ["user_id", "item_id", "rating"]}},
-         "load_col: inter=.* lacks timestamp"),
+        (
+            {"eval_args": {"order": "TO"}, "load_col": {"inter": ["user_id", "item_id", "rating"]}},
+            "load_col: inter=.* lacks timestamp",
+        ),
         ({"eval_args": {"split": {"LS": "valid_and_test"}}, "benchmark_filename": ["a", "b"]}, "cannot cut validation"),
         ({"metrics": ["NDGC"]}, "metrics: there is no 'NDGC'; did you mean 'NDCG'"),
         ({"metrics": ["RMSE", "NDCG"], "valid_metric": "RMSE"}, "cannot be mixed"),
@@ -126,7 +128,7 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, mod
         ({"metrics": "RMSE"}, "metrics='RMSE' is not a list of names"),
         ({"epochs": 10**400}, r"epochs=1000*\.\.\. is out of range"),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_cannot_be_is_one_sentence_before_data_is_read(monkeypatch, keys, said):
     monkeypatch.setattr(recbole_keys, "find_spec", lambda name: None)
     with pytest.raises(OptionError, match=said) as error:
@@ -173,8 +175,9 @@ def test_intervals_are_read_in_both_spellings():
     for text in ("{rating: [3,inf)}", '{rating: "[3,inf)"}'):
         assert parse_value(text, "val_interval") == {"rating": "[3,inf)"}
     assert parse_value("{rating: [3,4);(4,5], item_id: [a, b]}", "val_interval") == {
-        "rating": "[3,4);(4,5]", "item_id": ["a", "b"],
-    }  # fmt: skip
+        "rating": "[3,4);(4,5]",
+        "item_id": ["a", "b"],
+    }
     assert quoted("[1, 2]") == "[1, 2]"
     low, high = read_intervals("[1,2];(3, inf)")
     assert (low.counts, high.counts, high.with_low) == (range(1, 3), range(4, 5), False)
@@ -236,8 +239,11 @@ def test_eval_args_are_completed_and_a_split_that_is_not_named_is_said(caplog):
     given = {"order": "TO", "mode": {"valid": "labeled"}}
     loaded = load_config(config_dict={**BASE, "eval_args": given})
     assert loaded.given["eval_args"] == {
-        "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "TO", "mode": "labeled",
-    }  # fmt: skip
+        "split": {"RS": [0.8, 0.1, 0.1]},
+        "group_by": "user",
+        "order": "TO",
+        "mode": "labeled",
+    }
     assert "names no split: RecBole's" in caplog.text
     assert load_config(config_dict={**FULL, "eval_args": {}}).given["eval_args"]["mode"] == "full"
 
@@ -293,14 +299,29 @@ def test_a_text_on_the_command_line_stays_what_was_typed(text):
     assert parse_value("007", "seed") == 7
 
 
+TEXTS_IN_A_FILE = """
+dataset: 007
+USER_ID_FIELD: 1e3
+data_path: ~
+metrics: [on, 1]
+label: no
+models:
+  - 2024_01
+  - {model: 010, config: {seed: 010, refit: no}}
+"""
+
+
 def test_a_text_in_a_file_stays_what_was_written(tmp_path):
     path = tmp_path / "a.yaml"
-    path.write_text("dataset: 007\nUSER_ID_FIELD: 1e3\ndata_path: ~\nmetrics: [on, 1]\nlabel: no\nmodels:\n"
-                    "  - 2024_01\n  - {model: 010, config: {seed: 010, refit: no}}\n")  # fmt: skip
+    path.write_text(TEXTS_IN_A_FILE)
     assert read_yaml(path) == {
-        "dataset": "007", "USER_ID_FIELD": "1e3", "data_path": None, "metrics": ["on", "1"], "label": "no",
+        "dataset": "007",
+        "USER_ID_FIELD": "1e3",
+        "data_path": None,
+        "metrics": ["on", "1"],
+        "label": "no",
         "models": ["2024_01", {"model": "010", "config": {"seed": 8, "refit": False}}],
-    }  # fmt: skip
+    }
 
 
 def test_every_text_of_a_plan_is_known_as_one():
@@ -337,10 +358,12 @@ def test_printed_options_are_read_back_by_a_shell():
 @pytest.mark.parametrize(
     ("model", "key", "value"),
     [
-        ("NeuMF", "mlp_hidden_size", []), ("DGCF", "n_factors", 7),
-        ("FISM", "reg_weights", [1.0]), ("NAIS", "pretrain_path", "nowhere"),
+        ("NeuMF", "mlp_hidden_size", []),
+        ("DGCF", "n_factors", 7),
+        ("FISM", "reg_weights", [1.0]),
+        ("NAIS", "pretrain_path", "nowhere"),
     ],
-)  # fmt: skip
+)
 def test_what_a_model_of_recbole_stumbles_over_names_the_keys(make_config, model, key, value):
     with pytest.raises(UserError) as error:
         run_one(make_config(model, protocol="full", **{key: value}))

@@ -178,11 +178,19 @@ def test_columns_that_nobody_can_tell_are_asked_for(tmp_path, text, columns, sai
         convert({WHOLE: tmp_path / "a.csv"}, tmp_path / "out", "mine", Reading({}, Layout(columns=columns)))
 
 
-@pytest.mark.parametrize(
-    "header",
-    ["User-ID;ISBN;Book-Rating", "user_id;book_id;rating", "user_id;business_id;stars", "reviewerID;asin;overall",
-     "user_id;parent_asin;rating", "userId;movieId;rating", "user;anime_id;score", "USER_ID;Item ID;Rating"],
-)  # fmt: skip
+HEADERS = """
+User-ID;ISBN;Book-Rating
+user_id;book_id;rating
+user_id;business_id;stars
+reviewerID;asin;overall
+user_id;parent_asin;rating
+userId;movieId;rating
+user;anime_id;score
+USER_ID;Item ID;Rating
+"""
+
+
+@pytest.mark.parametrize("header", HEADERS.strip().splitlines())
 def test_usual_names_are_known(tmp_path, header):
     (tmp_path / "a.csv").write_text(f"{header}\na;x;1\nb;x;2\n")
     done = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine")

@@ -79,10 +79,18 @@ def source(site):
 
     def make(*paths: str, **changes) -> Source:
         known = Source(
-            "mine", "mine.zip", "https://example.org/mine", "free", [site.url + path for path in paths],
-            hashlib.sha256(site.content).hexdigest(), len(site.content), "set/ratings.dat", ":",
-            ["user_id", None, "item_id", None, "rating", None, "timestamp"], False,
-        )  # fmt: skip
+            "mine",
+            "mine.zip",
+            "https://example.org/mine",
+            "free",
+            [site.url + path for path in paths],
+            hashlib.sha256(site.content).hexdigest(),
+            len(site.content),
+            "set/ratings.dat",
+            ":",
+            ["user_id", None, "item_id", None, "rating", None, "timestamp"],
+            False,
+        )
         return replace(known, **changes)
 
     return make

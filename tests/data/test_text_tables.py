@@ -127,10 +127,15 @@ def test_numbers_come_back_as_they_were_written(tmp_path_factory, values):
 @pytest.mark.parametrize(
     ("text", "separator"),
     [
-        ("a,b,c\n1,2,3\n", ","), ("a\tb,c,d,e\tf\n1\tx\t3\n", "\t"), ("a;b;1,5\n", ";"), ("a|b|c\n", "|"),
-        ("1::2::3\n4::5::6\n", "::"), ("1 2  3\n", r"\s+"), ("user;item;rating\n1;2,5;3\n1;2;3\n", ";"),
+        ("a,b,c\n1,2,3\n", ","),
+        ("a\tb,c,d,e\tf\n1\tx\t3\n", "\t"),
+        ("a;b;1,5\n", ";"),
+        ("a|b|c\n", "|"),
+        ("1::2::3\n4::5::6\n", "::"),
+        ("1 2  3\n", r"\s+"),
+        ("user;item;rating\n1;2,5;3\n1;2;3\n", ";"),
     ],
-)  # fmt: skip
+)
 def test_the_separator_is_that_which_all_lines_have(text, separator):
     assert guess_separator(text.encode()) == separator
 

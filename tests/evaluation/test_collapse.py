@@ -16,27 +16,25 @@ def sample(values) -> Sample:
     return Sample.of(STARS, torch.as_tensor(np.asarray(values, dtype=np.float32)))
 
 
-@pytest.mark.parametrize(
-    ("predictions", "status", "words"),
-    [
-        (GIVEN, INTACT, "every level"),
-        (np.full(1000, 3.5), COLLAPSED, "hardly differ"),
-        (np.full(1000, -7.0), COLLAPSED, "hardly differ"),
-        (RNG.normal(3.5, 0.05, 1000), COLLAPSED, "hardly differ"),
-        (np.repeat([1.0, 5.0], 500), COLLAPSED, "2.0 distinct values"),
-        (np.repeat([3.0, 4.0], 500), COLLAPSED, "2.0 distinct values"),
-        (np.r_[RNG.uniform(-0.4, 0.6, 500), RNG.uniform(4.6, 5.4, 500)], COLLAPSED, "ends of the scale"),
-        (RNG.uniform(5, 6, 1000), COLLAPSED, "ends of the scale"),
-        (np.repeat(np.arange(1.0, 6.0), 200), INTACT, "every level"),
-        (RNG.uniform(0.5, 5.5, 1000), INTACT, "every level"),
-        (GIVEN[GIVEN != 1], NARROW, "hardly any prediction is 1 "),
-        (GIVEN[GIVEN != 4], NARROW, "hardly any prediction is 4 "),
-        (RNG.normal(3.5, 0.4, 1000), NARROW, "hardly any prediction is 1 or 2 or 5 "),  # a shrunken mean
-    ],
-    ids=["copy", "constant", "constant below the scale", "nearly constant", "two ends", "two points inside",
-         "near the ends", "above the scale", "uniform levels", "uniform", "lowest mode lost", "top mode lost",
-         "narrow"],
-)  # fmt: skip
+NEAR_THE_ENDS = np.r_[RNG.uniform(-0.4, 0.6, 500), RNG.uniform(4.6, 5.4, 500)]
+PREDICTIONS = {
+    "copy": (GIVEN, INTACT, "every level"),
+    "constant": (np.full(1000, 3.5), COLLAPSED, "hardly differ"),
+    "constant below the scale": (np.full(1000, -7.0), COLLAPSED, "hardly differ"),
+    "nearly constant": (RNG.normal(3.5, 0.05, 1000), COLLAPSED, "hardly differ"),
+    "two ends": (np.repeat([1.0, 5.0], 500), COLLAPSED, "2.0 distinct values"),
+    "two points inside": (np.repeat([3.0, 4.0], 500), COLLAPSED, "2.0 distinct values"),
+    "near the ends": (NEAR_THE_ENDS, COLLAPSED, "ends of the scale"),
+    "above the scale": (RNG.uniform(5, 6, 1000), COLLAPSED, "ends of the scale"),
+    "uniform levels": (np.repeat(np.arange(1.0, 6.0), 200), INTACT, "every level"),
+    "uniform": (RNG.uniform(0.5, 5.5, 1000), INTACT, "every level"),
+    "lowest mode lost": (GIVEN[GIVEN != 1], NARROW, "hardly any prediction is 1 "),
+    "top mode lost": (GIVEN[GIVEN != 4], NARROW, "hardly any prediction is 4 "),
+    "a shrunken mean": (RNG.normal(3.5, 0.4, 1000), NARROW, "hardly any prediction is 1 or 2 or 5 "),
+}
+
+
+@pytest.mark.parametrize(("predictions", "status", "words"), PREDICTIONS.values(), ids=PREDICTIONS)
 def test_constructed_predictions(predictions, status, words):
     finding = judge(sample(predictions), sample(GIVEN))
     assert finding.status == status

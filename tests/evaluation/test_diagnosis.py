@@ -124,8 +124,8 @@ def test_the_numbers_of_the_test_part(make_config):
         distances(p, q, bins.levels)
     )
     assert found["distances"]["kl"]["value"] == pytest.approx(record.test["ratingkl"], abs=1e-9)
-    values = [ks_2samp(pairs.score[pairs.user == user], pairs.rating[pairs.user == user]).pvalue
-              for user in np.unique(pairs.user)]  # fmt: skip
+    parts = [pairs.user == user for user in np.unique(pairs.user)]
+    values = [ks_2samp(pairs.score[part], pairs.rating[part]).pvalue for part in parts]
     assert found["ks"]["users"] == len(values)
     assert found["ks"]["hits"] == [sum(p >= alpha for p in values) for alpha in diagnosis.ALPHAS]
 

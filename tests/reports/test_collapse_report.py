@@ -39,22 +39,32 @@ def hand_made(folder, label: str, late, kl: float, verdict: dict, **more) -> Non
     path = folder / label
     path.mkdir()
     lists = {"n": 5, "distinct": 0.5, "items": 0.25, "gini": 0.8, "entropy": 2.0}
-    found = {
-        "scale": [1, 5, 1], "verdict": verdict, "distances": distances(kl, 0.02), "seconds": 1.0,
-        "ks": {"users": 10, "alphas": list(ALPHAS), "hits": [9, 8, 7, 6, 5, 4]},
-        "distribution": {"ratings": as_dict(GIVEN), "test": as_dict(late), "rated": as_dict(late),
-                         "unrated": as_dict(late), "between_users": 0.3, "lists": lists},
-    } | more  # fmt: skip
-    record = {
-        "model": label, "dataset": "mine", "protocol": "rated", "seed": 1, "label": label, "status": "finished",
-        "config": {"diagnose_every": 5}, "test": {"ratedrecall@5": 0.5, "ratedndcg@5": 0.55}, "diagnosis": found,
-        "data": {"n_users": 10, "n_items": 20, "n_train": 1000},
-    }  # fmt: skip
-    write_json(path / RECORD, record)
     early = {"rated": as_dict(GIVEN), "unrated": as_dict(GIVEN), "between_users": 0.3, "lists": lists}
     later = {**early, "rated": as_dict(late), "unrated": as_dict(late)}
-    lines = [{"stage": "select", "epoch": epoch - 1, "seconds": 1.0, "distribution": seen}
-             for epoch, seen in [(1, early), (2, {"validation": as_dict(GIVEN)}), (5, later), (10, later)]]  # fmt: skip
+    found = {
+        "scale": [1, 5, 1],
+        "verdict": verdict,
+        "distances": distances(kl, 0.02),
+        "seconds": 1.0,
+        "ks": {"users": 10, "alphas": list(ALPHAS), "hits": [9, 8, 7, 6, 5, 4]},
+        "distribution": {"ratings": as_dict(GIVEN), "test": as_dict(late), **later},
+        **more,
+    }
+    record = {
+        "model": label,
+        "dataset": "mine",
+        "protocol": "rated",
+        "seed": 1,
+        "label": label,
+        "status": "finished",
+        "config": {"diagnose_every": 5},
+        "test": {"ratedrecall@5": 0.5, "ratedndcg@5": 0.55},
+        "diagnosis": found,
+        "data": {"n_users": 10, "n_items": 20, "n_train": 1000},
+    }
+    write_json(path / RECORD, record)
+    looks = [(1, early), (2, {"validation": as_dict(GIVEN)}), (5, later), (10, later)]
+    lines = [{"stage": "select", "epoch": epoch - 1, "seconds": 1.0, "distribution": seen} for epoch, seen in looks]
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -100,9 +110,8 @@ def test_every_section_has_its_numbers_as_csv(folder):
     assert sum(int(row["count"]) for row in rows if (row["model"], row["epoch"]) == ("Broken", "5")) == 1000
     with open(folder / "csv" / "course.csv", newline="") as file:
         course = list(csv.DictReader(file))
-    assert [row["collapsed"] for row in course if row["model"] == "Broken" and row["group"] == "rated"] == [
-        "False", "True", "True",
-    ]  # fmt: skip
+    broken = [row["collapsed"] for row in course if (row["model"], row["group"]) == ("Broken", "rated")]
+    assert broken == ["False", "True", "True"]
 
 
 def test_the_course_of_a_copy_is_that_of_the_ratings():
@@ -145,11 +154,9 @@ def test_rows_of_the_command_line():
 @pytest.mark.slow
 def test_one_line_watches_and_reports(ratings_path, tmp_path, capsys):
     folder = tmp_path / "out"
-    line = [
-        "diagnose", "--models=[DGRM, BPR]", "--dataset=noise", "--every=2", "--epochs=3", "--fixed_steps=[1]",
-        f"--data_path={ratings_path}", f"--output_dir={folder}", "--device=cpu", "--rating_scale=[1,5]",
-        "--rating_step=1", "--train_batch_size=8",
-    ]  # fmt: skip
+    keys = ["--epochs=3", "--device=cpu", "--rating_scale=[1,5]", "--rating_step=1", "--train_batch_size=8"]
+    where = [f"--data_path={ratings_path}", f"--output_dir={folder}"]
+    line = ["diagnose", "--models=[DGRM, BPR]", "--dataset=noise", "--every=2", "--fixed_steps=[1]", *keys, *where]
     assert main.main(line) == 0
     out = capsys.readouterr().out
     for words in ("DGRM: ", "DGRM, t = 1: ", "BPR: not judged: the scores are no ratings; ", "diagnosis.html"):

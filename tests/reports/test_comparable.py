@@ -1,7 +1,7 @@
 """A table compares one thing: what defines a metric makes a cell of its own, and references agree or are an error."""
 
 import pytest
-from test_statistics import NDCG, age, draw, only_cell, rows_of, write_plan, write_run
+from reports_helpers import FULL, NDCG, RATED, age, draw, only_cell, put, rows_of, write_plan
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import BELOW
@@ -10,21 +10,6 @@ from recbole_dgrm.reports.benchmark_report import _figures, build, result_table,
 from recbole_dgrm.reports.document import to_markdown
 from recbole_dgrm.reports.headline import headline
 from recbole_dgrm.reports.statistics import summarise
-
-RATED = {
-    "eval_args": {"split": {"RS": [0.7, 0.1, 0.2]}, "group_by": "user", "order": "RO", "mode": "labeled"},
-    "feedback": "rating", "split_rounding": "up", "rating_scale": [1, 5], "rating_step": 1, "rating_threshold": None,
-    "rated_ties": "expected", "rated_filter": "none", "rated_denominator": "n",
-}  # fmt: skip
-SIZES = {"n_users": 30, "n_items": 20, "n_train": 100, "n_valid": 10, "n_test": 20}
-FULL = {**RATED, "eval_args": {**RATED["eval_args"], "mode": "full"}, "feedback": "implicit"}
-
-
-def put(folder, label: str, seed: int = 1, config=RATED, data=None, **fields):
-    """A run that a whole report can be written about."""
-    config = {"valid_metric": NDCG, **config}
-    data = {**SIZES, **(data or {"fingerprint": f"split {seed}"})}
-    return write_run(folder, label, seed, config=config, data=data, **{"parameters": 9, **fields})
 
 
 @pytest.mark.parametrize(
@@ -132,9 +117,8 @@ def test_models_that_have_learnt_from_different_parts_have_a_bias_row_each(tmp_p
     cell = only_cell(tmp_path)
     assert [row.label for row in cell.reference] == ["random", "bias", "bias", "oracle"]
     table = result_table(cell)
-    assert [row[0].text for row in table.quiet] == [
-        "random order", "user + item means (refit=False)", "user + item means (refit=True)", "oracle: the true ratings",
-    ]  # fmt: skip
+    means = [f"user + item means (refit={refit})" for refit in (False, True)]
+    assert [row[0].text for row in table.quiet] == ["random order", *means, "oracle: the true ratings"]
     below = {row[0].text: BELOW in row[1].mark for row in table.rows}
     assert below == {"EASE (refit=False)": False, "MF (refit=True)": True, "NCF (refit=True)": True}
 
@@ -177,8 +161,8 @@ def test_seeds_of_other_data_files_are_refused_unless_a_split_shows_that_they_ar
 
 def bias_run(folder, label, value, seed=1, **fields):
     reference = {"random": {NDCG: 0.25, "rmse": 1.2}, "bias": {NDCG: 0.5, "rmse": 1.0}, "oracle": {NDCG: 0.9}}
-    put(folder, label, seed, vectors={NDCG: value + draw(label, seed) / 100 - 0.005}, config=RATED,
-              test={NDCG: value, "rmse": 1.5 - value}, reference=reference, **fields)  # fmt: skip
+    vectors, test = {NDCG: value + draw(label, seed) / 100 - 0.005}, {NDCG: value, "rmse": 1.5 - value}
+    put(folder, label, seed, vectors=vectors, config=RATED, test=test, reference=reference, **fields)
 
 
 def test_rows_below_the_bias_row_are_marked_and_never_second(tmp_path):

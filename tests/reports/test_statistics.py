@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -12,71 +11,17 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reports_helpers import NDCG, age, draw, only_cell, rows_of, tokens, write_plan, write_run
 from scipy import stats
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.records import RunRecord, config_hash, new_record, read_run, read_runs, write_vectors
 from recbole_dgrm.reports.significance import Comparison, compare, holm
-from recbole_dgrm.reports.statistics import Cell, Row, summarise, user_means
+from recbole_dgrm.reports.statistics import summarise, user_means
 from recbole_dgrm.system.files import write_json
 
-NDCG = "ratedndcg@5"
-REFERENCE = {"random": {NDCG: 0.25}, "bias": {NDCG: 0.5}, "oracle": {NDCG: 0.75}}
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12).map(np.array)
 repeatable = settings(max_examples=60, deadline=None, derandomize=True)
-
-
-def tokens(n: int) -> list[str]:
-    return [f"u{index}" for index in range(n)]
-
-
-def draw(label: str, seed: int, n: int = 30) -> np.ndarray:
-    return np.random.default_rng([*label.encode(), seed]).random(n)
-
-
-def write_run(
-    folder: Path, label: str, seed: int = 1, vectors=None, users=None, config=None, name: str = "", **fields
-) -> Path:
-    """A run directory; its metrics are the means of ``vectors`` unless ``test`` is among the fields."""
-    vectors = {NDCG: draw(label, seed)} if vectors is None else vectors
-    where = {"model": "MF", "dataset": "board", "protocol": "rated", "seed": seed, "output_dir": str(folder)}
-    record = asdict(new_record({**where, **(config or {})}, label))
-    test = {metric: float(np.mean(vector)) for metric, vector in vectors.items()}
-    record |= {
-        "status": "finished", "test": test, "valid": test, "reference": REFERENCE, "skill": {NDCG: seed / 8},
-        "timing": {"train_s": 10.0 * seed}, "data": {"fingerprint": f"split {seed}"}, "environment": {"python": "3"},
-        **fields,
-    }  # fmt: skip
-    path = folder / (name or f"{label}-{seed}-{record['hash']}")
-    path.mkdir(parents=True)
-    write_json(path / "record.json", record)
-    if vectors:
-        users = tokens(len(next(iter(vectors.values())))) if users is None else users
-        write_vectors(path / "per_user.npz", {"user": np.array(users, dtype=str), **vectors})
-    return path
-
-
-def write_plan(folder: Path, **changed) -> None:
-    plan = {"models": [], "protocols": ["rated"], "metrics": None, "baseline": None, "published": {}}
-    write_json(folder / "benchmark.json", {**plan, **changed})
-
-
-def age(path: Path, seconds: float) -> None:
-    """Make a run that many seconds older."""
-    for each in (*path.iterdir(), path):
-        then = each.stat().st_mtime - seconds
-        os.utime(each, (then, then))
-
-
-def only_cell(folder: Path, baseline: str | None = None) -> Cell:
-    (cell,) = summarise(folder, baseline).cells
-    return cell
-
-
-def rows_of(cell: Cell) -> dict[str, Row]:
-    found = {row.label: row for row in cell.rows}
-    assert len(found) == len(cell.rows)
-    return found
 
 
 def comparison_of(folder: Path, label: str, baseline: str, metric: str = NDCG) -> Comparison:
@@ -86,8 +31,7 @@ def comparison_of(folder: Path, label: str, baseline: str, metric: str = NDCG) -
 def averaged(files: list[dict[str, float]]) -> dict[str, float]:
     """Mean per user over the files that have the user."""
     users = {user for file in files for user in file}
-    return {user: sum(file[user] for file in files if user in file) / sum(user in file for file in files)
-            for user in users}  # fmt: skip
+    return {user: np.mean([file[user] for file in files if user in file]) for user in users}
 
 
 @pytest.mark.parametrize("seeds", [[4, 7], [4, 7, 9]])
@@ -495,8 +439,8 @@ def test_the_plan_gives_the_order_of_rows_metrics_and_cells_and_the_baseline(tmp
     write_plan(tmp_path, models=models, protocols=["rated", "implicit"], metrics=["rmse", "auc", NDCG], baseline="NCF")
     for protocol in ("rated", "implicit"):
         for label in ("DGRM", "AAA not in the plan", "MF small", "NCF"):
-            write_run(tmp_path, label, config={"protocol": protocol},
-                      vectors={name: draw(label + name, 1) for name in (NDCG, "mae", "rmse")})  # fmt: skip
+            vectors = {name: draw(label + name, 1) for name in (NDCG, "mae", "rmse")}
+            write_run(tmp_path, label, config={"protocol": protocol}, vectors=vectors)
     summary = summarise(tmp_path)
     assert [cell.protocol for cell in summary.cells] == ["rated", "implicit"]
     for cell in summary.cells:

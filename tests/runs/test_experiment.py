@@ -188,17 +188,17 @@ def test_a_run_killed_in_either_stage_resumes_to_the_same_end(make_config, monke
         pass
 
     whole, unbroken = run_one(make_config(epochs=4))
-    after_epoch = trainers.AlternatingTrainer._after_epoch
+    write = recorded_trainer.write_checkpoint
 
-    def dies(self, epoch, valid):
-        after_epoch(self, epoch, valid)
-        if ("selected" in self.note) == (stage == "known"):
+    def dies(path, state):
+        write(path, state)
+        if ("selected" in state["note"]) == (stage == "known"):
             raise Killed
 
-    monkeypatch.setattr(trainers.AlternatingTrainer, "_after_epoch", dies)
+    monkeypatch.setattr(recorded_trainer, "write_checkpoint", dies)
     with pytest.raises(Killed):
         run_one(make_config(epochs=4, output_dir=str(tmp_path / "killed")))
-    monkeypatch.setattr(trainers.AlternatingTrainer, "_after_epoch", after_epoch)
+    monkeypatch.setattr(recorded_trainer, "write_checkpoint", write)
     (broken,) = (tmp_path / "killed").iterdir()
     again, _ = resume(broken)
     assert again.test == whole.test
@@ -216,11 +216,10 @@ def test_a_run_killed_in_either_stage_resumes_to_the_same_end(make_config, monke
 
 @pytest.mark.slow
 def test_kill_minus_9_loses_nothing(make_config, tmp_path, ratings_path):
-    settings = {
-        "model": "DGRM", "dataset": "noise", "data_path": str(ratings_path), "output_dir": str(tmp_path / "killed"),
-        "epochs": 200, "stopping_step": 200, "generator_hidden": [16], "critic_hidden": [8], "latent_size": 4,
-        "checkpoint_interval": 0, "refit": False, "device": "cpu", "eval_step": 1,
-    }  # fmt: skip
+    where = {"dataset": "noise", "data_path": str(ratings_path), "output_dir": str(tmp_path / "killed")}
+    sizes = {"generator_hidden": [16], "critic_hidden": [8], "latent_size": 4, "device": "cpu"}
+    training = {"epochs": 60, "stopping_step": 60, "eval_step": 1, "checkpoint_interval": 0, "refit": False}
+    settings = {"model": "DGRM", **where, **sizes, **training}
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(settings))
     code = (
@@ -237,7 +236,7 @@ def test_kill_minus_9_loses_nothing(make_config, tmp_path, ratings_path):
     (broken,) = (tmp_path / "killed").iterdir()
     assert record_of(broken)["status"] == "running"
     state = read_checkpoint(broken / "checkpoint.pt", "cpu")
-    assert state["epoch"] < 199
+    assert state["epoch"] < 59
     again, _ = resume(broken)
     unbroken, _ = run_one(load_config([path], {"output_dir": str(tmp_path / "unbroken")}))
     assert again.test == unbroken.test
@@ -310,8 +309,12 @@ def test_reduced_precision_agrees_and_the_test_is_float32(name, make_config, mon
     monkeypatch.setattr(recorded_trainer, "AGREEMENT", 0.02)  # few users, short lists
     tested = []
     original = experiment._Run._test
-    monkeypatch.setattr(experiment._Run, "_test", lambda run, trainer, *rest: (
-        tested.append(trainer), original(run, trainer, *rest)))  # fmt: skip
+
+    def remember(run, trainer, *rest):
+        tested.append(trainer)
+        original(run, trainer, *rest)
+
+    monkeypatch.setattr(experiment._Run, "_test", remember)
     exact, _ = run_one(make_config(name, "board", epochs=3))
     record, path = run_one(make_config(name, "board", epochs=3, precision="bfloat16"))
     assert " in bfloat16, " in (path / "run.log").read_text()
@@ -328,8 +331,12 @@ def test_where_reduced_precision_disagrees_training_goes_on_in_float32(make_conf
     monkeypatch.setattr(recorded_trainer, "AGREEMENT", -1.0)
     seen = []
     original = trainers.AlternatingTrainer._step
-    monkeypatch.setattr(trainers.AlternatingTrainer, "_step", lambda trainer, *rest: (
-        seen.append(trainer._reduced), original(trainer, *rest))[1])  # fmt: skip
+
+    def remember(trainer, *rest):
+        seen.append(trainer._reduced)
+        return original(trainer, *rest)
+
+    monkeypatch.setattr(trainers.AlternatingTrainer, "_step", remember)
     _, path = run_one(make_config("DGRM", precision="bfloat16", epochs=2, refit=False))
     assert "training goes on in float32" in (path / "run.log").read_text()
     assert seen[0]

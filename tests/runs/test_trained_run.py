@@ -38,10 +38,10 @@ def run_of(ratings_path, tmp_path_factory):
             own = {field.name for field in fields(RunOptions)}
             if model in registry.MODELS:
                 own |= {field.name for field in fields(registry.MODELS[model].Options)}
-            given = {key: value for key, value in SMALL.items() if key in own} | {
-                "data_path": str(ratings_path), "output_dir": str(tmp_path_factory.mktemp("runs")),
-            }  # fmt: skip
-            _, made[key] = run_one(load_config(config_dict={"model": model, "dataset": "noise"} | given | overrides))
+            small = {key: value for key, value in SMALL.items() if key in own}
+            where = {"data_path": str(ratings_path), "output_dir": str(tmp_path_factory.mktemp("runs"))}
+            given = {"model": model, "dataset": "noise", **small, **where, **overrides}
+            _, made[key] = run_one(load_config(config_dict=given))
         return made[key]
 
     return make
@@ -53,9 +53,13 @@ def record_of(path) -> dict:
 
 @pytest.mark.parametrize(
     ("name", "protocol"),
-    [("DGRM", "rated"), ("DGRMPlus", "eq23"), ("MF", "table3"), ("NCF", "rated"), ("CFGAN", "full"),
-     ("DiffRec", "rated"), ("BPR", "full"), ("EASE", "full"), ("MultiVAE", "full")],
-)  # fmt: skip
+    [
+        *[(name, "rated") for name in ("DGRM", "NCF", "DiffRec")],
+        *[(name, "full") for name in ("CFGAN", "BPR", "EASE", "MultiVAE")],
+        ("DGRMPlus", "eq23"),
+        ("MF", "table3"),
+    ],
+)
 def test_evaluating_again_gives_the_numbers_of_the_record(run_of, name, protocol):
     path = run_of(name, protocol=protocol)
     found, record = load_run(path).evaluate(), record_of(path)
@@ -303,9 +307,7 @@ def test_a_stranger_gets_the_list_of_the_user_whose_ratings_are_the_same(run_of)
     table = pd.DataFrame({"user_id": "stranger", "item_id": run.items[item[own]], "rating": rating[own]})
     new = run.with_ratings(table)
     assert list(new.users) == ["stranger"]
-    given, expected = (
-        source.recommend([name], 25, "none") for source, name in [(new, "stranger"), (run, "7")]
-    )  # fmt: skip
+    given, expected = new.recommend(["stranger"], 25, "none"), run.recommend(["7"], 25, "none")
     pd.testing.assert_frame_equal(given.drop(columns="user"), expected.drop(columns="user"), rtol=1e-5)
     assert not set(new.recommend(["stranger"], 25)["item"]) & set(table["item_id"])
 

@@ -5,8 +5,7 @@ import io
 
 import pandas as pd
 import pytest
-from test_comparable import RATED, put
-from test_statistics import NDCG, draw, only_cell, write_plan
+from reports_helpers import NDCG, RATED, draw, only_cell, put, write_plan
 
 from recbole_dgrm.cli import display, main
 from recbole_dgrm.reports import figures
@@ -14,11 +13,9 @@ from recbole_dgrm.reports.benchmark_report import result_table, write_report
 from recbole_dgrm.reports.document import Document, Heading, Table, Value, to_html, to_latex, to_markdown
 from recbole_dgrm.system.texts import in_figure, in_spreadsheet, printable
 
-NASTY = [
-    r"A $\foo$", "[/b]", "=cmd|' /C calc'!A0", "\x1b[31mred\x1b[0m\x07", "_hidden", "a|b\\|c",
-    "<script>alert(1)</script>",
-    "`x` [a](javascript:1)", "x" * 300, "多い 😀", "line\nbreak\tand\u202eback", "-1+1", "@SUM(A1)", "$", "\ud800",
-]  # fmt: skip
+NASTY = [r"A $\foo$", "[/b]", "=cmd|' /C calc'!A0", "\x1b[31mred\x1b[0m\x07", "_hidden", "a|b\\|c"]
+NASTY += ["<script>alert(1)</script>", "`x` [a](javascript:1)", "x" * 300, "多い 😀", "line\nbreak\tand\u202eback"]
+NASTY += ["-1+1", "@SUM(A1)", "$", "\ud800"]
 
 
 @pytest.mark.parametrize(

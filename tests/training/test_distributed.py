@@ -23,6 +23,7 @@ from recbole_dgrm.records import CHECKPOINT, EPOCHS, RECORD
 from recbole_dgrm.runs.experiment import resume, run_one
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.distributed import Part, SharedDraws
+from recbole_dgrm.training import recorded_trainer
 from recbole_dgrm.training.checkpoints import read_checkpoint
 from recbole_dgrm.training.trainers import AlternatingTrainer
 
@@ -47,9 +48,9 @@ class Stopped(BaseException):
 def keys(model: str, folder: Path, **overrides) -> dict:
     options = {field.name for field in fields(registry.MODELS[model].Options)}
     small = {key: value for key, value in SMALL.items() if key in options}
-    return {"model": model, "dataset": "odd", "data_path": str(folder), "output_dir": str(folder / "runs"),
-            "device": "cpu", "epochs": 3, "train_batch_size": 2 * HALF, "eval_batch_size": 5, "checkpoint_interval": 0,
-            **small, **RUNS[model], **overrides}  # fmt: skip
+    where = {"model": model, "dataset": "odd", "data_path": str(folder), "output_dir": str(folder / "runs")}
+    training = {"epochs": 2, "train_batch_size": 2 * HALF, "eval_batch_size": 5, "checkpoint_interval": 0}
+    return {**where, "device": "cpu", **training, **small, **RUNS[model], **overrides}
 
 
 def half(model: str, folder: Path, **overrides):
@@ -58,27 +59,29 @@ def half(model: str, folder: Path, **overrides):
 
 def make_runs(number: int, folder: Path, port: int) -> None:
     """What each of two processes does: all ``RUNS`` and one that is stopped and resumed; their models are kept."""
-    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-                   "MASTER_PORT": str(port)}  # fmt: skip
-    states, load_best, after_epoch = [], AlternatingTrainer.load_best, AlternatingTrainer._after_epoch
+    place = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in place.items()}
+    states, load_best = [], AlternatingTrainer.load_best
+    validate, validated = recorded_trainer.calculate_valid_score, []
 
     def keep(self):
         states.append({key: value.clone() for key, value in self.model.state_dict().items()})
         load_best(self)
 
-    def stop(self, epoch, valid):
-        after_epoch(self, epoch, valid)
-        if epoch == 1:
+    def stop(result, metric):
+        if validated:
             raise Stopped
+        validated.append(result)
+        return validate(result, metric)
 
     AlternatingTrainer.load_best = keep
     with distributed.joined():
         paths = {model: str(run_one(half(model, folder))[1]) for model in RUNS}
-        AlternatingTrainer._after_epoch = stop
+        recorded_trainer.calculate_valid_score = stop
         with pytest.raises(Stopped):
             run_one(half(BROKEN, folder, output_dir=str(folder / "stopped")))
-        AlternatingTrainer._after_epoch = after_epoch
-        torch.distributed.barrier()  # the first writes its checkpoint after the other has stopped
+        recorded_trainer.calculate_valid_score = validate
+        torch.distributed.barrier()  # the first may still write when the other has stopped
         (stopped,) = (folder / "stopped").iterdir()
         paths["resumed"] = str(resume(stopped)[1])
     (folder / f"{number}.json").write_text(json.dumps(paths))
@@ -151,11 +154,13 @@ def test_a_stopped_run_of_two_processes_resumes_to_that_of_an_unbroken_one(toget
 
 
 def test_a_killed_process_ends_the_run_which_says_so_and_one_process_can_continue_it(folder):
-    given = keys("DGRM", folder, epochs=100, output_dir=str(folder / "killed"))
+    given = keys("DGRM", folder, epochs=60, output_dir=str(folder / "killed"))
     (folder / "killed.yaml").write_text(json.dumps(given))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1",
-               f"--master_port={free_port()}", PROGRAM, f"--config_files={folder / 'killed.yaml'}"]  # fmt: skip
-    launcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    address = ["--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
+    program = [PROGRAM, f"--config_files={folder / 'killed.yaml'}"]
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *address, *program], stderr=subprocess.PIPE, text=True
+    )
     (epochs,) = wait_for(lambda: list(folder.glob("killed/*/metrics.jsonl")))
     (second,) = [child for child in psutil.Process(launcher.pid).children() if child.environ()["RANK"] == "1"]
     second.kill()

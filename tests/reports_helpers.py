@@ -1,0 +1,85 @@
+"""Runs made by hand, for what is said about finished runs."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from recbole_dgrm.records import new_record, write_vectors
+from recbole_dgrm.reports.statistics import Cell, Row, summarise
+from recbole_dgrm.system.files import write_json
+
+NDCG = "ratedndcg@5"
+REFERENCE = {"random": {NDCG: 0.25}, "bias": {NDCG: 0.5}, "oracle": {NDCG: 0.75}}
+RATED = {
+    "eval_args": {"split": {"RS": [0.7, 0.1, 0.2]}, "group_by": "user", "order": "RO", "mode": "labeled"},
+    "feedback": "rating",
+    "split_rounding": "up",
+    "rating_scale": [1, 5],
+    "rating_step": 1,
+    "rating_threshold": None,
+    "rated_ties": "expected",
+    "rated_filter": "none",
+    "rated_denominator": "n",
+}
+SIZES = {"n_users": 30, "n_items": 20, "n_train": 100, "n_valid": 10, "n_test": 20}
+FULL = {**RATED, "eval_args": {**RATED["eval_args"], "mode": "full"}, "feedback": "implicit"}
+
+
+def tokens(n: int) -> list[str]:
+    return [f"u{index}" for index in range(n)]
+
+
+def draw(label: str, seed: int, n: int = 30) -> np.ndarray:
+    return np.random.default_rng([*label.encode(), seed]).random(n)
+
+
+def write_run(
+    folder: Path, label: str, seed: int = 1, vectors=None, users=None, config=None, name: str = "", **fields
+) -> Path:
+    """A run directory; its metrics are the means of ``vectors`` unless ``test`` is among the fields."""
+    vectors = {NDCG: draw(label, seed)} if vectors is None else vectors
+    where = {"model": "MF", "dataset": "board", "protocol": "rated", "seed": seed, "output_dir": str(folder)}
+    record = asdict(new_record({**where, **(config or {})}, label))
+    test = {metric: float(np.mean(vector)) for metric, vector in vectors.items()}
+    record |= {"status": "finished", "test": test, "valid": test, "reference": REFERENCE, "skill": {NDCG: seed / 8}}
+    record |= {"timing": {"train_s": 10.0 * seed}, "data": {"fingerprint": f"split {seed}"}}
+    record |= {"environment": {"python": "3"}, **fields}
+    path = folder / (name or f"{label}-{seed}-{record['hash']}")
+    path.mkdir(parents=True)
+    write_json(path / "record.json", record)
+    if vectors:
+        users = tokens(len(next(iter(vectors.values())))) if users is None else users
+        write_vectors(path / "per_user.npz", {"user": np.array(users, dtype=str), **vectors})
+    return path
+
+
+def write_plan(folder: Path, **changed) -> None:
+    plan = {"models": [], "protocols": ["rated"], "metrics": None, "baseline": None, "published": {}}
+    write_json(folder / "benchmark.json", {**plan, **changed})
+
+
+def age(path: Path, seconds: float) -> None:
+    """Make a run that many seconds older."""
+    for each in (*path.iterdir(), path):
+        then = each.stat().st_mtime - seconds
+        os.utime(each, (then, then))
+
+
+def only_cell(folder: Path, baseline: str | None = None) -> Cell:
+    (cell,) = summarise(folder, baseline).cells
+    return cell
+
+
+def rows_of(cell: Cell) -> dict[str, Row]:
+    found = {row.label: row for row in cell.rows}
+    assert len(found) == len(cell.rows)
+    return found
+
+
+def put(folder, label: str, seed: int = 1, config=RATED, data=None, **fields):
+    """A run that a whole report can be written about."""
+    config = {"valid_metric": NDCG, **config}
+    data = {**SIZES, **(data or {"fingerprint": f"split {seed}"})}
+    return write_run(folder, label, seed, config=config, data=data, **{"parameters": 9, **fields})
