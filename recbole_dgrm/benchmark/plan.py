@@ -11,7 +11,7 @@ from recbole_dgrm.data import atomic_files
 from recbole_dgrm.errors import DataError, OptionError, UserError
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.options import SEEDS, Range, check_known, read
-from recbole_dgrm.records import config_hash
+from recbole_dgrm.records import config_hash, short_name
 
 DATASET = "{dataset}"  # in the name of a config file; the row stands for the data sets that have such a file
 
@@ -98,7 +98,12 @@ class Plan:
         entries = []
         for value in self.models:
             given = _entry("models", "model", value, ModelEntry)
-            rest: dict[str, Any] = {"label": str(given["model"]), "protocols": None, "config": {}, "config_files": []}
+            rest: dict[str, Any] = {
+                "label": short_name(str(given["model"])),
+                "protocols": None,
+                "config": {},
+                "config_files": [],
+            }
             entries.append(read(ModelEntry, {**rest, **given}))
         return entries
 

@@ -14,7 +14,9 @@ USAGE = "%(prog)s --model=M --dataset=D [--any_config_key=value ...]"
 def run(arguments: list[str], console: Console) -> int:
     """Train, validate, test and save one model."""
     parser = make_parser("train, validate, test and save one model", USAGE)
-    parser.add_argument("--model", help="DGRM, DGRMPlus, or a general recommender of RecBole by its name")
+    parser.add_argument(
+        "--model", help="DGRM, DGRMPlus, a general recommender of RecBole by its name, or mypackage.linear:Linear"
+    )
     parser.add_argument(
         "--dataset", help="ml-100k comes with RecBole; others lie in <data_path>/<dataset>/<dataset>.inter"
     )
