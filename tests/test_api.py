@@ -53,6 +53,11 @@ def test_a_dataframe_is_written_as_a_data_set_and_its_run_is_taken_up_again(fram
     assert len(run.recommend([user], topk=3)) == 3
     assert len(run.predict([user], [item])) == 1
     assert run.evaluate()["test"] == run.record["test"]
+    new = frame[frame["user"] == frame["user"][0]].assign(user="new")
+    assert (
+        list(rd.train("ICDAE", frame, output_dir=tmp_path, **KEYS).with_ratings(new).recommend(["new"])["user"])
+        == ["new"] * 10
+    )
     again = rd.train("MF", frame.copy(), output_dir=tmp_path, **KEYS)
     assert again.record["test"] == run.record["test"]
     (written,) = (tmp_path / "data").iterdir()
@@ -63,6 +68,12 @@ def test_a_dataframe_is_written_as_a_data_set_and_its_run_is_taken_up_again(fram
     other = rd.train("MF", frame.assign(rating=frame["rating"] / 2), output_dir=tmp_path, **KEYS)
     assert other.splits.scale.high == 2.5
     assert len(list((tmp_path / "data").iterdir())) == 2
+
+
+def test_the_columns_of_new_ratings_may_be_called_as_those_of_training(frame, tmp_path):
+    run = rd.train("ICDAE", frame, output_dir=tmp_path, **KEYS)
+    new = frame[frame["user"] == frame["user"][0]].assign(user="new")
+    assert set(run.with_ratings(new).recommend(["new"])["user"]) == {"new"}
 
 
 @pytest.mark.parametrize(

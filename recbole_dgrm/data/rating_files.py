@@ -123,15 +123,21 @@ def _unrated(rating: pd.Series, codes: Collection[str]) -> pd.Series:
     return unrated | rating.isna() if "" in codes else unrated
 
 
+def usual_columns(names: list[str]) -> dict[str, str]:
+    """For each field the column with one of its usual names, if there is one."""
+    plain = {re.sub("[^a-z0-9]", "", name.lower()): name for name in reversed(names)}
+    found = {field: [plain[guess] for guess in guesses if guess in plain] for field, guesses in GUESSES.items()}
+    return {field: columns[0] for field, columns in found.items() if columns}
+
+
 def _chosen(names: list[str], source: Path, columns: Mapping[str, str], remedy: str) -> dict[str, str]:
     """Field to column, of the columns that the file has."""
-    plain = {re.sub("[^a-z0-9]", "", name.lower()): name for name in reversed(names)}
-    chosen = {}
-    for name, guesses in GUESSES.items():
+    usual, chosen = usual_columns(names), {}
+    for name in GUESSES:
         column = columns.get(name)
         if name == "timestamp" and column == "":
             continue
-        column = column or next((plain[guess] for guess in guesses if guess in plain), None)
+        column = column or usual.get(name)
         if column is None and name == "timestamp":
             continue
         if column not in names:
