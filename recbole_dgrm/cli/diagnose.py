@@ -79,7 +79,6 @@ def _rows(models: Any, fixed_steps: list[int]) -> list[Any]:
     What is no row stays as it is; the plan says what is wrong with it.
     """
     from recbole_dgrm.models import registry
-    from recbole_dgrm.records import short_name
 
     if models == ALL:
         models = list(registry.MODELS)
@@ -87,7 +86,7 @@ def _rows(models: Any, fixed_steps: list[int]) -> list[Any]:
         models = [name.strip() for name in models.split(",")]
     rows: list[Any] = []
     for entry in models if isinstance(models, list) else [models]:
-        row = {"model": entry, "label": short_name(entry)} if isinstance(entry, str) else entry
+        row = {"model": entry, "label": entry} if isinstance(entry, str) else entry
         rows.append(row)
         if not (
             isinstance(row, dict) and isinstance(row.get("model"), str) and isinstance(row.get("config", {}), dict)
