@@ -1,13 +1,28 @@
-"""Generative recommenders on rating data, as a RecBole plugin."""
+"""Generative recommenders on rating data, as a RecBole plugin.
+
+The names in ``__all__`` are the public face. They are imported when they are first used: torch and RecBole load slowly.
+"""
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from recbole_dgrm.errors import UserError
 
 if TYPE_CHECKING:
-    from recbole_dgrm.runs.trained_run import Run
+    from recbole_dgrm.api import resume, train
+    from recbole_dgrm.config.layers import load_config
+    from recbole_dgrm.plugin import register
+    from recbole_dgrm.runs.trained_run import Run, load_run
 
 __version__ = "0.1.0"
+__all__ = ["Run", "UserError", "load_config", "load_run", "register", "resume", "train"]
+HOMES = {
+    "Run": "runs.trained_run",
+    "load_config": "config.layers",
+    "load_run": "runs.trained_run",
+    "register": "plugin",
+}  # where the public names are that do not stand in api.py
 
 # Threads of torch that wait for each other spin long, which on a machine with other work takes several times as long as
 # the work; with this they spin briefly and sleep (measured in docs/scale.md). OpenMP reads it once, when torch is
@@ -17,8 +32,11 @@ if not any(name in os.environ for name in WAITING):
     os.environ[WAITING[0]] = "1000"
 
 
-def load_run(path: Path | str, **where: str) -> "Run":
-    """A finished run, ready to recommend and predict; see ``recbole_dgrm.runs.trained_run.load_run``."""
-    from recbole_dgrm.runs.trained_run import load_run as load  # torch and RecBole load slowly; the package need not
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{HOMES.get(name, 'api')}"), name)
 
-    return load(path, **where)
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -107,7 +107,7 @@ KNOWN_LOGS = ("Max value of user's history interaction records has reached",)
 
 
 def prepare() -> None:
-    """Refuse what would corrupt results, then mend what is broken. Safe to call again.
+    """Refuse versions on which results would be wrong, then repair what is broken. Calling it again does no harm.
 
     Raises:
         UnsupportedVersion: pandas 3, on which RecBole leaves ratings missing without a word.
@@ -132,7 +132,7 @@ def prepare() -> None:
 
 
 class _Altered:
-    """A library as a module of RecBole's sees it: its own, but for the functions that are given."""
+    """A library in which some functions are replaced; one module of RecBole gets it in place of the original."""
 
     def __init__(self, library: ModuleType, **functions: Callable[..., Any]):
         self._library = library
@@ -144,7 +144,7 @@ class _Altered:
 
 @contextmanager
 def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
-    """Inside, ``name`` of the module is ``value``."""
+    """Within the block, ``name`` of the module is ``value``."""
     original = getattr(module, name)
     setattr(module, name, value)
     try:
@@ -154,10 +154,10 @@ def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
 
 
 def load_weights(path: Path | str, map_location: Any = None, **_: Any) -> dict[str, Any]:
-    """What RecBole wants of a file of weights, under ``state_dict``: of a checkpoint, or of tensors by name alone.
+    """Read a checkpoint or a file of named tensors; the weights stand under ``state_dict``, where RecBole looks.
 
     Raises:
-        CheckpointError: it cannot be read, or holds more than plain data.
+        CheckpointError: the file cannot be read, or holds more than plain data.
     """
     remedy = "give the checkpoint.pt of a run made here, or a file of tensors by name; RecBole's own are pickled"
     try:
@@ -296,7 +296,7 @@ class RepairedCollector(recbole.evaluator.Collector):
     PER_EVALUATION = ("rec.", "data.label")  # how its keys begin
 
     def get_data_struct(self) -> DataStruct:
-        """What was collected, with everything of this evaluation taken out of the collector."""
+        """Return what was collected, and drop from the collector what belongs to this evaluation alone."""
         struct = DataStruct()
         for key, value in list(self.data_struct._data_dict.items()):
             struct.set(key, value.cpu() if isinstance(value, torch.Tensor) else value)
@@ -307,7 +307,7 @@ class RepairedCollector(recbole.evaluator.Collector):
 
 @contextmanager
 def tables_read_by(read: Callable[..., pd.DataFrame]) -> Iterator[None]:
-    """Inside, RecBole's datasets call ``read`` in place of ``pandas.read_csv``, with the same arguments.
+    """Within the block, RecBole's datasets call ``read`` in place of ``pandas.read_csv``, with the same arguments.
 
     pandas takes a quotation mark at the begin of any cell for a quoted one, and so swallows lines; it fills rows that
     are too short, and shifts those that are too long.
@@ -317,7 +317,7 @@ def tables_read_by(read: Callable[..., pd.DataFrame]) -> Iterator[None]:
 
 
 class NoEvents:
-    """Stands where RecBole wants a TensorBoard writer and nothing shall be written."""
+    """A TensorBoard writer that writes nothing."""
 
     def add_scalar(self, tag: str, value: float, step: int) -> None: ...
 
@@ -326,7 +326,7 @@ class NoEvents:
 
 @contextmanager
 def no_events() -> Iterator[None]:
-    """A RecBole trainer built inside opens no TensorBoard file.
+    """A RecBole trainer that is built within the block opens no TensorBoard file.
 
     RecBole opens one in ``log_tensorboard/`` of the working directory, also when nothing is trained.
     """
@@ -336,6 +336,6 @@ def no_events() -> Iterator[None]:
 
 @contextmanager
 def passing_bars() -> Iterator[None]:
-    """RecBole's progress bars, but wiped when done and silent when the output is not a terminal."""
+    """Within the block, RecBole's progress bars vanish when they are done, and are not drawn outside a terminal."""
     with _replaced(recbole.trainer.trainer, "tqdm", partial(tqdm, leave=False, disable=None)):
         yield

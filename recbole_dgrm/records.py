@@ -32,7 +32,7 @@ class RunRecord:
     """What ``record.json`` holds; its keys are stable for tools that read it.
 
     Attributes:
-        label: what tables call the run; the model's name unless a benchmark names it.
+        label: what tables call the run; the short name of the model unless a benchmark names it.
         hash: of the config, see ``config_hash``.
         status: running, finished, interrupted, diverged, failed or timed_out.
         valid, test: metric to value, from validation and from the one test.
@@ -63,8 +63,18 @@ class RunRecord:
     environment: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.label = self.label or self.model
+        self.label = self.label or short_name(self.model)
         self.hash = self.hash or config_hash(self.config)
+
+
+def short_name(model: str) -> str:
+    """What tables and directories call a model: of ``mypackage.linear:Linear`` the name of its class."""
+    return model.rpartition(":")[2]
+
+
+def run_name(given: Mapping[str, Any]) -> str:
+    """Model, data set, protocol and seed of some keys, as the names of run directories and studies begin."""
+    return "-".join([short_name(given["model"]), *(str(given[key]) for key in ("dataset", "protocol", "seed"))])
 
 
 def new_record(given: Mapping[str, Any], label: str = "") -> RunRecord:

@@ -1,40 +1,33 @@
 """What the documentation says can be typed."""
 
+import os
 import re
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from shutil import copytree
 
-import contract
 import pytest
-from contract import ModelContract
-from helpers import ROOT
+from helpers import ROOT, blocks
 
 from recbole_dgrm.cli import main
 from recbole_dgrm.config import layers
 from recbole_dgrm.models import registry
+from recbole_dgrm.testing import ModelContract
 
 KEYS = {f"--{key}" for key in layers.load_config(config_dict={"model": "DGRM", "dataset": "ml-100k"}).given}
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def blocks(page: Path, language: str = "") -> list[str]:
-    """The fenced blocks of a page in a language."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
-    return [text for name, text in fenced if name == language]
-
-
 class TestLinear(ModelContract):
-    """The model of CONTRIBUTING.md, put into its four places."""
+    """The model of CONTRIBUTING.md, put into its places."""
 
     model = "Linear"
 
     @pytest.fixture(autouse=True)
     def in_place(self, tmp_path_factory, monkeypatch):
         folder = tmp_path_factory.mktemp("linear")
-        (code,), (defaults,) = (blocks(ROOT / "CONTRIBUTING.md", language) for language in ("python", "yaml"))
+        (code, _), (defaults,) = (blocks(ROOT / "CONTRIBUTING.md", language) for language in ("python", "yaml"))
         (folder / "linear.py").write_text(code, encoding="utf-8")
         spec = spec_from_file_location("linear_of_contributing", folder / "linear.py")
         module = module_from_spec(spec)
@@ -42,10 +35,24 @@ class TestLinear(ModelContract):
         spec.loader.exec_module(module)
         properties = copytree(layers.properties_dir(), folder / "properties")
         (properties / "model" / "Linear.yaml").write_text(defaults, encoding="utf-8")
-        for place in (layers, contract):
+        for place in (layers, registry):
             monkeypatch.setattr(place, "properties_dir", lambda: properties)
         monkeypatch.setitem(registry.MODELS, "Linear", module.Linear)
         monkeypatch.setitem(sys.modules, f"{registry.GENERAL}.linear", module)
+
+
+@pytest.mark.slow
+def test_the_example_runs_as_a_model_that_is_not_ours(tmp_path):
+    """With its three lines of tests, in a package that is installed nowhere."""
+    (code, tests), (defaults,) = (blocks(ROOT / "CONTRIBUTING.md", language) for language in ("python", "yaml"))
+    files = {"mypackage/linear.py": code, "mypackage/Linear.yaml": defaults, "tests/test_linear.py": tests}
+    for name, text in {"mypackage/__init__.py": "", **files}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "tests", "-k", "yaml or pair or padding"]
+    where = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run(command, cwd=tmp_path, env=where, capture_output=True, text=True)
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_example_of_ties_prints_what_the_page_says():

@@ -13,7 +13,7 @@ from recbole_dgrm.data import atomic_files
 from recbole_dgrm.errors import DataError, OptionError, UserError
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.options import Seed, check_known, read, read_part
-from recbole_dgrm.records import config_hash
+from recbole_dgrm.records import config_hash, short_name
 
 T = TypeVar("T")
 DATASET = "{dataset}"  # in the name of a config file; the row stands for the data sets that have such a file
@@ -208,4 +208,4 @@ def _entry(key: str, cls: type[T], name: str, value: Any, rest: Mapping[str, Any
     given = {name: value} if isinstance(value, str) else value
     if not isinstance(given, dict) or name not in given:
         raise OptionError(f"{key}: {value!r} is neither a name nor a mapping with '{name}: ...'")
-    return read_part(key, cls, given, {"label": str(given[name]), **rest})
+    return read_part(key, cls, given, {"label": short_name(str(given[name])), **rest})

@@ -183,7 +183,7 @@ class _Session:
         path, config = run_directory(self.output_dir, run), run.config
         saved = read_run(path)
         goes_on = saved and saved.record["status"] in CONTINUED and saved.record["data"].get("source") == run.source
-        if not (goes_on and (path / CHECKPOINT).exists() and config["model"] in registry.MODELS):
+        if not (goes_on and (path / CHECKPOINT).exists() and registry.declares_options(config["model"])):
             shutil.rmtree(path, ignore_errors=True)  # RecBole's own models may not resume exactly
         where = None if self.executor.remote else str(path)
         return worker.Job(run.label, config, where, self.threads, self.plan.time_limit)

@@ -17,7 +17,7 @@ from recbole_dgrm.benchmark.plan import PlannedRun
 from recbole_dgrm.benchmark.progress import State
 from recbole_dgrm.evaluation.diagnosis import of_record
 from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label
-from recbole_dgrm.records import RunDirectory
+from recbole_dgrm.records import RunDirectory, short_name
 from recbole_dgrm.reports import comparable, document
 from recbole_dgrm.system.texts import printable
 from recbole_dgrm.tuning.study import QUEUED, Study
@@ -33,7 +33,9 @@ def result_table(record: dict[str, Any], part: str = "test") -> Table:
     """The metrics of a finished run below its reference rows, and its skill."""
     keys, below = list(record[part]), comparable.below_bias(record, part)
     place = f"{record['dataset']}, protocol {record['protocol']}, seed {record['seed']}"
-    table = Table(title=_text(f"{record['model']} on the {PARTS[part]} part of {place}"), title_justify="left")
+    table = Table(
+        title=_text(f"{short_name(record['model'])} on the {PARTS[part]} part of {place}"), title_justify="left"
+    )
     table.add_column("")
     for key in keys:
         table.add_column(metric_label(key), justify="right")
@@ -41,7 +43,7 @@ def result_table(record: dict[str, Any], part: str = "test") -> Table:
         table.add_row(_text(name), *(_number(row.get(key)) for key in keys), style="dim")
     table.add_section()
     marked = [_number(record[part][key]) + BELOW * (key in below) for key in keys]
-    table.add_row(_text(record["model"]), *marked, style="bold")
+    table.add_row(_text(short_name(record["model"])), *marked, style="bold")
     table.add_row("skill", *(_number(record["skill"].get(key)) for key in keys))
     if below:
         table.caption, table.caption_justify = f"{BELOW} worse than the row bias", "left"

@@ -14,9 +14,12 @@ USAGE = "%(prog)s --model=M --dataset=D [--any_config_key=value ...]"
 def run(arguments: list[str], console: Console) -> int:
     """Train, validate, test and save one model."""
     parser = make_parser("train, validate, test and save one model", USAGE)
-    parser.add_argument("--model", help="DGRM, DGRMPlus, or a general recommender of RecBole by its name")
-    dataset_help = "ml-100k comes with RecBole; others lie in <data_path>/<dataset>/<dataset>.inter"
-    parser.add_argument("--dataset", help=dataset_help)
+    parser.add_argument(
+        "--model", help="DGRM, DGRMPlus, a general recommender of RecBole by its name, or mypackage.linear:Linear"
+    )
+    parser.add_argument(
+        "--dataset", help="ml-100k comes with RecBole; others lie in <data_path>/<dataset>/<dataset>.inter"
+    )
     parser.add_argument("--protocol", help="rated (default) | full | table3 | eq23: how models are compared")
     parser.add_argument("--seed", help="of the split, of training and of prediction noise (default 2020)")
     parser.add_argument("--output_dir", help="every run makes a directory of its own in here (default runs)")

@@ -46,7 +46,9 @@ def run(arguments: list[str], console: Console) -> int:
         if getattr(named, key) is not None and getattr(named, key) <= 0:
             parser.error(f"--{key}={getattr(named, key)} must be above 0")
     from recbole_dgrm.cli import display
-    from recbole_dgrm.config.layers import load_config, parse_line, parse_value, properties_dir, read_yaml
+    from recbole_dgrm.config.layers import load_config, parse_line, parse_value, read_yaml
+    from recbole_dgrm.models.registry import space_file
+    from recbole_dgrm.records import run_name
     from recbole_dgrm.system.files import check_writable
     from recbole_dgrm.tuning import search_report, workers
     from recbole_dgrm.tuning.space import read_space_file
@@ -56,10 +58,8 @@ def run(arguments: list[str], console: Console) -> int:
     seeds = check("test_seeds", parse_value(named.test_seeds) or [], list[Seed])
     given = load_config(config_dict={**line, "model": named.model, "dataset": named.dataset}).given
     config = {**line, **{key: given[key] for key in ("model", "dataset", "protocol", "seed")}}
-    space = read_space_file(named.space or properties_dir() / "tuning" / f"{named.model}.yaml", read_yaml)
-    name = check_name(
-        "study", named.study or "-".join(str(config[key]) for key in ("model", "dataset", "protocol", "seed"))
-    )
+    space = read_space_file(named.space or space_file(named.model), read_yaml)
+    name = check_name("study", named.study or run_name(config))
     folder = named.output_dir or Path("runs") / "tune" / name
     check_writable(folder)
     search = plan_search(config, space, folder, named.sampler, named.trials, not named.no_pruning, name, named.storage)
@@ -85,13 +85,14 @@ def _test_best(console: Console, config: dict[str, Any], best: Path, seeds: list
     from recbole_dgrm.benchmark.plan import make_plan, planned_runs
     from recbole_dgrm.cli import display
     from recbole_dgrm.config.layers import load_config
-    from recbole_dgrm.records import config_hash
+    from recbole_dgrm.records import config_hash, short_name
     from recbole_dgrm.reports import benchmark_report, statistics
 
     rest = {key: value for key, value in config.items() if key not in ("model", "dataset", "protocol", "seed")}
-    model, defaults = config["model"], f"{config['model']}, defaults"
+    model, name = config["model"], short_name(config["model"])
+    defaults = f"{name}, defaults"
     rows = [
-        {"model": model, "label": f"{model}, tuned", "config_files": [str(best)]},
+        {"model": model, "label": f"{name}, tuned", "config_files": [str(best)]},
         {"model": model, "label": defaults},
     ]
     hashes = {config_hash(load_config(files, config).given) for files in ([best], [])}

@@ -39,7 +39,7 @@ def check_scores(model: str, keys: Mapping[str, Any]) -> None:
         OptionError: which key, and the remedy.
     """
     implicit = keys.get("feedback") == "implicit"
-    if model in registry.MODELS and not implicit:
+    if registry.declares_options(model) and not implicit:
         return
     scores = f"the scores of {model}{' with feedback=implicit' if implicit else ''} are no ratings"
     if keys.get("rated_filter") == "threshold":
@@ -70,7 +70,7 @@ def check_changed(config: compat.Config) -> None:
         raise OptionError(f"shuffle=False: {model} learns from users in a random order; leave it out")
     if "train_neg_sample_args" in changed and config["train_neg_sample_args"]["distribution"] == "none":
         asked = given["train_neg_sample_args"]
-        if model in registry.MODELS:
+        if registry.declares_options(model):
             say_once(idle("train_neg_sample_args", asked, f"{model} samples no negatives"))
         elif config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE:
             remedy = "say {distribution: uniform}"

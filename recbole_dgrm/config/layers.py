@@ -134,9 +134,9 @@ def load_config(
     files = [config_files] if isinstance(config_files, (str, Path)) else config_files
     given = _merge([*(read_yaml(Path(file)) for file in files), named])
     layers = _layers_below(given)
-    below, model = _merge(layers.values()), _named(given, "model", "DGRM")
-    merged = {**below, **given, "model": model}
-    if model not in registry.MODELS and "metrics" not in given:  # RecBole's scores are no ratings: left out, not faked
+    below, model = _merge(layers.values()), given["model"]
+    merged = {**below, **given}
+    if "metrics" not in given and not registry.declares_options(model):  # no ratings: left out, not faked
         merged["metrics"] = [metric for metric in merged["metrics"] if metric.lower() not in OVER_RATINGS]
     if "load_col" not in given | layers["dataset"]:  # RecBole's own default leaves the ratings out
         names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
@@ -160,14 +160,14 @@ def _layers_below(given: Layer) -> dict[str, Layer]:
     """The layers below the keys of a run, by name, the lowest first."""
     overall = read_yaml(properties_dir() / "overall.yaml")
     model, dataset = _named(given, "model", "DGRM"), _named(given, "dataset", "ml-100k")
-    registry.model_class(model)  # there is one
+    registry.model_class(model)  # raises if there is none
     data_path = check("data_path", given.get("data_path"), str | None)
     layers = {
         "recbole": _merge(_of_recbole(name) for name in ("overall", "dataset/sample", f"dataset/{dataset}")),
         "recbole_model": _of_recbole(f"model/{model}"),
         "overall": overall,
         "protocol": protocol_layer(given.get("protocol", overall["protocol"])),
-        "model": _optional(properties_dir() / "model" / f"{model}.yaml"),
+        "model": _optional(registry.defaults_file(model)),
     }
     known = {"model", "dataset"}.union(*layers.values(), *_all_protocols())
     layers["dataset"] = _dataset_layer(dataset, data_path, known)
@@ -177,8 +177,8 @@ def _layers_below(given: Layer) -> dict[str, Layer]:
 
 def _own(merged: Layer, layers: Mapping[str, Layer]) -> Layer:
     """The checked keys of the model."""
-    if merged["model"] not in registry.MODELS:
-        return recbole_keys.check_model_keys(merged, layers["recbole_model"])
+    if not registry.declares_options(merged["model"]):
+        return recbole_keys.check_model_keys(merged, layers["recbole_model"] or layers["model"])
     return asdict(read(registry.model_class(merged["model"]).Options, merged))  # type: ignore[attr-defined]
 
 
@@ -199,8 +199,8 @@ def _build(model_class: type, merged: Layer, run: RunOptions, whole: Layer, chan
     final["data_path"] = run.data_path
     final["encoding"] = codec(run.encoding)
     final["normalize_all"] = False  # RecBole's file of ml-100k squeezes ratings into 0..1
-    listwise = model_class.input_type == InputType.LISTWISE  # type: ignore[attr-defined]
-    if merged["model"] in registry.MODELS and (listwise or run.feedback == "rating"):
+    listwise = getattr(model_class, "input_type", None) == InputType.LISTWISE
+    if registry.declares_options(merged["model"]) and (listwise or run.feedback == "rating"):
         final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled
     try:
         return compat.Config(merged["model"], model_class, final, run, merged, changed)
@@ -218,7 +218,8 @@ def _merge(layers: Iterable[Mapping[str, Any]]) -> Layer:
 def _named(given: Layer, key: str, example: str) -> str:
     if not given.get(key):
         raise OptionError(f"no {key} is named; say --{key}={example} or put '{key}: {example}' into a config file")
-    return check_name(key, given[key])
+    external = key == "model" and isinstance(given[key], str) and registry.is_external(given[key])
+    return given[key] if external else check_name(key, given[key])
 
 
 def _optional(path: Path) -> Layer:

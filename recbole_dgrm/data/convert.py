@@ -37,12 +37,19 @@ class Conversion:
     lines: list[str]
 
 
-def convert(sources: Mapping[str, Path], target: Path, name: str, reading: Reading | None = None) -> Conversion:
+def convert(
+    sources: Mapping[str, Path],
+    target: Path,
+    name: str,
+    reading: Reading | None = None,
+    frame: pd.DataFrame | None = None,
+) -> Conversion:
     """Write ``target/name/name.inter``, or a file per part of a split, and ``target/name/name.yaml``.
 
     Args:
         sources: part (``train``, ``valid``, ``test``) to file, or ``WHOLE`` to the only one: CSV, JSON (lines or an
             array of objects), or Parquet, as the ending says.
+        frame: the ratings, if they are in no file; the only source is then what errors call it.
 
     Raises:
         OptionError: the name is no plain one.
@@ -53,7 +60,7 @@ def convert(sources: Mapping[str, Path], target: Path, name: str, reading: Readi
     for path in (*paths.values(), description := folder / f"{name}.yaml"):
         if path.exists():
             raise DataError(f"{path} exists already; choose another --name or remove it")
-    read = {part: read_ratings(source, reading) for part, source in sources.items()}
+    read = {part: read_ratings(source, reading, frame) for part, source in sources.items()}
     tables = {part: ratings.table for part, ratings in read.items()}
     if len({tuple(table) for table in tables.values()}) > 1:
         raise DataError("some parts have a timestamp and others have none; --timestamp= leaves it out of all")

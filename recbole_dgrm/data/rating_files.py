@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recbole_dgrm.data.tables import Layout, read_table
+from recbole_dgrm.data.tables import Choose, Layout, read_table
 from recbole_dgrm.data.text_tables import MISSING, is_number
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.options import LARGEST_RATING, RATING_RANGE
@@ -82,16 +82,21 @@ class Ratings:
         return text
 
 
-def read_ratings(source: Path, reading: Reading | None = None) -> Ratings:
-    """Read and check the ratings of one file."""
+def read_ratings(source: Path, reading: Reading | None = None, frame: pd.DataFrame | None = None) -> Ratings:
+    """Read and check the ratings of one file.
+
+    Args:
+        frame: the ratings, if they are in no file; ``source`` is then what errors call it.
+    """
     reading = reading or Reading({})
+    remedy = "say --{}=COLUMN" if frame is None else "rename the one that holds it"
     columns: dict[str, str] = {}
 
     def choose(names: list[str]) -> dict[str, str]:
-        columns.update(_chosen(names, source, reading.columns))
+        columns.update(_chosen(names, source, reading.columns, remedy))
         return columns
 
-    table = read_table(source, reading.layout, choose)
+    table = read_table(source, reading.layout, choose) if frame is None else _fields(frame, choose)
     if len(table) == 0:
         raise DataError(f"{source} holds no ratings")
     unrated = _unrated(table["rating"], reading.missing)
@@ -106,6 +111,14 @@ def read_ratings(source: Path, reading: Reading | None = None) -> Ratings:
     return Ratings(table, columns, int(unrated.sum()))
 
 
+def _fields(frame: pd.DataFrame, choose: Choose) -> pd.DataFrame:
+    """The chosen columns of a DataFrame under our names, its rows numbered from 1."""
+    names = [str(name) for name in frame.columns]
+    chosen = choose(names)
+    table = frame.iloc[:, [names.index(column) for column in chosen.values()]]
+    return table.set_axis(list(chosen), axis="columns").set_axis(pd.RangeIndex(1, len(frame) + 1, name="row"))
+
+
 def _unrated(rating: pd.Series, codes: Collection[str]) -> pd.Series:
     """Which ratings are one of the codes, compared as text and as numbers."""
     unrated = rating.astype(str).isin(set(codes))
@@ -114,21 +127,27 @@ def _unrated(rating: pd.Series, codes: Collection[str]) -> pd.Series:
     return unrated | rating.isna() if "" in codes else unrated
 
 
-def _chosen(names: list[str], source: Path, columns: Mapping[str, str]) -> dict[str, str]:
-    """The column of the file for each field."""
+def usual_columns(names: list[str]) -> dict[str, str]:
+    """For each field the column with one of its usual names, if there is one."""
     plain = {re.sub("[^a-z0-9]", "", name.lower()): name for name in reversed(names)}
-    chosen = {}
-    for name, guesses in GUESSES.items():
+    found = {field: [plain[guess] for guess in guesses if guess in plain] for field, guesses in GUESSES.items()}
+    return {field: columns[0] for field, columns in found.items() if columns}
+
+
+def _chosen(names: list[str], source: Path, columns: Mapping[str, str], remedy: str) -> dict[str, str]:
+    """The column of the file for each field."""
+    usual, chosen = usual_columns(names), {}
+    for name in GUESSES:
         column = columns.get(name)
         if name == "timestamp" and column == "":
             continue
-        column = column or next((plain[guess] for guess in guesses if guess in plain), None)
+        column = column or usual.get(name)
         if column is None and name == "timestamp":
             continue
         if column not in names:
             raise DataError(
                 f"{source} has no column {column or name!r}; it has {', '.join(names)}: "
-                f"say --{name.removesuffix('_id')}=COLUMN"
+                + remedy.format(name.removesuffix("_id"))
             )
         chosen[name] = column
     return chosen

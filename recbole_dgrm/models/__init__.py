@@ -1,1 +1,23 @@
-"""One file per paper; ``base.py`` is what they share, ``registry.py`` the table of their names."""
+"""One file per paper; ``base.py`` is what they share, ``registry.py`` the table of their names.
+
+The classes in ``__all__`` are for models of others to build on. They are imported when they are first used, because
+some modules of this room need no RecBole.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recbole_dgrm.models.base import ProfileRecommender
+    from recbole_dgrm.models.dgrm.model import DGRM, DGRMPlus
+    from recbole_dgrm.models.mf import MF
+    from recbole_dgrm.models.phases import Phase
+
+__all__ = ["DGRM", "MF", "DGRMPlus", "Phase", "ProfileRecommender"]
+HOMES = {"DGRM": "dgrm.model", "DGRMPlus": "dgrm.model", "MF": "mf", "Phase": "phases", "ProfileRecommender": "base"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)

@@ -15,7 +15,7 @@ import pandas as pd
 from recbole_dgrm import record_types
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users, is_worse, smaller_is_better
-from recbole_dgrm.records import PLAN, WHERE, RunDirectory, read_json, read_runs
+from recbole_dgrm.records import PLAN, WHERE, RunDirectory, read_json, read_runs, short_name
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.comparable import Definition
 from recbole_dgrm.reports.rows import Cell, Row, Score
@@ -74,7 +74,8 @@ def read_plan(folder: Path) -> dict[str, Any]:
 def planned_labels(plan: dict[str, Any]) -> list[str]:
     """The labels of a plan's rows, in its order."""
     models = plan.get("models", [])
-    return [entry if isinstance(entry, str) else entry.get("label", entry["model"]) for entry in models]
+    rows = [{"model": entry} if isinstance(entry, str) else entry for entry in models]
+    return [row.get("label", short_name(row["model"])) for row in rows]
 
 
 def user_means(runs: Iterable[RunDirectory], seeds: Iterable[int]) -> pd.DataFrame:

@@ -49,6 +49,7 @@ from recbole_dgrm.records import (
     new_record,
     read_epochs,
     read_run,
+    run_name,
     write_config,
     write_vectors,
 )  # fmt: skip
@@ -284,10 +285,8 @@ def _state(config, run_dir: Path) -> dict[str, Any] | None:
 
 
 def _new_directory(config) -> Path:
-    given = config.given
-    stem = "-".join(str(given[key]) for key in ("model", "dataset", "protocol", "seed"))
-    check_writable(folder := Path(given["output_dir"]))
-    path = folder / f"{stem}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    check_writable(folder := Path(config.run.output_dir))
+    path = folder / f"{run_name(config.given)}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     try:
         path.mkdir(parents=True)
     except OSError as error:

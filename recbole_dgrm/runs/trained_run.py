@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from recbole_dgrm.config.consistency import check_scores
 from recbole_dgrm.config.layers import load_config, protocol_layer, read_yaml
 from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data.rating_files import usual_columns
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
 from recbole_dgrm.evaluation import references
 from recbole_dgrm.models import registry
@@ -55,13 +56,16 @@ class Run(Recommender):
         """The same model for users who were not there in training, from their ratings; nothing is trained.
 
         Args:
-            ratings: ``user_id``, ``item_id`` and ``rating``. A user of the run may be among them, who then has these
-                ratings only. Unknown items are counted, said and dropped.
+            ratings: ``user_id``, ``item_id`` and ``rating``, or other usual names of these columns. A user of the run
+                may be among them, who then has these ratings only. Unknown items are counted, said and dropped.
 
         Raises:
             UnknownModel: the model knows the users of its training only.
             DataError: it is no such table, a rating lies outside the scale, or no item is known.
         """
+        if isinstance(ratings, pd.DataFrame):
+            usual = usual_columns([str(name) for name in ratings.columns])
+            ratings = ratings.rename(columns={column: field for field, column in usual.items()})
         if not isinstance(ratings, pd.DataFrame) or not {"user_id", "item_id", "rating"} <= set(ratings):
             what = ", ".join(map(str, ratings)) if isinstance(ratings, pd.DataFrame) else type(ratings).__name__
             raise DataError(f"ratings must be a DataFrame with the columns user_id, item_id and rating, not {what}")

@@ -31,7 +31,7 @@ def explained(config: Any) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise UnknownModel(f"{model} needs the library {error.name}, which is not installed") from error
     except Exception as error:
-        if model in registry.MODELS:
+        if model in registry.MODELS or registry.is_external(model):
             raise
         if NAN_LOSS in str(error):
             rate = config["learning_rate"]

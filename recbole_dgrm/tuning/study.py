@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from recbole_dgrm import record_types
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import DataError, OptionError
-from recbole_dgrm.records import WHERE, read_json
+from recbole_dgrm.records import WHERE, read_json, run_name
 from recbole_dgrm.system.files import plain, write_json
 from recbole_dgrm.tuning.space import Space, parse_space
 
@@ -111,7 +111,7 @@ def plan_search(
     if chosen == "grid":
         size = len(parsed.grid(np.random.default_rng(seed)))
         trials = min(trials or size, size)
-    name = study or "-".join(str(given[key]) for key in ("model", "dataset", "protocol", "seed"))
+    name = study or run_name(given)
     saved = folder / SEARCH
     place = Search.load(folder).place if saved.is_file() else uuid4().hex
     where = (storage or default_storage(folder)).replace("postgresql://", "postgresql+psycopg://")

@@ -2,10 +2,10 @@ from typing import ClassVar
 
 import pytest
 import torch
-from contract import ModelContract
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.errors import DataError
+from recbole_dgrm.testing import ModelContract
 
 
 def test_ratings_below_0_are_refused(make_model, tmp_path):

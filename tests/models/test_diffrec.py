@@ -1,9 +1,9 @@
 import pytest
 import torch
-from contract import ModelContract, interaction
 from recbole.model.general_recommender.diffrec import DiffRec as RecBoleDiffRec
 
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.testing import ModelContract, interaction
 
 
 class TestDiffRec(ModelContract):

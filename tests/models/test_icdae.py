@@ -1,7 +1,7 @@
 import torch
-from contract import ModelContract
 
 from recbole_dgrm.maths.losses import masked_squared_error
+from recbole_dgrm.testing import ModelContract
 
 
 class TestICDAE(ModelContract):

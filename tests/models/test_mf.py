@@ -3,11 +3,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from contract import ModelContract
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths.als import offset
+from recbole_dgrm.testing import ModelContract
 
 
 class TestMF(ModelContract):

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from contract import ModelContract
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.data import dataset, loaders
 from recbole_dgrm.models.phases import Phase
+from recbole_dgrm.testing import ModelContract
 
 
 class TestNCF(ModelContract):

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from contract import ModelContract
 
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models.prgan import ImageCritic
+from recbole_dgrm.testing import ModelContract
 
 
 class TestPRGAN(ModelContract):

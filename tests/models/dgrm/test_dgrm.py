@@ -5,11 +5,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from contract import ModelContract, interaction
 from tqdm import tqdm
 
 from recbole_dgrm.data import loaders
 from recbole_dgrm.models import registry
+from recbole_dgrm.testing import ModelContract, interaction
 from recbole_dgrm.training.trainers import AlternatingTrainer
 
 

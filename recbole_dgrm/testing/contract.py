@@ -1,28 +1,27 @@
-"""What every model of the registry must do. A model's test file is four lines::
-
-class TestDGRM(ModelContract):
-    model = "DGRM"
-"""
+"""What every model must do, as a class of tests that names no model."""
 
 import json
 from dataclasses import fields
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_dgrm.config.layers import properties_dir, read_yaml
+from recbole_dgrm.config.layers import read_yaml
 from recbole_dgrm.data import dataset, loaders
 from recbole_dgrm.models import registry
 from recbole_dgrm.models.phases import Phase, only_learning
 from recbole_dgrm.runs.experiment import resume, run_one
+from recbole_dgrm.testing.small import small_config, untrained_model, write_small_sets
 from recbole_dgrm.training.checkpoints import read_checkpoint
 from recbole_dgrm.training.trainers import trainer_class
 
 
 def interaction(config, users, items=None) -> Interaction:
+    """A batch of users, or of pairs of users and items, by their ids in the model."""
     columns = {config["USER_ID_FIELD"]: torch.as_tensor(users)}
     if items is not None:
         columns[config["ITEM_ID_FIELD"]] = torch.as_tensor(items)
@@ -30,30 +29,45 @@ def interaction(config, users, items=None) -> Interaction:
 
 
 class ModelContract:
-    """Subclasses name the model; ``learns`` is the RatedNDCG@5 skill it must reach on the checkerboard."""
+    """A subclass whose name begins with ``Test`` names a model, and pytest runs these tests on it.
+
+    Attributes:
+        model: the name, as in ``--model``.
+        learns: skill in RatedNDCG@5 that the model must reach on ratings in the pattern of a checkerboard.
+        epochs: of the training there.
+        settings: keys of the training there.
+        implicit: keys with which the model runs under full ranking.
+    """
 
     model: str
     learns = 0.8
     epochs = 30
-    settings: ClassVar = {"learning_rate": 0.01}
-    implicit: ClassVar = {}
+    settings: ClassVar[dict[str, Any]] = {"learning_rate": 0.01}
+    implicit: ClassVar[dict[str, Any]] = {}
 
     def phases(self, model) -> list[Phase]:
+        """The turns in which the model is trained; for a model that declares none, what stands for them."""
         return model.phases()
 
     @pytest.fixture
-    def built(self, make_model):
-        config, splits, model = make_model(self.model)
+    def make_config(self, tmp_path):
+        """``make_config(model, dataset, **overrides)``: a small config that reads and writes below ``tmp_path``."""
+        return partial(small_config, write_small_sets(tmp_path / "data"), tmp_path)
+
+    @pytest.fixture
+    def built(self, make_config):
+        """The config, the splits and the untrained model."""
+        config, splits, model = untrained_model(make_config(self.model))
         return config, splits, model.eval()
 
     def test_options_and_yaml_keys_agree(self):
-        keys = {field.name for field in fields(registry.MODELS[self.model].Options)}
+        keys = {field.name for field in fields(registry.model_class(self.model).Options)}
         shared = {"learning_rate", "weight_decay", "train_batch_size", "epochs", "eval_step", "stopping_step"}
-        assert keys <= set(read_yaml(properties_dir() / "model" / f"{self.model}.yaml"))
-        assert set(read_yaml(properties_dir() / "model" / f"{self.model}.yaml")) <= keys | shared
+        defaults = set(read_yaml(registry.defaults_file(self.model)))
+        assert keys <= defaults <= keys | shared
 
     def test_every_yaml_line_is_explained(self):
-        lines = (properties_dir() / "model" / f"{self.model}.yaml").read_text(encoding="utf-8").splitlines()
+        lines = registry.defaults_file(self.model).read_text(encoding="utf-8").splitlines()
         assert not [line for line in lines if line and not line.startswith("#") and " # (" not in line]
 
     def test_each_phase_gives_gradients_to_its_parameters_and_to_no_others(self, built):
@@ -118,7 +132,7 @@ class ModelContract:
             model.load_state_dict(state["best_state_dict"])
         users = interaction(config, [1, 2, 3])
         assert torch.equal(models[0].full_sort_predict(users), models[1].full_sort_predict(users))
-        saved = np.load(path / "per_user.npz")
+        saved = np.load(path / "per_user.npz", allow_pickle=False)
         trainer = trainer_class(registry.model_class(self.model))(config, models[0])
         trainer.evaluate(loaders.eval_loader(config, splits, "test"))
         np.testing.assert_array_equal(trainer.evaluator.per_user["ratedndcg@5"], saved["ratedndcg@5"])
@@ -143,14 +157,13 @@ class ModelContract:
                 run_one(config)
         (broken,) = (unbroken.parent / "killed").iterdir()
         resume(broken)
-        states = [read_checkpoint(path / "checkpoint.pt", "cpu") for path in (unbroken, broken)]
+        states = [read_checkpoint(path / "checkpoint.pt", torch.device("cpu")) for path in (unbroken, broken)]
         for key, value in states[0]["state_dict"].items():
             assert torch.equal(value, states[1]["state_dict"][key]), key
         records = [json.loads((path / "record.json").read_text()) for path in (unbroken, broken)]
         assert records[0]["test"] == records[1]["test"]
         assert records[0]["valid"] == records[1]["valid"]
 
-    @pytest.mark.slow
     def test_it_learns_the_checkerboard(self, make_config):
         config = make_config(self.model, "board", epochs=self.epochs, refit=False, **self.settings)
         record, _ = run_one(config)

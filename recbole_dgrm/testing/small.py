@@ -1,0 +1,85 @@
+"""Small data sets, and configs and models that take seconds with them."""
+
+import csv
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from recbole_dgrm.compat import Config
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.data import dataset as datasets
+from recbole_dgrm.models import registry
+from recbole_dgrm.options import RunOptions
+
+SMALL = {
+    "generator_hidden": [16],
+    "critic_hidden": [8],
+    "discriminator_hidden": [8],
+    "dims_dnn": [16],
+    "n_negatives": 3,
+    "record_items": 4,
+    "latent_size": 4,
+    "train_batch_size": 8,
+    "epochs": 2,
+    "eval_step": 1,
+    "device": "cpu",
+    "checkpoint_interval": 0,
+}  # of these, a config gets the keys that its model has
+
+
+def write_ratings(folder: Path, name: str, table: pd.DataFrame) -> Path:
+    """Lay ``table`` (user_id, item_id, rating, timestamp) out as ``folder/name/name.inter``; returns the file."""
+    path = folder / name / f"{name}.inter"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    table.to_csv(path, sep="\t", index=False, header=names[: table.shape[1]], quoting=csv.QUOTE_NONE)
+    return path
+
+
+def checkerboard(n_users: int = 40, n_items: int = 30, share: float = 0.6) -> pd.DataFrame:
+    """Two kinds of users and of items: a user rates items of the like kind with 5 and others with 1.
+
+    A share of the ratings is given; the others are known all the same.
+    """
+    rng = np.random.default_rng(0)
+    user, item = np.divmod(np.arange(n_users * n_items), n_items)
+    given = rng.random(len(user)) < share
+    rating = np.where(user % 2 == item % 2, 5.0, 1.0)
+    return pd.DataFrame({"user_id": user, "item_id": item, "rating": rating})[given].reset_index(drop=True)
+
+
+def random_ratings(n_users: int = 30, n_items: int = 25, share: float = 0.5, seed: int = 0) -> pd.DataFrame:
+    """Independent ratings 1..5."""
+    rng = np.random.default_rng(seed)
+    user, item = np.divmod(np.flatnonzero(rng.random(n_users * n_items) < share), n_items)
+    return pd.DataFrame({"user_id": user, "item_id": item, "rating": rng.integers(1, 6, len(user)).astype(float)})
+
+
+def write_small_sets(folder: Path) -> Path:
+    """Make ``folder`` a ``data_path`` with the sets ``board`` (a checkerboard) and ``noise`` (random ratings)."""
+    write_ratings(folder, "board", checkerboard())
+    write_ratings(folder, "noise", random_ratings())
+    return folder
+
+
+def small_config(
+    data_path: Path, folder: Path, /, model: str = "DGRM", dataset: str = "noise", **overrides: Any
+) -> Config:
+    """A config of a small run that reads from ``data_path`` and writes below ``folder``."""
+    own = {field.name for field in fields(RunOptions)}
+    if registry.declares_options(model):
+        own |= {field.name for field in fields(registry.model_class(model).Options)}
+    small = {key: value for key, value in SMALL.items() if key in own}
+    given = {"data_path": str(data_path), "output_dir": str(folder / "runs"), **small, **overrides}
+    return load_config(config_dict={"model": model, "dataset": dataset, **given}).writing_to(folder)
+
+
+def untrained_model(config: Config) -> tuple[Config, datasets.Splits, Any]:
+    """The config, its splits and an untrained model."""
+    splits = datasets.build(config)
+    torch.manual_seed(config["seed"])
+    return config, splits, registry.model_class(config["model"])(config, splits.train)

@@ -1,0 +1,111 @@
+"""The public face: what a program in Python calls."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import random_ratings
+
+import recbole_dgrm as rd
+
+LIGHT = """
+import sys, recbole_dgrm
+assert set(recbole_dgrm.__all__) <= set(dir(recbole_dgrm))
+sys.exit(", ".join({"torch", "recbole", "pandas", "numpy"} & set(sys.modules)) or None)
+"""
+KEYS = {"epochs": 1, "device": "cpu"}
+
+
+@pytest.fixture
+def frame():
+    table = random_ratings()
+    return table.rename(columns={"user_id": "user", "item_id": "item"}).assign(timestamp=range(len(table)))
+
+
+def test_importing_the_package_loads_no_library():
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", rd.__all__)
+def test_every_public_name_is_there_and_says_what_it_does(name):
+    assert getattr(rd, name).__doc__
+
+
+def test_what_is_not_public_is_no_attribute():
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = rd.trian
+
+
+def test_a_run_by_the_name_of_its_data_is_taken_up_again(ratings_path, tmp_path):
+    run = rd.train("MF", "noise", data_path=ratings_path, output_dir=tmp_path, seed=7, **KEYS)
+    assert run.record["status"] == "finished"
+    assert run.record["seed"] == 7
+    (path,) = tmp_path.glob("MF-noise-*")
+    assert rd.load_run(path).record["test"] == rd.resume(path).record["test"] == run.record["test"]
+
+
+def test_a_dataframe_is_written_as_a_data_set_and_its_run_is_taken_up_again(frame, tmp_path):
+    run = rd.train("MF", frame, output_dir=tmp_path, **KEYS)
+    user, item = str(frame["user"][0]), str(frame["item"][0])
+    assert len(run.recommend([user], topk=3)) == 3
+    assert len(run.predict([user], [item])) == 1
+    assert run.evaluate()["test"] == run.record["test"]
+    new = frame[frame["user"] == frame["user"][0]].assign(user="new")
+    assert (
+        list(rd.train("ICDAE", frame, output_dir=tmp_path, **KEYS).with_ratings(new).recommend(["new"])["user"])
+        == ["new"] * 10
+    )
+    again = rd.train("MF", frame.copy(), output_dir=tmp_path, **KEYS)
+    assert again.record["test"] == run.record["test"]
+    (written,) = (tmp_path / "data").iterdir()
+    assert run.record["dataset"] == written.name
+    table = pd.read_csv(written / f"{written.name}.inter", sep="\t")
+    assert list(table) == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    np.testing.assert_array_equal(table.to_numpy(float), frame.to_numpy(float))
+    other = rd.train("MF", frame.assign(rating=frame["rating"] / 2), output_dir=tmp_path, **KEYS)
+    assert other.splits.scale.high == 2.5
+    assert len(list((tmp_path / "data").iterdir())) == 2
+
+
+def test_the_columns_of_new_ratings_may_be_called_as_those_of_training(frame, tmp_path):
+    run = rd.train("ICDAE", frame, output_dir=tmp_path, **KEYS)
+    new = frame[frame["user"] == frame["user"][0]].assign(user="new")
+    assert set(run.with_ratings(new).recommend(["new"])["user"]) == {"new"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda frame: frame.drop(columns="rating"),
+            "no column 'rating'; it has user, item, timestamp: rename",
+        ),
+        (
+            lambda frame: frame.assign(rating="good"),
+            "ratings are no numbers, the first in row 1: 'good'",
+        ),
+        (lambda frame: frame.assign(user=None), "the DataFrame: .* rows have no user or item, the first in row 1"),
+        (lambda frame: frame.assign(item="a\tb"), "the DataFrame: .* hold a tab or a line break"),
+        (lambda frame: frame.iloc[:0], "the DataFrame holds no ratings"),
+        (lambda frame: frame.assign(item=[[1]] * len(frame)), "the DataFrame holds values that are neither texts nor"),
+    ],
+)
+def test_a_dataframe_that_cannot_be_used_is_an_error_and_leaves_nothing(frame, tmp_path, change, said):
+    with pytest.raises(rd.UserError, match=said):
+        rd.train("MF", change(frame), output_dir=tmp_path, **KEYS)
+    assert not list(tmp_path.rglob("*.inter"))
+
+
+def test_a_dataframe_has_no_data_path(frame, tmp_path):
+    with pytest.raises(rd.UserError, match="leave it out with a DataFrame"):
+        rd.train("MF", frame, data_path=tmp_path)
+
+
+def test_recbole_finds_our_models_by_name_once_they_are_registered():
+    from recbole.utils import get_model
+
+    rd.register()
+    assert get_model("DGRM").__module__.startswith("recbole_dgrm.")
