@@ -14,7 +14,6 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Protocol
 
-from recbole_dgrm.errors import UserError, explained
 from recbole_dgrm.records import CONFIG, EPOCHS, PER_USER, RECORD, RUN_LOG, new_record, read_run, write_config
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.system import processes
@@ -108,18 +107,5 @@ def _close_record(job: Job, run_dir: Path, status: str, error: str) -> None:
     write_json(run_dir / RECORD, {**record, "status": status, "error": error})
 
 
-def main() -> int:
-    """``python -m recbole_dgrm.benchmark.worker RUN_DIR LABEL``: make or continue the run there."""
-    processes.end_with_parent()
-    run_dir, label = sys.argv[1:]
-    try:
-        with explained():
-            experiment.resume(Path(run_dir), label=label)
-    except (UserError, KeyboardInterrupt) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__":  # python -m recbole_dgrm.benchmark.worker RUN_DIR LABEL
+    sys.exit(processes.worker_main(lambda run_dir, label: experiment.resume(Path(run_dir), label=label)))
