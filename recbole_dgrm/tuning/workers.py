@@ -3,6 +3,7 @@
 A trial is worth its best validation score; the test part of the data is never there.
 """
 
+import gc
 import logging
 import math
 import os
@@ -12,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from uuid import uuid4
@@ -27,6 +29,7 @@ from recbole_dgrm.records import config_hash
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.system import processes
 from recbole_dgrm.tuning.plan import SearchPlan, default_storage
+from recbole_dgrm.tuning.space import Point
 from recbole_dgrm.tuning.study import LOSSES, SILENCE_S, Study, worker_of
 
 LOG = logging.getLogger(__name__)
@@ -56,14 +59,20 @@ def run_search(
     with processes.alone_in(folder, "search"), database_explained(search.storage):
         search.save(folder)
         study = Study(search, folder)
-        for trial in study.running():
-            if worker_of(trial).startswith(search.place):  # this search was killed as a whole, not by its trial
-                study.requeue(trial)
+        _requeue_left(study)
         study.fill()
         _WorkerPool(study, folder, workers, threads).run(timeout, show)
+        _requeue_left(study)
         if study.is_over():
             shutil.rmtree(folder / AT_WORK, ignore_errors=True)
     return study
+
+
+def _requeue_left(study: Study) -> None:
+    """Queue the trials again that were at work when their search was ended or killed; none of them is to blame."""
+    for trial in study.running():
+        if worker_of(trial).startswith(study.search.place):
+            study.requeue(trial)
 
 
 @contextmanager
@@ -153,47 +162,56 @@ def work(folder: Path) -> None:
     with database_explained(storage):
         study = Study(SearchPlan.load(folder, storage), folder)
         while trial := study.claim():
-            _run_trial(study, trial, folder / AT_WORK)
+            point = study.space.suggest(trial)
+            if broken := study.space.violated(point):  # only a sampler that fills trials itself does this
+                trial.set_user_attr("error", f"no valid point: {broken} is broken; another one takes its place")
+                study.requeue_elsewhere(study.optuna.trials[trial.number])
+            else:
+                _run_trial(study, trial, point, folder / AT_WORK)
 
 
-def _run_trial(study: Study, trial: optuna.Trial, at_work: Path) -> None:
-    point = study.space.suggest(trial)
-    if broken := study.space.violated(point):  # only a sampler that fills trials itself does this
-        trial.set_user_attr("error", f"no valid point: {broken} is broken; another one takes its place")
-        study.requeue_elsewhere(study.optuna.trials[trial.number])
-        return
-
-    def report(epoch: int, score: float) -> None:
-        trial.report(score, epoch)
-        if trial.should_prune():
-            raise optuna.TrialPruned
-
-    state, value, run_dir = TrialState.FAIL, None, at_work
+def _run_trial(study: Study, trial: optuna.Trial, point: Point, at_work: Path) -> None:
+    state, value, run_dir, stopped = TrialState.FAIL, None, None, None
     try:
         config = load_config(config_dict={**study.search.config, **point})
-        with ExitStack() as stack:
-            run_dir = at_work / config_hash(config["input"])  # a checkpoint there is of this very point
-            try:
-                stack.enter_context(processes.alone_in(run_dir, "trial"))
-            except UserError:  # of the same point, by another worker at this moment
-                run_dir = at_work / f"{run_dir.name}-{trial.number}"
-            stack.enter_context(study.alive(trial.number))
-            result = experiment.validate_one(config, run_dir, report)
+        with _directory(at_work, config_hash(config["input"]), trial) as run_dir, study.alive(trial.number):
+            result = experiment.validate_one(config, run_dir, partial(_report, trial))
         trial.set_user_attr("best_epoch", result.best_epoch)
         trial.set_user_attr("still_improving", result.best_epoch > config["epochs"] - config["eval_step"])
         trial.set_user_attr("metrics", result.metrics)
         state, value = TrialState.COMPLETE, result.score
     except optuna.TrialPruned:
         state = TrialState.PRUNED
-    except (KeyboardInterrupt, OutputError):
-        study.requeue(study.optuna.trials[trial.number])  # its checkpoint stays
-        raise
+    except (KeyboardInterrupt, OutputError) as error:
+        stopped = error.with_traceback(None)
     except Exception as error:
         trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         trial.set_user_attr("traceback", traceback.format_exc())
+    if stopped:
+        gc.collect()  # the cursor of a query that was interrupted would keep SQLite's file locked
+        study.requeue(study.optuna.trials[trial.number])  # its checkpoint stays
+        raise stopped
     study.optuna.tell(trial, value, state)
-    if run_dir != at_work:
+    if run_dir:
         shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def _report(trial: optuna.Trial, epoch: int, score: float) -> None:
+    trial.report(score, epoch)
+    if trial.should_prune():
+        raise optuna.TrialPruned
+
+
+@contextmanager
+def _directory(at_work: Path, point: str, trial: optuna.Trial) -> Iterator[Path]:
+    """The directory of a point, where a checkpoint of it may lie; the trial's own while another worker is in there."""
+    with ExitStack() as stack:
+        run_dir = at_work / point
+        try:
+            stack.enter_context(processes.alone_in(run_dir, "trial"))
+        except UserError:
+            run_dir = at_work / f"{point}-{trial.number}"
+        yield run_dir
 
 
 if __name__ == "__main__":  # python -m recbole_dgrm.tuning.workers FOLDER

@@ -1,5 +1,6 @@
 """Searches: nothing lost, nothing twice, the test part never there, whoever is killed."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,27 +19,34 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from helpers import ROOT, checkerboard, random_ratings, wait_for, write_ratings
+from helpers import checkerboard, random_ratings, wait_for, write_ratings
 from matplotlib import pyplot, rcParams, style
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
+from recbole_dgrm.benchmark import executors
 from recbole_dgrm.cli import main
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import dataset
 from recbole_dgrm.errors import OptionError, UserError
-from recbole_dgrm.records import config_hash
+from recbole_dgrm.records import config_hash, write_config
 from recbole_dgrm.reports import figures
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.system import processes
 from recbole_dgrm.tuning import search_figures, search_report, workers
 from recbole_dgrm.tuning.plan import SearchPlan, plan_search
-from recbole_dgrm.tuning.study import Study
+from recbole_dgrm.tuning.study import Study, worker_of
 from recbole_dgrm.tuning.workers import run_search, work
 
 FIXED = {"epochs": 3, "eval_step": 1, "device": "cpu", "rating_scale": [1, 5], "rating_step": 1}
 KINDS = ("png", "svg")
 SPACE = {"factors": {"choice": [2, 3, 4]}, "regularization": {"choice": [0.1, 0.01]}, "regularize_by": "count"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """A search looks after its workers more often."""
+    monkeypatch.setattr(workers, "REFRESH_S", 0.2)
 
 
 @pytest.fixture
@@ -300,45 +309,66 @@ def command(tmp_path: Path, space: dict, *arguments: str, folder: str = "out") -
             "--device=cpu", "--rating_scale=[1,5]", "--rating_step=1", *arguments]  # fmt: skip
 
 
-@pytest.mark.slow
-def test_a_search_killed_in_the_middle_goes_on_and_its_trials_are_the_grid(tmp_path, ratings_path):
-    """kill -9 of everything, at a moment when a trial is at work and others are done."""
-    sizes = {"generator_hidden": [8], "critic_hidden": [4], "latent_size": 2, "epochs": 12, "stopping_step": 100}
-    searched = {"learning_rate": {"choice": [0.01, 0.003, 0.001]}, "critic_iterations": {"choice": [1, 2]}}
-    space = {"sampler": "grid", **searched, **sizes}
-    line = command(tmp_path, space, "--model=DGRM", f"--data_path={ratings_path}", "--workers=2", "--test_seeds=[]",
-                   "--eval_step=1", "--checkpoint_interval=0", "--no_pruning")  # fmt: skip
-    root = ROOT
-    process = subprocess.Popen([sys.executable, "run_recbole_dgrm.py", *line], cwd=root, stdout=subprocess.DEVNULL)
+def start(line: list[str]) -> multiprocessing.Process:
+    """The command in a process of its own, which has imported everything already."""
+    process = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(main.main(line)))
+    process.start()
+    return process
 
-    def study() -> Study | None:
-        if not (tmp_path / "out" / "search.json").exists() or not (tmp_path / "out" / "study.db").exists():
-            return None
-        return Study(SearchPlan.load(tmp_path / "out"), tmp_path / "out")
+
+@pytest.fixture
+def paused(monkeypatch, tmp_path):
+    """A file; until it is there, every worker makes one trial and stays in the midst of its next."""
+    monkeypatch.setattr(workers, "MODULE", "paused_worker")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("GO", str(tmp_path / "go"))
+    return tmp_path / "go"
+
+
+@pytest.mark.slow
+def test_a_search_killed_in_the_middle_goes_on_and_its_trials_are_the_grid(tmp_path, ratings_path, paused):
+    """kill -9 of everything, at a moment when trials are at work and others are done."""
+    line = command(tmp_path, {"sampler": "grid", **SPACE}, "--model=MF", f"--data_path={ratings_path}", "--workers=2",
+                   "--epochs=3", "--eval_step=1", "--test_seeds=[]", "--checkpoint_interval=0")  # fmt: skip
+    process = start(line)
+    wait_for((tmp_path / "out" / "study.db").exists)
+    found = Study(SearchPlan.load(tmp_path / "out"), tmp_path / "out")
 
     def in_the_middle() -> bool:
-        states = [trial.state for trial in found.counted().values()]
-        return len(states) == 6 and TrialState.COMPLETE in states and TrialState.RUNNING in states
+        states = Counter(trial.state for trial in found.counted().values())
+        return states == {TrialState.COMPLETE: 2, TrialState.RUNNING: 2, TrialState.WAITING: 2}
 
-    found = wait_for(study)
     wait_for(in_the_middle)
-    family = [process, *psutil.Process(process.pid).children(recursive=True)]
+    family = [*psutil.Process(process.pid).children(recursive=True), process]
     for member in family:
         member.kill()
-    process.wait()
-    psutil.wait_procs([member for member in family if isinstance(member, psutil.Process)], timeout=10)
+    process.join()
+    psutil.wait_procs(family[:-1], timeout=10)
     done = points(found)
-    assert 0 < len(done) < 6
+    assert len(done) == 2
+    paused.touch()
     assert main.main(line) == 0
-    found = study()
     assert Counter(points(found)) == dict.fromkeys(points(found), 1)
     assert len(points(found)) == 6
-    assert points(found)[: len(done)] == done or set(done) <= set(points(found))
+    assert set(done) <= set(points(found))
     assert not (tmp_path / "out" / "trials").exists()
 
 
+@pytest.fixture
+def runs_made_here(monkeypatch):
+    """The final test trains in this process; that benchmarks start processes is tested with them."""
+
+    def execute(job, unwanted) -> dict:
+        Path(job.run_dir).mkdir(parents=True)
+        write_config(Path(job.run_dir), job.config)
+        experiment.resume(Path(job.run_dir), label=job.label)
+        return {}
+
+    monkeypatch.setattr(executors, "execute", execute)
+
+
 @pytest.mark.slow
-def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_path, capsys):
+def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_path, capsys, runs_made_here):
     line = command(tmp_path, {"factors": {"choice": [2, 3]}, "sampler": "grid"}, "--model=MF",
                    f"--data_path={ratings_path}", "--test_seeds=[1]")  # fmt: skip
     assert main.main(line) == 0
@@ -357,7 +387,7 @@ def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_
 
 
 @pytest.mark.slow
-def test_defaults_that_are_the_best_are_tested_once(tmp_path, ratings_path, capsys):
+def test_defaults_that_are_the_best_are_tested_once(tmp_path, ratings_path, capsys, runs_made_here):
     line = command(tmp_path, {"factors": {"choice": [8]}, "sampler": "grid"}, "--model=MF",
                    f"--data_path={ratings_path}", "--test_seeds=[1]")  # fmt: skip
     assert main.main(line) == 0
@@ -368,16 +398,19 @@ def test_defaults_that_are_the_best_are_tested_once(tmp_path, ratings_path, caps
 
 
 @pytest.mark.slow
-def test_a_timeout_puts_the_trials_back(plan, tmp_path):
-    sizes = {
-        "generator_hidden": [8],
-        "critic_hidden": [4],
-        "latent_size": 2,
-        "epochs": 100_000,
-        "stopping_step": 100_000,
-    }
-    planned = plan("DGRM", {"learning_rate": {"choice": [0.01, 0.001]}}, {**FIXED, **sizes, "checkpoint_interval": 0})
-    study = run_search(planned, tmp_path / "out", workers=1, timeout=12)
+def test_a_timeout_puts_the_trials_back(plan, tmp_path, monkeypatch):
+    clock, began = SimpleNamespace(now=0.0), time.monotonic()
+    monkeypatch.setattr(workers, "monotonic", lambda: clock.now)
+
+    def show(study: Study) -> None:
+        assert time.monotonic() - began < 90, "no worker has begun"
+        if list((tmp_path / "out" / "trials").glob("*/checkpoint.pt")):
+            clock.now = 0.02
+
+    sizes = {"generator_hidden": [8], "critic_hidden": [4], "latent_size": 2, "checkpoint_interval": 0}
+    endless = {"epochs": 100_000, "stopping_step": 100_000}
+    planned = plan("DGRM", {"learning_rate": {"choice": [0.01, 0.001]}}, {**FIXED, **sizes, **endless})
+    study = run_search(planned, tmp_path / "out", workers=1, timeout=0.01, show=show)
     assert Counter(trial.state for trial in study.counted().values()) == {TrialState.WAITING: 2}
     assert list((tmp_path / "out" / "trials").glob("*/checkpoint.pt"))
     assert not study.is_over()
@@ -424,37 +457,32 @@ def postgresql():
 
 
 @pytest.mark.slow
-def test_two_machines_share_a_study_in_postgresql_and_no_trial_is_run_twice(
-    tmp_path, ratings_path, postgresql, monkeypatch
-):
+def test_two_machines_share_a_study_in_postgresql_and_no_trial_is_run_twice(tmp_path, ratings_path, postgresql, paused):
     """Two commands with their own output directories; a worker of the first is killed under its trial."""
-    sizes = {"generator_hidden": [8], "critic_hidden": [4], "latent_size": 2, "epochs": 12, "stopping_step": 100}
-    space = {
-        "learning_rate": {"choice": [0.01, 0.003, 0.001, 0.0003]},
-        "critic_iterations": {"choice": [1, 2]},
-        **sizes,
-    }
-    root = ROOT
+    space = {**SPACE, "factors": {"choice": [2, 3, 4, 5]}}
     commands = []
     for name in ("a", "b"):
-        line = command(tmp_path, space, "--model=DGRM", f"--storage={postgresql}", f"--data_path={ratings_path}",
-                       "--eval_step=1", "--sampler=grid", "--test_seeds=[]", folder=name)  # fmt: skip
-        program = [sys.executable, "run_recbole_dgrm.py", *line]
-        commands.append(subprocess.Popen(program, cwd=root, stdout=subprocess.DEVNULL))
-        if name == "a":
-            wait_for(lambda: (tmp_path / "a" / "search.json").exists())
-    (worker,) = wait_for(lambda: psutil.Process(commands[0].pid).children())
-    study = Study(
-        SearchPlan.load(tmp_path / "a", postgresql.replace("postgresql:", "postgresql+psycopg:")), tmp_path / "a"
-    )
-    wait_for(lambda: [trial for trial in study.counted().values() if trial.state == TrialState.RUNNING
-                      and trial.user_attrs.get("worker", "").endswith(f":{worker.pid}")])  # fmt: skip
+        line = command(tmp_path, space, "--model=MF", f"--storage={postgresql}", f"--data_path={ratings_path}",
+                       "--epochs=3", "--eval_step=1", "--sampler=grid", "--test_seeds=[]", folder=name)  # fmt: skip
+        commands.append(start(line))
+        wait_for(psutil.Process(commands[-1].pid).children)  # so it has filled the queue
+    (worker,) = psutil.Process(commands[0].pid).children()
+    storage = postgresql.replace("postgresql:", "postgresql+psycopg:")
+    study = Study(SearchPlan.load(tmp_path / "a", storage), tmp_path / "a")
+
+    def each_is_in_its_second_trial() -> bool:
+        return len(points(study)) == 2 and len(study.running()) == 2
+
+    wait_for(each_is_in_its_second_trial)
     worker.kill()
-    assert [process.wait(300) for process in commands] == [0, 0]
+    paused.touch()
+    for process in commands:
+        process.join(300)
+    assert [process.exitcode for process in commands] == [0, 0]
     assert Counter(points(study)) == dict.fromkeys(points(study), 1)
     assert len(points(study)) == 8
     assert study.is_over()
-    places = {trial.user_attrs["worker"].split(":")[0] for trial in study.counted().values()}
+    places = {worker_of(trial).split(":")[0] for trial in study.counted().values()}
     assert len(places) == 2  # both machines took part
     lost = [trial for trial in study.optuna.trials if trial.state == TrialState.FAIL]
     assert len(lost) == 1
