@@ -26,7 +26,7 @@ from recbole_dgrm.runs.experiment import resume, run_one
 from recbole_dgrm.system import processes
 from recbole_dgrm.training import recorded_trainer
 from recbole_dgrm.training.checkpoints import read_checkpoint, write_checkpoint
-from recbole_dgrm.tuning.study import Search
+from recbole_dgrm.tuning.plan import SearchPlan
 from recbole_dgrm.tuning.workers import run_search
 
 CPU = torch.device("cpu")
@@ -144,8 +144,8 @@ def test_without_the_foreign_checkpoint_the_run_begins_again_to_the_same_end(mak
         ("config.yaml", b"model: DGRM\ndataset: noise\nepochs: [", resume),
         ("benchmark.json", b"[]", read_plan),
         ("benchmark.json", b"{", read_plan),
-        ("search.json", b"", Search.load),
-        ("search.json", b'{"trials": 3}', Search.load),
+        ("search.json", b"", SearchPlan.load),
+        ("search.json", b'{"trials": 3}', SearchPlan.load),
     ],
 )
 def test_a_damaged_file_of_a_run_is_a_sentence_with_its_name(finished, name, content, read):
@@ -170,9 +170,8 @@ def test_vectors_of_different_lengths_are_none(finished):
 
 def test_a_damaged_database_of_a_search_is_a_sentence_with_its_name(tmp_path, make_config):
     config = make_config("MF", "board").given
-    search = Search(
-        config, {"factors": {"choice": [2]}}, "grid", 1, False, "mine", f"sqlite:///{tmp_path / 'study.db'}", "here"
-    )
+    search = SearchPlan(config, {"factors": {"choice": [2]}}, "grid", 1, False, "mine",
+                    f"sqlite:///{tmp_path / 'study.db'}", "here")  # fmt: skip
     (tmp_path / "study.db").write_bytes(b"no database, but long enough to be read as one" * 100)
     with pytest.raises(UserError, match=r"study\.db, cannot be used .*file is not a database.*move it away"):
         run_search(search, tmp_path)

@@ -33,7 +33,7 @@ from recbole_dgrm.runs.trained_run import load_run
 from recbole_dgrm.system import processes
 from recbole_dgrm.system.files import parse_json
 from recbole_dgrm.training.checkpoints import pack, read_checkpoint, unpack
-from recbole_dgrm.tuning.study import Search
+from recbole_dgrm.tuning.plan import SearchPlan
 
 CPU = torch.device("cpu")
 NUMBERS: list[Any] = [None, True, -1, 0, 10**9, 10**18, -1e300, 1e300, 0.5]
@@ -180,7 +180,7 @@ def test_a_forged_value_is_named_with_its_place(copy, place, value, said):
 def test_json_that_no_file_of_ours_holds_is_refused(text, copy):
     with pytest.raises(ValueError, match=r"nested|no number|beyond|digits|surrogates"):
         parse_json(text)
-    for name, read in [("record.json", read_run), ("search.json", Search.load), ("benchmark.json", read_plan)]:
+    for name, read in [("record.json", read_run), ("search.json", SearchPlan.load), ("benchmark.json", read_plan)]:
         (copy / name).write_text(text)
         with pytest.raises(DataError, match=name.replace(".", r"\.")):
             read(copy)

@@ -14,12 +14,13 @@ from recbole_dgrm.records import read_epochs, read_run
 from recbole_dgrm.reports.statistics import read_plan
 from recbole_dgrm.runs.experiment import saved_config
 from recbole_dgrm.training.checkpoints import read_checkpoint
-from recbole_dgrm.tuning.study import Search, Study
+from recbole_dgrm.tuning.plan import SearchPlan
+from recbole_dgrm.tuning.study import Study
 from recbole_dgrm.tuning.workers import database_explained
 
 
 def _database(path: Path) -> None:
-    search = Search.load(path.parent)
+    search = SearchPlan.load(path.parent)
     with database_explained(search.storage):
         Study(search, path.parent).counted()
 
@@ -31,7 +32,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     "per_user.npz": lambda path: read_run(path.parent).per_user(),
     "config.yaml": lambda path: saved_config(path.parent),
     "benchmark.json": lambda path: read_plan(path.parent),
-    "search.json": lambda path: Search.load(path.parent),
+    "search.json": lambda path: SearchPlan.load(path.parent),
     "study.db": _database,
 }
 

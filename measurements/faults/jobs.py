@@ -18,7 +18,8 @@ import yaml
 
 from recbole_dgrm.records import RECORD, read_epochs, read_json, read_run
 from recbole_dgrm.training.checkpoints import read_checkpoint
-from recbole_dgrm.tuning.study import DATABASE, Search, Study
+from recbole_dgrm.tuning.plan import DATABASE, SearchPlan
+from recbole_dgrm.tuning.study import Study
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {
@@ -112,7 +113,7 @@ class Tuning:
 
     def result(self, folder: Path) -> Any:
         """Point and score of each trial; a point that was finished twice shows."""
-        study = Study(Search.load(folder), folder)
+        study = Study(SearchPlan.load(folder), folder)
         done = [trial for trial in study.optuna.trials if trial.state.name == "COMPLETE"]
         points = sorted((json.dumps(trial.params, sort_keys=True), trial.value, trial.user_attrs["best_epoch"])
                         for trial in done)  # fmt: skip

@@ -15,8 +15,13 @@ from time import monotonic, sleep
 from typing import Any, Protocol
 
 from recbole_dgrm import records
-from recbole_dgrm.errors import UserError, explained
-from recbole_dgrm.records import RECORD, RunDirectory, new_record, read_run, write_config
+from recbole_dgrm.records import (
+    RECORD,
+    RunDirectory,
+    new_record,
+    read_run,
+    write_config,
+)
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.system import processes
 from recbole_dgrm.system.files import write_json
@@ -112,18 +117,5 @@ def _close_record(job: Job, run_dir: Path, status: str, error: str) -> RunDirect
     return closed
 
 
-def main() -> int:
-    """``python -m recbole_dgrm.benchmark.worker RUN_DIR LABEL``: make or continue the run there."""
-    processes.end_with_parent()
-    run_dir, label = sys.argv[1:]
-    try:
-        with explained():
-            experiment.resume(Path(run_dir), label=label)
-    except (UserError, KeyboardInterrupt) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__":  # python -m recbole_dgrm.benchmark.worker RUN_DIR LABEL
+    sys.exit(processes.worker_main(lambda run_dir, label: experiment.resume(Path(run_dir), label=label)))

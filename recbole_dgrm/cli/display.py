@@ -9,7 +9,6 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -168,10 +167,15 @@ class Board:
         return said + (f", {STILL}" if comparable.still_improving(record) else "")
 
 
-class SearchBoard(_Display):
+class SearchBoard(Progress):
     """Progress of a search: a line for each trial that ends, and below what is done and the best so far."""
 
     _told: set[int] | None = None
+
+    def __init__(self, console: Console):
+        columns = BarColumn(40), TextColumn("{task.description}", markup=False)
+        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._trials = self.add_task("")
 
     def show(self, study: Study) -> None:
         """Called by the search."""
@@ -180,18 +184,15 @@ class SearchBoard(_Display):
         best = study.best()
         best_text = f"best {best.value:.4f}, trial {best.number}" if best else "none finished yet"
         if self._told is None and over:
-            self._console.print(f"{len(over)} of {len(trials)} trials are done; {best_text}", highlight=False)
+            self.console.print(f"{len(over)} of {len(trials)} trials are done; {best_text}", highlight=False)
         told = over if self._told is None else self._told
         for place, index in enumerate(sorted(over - told), start=len(told) + 1):
             text = f"[{place}/{len(trials)}] {_trial_line(trials[index], study.metric)} ({best_text})"
-            self._console.print(_text(text), highlight=False, soft_wrap=True)
+            self.console.print(_text(text), highlight=False, soft_wrap=True)
         self._told = over
-        if self._live:
-            line = Table.grid(padding=(0, 1))
-            working = sum(trial.state == TrialState.RUNNING for trial in trials.values())
-            words = f"{len(over)} of {len(trials)} trials done, {working} at work · {best_text}"
-            line.add_row(ProgressBar(len(trials), len(over), width=40), words)
-            self._live.update(line)
+        working = sum(trial.state == TrialState.RUNNING for trial in trials.values())
+        words = f"{len(over)} of {len(trials)} trials done, {working} at work · {best_text}"
+        self.update(self._trials, total=len(trials), completed=len(over), description=words)
 
 
 def _trial_line(trial: FrozenTrial, metric: str) -> str:

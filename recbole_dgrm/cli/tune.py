@@ -1,6 +1,5 @@
-"""``recbole-dgrm tune``: a search, then the test of what it found."""
+"""``recbole-dgrm tune``: search, then test what was found."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from recbole_dgrm.cli.arguments import key_values, make_parser
-from recbole_dgrm.options import Seed, check, check_name
+from recbole_dgrm.options import Seed, check
 from recbole_dgrm.tuning.space import SAMPLERS
 
 WIDE = 120  # columns that a table of all metrics needs
@@ -42,70 +41,47 @@ def run(arguments: list[str], console: Console) -> int:
     parser.add_argument("--no_pruning", action="store_true", help="let every trial train to its end")
     parser.add_argument("--test_seeds", default="[2020, 2021, 2022]", help="of the final test; [] = none")
     named, others = parser.parse_known_args(arguments)
-    for key in ("workers", "trials", "timeout"):
-        if getattr(named, key) is not None and getattr(named, key) <= 0:
-            parser.error(f"--{key}={getattr(named, key)} must be above 0")
     from recbole_dgrm.cli import display
-    from recbole_dgrm.config.layers import load_config, parse_line, parse_value, read_yaml
-    from recbole_dgrm.models.registry import space_file
-    from recbole_dgrm.records import run_name
-    from recbole_dgrm.system.files import check_writable
-    from recbole_dgrm.tuning import search_report, workers
-    from recbole_dgrm.tuning.space import read_space_file
-    from recbole_dgrm.tuning.study import plan_search
+    from recbole_dgrm.config.layers import parse_line, parse_value
+    from recbole_dgrm.tuning.search_report import BEST, trials_table
+    from recbole_dgrm.tuning.tune import tune
 
     line = parse_line(key_values(others, parser))
     seeds = check("test_seeds", parse_value(named.test_seeds) or [], list[Seed])
-    given = load_config(config_dict={**line, "model": named.model, "dataset": named.dataset}).given
-    config = {**line, **{key: given[key] for key in ("model", "dataset", "protocol", "seed")}}
-    space = read_space_file(named.space or space_file(named.model), read_yaml)
-    name = check_name("study", named.study or run_name(config))
-    folder = named.output_dir or Path("runs") / "tune" / name
-    check_writable(folder)
-    search = plan_search(config, space, folder, named.sampler, named.trials, not named.no_pruning, name, named.storage)
-    threads = max(1, (os.cpu_count() or 1) // named.workers)
     with display.SearchBoard(console) as board:
-        study = workers.run_search(search, folder, named.workers, threads, named.timeout, board.show)
-    best = search_report.write_search(study, folder)
-    console.print(display.document_table(search_report.trials_table(study)))
-    if best is None:
+        search = tune(
+            {**line, "model": named.model, "dataset": named.dataset},
+            named.space,
+            named.output_dir,
+            trials=named.trials,
+            sampler=named.sampler,
+            workers=named.workers,
+            timeout=named.timeout,
+            prune=not named.no_pruning,
+            study=named.study,
+            storage=named.storage,
+            show=board.show,
+        )
+    console.print(display.document_table(trials_table(search.study)))
+    if search.best is None:
         print("error: no trial finished; trials.csv has the reasons", file=sys.stderr)
         return 1
-    console.print(f"best configuration: {best}\nreport: {folder / 'report.html'}", highlight=False, soft_wrap=True)
-    if seeds and study.is_over():
-        _test_best(console, config, best, seeds, folder / "test", named.workers, threads)
+    best, report = search.path / BEST, search.path / "report.html"
+    console.print(f"best configuration: {best}\nreport: {report}", highlight=False, soft_wrap=True)
+    if seeds and search.study.is_over():
+        _test_best(console, search.config, best, seeds, named.workers)
     return 0
 
 
-def _test_best(console: Console, config: dict[str, Any], best: Path, seeds: list[int], folder: Path, workers: int,
-               threads: int) -> None:  # fmt: skip
-    """The best configuration beside the defaults, each trained with several seeds and tested once."""
-    from recbole_dgrm.benchmark import session
-    from recbole_dgrm.benchmark.executors import LocalExecutor
-    from recbole_dgrm.benchmark.plan import make_plan, planned_runs
+def _test_best(console: Console, config: dict[str, Any], best: Path, seeds: list[int], workers: int) -> None:
+    from recbole_dgrm.benchmark import tuned
     from recbole_dgrm.cli import display
-    from recbole_dgrm.config.layers import load_config
-    from recbole_dgrm.records import config_hash, short_name
     from recbole_dgrm.reports import benchmark_report, statistics
 
-    rest = {key: value for key, value in config.items() if key not in ("model", "dataset", "protocol", "seed")}
-    model, name = config["model"], short_name(config["model"])
-    defaults = f"{name}, defaults"
-    rows = [
-        {"model": model, "label": f"{name}, tuned", "config_files": [str(best)]},
-        {"model": model, "label": defaults},
-    ]
-    hashes = {config_hash(load_config(files, config).given) for files in ([best], [])}
-    if len(hashes) == 1:
+    if tuned.best_is_default(config, best):
         console.print("the best configuration is the default one")
-        del rows[0]
-    plan = make_plan({
-        "models": rows, "datasets": [config["dataset"]], "protocols": [config["protocol"]], "seeds": seeds,
-        "config": rest, "baseline": defaults,
-    })  # fmt: skip
-    runs, _ = planned_runs(plan)
+    folder = best.parent / "test"
     with display.Board(console) as board:
-        session.run_benchmark(plan, runs, folder, LocalExecutor(workers), threads, show=board.show)
-    benchmark_report.write_report(folder, folder)
+        tuned.compare_with_defaults(config, best, seeds, folder, workers, board.show)
     for cell in statistics.summarise(folder).cells:
         console.print(display.document_table(benchmark_report.result_table(cell), 4 if console.width < WIDE else None))

@@ -1,8 +1,8 @@
-"""Figures of summaries and searches, each as PNG and SVG, and what all figures share."""
+"""The figures of a benchmark, each as PNG and SVG, and what all figures share."""
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -14,7 +14,6 @@ import numpy as np
 from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from recbole_dgrm.errors import OutputError, explained
 from recbole_dgrm.evaluation.metric_names import metric_label, smaller_is_better
@@ -31,7 +30,6 @@ COLOURS = (  # of Okabe and Ito, and three more
 )  # fmt: skip
 DASHES, MARKERS = ("-", "--", ":"), ("o", "s", "^")
 NORMAL_95, DPI = 1.96, 150
-FEW = 8  # values of a key that have a place each
 STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "svg.hashsalt": "recbole_dgrm",  # the same figure is the same file
@@ -128,67 +126,6 @@ def learning_curves(cell: Cell, path: Path) -> None:
         axes.set_xlabel(name)
     panels[0].set_ylabel(f"validation {metric_label(metric)}")
     legend(figure, loc="outside right upper")
-    save(figure, path)
-
-
-@styled
-def search_history(
-    scores: Mapping[int, float], pruned: Mapping[int, float], bigger: bool, metric: str, path: Path
-) -> None:
-    """Validation score over trials and the best so far; ``pruned`` ones with the last score they had."""
-    figure = new_figure(6.4, 3.6)
-    axes = figure.add_subplot()
-    numbers = sorted(scores)
-    values = np.array([scores[number] for number in numbers])
-    axes.plot(numbers, values, "o", color=COLOURS[0], markersize=4, label="finished")
-    if pruned:
-        axes.plot(list(pruned), list(pruned.values()), "x", color=COLOURS[6], markersize=4, label="pruned")
-    best = np.maximum.accumulate(values) if bigger else np.minimum.accumulate(values)
-    axes.step(numbers, best, where="post", color=COLOURS[1], label="best so far")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="trial", ylabel=f"validation {metric_label(metric)}")
-    legend(figure, loc="outside upper right", ncols=3)
-    save(figure, path)
-
-
-@styled
-def importances(shares: Mapping[str, float], path: Path) -> None:
-    """A bar per hyper-parameter: its share in the variation of the score."""
-    figure = new_figure(6.4, 0.8 + 0.28 * len(shares))
-    axes = figure.add_subplot()
-    names = list(shares)[::-1]
-    axes.barh([in_figure(name) for name in names], [shares[name] for name in names], color=COLOURS[5])
-    axes.set_xlabel("share in the variation of the score (fANOVA)")
-    save(figure, path)
-
-
-@styled
-def slices(
-    points: Mapping[str, list[tuple[object, float]]], metric: str, scales: Mapping[str, str], path: Path
-) -> None:
-    """A panel per hyper-parameter: score over its value.
-
-    Args:
-        scales: ``linear`` or ``log`` of keys that were drawn from an interval; any other key has a place per value
-            where it has few of them or they are no numbers.
-    """
-    columns = min(len(points), 3)
-    lines = -(-len(points) // columns)
-    figure = new_figure(3.4 * columns, 2.6 * lines)
-    for index, (key, pairs) in enumerate(points.items()):
-        axes = figure.add_subplot(lines, columns, index + 1)
-        values, scores = map(list, zip(*pairs, strict=True)) if pairs else ([], [])
-        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-        if not numbers or (key not in scales and len(set(values)) <= FEW):
-            names = sorted(set(values), key=lambda value: (str(type(value)), value) if numbers else str(value))
-            axes.set_xticks(range(len(names)), [in_figure(name) for name in names], fontsize=7)
-            values = [names.index(value) for value in values]
-        else:
-            axes.set_xscale(scales.get(key, "linear"))
-        axes.plot(values, scores, "o", color=COLOURS[0], markersize=3, alpha=0.6)
-        axes.set_xlabel(in_figure(key))
-        if index % columns == 0:
-            axes.set_ylabel(f"validation {metric_label(metric)}")
     save(figure, path)
 
 

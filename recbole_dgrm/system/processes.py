@@ -8,7 +8,7 @@ import signal
 import site
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -16,7 +16,7 @@ from time import sleep
 
 from filelock import FileLock, Timeout
 
-from recbole_dgrm.errors import UserError
+from recbole_dgrm.errors import UserError, explained
 from recbole_dgrm.system.files import drop_partials
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -45,6 +45,11 @@ def alone_in(folder: Path, what: str, remedy: str = "name another --output_dir o
         with suppress(OSError):  # Windows removes no open file
             (folder / LOCK).unlink()
         lock.release()
+
+
+def threads_of_each(workers: int) -> int:
+    """The threads of each of so many processes that share this machine."""
+    return max(1, (os.cpu_count() or 1) // workers)
 
 
 def spawn(
@@ -89,6 +94,18 @@ def cause_of_death(process: subprocess.Popen, output: Path) -> str:
         return f"the process ended with status {process.returncode}, and its directory was removed"
     lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return f"the process ended with status {process.returncode}: {' / '.join(lines[-3:])}"
+
+
+def worker_main(work: Callable[..., object]) -> int:
+    """In the child: ``work`` on the arguments of its command line until its parent is gone; returns the exit status."""
+    end_with_parent()
+    try:
+        with explained():
+            work(*sys.argv[1:])
+    except (UserError, KeyboardInterrupt) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def end_with_parent() -> None:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import optuna
+import pandas as pd
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
@@ -14,17 +14,18 @@ from recbole_dgrm.reports import figures
 from recbole_dgrm.reports.document import Document, Figure, Heading, Table, Value, to_html, to_markdown
 from recbole_dgrm.system.files import plain, write_text, write_whole
 from recbole_dgrm.system.texts import in_spreadsheet
-from recbole_dgrm.tuning.space import Interval, Whole
+from recbole_dgrm.tuning import search_figures
 from recbole_dgrm.tuning.study import Study
 
 BEST, TRIALS = "best.yaml", "trials.csv"
 SHOWN = 10  # trials in the table
+PANELS = 4  # of a figure, side by side
 ATTRIBUTES = ("number", "state", "value", "params", "user_attrs", "datetime_start", "duration")
 
 
 def write_search(study: Study, folder: Path) -> Path | None:
     """Write everything about a search; returns the path of ``best.yaml``, or None where no trial finished."""
-    table = study.optuna.trials_dataframe(attrs=ATTRIBUTES).map(in_spreadsheet)
+    table = trials_frame(study).map(in_spreadsheet)
     write_whole(folder / TRIALS, lambda path: table.to_csv(path, index=False))
     best = study.best()
     if best is None:
@@ -37,6 +38,11 @@ def write_search(study: Study, folder: Path) -> Path | None:
     for kind, form in [("md", to_markdown(document)), ("html", to_html(document, folder))]:
         write_text(folder / f"report.{kind}", form)
     return folder / BEST
+
+
+def trials_frame(study: Study) -> pd.DataFrame:
+    """A row per trial of the database: its state, its score, its keys and what else is known of it."""
+    return study.optuna.trials_dataframe(attrs=ATTRIBUTES)
 
 
 def best_yaml(study: Study, best: FrozenTrial) -> str:
@@ -52,7 +58,7 @@ def trials_table(study: Study) -> Table:
     """The best finished trials."""
     done = [trial for trial in study.counted().values() if trial.state == TrialState.COMPLETE]
     done.sort(key=lambda trial: -trial.value if study.bigger else trial.value)
-    keys = list(study.space.dimensions)
+    keys = list(study.space.distributions)
     rows = []
     for place, trial in enumerate(done[:SHOWN]):
         score = Value(f"{trial.value:.4f}", trial.value, "best" if place == 0 else "")
@@ -93,32 +99,17 @@ def _introduction(study: Study, best: FrozenTrial) -> str:
 
 
 def _figures(study: Study, folder: Path) -> list[Figure | str]:
-    counted = study.counted()
-    done = {index: trial for index, trial in counted.items() if trial.state == TrialState.COMPLETE}
-    pruned = {index: list(trial.intermediate_values.values())[-1] for index, trial in counted.items()
-              if trial.state == TrialState.PRUNED and trial.intermediate_values}  # fmt: skip
-    scores = {index: trial.value for index, trial in done.items()}
-    points = {key: [(trial.params[key], trial.value) for trial in done.values() if key in trial.params]
-              for key in study.space.dimensions}  # fmt: skip
-    scales = {key: "log" if isinstance(dimension, Interval) and dimension.log else "linear"
-              for key, dimension in study.space.dimensions.items()
-              if isinstance(dimension, Interval | Whole)}  # fmt: skip
-    drawn = [
-        (Figure("figures/history", "History", "Score of each trial and the best so far."),
-         partial(figures.search_history, scores, pruned, study.bigger, study.metric)),
-        (Figure("figures/slices", "Slices", "Score of the finished trials over each key."),
-         partial(figures.slices, points, study.metric, scales)),
-    ]  # fmt: skip
-    if shares := _importances(study):
+    score_of_each = Figure("figures/history", "History", "Score of each finished trial and the best so far.")
+    found = [figures.drawn(score_of_each, partial(search_figures.history, study), folder)]
+    done = [trial for trial in study.counted().values() if trial.state == TrialState.COMPLETE]
+    keys = [key for key in study.space.distributions if any(key in trial.params for trial in done)]
+    for number, first in enumerate(range(0, len(keys), PANELS), start=1):
+        name = "figures/slices" if number == 1 else f"figures/slices-{number}"
+        figure = Figure(name, "Slices", "Score of the finished trials over each key.")
+        draw = partial(search_figures.slices, study, keys[first : first + PANELS])
+        found.append(figures.drawn(figure, draw, folder))
+    if search_figures.tells_importance(study):
         caption = "Share of each key in the variation of the score over the finished trials, by fANOVA; not a cause."
-        drawn.append((Figure("figures/importance", "Importance", caption), partial(figures.importances, shares)))
-    return [figures.drawn(figure, draw, folder) for figure, draw in drawn]
-
-
-def _importances(study: Study) -> dict[str, float]:
-    """Nothing where the finished trials do not differ enough to tell."""
-    try:
-        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=study.seed)
-        return optuna.importance.get_param_importances(study.optuna, evaluator=evaluator)
-    except (ValueError, RuntimeError):
-        return {}
+        shares = Figure("figures/importance", "Importance", caption)
+        found.append(figures.drawn(shares, partial(search_figures.importance, study), folder))
+    return found

@@ -1,4 +1,4 @@
-"""Search and its study: a queue of trials in a database, worked off by any number of processes.
+"""The study of a search: a queue of trials in a database, worked off by any number of processes.
 
 Every trial is put into the database before it is run and carries its ``index``: a point of the grid, a
 random point, or an empty one that the sampler fills. Workers claim waiting trials, which the database
@@ -6,33 +6,27 @@ hands out one by one. A trial whose worker dies is put back with the next ``atte
 one index and attempt only the first counts. So nothing is lost and nothing is run twice, whoever is killed.
 """
 
-import hashlib
-import json
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import optuna
 from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
-from recbole_dgrm import record_types
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.errors import DataError, OptionError
-from recbole_dgrm.records import WHERE, read_json, run_name
-from recbole_dgrm.system.files import plain, write_json
-from recbole_dgrm.tuning.space import Space, parse_space
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.tuning.plan import SearchPlan
+from recbole_dgrm.tuning.space_file import parse_space
 
-SEARCH, DATABASE, CLAIM = "search.json", "study.db", ".claim"
-HEARTBEAT_S, GRACE_S, BUSY_S = 10, 60, 60
-TRIALS = 50  # where neither a grid nor the command line says how many
+CLAIM = ".claim"
+HEARTBEAT_S, SILENCE_S = 10, 60  # a worker that is not heard of for so long is dead
+BUSY_S = 60  # that a worker waits for the SQLite file while others write
 LOSSES = 3  # workers that a trial may take down before it is given up
 WARMUP_EPOCHS, STARTUP_TRIALS = 10, 5  # of the median pruner
 QUEUED = (TrialState.WAITING, TrialState.RUNNING)
@@ -40,99 +34,10 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats are, since 2021
 
 
-@dataclass(frozen=True)
-class Search:
-    """What all workers of a study share; ``search.json`` in the output directory.
-
-    Attributes:
-        config: keys above the model's YAML files: model, dataset, protocol and whatever is set for all trials.
-        space: as ``recbole_dgrm.tuning.space.parse_space`` reads it.
-        trials: how many are wanted in all.
-        storage: of Optuna; an SQLite file in the output directory by default.
-        place: names this output directory, to know its trials in a shared database.
-    """
-
-    config: dict[str, Any]
-    space: dict[str, Any]
-    sampler: str
-    trials: int
-    prune: bool
-    study: str
-    storage: str
-    place: str
-
-    @property
-    def fingerprint(self) -> str:
-        """Of what makes two searches one study."""
-        config = {key: value for key, value in self.config.items() if key not in WHERE}
-        what = {"config": config, "space": self.space, "sampler": self.sampler, "prune": self.prune}
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-
-    def save(self, folder: Path) -> None:
-        """Write ``search.json``; without ``storage``, which may hold a password."""
-        write_json(folder / SEARCH, {**asdict(self), "storage": None})
-
-    @classmethod
-    def load(cls, folder: Path, storage: str | None = None) -> "Search":
-        """Read ``search.json``.
-
-        Raises:
-            DataError: it is damaged.
-        """
-        path, what = folder / SEARCH, "the plan of a search"
-        remedy = "move it away; the same command writes it again"
-        content = read_json(path, what, remedy, record_types.Search)
-        try:
-            return cls(**{**content, "storage": storage or default_storage(folder)})
-        except TypeError as error:
-            raise DataError(f"{path} is not {what} ({error}); {remedy}") from error
-
-
-def default_storage(folder: Path) -> str:
-    """The SQLite database of a search in ``folder``."""
-    return f"sqlite:///{(folder / DATABASE).resolve()}"
-
-
-def plan_search(
-    config: dict[str, Any], space: dict[str, Any], folder: Path, sampler: str | None = None, trials: int | None = None,
-    prune: bool = True, study: str | None = None, storage: str | None = None,
-) -> Search:  # fmt: skip
-    """A search, checked: the space fits the model and every value can be used, before anything is run.
-
-    Raises:
-        UserError: what is wrong and the remedy.
-    """
-    parsed = parse_space(space)
-    parsed = Space(parsed.dimensions, parsed.fixed, parsed.conditions, sampler or parsed.sampler)
-    given = load_config(config_dict=config).given
-    seed = given["seed"]
-    _check_values(config, parsed, seed)
-    chosen = parsed.sampler or "tpe"
-    if chosen == "grid":
-        size = len(parsed.grid(np.random.default_rng(seed)))
-        trials = min(trials or size, size)
-    name = study or run_name(given)
-    saved = folder / SEARCH
-    place = Search.load(folder).place if saved.is_file() else uuid4().hex
-    where = (storage or default_storage(folder)).replace("postgresql://", "postgresql+psycopg://")
-    return Search(plain(config), plain(space), chosen, trials or TRIALS, prune, name, where, place)
-
-
-def _check_values(config: dict[str, Any], space: Space, seed: int) -> None:
-    base = space.point(space.draw(np.random.default_rng(seed)))
-    load_config(config_dict={**config, **base})  # unknown keys
-    for key, dimension in space.dimensions.items():
-        labels = getattr(dimension, "labels", [])
-        for label in {labels[0], labels[-1]} if isinstance(labels, range) else labels:
-            point = {**base, **{key: space.point({key: label})[key]}}
-            if not space.violated(point):
-                load_config(config_dict={**config, **point})
-
-
 class Study:
-    """The study of a search in its database, with the queue on top of Optuna."""
+    """The study of a search in its database: a queue of trials on top of Optuna."""
 
-    def __init__(self, search: Search, folder: Path):
+    def __init__(self, search: SearchPlan, folder: Path):
         self.search, self.folder = search, folder
         self.space = parse_space(search.space)
         config = load_config(config_dict=search.config)
@@ -141,20 +46,24 @@ class Study:
         self.seed = config["seed"]
         sqlite = search.storage.startswith("sqlite")
         self._storage = optuna.storages.RDBStorage(
-            search.storage, engine_kwargs={"connect_args": {"timeout": BUSY_S}} if sqlite else {},
-            heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S,
-        )  # fmt: skip
+            search.storage,
+            engine_kwargs={"connect_args": {"timeout": BUSY_S}} if sqlite else {},
+            heartbeat_interval=HEARTBEAT_S,
+            grace_period=SILENCE_S,
+        )
         self._claiming: AbstractContextManager = FileLock(folder / CLAIM) if sqlite else nullcontext()  # no row locks
-        pruner = optuna.pruners.MedianPruner(STARTUP_TRIALS, WARMUP_EPOCHS) if search.prune else (
-            optuna.pruners.NopPruner())  # fmt: skip
+        pruners = optuna.pruners
         self.optuna = optuna.create_study(
-            study_name=search.study, storage=self._storage, load_if_exists=True, pruner=pruner,
+            study_name=search.study,
+            storage=self._storage,
+            load_if_exists=True,
+            pruner=pruners.MedianPruner(STARTUP_TRIALS, WARMUP_EPOCHS) if search.prune else pruners.NopPruner(),
             direction="maximize" if self.bigger else "minimize",
-        )  # fmt: skip
+        )
         self._study_id = self._storage.get_study_id_from_name(search.study)
 
     def counted(self) -> dict[int, FrozenTrial]:
-        """Index to its one trial: of the last attempt the first."""
+        """The trial that counts for each index: the first one of the last attempt."""
         found: dict[int, FrozenTrial] = {}
         for trial in self.optuna.get_trials(deepcopy=False):
             index, attempt = _turn(trial)
@@ -190,7 +99,7 @@ class Study:
                 self._enqueue(index, labels)
 
     def _points(self) -> Iterator[dict[str, Any]]:
-        """Labels of each index; a sampler begins with the model's defaults, so that its best is not worse."""
+        """The labels of each trial; a sampler begins with the model's defaults, so that its best is not worse."""
         rng = np.random.default_rng(self.seed)
         if self.search.sampler == "grid":
             yield from self.space.grid(rng)[: self.search.trials]
@@ -201,33 +110,28 @@ class Study:
         for _ in range(self.search.trials - 1):
             yield self.space.draw(rng) if drawn else {}
 
-    def put_back(self, dead: Callable[[FrozenTrial], bool], lost: bool = True) -> None:
-        """Queue again the running trials that nobody works on any more; ``lost``: see ``retry``."""
-        for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if dead(trial):
-                self.retry(trial, lost)
+    def running(self) -> list[FrozenTrial]:
+        """The trials that a worker has claimed and not ended, whether it is alive or dead."""
+        return self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
-    def put_back_stale(self) -> None:
-        """Queue again the trials of workers without a sign of life, on whatever machine."""
+    def requeue(self, trial: FrozenTrial) -> None:
+        """Queue a trial again, at its own point; it is not to blame for its end."""
+        self._replace(trial, trial.params, trial.user_attrs.get("losses", 0))
+
+    def requeue_elsewhere(self, trial: FrozenTrial) -> None:
+        """Queue a trial again, at another point if the sampler chose the point; it is not to blame for its end."""
+        self._replace(trial, {}, trial.user_attrs.get("losses", 0))
+
+    def requeue_lost(self, trial: FrozenTrial) -> None:
+        """Queue a trial again whose worker died, at its own point; after several such deaths it has failed."""
+        self._replace(trial, trial.params, trial.user_attrs.get("losses", 0) + 1)
+
+    def requeue_silent(self) -> None:
+        """Queue again the trials of workers that are not heard of any more, on whatever machine."""
         optuna.storages.fail_stale_trials(self.optuna)
         for trial in self.counted().values():
             if trial.state == TrialState.FAIL and "error" not in trial.user_attrs:
-                self.retry(trial)
-
-    def retry(self, trial: FrozenTrial, lost: bool = True, elsewhere: bool = False) -> None:
-        """Queue the trial again, unless it has taken too many workers down; then it has failed.
-
-        Args:
-            lost: whether its worker died.
-            elsewhere: at another point, where the sampler may choose one; else at its own.
-        """
-        index, attempt = _turn(trial)
-        losses = trial.user_attrs.get("losses", 0) + lost
-        labels = trial.system_attrs["fixed_params"] | ({} if elsewhere else trial.params)
-        if losses < LOSSES:  # first this: a death between the two lines repeats it, which claim() notices
-            self._enqueue(index, labels, attempt + 1, losses)
-        if not trial.state.is_finished():
-            self.optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                self.requeue_lost(trial)
 
     def claim(self) -> optuna.Trial | None:
         """A waiting trial that is now ours, or None if none waits."""
@@ -268,7 +172,7 @@ class Study:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
     def _start(self, trial: FrozenTrial) -> bool:
-        """Whether it was us who took it."""
+        """Take a waiting trial; False if another worker was faster."""
         try:
             return self._storage.set_trial_state_values(self._id(trial.number), TrialState.RUNNING)
         except optuna.exceptions.UpdateFinishedTrialError:
@@ -279,8 +183,21 @@ class Study:
         others = self.optuna.get_trials(deepcopy=False)
         return any(_turn(other) == _turn(trial) and other.number < trial.number for other in others)
 
+    def _replace(self, trial: FrozenTrial, labels: dict[str, Any], losses: int) -> None:
+        """End the trial and put the next attempt into the queue, at ``labels`` or what was given before it began."""
+        index, attempt = _turn(trial)
+        if losses < LOSSES:  # first this: a death between the two lines repeats it, which claim() notices
+            self._enqueue(index, trial.system_attrs["fixed_params"] | labels, attempt + 1, losses)
+        if not trial.state.is_finished():
+            self.optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
     def _enqueue(self, index: int, labels: dict[str, Any], attempt: int = 0, losses: int = 0) -> None:
         self.optuna.enqueue_trial(labels, user_attrs={"index": index, "attempt": attempt, "losses": losses})
+
+
+def worker_of(trial: FrozenTrial) -> str:
+    """The place of the search and the process that claimed the trial, as ``place:pid``."""
+    return trial.user_attrs.get("worker", "")
 
 
 def _turn(trial: FrozenTrial) -> tuple[int, int]:

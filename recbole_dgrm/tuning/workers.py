@@ -1,8 +1,9 @@
-"""Hyper-parameter search: worker processes that work off the trials of a study.
+"""The worker processes of a search, which work off the trials of its study.
 
-The objective is the best validation score; the test part of the data is never there.
+A trial is worth its best validation score; the test part of the data is never there.
 """
 
+import gc
 import logging
 import math
 import os
@@ -12,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from uuid import uuid4
@@ -22,11 +24,13 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.errors import OptionError, OutputError, UserError, explained
+from recbole_dgrm.errors import OptionError, OutputError, UserError
 from recbole_dgrm.records import config_hash
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.system import processes
-from recbole_dgrm.tuning.study import GRACE_S, LOSSES, Search, Study, default_storage
+from recbole_dgrm.tuning.plan import SearchPlan, default_storage
+from recbole_dgrm.tuning.space import Point
+from recbole_dgrm.tuning.study import LOSSES, SILENCE_S, Study, worker_of
 
 LOG = logging.getLogger(__name__)
 AT_WORK, REFRESH_S = "trials", 1.0
@@ -35,9 +39,13 @@ MODULE = "recbole_dgrm.tuning.workers"  # what a worker process runs
 
 
 def run_search(
-    search: Search, folder: Path, workers: int = 1, threads: int = 1, timeout: float | None = None,
+    search: SearchPlan,
+    folder: Path,
+    workers: int = 1,
+    threads: int = 1,
+    timeout: float | None = None,
     show: Callable[[Study], None] = lambda study: None,
-) -> Study:  # fmt: skip
+) -> Study:
     """Work until no trial of the study is left, on this machine or on another, or the time is over.
 
     Args:
@@ -51,21 +59,28 @@ def run_search(
     with processes.alone_in(folder, "search"), database_explained(search.storage):
         search.save(folder)
         study = Study(search, folder)
-        # Of a search that was killed as a whole, however often: none of its trials is to blame.
-        study.put_back(lambda trial: trial.user_attrs.get("worker", "").startswith(search.place), lost=False)
+        _requeue_left(study)
         study.fill()
-        _Crew(study, folder, workers, threads).work(timeout, show)
+        _WorkerPool(study, folder, workers, threads).run(timeout, show)
+        _requeue_left(study)
         if study.is_over():
             shutil.rmtree(folder / AT_WORK, ignore_errors=True)
     return study
 
 
+def _requeue_left(study: Study) -> None:
+    """Queue the trials again that were at work when their search was ended or killed; none of them is to blame."""
+    for trial in study.running():
+        if worker_of(trial).startswith(study.search.place):
+            study.requeue(trial)
+
+
 @contextmanager
 def database_explained(storage: str) -> Iterator[None]:
-    """Inside, a database that cannot be used is a sentence.
+    """Inside, an error of the database becomes one that a user understands.
 
     Raises:
-        UserError: which, why, the remedy.
+        UserError: which database cannot be used, why, and the remedy.
     """
     try:
         yield
@@ -81,7 +96,7 @@ def database_explained(storage: str) -> Iterator[None]:
         ) from error
 
 
-class _Crew:
+class _WorkerPool:
     """The worker processes of one machine."""
 
     def __init__(self, study: Study, folder: Path, workers: int, threads: int):
@@ -89,21 +104,21 @@ class _Crew:
         self.processes: list[subprocess.Popen] = []
         self.deaths = 0  # in a row, without a trial that came to its end
 
-    def work(self, timeout: float | None, show: Callable[[Study], None]) -> None:
+    def run(self, timeout: float | None, show: Callable[[Study], None]) -> None:
         deadline = monotonic() + (timeout or math.inf)
         checked = monotonic()
         try:
             while (begun := monotonic()) < deadline:
-                self._bury()
-                if monotonic() - checked > GRACE_S / 2:
-                    self.study.put_back_stale()
+                self._reap()
+                if monotonic() - checked > SILENCE_S / 2:
+                    self.study.requeue_silent()
                     checked = monotonic()
                 states = [trial.state for trial in self.study.counted().values()]
                 show(self.study)
                 if self.study.is_over():
                     return
                 for _ in range(min(self.workers - len(self.processes), states.count(TrialState.WAITING))):
-                    self.processes.append(self._hire())
+                    self.processes.append(self._start_worker())
                 sleep(max(REFRESH_S, 4 * (monotonic() - begun)))  # a large study takes a while to read
         except KeyboardInterrupt:
             LOG.warning("stopped; the same command goes on from here")
@@ -115,14 +130,15 @@ class _Crew:
                 processes.end(process)
                 process.output.unlink(missing_ok=True)
 
-    def _hire(self) -> subprocess.Popen:
+    def _start_worker(self) -> subprocess.Popen:
         environment = {STORAGE: self.study.search.storage}  # not on the command line: it may hold a password
         output = self.folder / f"worker-{uuid4().hex[:8]}.txt"
         process = processes.spawn(MODULE, [str(self.folder)], output, self.threads, environment)
         process.output = output
         return process
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
+        """Take note of the processes that have ended."""
         for process in [process for process in self.processes if process.poll() is not None]:
             self.processes.remove(process)
             if process.returncode == 0:
@@ -132,7 +148,9 @@ class _Crew:
             cause = processes.cause_of_death(process, process.output)
             LOG.warning("a worker is lost, its trial is put back: %s", cause)
             name = f"{self.study.search.place}:{process.pid}"
-            self.study.put_back(lambda trial, name=name: trial.user_attrs.get("worker") == name)
+            for trial in self.study.running():
+                if worker_of(trial) == name:
+                    self.study.requeue_lost(trial)
             self.deaths += 1
             if self.deaths > LOSSES * max(self.workers, 2):
                 raise UserError(f"the workers cannot work: {cause}")
@@ -140,63 +158,61 @@ class _Crew:
 
 def work(folder: Path) -> None:
     """Run waiting trials of the search in ``folder`` until none waits."""
-    study = Study(Search.load(folder, os.environ.get(STORAGE)), folder)
-    while trial := study.claim():
-        _run_trial(study, trial, folder / AT_WORK)
+    storage = os.environ.get(STORAGE) or default_storage(folder)
+    with database_explained(storage):
+        study = Study(SearchPlan.load(folder, storage), folder)
+        while trial := study.claim():
+            point = study.space.suggest(trial)
+            if broken := study.space.violated(point):  # only a sampler that fills trials itself does this
+                trial.set_user_attr("error", f"no valid point: {broken} is broken; another one takes its place")
+                study.requeue_elsewhere(study.optuna.trials[trial.number])
+            else:
+                _run_trial(study, trial, point, folder / AT_WORK)
 
 
-def _run_trial(study: Study, trial: optuna.Trial, at_work: Path) -> None:
-    point = study.space.suggest(trial)
-    if broken := study.space.violated(point):  # only a sampler that fills trials itself does this
-        trial.set_user_attr("error", f"no valid point: {broken} is broken; another one takes its place")
-        study.retry(study.optuna.trials[trial.number], lost=False, elsewhere=True)
-        return
-
-    def report(epoch: int, score: float) -> None:
-        trial.report(score, epoch)
-        if trial.should_prune():
-            raise optuna.TrialPruned
-
-    state, value, run_dir = TrialState.FAIL, None, at_work
+def _run_trial(study: Study, trial: optuna.Trial, point: Point, at_work: Path) -> None:
+    state, value, run_dir, stopped = TrialState.FAIL, None, None, None
     try:
         config = load_config(config_dict={**study.search.config, **point})
-        with ExitStack() as stack:
-            run_dir = at_work / config_hash(config.given)  # a checkpoint there is of this very point
-            try:
-                stack.enter_context(processes.alone_in(run_dir, "trial"))
-            except UserError:  # of the same point, by another worker at this moment
-                run_dir = at_work / f"{run_dir.name}-{trial.number}"
-            stack.enter_context(study.alive(trial.number))
-            result = experiment.validate_one(config, run_dir, report)
+        with _directory(at_work, config_hash(config.given), trial) as run_dir, study.alive(trial.number):
+            result = experiment.validate_one(config, run_dir, partial(_report, trial))
         trial.set_user_attr("best_epoch", result.best_epoch)
         trial.set_user_attr("still_improving", result.best_epoch > config["epochs"] - config["eval_step"])
         trial.set_user_attr("metrics", result.metrics)
         state, value = TrialState.COMPLETE, result.score
     except optuna.TrialPruned:
         state = TrialState.PRUNED
-    except (KeyboardInterrupt, OutputError):
-        study.retry(study.optuna.trials[trial.number], lost=False)  # its checkpoint stays
-        raise
+    except (KeyboardInterrupt, OutputError) as error:
+        stopped = error.with_traceback(None)
     except Exception as error:
         trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         trial.set_user_attr("traceback", traceback.format_exc())
+    if stopped:
+        gc.collect()  # the cursor of a query that was interrupted would keep SQLite's file locked
+        study.requeue(study.optuna.trials[trial.number])  # its checkpoint stays
+        raise stopped
     study.optuna.tell(trial, value, state)
-    if run_dir != at_work:
+    if run_dir:
         shutil.rmtree(run_dir, ignore_errors=True)
 
 
-def main() -> int:
-    """``python -m recbole_dgrm.tuning.workers FOLDER``: a worker process of the search there."""
-    processes.end_with_parent()
-    folder = Path(sys.argv[1])
-    try:
-        with explained(), database_explained(os.environ.get(STORAGE) or default_storage(folder)):
-            work(folder)
-    except (UserError, KeyboardInterrupt) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+def _report(trial: optuna.Trial, epoch: int, score: float) -> None:
+    trial.report(score, epoch)
+    if trial.should_prune():
+        raise optuna.TrialPruned
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@contextmanager
+def _directory(at_work: Path, point: str, trial: optuna.Trial) -> Iterator[Path]:
+    """The directory of a point, where a checkpoint of it may lie; the trial's own while another worker is in there."""
+    with ExitStack() as stack:
+        run_dir = at_work / point
+        try:
+            stack.enter_context(processes.alone_in(run_dir, "trial"))
+        except UserError:
+            run_dir = at_work / f"{point}-{trial.number}"
+        yield run_dir
+
+
+if __name__ == "__main__":  # python -m recbole_dgrm.tuning.workers FOLDER
+    sys.exit(processes.worker_main(lambda folder: work(Path(folder))))

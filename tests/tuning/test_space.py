@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recbole_dgrm.config.layers import properties_dir, read_yaml
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.tuning.space import parse_space, read_space_file
+from recbole_dgrm.tuning.space_file import parse_space, read_space_file
 
 RNG = np.random.default_rng
 
@@ -89,11 +89,12 @@ def test_recboles_lines_are_read_with_literals_only(tmp_path):
     path.write_text("learning_rate choice [0.01, 0.005]\n# words\n\nweight loguniform -8,0\n"
                     "drop uniform 0.1, 0.5\nsize quniform 10,50,20\nmlp choice ['[64]','[64,32]']\n")  # fmt: skip
     space = parse_space(read_space_file(path, read_yaml))
-    assert space.dimensions["learning_rate"].values == [0.01, 0.005]
-    assert (space.dimensions["weight"].low, space.dimensions["weight"].high) == (math.exp(-8), 1)
-    assert (space.dimensions["drop"].low, space.dimensions["drop"].high) == (0.1, 0.5)
-    assert {space.dimensions["size"].draw(RNG(seed)) for seed in range(20)} == {10, 30, 50}
-    assert space.dimensions["mlp"].values == ["[64]", "[64,32]"]
+    found = space.distributions
+    assert found["learning_rate"].choices == (0.01, 0.005)
+    assert (found["weight"].low, found["weight"].high) == (math.exp(-8), 1)
+    assert (found["drop"].low, found["drop"].high) == (0.1, 0.5)
+    assert {space.draw(RNG(seed))["size"] for seed in range(20)} == {10, 30, 50}
+    assert found["mlp"].choices == ("[64]", "[64,32]")
     path.write_text("learning_rate choice __import__('os').getcwd()\n")
     with pytest.raises(OptionError, match=r"hyper.test: .*is not understood"):
         read_space_file(path, read_yaml)
@@ -103,7 +104,7 @@ def test_recboles_lines_are_read_with_literals_only(tmp_path):
 
 @pytest.mark.parametrize("path", sorted((properties_dir() / "tuning").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_shipped_spaces_have_points_that_the_model_takes(path):
-    from recbole_dgrm.tuning.study import plan_search
+    from recbole_dgrm.tuning.plan import plan_search
 
     config = {"model": path.name.split(".")[0], "dataset": "ml-100k", "protocol": "rated", "seed": 1}
     search = plan_search(config, read_space_file(path, read_yaml), path.parent / "nowhere")

@@ -1,5 +1,6 @@
 """Searches: nothing lost, nothing twice, the test part never there, whoever is killed."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -7,38 +8,52 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import optuna
 import pandas as pd
 import psutil
 import pytest
 import yaml
-from helpers import ROOT, checkerboard, random_ratings, wait_for, write_ratings
+from helpers import checkerboard, random_ratings, wait_for, write_ratings
+from matplotlib import pyplot, rcParams, style
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
+from recbole_dgrm.benchmark import executors
 from recbole_dgrm.cli import main
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import dataset
 from recbole_dgrm.errors import OptionError, UserError
-from recbole_dgrm.records import config_hash
+from recbole_dgrm.records import config_hash, write_config
 from recbole_dgrm.reports import figures
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.system import processes
-from recbole_dgrm.tuning import search_report, workers
-from recbole_dgrm.tuning.study import Search, Study, plan_search
+from recbole_dgrm.tuning import search_figures, search_report, workers
+from recbole_dgrm.tuning.plan import SearchPlan, plan_search
+from recbole_dgrm.tuning.study import Study, worker_of
 from recbole_dgrm.tuning.workers import run_search, work
 
 FIXED = {"epochs": 3, "eval_step": 1, "device": "cpu", "rating_scale": [1, 5], "rating_step": 1}
+KINDS = ("png", "svg")
 SPACE = {"factors": {"choice": [2, 3, 4]}, "regularization": {"choice": [0.1, 0.01]}, "regularize_by": "count"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """A search looks after its workers more often."""
+    monkeypatch.setattr(workers, "REFRESH_S", 0.2)
 
 
 @pytest.fixture
 def plan(tmp_path, ratings_path):
     """``plan(model, space, **options)``: a checked search in ``tmp_path/out``, on the data of the tests."""
 
-    def make(model="MF", space=SPACE, config=FIXED, folder=tmp_path / "out", **options) -> Search:
+    def make(model="MF", space=SPACE, config=FIXED, folder=tmp_path / "out", **options) -> SearchPlan:
         given = {"model": model, "dataset": "board", "protocol": "rated", "seed": 7, "data_path": str(ratings_path)}
         options = {"sampler": "grid", **options}
         return plan_search({**given, **config}, space, folder, **options)
@@ -50,7 +65,7 @@ def plan(tmp_path, ratings_path):
 def in_process(monkeypatch):
     """Trials are run in this process, one after the other; only ``claim`` decides which."""
 
-    def search(planned: Search, folder: Path) -> Study:
+    def search(planned: SearchPlan, folder: Path) -> Study:
         folder.mkdir(exist_ok=True)
         planned.save(folder)
         study = Study(planned, folder)
@@ -126,8 +141,6 @@ def test_a_given_test_file_may_be_missing_from_the_search(plan, in_process, tmp_
 
 
 def test_pruned_failed_and_invalid_trials_are_recorded_and_the_search_goes_on(plan, in_process, tmp_path, monkeypatch):
-    import optuna
-
     real = experiment.validate_one
 
     def sometimes(config, run_dir, callback):
@@ -149,16 +162,16 @@ def test_pruned_failed_and_invalid_trials_are_recorded_and_the_search_goes_on(pl
     table = pd.read_csv(tmp_path / "out" / "trials.csv")
     assert {"number", "state", "value", "params_factors", "params_regularization"} <= set(table)
     assert Counter(table["state"]) == {"FAIL": 2, "PRUNED": 2, "COMPLETE": 2}
-    study.put_back_stale()
+    study.requeue_silent()
     assert study.is_over()  # a failure of its own is not tried again
 
 
 def test_the_pruner_stops_a_trial_that_falls_behind(plan, in_process, tmp_path, monkeypatch):
     def curve(config, run_dir, callback):
         level = 0.1 if config["regularization"] == 0.9 else 0.5
-        for epoch in range(30):
+        for epoch in range(13):
             callback(epoch, level + epoch / 1000)
-        return experiment.Validation(level, 30, {})
+        return experiment.Validation(level, 13, {})
 
     monkeypatch.setattr(experiment, "validate_one", curve)
     space = {"regularization": {"choice": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]}}
@@ -167,7 +180,7 @@ def test_the_pruner_stops_a_trial_that_falls_behind(plan, in_process, tmp_path, 
     late = [trial.number for trial in study.counted().values() if trial.params["regularization"] == 0.9]
     assert [trial.number for trial in pruned] == ([] if late[0] < 5 else late)  # five finish before any is judged
     for trial in pruned:
-        assert 10 <= max(trial.intermediate_values) < 29
+        assert 10 <= max(trial.intermediate_values) < 12
     off = in_process(plan(space=space, folder=tmp_path / "off", prune=False), tmp_path / "off")
     assert all(trial.state == TrialState.COMPLETE for trial in off.counted().values())
 
@@ -244,7 +257,7 @@ def test_a_sampled_trial_whose_worker_died_is_made_at_its_own_point(plan, tmp_pa
     study.optuna.tell(study.claim().number, 0.5)
     trial = study.claim()
     point = study.space.suggest(trial)
-    study.put_back(lambda trial: True)
+    study.requeue_lost(study.running()[0])
     again = study.claim()
     assert again.number != trial.number
     assert study.space.suggest(again) == point
@@ -268,7 +281,7 @@ def test_a_trial_that_takes_its_workers_down_is_given_up(plan, tmp_path):
     study.fill()
     for _ in range(3):
         assert study.claim() is not None  # and the worker dies
-        study.put_back(lambda trial: True)
+        study.requeue_lost(study.running()[0])
     assert study.claim() is None
     assert study.is_over()
     assert study.best() is None
@@ -296,45 +309,66 @@ def command(tmp_path: Path, space: dict, *arguments: str, folder: str = "out") -
             "--device=cpu", "--rating_scale=[1,5]", "--rating_step=1", *arguments]  # fmt: skip
 
 
-@pytest.mark.slow
-def test_a_search_killed_in_the_middle_goes_on_and_its_trials_are_the_grid(tmp_path, ratings_path):
-    """kill -9 of everything, at a moment when a trial is at work and others are done."""
-    sizes = {"generator_hidden": [8], "critic_hidden": [4], "latent_size": 2, "epochs": 12, "stopping_step": 100}
-    searched = {"learning_rate": {"choice": [0.01, 0.003, 0.001]}, "critic_iterations": {"choice": [1, 2]}}
-    space = {"sampler": "grid", **searched, **sizes}
-    line = command(tmp_path, space, "--model=DGRM", f"--data_path={ratings_path}", "--workers=2", "--test_seeds=[]",
-                   "--eval_step=1", "--checkpoint_interval=0", "--no_pruning")  # fmt: skip
-    root = ROOT
-    process = subprocess.Popen([sys.executable, "run_recbole_dgrm.py", *line], cwd=root, stdout=subprocess.DEVNULL)
+def start(line: list[str]) -> multiprocessing.Process:
+    """The command in a process of its own, which has imported everything already."""
+    process = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(main.main(line)))
+    process.start()
+    return process
 
-    def study() -> Study | None:
-        if not (tmp_path / "out" / "search.json").exists() or not (tmp_path / "out" / "study.db").exists():
-            return None
-        return Study(Search.load(tmp_path / "out"), tmp_path / "out")
+
+@pytest.fixture
+def paused(monkeypatch, tmp_path):
+    """A file; until it is there, every worker makes one trial and stays in the midst of its next."""
+    monkeypatch.setattr(workers, "MODULE", "paused_worker")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("GO", str(tmp_path / "go"))
+    return tmp_path / "go"
+
+
+@pytest.mark.slow
+def test_a_search_killed_in_the_middle_goes_on_and_its_trials_are_the_grid(tmp_path, ratings_path, paused):
+    """kill -9 of everything, at a moment when trials are at work and others are done."""
+    line = command(tmp_path, {"sampler": "grid", **SPACE}, "--model=MF", f"--data_path={ratings_path}", "--workers=2",
+                   "--epochs=3", "--eval_step=1", "--test_seeds=[]", "--checkpoint_interval=0")  # fmt: skip
+    process = start(line)
+    wait_for((tmp_path / "out" / "study.db").exists)
+    found = Study(SearchPlan.load(tmp_path / "out"), tmp_path / "out")
 
     def in_the_middle() -> bool:
-        states = [trial.state for trial in found.counted().values()]
-        return len(states) == 6 and TrialState.COMPLETE in states and TrialState.RUNNING in states
+        states = Counter(trial.state for trial in found.counted().values())
+        return states == {TrialState.COMPLETE: 2, TrialState.RUNNING: 2, TrialState.WAITING: 2}
 
-    found = wait_for(study)
     wait_for(in_the_middle)
-    family = [process, *psutil.Process(process.pid).children(recursive=True)]
+    family = [*psutil.Process(process.pid).children(recursive=True), process]
     for member in family:
         member.kill()
-    process.wait()
-    psutil.wait_procs([member for member in family if isinstance(member, psutil.Process)], timeout=10)
+    process.join()
+    psutil.wait_procs(family[:-1], timeout=10)
     done = points(found)
-    assert 0 < len(done) < 6
+    assert len(done) == 2
+    paused.touch()
     assert main.main(line) == 0
-    found = study()
     assert Counter(points(found)) == dict.fromkeys(points(found), 1)
     assert len(points(found)) == 6
-    assert points(found)[: len(done)] == done or set(done) <= set(points(found))
+    assert set(done) <= set(points(found))
     assert not (tmp_path / "out" / "trials").exists()
 
 
+@pytest.fixture
+def runs_made_here(monkeypatch):
+    """The final test trains in this process; that benchmarks start processes is tested with them."""
+
+    def execute(job, unwanted) -> dict:
+        Path(job.run_dir).mkdir(parents=True)
+        write_config(Path(job.run_dir), job.config)
+        experiment.resume(Path(job.run_dir), label=job.label)
+        return {}
+
+    monkeypatch.setattr(executors, "execute", execute)
+
+
 @pytest.mark.slow
-def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_path, capsys):
+def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_path, capsys, runs_made_here):
     line = command(tmp_path, {"factors": {"choice": [2, 3]}, "sampler": "grid"}, "--model=MF",
                    f"--data_path={ratings_path}", "--test_seeds=[1]")  # fmt: skip
     assert main.main(line) == 0
@@ -353,7 +387,7 @@ def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_
 
 
 @pytest.mark.slow
-def test_defaults_that_are_the_best_are_tested_once(tmp_path, ratings_path, capsys):
+def test_defaults_that_are_the_best_are_tested_once(tmp_path, ratings_path, capsys, runs_made_here):
     line = command(tmp_path, {"factors": {"choice": [8]}, "sampler": "grid"}, "--model=MF",
                    f"--data_path={ratings_path}", "--test_seeds=[1]")  # fmt: skip
     assert main.main(line) == 0
@@ -364,16 +398,19 @@ def test_defaults_that_are_the_best_are_tested_once(tmp_path, ratings_path, caps
 
 
 @pytest.mark.slow
-def test_a_timeout_puts_the_trials_back(plan, tmp_path):
-    sizes = {
-        "generator_hidden": [8],
-        "critic_hidden": [4],
-        "latent_size": 2,
-        "epochs": 100_000,
-        "stopping_step": 100_000,
-    }
-    planned = plan("DGRM", {"learning_rate": {"choice": [0.01, 0.001]}}, {**FIXED, **sizes, "checkpoint_interval": 0})
-    study = run_search(planned, tmp_path / "out", workers=1, timeout=12)
+def test_a_timeout_puts_the_trials_back(plan, tmp_path, monkeypatch):
+    clock, began = SimpleNamespace(now=0.0), time.monotonic()
+    monkeypatch.setattr(workers, "monotonic", lambda: clock.now)
+
+    def show(study: Study) -> None:
+        assert time.monotonic() - began < 90, "no worker has begun"
+        if list((tmp_path / "out" / "trials").glob("*/checkpoint.pt")):
+            clock.now = 0.02
+
+    sizes = {"generator_hidden": [8], "critic_hidden": [4], "latent_size": 2, "checkpoint_interval": 0}
+    endless = {"epochs": 100_000, "stopping_step": 100_000}
+    planned = plan("DGRM", {"learning_rate": {"choice": [0.01, 0.001]}}, {**FIXED, **sizes, **endless})
+    study = run_search(planned, tmp_path / "out", workers=1, timeout=0.01, show=show)
     assert Counter(trial.state for trial in study.counted().values()) == {TrialState.WAITING: 2}
     assert list((tmp_path / "out" / "trials").glob("*/checkpoint.pt"))
     assert not study.is_over()
@@ -420,35 +457,32 @@ def postgresql():
 
 
 @pytest.mark.slow
-def test_two_machines_share_a_study_in_postgresql_and_no_trial_is_run_twice(
-    tmp_path, ratings_path, postgresql, monkeypatch
-):
+def test_two_machines_share_a_study_in_postgresql_and_no_trial_is_run_twice(tmp_path, ratings_path, postgresql, paused):
     """Two commands with their own output directories; a worker of the first is killed under its trial."""
-    sizes = {"generator_hidden": [8], "critic_hidden": [4], "latent_size": 2, "epochs": 12, "stopping_step": 100}
-    space = {
-        "learning_rate": {"choice": [0.01, 0.003, 0.001, 0.0003]},
-        "critic_iterations": {"choice": [1, 2]},
-        **sizes,
-    }
-    root = ROOT
+    space = {**SPACE, "factors": {"choice": [2, 3, 4, 5]}}
     commands = []
     for name in ("a", "b"):
-        line = command(tmp_path, space, "--model=DGRM", f"--storage={postgresql}", f"--data_path={ratings_path}",
-                       "--eval_step=1", "--sampler=grid", "--test_seeds=[]", folder=name)  # fmt: skip
-        program = [sys.executable, "run_recbole_dgrm.py", *line]
-        commands.append(subprocess.Popen(program, cwd=root, stdout=subprocess.DEVNULL))
-        if name == "a":
-            wait_for(lambda: (tmp_path / "a" / "search.json").exists())
-    (worker,) = wait_for(lambda: psutil.Process(commands[0].pid).children())
-    study = Study(Search.load(tmp_path / "a", postgresql.replace("postgresql:", "postgresql+psycopg:")), tmp_path / "a")
-    wait_for(lambda: [trial for trial in study.counted().values() if trial.state == TrialState.RUNNING
-                      and trial.user_attrs.get("worker", "").endswith(f":{worker.pid}")])  # fmt: skip
+        line = command(tmp_path, space, "--model=MF", f"--storage={postgresql}", f"--data_path={ratings_path}",
+                       "--epochs=3", "--eval_step=1", "--sampler=grid", "--test_seeds=[]", folder=name)  # fmt: skip
+        commands.append(start(line))
+        wait_for(psutil.Process(commands[-1].pid).children)  # so it has filled the queue
+    (worker,) = psutil.Process(commands[0].pid).children()
+    storage = postgresql.replace("postgresql:", "postgresql+psycopg:")
+    study = Study(SearchPlan.load(tmp_path / "a", storage), tmp_path / "a")
+
+    def each_is_in_its_second_trial() -> bool:
+        return len(points(study)) == 2 and len(study.running()) == 2
+
+    wait_for(each_is_in_its_second_trial)
     worker.kill()
-    assert [process.wait(300) for process in commands] == [0, 0]
+    paused.touch()
+    for process in commands:
+        process.join(300)
+    assert [process.exitcode for process in commands] == [0, 0]
     assert Counter(points(study)) == dict.fromkeys(points(study), 1)
     assert len(points(study)) == 8
     assert study.is_over()
-    places = {trial.user_attrs["worker"].split(":")[0] for trial in study.counted().values()}
+    places = {worker_of(trial).split(":")[0] for trial in study.counted().values()}
     assert len(places) == 2  # both machines took part
     lost = [trial for trial in study.optuna.trials if trial.state == TrialState.FAIL]
     assert len(lost) == 1
@@ -457,16 +491,63 @@ def test_two_machines_share_a_study_in_postgresql_and_no_trial_is_run_twice(
         assert (tmp_path / name / "best.yaml").read_text() == (tmp_path / "a" / "best.yaml").read_text()
 
 
-def test_a_key_from_an_interval_has_a_numeric_axis_however_few_its_values(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure))
+@pytest.fixture
+def drawn(monkeypatch):
+    """The axes of the figures that are saved, in place of the files."""
+    found = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: found.extend(figure.axes))
+    return found
+
+
+def study_of(*trials: optuna.trial.FrozenTrial) -> SimpleNamespace:
+    """What the figures need of a study that has these trials."""
+    distributions = trials[0].distributions
+    found = optuna.create_study(direction="maximize")
+    found.add_trials(trials)
+    space = SimpleNamespace(distributions=distributions)
+    return SimpleNamespace(optuna=found, metric="ratedndcg@5", seed=1, space=space)
+
+
+def trial_of(distributions: dict, **rest) -> optuna.trial.FrozenTrial:
+    return optuna.trial.create_trial(distributions=distributions, **rest)
+
+
+def test_a_key_from_an_interval_has_a_numeric_axis_however_few_its_values(tmp_path, drawn):
     values = [0.00012, 0.0034, 0.056]
-    points = {key: [(value, 0.5) for value in values] for key in ("rate", "decay", "chosen")}
-    figures.slices({**points, "absent": []}, "ratedndcg@5", {"rate": "log", "decay": "linear"}, tmp_path / "slices")
-    rate, decay, chosen, _ = drawn[0].axes
+    distributions = {
+        "chosen": CategoricalDistribution(values),
+        "decay": FloatDistribution(0, 1),
+        "rate": FloatDistribution(1e-5, 1, log=True),
+    }
+    full = [trial_of(distributions, params=dict.fromkeys(distributions, value), value=0.5) for value in values]
+    few = trial_of({"rate": distributions["rate"]}, params={"rate": 0.9}, value=0.4)
+    search_figures.slices(study_of(*full, few), ["chosen", "decay", "rate"], tmp_path / "slices")
+    chosen, decay, rate, _ = drawn
     assert [axes.get_xscale() for axes in (rate, decay, chosen)] == ["log", "linear", "linear"]
-    for axes, drawn in [(rate, values), (decay, values), (chosen, [0, 1, 2])]:
-        assert axes.lines[0].get_xdata().tolist() == drawn
+    for axes, places in [(rate, [*values, 0.9]), (decay, values), (chosen, [0, 1, 2])]:
+        assert axes.collections[0].get_offsets()[:, 0].tolist() == places
+
+
+@pytest.mark.parametrize(("scores", "telling"), [([0.5], False), ([0.5, 0.5], False), ([0.1, 0.7, 0.3], True)])
+def test_figures_are_drawn_of_few_and_pruned_trials_with_any_names(tmp_path, scores, telling):
+    distributions = {"$a": CategoricalDistribution(["$x$ {", None, "y" * 200]), "$b^": FloatDistribution(0, 1)}
+    labels = distributions["$a"].choices
+    done = [
+        trial_of(distributions, params={"$a": label, "$b^": score}, value=score)
+        for label, score in zip(labels, scores, strict=False)
+    ]
+    pruned = trial_of(distributions, params=done[0].params, state=TrialState.PRUNED, intermediate_values={0: 0.1})
+    study = study_of(pruned, *done, trial_of({}, state=TrialState.FAIL))
+    search_figures.history(study, tmp_path / "history")
+    search_figures.slices(study, ["$a", "$b^"], tmp_path / "slices")
+    assert search_figures.tells_importance(study) == telling
+    if telling:
+        search_figures.importance(study, tmp_path / "importance")
+    names = {path.name for path in tmp_path.iterdir() if path.stat().st_size > 1000}
+    assert names == {f"{name}.{kind}" for name in ["history", "slices", *["importance"] * telling] for kind in KINDS}
+    assert pyplot.get_fignums() == []
+    assert rcParams["figure.constrained_layout.use"] is False
+    assert "axes.facecolor" in style.library["ggplot"]
 
 
 def test_a_search_in_an_interval_leaves_numbers(plan, in_process, tmp_path, monkeypatch):
@@ -493,7 +574,7 @@ def test_a_search_in_an_interval_leaves_numbers(plan, in_process, tmp_path, monk
 
 
 def test_a_plot_that_fails_loses_no_search(plan, in_process, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "slices", lambda *_: 1 / 0)
+    monkeypatch.setattr(search_figures, "slices", lambda *_: 1 / 0)
     study = in_process(plan(), tmp_path / "out")
     assert search_report.write_search(study, tmp_path / "out").is_file()
     text = (tmp_path / "out" / "report.md").read_text()

@@ -1,0 +1,87 @@
+"""A search from its beginning to its report, in one call."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recbole_dgrm.config.layers import load_config, properties_dir, read_yaml
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.options import check_name
+from recbole_dgrm.system import processes
+from recbole_dgrm.system.files import check_writable
+from recbole_dgrm.tuning import plan, search_report
+from recbole_dgrm.tuning.space_file import read_space_file
+from recbole_dgrm.tuning.study import Study
+from recbole_dgrm.tuning.workers import run_search
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search has found so far.
+
+    Attributes:
+        config: the keys of all trials, with ``model``, ``dataset``, ``protocol`` and ``seed``.
+        best: the keys of the best trial; None where no trial finished.
+        trials: a row per trial, as in ``trials.csv``.
+        path: the folder of the search, with ``best.yaml`` and ``report.html``.
+        study: the trials in their database.
+    """
+
+    config: dict[str, Any]
+    best: dict[str, Any] | None
+    trials: pd.DataFrame
+    path: Path
+    study: Study
+
+
+def tune(
+    config: Mapping[str, Any],
+    space: Path | Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+    *,
+    trials: int | None = None,
+    sampler: str | None = None,
+    workers: int = 1,
+    timeout: float | None = None,
+    prune: bool = True,
+    study: str | None = None,
+    storage: str | None = None,
+    show: Callable[[Study], None] = lambda study: None,
+) -> Search:
+    """Search the hyper-parameters of a model on the validation part; called again, the search goes on.
+
+    Args:
+        config: ``model``, ``dataset`` and whatever is set for all trials.
+        space: a file, its content, or None for the space of the model in ``properties/tuning/``.
+        folder: where the search lies; ``runs/tune/<study>`` if it is not given.
+        trials: how many in all, those of earlier calls included; by default the whole grid, or 50.
+        sampler: ``grid``, ``random`` or ``tpe``; by default the one that the space names, or ``tpe``.
+        workers: processes on this machine.
+        timeout: seconds.
+        prune: end trials early that fall behind the others.
+        study: its name in the database.
+        storage: the address of a database that several machines share; by default a file in ``folder``.
+        show: called every second or so.
+
+    Raises:
+        UserError: what cannot be used, and the remedy.
+    """
+    for key, number in {"trials": trials, "workers": workers, "timeout": timeout}.items():
+        if number is not None and not number > 0:
+            raise OptionError(f"{key}={number} must be above 0")
+    given = load_config(config_dict=config).given
+    keys = {**config, **{key: given[key] for key in ("model", "dataset", "protocol", "seed")}}
+    if not isinstance(space, Mapping):
+        space = read_space_file(space or properties_dir() / "tuning" / f"{keys['model']}.yaml", read_yaml)
+    name = check_name("study", study or plan.default_name(given))
+    folder = folder or Path("runs") / "tune" / name
+    check_writable(folder)
+    planned = plan.plan_search(keys, space, folder, sampler, trials, prune, name, storage)
+    found = run_search(planned, folder, workers, processes.threads_of_each(workers), timeout, show)
+    search_report.write_search(found, folder)
+    best = found.best()
+    point = None if best is None else found.space.point(best.params)
+    return Search(keys, point, search_report.trials_frame(found), folder, found)
