@@ -10,15 +10,39 @@ from typing import TYPE_CHECKING, Any
 from recbole_dgrm.errors import UserError
 
 if TYPE_CHECKING:
-    from recbole_dgrm.api import resume, train
+    from recbole_dgrm.api import report, resume, train, tune
+    from recbole_dgrm.benchmark.session import benchmark
+    from recbole_dgrm.benchmark.watch import Diagnosis, diagnose
     from recbole_dgrm.config.layers import load_config
     from recbole_dgrm.plugin import register
+    from recbole_dgrm.reports.benchmark_report import Report
     from recbole_dgrm.runs.trained_run import Run, load_run
+    from recbole_dgrm.tuning.tune import Search
 
 __version__ = "0.1.0"
-__all__ = ["Run", "UserError", "load_config", "load_run", "register", "resume", "train"]
+__all__ = [
+    "Diagnosis",
+    "Report",
+    "Run",
+    "Search",
+    "UserError",
+    "benchmark",
+    "diagnose",
+    "load_config",
+    "load_run",
+    "register",
+    "report",
+    "resume",
+    "train",
+    "tune",
+]
 HOMES = {
+    "Diagnosis": "benchmark.watch",
+    "Report": "reports.benchmark_report",
     "Run": "runs.trained_run",
+    "Search": "tuning.tune",
+    "benchmark": "benchmark.session",
+    "diagnose": "benchmark.watch",
     "load_config": "config.layers",
     "load_run": "runs.trained_run",
     "register": "plugin",

@@ -1,5 +1,6 @@
 """The public face: what a program in Python calls."""
 
+import json
 import subprocess
 import sys
 
@@ -102,6 +103,48 @@ def test_a_dataframe_that_cannot_be_used_is_an_error_and_leaves_nothing(frame, t
 def test_a_dataframe_has_no_data_path(frame, tmp_path):
     with pytest.raises(rd.UserError, match="leave it out with a DataFrame"):
         rd.train("MF", frame, data_path=tmp_path)
+
+
+def test_a_run_exports_its_weights(ratings_path, tmp_path):
+    run = rd.train("MF", "noise", data_path=ratings_path, output_dir=tmp_path, **KEYS)
+    assert run.export(tmp_path / "weights").is_file()
+
+
+@pytest.mark.slow
+def test_a_benchmark_is_a_call_although_its_package_has_the_name(ratings_path, tmp_path):
+    plan = {
+        "models": ["MF"],
+        "datasets": ["noise"],
+        "seeds": [1, 2],
+        "config": {**KEYS, "data_path": str(ratings_path)},
+    }
+    (tmp_path / "plan.yaml").write_text(json.dumps(plan), encoding="utf-8")
+    for _ in range(2):  # before and after the package is imported
+        report = rd.benchmark(str(tmp_path / "plan.yaml"), output_dir=tmp_path / "runs", seeds=[1])
+    assert set(report.table()["model"]) >= {"MF"}
+    assert "MF" in rd.report(tmp_path / "runs").to_latex()
+
+
+@pytest.mark.slow
+def test_a_search_is_a_call(frame, tmp_path):
+    space = {"factors": {"choice": [2, 3]}}
+    keys = {"space": space, "sampler": "grid", "trials": 1, "output_dir": tmp_path}
+    search = rd.tune("MF", frame, **keys, **KEYS)
+    assert search.best["factors"] in (2, 3)
+    assert len(search.trials) == 1
+
+
+@pytest.mark.slow
+def test_a_diagnosis_is_a_call(ratings_path, tmp_path):
+    where = {"data_path": str(ratings_path), "output_dir": tmp_path, "device": "cpu"}
+    found = rd.diagnose(["MF"], "noise", every=1, epochs=1, **where)
+    assert found.path.is_file()
+    assert list(found.verdicts) == ["MF"]
+
+
+def test_a_model_without_a_search_space_says_how_to_give_one(ratings_path):
+    with pytest.raises(rd.UserError, match="no search space comes with BPR"):
+        rd.tune("BPR", "noise", data_path=ratings_path, **KEYS)
 
 
 def test_recbole_finds_our_models_by_name_once_they_are_registered():

@@ -8,7 +8,7 @@ from recbole_dgrm.benchmark.executors import LocalExecutor
 from recbole_dgrm.benchmark.plan import make_plan, planned_runs
 from recbole_dgrm.benchmark.session import State, run_benchmark
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.records import config_hash
+from recbole_dgrm.records import config_hash, short_name
 from recbole_dgrm.reports import benchmark_report
 from recbole_dgrm.system import processes
 
@@ -35,10 +35,11 @@ def compare_with_defaults(
         config: the keys of all trials of the search, with ``model``, ``dataset`` and ``protocol``.
         best: the file of the keys that were found; where they are the defaults, these are trained alone.
     """
-    model, defaults = config["model"], f"{config['model']}, defaults"
+    model, name = config["model"], short_name(config["model"])
+    defaults = f"{name}, defaults"
     rows = [{"model": model, "label": defaults}]
     if not best_is_default(config, best):
-        rows.insert(0, {"model": model, "label": f"{model}, tuned", "config_files": [str(best)]})
+        rows.insert(0, {"model": model, "label": f"{name}, tuned", "config_files": [str(best)]})
     plan = make_plan(
         {
             "models": rows,

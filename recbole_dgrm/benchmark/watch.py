@@ -11,6 +11,7 @@ from recbole_dgrm.benchmark.plan import make_plan
 from recbole_dgrm.benchmark.session import Benchmark, Show, unseen
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import check
+from recbole_dgrm.records import short_name
 from recbole_dgrm.reports import collapse_report
 from recbole_dgrm.reports.collapse_runs import watched
 from recbole_dgrm.system.files import plain
@@ -96,7 +97,7 @@ def rows(models: Any, fixed_steps: Sequence[int]) -> list[Any]:
         models = [name.strip() for name in models.split(",")]
     found: list[Any] = []
     for entry in models if isinstance(models, list) else [models]:
-        row: Any = {"model": entry, "label": entry} if isinstance(entry, str) else entry
+        row: Any = {"model": entry, "label": short_name(entry)} if isinstance(entry, str) else entry
         found.append(row)
         if _takes_fixed_steps(row):
             label, config = row.get("label", row["model"]), row.get("config", {})

@@ -17,14 +17,13 @@ from recbole_dgrm.data.tables import write_tables
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.records import WHERE
 from recbole_dgrm.runs.recommender import Recommender
-from recbole_dgrm.runs.trained_run import Run
 from recbole_dgrm.system.files import write_folder, write_json
 
 WEIGHTS, CONTENTS = "model.safetensors", "config.json"
 
 
-def export(run: Run, folder: Path) -> Path:
-    """Write ``model.safetensors`` and ``config.json`` of ``run`` into a new ``folder``, all or nothing.
+def export(run: Recommender, folder: Path) -> Path:
+    """Write ``model.safetensors`` and ``config.json`` of a ``TrainedRun`` into a new ``folder``, all or nothing.
 
     ``config.json`` has the model, the data set, all keys of the run, its test result, the rating scale and the
     external ids: row ``u`` of a user table belongs to ``users[u]``, of an item table to ``items[i]``, both from
@@ -101,7 +100,7 @@ def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: table.detach().cpu().contiguous().clone() for name, table in tensors.items()}, others
 
 
-def contents(run: Run) -> dict[str, Any]:
+def contents(run: Recommender) -> dict[str, Any]:
     """The content of ``config.json``."""
     return {
         "recbole_dgrm": recbole_dgrm.__version__,

@@ -21,6 +21,7 @@ from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import CHECKPOINT, CONFIG, RECORD, WHERE, read_run
 from recbole_dgrm.runs.experiment import untrained
+from recbole_dgrm.runs.export import export
 from recbole_dgrm.runs.recommender import Recommender
 from recbole_dgrm.system.files import plain
 from recbole_dgrm.training.checkpoints import random_state, read_checkpoint, set_random_state
@@ -134,6 +135,10 @@ class Run(Recommender):
         rows = references.reference_rows(config, self.splits, part)
         named = {key: self.record[key] for key in ("model", "dataset", "seed")} | {"protocol": config.run.protocol}
         return {**named, part: result, "reference": rows, "skill": references.skill(result, rows)}
+
+    def export(self, folder: Path | str) -> Path:
+        """Write the weights and the ids of their rows into a new folder; see ``recbole_dgrm.runs.export.export``."""
+        return export(self, Path(folder))
 
     def _under(self, protocol: str):
         """The run's config with the rules of another protocol."""

@@ -13,7 +13,7 @@ import numpy as np
 from recbole_dgrm import record_types
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.records import WHERE, read_json
+from recbole_dgrm.records import WHERE, read_json, run_name
 from recbole_dgrm.system.files import plain, write_json
 from recbole_dgrm.tuning.space import Space, listed
 from recbole_dgrm.tuning.space_file import parse_space
@@ -75,11 +75,6 @@ def default_storage(folder: Path) -> str:
     return f"sqlite:///{(folder / DATABASE).resolve()}"
 
 
-def default_name(config: Mapping[str, Any]) -> str:
-    """The name of the study of a config, where none is given."""
-    return "-".join(str(config[key]) for key in ("model", "dataset", "protocol", "seed"))
-
-
 def plan_search(
     config: Mapping[str, Any],
     space: Mapping[str, Any],
@@ -103,7 +98,7 @@ def plan_search(
     if chosen == "grid":
         size = len(parsed.grid(np.random.default_rng(seed)))
         trials = min(trials or size, size)
-    name = study or default_name(given)
+    name = study or run_name(given)
     saved = folder / SEARCH
     place = SearchPlan.load(folder).place if saved.is_file() else uuid4().hex
     where = (storage or default_storage(folder)).replace("postgresql://", "postgresql+psycopg://")

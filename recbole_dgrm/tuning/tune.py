@@ -7,9 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_dgrm.config.layers import load_config, properties_dir, read_yaml
+from recbole_dgrm.config.layers import load_config, read_yaml
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.models.registry import space_file
 from recbole_dgrm.options import check_name
+from recbole_dgrm.records import run_name
 from recbole_dgrm.system import processes
 from recbole_dgrm.system.files import check_writable
 from recbole_dgrm.tuning import plan, search_report
@@ -75,8 +77,8 @@ def tune(
     given = load_config(config_dict=config).given
     keys = {**config, **{key: given[key] for key in ("model", "dataset", "protocol", "seed")}}
     if not isinstance(space, Mapping):
-        space = read_space_file(space or properties_dir() / "tuning" / f"{keys['model']}.yaml", read_yaml)
-    name = check_name("study", study or plan.default_name(given))
+        space = read_space_file(space or space_file(keys["model"]), read_yaml)
+    name = check_name("study", study or run_name(given))
     folder = folder or Path("runs") / "tune" / name
     check_writable(folder)
     planned = plan.plan_search(keys, space, folder, sampler, trials, prune, name, storage)
