@@ -40,8 +40,15 @@ def main() -> None:
     print("| model | training s | looking s | share | peak memory MiB |\n|---|---:|---:|---:|---:|")
     for model in given.models:
         with tempfile.TemporaryDirectory() as folder:
-            config = {"model": model, "dataset": given.dataset, "epochs": given.epochs, "stopping_step": given.epochs,
-                      "refit": False, "diagnose_every": 5, "output_dir": str(Path(folder))}  # fmt: skip
+            config = {
+                "model": model,
+                "dataset": given.dataset,
+                "epochs": given.epochs,
+                "stopping_step": given.epochs,
+                "refit": False,
+                "diagnose_every": 5,
+                "output_dir": str(Path(folder)),
+            }
             found = measure(config | ({"data_path": given.data_path} if given.data_path else {}))
         share = found["seconds"] / found["train_s"]
         print(

@@ -26,7 +26,7 @@ MODELS = {
     "DGRM, dense": {"model": "DGRM"},
     "DGRMPlus": {"model": "DGRMPlus", "train_batch_size": 512, "noise_support": "rated", "states": "entries"},
     "MF": {"model": "MF"},
-}  # fmt: skip
+}
 RUN = """
 import json, resource, sys, time, torch
 from pathlib import Path

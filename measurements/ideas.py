@@ -34,9 +34,16 @@ def factorized(ratings: sp.csr_matrix, sizes=SIZES, regularization: float = 0.1)
 
 
 def autoencoded(
-    condition: NDArray, target: NDArray, mask: NDArray, epochs: int = 30, *, share: float | NDArray = 0.6,
-    weight: NDArray | None = None, decay: float = 0.0, draws: int = 0,
-) -> NDArray:  # fmt: skip
+    condition: NDArray,
+    target: NDArray,
+    mask: NDArray,
+    epochs: int = 30,
+    *,
+    share: float | NDArray = 0.6,
+    weight: NDArray | None = None,
+    decay: float = 0.0,
+    draws: int = 0,
+) -> NDArray:
     """A denoising autoencoder over rows: loss on hidden entries, input scaled by the root of their number.
 
     Args:
@@ -47,8 +54,10 @@ def autoencoded(
     """
     torch.manual_seed(0)
     x, y, m = (torch.as_tensor(part, dtype=torch.float32) for part in (condition, target, mask))
-    share, weight = (torch.as_tensor(np.broadcast_to(part, (len(x), 1)).astype(np.float32)) for part in
-                     (share, 1.0 if weight is None else weight))  # fmt: skip
+    share, weight = (
+        torch.as_tensor(np.broadcast_to(part, (len(x), 1)).astype(np.float32))
+        for part in (share, 1.0 if weight is None else weight)
+    )
     network = torch.nn.Sequential(torch.nn.Linear(x.shape[1], 256), torch.nn.ReLU(), torch.nn.Linear(256, x.shape[1]))
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay)

@@ -67,12 +67,16 @@ def main() -> None:
         rows.append(f"| {name} | {rated} | {full} | {seconds + more:.0f} |")
         print(rows[-1], flush=True)
     header = [
-        "# RecBole's general recommenders on this harness", "",
+        "# RecBole's general recommenders on this harness",
+        "",
         "One epoch each with RecBole's default parameters on ML-100K, seed 2020, one thread: whether a model runs,"
-        " not how good it is. Made by `python measurements/recbole_models.py --output=docs/recbole_models.md`.", "",
-        "RaCT trains in three stages, each a run of its own that writes files for the next; this harness runs one.", "",
-        "| model | rated: RatedNDCG@5 | full: NDCG@10 | seconds, start included |", "|---|---|---|---|",
-    ]  # fmt: skip
+        " not how good it is. Made by `python measurements/recbole_models.py --output=docs/recbole_models.md`.",
+        "",
+        "RaCT trains in three stages, each a run of its own that writes files for the next; this harness runs one.",
+        "",
+        "| model | rated: RatedNDCG@5 | full: NDCG@10 | seconds, start included |",
+        "|---|---|---|---|",
+    ]
     given.output.write_text("\n".join([*header, *rows]) + "\n", encoding="utf-8")
 
 

@@ -78,8 +78,14 @@ def build(name: str, keys: dict, given: argparse.Namespace):
     theirs = name == "RecBole's DiffRec"
     name = "DiffRec" if theirs else name
     sizes = {"DiffRec": "dims_dnn", "MultiVAE": "mlp_hidden_size"}.get(name, "generator_hidden")
-    keys = {"model": name, "dataset": given.dataset, "train_batch_size": given.batch, "device": "cpu",
-            sizes: [given.width], **keys}  # fmt: skip
+    keys = {
+        "model": name,
+        "dataset": given.dataset,
+        "train_batch_size": given.batch,
+        "device": "cpu",
+        sizes: [given.width],
+        **keys,
+    }
     if sizes == "generator_hidden":
         keys["critic_hidden"] = [given.width]
     config = load_config(config_dict=keys | ({"data_path": given.data_path} if given.data_path else {}))
@@ -127,8 +133,12 @@ def scoring(model, config, users: int) -> float:
     model.eval()
     batch = torch.arange(1, min(users, 4 * config["train_batch_size"]) + 1)
     with torch.no_grad():
-        taken = seconds(lambda: [model.full_sort_predict({config["USER_ID_FIELD"]: part}) for part in
-                                 batch.split(config["train_batch_size"])])  # fmt: skip
+        taken = seconds(
+            lambda: [
+                model.full_sort_predict({config["USER_ID_FIELD"]: part})
+                for part in batch.split(config["train_batch_size"])
+            ]
+        )
     return len(batch) / taken
 
 
@@ -183,8 +193,10 @@ def main() -> None:
         print({"trained": trained, "ranked": ranked}[kind](*row, given))
         return
     limit = product_limit(given.batch, 4000, given.width)
-    print(f"{given.dataset}; width {given.width}, batch {given.batch}, {given.threads} threads; "
-          f"products {limit:.0f} GFLOP/s\n")  # fmt: skip
+    print(
+        f"{given.dataset}; width {given.width}, batch {given.batch}, {given.threads} threads; "
+        f"products {limit:.0f} GFLOP/s\n"
+    )
     print(
         "| model | training pass s | users/s | share of the limit | scoring users/s | rated evaluation s | peak MiB |"
     )
@@ -195,8 +207,12 @@ def main() -> None:
             continue
         if not row[1].startswith(given.only):
             continue
-        done = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--row", json.dumps(row)],
-                              stdout=subprocess.PIPE, text=True, check=False)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, __file__, *sys.argv[1:], "--row", json.dumps(row)],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
         print(done.stdout.strip() or f"| {row[1]} | failed, exit status {done.returncode} |", flush=True)
 
 

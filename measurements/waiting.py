@@ -47,8 +47,9 @@ def seconds(way: str) -> float:
     environment = {name: value for name, value in os.environ.items() if name not in (*WAITING, "OMP_NUM_THREADS")}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, ROOT / "run_recbole_dgrm.py", "--model=DGRM", "--dataset=ml-100k", *KEYS]
-        subprocess.run([*command, f"--output_dir={folder}"], env={**environment, **WAYS[way]}, check=True,
-                       capture_output=True)  # fmt: skip
+        subprocess.run(
+            [*command, f"--output_dir={folder}"], env={**environment, **WAYS[way]}, check=True, capture_output=True
+        )
         (record,) = Path(folder).glob("*/record.json")
         return json.loads(record.read_text(encoding="utf-8"))["timing"]["train_s"]
 
@@ -70,8 +71,11 @@ def main() -> None:
                 with busy(others):
                     found[way].append(seconds(way))
         for way, values in found.items():
-            print(f"| {others} | {way} | {median(values):.1f} | {min(values):.1f} | {max(values):.1f} | "
-                  f"{median(loads):.1f} |", flush=True)  # fmt: skip
+            print(
+                f"| {others} | {way} | {median(values):.1f} | {min(values):.1f} | {max(values):.1f} | "
+                f"{median(loads):.1f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -34,9 +34,14 @@ from recbole_dgrm.system.yaml_files import YamlLoader
 
 # RecBole uses aliases that numpy removed; it sets them itself through ``np.float_``, which is gone too.
 NUMPY_ALIASES = {
-    "bool": np.bool_, "int": np.int_, "float": np.float64, "complex": np.complex128,
-    "object": np.object_, "str": np.str_, "unicode": np.str_,
-}  # fmt: skip
+    "bool": np.bool_,
+    "int": np.int_,
+    "float": np.float64,
+    "complex": np.complex128,
+    "object": np.object_,
+    "str": np.str_,
+    "unicode": np.str_,
+}
 
 # Keys that RecBole's code reads but that stand in none of its YAML files.
 UNLISTED_KEYS = frozenset(["additional_feat_suffix", "double_tower", "numerical_features", "reg_weight"])

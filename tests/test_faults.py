@@ -170,8 +170,9 @@ def test_vectors_of_different_lengths_are_none(finished):
 
 def test_a_damaged_database_of_a_search_is_a_sentence_with_its_name(tmp_path, make_config):
     config = make_config("MF", "board").given
-    search = SearchPlan(config, {"factors": {"choice": [2]}}, "grid", 1, False, "mine",
-                    f"sqlite:///{tmp_path / 'study.db'}", "here")  # fmt: skip
+    search = SearchPlan(
+        config, {"factors": {"choice": [2]}}, "grid", 1, False, "mine", f"sqlite:///{tmp_path / 'study.db'}", "here"
+    )
     (tmp_path / "study.db").write_bytes(b"no database, but long enough to be read as one" * 100)
     with pytest.raises(UserError, match=r"study\.db, cannot be used .*file is not a database.*move it away"):
         run_search(search, tmp_path)

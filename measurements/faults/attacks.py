@@ -32,11 +32,13 @@ WEIGHTS = [
 ]
 YAMLS = {
     "multiplies": "epochs: [&a0 [x, x], " + ", ".join(f"&a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40)) + "]",
-    "holds itself": "val_interval: &a [*a]", "takes from elsewhere": "a: &a {epochs: 3}\n<<: *a",
-    "nests": "topk: " + "[" * 100_000, "is large": "topk: [" + "1, " * 10**6 + "1]",
+    "holds itself": "val_interval: &a [*a]",
+    "takes from elsewhere": "a: &a {epochs: 3}\n<<: *a",
+    "nests": "topk: " + "[" * 100_000,
+    "is large": "topk: [" + "1, " * 10**6 + "1]",
     "has a long number": "epochs: " + "9" * 5000,
     "names Python": "epochs: !!python/object/apply:os.mkdir [MARK]",
-}  # fmt: skip
+}
 MATRICES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "places beyond": lambda packed: packed["sparse"][1].fill_(2**31 - 1),
     "negative places": lambda packed: packed["sparse"][1].fill_(-(2**31)),
@@ -45,7 +47,7 @@ MATRICES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "few places": lambda packed: packed["sparse"].__setitem__(1, packed["sparse"][1][:3]),
     "a huge shape": lambda packed: packed.update(shape=[2**40, 2**40]),
     "diagonals": lambda packed: packed.update(format="dia"),
-}  # fmt: skip
+}
 
 
 class Mark:
@@ -106,17 +108,21 @@ def working_directory(folder: Path, unbroken: Path) -> Tally:
     here.mkdir()
     for name in MODULES:
         (here / f"{name}.py").write_text(f"import os\nos.mkdir({str(mark)!r})\n")
-    (folder / "plan.yaml").write_text("models: [{model: MF, config: {epochs: 2, device: cpu}}]\ndatasets: [ml-100k]\n"
-                                      "seeds: [1]\n")  # fmt: skip
+    (folder / "plan.yaml").write_text(
+        "models: [{model: MF, config: {epochs: 2, device: cpu}}]\ndatasets: [ml-100k]\nseeds: [1]\n"
+    )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for command in (
         ["benchmark", f"--config={folder / 'plan.yaml'}"],
         ["--model=MF", "--dataset=ml-100k", "--epochs=2"],
     ):
         done = subprocess.run(
-            [sys.executable, ROOT / "run_recbole_dgrm.py", *command, f"--output_dir={folder / command[0]}"], cwd=here,
-            env=environment, capture_output=True, text=True,
-        )  # fmt: skip
+            [sys.executable, ROOT / "run_recbole_dgrm.py", *command, f"--output_dir={folder / command[0]}"],
+            cwd=here,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
         tally.problems += [f"{command[0]}: {done.stderr[-300:]}"] if done.returncode else []
     return _marked(tally, mark, 2)
 
@@ -260,8 +266,15 @@ def removed(folder: Path, unbroken: Path, times: int) -> Tally:
 def _endless(place: Path, log: Path) -> psutil.Popen:
     """A training that does not end by itself, after its first checkpoint."""
     keys = {**KEYS, "epochs": 100_000, "stopping_step": 100_000}
-    process = start(["--model=DGRM", "--dataset=ml-100k", f"--output_dir={place}",
-                     *(f"--{key}={json.dumps(value)}" for key, value in keys.items())], log)  # fmt: skip
+    process = start(
+        [
+            "--model=DGRM",
+            "--dataset=ml-100k",
+            f"--output_dir={place}",
+            *(f"--{key}={json.dumps(value)}" for key, value in keys.items()),
+        ],
+        log,
+    )
     while not list(place.glob("*/checkpoint.pt")) and process.poll() is None:
         time.sleep(0.05)
     return process

@@ -23,18 +23,33 @@ from recbole_dgrm.tuning.study import Study
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {
-    "epochs": 8, "stopping_step": 8, "eval_step": 1, "generator_hidden": [32], "critic_hidden": [16],
-    "latent_size": 8, "checkpoint_interval": 0, "device": "cpu",
-}  # fmt: skip
+    "epochs": 8,
+    "stopping_step": 8,
+    "eval_step": 1,
+    "generator_hidden": [32],
+    "critic_hidden": [16],
+    "latent_size": 8,
+    "checkpoint_interval": 0,
+    "device": "cpu",
+}
 PLAN = {
-    "models": [{"model": "MF", "config": {"epochs": 5, "checkpoint_interval": 0, "device": "cpu"}},
-               {"model": "DGRM", "config": KEYS}],
-    "datasets": ["ml-100k"], "seeds": [1], "baseline": "MF", "time_limit": 300, "threads": 1,
-}  # fmt: skip
+    "models": [
+        {"model": "MF", "config": {"epochs": 5, "checkpoint_interval": 0, "device": "cpu"}},
+        {"model": "DGRM", "config": KEYS},
+    ],
+    "datasets": ["ml-100k"],
+    "seeds": [1],
+    "baseline": "MF",
+    "time_limit": 300,
+    "threads": 1,
+}
 SPACE = {
-    "sampler": "grid", "learning_rate": {"choice": [0.01, 0.003]}, "critic_iterations": {"choice": [1, 2]},
-    **{key: value for key, value in KEYS.items() if key.endswith("hidden") or key == "latent_size"}, "epochs": 5,
-}  # fmt: skip
+    "sampler": "grid",
+    "learning_rate": {"choice": [0.01, 0.003]},
+    "critic_iterations": {"choice": [1, 2]},
+    **{key: value for key, value in KEYS.items() if key.endswith("hidden") or key == "latent_size"},
+    "epochs": 5,
+}
 
 
 @dataclass
@@ -55,14 +70,20 @@ class Training:
         runs = [path.parent for path in folder.glob("*/config.yaml")]
         if runs:
             return [f"--resume={runs[0]}"]
-        return ["--model=DGRM", "--dataset=ml-100k", f"--output_dir={folder}",
-                *(f"--{key}={json.dumps(value)}" for key, value in KEYS.items())]  # fmt: skip
+        return [
+            "--model=DGRM",
+            "--dataset=ml-100k",
+            f"--output_dir={folder}",
+            *(f"--{key}={json.dumps(value)}" for key, value in KEYS.items()),
+        ]
 
     def result(self, folder: Path) -> Any:
         """Everything that must not depend on kills."""
         (path,) = (file.parent for file in folder.glob(f"*/{RECORD}"))
-        lines = [{key: value for key, value in line.items() if key not in ("seconds", "diagnose_s")}
-                 for line in read_epochs(path)]  # fmt: skip
+        lines = [
+            {key: value for key, value in line.items() if key not in ("seconds", "diagnose_s")}
+            for line in read_epochs(path)
+        ]
         final = read_checkpoint(path / "checkpoint.pt", torch.device("cpu"))["state_dict"]
         digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in final.values())).hexdigest()
         return [_numbers(path), lines, digest]
@@ -107,16 +128,26 @@ class Tuning:
         """Always the same."""
         space = folder.with_suffix(".space.yaml")
         space.write_text(yaml.safe_dump(SPACE))
-        return ["tune", "--model=DGRM", "--dataset=ml-100k", f"--space={space}", f"--output_dir={folder}",
-                "--workers=2", "--no_pruning", "--test_seeds=[]", "--checkpoint_interval=0",
-                "--device=cpu"]  # fmt: skip
+        return [
+            "tune",
+            "--model=DGRM",
+            "--dataset=ml-100k",
+            f"--space={space}",
+            f"--output_dir={folder}",
+            "--workers=2",
+            "--no_pruning",
+            "--test_seeds=[]",
+            "--checkpoint_interval=0",
+            "--device=cpu",
+        ]
 
     def result(self, folder: Path) -> Any:
         """Point and score of each trial; a point that was finished twice shows."""
         study = Study(SearchPlan.load(folder), folder)
         done = [trial for trial in study.optuna.trials if trial.state.name == "COMPLETE"]
-        points = sorted((json.dumps(trial.params, sort_keys=True), trial.value, trial.user_attrs["best_epoch"])
-                        for trial in done)  # fmt: skip
+        points = sorted(
+            (json.dumps(trial.params, sort_keys=True), trial.value, trial.user_attrs["best_epoch"]) for trial in done
+        )
         return [points, sorted(study.counted()), (folder / "best.yaml").read_text().splitlines()[1:]]
 
     def finished(self, folder: Path) -> dict[str, Any]:
@@ -126,8 +157,9 @@ class Tuning:
         with sqlite3.connect(folder / DATABASE, timeout=30) as database:
             if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'trials'").fetchone():
                 return {}
-            return dict(database.execute(
-                "SELECT number, datetime_complete FROM trials WHERE state = 'COMPLETE'").fetchall())  # fmt: skip
+            return dict(
+                database.execute("SELECT number, datetime_complete FROM trials WHERE state = 'COMPLETE'").fetchall()
+            )
 
 
 JOBS = (Training(), Benchmark(), Tuning())
@@ -143,10 +175,15 @@ def start(arguments: list[str], log: Path, **options: Any) -> psutil.Popen:
     """The command line in a session of its own; what it says goes to ``log``."""
     with open(log, "wb") as file:
         return psutil.Popen(
-            [sys.executable, str(ROOT / "run_recbole_dgrm.py"), *arguments], cwd=ROOT, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, **options,
-        )  # fmt: skip
+            [sys.executable, str(ROOT / "run_recbole_dgrm.py"), *arguments],
+            cwd=ROOT,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            **options,
+        )
 
 
 def run(arguments: list[str], log: Path, timeout: float = 300, **options: Any) -> Outcome:

@@ -95,16 +95,28 @@ def faults(folder: Path, times: int, only: list[str]) -> Iterator[tuple[str, str
     if training.name in only:
         yield "kill -9 of a training", CONTINUED, stopped(training, times, [kills.kill_main])
     if benchmark.name in only:
-        yield ("kill -9 of a benchmark, of its main process and of all in turn", CONTINUED,
-               stopped(benchmark, times, [kills.kill_main, kills.kill_all]))  # fmt: skip
+        yield (
+            "kill -9 of a benchmark, of its main process and of all in turn",
+            CONTINUED,
+            stopped(benchmark, times, [kills.kill_main, kills.kill_all]),
+        )
     if search.name in only:
-        yield ("kill -9 of a search, of its main process and of all in turn", f"{CONTINUED}; each trial is there once",
-               stopped(search, times, [kills.kill_main, kills.kill_all]))  # fmt: skip
+        yield (
+            "kill -9 of a search, of its main process and of all in turn",
+            f"{CONTINUED}; each trial is there once",
+            stopped(search, times, [kills.kill_main, kills.kill_all]),
+        )
     if "workers" in only:
-        yield ("kill -9 of one run of a benchmark", "the others finish, its record says so, --retry makes it again",
-               lambda place: kills.lost_workers(benchmark, place, *unbroken(benchmark), times // 2))  # fmt: skip
-        yield ("kill -9 of one worker of a search", "the search ends by itself with the unbroken result",
-               lambda place: kills.lost_workers(search, place, *unbroken(search), times // 2))  # fmt: skip
+        yield (
+            "kill -9 of one run of a benchmark",
+            "the others finish, its record says so, --retry makes it again",
+            lambda place: kills.lost_workers(benchmark, place, *unbroken(benchmark), times // 2),
+        )
+        yield (
+            "kill -9 of one worker of a search",
+            "the search ends by itself with the unbroken result",
+            lambda place: kills.lost_workers(search, place, *unbroken(search), times // 2),
+        )
     if "signals" in only:
         for job in JOBS:
             yield f"SIGTERM to all processes of a {job.name}", ORDERLY, stopped(job, few, [kills.terminate])
@@ -114,46 +126,81 @@ def faults(folder: Path, times: int, only: list[str]) -> Iterator[tuple[str, str
     elif "disk" in only:
         for job in JOBS:
             count = times if job is training else few
-            yield (f"disk full in a {job.name}", f"no traceback, the message names a file; {SAME}, once there is room",
-                   lambda place, job=job, count=count: disk.full(job, place, unbroken(job)[0], count))  # fmt: skip
-        yield ("read-only disk, and a file in the place of a folder", "no traceback, what is said names the file",
-               lambda place: unbroken(benchmark) and disk.refused(place, folder / "benchmark/unbroken"))  # fmt: skip
+            yield (
+                f"disk full in a {job.name}",
+                f"no traceback, the message names a file; {SAME}, once there is room",
+                lambda place, job=job, count=count: disk.full(job, place, unbroken(job)[0], count),
+            )
+        yield (
+            "read-only disk, and a file in the place of a folder",
+            "no traceback, what is said names the file",
+            lambda place: unbroken(benchmark) and disk.refused(place, folder / "benchmark/unbroken"),
+        )
     if "files" in only:
         for job in JOBS:
             unbroken(job)
         for name, read in damage.FILES.items():
-            yield (f"{name} empty, cut, of random bytes, another zip, a byte changed",
-                   "a sentence that names the file, or it reads; never another error",
-                   partial(damage.damaged_file, name, read, folder, times=times))  # fmt: skip
+            yield (
+                f"{name} empty, cut, of random bytes, another zip, a byte changed",
+                "a sentence that names the file, or it reads; never another error",
+                partial(damage.damaged_file, name, read, folder, times=times),
+            )
     if "attacks" in only:
         unbroken(training)
         for name, checked, attack in attacked(few, times):
             yield name, checked, lambda place, attack=attack: attack(place, folder / training.name / "unbroken")
     if "memory" in only:
-        yield ("too little memory for a run of a benchmark", "its record has the remedy, the other run finishes",
-               lambda place: starved.memory(place, few))  # fmt: skip
-        yield ("a run of a benchmark over its time limit", "its record says timed_out, the other run finishes",
-               lambda place: starved.time_limit(place, few))  # fmt: skip
+        yield (
+            "too little memory for a run of a benchmark",
+            "its record has the remedy, the other run finishes",
+            lambda place: starved.memory(place, few),
+        )
+        yield (
+            "a run of a benchmark over its time limit",
+            "its record says timed_out, the other run finishes",
+            lambda place: starved.time_limit(place, few),
+        )
 
 
 def attacked(few: int, times: int) -> Iterator[tuple[str, str, Callable[[Path, Path], kills.Tally]]]:
     """The same of what strangers give."""
-    yield ("pickled weights for NAIS, ConvNCF, RaCT and NeuMF, pickled item embeddings for LDiffRec", NO_CODE,
-           attacks.weights)  # fmt: skip
-    yield ("YAML that multiplies, holds itself, nests, is large or names Python: keys, plan, data set's file", NO_CODE,
-           attacks.yaml_files)  # fmt: skip
-    yield (f"{', '.join(attacks.MODULES)} as .py in the working directory of a benchmark and a training",
-           "none of it is imported, both finish", attacks.working_directory)  # fmt: skip
+    yield (
+        "pickled weights for NAIS, ConvNCF, RaCT and NeuMF, pickled item embeddings for LDiffRec",
+        NO_CODE,
+        attacks.weights,
+    )
+    yield (
+        "YAML that multiplies, holds itself, nests, is large or names Python: keys, plan, data set's file",
+        NO_CODE,
+        attacks.yaml_files,
+    )
+    yield (
+        f"{', '.join(attacks.MODULES)} as .py in the working directory of a benchmark and a training",
+        "none of it is imported, both finish",
+        attacks.working_directory,
+    )
     for name in ("record.json", "metrics.jsonl"):
-        yield (f"a random place of {name} forged", "report and evaluate: a result, or a sentence that names the file",
-               partial(attacks.forged, name, times=times))  # fmt: skip
-    yield ("checkpoint.pt with forged sparse matrices, NaN and infinity",
-           "a sentence that names the file; no crash, no number", attacks.checkpoints)  # fmt: skip
+        yield (
+            f"a random place of {name} forged",
+            "report and evaluate: a result, or a sentence that names the file",
+            partial(attacks.forged, name, times=times),
+        )
+    yield (
+        "checkpoint.pt with forged sparse matrices, NaN and infinity",
+        "a sentence that names the file; no crash, no number",
+        attacks.checkpoints,
+    )
     yield ("per_user.npz, metrics.jsonl and record.json of 8 GiB", "a sentence that names the file", attacks.large)
-    yield ("--resume of a run that is being made; kill -9, and --resume again",
-           "the second is refused, the third goes on at once", partial(attacks.second, times=few))  # fmt: skip
-    yield ("the directory of a run removed in its training", "status 2, a sentence, no traceback",
-           partial(attacks.removed, times=few))  # fmt: skip
+    yield (
+        "--resume of a run that is being made; kill -9, and --resume again",
+        "the second is refused, the third goes on at once",
+        partial(attacks.second, times=few),
+    )
+    yield (
+        "the directory of a run removed in its training",
+        "status 2, a sentence, no traceback",
+        partial(attacks.removed, times=few),
+    )
 
 
 def kept(document: Path) -> dict[str, str]:

@@ -181,8 +181,9 @@ def _tokens(column: pd.Series, source: Path) -> pd.Series:
 def _numbers(column: pd.Series, source: Path) -> pd.Series:
     number = _to_number(column)
     refuse(column, ~np.isfinite(number.to_numpy()), source, "ratings are no numbers")
-    refuse(column, (number.abs() > LARGEST_RATING).to_numpy(), source,
-            f"ratings are out of range; allowed: {RATING_RANGE}")  # fmt: skip
+    refuse(
+        column, (number.abs() > LARGEST_RATING).to_numpy(), source, f"ratings are out of range; allowed: {RATING_RANGE}"
+    )
     return number
 
 

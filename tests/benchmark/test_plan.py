@@ -61,8 +61,10 @@ def test_a_row_may_stand_for_the_data_sets_that_it_has_a_file_for(plan, tmp_path
     tuned = {"model": "MF", "label": "tuned", "config_files": ["tuned-{dataset}.yaml"]}
     runs, _ = planned_runs(plan(models=["MF", tuned], datasets=["noise", "board"], seeds=[1]))
     assert [(run.label, run.cell[0], run.config["factors"]) for run in runs] == [
-        ("MF", "noise", 8), ("tuned", "noise", 3), ("MF", "board", 8),
-    ]  # fmt: skip
+        ("MF", "noise", 8),
+        ("tuned", "noise", 3),
+        ("MF", "board", 8),
+    ]
 
 
 def test_an_optional_data_set_that_is_not_there_is_left_out_with_its_reason(plan, ratings_path):

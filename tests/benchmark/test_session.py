@@ -32,9 +32,12 @@ from recbole_dgrm.system.processes import alone_in
 SIZES = {"generator_hidden": [8], "critic_hidden": [4], "latent_size": 2}
 TINY = {
     "models": [{"model": "MF", "config": {"factors": 2}}, {"model": "DGRM", "config": SIZES}],
-    "datasets": ["board"], "seeds": [1, 2], "baseline": "MF", "time_limit": 120,
+    "datasets": ["board"],
+    "seeds": [1, 2],
+    "baseline": "MF",
+    "time_limit": 120,
     "config": {"epochs": 4, "eval_step": 1, "checkpoint_interval": 0, "device": "cpu"},
-}  # fmt: skip
+}
 ENDLESS = {"model": "DGRM", "label": "endless", "config": {**SIZES, "epochs": 100_000, "stopping_step": 100_000}}
 
 
@@ -72,8 +75,10 @@ def run_here(plan_and_runs, folder: Path):
 
 def results(folder: Path) -> dict[str, dict]:
     """Test result by run directory, seconds aside."""
-    return {str(file.parent.relative_to(folder)): json.loads(file.read_text())["test"]
-            for file in sorted(folder.rglob("record.json"))}  # fmt: skip
+    return {
+        str(file.parent.relative_to(folder)): json.loads(file.read_text())["test"]
+        for file in sorted(folder.rglob("record.json"))
+    }
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
@@ -127,8 +132,15 @@ def test_an_interrupted_and_continued_benchmark_gives_the_unbroken_report(plan, 
     """Killed without warning in the middle of a run; the second call goes on and nothing is different."""
     given = plan(config={**TINY["config"], "epochs": 25, "stopping_step": 100}, seeds=[1])
     broken, data_path = tmp_path / "broken" / "bench", given[0].config["data_path"]
-    command = [sys.executable, "run_recbole_dgrm.py", "benchmark", f"--config={tmp_path / 'tiny.yaml'}",
-               f"--output_dir={broken}", f"--data_path={data_path}", "--workers=2"]  # fmt: skip
+    command = [
+        sys.executable,
+        "run_recbole_dgrm.py",
+        "benchmark",
+        f"--config={tmp_path / 'tiny.yaml'}",
+        f"--output_dir={broken}",
+        f"--data_path={data_path}",
+        "--workers=2",
+    ]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     run_here(given, tmp_path / "unbroken" / "bench")
     checkpoint = wait_for(lambda: list(broken.glob("board/rated/DGRM-*/checkpoint.pt")))[0]
@@ -145,8 +157,9 @@ def test_an_interrupted_and_continued_benchmark_gives_the_unbroken_report(plan, 
         seconds = csv[0].split(",").index("build_s")
         reports.append([line.split(",")[:seconds] for line in csv])
     assert reports[0] == reports[1]
-    tables = [(folder / "report.md").read_text().split("**Cost")[0]
-              for folder in (tmp_path / "unbroken" / "bench", broken)]  # fmt: skip
+    tables = [
+        (folder / "report.md").read_text().split("**Cost")[0] for folder in (tmp_path / "unbroken" / "bench", broken)
+    ]
     assert tables[0] == tables[1]
 
 
@@ -233,8 +246,13 @@ def test_odd_names_stay_in_the_folder(plan, tmp_path):
 def test_the_command_plans_runs_and_reports(plan, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(session, "LocalExecutor", Here)
     made, _ = plan(seeds=[1])
-    arguments = ["benchmark", f"--config={tmp_path / 'tiny.yaml'}", f"--output_dir={tmp_path / 'out'}", "--seeds=[1]",
-                 f"--data_path={made.config['data_path']}"]  # fmt: skip
+    arguments = [
+        "benchmark",
+        f"--config={tmp_path / 'tiny.yaml'}",
+        f"--output_dir={tmp_path / 'out'}",
+        "--seeds=[1]",
+        f"--data_path={made.config['data_path']}",
+    ]
     assert main.main([*arguments, "--dry_run"]) == 0
     assert not (tmp_path / "out").exists()
     assert "0/1" in capsys.readouterr().out

@@ -17,10 +17,15 @@ RNG = np.random.default_rng
 
 
 def test_a_grid_is_every_valid_point_once_in_an_order_of_the_seed():
-    space = parse_space({
-        "low": {"choice": [1, 2, 3]}, "high": {"int": [2, 4]}, "sizes": {"choice": [[8], [8, 4]]}, "fixed": 0.5,
-        "conditions": ["low < high"],
-    })  # fmt: skip
+    space = parse_space(
+        {
+            "low": {"choice": [1, 2, 3]},
+            "high": {"int": [2, 4]},
+            "sizes": {"choice": [[8], [8, 4]]},
+            "fixed": 0.5,
+            "conditions": ["low < high"],
+        }
+    )
     points = [space.point(labels) for labels in space.grid(RNG(0))]
     expected = [(low, high, sizes) for low, high, sizes in product([1, 2, 3], [2, 3, 4], [[8], [8, 4]]) if low < high]
     assert sorted((p["low"], p["high"], p["sizes"]) for p in points) == sorted(expected)
@@ -30,10 +35,15 @@ def test_a_grid_is_every_valid_point_once_in_an_order_of_the_seed():
 
 @given(st.integers(0, 2**32 - 1))
 def test_draws_are_valid_and_in_range(seed):
-    space = parse_space({
-        "a": {"uniform": [0, 1]}, "b": {"loguniform": [1e-3, 10]}, "c": {"int": [2, 5]}, "d": {"choice": ["x", None]},
-        "conditions": ["a < b", "c != 3"],
-    })  # fmt: skip
+    space = parse_space(
+        {
+            "a": {"uniform": [0, 1]},
+            "b": {"loguniform": [1e-3, 10]},
+            "c": {"int": [2, 5]},
+            "d": {"choice": ["x", None]},
+            "conditions": ["a < b", "c != 3"],
+        }
+    )
     point = space.point(space.draw(RNG(seed)))
     assert 0 <= point["a"] <= 1
     assert 1e-3 <= point["b"] <= 10
@@ -86,8 +96,10 @@ def test_a_grid_of_an_interval_or_without_a_valid_point_is_refused():
 
 def test_recboles_lines_are_read_with_literals_only(tmp_path):
     path = tmp_path / "hyper.test"
-    path.write_text("learning_rate choice [0.01, 0.005]\n# words\n\nweight loguniform -8,0\n"
-                    "drop uniform 0.1, 0.5\nsize quniform 10,50,20\nmlp choice ['[64]','[64,32]']\n")  # fmt: skip
+    path.write_text(
+        "learning_rate choice [0.01, 0.005]\n# words\n\nweight loguniform -8,0\n"
+        "drop uniform 0.1, 0.5\nsize quniform 10,50,20\nmlp choice ['[64]','[64,32]']\n"
+    )
     space = parse_space(read_space_file(path, read_yaml))
     found = space.distributions
     assert found["learning_rate"].choices == (0.01, 0.005)

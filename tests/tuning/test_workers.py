@@ -77,8 +77,11 @@ def in_process(monkeypatch):
 
 
 def points(study: Study, *states: TrialState) -> list[tuple]:
-    return [tuple(sorted(trial.params.items())) for trial in study.optuna.get_trials(deepcopy=False)
-            if trial.state in (states or (TrialState.COMPLETE,))]  # fmt: skip
+    return [
+        tuple(sorted(trial.params.items()))
+        for trial in study.optuna.get_trials(deepcopy=False)
+        if trial.state in (states or (TrialState.COMPLETE,))
+    ]
 
 
 def test_a_grid_is_every_point_once_and_the_best_is_the_best(plan, in_process, tmp_path):
@@ -305,8 +308,16 @@ def test_a_space_that_does_not_fit_the_model_is_an_error_before_anything_runs(pl
 
 def command(tmp_path: Path, space: dict, *arguments: str, folder: str = "out") -> list[str]:
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(space))
-    return ["tune", "--dataset=board", f"--space={tmp_path / 'space.yaml'}", f"--output_dir={tmp_path / folder}",
-            "--device=cpu", "--rating_scale=[1,5]", "--rating_step=1", *arguments]  # fmt: skip
+    return [
+        "tune",
+        "--dataset=board",
+        f"--space={tmp_path / 'space.yaml'}",
+        f"--output_dir={tmp_path / folder}",
+        "--device=cpu",
+        "--rating_scale=[1,5]",
+        "--rating_step=1",
+        *arguments,
+    ]
 
 
 def start(line: list[str]) -> multiprocessing.Process:
@@ -328,8 +339,17 @@ def paused(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_a_search_killed_in_the_middle_goes_on_and_its_trials_are_the_grid(tmp_path, ratings_path, paused):
     """kill -9 of everything, at a moment when trials are at work and others are done."""
-    line = command(tmp_path, {"sampler": "grid", **SPACE}, "--model=MF", f"--data_path={ratings_path}", "--workers=2",
-                   "--epochs=3", "--eval_step=1", "--test_seeds=[]", "--checkpoint_interval=0")  # fmt: skip
+    line = command(
+        tmp_path,
+        {"sampler": "grid", **SPACE},
+        "--model=MF",
+        f"--data_path={ratings_path}",
+        "--workers=2",
+        "--epochs=3",
+        "--eval_step=1",
+        "--test_seeds=[]",
+        "--checkpoint_interval=0",
+    )
     process = start(line)
     wait_for((tmp_path / "out" / "study.db").exists)
     found = Study(SearchPlan.load(tmp_path / "out"), tmp_path / "out")
@@ -369,8 +389,13 @@ def runs_made_here(monkeypatch):
 
 @pytest.mark.slow
 def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_path, capsys, runs_made_here):
-    line = command(tmp_path, {"factors": {"choice": [2, 3]}, "sampler": "grid"}, "--model=MF",
-                   f"--data_path={ratings_path}", "--test_seeds=[1]")  # fmt: skip
+    line = command(
+        tmp_path,
+        {"factors": {"choice": [2, 3]}, "sampler": "grid"},
+        "--model=MF",
+        f"--data_path={ratings_path}",
+        "--test_seeds=[1]",
+    )
     assert main.main(line) == 0
     out = capsys.readouterr().out
     for words in ("[1/2] trial 0: RatedNDCG@5", "Best of 2 finished trials", "MF, defaults", "MF, tuned"):
@@ -388,8 +413,13 @@ def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_
 
 @pytest.mark.slow
 def test_defaults_that_are_the_best_are_tested_once(tmp_path, ratings_path, capsys, runs_made_here):
-    line = command(tmp_path, {"factors": {"choice": [8]}, "sampler": "grid"}, "--model=MF",
-                   f"--data_path={ratings_path}", "--test_seeds=[1]")  # fmt: skip
+    line = command(
+        tmp_path,
+        {"factors": {"choice": [8]}, "sampler": "grid"},
+        "--model=MF",
+        f"--data_path={ratings_path}",
+        "--test_seeds=[1]",
+    )
     assert main.main(line) == 0
     out = capsys.readouterr().out
     assert "the best configuration is the default one" in out
@@ -462,8 +492,18 @@ def test_two_machines_share_a_study_in_postgresql_and_no_trial_is_run_twice(tmp_
     space = {**SPACE, "factors": {"choice": [2, 3, 4, 5]}}
     commands = []
     for name in ("a", "b"):
-        line = command(tmp_path, space, "--model=MF", f"--storage={postgresql}", f"--data_path={ratings_path}",
-                       "--epochs=3", "--eval_step=1", "--sampler=grid", "--test_seeds=[]", folder=name)  # fmt: skip
+        line = command(
+            tmp_path,
+            space,
+            "--model=MF",
+            f"--storage={postgresql}",
+            f"--data_path={ratings_path}",
+            "--epochs=3",
+            "--eval_step=1",
+            "--sampler=grid",
+            "--test_seeds=[]",
+            folder=name,
+        )
         commands.append(start(line))
         wait_for(psutil.Process(commands[-1].pid).children)  # so it has filled the queue
     (worker,) = psutil.Process(commands[0].pid).children()
