@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from recbole_dgrm.runs.trained_run import Run
+    from recbole_dgrm.runs.trained_run import TrainedRun
 
 __version__ = "0.1.0"
 
@@ -17,7 +17,7 @@ if not any(name in os.environ for name in WAITING):
     os.environ[WAITING[0]] = "1000"
 
 
-def load_run(path: Path | str, **where: str) -> "Run":
+def load_run(path: Path | str, **where: str) -> "TrainedRun":
     """A finished run, ready to recommend and predict; see ``recbole_dgrm.runs.trained_run.load_run``."""
     from recbole_dgrm.runs.trained_run import load_run as load  # torch and RecBole load slowly; the package need not
 

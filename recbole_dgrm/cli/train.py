@@ -46,18 +46,18 @@ def run(arguments: list[str], console: Console) -> int:
     else:
         config = load_config(files, command_line=parse_line({**given, **key_values(others, parser)}))
         made = experiment.run_one(config, show_progress=True)
-    return show(console, *made) if distributed.first() else 0
+    return show(console, *made) if distributed.is_main_process() else 0
 
 
 def show(console: Console, record: Any, run_dir: Path) -> int:
     """The table of a finished run."""
-    from recbole_dgrm.cli.display import explanation, result_table
     from recbole_dgrm.evaluation.diagnosis import of_record
-    from recbole_dgrm.runs.experiment import RECORD
+    from recbole_dgrm.records import RECORD
+    from recbole_dgrm.reports.run_table import explanation, run_table
 
     content = json.loads((run_dir / RECORD).read_text(encoding="utf-8"))
     console.print()
-    console.print(result_table(content))
+    console.print(run_table(content))
     console.print(explanation(content), highlight=False, soft_wrap=True)
     if verdict := of_record(content):
         console.print(f"collapse: {verdict.line}", highlight=False, soft_wrap=True)

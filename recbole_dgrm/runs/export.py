@@ -12,13 +12,13 @@ from torch import Tensor
 import recbole_dgrm
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.records import WHERE
-from recbole_dgrm.runs.trained_run import Run
+from recbole_dgrm.runs.trained_run import TrainedRun
 from recbole_dgrm.system.files import write_folder, write_json
 
 WEIGHTS, CONTENTS = "model", "config.json"
 
 
-def export(run: Run, folder: Path, safetensors: bool = False) -> Path:
+def export(run: TrainedRun, folder: Path, safetensors: bool = False) -> Path:
     """Write the weights of ``run`` and ``config.json`` into a new ``folder``, all or nothing.
 
     ``config.json`` has the model, the data set, all keys of the run, its test result, the rating scale and the
@@ -80,7 +80,7 @@ def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: table.detach().cpu().contiguous().clone() for name, table in tensors.items()}, others
 
 
-def contents(run: Run) -> dict[str, Any]:
+def contents(run: TrainedRun) -> dict[str, Any]:
     """What ``config.json`` says beside the weights."""
     return {
         "recbole_dgrm": recbole_dgrm.__version__,

@@ -20,7 +20,7 @@ def environment(config: Any) -> dict[str, Any]:
         "recbole_dgrm": recbole_dgrm.__version__, "recbole": recbole.__version__, "torch": torch.__version__,
         "numpy": np.__version__, "python": platform.python_version(), "platform": platform.platform(),
         "device": str(config["device"]), "threads": torch.get_num_threads(), "cpus": os.cpu_count(),
-        "processes": distributed.size(),
+        "processes": distributed.world_size(),
     }  # fmt: skip
 
 
