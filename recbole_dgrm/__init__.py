@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from recbole_dgrm.config.layers import load_config
     from recbole_dgrm.plugin import register
     from recbole_dgrm.reports.benchmark_report import Report
-    from recbole_dgrm.runs.trained_run import Run, load_run
+    from recbole_dgrm.runs.trained_run import TrainedRun, load_run
     from recbole_dgrm.tuning.tune import Search
 
 __version__ = "0.1.0"
 __all__ = [
     "Diagnosis",
     "Report",
-    "Run",
     "Search",
+    "TrainedRun",
     "UserError",
     "benchmark",
     "diagnose",
@@ -39,7 +39,7 @@ __all__ = [
 HOMES = {
     "Diagnosis": "benchmark.watch",
     "Report": "reports.benchmark_report",
-    "Run": "runs.trained_run",
+    "TrainedRun": "runs.trained_run",
     "Search": "tuning.tune",
     "benchmark": "benchmark.session",
     "diagnose": "benchmark.watch",

@@ -10,7 +10,7 @@ from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data.frames import write_frame
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.runs import experiment
-from recbole_dgrm.runs.trained_run import Run, load_run
+from recbole_dgrm.runs.trained_run import TrainedRun, load_run
 from recbole_dgrm.system.files import plain
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def train(
     config_files: Iterable[Path | str] | Path | str = (),
     show_progress: bool = False,
     **keys: Any,
-) -> Run:
+) -> TrainedRun:
     """Train, validate and test a model.
 
     Args:
@@ -49,7 +49,7 @@ def train(
     return load_run(path)
 
 
-def resume(path: Path | str, show_progress: bool = False) -> Run:
+def resume(path: Path | str, show_progress: bool = False) -> TrainedRun:
     """Continue a run that was stopped, from its last checkpoint; nothing is trained if it is finished.
 
     Raises:

@@ -24,7 +24,7 @@ from recbole_dgrm.records import read_run
 from recbole_dgrm.reports.statistics import read_plan
 from recbole_dgrm.runs.experiment import resume, run_one
 from recbole_dgrm.system import processes
-from recbole_dgrm.training import recorded_trainer
+from recbole_dgrm.training import checkpoints
 from recbole_dgrm.training.checkpoints import read_checkpoint, write_checkpoint
 from recbole_dgrm.tuning.plan import SearchPlan
 from recbole_dgrm.tuning.workers import run_search
@@ -208,7 +208,7 @@ def test_a_run_whose_disk_fills_up_is_interrupted_and_goes_on_to_the_same_end(ma
         with file_size_limit(60_000 if len(calls) > 2 else 10_000_000):
             write_checkpoint(path, state)
 
-    monkeypatch.setattr(recorded_trainer, "write_checkpoint", fills_up)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", fills_up)
     with pytest.raises(OutputError, match=r"checkpoint\.pt: File too large; free some space or name an --output_dir"):
         run_one(make_config(**given, output_dir=str(tmp_path / "full")))
     monkeypatch.undo()

@@ -18,7 +18,6 @@ from helpers import wait_for
 from recbole_dgrm import records
 from recbole_dgrm.benchmark import worker
 from recbole_dgrm.cli import main
-from recbole_dgrm.cli.display import result_table
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import CheckpointError, DataError, OutputError, UserError
 from recbole_dgrm.evaluation.diagnosis import of_record
@@ -27,12 +26,14 @@ from recbole_dgrm.records import read_epochs, read_run, write_config
 from recbole_dgrm.reports import collapse_figures, document, figures
 from recbole_dgrm.reports.benchmark_report import write_report
 from recbole_dgrm.reports.collapse_report import write_diagnosis
+from recbole_dgrm.reports.run_table import run_table
 from recbole_dgrm.reports.statistics import read_plan
 from recbole_dgrm.runs.experiment import resume, run_one
 from recbole_dgrm.runs.trained_run import load_run
 from recbole_dgrm.system import processes
 from recbole_dgrm.system.files import parse_json
-from recbole_dgrm.training.checkpoints import pack, read_checkpoint, unpack
+from recbole_dgrm.training.checkpoints import read_checkpoint
+from recbole_dgrm.training.plain_state import pack, unpack
 from recbole_dgrm.tuning.plan import SearchPlan
 
 CPU = torch.device("cpu")
@@ -92,7 +93,7 @@ def variants(content: Any, seed: int, n: int) -> Iterator[tuple[str, Any]]:
 READERS: dict[str, Callable[[Path], object]] = {
     "report": lambda folder: write_report(folder, folder),
     "diagnosis": write_diagnosis,
-    "terminal": lambda folder: [(result_table(run), of_record(run)) for run in [read_run(folder / "DGRM").record]],
+    "terminal": lambda folder: [(run_table(run), of_record(run)) for run in [read_run(folder / "DGRM").record]],
     "load": lambda folder: load_run(folder / "DGRM"),
 }
 

@@ -18,7 +18,7 @@ import torch
 from jobs import KEYS, ROOT, Outcome, Training, run, start
 from kills import Tally, wait
 
-from recbole_dgrm.training.checkpoints import pack
+from recbole_dgrm.training.plain_state import pack
 
 HUGE = 8 << 30  # bytes
 SENTENCE_S = 60  # in which a refusal must be said on a busy machine, imports included

@@ -15,63 +15,16 @@ from rich.text import Text
 from recbole_dgrm.benchmark.plan import PlannedRun
 from recbole_dgrm.benchmark.progress import State
 from recbole_dgrm.evaluation.diagnosis import of_record
-from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label
-from recbole_dgrm.records import RunDirectory, short_name
+from recbole_dgrm.evaluation.metric_names import STILL, metric_label, reference_label
+from recbole_dgrm.records import RunDirectory
 from recbole_dgrm.reports import comparable, document
+from recbole_dgrm.reports.run_table import number
 from recbole_dgrm.system.texts import printable
 from recbole_dgrm.tuning.study import QUEUED, Study
-
-PARTS = {"test": "test", "valid": "validation"}
 
 
 def _text(text: str, style: str = "") -> Text:
     return Text(printable(text), style)
-
-
-def result_table(record: dict[str, Any], part: str = "test") -> Table:
-    """The metrics of a finished run below its reference rows, and its skill."""
-    keys, below = list(record[part]), comparable.below_bias(record, part)
-    place = f"{record['dataset']}, protocol {record['protocol']}, seed {record['seed']}"
-    table = Table(
-        title=_text(f"{short_name(record['model'])} on the {PARTS[part]} part of {place}"), title_justify="left"
-    )
-    table.add_column("")
-    for key in keys:
-        table.add_column(metric_label(key), justify="right")
-    for name, row in record["reference"].items():
-        table.add_row(_text(name), *(_number(row.get(key)) for key in keys), style="dim")
-    table.add_section()
-    marked = [_number(record[part][key]) + BELOW * (key in below) for key in keys]
-    table.add_row(_text(short_name(record["model"])), *marked, style="bold")
-    table.add_row("skill", *(_number(record["skill"].get(key)) for key in keys))
-    if below:
-        table.caption, table.caption_justify = f"{BELOW} worse than the row bias", "left"
-    return table
-
-
-def explanation(record: dict[str, Any]) -> str:
-    """A few lines that say how to read the table."""
-    mode = comparable.tested_by(record["config"])
-    bias = reference_label("bias", mode)
-    oracle = reference_label("oracle", mode).removeprefix("oracle: ")
-    data, timing = record["data"], record["timing"]
-    epoch = f"epoch {timing['best_epoch']}"
-    if comparable.still_improving(record):
-        epoch += f", the last that was allowed: {STILL}, so more epochs (--epochs) may do better"
-    lines = [
-        f"random: expectation of a random order · bias: {bias} · oracle: {oracle}",
-        "skill: (model - random) / (oracle - random), 1 cannot be beaten",
-        f"{data['n_train']:,} ratings to train, {data['n_valid']:,} to validate, {data['n_test']:,} to test · "
-        f"best of validation: {epoch} · {timing['train_s']:.0f} s of training",
-    ]
-    if impossible := comparable.above_oracle(record):
-        said = "above the oracle, which cannot be; please report it, and do not use these numbers"
-        lines.append(f"ERROR of recbole_dgrm: {', '.join(impossible)} {said}")
-    return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
 
 
 def list_table(rows: pd.DataFrame, user: str) -> Table:
@@ -80,7 +33,7 @@ def list_table(rows: pd.DataFrame, user: str) -> Table:
     for column in rows.columns[1:]:
         table.add_column(column, justify="left" if column == "item" else "right")
     for row in rows.itertuples(index=False):
-        table.add_row(*(_text(_number(value) if isinstance(value, float) else str(value)) for value in row[1:]))
+        table.add_row(*(_text(number(value) if isinstance(value, float) else str(value)) for value in row[1:]))
     return table
 
 
@@ -161,7 +114,7 @@ class Board:
     def _result(self, record: dict[str, Any], seconds: float) -> str:
         test = record["test"]
         key = self._metric if self._metric in test else record["config"]["valid_metric"].lower()
-        said = f"{metric_label(key)} {_number(test.get(key)) or 'no number'} in {duration(seconds)}"
+        said = f"{metric_label(key)} {number(test.get(key)) or 'no number'} in {duration(seconds)}"
         if key in comparable.below_bias(record):
             said += f", worse than {reference_label('bias', comparable.tested_by(record['config']))}"
         return said + (f", {STILL}" if comparable.still_improving(record) else "")

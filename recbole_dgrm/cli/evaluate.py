@@ -17,13 +17,13 @@ def run(arguments: list[str], console: Console) -> int:
     given = parser.parse_args(arguments)
     if given.output and not given.output.parent.is_dir():
         parser.error(f"--output={given.output}: there is no folder {given.output.parent}")
-    from recbole_dgrm.cli.display import explanation, result_table
+    from recbole_dgrm.reports.run_table import explanation, run_table
     from recbole_dgrm.runs.export import write_scores
     from recbole_dgrm.runs.trained_run import load_run
 
     saved = load_run(given.run, **places(given))
     found = saved.evaluate(given.protocol, given.part)
-    console.print(result_table(found, given.part))
+    console.print(run_table(found, given.part))
     console.print(explanation(saved.record))
     if given.output:
         write_scores(given.output, given.run, given.part, found)

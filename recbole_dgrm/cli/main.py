@@ -45,7 +45,7 @@ def _processes(command: str) -> AbstractContextManager[None]:
         raise OptionError(f"torchrun is for a training; {command} is one process: python run_recbole_dgrm.py {command}")
     from recbole_dgrm.system import distributed  # torch loads slowly; --help need not wait for it
 
-    return distributed.joined()
+    return distributed.process_group()
 
 
 class _Terminal(Console):

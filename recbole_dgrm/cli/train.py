@@ -46,18 +46,18 @@ def run(arguments: list[str], console: Console) -> int:
     else:
         config = load_config(files, command_line=parse_line({**given, **key_values(others, parser)}))
         record, run_dir = experiment.run_one(config, show_progress=True)
-    if distributed.first():
+    if distributed.is_main_process():
         show(console, plain(asdict(record)), run_dir)
     return 0
 
 
 def show(console: Console, record: dict[str, Any], run_dir: Path) -> None:
     """Print the table of a finished run."""
-    from recbole_dgrm.cli.display import explanation, result_table
     from recbole_dgrm.evaluation.diagnosis import of_record
+    from recbole_dgrm.reports.run_table import explanation, run_table
 
     console.print()
-    console.print(result_table(record))
+    console.print(run_table(record))
     console.print(explanation(record))
     if verdict := of_record(record):
         console.print(f"collapse: {verdict.line}")

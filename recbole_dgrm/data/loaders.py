@@ -16,6 +16,7 @@ from recbole_dgrm.data.dataset import Splits
 from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.system import distributed
+from recbole_dgrm.system.data_parallel import share_of_rank
 
 ITEM_RANK = "item_rank"  # column of evaluation batches: place of the item among all, by the data's own ids
 
@@ -33,7 +34,7 @@ class ProfileLoader(AbstractDataLoader):
         super().__init__(config, dataset, None, shuffle=True)
 
     def _init_batch_size_and_step(self) -> None:
-        self.step = self.config.run.train_batch_size * distributed.size()
+        self.step = self.config.run.train_batch_size * distributed.world_size()
         self.set_batch_size(self.step)
 
     def collate_fn(self, index: list[int]) -> Interaction:
@@ -65,11 +66,11 @@ class _ByUser:
         return self._dataset.scale
 
     def _init_batch_size_and_step(self) -> None:
-        most = self.sample_size // distributed.size()
+        most = self.sample_size // distributed.world_size()
         if not most:
-            raise DataError(f"{self.sample_size} users to evaluate, {distributed.size()} processes; start fewer")
+            raise DataError(f"{self.sample_size} users to evaluate, {distributed.world_size()} processes; start fewer")
         self.step = min(self.config.run.eval_batch_size, most)
-        own = distributed.Part.own(ceil(self.sample_size / self.step))
+        own = share_of_rank(ceil(self.sample_size / self.step))
         self._first = own.start * self.step
         self.sample_size = min(own.stop * self.step, self.sample_size) - self._first
         self.set_batch_size(self.step)

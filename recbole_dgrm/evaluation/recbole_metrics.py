@@ -182,10 +182,10 @@ class Collector(compat.RepairedCollector):
         """RecBole's struct plus ``RatedPredictions``; of all users, whichever process evaluated them."""
         struct = super().get_data_struct()
         for key in [key for key in struct._data_dict if key.startswith(self.PER_EVALUATION)]:
-            struct.set(key, distributed.gathered(struct.get(key)))
+            struct.set(key, distributed.all_gather_rows(struct.get(key)))
         if self._batches:
             user, item, rating, score = (
-                distributed.gathered(torch.cat(column)).numpy() for column in zip(*self._batches, strict=True)
+                distributed.all_gather_rows(torch.cat(column)).numpy() for column in zip(*self._batches, strict=True)
             )
             rule = rated_protocol(self.config, self.scale)
             struct.set(PREDICTIONS, RatedPredictions(user, item, score, rating, rule, self.scale))

@@ -21,7 +21,7 @@ from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.models.dgrm.diffusion import RowNoise
 from recbole_dgrm.models.phases import Phase
 from recbole_dgrm.options import Share, read
-from recbole_dgrm.system import distributed
+from recbole_dgrm.system.data_parallel import gather_batch
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
 
     def update_Lt_history(self, ts: Tensor, reloss: Tensor) -> None:
         """RecBole's record of losses by step, of the whole batch where several processes train."""
-        super().update_Lt_history(*distributed.of_whole_batch(ts, reloss.detach()))
+        super().update_Lt_history(*gather_batch(ts, reloss.detach()))
 
     def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         """RecBole's forward jump; at prediction the noise of a user is always the same."""

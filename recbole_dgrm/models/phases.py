@@ -1,11 +1,9 @@
 """The turns of a training epoch, as models declare them and trainers walk them."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 
@@ -21,6 +19,8 @@ class Phase:
         learning_rate: of this phase's optimizer.
         after_step: called after each step, for example to clip weights.
         from_epoch: the phase rests before this epoch.
+        second_order: the network whose gradient the loss differentiates again, as a gradient penalty does; it is never
+            compiled, because ``torch.compile`` has no second derivative.
     """
 
     name: str
@@ -30,30 +30,4 @@ class Phase:
     learning_rate: float
     after_step: Callable[[], None] | None = None
     from_epoch: int = 0
-
-
-class OptimizerGroup(dict[str, torch.optim.Optimizer]):
-    """Name to optimizer, with the two methods that RecBole asks of an optimizer."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state of each, by name."""
-        return {name: optimizer.state_dict() for name, optimizer in self.items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Give each its state back."""
-        for name, optimizer in self.items():
-            optimizer.load_state_dict(state[name])
-
-
-@contextmanager
-def only_learning(model: nn.Module, parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Inside, only ``parameters`` require gradients; outside, those that did before."""
-    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    chosen = {id(parameter) for parameter in parameters}
-    for parameter, learns in before:
-        parameter.requires_grad_(learns and id(parameter) in chosen)
-    try:
-        yield
-    finally:
-        for parameter, learns in before:
-            parameter.requires_grad_(learns)
+    second_order: nn.Module | None = None

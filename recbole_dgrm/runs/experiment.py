@@ -1,65 +1,47 @@
-"""One run: a config in, a record and its files out.
+"""One run: it takes a config, and leaves a record and its files.
 
-Training selects on validation; with ``refit`` a fresh model then learns from training and validation
-data for the epochs that validation chose. The test part is scored once, at the end.
+The training selects an epoch on the validation part; with ``refit`` a fresh model then learns from the training and
+validation parts for as many epochs. The test part is scored once, at the end.
 """
 
 import logging
-import secrets
-import shutil
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import numpy as np
 from recbole.utils import init_seed
-from recbole.utils.logger import RemoveColorFilter
 from torch import Tensor
 
 from recbole_dgrm import compat
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import atomic_files, dataset, loaders
-from recbole_dgrm.errors import (
-    CheckpointError,
-    OptionError,
-    OutputError,
-    TrainingDiverged,
-    UserError,
-    explained,
-)  # fmt: skip
+from recbole_dgrm.errors import CheckpointError, OptionError, UserError, explained
 from recbole_dgrm.evaluation import diagnosis, references
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import (
-    CHECKPOINT,
     CONFIG,
-    EPOCHS,
-    EVENTS,
     PER_USER,
-    RECORD,
     RUN_LOG,
     RunRecord,
-    is_scores,
     new_record,
     read_epochs,
     read_run,
-    run_name,
     write_config,
     write_vectors,
-)  # fmt: skip
+)
 from recbole_dgrm.runs import upstream
+from recbole_dgrm.runs.run_files import log_to, new_directory, recorded, state_to_continue, still_there
 from recbole_dgrm.system import distributed
-from recbole_dgrm.system.environment import environment, peak_memory
-from recbole_dgrm.system.files import check_writable, drop_partials, plain, write_json
+from recbole_dgrm.system.environment import environment
+from recbole_dgrm.system.files import plain
 from recbole_dgrm.system.processes import alone_in
-from recbole_dgrm.training.checkpoints import REMEDY, read_checkpoint
-from recbole_dgrm.training.recorded_trainer import RunMixin
+from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 from recbole_dgrm.training.trainers import check_processes, trainer_class
 
 LOG = logging.getLogger(__name__)
@@ -67,7 +49,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Validation:
-    """What training without a test gives: the best validation score, its epoch (from 1) and all its metrics."""
+    """The result of a training without a test: its best validation score, the epoch (from 1) and all metrics of it."""
 
     score: float
     best_epoch: int
@@ -77,38 +59,38 @@ class Validation:
 @explained()
 def run_one(
     config, run_dir: Path | None = None, show_progress: bool = False, label: str = ""
-) -> tuple[RunRecord, Path]:  # fmt: skip
+) -> tuple[RunRecord, Path]:
     """Train, validate, test and save one model.
 
     Args:
         config: from ``recbole_dgrm.config.layers.load_config``.
-        run_dir: where to write, and to continue from if a checkpoint lies there; without it a new
-            directory is made in ``output_dir``.
-        show_progress: bars on the terminal.
-        label: what tables call the run; the model's name by default.
+        run_dir: the directory to write into, and to continue from if it has a checkpoint; by default a new one is
+            made in ``output_dir``.
+        show_progress: show bars on the terminal.
+        label: the run's name in tables; the model's name by default.
 
     Returns:
         The record and the directory of the run.
 
     Raises:
-        recbole_dgrm.errors.UserError: what is wrong and the remedy; also written into the record.
+        recbole_dgrm.errors.UserError: says what is wrong and what to do; the record has the same sentence.
     """
     check_processes(registry.model_class(config["model"]))
     distributed.check_device(config["device"])
-    run_dir = run_dir or Path(distributed.text_of_first(lambda: str(_new_directory(config))))
+    run_dir = run_dir or Path(distributed.broadcast_text(lambda: str(new_directory(config))))
     config = config.writing_to(run_dir)
     given = config.given
     record = new_record(given, label)
     record.environment = environment(config)
     with ExitStack() as stack:
-        if distributed.first():
+        if distributed.is_main_process():
             stack.enter_context(alone_in(run_dir, "process", "wait for its end; one run is made by one command"))
-        state = _state(config, run_dir)
-        stack.enter_context(_still_there(run_dir))
-        if distributed.first():
+        state = state_to_continue(config, run_dir)
+        stack.enter_context(still_there(run_dir))
+        if distributed.is_main_process():
             write_config(run_dir, given)
-            stack.enter_context(_log_to(run_dir / RUN_LOG))
-            stack.enter_context(_recorded(record, run_dir))
+            stack.enter_context(log_to(run_dir / RUN_LOG))
+            stack.enter_context(recorded(record, run_dir))
         stack.enter_context(distributed.ends_in_order(f"continue with {option('resume', run_dir)}"))
         with upstream.explained(config):
             _Run(config, run_dir, record, show_progress).go(state)
@@ -119,7 +101,7 @@ def resume(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple
     """Continue a run that was stopped, from its last checkpoint if it has one, with its own config.
 
     Raises:
-        CheckpointError: ``run_dir`` is no run.
+        CheckpointError: ``run_dir`` is not the directory of a run.
     """
     config = saved_config(run_dir)
     if not label and (run := read_run(run_dir)):
@@ -131,7 +113,7 @@ def saved_config(run_dir: Path) -> Any:
     """The config of the run in ``run_dir``.
 
     Raises:
-        CheckpointError: ``run_dir`` is no run, or its config cannot be used.
+        CheckpointError: ``run_dir`` is not the directory of a run, or its config cannot be used.
     """
     path = run_dir / CONFIG
     if not path.is_file():
@@ -144,22 +126,23 @@ def saved_config(run_dir: Path) -> Any:
 
 @explained()
 def validate_one(config, run_dir: Path, callback: Callable[[int, float], None] | None = None) -> Validation:
-    """Train and validate a model, continuing from a checkpoint in ``run_dir``; the test part is never there.
+    """Train and validate a model, from the checkpoint in ``run_dir`` on if there is one; the test part is not read.
 
     Args:
-        callback: called with epoch and score after each validation; what it raises ends the training.
+        callback: called with the epoch and its score after each validation; an exception that it raises ends the
+            training.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    state = _state(config, run_dir)
+    state = state_to_continue(config, run_dir)
     config = config.writing_to(run_dir)
-    with _still_there(run_dir), _log_to(run_dir / RUN_LOG):
+    with still_there(run_dir), log_to(run_dir / RUN_LOG):
         run = _Run(config, run_dir, new_record(config.given), False, with_test=False)
         trainer = run.train("train", state, callback=callback)
     return Validation(float(trainer.best_valid_score), trainer.best_epoch + 1, plain(trainer.best_valid_result))
 
 
 class _Run:
-    """The stages of one run; what they share."""
+    """The stages of one run, with the data and the record that they share."""
 
     def __init__(self, config, run_dir: Path, record: RunRecord, show_progress: bool, with_test: bool = True):
         self.config, self.run_dir, self.record, self.show_progress = config, run_dir, record, show_progress
@@ -168,14 +151,12 @@ class _Run:
             raise OptionError(
                 f"topk={config['topk']}: there are only {n_items} items, fewer than {longest}; name shorter lists"
             )
-        record.data = {
-            "source": atomic_files.source_hash(self.splits.train.config), "fingerprint": self.splits.fingerprint(),
-            **self.splits.sizes(), "notes": self.splits.notes,
-            "scale": self.splits.scale and self.splits.scale.to_dict(),
-        }  # fmt: skip
+        source = atomic_files.source_hash(self.splits.train.config)
+        record.data = {"source": source, "fingerprint": self.splits.fingerprint(), **self.splits.sizes()}
+        record.data |= {"notes": self.splits.notes, "scale": self.splits.scale and self.splits.scale.to_dict()}
 
     def go(self, state: dict[str, Any] | None) -> None:
-        """Select on validation, refit if asked, test once. ``state`` is where to continue."""
+        """Select on validation, refit if the config says so, and test once; continue from ``state`` if there is one."""
         if not state or "selected" not in state["note"]:
             trainer = self.train("train", state)
             selected = {"epochs": trainer.best_epoch + 1, "valid": plain(trainer.best_valid_result)}
@@ -191,14 +172,14 @@ class _Run:
         start = monotonic()
         self.record.test = dict(trainer.evaluate(loader, show_progress=self.show_progress))
         self.record.timing["evaluate_s"] = round(monotonic() - start, 3)
-        if distributed.first():
-            with distributed.alone():
+        if distributed.is_main_process():
+            with distributed.main_process_only():
                 self._complete(trainer, selected, loader.users)
 
     def _complete(self, trainer, selected: dict[str, Any], users: Tensor) -> None:
-        """What stands in the record beside the test, and the vectors of the tested ``users``."""
+        """Complete the record with all but the test result, and write the metric vectors of the tested ``users``."""
         self.record.valid = selected["valid"]
-        lines = read_epochs(self.run_dir)  # of all sessions of the run, if it was resumed
+        lines = read_epochs(self.run_dir)  # also those from before the run was resumed
         seconds = [line["seconds"] for line in lines]
         self.record.timing |= {
             "train_s": round(sum(seconds), 3),
@@ -218,7 +199,7 @@ class _Run:
 
     @contextmanager
     def _kept(self, what: str) -> Iterator[None]:
-        """The test is done: what fails inside is said, in the record too, and the run is finished all the same."""
+        """Inside, after the test, an error is logged and written into the record, and the run finishes all the same."""
         try:
             yield
         except Exception as error:
@@ -229,7 +210,7 @@ class _Run:
             LOG.info("%s", self.record.traceback)
 
     def train(self, part: str, state: dict[str, Any] | None, selected: dict[str, Any] | None = None, callback=None):
-        """A fresh model on ``part``; selects on validation unless ``selected`` says for how long to train."""
+        """Train a fresh model on ``part``, and select the epoch on validation unless ``selected`` has it."""
         config = self.config
         if state and state["note"]["fingerprint"] != self.record.data["fingerprint"]:
             raise CheckpointError("the data has changed since the run was started; start a new run")
@@ -243,7 +224,7 @@ class _Run:
             trainer.epochs = selected["epochs"]
         else:
             valid = loaders.eval_loader(config, self.splits, "valid")
-            if self.splits.test is not None:  # a trial of a search is compared, not looked at
+            if self.splits.test is not None:  # a search compares its trials and does not observe them
                 trainer.observe = diagnosis.Observer(config, self.splits)
         if state:
             trainer.resume(state, loader)
@@ -251,11 +232,11 @@ class _Run:
         return trainer
 
 
-def untrained(config, splits: dataset.Splits, part: str) -> tuple[RunMixin, Any, float]:
-    """A trainer with its model before the first step, the same for one config, with all random numbers seeded.
+def untrained(config, splits: dataset.Splits, part: str) -> tuple[RecordedTrainer, Any, float]:
+    """A trainer with its model before the first step, after all random generators are seeded: one config, one model.
 
     Returns:
-        The trainer, the batches of ``part`` to learn from, and the seconds that building the model took.
+        The trainer, the training batches of ``part``, and the seconds that building the model took.
     """
     init_seed(config.run.seed, config["reproducibility"])
     loader = loaders.train_loader(config, splits, part)
@@ -264,103 +245,3 @@ def untrained(config, splits: dataset.Splits, part: str) -> tuple[RunMixin, Any,
         model = registry.model_class(config["model"])(config, getattr(splits, part)).to(config["device"])
     seconds = monotonic() - start
     return trainer_class(type(model))(config, model), loader, seconds
-
-
-def _state(config, run_dir: Path) -> dict[str, Any] | None:
-    """Where to continue, if the run in ``run_dir`` left a checkpoint."""
-    if distributed.first():
-        drop_partials(run_dir)
-    if (run_dir / CHECKPOINT).exists():
-        state = read_checkpoint(run_dir / CHECKPOINT, config["device"])
-        selected = state["note"].get("selected", {"epochs": 1, "valid": {}})
-        if not (isinstance(state["note"].get("fingerprint"), str) and isinstance(selected, dict)
-                and isinstance(selected.get("epochs"), int) and 1 <= selected["epochs"] <= config.run.epochs
-                and is_scores(selected.get("valid"))):  # fmt: skip
-            raise CheckpointError(f"{run_dir / CHECKPOINT} is not a checkpoint of a run: its note is damaged; {REMEDY}")
-        return state
-    if distributed.first():
-        (run_dir / EPOCHS).unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
-        shutil.rmtree(run_dir / EVENTS, ignore_errors=True)
-    return None
-
-
-def _new_directory(config) -> Path:
-    check_writable(folder := Path(config.run.output_dir))
-    path = folder / f"{run_name(config.given)}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    try:
-        path.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"output_dir={folder}: {path} cannot be made ({error.strerror}); name another") from error
-    return path
-
-
-@contextmanager
-def _recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
-    """Keep ``record.json`` true: running inside, and afterwards how it ended."""
-    write_json(run_dir / RECORD, asdict(record))
-    try:
-        with explained():
-            yield
-        record.status = "finished"
-    except KeyboardInterrupt:
-        record.status, record.error = "interrupted", "stopped by the user"
-        LOG.warning("stopped; continue with %s", option("resume", run_dir))
-        raise
-    except OutputError as error:  # of the disk, not of the run: it goes on as after an interruption
-        record.status, record.error = "interrupted", str(error)
-        LOG.warning("stopped by the disk; once that is mended, continue with %s", option("resume", run_dir))
-        raise
-    except Exception as error:
-        record.status = "diverged" if isinstance(error, TrainingDiverged) else "failed"
-        record.error = f"{type(error).__name__}: {error}"
-        record.traceback = traceback.format_exc()
-        LOG.exception("the run %s", record.status)
-        raise
-    finally:
-        record.timing["peak_rss_mib"] = peak_memory()
-        write_json(run_dir / RECORD, asdict(record))
-
-
-@contextmanager
-def _still_there(run_dir: Path) -> Iterator[None]:
-    """Inside, a run whose directory somebody takes away ends with a sentence.
-
-    TensorBoard writes in a thread of its own, which would print what it met; the run meets the same.
-
-    Raises:
-        OutputError: it is gone.
-    """
-    printed = threading.excepthook
-    threading.excepthook = lambda met: None if isinstance(met.exc_value, OSError) else printed(met)
-    try:
-        yield
-    except FileNotFoundError as error:
-        if run_dir.is_dir():
-            raise
-        raise OutputError(f"{run_dir} was removed while the run was at work in it; start the run again") from error
-    finally:
-        threading.excepthook = printed
-
-
-class _RunLog(logging.FileHandler):
-    """A full disk ends the run, and is said there; not a line of its log."""
-
-    def handleError(self, record: logging.LogRecord) -> None: ...
-
-
-@contextmanager
-def _log_to(path: Path) -> Iterator[None]:
-    """RecBole and we log to the root logger; inside, everything goes to ``path`` as well."""
-    handler = _RunLog(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handler.addFilter(RemoveColorFilter())
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
-        handler.close()

@@ -1,4 +1,4 @@
-"""What a trained model recommends and predicts, in the names of the data."""
+"""Recommendations and predictions of a trained model, by the external ids of users and items."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,24 +17,26 @@ from recbole_dgrm.data import loaders
 from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.evaluation.scoring import PAIRS, all_scores
 from recbole_dgrm.options import check
-from recbole_dgrm.training.recorded_trainer import RunMixin
+from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 
 EXCLUDE = ("seen", "none")
 
 
 class Recommender:
-    """A trained model and the names of its users and items.
+    """A trained model with the external ids of its users and items.
 
     Args:
-        config: of the run.
-        trainer: of the run; its source of random numbers is used.
-        model: scores users ``1..len(users)``.
-        users: external ids, by model id from 1.
+        config: the config of the run.
+        trainer: the trainer of the run, for its source of random numbers.
+        model: the model, which scores the users ``1..len(users)``.
+        users: external ids, in the order of the model's ids from 1.
         dataset: any part of the run's data set, for the items.
-        rated: user-item pairs, ``(n_users, n_items)`` with the padding; what ``exclude="seen"`` leaves out.
+        rated: the pairs that ``exclude="seen"`` leaves out, ``(n_users, n_items)`` with the padding row and column.
     """
 
-    def __init__(self, config, trainer: RunMixin, model, users: Sequence[str] | NDArray, dataset, rated: csr_matrix):
+    def __init__(
+        self, config, trainer: RecordedTrainer, model, users: Sequence[str] | NDArray, dataset, rated: csr_matrix
+    ):
         self.config, self.trainer, self.model, self.rated = config, trainer, model, rated
         self.users = np.asarray(users, dtype=str)
         self.items = np.asarray(dataset.field2id_token[dataset.iid_field], dtype=str)  # the first is the padding
@@ -42,41 +44,42 @@ class Recommender:
         self._order = torch.argsort(loaders.item_rank(dataset)[1:]) + 1
 
     @cached_property
-    def _places(self) -> dict[str, dict[str, int]]:
+    def _positions(self) -> dict[str, dict[str, int]]:
         items = {name: index for index, name in enumerate(self.items) if index}
         return {"users": {name: index + 1 for index, name in enumerate(self.users)}, "items": items}
 
     def ids(self, kind: str, names: Iterable[Any]) -> Tensor:
-        """Model ids ``(n,)`` of external ids; ``kind`` is ``users`` or ``items``.
+        """The model's ids ``(n,)`` of external ids; ``kind`` is ``users`` or ``items``.
 
         Raises:
-            DataError: some are unknown, or there is none.
+            DataError: an id is unknown, or none is given.
         """
-        names, places = _texts(kind, names), self._places[kind]
-        unknown = [name for name in names if name not in places]
+        names, positions = _texts(kind, names), self._positions[kind]
+        unknown = [name for name in names if name not in positions]
         if unknown:
-            raise DataError(f"{len(unknown)} of {len(names)} {kind} are not known, the first: {unknown[0]!r}; the "
-                            f"model knows {len(places)} {kind}")  # fmt: skip
+            problem = f"{len(unknown)} of {len(names)} {kind} are not known, the first: {unknown[0]!r}"
+            raise DataError(f"{problem}; the model knows {len(positions)} {kind}")
         if not names:
             raise DataError(f"no {kind} are given")
-        return torch.as_tensor([places[name] for name in names])
+        return torch.as_tensor([positions[name] for name in names])
 
     def recommend(self, users: Iterable[Any], topk: int = 10, exclude: str = "seen") -> pd.DataFrame:
-        """The tables of ``tables`` as one."""
+        """Recommendation lists in one table; see ``tables``."""
         return pd.concat(self.tables(users, topk, exclude), ignore_index=True)
 
     def tables(self, users: Iterable[Any], topk: int = 10, exclude: str = "seen") -> Iterator[pd.DataFrame]:
-        """Recommendation lists, a table per batch of users; never all scores at once.
+        """Recommendation lists, one table per batch of users, so that all scores never exist at once.
 
         Args:
-            users: external ids; one that is repeated counts once.
-            topk: length of a list; shorter where fewer items are left.
-            exclude: ``seen`` leaves out every item that the user has rated anywhere in the data, whether it was
-                trained on, validated or tested; ``none`` leaves out nothing.
+            users: external ids; a repeated one counts once.
+            topk: length of a list; a list is shorter if fewer items are left.
+            exclude: ``seen`` leaves out every item that the user has rated anywhere in the data, be it for training,
+                validation or test; ``none`` leaves out nothing.
 
         Yields:
-            ``user``, ``rank`` (from 1), ``item``, ``score`` and, where scores are ratings, ``predicted_rating``: the
-            score within the scale. Of items with one score the first in the order of the data's ids comes first.
+            The columns ``user``, ``rank`` (from 1), ``item``, ``score`` and, if scores are ratings,
+            ``predicted_rating``, which is the score clipped to the scale. Items with equal scores are in the order of
+            the data's ids.
 
         Raises:
             DataError: a user is unknown.
@@ -96,25 +99,23 @@ class Recommender:
                 if without_seen:
                     rated = self.rated[batch.numpy()].tocoo()  # a rating of 0 is a rating
                     scores[torch.as_tensor(rated.row).long(), torch.as_tensor(rated.col).long()] = -torch.inf
-                place, score = first_places(scores[:, order], topk)
-                yield self._table(batch, order[place].cpu(), score.cpu())
+                column, score = best_columns(scores[:, order], topk)
+                yield self._table(batch, order[column].cpu(), score.cpu())
 
     def _table(self, users: Tensor, items: Tensor, scores: Tensor) -> pd.DataFrame:
-        row, place = np.nonzero(np.isfinite(scores.numpy()))
-        score = scores.numpy()[row, place]
-        table = pd.DataFrame({
-            "user": self.users[users.numpy()[row] - 1], "rank": place + 1,
-            "item": self.items[items.numpy()[row, place]], "score": score,
-        })  # fmt: skip
+        row, position = np.nonzero(np.isfinite(scores.numpy()))
+        table = pd.DataFrame({"user": self.users[users.numpy()[row] - 1], "rank": position + 1})
+        table["item"] = self.items[items.numpy()[row, position]]
+        table["score"] = score = scores.numpy()[row, position]
         if self.config.predicts_ratings:
             table["predicted_rating"] = np.clip(score, self.scale.low, self.scale.high)
         return table
 
     def predict(self, users: Iterable[Any], items: Iterable[Any]) -> NDArray[np.float32]:
-        """Scores ``(n,)`` of pairs of external ids, both ``(n,)``; ratings, not clipped, where the model predicts such.
+        """Scores ``(n,)`` of user-item pairs, given as external ids; ratings, not clipped, if the model predicts them.
 
         Raises:
-            DataError: an id is unknown, or there are not as many users as items.
+            DataError: an id is unknown, or the numbers of users and items differ.
         """
         user, item = self.ids("users", users), self.ids("items", items)
         if len(user) != len(item):
@@ -151,15 +152,15 @@ def _texts(kind: str, names: Iterable[Any]) -> list[str]:
     return [str(name) for name in given]
 
 
-def first_places(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The ``n`` best columns ``(B, n)`` of each row and their scores, best first; of equal scores the first column.
+def best_columns(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The ``n`` best columns ``(B, n)`` of each row and their scores, best first; ties are in the order of the columns.
 
-    ``torch.topk`` promises no order of ties, and sorting whole rows would cost more.
+    ``torch.topk`` leaves the order of ties open, and sorting whole rows would cost more.
     """
     n = min(n, scores.shape[1])
     last = torch.topk(scores, n, dim=1).values[:, -1:]
     above, level = scores > last, scores == last
     chosen = above | (level & (level.cumsum(dim=1) <= n - above.sum(dim=1, keepdim=True)))
     column = chosen.nonzero()[:, 1].view(len(scores), n)
-    score, place = torch.sort(scores.gather(1, column), dim=1, descending=True, stable=True)
-    return column.gather(1, place), score
+    score, order = torch.sort(scores.gather(1, column), dim=1, descending=True, stable=True)
+    return column.gather(1, order), score

@@ -1,4 +1,4 @@
-"""A finished run on disk, taken up again: its data rebuilt, its best model, to recommend, predict and be evaluated."""
+"""A finished run, loaded from disk with its data and its best model, to recommend, predict and be evaluated."""
 
 import logging
 from collections.abc import Iterator
@@ -20,32 +20,29 @@ from recbole_dgrm.evaluation import references
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import CHECKPOINT, CONFIG, RECORD, WHERE, read_run
+from recbole_dgrm.reports import run_table
 from recbole_dgrm.runs.experiment import untrained
 from recbole_dgrm.runs.export import export
 from recbole_dgrm.runs.recommender import Recommender
 from recbole_dgrm.system.files import plain
-from recbole_dgrm.training.checkpoints import random_state, read_checkpoint, set_random_state
-from recbole_dgrm.training.recorded_trainer import RunMixin
+from recbole_dgrm.training.checkpoints import read_checkpoint
+from recbole_dgrm.training.plain_state import random_state, set_random_state
+from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 from recbole_dgrm.training.trainers import trainer_class
 
 LOG = logging.getLogger(__name__)
-TRAINED_WITH = (
-    "feedback",
-    "eval_args",
-    "split_rounding",
-    "refit",
-)  # keys of a protocol that a trained model is tied to
+TRAINED_WITH = ("feedback", "eval_args", "split_rounding", "refit")  # a trained model is tied to these protocol keys
 
 
-class Run(Recommender):
-    """A finished run: the ``Recommender`` of the users it was trained on.
+class TrainedRun(Recommender):
+    """A finished run: the ``Recommender`` of the users it was trained on. ``print`` and a notebook show its table.
 
     Attributes:
-        record: what its ``record.json`` holds.
+        record: the content of its ``record.json``.
         splits: its data, built again.
     """
 
-    def __init__(self, config, record: dict[str, Any], splits: dataset.Splits, trainer: RunMixin):
+    def __init__(self, config, record: dict[str, Any], splits: dataset.Splits, trainer: RecordedTrainer):
         self.record, self.splits = record, splits
         users = splits.train.field2id_token[splits.train.uid_field][1:]
         parts = [splits.triples(part)[:2] for part in ("known", "test")]
@@ -53,16 +50,22 @@ class Run(Recommender):
         rated = csr_matrix((np.ones(len(user), bool), (user, item)), (splits.train.user_num, splits.train.item_num))
         super().__init__(config, trainer, trainer.model, users, splits.train, rated)
 
+    def __str__(self) -> str:
+        return run_table.as_text(self.record)
+
+    def _repr_html_(self) -> str:
+        return run_table.as_html(self.record)
+
     def with_ratings(self, ratings: pd.DataFrame) -> Recommender:
-        """The same model for users who were not there in training, from their ratings; nothing is trained.
+        """The same model for other users, from their ratings; nothing is trained.
 
         Args:
             ratings: ``user_id``, ``item_id`` and ``rating``, or other usual names of these columns. A user of the run
                 may be among them, who then has these ratings only. Unknown items are counted, said and dropped.
 
         Raises:
-            UnknownModel: the model knows the users of its training only.
-            DataError: it is no such table, a rating lies outside the scale, or no item is known.
+            UnknownModel: the model can score only the users of its training.
+            DataError: a column is missing, a rating lies outside the scale, or no item is known.
         """
         if isinstance(ratings, pd.DataFrame):
             usual = usual_columns([str(name) for name in ratings.columns])
@@ -85,7 +88,7 @@ class Run(Recommender):
         return Recommender(self.config, self.trainer, model, users, self.splits.train, matrix)
 
     def _usable(self, ratings: pd.DataFrame) -> pd.DataFrame:
-        """Known items, one rating per pair, within the scale."""
+        """The ratings of known items, one per user-item pair, after a check that all lie within the scale."""
         if not self.model.implicit:
             low, high = self.splits.scale.low, self.splits.scale.high
             outside = ratings[(ratings["rating"] < low) | (ratings["rating"] > high)]
@@ -95,13 +98,13 @@ class Run(Recommender):
                     f"{outside['rating'].iloc[0]:g} of user {outside['user_id'].iloc[0]!r}; correct them"
                 )
         n_users = ratings["user_id"].nunique()
-        known = ratings[ratings["item_id"].astype(str).isin(self._places["items"])]
+        known = ratings[ratings["item_id"].astype(str).isin(self._positions["items"])]
         if len(known) == 0:
             raise DataError(f"none of the {ratings['item_id'].nunique()} items that are rated is known to the model")
         if len(known) < len(ratings):
             unknown = ratings.loc[ratings.index.difference(known.index), "item_id"]
-            LOG.warning("%d ratings are dropped: the model does not know their %d items, the first %r", len(unknown),
-                        unknown.nunique(), unknown.iloc[0])  # fmt: skip
+            said = "%d ratings are dropped: the model does not know their %d items, the first %r"
+            LOG.warning(said, len(unknown), unknown.nunique(), unknown.iloc[0])
         if lost := n_users - known["user_id"].nunique():
             LOG.warning("%d users have rated no item that the model knows and are left out", lost)
         single = known.drop_duplicates(["user_id", "item_id"])
@@ -110,17 +113,18 @@ class Run(Recommender):
         return single
 
     def evaluate(self, protocol: str | None = None, part: str = "test") -> dict[str, Any]:
-        """Score the model again.
+        """Evaluate the model again.
 
         Args:
-            protocol: the run's own by default; with it the numbers are those of the record.
-            part: ``test``, or ``valid`` where the model has not learnt from it.
+            protocol: by default that of the run, which gives the numbers of the record.
+            part: ``test``, or ``valid`` if the model has not learnt from it.
 
         Returns:
-            ``model``, ``dataset``, ``protocol``, ``seed``, ``reference``, ``skill``, and the metrics under the part.
+            The keys ``model``, ``dataset``, ``protocol``, ``seed``, ``reference``, ``skill``, and the part, which has
+            the metrics.
 
         Raises:
-            OptionError: the run was made for another split, or the model has learnt from the part.
+            OptionError: the protocol needs another split, or the model has learnt from the part.
         """
         if part not in ("test", "valid"):
             raise OptionError(f"part={part!r} is not known; test or valid")
@@ -141,7 +145,7 @@ class Run(Recommender):
         return export(self, Path(folder))
 
     def _under(self, protocol: str):
-        """The run's config with the rules of another protocol."""
+        """The config of the run, changed to the rules of another protocol."""
         own, other = protocol_layer(self.record["protocol"]), protocol_layer(protocol)
         changes = {key: value for key, value in other.items() if own.get(key) != value}
         tied = [key for key in TRAINED_WITH if key in changes]
@@ -154,16 +158,16 @@ class Run(Recommender):
         return self.config.replaced(**changes)
 
 
-def load_run(path: Path | str, **where: Any) -> Run:
-    """A finished run, ready to recommend, predict and be evaluated.
+def load_run(path: Path | str, **where: Any) -> TrainedRun:
+    """Load a finished run, ready to recommend, predict and be evaluated.
 
     Args:
         path: its directory.
-        where: ``data_path`` if the data has moved, ``device`` if it is another.
+        where: ``data_path`` if the data has moved, ``device`` if another shall be used.
 
     Raises:
-        CheckpointError: it is no finished run, or the checkpoint is not of its model.
-        DataError: the data has changed since.
+        CheckpointError: the directory has no finished run, or the checkpoint is of another model.
+        DataError: the data has changed since the run was made.
     """
     if not isinstance(path, (str, Path)):
         raise CheckpointError(f"a run is named by the path of its directory, and {path!r} is none")
@@ -172,8 +176,8 @@ def load_run(path: Path | str, **where: Any) -> Run:
     if saved is None or not (path / CONFIG).is_file():
         raise CheckpointError(f"{path} is not a run directory: it has no record.json with a {CONFIG}")
     if not saved.finished:
-        raise CheckpointError(f"the run in {path} is not finished but {saved.record['status']}; go on with "
-                              f"{option('resume', path)}")  # fmt: skip
+        status = f"not finished but {saved.record['status']}"
+        raise CheckpointError(f"the run in {path} is {status}; go on with {option('resume', path)}")
     saved.need("data fingerprint")
     _check_config(path, saved.record["config"])
     config = load_config([path / CONFIG], where).writing_to(path)
@@ -187,11 +191,11 @@ def load_run(path: Path | str, **where: Any) -> Run:
     with _random_state_kept():
         trainer, _, _ = untrained(config, splits, references.learnt(config))
     trainer.load(state, best=True)
-    return Run(config, saved.record, splits, trainer)
+    return TrainedRun(config, saved.record, splits, trainer)
 
 
 def _check_config(path: Path, recorded: dict[str, Any]) -> None:
-    """Whether ``config.yaml`` still is what the run was made with."""
+    """Refuse a ``config.yaml`` that has changed since the run was made."""
     given = plain(read_yaml(path / CONFIG))
     changed = [key for key in sorted({*given, *recorded} - set(WHERE)) if given.get(key) != recorded.get(key)]
     if changed:
@@ -203,7 +207,7 @@ def _check_config(path: Path, recorded: dict[str, Any]) -> None:
 
 @contextmanager
 def _random_state_kept() -> Iterator[None]:
-    """Random numbers of the caller go on as if none were drawn inside."""
+    """Afterwards the caller's random numbers continue as if none had been drawn inside."""
     unused = torch.Generator()
     state = random_state(unused)
     try:

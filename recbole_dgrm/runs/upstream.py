@@ -1,4 +1,4 @@
-"""What a model of RecBole stumbles over, as a sentence: it checks few of its keys itself."""
+"""Errors of RecBole's models as sentences for the user; these models check few of their keys themselves."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +15,12 @@ NOT_TO_BLAME = (*WHERE, "model", "dataset", "protocol", "seed", "epochs", "devic
 
 @contextmanager
 def explained(config: Any) -> Iterator[None]:
-    """Inside, the run of ``config`` is made; of our models an error stays what it is.
+    """Inside, an error of a model of RecBole becomes a sentence; errors of our own models stay as they are.
 
     Raises:
-        UnknownModel: a library is not there; some of RecBole's models import theirs in the middle of training.
+        UnknownModel: a library is missing; some of RecBole's models import theirs in the middle of the training.
         TrainingDiverged: the loss became NaN.
-        OptionError: anything else, with the keys that somebody has set.
+        OptionError: any other error, with the keys that the user has set.
     """
     model = config["model"]
     try:

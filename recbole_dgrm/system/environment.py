@@ -1,4 +1,4 @@
-"""Where a run was made: versions, device, memory; for its record."""
+"""The environment of a run for its record: versions, device and memory."""
 
 import os
 import platform
@@ -15,17 +15,21 @@ from recbole_dgrm.system import distributed
 
 
 def environment(config: Any) -> dict[str, Any]:
-    """Versions and device, for the record."""
+    """Versions, device and processes of the run of ``config``."""
+    libraries = recbole_dgrm, recbole, torch, np
     return {
-        "recbole_dgrm": recbole_dgrm.__version__, "recbole": recbole.__version__, "torch": torch.__version__,
-        "numpy": np.__version__, "python": platform.python_version(), "platform": platform.platform(),
-        "device": str(config["device"]), "threads": torch.get_num_threads(), "cpus": os.cpu_count(),
-        "processes": distributed.size(),
-    }  # fmt: skip
+        **{library.__name__: library.__version__ for library in libraries},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(config["device"]),
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "processes": distributed.world_size(),
+    }
 
 
 def peak_memory() -> float:
-    """The most memory that this process has held, in MiB."""
+    """The peak resident memory of this process, in MiB."""
     memory = psutil.Process().memory_info()
     if hasattr(memory, "peak_wset"):  # Windows, which has no resource module
         return round(memory.peak_wset / 1024**2, 1)

@@ -1,6 +1,6 @@
-"""Child processes that end when whoever started them no longer wants them or is dead, and folders for one at a time.
+"""Child processes that end with their parent, and folders in which one process works at a time.
 
-The child's standard input stays open as long as it is wanted; nothing is ever written to it.
+A child runs as long as its standard input is open; the parent, or its death, closes it. Nothing is written to it.
 """
 
 import os
@@ -27,10 +27,10 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 @contextmanager
 def alone_in(folder: Path, what: str, remedy: str = "name another --output_dir or wait") -> Iterator[None]:
-    """Make the folder and keep other processes' ``what`` out of it; a killed one is out at once.
+    """Make the folder, and inside keep every other ``what`` out of it; a killed process keeps nobody out.
 
     Raises:
-        UserError: one is at work there.
+        UserError: another one is at work there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
@@ -42,7 +42,7 @@ def alone_in(folder: Path, what: str, remedy: str = "name another --output_dir o
     try:
         yield
     finally:
-        with suppress(OSError):  # Windows removes no open file
+        with suppress(OSError):  # Windows does not remove an open file
             (folder / LOCK).unlink()
         lock.release()
 
@@ -54,10 +54,10 @@ def threads_of_each(workers: int) -> int:
 
 def spawn(
     module: str, arguments: list[str], output: Path, threads: int, environment: Mapping[str, str] | None = None
-) -> subprocess.Popen:  # fmt: skip
-    """Start ``python -m module`` of this very package; what it prints goes to the file ``output``.
+) -> subprocess.Popen:
+    """Start ``python -m module``, a module of this package, whose output goes to the file ``output``.
 
-    Python would look into the working directory first, where a ``yaml.py`` may lie: ``-P`` keeps it from that.
+    Without ``-P`` Python would import from the working directory first, which may have a ``yaml.py``.
     """
     variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **(environment or {})}
     variables["PYTHONPATH"] = os.pathsep.join(_search_path())
@@ -67,15 +67,17 @@ def spawn(
 
 
 def _search_path() -> list[str]:
-    """Where a child looks for modules before the installed ones: where we were found, then what the user has set."""
+    """Where a child looks for modules before the installed ones: beside this package, then where the user says."""
     places = [] if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if PACKAGE.parent not in [Path(place).resolve() for place in (*site.getsitepackages(), site.getusersitepackages())]:
-        places.insert(0, str(PACKAGE.parent))  # else it is found, and other libraries there stay behind Python's own
+        places.insert(
+            0, str(PACKAGE.parent)
+        )  # not needed if installed, and then libraries there would hide Python's own
     return [place for place in places if place]  # an empty one would be the working directory
 
 
 def end(process: subprocess.Popen) -> None:
-    """Close its input, and kill it if it has not ended some seconds later."""
+    """Close the input of a child, and kill it if it does not end within some seconds."""
     with suppress(OSError):
         process.stdin.close()
     try:
@@ -86,7 +88,7 @@ def end(process: subprocess.Popen) -> None:
 
 
 def cause_of_death(process: subprocess.Popen, output: Path) -> str:
-    """One line on why a process ended."""
+    """Say in one line why a process ended."""
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         return f"the process was killed by {name}; too little memory is the usual cause"
@@ -109,8 +111,8 @@ def worker_main(work: Callable[..., object]) -> int:
 
 
 def end_with_parent() -> None:
-    """In the child: raise KeyboardInterrupt when the input closes, and leave for good some seconds later."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs are born deaf to the second
+    """In a child: raise KeyboardInterrupt when its input closes, and exit in any case some seconds later."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # the background jobs of a shell ignore SIGINT
         signal.signal(number, signal.default_int_handler)
     Thread(target=_wait_and_leave, daemon=True).start()
 

@@ -1,7 +1,7 @@
-"""Training loops inside RecBole's ``Trainer.fit``: one optimizer, closed-form sweeps, or turns.
+"""Training loops inside RecBole's ``Trainer.fit``: one optimizer, closed-form sweeps, or phases in turn.
 
-Trainers know turns, not papers: a model declares ``recbole_dgrm.models.phases.Phase`` objects and
-``AlternatingTrainer`` walks them.
+A trainer knows no model: ``AlternatingTrainer`` walks the ``recbole_dgrm.models.phases.Phase`` objects that any model
+declares.
 """
 
 from collections import namedtuple
@@ -15,14 +15,16 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_dgrm.errors import OptionError, TrainingDiverged
-from recbole_dgrm.models.phases import OptimizerGroup, Phase, only_learning
+from recbole_dgrm.models.phases import Phase
 from recbole_dgrm.models.registry import MODELS
 from recbole_dgrm.system import distributed
-from recbole_dgrm.training.recorded_trainer import RunMixin
+from recbole_dgrm.system.data_parallel import data_parallel
+from recbole_dgrm.training.optimizers import OptimizerGroup, only_learning
+from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 
 
-class SweepTrainer(RunMixin, Trainer):
-    """Trains a model that improves by closed-form sweeps: ``model.sweep()`` does one and returns its objective."""
+class SweepTrainer(RecordedTrainer, Trainer):
+    """Trains a model by closed-form sweeps: ``model.sweep()`` does one and returns its objective."""
 
     def _build_optimizer(self, **kwargs):
         return OptimizerGroup()
@@ -31,36 +33,34 @@ class SweepTrainer(RunMixin, Trainer):
         return self.model.sweep()
 
 
-class AlternatingTrainer(RunMixin, Trainer):
-    """Trains a model in the turns it declares with ``model.phases()``."""
+class AlternatingTrainer(RecordedTrainer, Trainer):
+    """Trains a model in the phases that ``model.phases()`` declares, one after the other in each epoch."""
 
     def __init__(self, config, model):
         self.phases: list[Phase] = model.phases()
-        if distributed.size() > 1:
+        if distributed.world_size() > 1:
             self.phases = [
-                replace(phase, loss=distributed.divided(phase.loss, phase.parameters, model.state_rows))
+                replace(phase, loss=data_parallel(phase.loss, phase.parameters, model.state_rows))
                 for phase in self.phases
             ]
         super().__init__(config, model)
         if config.run.compile:
-            for name, network in model.named_children():
-                if name != "critic":  # torch.compile has no second derivative, which gradient penalties need
+            for network in model.children():
+                if all(network is not phase.second_order for phase in self.phases):
                     network.compile()
 
     def _build_optimizer(self, **kwargs):
-        group = OptimizerGroup(
-            (phase.name, super(AlternatingTrainer, self)._build_optimizer(
-                params=phase.parameters, learning_rate=phase.learning_rate
-            ))
-            for phase in self.phases
-        )  # fmt: skip
+        group = OptimizerGroup()
+        for phase in self.phases:
+            given = {"params": phase.parameters, "learning_rate": phase.learning_rate}
+            group[phase.name] = super()._build_optimizer(**given)
         for parameters in (part for optimizer in group.values() for part in optimizer.param_groups):
-            if "fused" in parameters:  # one pass over the parameters instead of one per operation; RMSprop has none
+            if "fused" in parameters:  # one pass over all parameters; RMSprop has no such option
                 parameters["fused"] = True
         return group
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
-        """Walk the phases; returns a named tuple with the mean loss per row of each phase."""
+        """Walk the phases, and return a named tuple with the mean loss per row of each."""
         self.model.train()
         self.model.begin_epoch(epoch_idx)
         phases = [phase for phase in self.phases if epoch_idx >= phase.from_epoch]
@@ -92,7 +92,7 @@ class AlternatingTrainer(RunMixin, Trainer):
         optimizer.zero_grad()
         with self.in_precision():
             loss = phase.loss(batch)
-        value = distributed.total(loss.item())
+        value = distributed.all_reduce_sum(loss.item())
         if not np.isfinite(value):
             raise TrainingDiverged(
                 f"the {phase.name} loss became {value} in epoch {epoch_idx + 1}; lower its learning rate "
@@ -110,38 +110,38 @@ class AlternatingTrainer(RunMixin, Trainer):
 def trainer_class(model: type) -> type[Trainer]:
     """The trainer that follows from what a model declares: ``sweep``, ``phases``, or neither.
 
-    One that declares neither is trained by RecBole's own trainer of its name, with our files, checkpoints and resume.
+    A model that declares neither is trained by the trainer that RecBole has for it, with ``RecordedTrainer`` mixed in.
     """
     if hasattr(model, "sweep"):
         return SweepTrainer
     if hasattr(model, "phases"):
         return AlternatingTrainer
     theirs = get_trainer(model.type, model.__name__)
-    return theirs if issubclass(theirs, RunMixin) else _recorded(theirs)
+    return theirs if issubclass(theirs, RecordedTrainer) else _recorded(theirs)
 
 
 @cache
 def _recorded(theirs: type[Trainer]) -> type[Trainer]:
-    return type(theirs.__name__, (RunMixin, theirs), {})
+    return type(theirs.__name__, (RecordedTrainer, theirs), {})
 
 
 def check_processes(model: type) -> None:
-    """Refuse a model that the processes there are cannot train together.
+    """Refuse a model that several processes cannot train together, if there are several.
 
     Raises:
-        OptionError: why, and the remedy.
+        OptionError: names the reason and the remedy.
     """
-    if distributed.size() == 1:
+    if distributed.world_size() == 1 or not (reason := _undivided(model)):
         return
-    if not issubclass(trainer_class(model), AlternatingTrainer):
-        reason = "only models that declare their training in phases can"
-    elif not (reason := model.undivided):
-        return
-    able = [
-        name for name, other in MODELS.items()
-        if issubclass(trainer_class(other), AlternatingTrainer) and not other.undivided
-    ]  # fmt: skip
+    able = [name for name, other in MODELS.items() if not _undivided(other)]
     raise OptionError(
-        f"{model.__name__} cannot be trained by {distributed.size()} processes: {reason}; start it without torchrun, "
-        f"or take one of {', '.join(able)}"
+        f"{model.__name__} cannot be trained by {distributed.world_size()} processes: {reason}; start it without "
+        f"torchrun, or take one of {', '.join(able)}"
     )
+
+
+def _undivided(model: type) -> str | None:
+    """Why several processes cannot train a model together, if they cannot."""
+    if not issubclass(trainer_class(model), AlternatingTrainer):
+        return "only models that declare their training in phases can"
+    return model.undivided

@@ -8,8 +8,9 @@ from rich.console import Console
 
 from recbole_dgrm.benchmark.plan import PlannedRun
 from recbole_dgrm.benchmark.progress import State
-from recbole_dgrm.cli.display import Board, explanation, result_table
+from recbole_dgrm.cli.display import Board
 from recbole_dgrm.records import RunDirectory
+from recbole_dgrm.reports.run_table import explanation, run_table
 
 NDCG = "ratedndcg@5"
 
@@ -40,7 +41,7 @@ def printed(table) -> str:
 
 @pytest.mark.parametrize(("value", "marked"), [(0.4, True), (0.5, False), (0.6, False)])
 def test_a_value_below_the_bias_row_is_marked_with_a_legend(value, marked):
-    text = printed(result_table(record(value)))
+    text = printed(run_table(record(value)))
     assert (f"{value:.4f}†" in text) == marked
     assert ("† worse than the row bias" in text) == marked
     assert "0.5000†" not in text
@@ -58,7 +59,7 @@ def test_what_is_above_the_oracle_is_an_error_of_ours():
 
 
 def test_names_are_no_markup():
-    text = printed(result_table(record(0.6, model="[/b]\x1b[31m", dataset="[red]x")))
+    text = printed(run_table(record(0.6, model="[/b]\x1b[31m", dataset="[red]x")))
     assert r"[/b]\x1b[31m on the test part of [red]x" in text
 
 

@@ -217,11 +217,11 @@ def test_batches_of_users_make_the_same_lists(run_of):
 
 
 @pytest.mark.parametrize("levels", [2, 5, 10_000])
-def test_the_first_places_are_those_of_a_stable_sort(levels):
+def test_the_best_columns_are_those_of_a_stable_sort(levels):
     rng = np.random.default_rng(0)
     scores = rng.integers(0, levels, (20, 30)).astype(np.float32)
     scores[:5, :25] = -np.inf
-    column, score = recommender.first_places(torch.from_numpy(scores), 7)
+    column, score = recommender.best_columns(torch.from_numpy(scores), 7)
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :7]
     np.testing.assert_array_equal(column.numpy(), expected)
     np.testing.assert_array_equal(score.numpy(), np.take_along_axis(scores, expected, 1))

@@ -22,7 +22,7 @@ from recbole_dgrm.models import registry
 from recbole_dgrm.records import CHECKPOINT, EPOCHS, RECORD
 from recbole_dgrm.runs.experiment import resume, run_one
 from recbole_dgrm.system import distributed
-from recbole_dgrm.system.distributed import Part, SharedDraws
+from recbole_dgrm.system.data_parallel import Share, SharedDraws, share_of_rank
 from recbole_dgrm.training import recorded_trainer
 from recbole_dgrm.training.checkpoints import read_checkpoint
 from recbole_dgrm.training.trainers import AlternatingTrainer
@@ -75,7 +75,7 @@ def make_runs(number: int, folder: Path, port: int) -> None:
         return validate(result, metric)
 
     AlternatingTrainer.load_best = keep
-    with distributed.joined():
+    with distributed.process_group():
         paths = {model: str(run_one(half(model, folder))[1]) for model in RUNS}
         recorded_trainer.calculate_valid_score = stop
         with pytest.raises(Stopped):
@@ -181,14 +181,14 @@ def test_a_killed_process_ends_the_run_which_says_so_and_one_process_can_continu
 @pytest.mark.parametrize(("name", "reason"), [("MF", "in phases"), ("PRGAN", "normalizes"), ("BPR", "in phases")])
 def test_what_cannot_be_divided_is_refused_before_anything_is_made(name, reason, make_config, tmp_path, monkeypatch):
     config = make_config(name)
-    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     with pytest.raises(OptionError, match=f"{name} cannot be trained by 2 processes: .*{reason}.*one of DGRM, "):
         run_one(config)
     assert not (tmp_path / "runs").exists()
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
-    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     distributed.check_device(torch.device("cpu"))
@@ -204,11 +204,11 @@ def test_torchrun_is_for_trainings_alone(monkeypatch, capsys):
 
 @pytest.mark.parametrize("total", [1, 2, 3, 4, 7, 100])
 def test_parts_are_contiguous_and_together_the_whole_unless_it_is_too_small(total, monkeypatch):
-    monkeypatch.setattr(distributed, "size", lambda: 3)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
     parts = []
     for number in range(3):
         monkeypatch.setattr(distributed, "rank", lambda number=number: number)
-        parts.append(list(range(total))[Part.own(total).rows])
+        parts.append(list(range(total))[share_of_rank(total).rows])
     if total < 3:
         assert parts == [list(range(total))] * 3
     else:
@@ -234,7 +234,7 @@ def test_draws_of_parts_are_those_of_the_whole_and_leave_the_same_generator(name
     torch.manual_seed(1)
     whole, state = DRAWS[name](5, 14), torch.get_rng_state()
     found = []
-    for users in (Part(0, 2, 5), Part(2, 5, 5)):
+    for users in (Share(0, 2, 5), Share(2, 5, 5)):
         states = users.of_counts(count)
         torch.manual_seed(1)
         with SharedDraws(users, states):
@@ -244,6 +244,6 @@ def test_draws_of_parts_are_those_of_the_whole_and_leave_the_same_generator(name
 
 
 def test_a_draw_by_something_else_than_users_is_an_error():
-    users = Part(0, 2, 5)
+    users = Share(0, 2, 5)
     with SharedDraws(users, users), pytest.raises(RuntimeError, match="3 rows were drawn"):
         torch.rand(3, 4)

@@ -162,6 +162,7 @@ class DGRM(ProfileRecommender):
             o.critic_iterations,
             o.critic_learning_rate,
             clip,
+            second_order=self.critic,
         )
         return [critic, generator]
 

@@ -1,0 +1,76 @@
+"""The table of one finished run, as the terminal, a notebook and ``print`` show it."""
+
+import html
+import io
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label
+from recbole_dgrm.records import short_name
+from recbole_dgrm.reports import comparable
+from recbole_dgrm.system.texts import printable
+
+PARTS = {"test": "test", "valid": "validation"}
+
+
+def run_table(record: dict[str, Any], part: str = "test") -> Table:
+    """The metrics of a finished record beside its reference rows, and the skill below."""
+    keys, below = list(record[part]), comparable.below_bias(record, part)
+    place = f"{record['dataset']}, protocol {record['protocol']}, seed {record['seed']}"
+    title = Text(printable(f"{short_name(record['model'])} on the {PARTS[part]} part of {place}"))
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for key in keys:
+        table.add_column(metric_label(key), justify="right")
+    for name, row in record["reference"].items():
+        table.add_row(Text(printable(name)), *(number(row.get(key)) for key in keys), style="dim")
+    table.add_section()
+    marked = [number(record[part][key]) + BELOW * (key in below) for key in keys]
+    table.add_row(Text(printable(short_name(record["model"]))), *marked, style="bold")
+    table.add_row("skill", *(number(record["skill"].get(key)) for key in keys))
+    if below:
+        table.caption, table.caption_justify = f"{BELOW} worse than the row bias", "left"
+    return table
+
+
+def explanation(record: dict[str, Any]) -> str:
+    """A few lines that say how to read the table."""
+    mode = comparable.tested_by(record["config"])
+    bias = reference_label("bias", mode)
+    oracle = reference_label("oracle", mode).removeprefix("oracle: ")
+    data, timing = record["data"], record["timing"]
+    epoch = f"epoch {timing['best_epoch']}"
+    if comparable.still_improving(record):
+        epoch += f", the last that was allowed: {STILL}, so more epochs (--epochs) may do better"
+    lines = [
+        f"random: expectation of a random order · bias: {bias} · oracle: {oracle}",
+        "skill: (model - random) / (oracle - random), 1 cannot be beaten",
+        f"{data['n_train']:,} ratings to train, {data['n_valid']:,} to validate, {data['n_test']:,} to test · "
+        f"best of validation: {epoch} · {timing['train_s']:.0f} s of training",
+    ]
+    if impossible := comparable.above_oracle(record):
+        said = "above the oracle, which cannot be; please report it, and do not use these numbers"
+        lines.append(f"ERROR of recbole_dgrm: {', '.join(impossible)} {said}")
+    return "\n".join(lines)
+
+
+def as_text(record: dict[str, Any]) -> str:
+    """The table and how to read it, as wide as the terminal."""
+    console = Console(file=io.StringIO(), markup=False, emoji=False)
+    with console.capture() as text:
+        console.print(run_table(record))
+    return text.get() + explanation(record)
+
+
+def as_html(record: dict[str, Any]) -> str:
+    """The same for a notebook."""
+    table = run_table(record)._repr_mimebundle_((), ())["text/html"]
+    return f"{table}<pre>{html.escape(explanation(record))}</pre>"
+
+
+def number(value: float | None) -> str:
+    """A metric with four digits, or nothing where there is none."""
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,140 @@
+"""The files of a run while it is made: its directory, its log, its record, and the checkpoint to continue from."""
+
+import logging
+import secrets
+import shutil
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from recbole.utils.logger import RemoveColorFilter
+
+from recbole_dgrm.errors import CheckpointError, OutputError, TrainingDiverged, explained
+from recbole_dgrm.options import option
+from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, RECORD, RunRecord, is_scores, run_name
+from recbole_dgrm.system import distributed
+from recbole_dgrm.system.environment import peak_memory
+from recbole_dgrm.system.files import check_writable, drop_partials, write_json
+from recbole_dgrm.training.checkpoints import REMEDY, read_checkpoint
+
+LOG = logging.getLogger(__name__)
+
+
+def new_directory(config) -> Path:
+    """Make a directory for a run in ``output_dir``.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    check_writable(folder := Path(config.run.output_dir))
+    path = folder / f"{run_name(config.given)}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"output_dir={folder}: {path} cannot be made ({error.strerror}); name another") from error
+    return path
+
+
+def state_to_continue(config, run_dir: Path) -> dict[str, Any] | None:
+    """The checkpoint in ``run_dir``, or None, after what a run without a checkpoint has left is removed.
+
+    Raises:
+        CheckpointError: the file is not the checkpoint of a run.
+    """
+    path = run_dir / CHECKPOINT
+    if distributed.is_main_process():
+        drop_partials(run_dir)
+    if path.exists():
+        state = read_checkpoint(path, config["device"])
+        if not _is_note(state["note"], config.run.epochs):
+            raise CheckpointError(f"{path} is not a checkpoint of a run: its note is damaged; {REMEDY}")
+        return state
+    if distributed.is_main_process():
+        (run_dir / EPOCHS).unlink(missing_ok=True)
+        shutil.rmtree(run_dir / EVENTS, ignore_errors=True)
+    return None
+
+
+def _is_note(note: dict[str, Any], epochs: int) -> bool:
+    selected = note.get("selected", {"epochs": 1, "valid": {}})
+    if not isinstance(note.get("fingerprint"), str) or not isinstance(selected, dict):
+        return False
+    chosen = selected.get("epochs")
+    return isinstance(chosen, int) and 1 <= chosen <= epochs and is_scores(selected.get("valid"))
+
+
+@contextmanager
+def recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
+    """Inside, ``record.json`` says that the run is running; afterwards it says how the run ended."""
+    write_json(run_dir / RECORD, asdict(record))
+    try:
+        with explained():
+            yield
+        record.status = "finished"
+    except KeyboardInterrupt:
+        record.status, record.error = "interrupted", "stopped by the user"
+        LOG.warning("stopped; continue with %s", option("resume", run_dir))
+        raise
+    except OutputError as error:  # the disk is to blame, not the run, which can continue as after an interruption
+        record.status, record.error = "interrupted", str(error)
+        LOG.warning("stopped by the disk; once that is mended, continue with %s", option("resume", run_dir))
+        raise
+    except Exception as error:
+        record.status = "diverged" if isinstance(error, TrainingDiverged) else "failed"
+        record.error = f"{type(error).__name__}: {error}"
+        record.traceback = traceback.format_exc()
+        LOG.exception("the run %s", record.status)
+        raise
+    finally:
+        record.timing["peak_rss_mib"] = peak_memory()
+        write_json(run_dir / RECORD, asdict(record))
+
+
+@contextmanager
+def still_there(run_dir: Path) -> Iterator[None]:
+    """Inside, a run whose directory is removed by somebody ends with a sentence.
+
+    TensorBoard writes in a thread of its own, which would print the same error as a traceback.
+
+    Raises:
+        OutputError: the directory is gone.
+    """
+    printed = threading.excepthook
+    threading.excepthook = lambda met: None if isinstance(met.exc_value, OSError) else printed(met)
+    try:
+        yield
+    except FileNotFoundError as error:
+        if run_dir.is_dir():
+            raise
+        raise OutputError(f"{run_dir} was removed while the run was at work in it; start the run again") from error
+    finally:
+        threading.excepthook = printed
+
+
+class _RunLog(logging.FileHandler):
+    """Ignores a full disk, because the run itself meets it and ends with a sentence."""
+
+    def handleError(self, record: logging.LogRecord) -> None: ...
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Inside, everything that RecBole and we log is written to ``path`` as well."""
+    handler = _RunLog(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(RemoveColorFilter())
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
