@@ -189,17 +189,17 @@ def test_a_run_killed_in_either_stage_resumes_to_the_same_end(make_config, monke
         pass
 
     whole, unbroken = run_one(make_config(epochs=4))
-    write = recorded_trainer.write_checkpoint
+    write = checkpoints.write_checkpoint
 
     def dies(path, state):
         write(path, state)
         if ("selected" in state["note"]) == (stage == "known"):
             raise Killed
 
-    monkeypatch.setattr(recorded_trainer, "write_checkpoint", dies)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", dies)
     with pytest.raises(Killed):
         run_one(make_config(epochs=4, output_dir=str(tmp_path / "killed")))
-    monkeypatch.setattr(recorded_trainer, "write_checkpoint", write)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", write)
     (broken,) = (tmp_path / "killed").iterdir()
     again, _ = resume(broken)
     assert again.test == whole.test
