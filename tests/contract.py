@@ -16,7 +16,8 @@ from recbole.data.interaction import Interaction
 from recbole_dgrm.config.layers import properties_dir, read_yaml
 from recbole_dgrm.data import dataset, loaders
 from recbole_dgrm.models import registry
-from recbole_dgrm.models.phases import Phase, only_learning
+from recbole_dgrm.models.base import Phase
+from recbole_dgrm.models.phases import only_learning
 from recbole_dgrm.runs.experiment import resume, run_one
 from recbole_dgrm.training.checkpoints import read_checkpoint
 from recbole_dgrm.training.trainers import trainer_class

@@ -7,16 +7,41 @@ puts it back as a score of minus infinity.
 """
 
 import copy
-from typing import ClassVar, Self
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from scipy.sparse import csr_matrix
-from torch import Tensor
+from torch import Tensor, nn
 
 BLOCK = 1 << 20  # scores held at once when only some of them are asked for
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One turn of an epoch: who learns, from which loss, for how many passes over the users.
+
+    Attributes:
+        name: shown beside its loss.
+        parameters: the only ones that require gradients, and are stepped, in this phase.
+        loss: batch to a scalar, a sum over the rows of the batch.
+        repeat: passes over the loader.
+        learning_rate: of this phase's optimizer.
+        after_step: called after each step, for example to clip weights.
+        from_epoch: the phase rests before this epoch.
+    """
+
+    name: str
+    parameters: list[nn.Parameter]
+    loss: Callable[[Any], Tensor]
+    repeat: int
+    learning_rate: float
+    after_step: Callable[[], None] | None = None
+    from_epoch: int = 0
 
 
 class ProfileRecommender(GeneralRecommender):

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_dgrm.maths.losses import masked_squared_error
-from recbole_dgrm.models.base import ProfileRecommender
-from recbole_dgrm.models.phases import Phase
+from recbole_dgrm.models.base import Phase, ProfileRecommender
 from recbole_dgrm.options import Range, read
 
 

@@ -1,35 +1,11 @@
-"""The turns of a training epoch, as models declare them and trainers walk them."""
+"""What one phase of an epoch trains, and with which optimizers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One turn of an epoch: who learns, from which loss, for how many passes over the users.
-
-    Attributes:
-        name: shown beside its loss.
-        parameters: the only ones that require gradients, and are stepped, in this phase.
-        loss: batch to a scalar, a sum over the rows of the batch.
-        repeat: passes over the loader.
-        learning_rate: of this phase's optimizer.
-        after_step: called after each step, for example to clip weights.
-        from_epoch: the phase rests before this epoch.
-    """
-
-    name: str
-    parameters: list[nn.Parameter]
-    loss: Callable[[Any], Tensor]
-    repeat: int
-    learning_rate: float
-    after_step: Callable[[], None] | None = None
-    from_epoch: int = 0
+from torch import nn
 
 
 class OptimizerGroup(dict[str, torch.optim.Optimizer]):

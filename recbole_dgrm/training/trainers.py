@@ -1,6 +1,6 @@
 """Training loops inside RecBole's ``Trainer.fit``: one optimizer, closed-form sweeps, or turns.
 
-Trainers know turns, not papers: a model declares ``recbole_dgrm.models.phases.Phase`` objects and
+Trainers know turns, not papers: a model declares ``recbole_dgrm.models.base.Phase`` objects and
 ``AlternatingTrainer`` walks them.
 """
 
@@ -15,7 +15,8 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_dgrm.errors import OptionError, TrainingDiverged
-from recbole_dgrm.models.phases import OptimizerGroup, Phase, only_learning
+from recbole_dgrm.models.base import Phase
+from recbole_dgrm.models.phases import OptimizerGroup, only_learning
 from recbole_dgrm.models.registry import MODELS
 from recbole_dgrm.system import distributed
 from recbole_dgrm.training.recorded_trainer import RunMixin

@@ -4,7 +4,7 @@ from contract import ModelContract
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.data import dataset, loaders
-from recbole_dgrm.models.phases import Phase
+from recbole_dgrm.models.base import Phase
 
 
 class TestNCF(ModelContract):

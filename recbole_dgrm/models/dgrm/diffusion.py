@@ -130,34 +130,3 @@ class DiffusionChain(nn.Module):
             x_t = self.q_posterior(x_0_hat, x_t, t, noise(level - step))
             t = t - 1
         return x_t, x_0_hat
-
-
-class RowNoise:
-    """Standard normal noise that depends on the row alone, never on the batch around it.
-
-    Prediction must give one answer per user whoever shares the batch, and the same answer twice.
-    A pool of normals is drawn once from a seed; row ``u`` reads the window of the pool that starts
-    at a position hashed from ``(u, stream)``.
-
-    Args:
-        seed: of the pool.
-        width: the longest row that will be asked for.
-    """
-
-    POOL = 1 << 22
-
-    def __init__(self, seed: int, width: int, device: torch.device):
-        generator = torch.Generator().manual_seed(seed)
-        self.starts = self.POOL
-        self.pool = torch.randn(self.POOL + width, generator=generator).to(device)
-
-    def __call__(self, row: Tensor, width: int, stream: int) -> Tensor:
-        """Noise ``(len(row), width)`` for row ids ``(B,)``; another ``stream`` is another draw."""
-        return self.pool.unfold(0, width, 1)[self._start(row, stream)]
-
-    def at(self, row: Tensor, column: Tensor, stream: int) -> Tensor:
-        """Single values ``(n,)`` of it: of row ids ``(n,)`` at columns ``(n,)``."""
-        return self.pool[self._start(row, stream) + column]
-
-    def _start(self, row: Tensor, stream: int) -> Tensor:
-        return (row * 2_654_435_761 + stream * 40_503 * 65_537 + 12_345) % self.starts

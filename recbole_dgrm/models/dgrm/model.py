@@ -21,13 +21,14 @@ import torch
 from torch import Tensor
 
 from recbole_dgrm.maths import losses
-from recbole_dgrm.models.base import ProfileRecommender
+from recbole_dgrm.maths.layers import clip_weights
+from recbole_dgrm.maths.noise import RowNoise
+from recbole_dgrm.models.base import Phase, ProfileRecommender
 from recbole_dgrm.models.dgrm.blend import ClosedForm
-from recbole_dgrm.models.dgrm.diffusion import DiffusionChain, RowNoise, linear_variance_betas
-from recbole_dgrm.models.dgrm.networks import Critic, Generator, clip_weights
+from recbole_dgrm.models.dgrm.diffusion import DiffusionChain, linear_variance_betas
+from recbole_dgrm.models.dgrm.networks import Critic, Generator
 from recbole_dgrm.models.dgrm.options import DGRMOptions
 from recbole_dgrm.models.dgrm.profiles import DenseStates, Entries, EntryStates, Places
-from recbole_dgrm.models.phases import Phase
 from recbole_dgrm.options import read
 
 SPARSE = 0.01  # share of rated entries below which states hold these alone

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag, linear
 
+from recbole_dgrm.maths.layers import mlp_after
 from recbole_dgrm.models.dgrm.profiles import Entries, Places
 
 
@@ -32,24 +32,6 @@ class StepEmbedding(nn.Module):
         """Steps ``(B,)`` to codes ``(B, size)``."""
         angle = t.unsqueeze(-1) * self.frequency
         return self.linear(torch.cat([angle.cos(), angle.sin()], dim=-1))
-
-
-def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
-    """Linear layers of the given sizes with activations between them and a linear output."""
-    return _followed(nn.Linear(sizes[0], sizes[1]), sizes[1:], activation)
-
-
-def _followed(first: nn.Module, sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
-    """``first``, whose output has ``sizes[0]`` columns, and linear layers with an activation before each."""
-    rest = [layer for before, after in pairwise(sizes) for layer in (activation(), nn.Linear(before, after))]
-    return nn.Sequential(first, *rest)
-
-
-@torch.no_grad()
-def clip_weights(network: nn.Module, bound: float) -> None:
-    """Keep every parameter in ``[-bound, bound]``: the first WGAN's Lipschitz constraint (Arjovsky et al. 2017)."""
-    for parameter in network.parameters():
-        parameter.clamp_(-bound, bound)
 
 
 class DenseInput(nn.Linear):
@@ -112,7 +94,7 @@ class Generator(nn.Module):
         self.step_embedding = StepEmbedding(step_size)
         sizes = [*hidden, n_items]
         first = (EntryInput if entries else DenseInput)(1, n_items, latent_size + step_size, sizes[0])
-        self.layers = _followed(first, sizes)
+        self.layers = mlp_after(first, sizes)
 
     def forward(self, x_t: Tensor | Entries, z: Tensor, t: Tensor, places: Places | None = None) -> Tensor:
         """A state, ``(B, latent_size)``, ``(B,)`` to the profile ``(B, I)``, or ``(n, 1)`` of it at places."""
@@ -137,7 +119,7 @@ class Critic(nn.Module):
         self.step_embedding = StepEmbedding(step_size)
         sizes = [*hidden, 1]
         first = (EntryInput if entries else DenseInput)(2, n_items, step_size, sizes[0])
-        self.layers = _followed(first, sizes)
+        self.layers = mlp_after(first, sizes)
 
     def forward(self, x_tm1: Tensor | Entries, x_t: Tensor | Entries, t: Tensor) -> Tensor:
         """States of ``B`` users and their steps ``(B,)`` to scores ``(B,)``."""
