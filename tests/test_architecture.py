@@ -27,7 +27,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_RECBOLE = (
     "errors", "maths", "options", "records", "record_forms", "reports", "tuning.space",
     *(f"system.{name}" for name in ("distributed", "files", "forms", "processes", "text_keys", "texts", "yaml_files")),
-    *(f"models.dgrm.{name}" for name in ("blend", "diffusion", "networks", "options", "profiles")),
+    *(f"models.dgrm.{name}" for name in ("blend", "diffusion", "networks", "options", "profiles", "sampling")),
     *(f"evaluation.{name}" for name in ("collapse", "distribution", "metric_names", "ranking")),
 )  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or not path.stem.startswith("__"))

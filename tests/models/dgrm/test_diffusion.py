@@ -216,8 +216,7 @@ def test_reverse_denoises_once_per_step_and_at_least_once_with_falling_t(level, 
     seen, drawn = [], []
 
     def denoise(x_t, t):
-        assert t.dtype == torch.long
-        seen.append(t.tolist())
+        seen.append(t)
         return x_t
 
     def noise(t):
@@ -225,7 +224,7 @@ def test_reverse_denoises_once_per_step_and_at_least_once_with_falling_t(level, 
         return torch.zeros(2, 3)
 
     make_chain().reverse(torch.ones(2, 3), level, steps, denoise, noise)
-    assert seen == [[level - step] * 2 for step in range(max(1, steps))]
+    assert seen == [level - step for step in range(max(1, steps))]
     assert drawn == [level - step for step in range(steps)]
 
 
