@@ -16,7 +16,7 @@ Positions = tuple[Tensor, Tensor]  # row in the batch and column of single items
 
 @dataclass(frozen=True)
 class Entries:
-    """A sparse batch ``(n_rows, I)`` sorted by row, with ``value`` ``(nnz, 1)`` at ``row`` and ``column`` ``(nnz,)``."""
+    """A sparse batch ``(n_rows, I)`` sorted by row: ``value`` ``(nnz, 1)`` at ``row`` and ``column`` ``(nnz,)``."""
 
     n_rows: int
     row: Tensor
