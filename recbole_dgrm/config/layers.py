@@ -132,7 +132,7 @@ def load_config(
     in_python = dict(config_dict) if isinstance(config_dict, Mapping) else check("config_dict", config_dict or {}, dict)
     named = {**in_python, **(command_line or {})}
     files = [config_files] if isinstance(config_files, (str, Path)) else config_files
-    given = _merge([*(read_yaml(Path(file)) for file in files), named])
+    given = _without_retired(_merge([*(read_yaml(Path(file)) for file in files), named]))
     layers = _layers_below(given)
     below, model = _merge(layers.values()), given["model"]
     merged = {**below, **given}
@@ -154,6 +154,12 @@ def load_config(
     config = _build(registry.model_class(model), merged, run, whole, changed)
     check_changed(config)
     return config
+
+
+def _without_retired(given: Layer) -> Layer:
+    """The keys without those that the model no longer has, where they have the only value that is left of them."""
+    retired = getattr(registry.model_class(_named(given, "model", "DGRM")), "retired", {})
+    return {key: value for key, value in given.items() if key not in retired or value != retired[key]}
 
 
 def _layers_below(given: Layer) -> dict[str, Layer]:

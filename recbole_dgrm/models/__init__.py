@@ -8,13 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recbole_dgrm.models.base import ProfileRecommender
+    from recbole_dgrm.models.base import Phase, ProfileRecommender
     from recbole_dgrm.models.dgrm.model import DGRM, DGRMPlus
     from recbole_dgrm.models.mf import MF
-    from recbole_dgrm.models.phases import Phase
 
 __all__ = ["DGRM", "MF", "DGRMPlus", "Phase", "ProfileRecommender"]
-HOMES = {"DGRM": "dgrm.model", "DGRMPlus": "dgrm.model", "MF": "mf", "Phase": "phases", "ProfileRecommender": "base"}
+HOMES = {"DGRM": "dgrm.model", "DGRMPlus": "dgrm.model", "MF": "mf", "Phase": "base", "ProfileRecommender": "base"}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,37 +7,66 @@ puts it back as a score of minus infinity.
 """
 
 import copy
-from typing import ClassVar, Self
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from scipy.sparse import csr_matrix
-from torch import Tensor
+from torch import Tensor, nn
 
-BLOCK = 1 << 20  # scores held at once when only some of them are asked for
+BLOCK = 1 << 20  # scores computed at once when only some of them are asked for
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One turn of an epoch: which parameters learn, from which loss, for how many passes over the users.
+
+    Attributes:
+        name: the name shown beside the loss.
+        parameters: the only parameters that require gradients, and are stepped, in this phase.
+        loss: maps a batch to a scalar, a sum over the rows of the batch.
+        repeat: the number of passes over the loader per epoch.
+        learning_rate: the learning rate of this phase's optimizer.
+        after_step: called after each step, for example to clip weights.
+        from_epoch: the first epoch of the phase, counted from 0.
+        second_order: the network whose gradient the loss differentiates again, as a gradient penalty does; it is never
+            compiled, because ``torch.compile`` has no second derivative.
+    """
+
+    name: str
+    parameters: list[nn.Parameter]
+    loss: Callable[[Any], Tensor]
+    repeat: int
+    learning_rate: float
+    after_step: Callable[[], None] | None = None
+    from_epoch: int = 0
+    second_order: nn.Module | None = None
 
 
 class ProfileRecommender(GeneralRecommender):
-    """Rating rows from CSR, made dense one batch at a time.
+    """A model that reads whole rating profiles, from a sparse matrix that is made dense one batch at a time.
 
-    Subclasses give ``phases`` to train and ``score_profiles`` to predict.
+    A subclass has ``phases`` to train and ``score_profiles`` to predict.
 
     Args:
         config: RecBole config; ``feedback: rating`` reads the ratings, ``implicit`` a 1 per pair.
         dataset: the training part of a RecBole data set.
 
     Attributes:
-        trains_on_profiles: whether an epoch computes whole profiles of all users, so that to look at all predictions
+        trains_on_profiles: whether an epoch computes whole profiles of all users, so that looking at all predictions
             costs no more than an epoch.
-        takes_new_users: whether ``with_profiles`` works: no parameter that scores need is a user's own.
+        takes_new_users: whether ``with_profiles`` works, because no parameter that scores need belongs to a user.
+        undivided: why several processes cannot train the model together; None where they can.
     """
 
     input_type = InputType.LISTWISE
     takes_new_users: ClassVar[bool] = True
     trains_on_profiles: ClassVar[bool] = True
-    undivided: ClassVar[str | None] = None  # why several processes cannot train it together
+    undivided: ClassVar[str | None] = None
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -63,33 +92,33 @@ class ProfileRecommender(GeneralRecommender):
         other._read(ratings)
         if self.implicit:
             other._value.fill_(1)
-        other.meet_users()
+        other.set_users()
         return other.to(self.device)
 
-    def meet_users(self) -> None:
-        """Called in a copy that has just got its profiles, for what else is kept by user."""
+    def set_users(self) -> None:
+        """Called in a copy with new profiles, to replace whatever else a model keeps per user."""
 
     def rating_matrix(self) -> csr_matrix:
-        """The profiles as a matrix ``(n_users, I)``; they must still be on the CPU."""
+        """The profiles as a sparse matrix ``(n_users, I)``, while they are still on the CPU."""
         indptr, column, value = (table.numpy() for table in (self._indptr, self._column, self._value))
         return csr_matrix((value.astype(np.float64), column, indptr), (self.n_users, self.width))
 
     def state_rows(self, interaction) -> Tensor:
-        """Rows of a state that belong to each user of the batch, ``(B,)``: 1 where states are whole profiles."""
+        """The number of rows that each user of the batch has in the model's tensors, ``(B,)``; 1 for whole profiles."""
         return torch.ones_like(interaction[self.USER_ID])
 
     def begin_epoch(self, epoch: int) -> None:
-        """Called before the phases of each epoch (from 0)."""
+        """Called before the phases of each epoch, which are counted from 0."""
 
     def end_epoch(self, score: float | None) -> None:
-        """Called after each validation with its score, more is better; ``None`` when there is no validation."""
+        """Called after each validation with its score, where more is better, or with None without validation."""
 
     def score_profiles(self, user: Tensor) -> Tensor:
-        """Scores ``(B, I)`` of distinct users ``(B,)``; ratings where the model predicts ratings."""
+        """The scores ``(B, I)`` of distinct users ``(B,)``; these are ratings if the model predicts ratings."""
         raise NotImplementedError
 
     def entries(self, user: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Training entries of users ``(B,)`` as flat ``row``, ``column``, ``value``, each ``(nnz,)``."""
+        """The training entries of users ``(B,)`` as flat ``row``, ``column``, ``value``, each ``(nnz,)``."""
         start, end = self._indptr[user], self._indptr[user + 1]
         count = end - start
         row = torch.repeat_interleave(torch.arange(len(user), device=user.device), count)
@@ -98,34 +127,34 @@ class ProfileRecommender(GeneralRecommender):
         return row, self._column[index], self._value[index]
 
     def activity(self, user: Tensor) -> Tensor:
-        """Number of training entries of users ``(B,)``, shape ``(B, 1)``."""
+        """The number of training entries of users ``(B,)``, shape ``(B, 1)``."""
         return (self._indptr[user + 1] - self._indptr[user]).unsqueeze(-1)
 
     def dense(self, n_rows: int, row: Tensor, column: Tensor, value: Tensor | float) -> Tensor:
-        """Entries as a matrix ``(n_rows, I)``, 0 elsewhere."""
+        """A matrix ``(n_rows, I)`` of the given entries, 0 elsewhere."""
         matrix = torch.zeros(n_rows, self.width, device=row.device)
         matrix[row, column] = value
         return matrix
 
     def profiles(self, user: Tensor) -> tuple[Tensor, Tensor]:
-        """``x_0`` and ``mask``, both ``(B, I)``. With implicit feedback every item is in the mask."""
+        """The profiles ``x_0`` and their ``mask``, both ``(B, I)``; implicit feedback has every item in the mask."""
         row, column, value = self.entries(user)
         x_0 = self.dense(len(user), row, column, value)
         mask = torch.ones_like(x_0) if self.implicit else self.dense(len(user), row, column, 1.0)
         return x_0, mask
 
     def full_sort_predict(self, interaction) -> Tensor:
-        """Scores ``(B, n_items)`` of all items for the users of the batch; the padding item gets -inf."""
+        """The scores ``(B, n_items)`` of all items for the users of the batch; the padding item gets -inf."""
         scores = self.score_profiles(interaction[self.USER_ID])
         return torch.nn.functional.pad(scores, (1, 0), value=-torch.inf)
 
     def predict(self, interaction) -> Tensor:
-        """Scores of user-item pairs, shape ``(n_pairs,)``; each distinct user is computed once."""
+        """The scores ``(n,)`` of user-item pairs; each distinct user is computed once."""
         user, row = torch.unique(interaction[self.USER_ID], return_inverse=True)
         return self.score_pairs(user, row, interaction[self.ITEM_ID] - 1)
 
     def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Scores ``(n,)`` of single items at ``row``, ``column`` ``(n,)`` of the batch of distinct users ``(B,)``."""
+        """The scores ``(n,)`` of single items at ``row`` and ``column`` in a batch of distinct users ``(B,)``."""
         scores = torch.empty(len(row), device=row.device)
         size = max(1, BLOCK // self.width)
         for start in range(0, len(user), size):

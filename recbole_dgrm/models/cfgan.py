@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.maths import losses
-from recbole_dgrm.models.base import ProfileRecommender
-from recbole_dgrm.models.dgrm.diffusion import RowNoise
-from recbole_dgrm.models.dgrm.networks import mlp
-from recbole_dgrm.models.phases import Phase
+from recbole_dgrm.maths.layers import mlp
+from recbole_dgrm.maths.noise import RowNoise
+from recbole_dgrm.models.base import Phase, ProfileRecommender
 from recbole_dgrm.options import read
 
 

@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.models.base import ProfileRecommender
-from recbole_dgrm.models.dgrm.diffusion import RowNoise
-from recbole_dgrm.models.phases import Phase
+from recbole_dgrm.maths.noise import RowNoise
+from recbole_dgrm.models.base import Phase, ProfileRecommender
 from recbole_dgrm.options import Share, read
 from recbole_dgrm.system.data_parallel import gather_batch
 

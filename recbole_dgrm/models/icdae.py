@@ -14,8 +14,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from recbole_dgrm.maths.losses import masked_squared_error
-from recbole_dgrm.models.base import ProfileRecommender
-from recbole_dgrm.models.phases import Phase
+from recbole_dgrm.models.base import Phase, ProfileRecommender
 from recbole_dgrm.options import Dropout, read
 
 
@@ -64,8 +63,8 @@ class ICDAE(ProfileRecommender):
         return masked_squared_error(self.decoder(hidden), x_0, mask)
 
     @torch.no_grad()
-    def meet_users(self) -> None:
-        """New users get the mean node of those who have learnt one: the profile alone tells them apart."""
+    def set_users(self) -> None:
+        """Give new users the mean of the learnt user nodes, so that only their profiles tell them apart."""
         node = self.user_node.weight[1:].mean(dim=0, keepdim=True)
         self.user_node = nn.Embedding.from_pretrained(node.repeat(self.n_users, 1))
 

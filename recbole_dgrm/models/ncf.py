@@ -1,10 +1,11 @@
 """NCF: neural collaborative filtering (He et al. 2017) for ratings, on RecBole's NeuMF.
 
-The paper uses it for rating prediction: a linear output and the squared error on rated pairs, no
-sampled negatives. With implicit feedback it is RecBole's NeuMF, unchanged.
+The DGRM paper uses it to predict ratings, so its output is linear and its loss the squared error on rated pairs,
+without sampled negatives. With implicit feedback it is RecBole's NeuMF, unchanged.
 """
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -26,9 +27,6 @@ class NCFOptions:
     dropout_prob: Dropout
     mf_train: bool
     mlp_train: bool
-    use_pretrain: bool
-    mf_pretrain_path: str | None
-    mlp_pretrain_path: str | None
     learning_rate: PositiveFloat
 
 
@@ -36,9 +34,11 @@ class NCF(NeuMF):
     """NeuMF whose output is a rating."""
 
     Options = NCFOptions
+    # Keys that RecBole's NeuMF reads. Nobody can set them; configs of older runs name them with these values.
+    retired: ClassVar[dict[str, Any]] = {"use_pretrain": False, "mf_pretrain_path": None, "mlp_pretrain_path": None}
 
     def __init__(self, config, dataset):
-        super().__init__(config, dataset)
+        super().__init__(config.replaced(**self.retired), dataset)
         read(NCFOptions, config)
         self.implicit = config["feedback"] == "implicit"
         if not self.implicit:
@@ -46,7 +46,7 @@ class NCF(NeuMF):
             self.predict_layer.bias.data.fill_(float(dataset.inter_feat[self.LABEL].mean()))
 
     def calculate_loss(self, interaction) -> Tensor:
-        """Mean squared error of a batch of ratings; NeuMF's cross-entropy for implicit feedback."""
+        """The mean squared error of a batch of ratings, or NeuMF's cross-entropy for implicit feedback."""
         if self.implicit:
             return super().calculate_loss(interaction)
         predicted = self.forward(interaction[self.USER_ID], interaction[self.ITEM_ID])
@@ -54,12 +54,12 @@ class NCF(NeuMF):
 
     @torch.no_grad()
     def predict(self, interaction) -> Tensor:
-        """Ratings of pairs ``(n_pairs,)``; logits for implicit feedback."""
+        """The ratings ``(n,)`` of user-item pairs, or their logits for implicit feedback."""
         return self.forward(interaction[self.USER_ID], interaction[self.ITEM_ID])
 
     @torch.no_grad()
     def full_sort_predict(self, interaction) -> Tensor:
-        """Scores ``(B, n_items)``; the padding item gets -inf."""
+        """The scores ``(B, n_items)`` of all items for the users of the batch; the padding item gets -inf."""
         items = torch.arange(self.n_items, device=self.device)
         users = interaction[self.USER_ID].split(max(1, PAIRS // self.n_items))
         rows = [

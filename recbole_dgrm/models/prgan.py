@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths import losses
-from recbole_dgrm.models.base import ProfileRecommender
-from recbole_dgrm.models.dgrm.networks import clip_weights
-from recbole_dgrm.models.phases import Phase
+from recbole_dgrm.maths.layers import clip_weights
+from recbole_dgrm.models.base import Phase, ProfileRecommender
 from recbole_dgrm.options import read
 
 

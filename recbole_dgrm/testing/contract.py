@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 from recbole_dgrm.config.layers import read_yaml
 from recbole_dgrm.data import dataset, loaders
 from recbole_dgrm.models import registry
-from recbole_dgrm.models.phases import Phase
+from recbole_dgrm.models.base import Phase
 from recbole_dgrm.runs.experiment import resume, run_one
 from recbole_dgrm.testing.small import small_config, untrained_model, write_small_sets
 from recbole_dgrm.training.checkpoints import read_checkpoint

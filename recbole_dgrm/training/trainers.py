@@ -1,6 +1,6 @@
 """Training loops inside RecBole's ``Trainer.fit``: one optimizer, closed-form sweeps, or phases in turn.
 
-A trainer knows no model: ``AlternatingTrainer`` walks the ``recbole_dgrm.models.phases.Phase`` objects that any model
+A trainer knows no model: ``AlternatingTrainer`` walks the ``recbole_dgrm.models.base.Phase`` objects that any model
 declares.
 """
 
@@ -15,7 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_dgrm.errors import OptionError, TrainingDiverged
-from recbole_dgrm.models.phases import Phase
+from recbole_dgrm.models.base import Phase
 from recbole_dgrm.models.registry import MODELS
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.data_parallel import data_parallel

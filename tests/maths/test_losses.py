@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from recbole_dgrm.maths.layers import mlp
 from recbole_dgrm.maths.losses import (
     critic_loss,
     generator_loss,
@@ -8,7 +9,6 @@ from recbole_dgrm.maths.losses import (
     masked_squared_error,
     r1_penalty,
 )
-from recbole_dgrm.models.dgrm.networks import mlp
 
 REAL, FAKE = torch.tensor([1.0, -2.0, 4.0]), torch.tensor([0.5, 2.0, 3.0])
 

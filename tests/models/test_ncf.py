@@ -3,7 +3,8 @@ import torch
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.data import dataset, loaders
-from recbole_dgrm.models.phases import Phase
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.models.base import Phase
 from recbole_dgrm.testing import ModelContract
 
 
@@ -12,6 +13,15 @@ class TestNCF(ModelContract):
 
     def phases(self, model):
         return [Phase("all", list(model.parameters()), model.calculate_loss, 1, 0.1)]
+
+
+def test_the_keys_of_pretraining_are_gone_and_configs_that_do_not_use_them_stay_readable(make_config):
+    old = {"use_pretrain": False, "mf_pretrain_path": None, "mlp_pretrain_path": None}
+    config = make_config("NCF", **old)
+    assert not old.keys() & config.given.keys()
+    assert make_config("NeuMF", **old).given["use_pretrain"] is False  # RecBole's own model has them
+    with pytest.raises(OptionError, match="unknown key 'use_pretrain'"):
+        make_config("NCF", use_pretrain=True)
 
 
 def test_it_overfits_ten_ratings(make_model):

@@ -22,7 +22,7 @@ from recbole_dgrm.models.dgrm.model import DGRM
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.runs.experiment import resume, run_one
 from recbole_dgrm.system.files import write_whole
-from recbole_dgrm.training import recorded_trainer, trainers
+from recbole_dgrm.training import checkpoints, recorded_trainer, trainers
 from recbole_dgrm.training.checkpoints import read_checkpoint
 from recbole_dgrm.training.plain_state import pack, unpack
 from recbole_dgrm.training.trainers import trainer_class

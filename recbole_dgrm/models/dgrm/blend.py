@@ -1,7 +1,7 @@
-"""The part of a prediction that is solved, not learnt by gradients.
+"""The part of a prediction that is solved in closed form, not learnt by gradients.
 
-*Centring* makes profiles residuals to user and item biases. *Blending* takes a share of the predicted ratings from
-factorizations (ALS-WR) of several sizes, averaged: cheap, and different enough from a network to help it.
+*Centring* makes profiles residuals to user and item biases. *Blending* replaces a share of the predicted ratings by
+the mean of factorizations (ALS-WR) of several sizes, which are cheap and differ enough from a network to help it.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 from recbole_dgrm.maths.als import averaged_factors, averaged_rows, offset
 from recbole_dgrm.maths.biases import Biases, fit_biases
-from recbole_dgrm.models.dgrm.profiles import Places
+from recbole_dgrm.models.dgrm.profiles import Positions
 
 SWEEPS = 10
 
 
 class ClosedForm(nn.Module):
-    """Biases and factors of training ratings; without either it changes nothing.
+    """Biases and factors of training ratings; before either is fitted it changes nothing.
 
     Args:
-        n_users, n_items: of the tables; a column of a profile is an item.
+        n_users, n_items: the numbers of rows and columns of the ratings.
     """
 
     center_user: Tensor
@@ -36,66 +36,73 @@ class ClosedForm(nn.Module):
         self.blend = 0.0
         self.register_buffer("offset", torch.tensor(0.0), persistent=False)
         self._biases: Biases | None = None
-        self._keep("center", np.zeros(n_users), np.zeros(n_items))
-        self._keep("factors", np.zeros((n_users, 0)), np.zeros((n_items, 0)))
+        self._set("center", np.zeros(n_users), np.zeros(n_items))
+        self._set("factors", np.zeros((n_users, 0)), np.zeros((n_items, 0)))
 
     def center(self, ratings: sp.csr_matrix, shrinkage: float) -> None:
         """Fit the biases that profiles are residuals to."""
-        user, item = _places(ratings)
+        user, item = _positions(ratings)
         self._biases, self._shrinkage = fit_biases(user, item, ratings.data, *ratings.shape, shrinkage), shrinkage
-        self._keep("center", self._biases.mean + self._biases.user, self._biases.item)
+        self._set("center", self._biases.mean + self._biases.user, self._biases.item)
 
-    def blend_with(self, ratings: sp.csr_matrix, scale: Sequence[float], share: float, sizes: Sequence[int],
-                   regularization: float, seed: int) -> None:  # fmt: skip
-        """Fit the factorizations that have ``share`` of a prediction; ``scale`` is [lowest, highest] rating."""
+    def blend_with(
+        self,
+        ratings: sp.csr_matrix,
+        scale: tuple[float, float],
+        share: float,
+        sizes: Sequence[int],
+        regularization: float,
+        seed: int,
+    ) -> None:
+        """Fit the factorizations that have ``share`` of a prediction; ``scale`` is the lowest and highest rating."""
         self.blend, self._sizes, self._regularization = share, sizes, regularization
         self.offset.fill_(offset(*scale))
-        self._keep("factors", *averaged_factors(self._less(ratings), sizes, regularization, SWEEPS, seed))
+        self._set("factors", *averaged_factors(self._shifted(ratings), sizes, regularization, SWEEPS, seed))
 
-    def _less(self, ratings: sp.csr_matrix) -> sp.csr_matrix:
-        """Ratings less the offset of the factorizations; an entry that becomes 0 stays an entry."""
+    def _shifted(self, ratings: sp.csr_matrix) -> sp.csr_matrix:
+        """The ratings minus the offset of the factorizations; an entry that becomes 0 stays an entry."""
         return sp.csr_matrix((ratings.data - self.offset.item(), ratings.indices, ratings.indptr), ratings.shape)
 
-    def meet(self, ratings: sp.csr_matrix) -> None:
+    def set_users(self, ratings: sp.csr_matrix) -> None:
         """Solve the users of other ``ratings``; the items stay as they were fitted."""
         n_users = ratings.shape[0]
         center, factors = np.zeros(n_users), np.zeros((n_users, 0))
         if self._biases:
-            user, item = _places(ratings)
+            user, item = _positions(ratings)
             biases = self._biases.for_users(user, item, ratings.data, n_users, self._shrinkage)
             center = biases.mean + biases.user
         if self.blend:
             item_factors = self.factors_item.double().cpu().numpy()
-            factors = averaged_rows(self._less(ratings), item_factors, self._sizes, self._regularization)
-        self._keep("center", center, self.center_item)
-        self._keep("factors", factors, self.factors_item)
+            factors = averaged_rows(self._shifted(ratings), item_factors, self._sizes, self._regularization)
+        self._set("center", center, self.center_item)
+        self._set("factors", factors, self.factors_item)
 
     def residual(self, user: Tensor, column: Tensor, rating: Tensor) -> Tensor:
-        """Ratings of pairs, each ``(n,)``, less their center."""
+        """The residuals ``(n,)`` of ratings ``(n,)`` of pairs ``(n,)``."""
         return rating - (self.center_user[user] + self.center_item[column])
 
     def complete(self, user: Tensor, x_0_hat: Tensor) -> Tensor:
-        """Predicted residuals ``(B, I)`` as predicted ratings."""
+        """The predicted ratings ``(B, I)`` of users ``(B,)`` that follow from predicted residuals ``(B, I)``."""
         rating = x_0_hat + self.center_user[user].unsqueeze(-1) + self.center_item
         if not self.blend:
             return rating
         return torch.lerp(rating, self.factors_user[user] @ self.factors_item.T + self.offset, self.blend)
 
-    def complete_at(self, user: Tensor, places: Places, x_0_hat: Tensor) -> Tensor:
-        """The same for pairs ``(n,)`` at places of the batch of users ``(B,)``."""
-        row, column = places
+    def complete_at(self, user: Tensor, positions: Positions, x_0_hat: Tensor) -> Tensor:
+        """The predicted ratings ``(n,)`` at positions of the batch that follow from residuals ``(n,)``."""
+        row, column = positions
         rating = x_0_hat + self.center_user[user[row]] + self.center_item[column]
         if not self.blend:
             return rating
         product = (self.factors_user[user[row]] * self.factors_item[column]).sum(dim=-1)
         return torch.lerp(rating, product + self.offset, self.blend)
 
-    def _keep(self, name: str, *tables: np.ndarray | Tensor) -> None:
+    def _set(self, name: str, *tables: np.ndarray | Tensor) -> None:
         for side, table in zip(("user", "item"), tables, strict=True):
             self.register_buffer(f"{name}_{side}", torch.as_tensor(table, dtype=torch.float32), persistent=False)
 
 
-def _places(ratings: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of every entry, in the order of ``data``."""
+def _positions(ratings: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """The row and column of every entry, in the order of ``data``."""
     entries = ratings.tocoo()
     return entries.row, entries.col

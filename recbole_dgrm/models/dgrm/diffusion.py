@@ -1,8 +1,8 @@
 """The Gaussian forward chain and its posterior (DGRM paper, section 3.1).
 
-A state ``x_t`` is a batch of rating profiles ``(B, I)`` after ``t`` of ``T`` noising steps;
-``t`` is an integer tensor ``(B,)`` with values in ``1..T``, and every table has length ``T + 1``
-with index 0 the clean end (``alpha_bar[0] = 1``). The chain does not know the network:
+The paper writes R^t for ``x_t``, a batch of rating profiles ``(B, I)`` after ``t`` of ``T`` noising steps.
+``t`` is an integer tensor ``(B,)`` with values in ``1..T``, and every table has length ``T + 1`` with
+index 0 the clean end (``alpha_bar[0] = 1``). The chain does not know the network:
 ``DiffusionChain.reverse`` takes any ``denoise(x_t, t) -> x_0_hat``.
 
 Deviations from the paper
@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 MAX_BETA = 0.999
-Denoise = Callable[[Tensor, Tensor], Tensor]
+Denoise = Callable[[Tensor, int], Tensor]
 
 
 def linear_variance_betas(steps: int, scale: float, low: float, high: float) -> Tensor:
-    """Betas whose ``1 - alpha_bar_t`` rises linearly from ``scale * low`` to ``scale * high`` (Eq. 14).
+    """The betas whose ``1 - alpha_bar_t`` rises linearly from ``scale * low`` to ``scale * high`` (Eq. 14).
 
     Args:
         steps: T, at least 1. With ``T = 1`` the only level is ``scale * low``.
@@ -45,7 +45,7 @@ def linear_variance_betas(steps: int, scale: float, low: float, high: float) -> 
 
 
 class DiffusionChain(nn.Module):
-    """The chain of Eqs. 11-17 for given betas.
+    """The forward chain and its posterior for given betas.
 
     Args:
         beta: beta_1..beta_T, shape ``(T,)``, each in [0, 1).
@@ -90,10 +90,10 @@ class DiffusionChain(nn.Module):
         return (1 - beta).sqrt() * x_tm1 + beta.sqrt() * eps
 
     def q_pair(self, x_0: Tensor, t: Tensor, noise: Callable[[], Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """A training pair ``(x_{t-1}, x_t)``: jump to t-1, then one step with fresh noise (Eqs. 13, 11).
+        """A training pair ``(x_{t-1}, x_t)``: jump to t-1, then take one step with fresh noise.
 
         Args:
-            noise: gives ``eps`` like ``x_0``; standard normal by default.
+            noise: returns ``eps`` of the shape of ``x_0``; standard normal by default.
         """
         noise = noise or partial(torch.randn_like, x_0)
         x_tm1 = self.q_sample(x_0, t - 1, noise())
@@ -107,57 +107,23 @@ class DiffusionChain(nn.Module):
     def reverse(
         self, x_t: Tensor, level: int, steps: int, denoise: Denoise, noise: Callable[[int], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Walk ``steps`` posterior steps down from ``level`` (section 3.3).
+        """Walk ``steps`` posterior steps down from ``level``, with predictions in place of ``x_0`` (Eqs. 18-20).
 
         Args:
             x_t: the state at ``level``, shape ``(B, I)``.
             level: the t of that state, in 1..T.
             steps: T', in 0..level.
-            denoise: ``(x_t, t) -> x_0_hat``.
+            denoise: ``(x_t, t) -> x_0_hat``; the whole batch is at one ``t``.
             noise: ``t -> eps``, the noise of the step that leaves ``t``.
 
         Returns:
             ``x_{level - steps}`` and the last ``x_0_hat``. With ``steps = 0`` both are the
             network's own output: no backward process (section 4.4.2).
         """
-        t = x_t.new_full((len(x_t),), level, dtype=torch.long)
-        x_0_hat = denoise(x_t, t)
         if steps == 0:
+            x_0_hat = denoise(x_t, level)
             return x_0_hat, x_0_hat
-        for step in range(steps):
-            if step:
-                x_0_hat = denoise(x_t, t)
-            x_t = self.q_posterior(x_0_hat, x_t, t, noise(level - step))
-            t = t - 1
+        for t in range(level, level - steps, -1):
+            x_0_hat = denoise(x_t, t)
+            x_t = self.q_posterior(x_0_hat, x_t, torch.full((len(x_t),), t, device=x_t.device), noise(t))
         return x_t, x_0_hat
-
-
-class RowNoise:
-    """Standard normal noise that depends on the row alone, never on the batch around it.
-
-    Prediction must give one answer per user whoever shares the batch, and the same answer twice.
-    A pool of normals is drawn once from a seed; row ``u`` reads the window of the pool that starts
-    at a position hashed from ``(u, stream)``.
-
-    Args:
-        seed: of the pool.
-        width: the longest row that will be asked for.
-    """
-
-    POOL = 1 << 22
-
-    def __init__(self, seed: int, width: int, device: torch.device):
-        generator = torch.Generator().manual_seed(seed)
-        self.starts = self.POOL
-        self.pool = torch.randn(self.POOL + width, generator=generator).to(device)
-
-    def __call__(self, row: Tensor, width: int, stream: int) -> Tensor:
-        """Noise ``(len(row), width)`` for row ids ``(B,)``; another ``stream`` is another draw."""
-        return self.pool.unfold(0, width, 1)[self._start(row, stream)]
-
-    def at(self, row: Tensor, column: Tensor, stream: int) -> Tensor:
-        """Single values ``(n,)`` of it: of row ids ``(n,)`` at columns ``(n,)``."""
-        return self.pool[self._start(row, stream) + column]
-
-    def _start(self, row: Tensor, stream: int) -> Tensor:
-        return (row * 2_654_435_761 + stream * 40_503 * 65_537 + 12_345) % self.starts

@@ -2,18 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag, linear
 
-from recbole_dgrm.models.dgrm.profiles import Entries, Places
+from recbole_dgrm.maths.layers import mlp_after
+from recbole_dgrm.models.dgrm.profiles import Entries, Positions
 
 
 class StepEmbedding(nn.Module):
-    """``v_t``: a sinusoidal code of the step ``t``, then a linear layer.
+    """The code ``v_t`` of a step: sines and cosines of ``t``, then a linear layer.
 
     Args:
         size: width of ``v_t`` (10 in the paper), even.
@@ -29,58 +29,39 @@ class StepEmbedding(nn.Module):
         self.linear = nn.Linear(size, size)
 
     def forward(self, t: Tensor) -> Tensor:
-        """Steps ``(B,)`` to codes ``(B, size)``."""
+        """Maps steps ``(B,)`` to codes ``(B, size)``."""
         angle = t.unsqueeze(-1) * self.frequency
         return self.linear(torch.cat([angle.cos(), angle.sin()], dim=-1))
 
 
-def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
-    """Linear layers of the given sizes with activations between them and a linear output."""
-    return _followed(nn.Linear(sizes[0], sizes[1]), sizes[1:], activation)
-
-
-def _followed(first: nn.Module, sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
-    """``first``, whose output has ``sizes[0]`` columns, and linear layers with an activation before each."""
-    rest = [layer for before, after in pairwise(sizes) for layer in (activation(), nn.Linear(before, after))]
-    return nn.Sequential(first, *rest)
-
-
-@torch.no_grad()
-def clip_weights(network: nn.Module, bound: float) -> None:
-    """Keep every parameter in ``[-bound, bound]``: the first WGAN's Lipschitz constraint (Arjovsky et al. 2017)."""
-    for parameter in network.parameters():
-        parameter.clamp_(-bound, bound)
-
-
 class DenseInput(nn.Linear):
-    """A linear layer over whole profiles and what stands beside them."""
+    """A linear layer over dense profiles and further inputs beside them."""
 
     def __init__(self, n_profiles: int, n_items: int, beside: int, size: int):
         super().__init__(n_profiles * n_items + beside, size)
 
-    # It reads what EntryInput reads, not what a linear layer does.
+    # The arguments are those of EntryInput, not those of a linear layer.
     def forward(self, profiles: Sequence[Tensor], beside: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
-        """``(B, I)`` each, and ``(B, ...)`` each, to ``(B, size)``."""
+        """Maps profiles ``(B, I)`` and further inputs ``(B, ...)`` to ``(B, size)``."""
         return super().forward(torch.cat([*profiles, *beside], dim=-1))
 
 
 class EntryInput(nn.Module):
-    """The same layer for profiles of few entries: its cost goes by their number, not by users x items.
+    """The same layer for sparse profiles: its cost is linear in the number of ratings, not in users x items.
 
-    Drawn as ``DenseInput`` draws its weights; a row of ``items`` belongs to an item.
+    Its weights are drawn as those of ``DenseInput`` are; each row of ``items`` belongs to an item.
     """
 
     def __init__(self, n_profiles: int, n_items: int, beside: int, size: int):
         super().__init__()
         whole = nn.Linear(n_profiles * n_items + beside, size)
         of_items, of_rest = whole.weight.detach().split([n_profiles * n_items, beside], dim=1)
-        self.items = nn.ParameterList(
-            nn.Parameter(part.t().contiguous()) for part in of_items.split(n_items, dim=1)
-        )  # fmt: skip
+        per_profile = of_items.split(n_items, dim=1)
+        self.items = nn.ParameterList(nn.Parameter(part.t().contiguous()) for part in per_profile)
         self.rest, self.bias = nn.Parameter(of_rest.contiguous()), whole.bias
 
     def forward(self, profiles: Sequence[Entries], beside: Sequence[Tensor]) -> Tensor:
-        """Entries of ``n_rows`` profiles each, and ``(n_rows, ...)`` each, to ``(n_rows, size)``."""
+        """Maps sparse profiles and further inputs ``(B, ...)`` to ``(B, size)``."""
         total = linear(torch.cat(list(beside), dim=-1), self.rest, self.bias)
         for weight, entries in zip(self.items, profiles, strict=True):
             total = total + _sum_of_rows(weight, entries)
@@ -88,7 +69,7 @@ class EntryInput(nn.Module):
 
 
 def _sum_of_rows(weight: Tensor, entries: Entries) -> Tensor:
-    """``profiles @ weight``, ``(n_rows, size)``."""
+    """The product ``profiles @ weight`` of a sparse batch, ``(n_rows, size)``."""
     if entries.value.requires_grad:  # embedding_bag has no second derivative, which gradient penalties need
         rows = embedding(entries.column, weight) * entries.value
         return rows.new_zeros(entries.n_rows, weight.shape[1]).index_add(0, entries.row, rows)
@@ -104,43 +85,44 @@ class Generator(nn.Module):
         hidden: sizes of the hidden layers.
         latent_size: width of z; 0 leaves z out.
         step_size: width of ``v_t``.
-        entries: whether states are ``Entries``, else dense.
+        entries: whether profiles come as ``Entries``, else dense.
     """
 
     def __init__(self, n_items: int, hidden: Sequence[int], latent_size: int, step_size: int, entries: bool = False):
         super().__init__()
+        self.latent_size = latent_size
         self.step_embedding = StepEmbedding(step_size)
         sizes = [*hidden, n_items]
         first = (EntryInput if entries else DenseInput)(1, n_items, latent_size + step_size, sizes[0])
-        self.layers = _followed(first, sizes)
+        self.layers = mlp_after(first, sizes)
 
-    def forward(self, x_t: Tensor | Entries, z: Tensor, t: Tensor, places: Places | None = None) -> Tensor:
-        """A state, ``(B, latent_size)``, ``(B,)`` to the profile ``(B, I)``, or ``(n, 1)`` of it at places."""
+    def forward(self, x_t: Tensor | Entries, z: Tensor, t: Tensor, positions: Positions | None = None) -> Tensor:
+        """Maps a state, z ``(B, latent_size)`` and t ``(B,)`` to profiles ``(B, I)``, or to ``(n, 1)`` at positions."""
         first, *others = self.layers
         hidden = first([x_t], [z, self.step_embedding(t)])
-        if places is None or not others:
+        if positions is None or not others:
             for layer in others:
                 hidden = layer(hidden)
-            return hidden if places is None else hidden[places].unsqueeze(-1)
+            return hidden if positions is None else hidden[positions].unsqueeze(-1)
         for layer in others[:-1]:
             hidden = layer(hidden)
-        (row, column), last = places, cast(nn.Linear, others[-1])
-        at_places = (embedding(row, hidden) * embedding(column, last.weight)).sum(dim=-1)
-        return (at_places + last.bias[column]).unsqueeze(-1)
+        (row, column), last = positions, cast(nn.Linear, others[-1])
+        product = (embedding(row, hidden) * embedding(column, last.weight)).sum(dim=-1)
+        return (product + last.bias[column]).unsqueeze(-1)
 
 
 class Critic(nn.Module):
-    """``D(x_{t-1}, x_t, t)``: a score per pair, low for real pairs (section 3.2, Eq. 21)."""
+    """``D(x_{t-1}, x_t, t)``: a score per pair, low for real pairs (section 3.2)."""
 
     def __init__(self, n_items: int, hidden: Sequence[int], step_size: int, entries: bool = False):
         super().__init__()
         self.step_embedding = StepEmbedding(step_size)
         sizes = [*hidden, 1]
         first = (EntryInput if entries else DenseInput)(2, n_items, step_size, sizes[0])
-        self.layers = _followed(first, sizes)
+        self.layers = mlp_after(first, sizes)
 
     def forward(self, x_tm1: Tensor | Entries, x_t: Tensor | Entries, t: Tensor) -> Tensor:
-        """States of ``B`` users and their steps ``(B,)`` to scores ``(B,)``."""
+        """Maps two states of ``B`` users and their steps ``(B,)`` to scores ``(B,)``."""
         first, *others = self.layers
         score = first([x_tm1, x_t], [self.step_embedding(t)])
         for layer in others:

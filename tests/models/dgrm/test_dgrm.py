@@ -70,7 +70,7 @@ def test_the_masking_layer_hides_unrated_items_from_the_critic(make_model, users
     x_0_hat, _ = model.generate(draw)
     model.chain.variance.zero_()
     _, fake = model.generate(draw)
-    unrated = draw.states.mask == 0
+    unrated = draw.profiles.mask == 0
     weight = model.chain.weight_x_t[draw.t].unsqueeze(-1).expand_as(fake)
     torch.testing.assert_close(fake[unrated], (weight * draw.x_t)[unrated])  # as if x_0_hat were 0 there
     assert (x_0_hat[unrated] != 0).any()
@@ -81,16 +81,16 @@ def test_condition_dropout_hides_entries_as_if_unrated(make_model, users):
     draw = model.draw(users["user_id"])
     hidden = draw.target.bool()
     assert hidden.any()
-    assert (draw.states.mask[hidden] == 1).all()
+    assert (draw.profiles.mask[hidden] == 1).all()
     assert (draw.condition[hidden] == 0).all()
-    torch.testing.assert_close(draw.condition[~hidden], draw.states.x_0[~hidden])
-    torch.testing.assert_close(draw.x_t, draw.states.x_0)  # the critic's pair is whole
+    torch.testing.assert_close(draw.condition[~hidden], draw.profiles.x_0[~hidden])
+    torch.testing.assert_close(draw.x_t, draw.profiles.x_0)  # the critic's pair is whole
 
 
 def test_condition_scale_divides_by_the_root_of_the_entries_kept(make_model, users):
     _, _, model = make_model(condition_scale="sqrt_count", noise_scale=0.0)
     draw = model.draw(users["user_id"])
-    torch.testing.assert_close(draw.condition, draw.states.x_0 / draw.states.mask.sum(-1, keepdim=True).sqrt())
+    torch.testing.assert_close(draw.condition, draw.profiles.x_0 / draw.profiles.mask.sum(-1, keepdim=True).sqrt())
 
 
 @pytest.mark.parametrize("step", [1, 5])
@@ -169,7 +169,7 @@ def test_posterior_prediction_is_rescaled_to_ratings(make_model, users):
         prediction="posterior", prediction_noise_steps=5, denoising_steps=3, prediction_draws=200, noise_max=0.5
     )
     x_0, mask = model.profiles(users["user_id"])
-    model.generator.forward = lambda x_t, z, t, places: x_0
+    model.generator.forward = lambda x_t, z, t, positions: x_0
     rated = mask.bool()
     error = model.score_profiles(users["user_id"])[rated].mean() - x_0[rated].mean()
     assert abs(float(error)) < 0.05
@@ -180,7 +180,7 @@ def test_more_draws_are_averaged(make_model, users):
     _, _, many = make_model(prediction_noise_steps=3, prediction_draws=8)
     many.load_state_dict(one.state_dict())
     user = users["user_id"]
-    draws = [many._predict_once(user, many.rated_states(user), None, index) for index in range(8)]
+    draws = [many.sampler(user).draw(index) for index in range(8)]
     torch.testing.assert_close(many.score_profiles(users["user_id"]), torch.stack(draws).mean(0))
     torch.testing.assert_close(one.score_profiles(users["user_id"]), draws[0])
     assert not torch.equal(draws[0], draws[1])
@@ -229,10 +229,10 @@ def test_the_discriminator_of_dgrm_kl_learns(make_model):
 def test_ratings_of_dgrm_kl_keep_one_scale_in_training_and_test(make_model, users):
     """What the generator is asked to reconstruct are the ratings that prediction gives back."""
     _, _, model = make_model("DGRMKL", noise_scale=0.0)
-    model.generator.forward = lambda x_t, z, t, places: x_t
+    model.generator.forward = lambda x_t, z, t, positions: x_t
     x_0, mask = model.profiles(users["user_id"])
     draw = model.draw(users["user_id"])
-    torch.testing.assert_close(draw.states.x_0, x_0)
+    torch.testing.assert_close(draw.profiles.x_0, x_0)
     torch.testing.assert_close(model.score_profiles(users["user_id"]) * mask, x_0)
 
 
@@ -299,7 +299,7 @@ def test_predictions_of_both_forms_are_equal(both_forms, users, level, steps):
 def test_noise_falls_on_rated_entries_only(make_model, users):
     _, _, model = make_model(noise_support="rated", states="dense", condition_dropout=0.5)
     draw = model.draw(users["user_id"])
-    unrated = draw.states.mask == 0
+    unrated = draw.profiles.mask == 0
     for state in (draw.x_tm1, draw.x_t, draw.condition):
         assert not state[unrated].any()
     hidden = (draw.condition == 0) & ~unrated

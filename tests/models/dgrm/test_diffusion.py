@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_dgrm.models.dgrm.diffusion import MAX_BETA, DiffusionChain, RowNoise, linear_variance_betas
+from recbole_dgrm.models.dgrm.diffusion import MAX_BETA, DiffusionChain, linear_variance_betas
 
 SMALL_NOISE = {
     "beta": [0.0100, 0.0227, 0.0233, 0.0238, 0.0244],
@@ -216,8 +216,7 @@ def test_reverse_denoises_once_per_step_and_at_least_once_with_falling_t(level, 
     seen, drawn = [], []
 
     def denoise(x_t, t):
-        assert t.dtype == torch.long
-        seen.append(t.tolist())
+        seen.append(t)
         return x_t
 
     def noise(t):
@@ -225,7 +224,7 @@ def test_reverse_denoises_once_per_step_and_at_least_once_with_falling_t(level, 
         return torch.zeros(2, 3)
 
     make_chain().reverse(torch.ones(2, 3), level, steps, denoise, noise)
-    assert seen == [[level - step] * 2 for step in range(max(1, steps))]
+    assert seen == [level - step for step in range(max(1, steps))]
     assert drawn == [level - step for step in range(steps)]
 
 
@@ -245,53 +244,3 @@ def test_reverse_feeds_each_denoising_the_state_that_the_step_before_left():
 
     make_chain().reverse(torch.zeros(1, 1), 3, 2, denoise, lambda t: torch.zeros(1, 1))
     assert states == pytest.approx([0, 0.568769], abs=1e-5)
-
-
-@pytest.fixture(scope="module")
-def row_noise():
-    return RowNoise(seed=2020, width=50, device=torch.device("cpu"))
-
-
-def test_row_noise_of_a_row_does_not_depend_on_the_batch_or_its_order(row_noise):
-    rows = torch.tensor([3, 0, 941, 17])
-    batch = row_noise(rows, 50, stream=2)
-    assert batch.shape == (4, 50)
-    assert torch.equal(row_noise(rows.flip(0), 50, 2), batch.flip(0))
-    for row, expected in zip(rows, batch, strict=True):
-        assert torch.equal(row_noise(row.unsqueeze(0), 50, 2)[0], expected)
-
-
-def test_row_noise_differs_between_rows_and_between_streams(row_noise):
-    rows = torch.arange(500)
-    draws = torch.cat([row_noise(rows, 50, stream) for stream in range(4)])
-    assert len(torch.unique(draws, dim=0)) == 2000
-    correlation = torch.corrcoef(torch.stack([row_noise(rows, 50, stream).flatten() for stream in range(4)]))
-    assert (correlation - torch.eye(4)).abs().max() < 0.03
-
-
-def test_row_noise_is_fixed_by_the_seed(row_noise):
-    rows = torch.arange(5)
-    same, other = (RowNoise(seed, 50, torch.device("cpu"))(rows, 50, 1) for seed in (2020, 2021))
-    assert torch.equal(same, row_noise(rows, 50, 1))
-    assert not torch.equal(other, same)
-
-
-def test_row_noise_does_not_touch_the_global_generator():
-    before = torch.get_rng_state()
-    RowNoise(1, 10, torch.device("cpu"))(torch.arange(3), 10, 0)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_row_noise_is_about_standard_normal(row_noise):
-    draws = row_noise(torch.arange(2000), 50, 0).double()
-    assert draws.mean().item() == pytest.approx(0, abs=0.02)
-    assert draws.std().item() == pytest.approx(1, abs=0.02)
-    assert (draws.abs() < 1.96).double().mean().item() == pytest.approx(0.95, abs=0.01)
-    assert draws.mean(dim=0).abs().max() < 0.15  # no item is pushed for all users
-
-
-@pytest.mark.parametrize("row", [10**6, 10**9, 10**12, 2**62])
-def test_row_noise_works_for_large_row_ids(row_noise, row):
-    draw = row_noise(torch.tensor([row, row + 1]), 50, 3)
-    assert draw.isfinite().all()
-    assert not torch.equal(draw[0], draw[1])

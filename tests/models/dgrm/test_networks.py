@@ -1,10 +1,8 @@
-from itertools import pairwise
-
 import pytest
 import torch
 from torch import nn
 
-from recbole_dgrm.models.dgrm.networks import Critic, Generator, StepEmbedding, mlp
+from recbole_dgrm.models.dgrm.networks import Critic, Generator, StepEmbedding
 
 
 @pytest.fixture(autouse=True)
@@ -29,19 +27,6 @@ def test_step_embedding_starts_from_the_sinusoidal_code():
     code = embedding(torch.tensor([0, 2]))
     assert code[0].tolist() == [1, 1, 0, 0]
     assert code[1].tolist() == pytest.approx([-0.416147, 0.999800, 0.909297, 0.019999], abs=1e-5)  # angles 2 and 0.02
-
-
-@pytest.mark.parametrize("sizes", [[4, 3], [4, 5, 3], [4, 6, 5, 3]])
-def test_mlp_has_one_linear_layer_per_pair_of_sizes_and_relu_between(sizes):
-    layers = list(mlp(sizes))
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    assert [(layer.in_features, layer.out_features) for layer in linear] == list(pairwise(sizes))
-    assert [type(layer) for layer in layers] == [nn.Linear, nn.ReLU] * (len(sizes) - 2) + [nn.Linear]
-
-
-def test_mlp_output_is_linear_and_can_be_negative():
-    output = mlp([3, 8, 1])(10 * torch.randn(200, 3))
-    assert output.min() < 0 < output.max()
 
 
 @pytest.mark.parametrize("latent_size", [0, 4, 12])
