@@ -14,7 +14,7 @@ from rich.text import Text
 
 from recbole_dgrm.benchmark.plan import PlannedRun
 from recbole_dgrm.benchmark.progress import State
-from recbole_dgrm.evaluation.diagnosis import of_record
+from recbole_dgrm.evaluation.collapse import of_record
 from recbole_dgrm.evaluation.metric_names import STILL, metric_label, reference_label
 from recbole_dgrm.records import RunDirectory
 from recbole_dgrm.reports import comparable, document

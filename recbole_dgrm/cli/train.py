@@ -53,7 +53,7 @@ def run(arguments: list[str], console: Console) -> int:
 
 def show(console: Console, record: dict[str, Any], run_dir: Path) -> None:
     """Print the table of a finished run."""
-    from recbole_dgrm.evaluation.diagnosis import of_record
+    from recbole_dgrm.evaluation.collapse import of_record
     from recbole_dgrm.reports.run_table import explanation, run_table
 
     console.print()

@@ -21,7 +21,7 @@ from recbole_dgrm import compat
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import atomic_files, dataset, loaders
 from recbole_dgrm.errors import CheckpointError, OptionError, UserError, explained
-from recbole_dgrm.evaluation import diagnosis, references
+from recbole_dgrm.evaluation import collapse, diagnosis, references
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import (
@@ -195,7 +195,7 @@ class _Run:
             self.record.skill = references.skill(self.record.test, self.record.reference)
         with self._kept("diagnosis"):
             self.record.diagnosis = diagnosis.examine(trainer, self.config, self.splits, lines, selected["epochs"])
-            LOG.info("collapse: %s", diagnosis.of_record(asdict(self.record)).line)
+            LOG.info("collapse: %s", collapse.of_record(asdict(self.record)).line)
 
     @contextmanager
     def _kept(self, what: str) -> Iterator[None]:
@@ -225,7 +225,7 @@ class _Run:
         else:
             valid = loaders.eval_loader(config, self.splits, "valid")
             if self.splits.test is not None:  # a search compares its trials and does not observe them
-                trainer.observe = diagnosis.Observer(config, self.splits)
+                trainer.observe = diagnosis.EpochMonitor(config, self.splits)
         if state:
             trainer.resume(state, loader)
         trainer.fit(loader, valid, show_progress=self.show_progress, callback_fn=callback)
