@@ -21,7 +21,7 @@ from recbole_dgrm.cli import main
 from recbole_dgrm.cli.display import result_table
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import CheckpointError, DataError, OutputError, UserError
-from recbole_dgrm.evaluation.diagnosis import of_record
+from recbole_dgrm.evaluation.collapse import of_record
 from recbole_dgrm.models.dgrm.model import DGRM
 from recbole_dgrm.records import read_epochs, read_run, write_config
 from recbole_dgrm.reports import collapse_figures, document, figures

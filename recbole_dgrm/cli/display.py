@@ -14,7 +14,7 @@ from rich.text import Text
 
 from recbole_dgrm.benchmark.plan import PlannedRun
 from recbole_dgrm.benchmark.session import State
-from recbole_dgrm.evaluation.diagnosis import of_record
+from recbole_dgrm.evaluation.collapse import of_record
 from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label
 from recbole_dgrm.records import SavedRun
 from recbole_dgrm.reports import comparable, document

@@ -52,7 +52,7 @@ def run(arguments: list[str], console: Console) -> int:
 def show(console: Console, record: Any, run_dir: Path) -> int:
     """The table of a finished run."""
     from recbole_dgrm.cli.display import explanation, result_table
-    from recbole_dgrm.evaluation.diagnosis import of_record
+    from recbole_dgrm.evaluation.collapse import of_record
     from recbole_dgrm.runs.experiment import RECORD
 
     content = json.loads((run_dir / RECORD).read_text(encoding="utf-8"))

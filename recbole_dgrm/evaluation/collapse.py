@@ -1,35 +1,40 @@
-"""Mode collapse: what is called so, and since when.
+"""Mode collapse: when predictions are called collapsed, and since which epoch of the training.
 
-Judged are samples of predicted ratings against the ratings that the model learnt from. Predictions have
-**collapsed** if one of these holds:
+Predicted ratings are compared with the ratings that the model learnt from. Predictions have **collapsed** if one of
+these holds:
 
     constant   their standard deviation is below a tenth of that of the ratings
     few        they take less than half as many distinct values as the ratings (effective numbers, the
                exponential of the entropy; predictions as fine as the bins, ratings by levels)
-    ends       of what should lie inside the scale, less than half does: the rest is at its two ends, as in the
+    ends       less than half of what should lie inside the scale does: the rest is at its two ends, as in the
                paper's Figs. 3 and 5
     alike      less than a hundredth of their variance is between users: everybody gets the same
 
 They are **narrow** if a level that the ratings have gets less than a tenth of its share: a mode is lost. That is
 no collapse: predictions of a mean are always narrower than the ratings are.
 
-Of scores that are no ratings the top-N lists are judged. They have **collapsed** if no more than a hundredth of them
-differ (of few users: if all have one list), or would not differ but for what users have seen.
+Where scores are no ratings the top-N lists are judged. They have **collapsed** if no more than a hundredth of them
+differ (or, with few users, if all have one list), also where they differ only because users have seen different items.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_dgrm.evaluation.distribution import Sample, effective_number
+from recbole_dgrm.evaluation.distribution import Bins, Sample, effective_number
 
-CONSTANT, FEW, INSIDE, ALIKE, COVERED = 0.1, 0.5, 0.5, 0.01, 0.1
-ALIKE_LISTS = 0.01
+CONSTANT = 0.1  # of the ratings' standard deviation; on ML-100K the models that predict means keep more than half of it
+FEW = 0.5  # of the ratings' distinct values; continuous predictions fill their finer bins, so they should have more
+INSIDE = 0.5  # of the ratings' share inside the scale; where the two ends alone are predicted nothing is left there
+ALIKE = 0.01  # of the variance; on ML-100K a quarter and more of it is between users, for CFGAN's ends a tenth
+COVERED = 0.1  # of a level's share; with less than that the level is missing rather than rare
+ALIKE_LISTS = 0.01  # of the lists; personal lists are nearly all distinct
+DISTRIBUTION = "distribution"  # the key of what was predicted, in records and in lines of epochs
 COLLAPSED, NARROW, INTACT, UNKNOWN = "collapsed", "narrow", "intact", "unknown"
-NAMED = 3  # levels in a sentence
+NAMED = 3  # levels that a sentence names at most
 ORDER = (COLLAPSED, NARROW, INTACT, UNKNOWN)  # worst first
 
 
@@ -43,14 +48,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """On the tested model and on the training that led to it.
+    """The judgement on the tested model and on the training that led to it.
 
     Attributes:
-        status, reason: of the tested model.
-        epoch: the tested one, from 1; None where training has none.
+        status, reason: what the tested model is, and why.
+        epoch: epoch of the tested model, from 1; None where training has no epochs.
         since: first epoch of the collapse that training ended in; None if it ended in none.
-        training: the reason of that collapse, as it was at the last look.
-        passing: epochs with a collapse that went away again, those of an untrained network aside.
+        training: the reason of that collapse, as the last inspection of the training gave it.
+        passing: epochs with a collapse that went away again, without those before the network had learnt anything.
     """
 
     status: str
@@ -61,12 +66,12 @@ class Verdict:
     passing: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, for the record."""
+        """The verdict as plain data, for the record."""
         return asdict(self)
 
     @property
     def line(self) -> str:
-        """All of it in one line."""
+        """The whole verdict in one line."""
         words = {COLLAPSED: "COLLAPSED", NARROW: "none, but narrow", INTACT: "none", UNKNOWN: "not judged"}
         text = f"{words[self.status]}: {self.reason}"
         if self.since is not None:
@@ -78,7 +83,7 @@ class Verdict:
 
 
 def judge(predicted: Sample, given: Sample, between_users: float | None = None) -> Finding:
-    """Whether ``predicted`` has collapsed, beside the ``given`` ratings.
+    """Judge whether ``predicted`` has collapsed, compared with the ``given`` ratings.
 
     Args:
         between_users: share of the variance of predictions that is between users, where it is known.
@@ -104,10 +109,10 @@ def judge(predicted: Sample, given: Sample, between_users: float | None = None) 
 
 
 def judge_lists(lists: Mapping[str, Any]) -> Finding:
-    """All that can be said where scores are no ratings: whether everybody gets the same.
+    """Judge whether everybody gets the same list, which is all that can be said where scores are no ratings.
 
     Args:
-        lists: of ``recbole_dgrm.evaluation.diagnosis.look``.
+        lists: the entry ``lists`` of what ``recbole_dgrm.evaluation.diagnosis.inspect`` returns.
     """
     reason = f"the scores are no ratings; {lists_line(lists)}"
     if alike(lists["distinct"], lists["users"]):
@@ -133,7 +138,7 @@ def lists_line(lists: Mapping[str, Any]) -> str:
 
 
 def users_line(lists: Mapping[str, Any]) -> str:
-    """Over how many users lists were taken, which old records do not say."""
+    """How many users the lists belong to, which old records do not say."""
     if "users" not in lists:
         return "users not recorded"
     some = f"{lists['users']:,} of " if lists["users"] < lists["of_users"] else ""
@@ -141,42 +146,76 @@ def users_line(lists: Mapping[str, Any]) -> str:
 
 
 def _share(part: float) -> str:
-    """In per cent, a small one with its first digit."""
+    """The share in per cent, with a decimal below 10 %."""
     return f"{part:.0%}" if part == 0 or part >= 0.1 else f"{part:.1%}"
 
 
 def lost(predicted: Sample, given: Sample) -> NDArray[np.bool_]:
-    """Which levels of the ratings are hardly predicted, ``(n_levels,)``."""
+    """A mask of the levels that ratings have and predictions hardly have, ``(n_levels,)``."""
     return (given.shares > 0) & (predicted.shares < COVERED * given.shares)
 
 
 def worst(findings: Mapping[str, Finding]) -> Finding:
-    """The worst of some findings, its reason with the name of what was judged."""
+    """The worst of the findings; its reason begins with the name of what was judged."""
     if not findings:
         return Finding(UNKNOWN, "the scores are no ratings")
     name = min(findings, key=lambda key: ORDER.index(findings[key].status))
     return Finding(findings[name].status, f"{name} pairs: {findings[name].reason}")
 
 
-def verdict(tested: Finding, training: Mapping[str, Mapping[int, Finding]], epoch: int | None = None) -> Verdict:
-    """Put together what was found.
+def conclude(tested: Finding, training: Mapping[str, Mapping[int, Finding]], epoch: int | None = None) -> Verdict:
+    """The verdict that follows from all findings.
 
     Args:
-        tested: about the tested model.
-        training: what was judged, and for each the epochs (from 1) with what was found after them.
-        epoch: of the tested model.
+        tested: what was found about the tested model.
+        training: for each group of predictions the epochs (from 1) and what was found after each.
+        epoch: epoch of the tested model.
     """
     since: int | None = None
     reason, passing = "", set()
     for name, found in training.items():
         epochs = sorted(found)
         collapsed = [found[number].status == COLLAPSED for number in epochs]
-        learnt = collapsed.index(False) if False in collapsed else 0  # before, the network says one thing to all
+        learnt = collapsed.index(False) if False in collapsed else 0  # until then it predicts the same for everybody
         last = len(epochs) - (collapsed[::-1].index(False) if False in collapsed else len(epochs))
         passing |= {number for number, is_so in zip(epochs[learnt:last], collapsed[learnt:last], strict=True) if is_so}
         if last < len(epochs) and (since is None or epochs[last] < since):
             since, reason = epochs[last], worst({name: found[epochs[-1]]}).reason
     return Verdict(tested.status, tested.reason, epoch, since, reason, tuple(sorted(passing)))
+
+
+def findings(bins: Bins, distribution: Mapping[str, Any], ratings: Sample) -> Iterable[tuple[str, Finding]]:
+    """For each group of predictions in a ``distribution`` entry its name and what is found about it."""
+    for name in ("test", "validation", "rated", "unrated"):
+        if name in distribution:
+            between = distribution["between_users"] if name == "unrated" else None
+            yield name, judge(Sample.from_dict(bins, distribution[name]), ratings, between)
+
+
+def judge_run(bins: Bins | None, final: Mapping[str, Any], lines: Iterable[Mapping[str, Any]], epoch: int) -> Verdict:
+    """The verdict on a run.
+
+    Args:
+        bins: the bins that predictions were counted in; None where the scores are no ratings.
+        final: the ``distribution`` entry of the tested model, the ``ratings`` that it learnt from among it.
+        lines: the lines of ``metrics.jsonl``.
+        epoch: epoch of the tested model, from 1.
+    """
+    if bins is None:
+        return conclude(judge_lists(final["lists"]), {}, epoch)
+    ratings = Sample.from_dict(bins, final["ratings"])
+    training: dict[str, dict[int, Finding]] = {}
+    for line in lines:
+        if line["stage"] == "select" and DISTRIBUTION in line:
+            for name, finding in findings(bins, line[DISTRIBUTION], ratings):
+                training.setdefault(name, {})[line["epoch"] + 1] = finding
+    return conclude(worst(dict(findings(bins, final, ratings))), training, epoch)
+
+
+def of_record(record: Mapping[str, Any]) -> Verdict | None:
+    """The verdict in a record; None in an old record and where the diagnosis failed."""
+    content = record["diagnosis"].get("verdict")
+    return Verdict(**{**content, "passing": tuple(content["passing"])}) if content else None
 
 
 def _named(sample: Sample, which: NDArray) -> str:

@@ -1,13 +1,13 @@
-"""Mode collapse of a run: what its model predicts, during training and at the end, beside the given ratings.
+"""Diagnosis of a run: what its model predicts, during training and at the end, compared with the given ratings.
 
-Scores of all users are looked at a batch at a time and kept as counts in fixed bins; no matrix of users x items
-is ever there. Looking changes nothing: no random number that training uses is drawn.
+Scores of all users are inspected a batch at a time and kept as counts in fixed bins, so a matrix of users x items is
+never in memory. An inspection does not change the run: it draws no random number that training uses.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterator
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,47 +19,61 @@ from torch import Tensor
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.dataset import Splits
 from recbole_dgrm.data.rating_scale import RatingScale
-from recbole_dgrm.evaluation import collapse, recbole_metrics
-from recbole_dgrm.evaluation.collapse import Finding, Verdict
+from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.evaluation.collapse import DISTRIBUTION, judge_run
 from recbole_dgrm.evaluation.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
-from recbole_dgrm.evaluation.references import learnt, rated_row
+from recbole_dgrm.evaluation.references import rated_row, training_part
 from recbole_dgrm.evaluation.scoring import all_scores
 
 LOG = logging.getLogger(__name__)
 ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
-LEARNT, DISTRIBUTION = "train", "distribution"
-MOST = 1 << 31  # scores of a look
+MOST = 1 << 31  # scores that an inspection computes at most
 LISTED = 1000  # users whose lists are compared, or all where there are fewer
 
 
+class Denoiser(Protocol):
+    """A model that predicts by a chain of denoising steps; found by its ``walk``, whatever its name.
+
+    Attributes:
+        options: has ``noise_steps``, the length of the chain, and ``noise_support``, the items that get noise.
+        as_entries: whether its states hold rated entries only, so that it cannot walk.
+    """
+
+    options: Any
+    as_entries: bool
+
+    def walk(self, user: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """For 0, 1, ... denoising steps the ratings predicted by the state, and by the estimate of ``x_0``."""
+
+
 def rating_bins(config, scale: RatingScale | None) -> Bins | None:
-    """The bins that predictions are counted in; None where scores are no ratings."""
+    """The bins in which predictions are counted; None where scores are no ratings."""
     return Bins(scale.levels) if config.predicts_ratings and scale else None
 
 
-class Observer:
-    """Called after each epoch of the training that selects: what the model predicts by then.
+class EpochMonitor:
+    """Called after each epoch of the training that selects, it finds what the model predicts by then.
 
-    Rated validation pairs are scored for validation anyway and looked at whenever that happens; all
-    other entries every ``diagnose_every`` epochs.
+    Rated validation pairs are scored for validation anyway and are counted whenever that happens; all other
+    entries are inspected every ``diagnose_every`` epochs.
     """
 
     def __init__(self, config, splits: Splits):
         self.config, self.splits, self._works = config, splits, True
 
     def __call__(self, trainer: Any, epoch: int, validated: bool) -> dict[str, Any]:
-        """Entries for the epoch's line in ``metrics.jsonl``; what fails in looking stops no training."""
+        """Entries for the epoch's line in ``metrics.jsonl``; an inspection that fails does not stop training."""
         if not self._works:
             return {}
         try:
-            return self._seen(trainer, epoch, validated)
+            return self._inspected(trainer, epoch, validated)
         except Exception as error:
             self._works = False
             LOG.warning("training goes on unwatched: looking at it failed (%s: %s)", type(error).__name__, error)
             LOG.info("looking failed", exc_info=True)
             return {"diagnosis_error": f"{type(error).__name__}: {error}"}
 
-    def _seen(self, trainer: Any, epoch: int, validated: bool) -> dict[str, Any]:
+    def _inspected(self, trainer: Any, epoch: int, validated: bool) -> dict[str, Any]:
         found: dict[str, Any] = {}
         start, every = monotonic(), self.config.run.diagnose_every
         bins = rating_bins(self.config, self.splits.scale)
@@ -67,16 +81,17 @@ class Observer:
             score = torch.as_tensor(trainer.evaluator.predictions.score)
             found["validation"] = Sample.of(bins, score).to_dict()
         if every and (epoch == 0 or (epoch + 1) % every == 0):
-            found |= look(trainer, self.config, self.splits.train)
+            found |= inspect(trainer, self.config, self.splits.train)
         return {DISTRIBUTION: found, "diagnose_s": round(monotonic() - start, 4)} if found else {}
 
 
-def look(trainer: Any, config, dataset: Dataset) -> dict[str, Any]:
-    """One pass over what the model predicts: for the entries of ``dataset`` and for all others.
+def inspect(trainer: Any, config, dataset: Dataset) -> dict[str, Any]:
+    """Inspect what the model predicts for the entries of ``dataset`` and for all others, in one pass.
 
     Returns:
-        ``lists``: see ``_lists``, of the same users for every model. Where scores are ratings also ``rated``
-        and ``unrated`` (``Sample``) and ``between_users``, the share of their variance that is between users.
+        ``lists`` (see ``_lists``), for the same users whatever the model. Where scores are ratings also ``rated``
+        and ``unrated`` (as ``Sample.to_dict`` gives them) and ``between_users``, the share of the variance of all
+        predictions that is between users.
     """
     matrix = dataset.inter_matrix(form="csr", value_field=None)
     listed, observed = _listed(matrix), _observed(trainer.model, matrix)
@@ -106,37 +121,37 @@ def look(trainer: Any, config, dataset: Dataset) -> dict[str, Any]:
     found: dict[str, Any] = {"lists": _lists(matrix, torch.cat(top), torch.cat(whole))}
     if bins:
         known, all_entries = sum(rated[1:], rated[0]), sum(every[1:], every[0])
-        found |= {"rated": known.to_dict(), "unrated": (all_entries - known).to_dict(),
-                  "between_users": _between_users(*totals, len(observed))}  # fmt: skip
+        found |= {"rated": known.to_dict(), "unrated": (all_entries - known).to_dict()}
+        found["between_users"] = _between_users(*totals, len(observed))
     return found
 
 
 def _lists(matrix: csr_matrix, top: Tensor, whole: Tensor) -> dict[str, Any]:
-    """What lists name, of unseen items (``top``) and of all items (``whole``), ``(n_users, N)`` each.
+    """Statistics of the lists of unseen items (``top``) and of all items (``whole``), ``(n_users, N)`` each.
 
     Returns:
-        What ``_coverage`` says of the unseen ones; ``users`` whose lists they are, of how many with ratings
-        (``of_users``); ``rankings``, the share of the lists of all items that differ, in order or in items.
+        ``users``, how many users have a list here; ``of_users``, how many have ratings; ``rankings``, the share of
+        the lists of all items that differ, in order or in items; and ``_coverage`` of the unseen items.
     """
     rankings = len(torch.unique(whole, dim=0)) / len(whole)
     of_users = int((np.diff(matrix.indptr) > 0).sum())
-    return {"users": len(top), "of_users": of_users, "rankings": rankings,
-            **_coverage(top.numpy(), matrix.shape[1] - 1)}  # fmt: skip
+    about = {"users": len(top), "of_users": of_users, "rankings": rankings}
+    return about | _coverage(top.numpy(), matrix.shape[1] - 1)
 
 
 def _observed(model, matrix: csr_matrix) -> Tensor:
-    """Users whose predictions are counted: all, where an epoch costs users x items; else those of ``_listed``."""
+    """Users whose predictions are counted: all where training costs users x items anyway, else those of ``_listed``."""
     by_profile = getattr(model, "trains_on_profiles", False)
     return _spaced(matrix, MOST // matrix.shape[1] if by_profile else LISTED)
 
 
 def _listed(matrix: csr_matrix) -> Tensor:
-    """Users whose lists are compared: the same of one data set, whatever the model and its training."""
+    """Users whose lists are compared: the same for every model on one data set."""
     return _spaced(matrix, LISTED)
 
 
 def _spaced(matrix: csr_matrix, wanted: int) -> Tensor:
-    """So many of the users who have ratings, evenly spaced, or all."""
+    """``wanted`` of the users who have ratings, evenly spaced, or all where there are fewer."""
     users = torch.as_tensor(np.flatnonzero(np.diff(matrix.indptr)))
     wanted = min(len(users), max(1, wanted))
     return users[torch.linspace(0, len(users) - 1, wanted, dtype=torch.float64).round().long()]
@@ -149,11 +164,12 @@ def _tops(scores: Tensor, n: int) -> Tensor:
 
 
 def _coverage(lists: np.ndarray, n_items: int) -> dict[str, Any]:
-    """What top-N lists ``(n_users, N)`` name; 0 stands where a user has fewer items left.
+    """How many items top-N lists ``(n_users, N)`` name, and how evenly; 0 stands where a user has fewer items left.
 
     Returns:
-        ``n``, the longest; ``distinct`` (share of the lists that differ), ``items`` (share of the items that are in
-        any), ``gini`` and ``entropy`` (in nats) of how often items are listed; None where no user has an item left.
+        ``n``, the length of the lists; ``distinct``, the share of the lists that differ; ``items``, the share of the
+        items that are in any list; ``gini`` and ``entropy`` (in nats) of how often items are listed. All but ``n`` are
+        None where no user has an item left.
     """
     listed = np.sort(np.bincount(lists[lists > 0] - 1, minlength=n_items))
     if not listed.any():
@@ -161,16 +177,11 @@ def _coverage(lists: np.ndarray, n_items: int) -> dict[str, Any]:
     place = np.arange(1, n_items + 1)
     return {
         "n": lists.shape[1],
-        "distinct": _distinct(lists),
+        "distinct": len(np.unique(np.sort(lists, axis=1), axis=0)) / len(lists),  # whatever the order of their items
         "items": float((listed > 0).mean()),
         "gini": float(2 * (place * listed).sum() / (n_items * listed.sum()) - (n_items + 1) / n_items),
         "entropy": float(entropy(listed)),
     }
-
-
-def _distinct(lists: np.ndarray) -> float:
-    """Share of the lists ``(n_users, N)`` that differ, whatever the order of their items."""
-    return len(np.unique(np.sort(lists, axis=1), axis=0)) / len(lists)
 
 
 def _between_users(total: np.ndarray, squares: np.ndarray, n_users: int) -> float | None:
@@ -182,70 +193,50 @@ def _between_users(total: np.ndarray, squares: np.ndarray, n_users: int) -> floa
 
 
 def examine(trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], epoch: int) -> dict[str, Any]:
-    """What is known at the end, for the record; the test part has just been scored by ``trainer``.
+    """The diagnosis of a finished run, for its record; ``trainer`` has just scored the test part.
 
     Args:
-        lines: of ``metrics.jsonl``.
-        epoch: the tested one, from 1.
+        lines: the lines of ``metrics.jsonl``.
+        epoch: epoch of the tested model, from 1.
     """
     start = monotonic()
-    final = look(trainer, config, getattr(splits, learnt(config)))
+    final = inspect(trainer, config, getattr(splits, training_part(config)))
     found: dict[str, Any] = {DISTRIBUTION: final}
     bins = rating_bins(config, splits.scale)
     if bins:
         found["levels"] = list(bins.scale)
-        final["ratings"] = Sample.of(bins, torch.as_tensor(splits.triples(LEARNT)[2])).to_dict()
+        final["ratings"] = Sample.of(bins, torch.as_tensor(splits.triples("train")[2])).to_dict()
         predictions = trainer.evaluator.predictions
         if predictions is not None:
             final["test"] = Sample.of(bins, torch.as_tensor(predictions.score)).to_dict()
-            found |= _beside_the_truth(config, bins, predictions)
-    found["verdict"] = give_verdict(bins, final, lines, epoch).to_dict()
+            found |= _test_distances(config, bins, predictions)
+    found["verdict"] = judge_run(bins, final, lines, epoch).to_dict()
     if config.run.diagnose_every and bins and hasattr(trainer.model, "walk") and not trainer.model.as_entries:
         found["sweep"] = sweep(trainer, config, splits)
     found["seconds"] = round(monotonic() - start + sum(line.get("diagnose_s", 0.0) for line in lines), 3)
     return found
 
 
-def _beside_the_truth(config, bins: Bins, predictions) -> dict[str, Any]:
-    """Table 2 with intervals over users, and the KS test per user (Fig. 8), of the test pairs."""
+def _test_distances(config, bins: Bins, predictions) -> dict[str, Any]:
+    """For the test pairs the distances of Table 2 with intervals over users, and the KS test per user (Fig. 8)."""
     _, row = np.unique(predictions.user, return_inverse=True)
     counts = [counts_by_user(row, value, bins.levels) for value in (predictions.score, predictions.rating)]
     p_value = ks_p_values(row, predictions.score, predictions.rating)
+    intervals = distance_intervals(*counts, bins.levels, config.run.seed)
     return {
-        "distances": {name: {"value": value, "low": low, "high": high} for name, (value, low, high) in
-                      distance_intervals(*counts, bins.levels, config.run.seed).items()},
+        "distances": {name: dict(zip(("value", "low", "high"), ends, strict=True)) for name, ends in intervals.items()},
         "ks": {"users": len(p_value), "alphas": list(ALPHAS), "hits": [int((p_value >= a).sum()) for a in ALPHAS]},
-    }  # fmt: skip
-
-
-def findings(bins: Bins, distribution: dict[str, Any], ratings: Sample) -> Iterable[tuple[str, Finding]]:
-    """What is found of each group of predictions in a ``distribution`` entry, by the group's name."""
-    for name in ("test", "validation", "rated", "unrated"):
-        if name in distribution:
-            between = distribution["between_users"] if name == "unrated" else None
-            yield name, collapse.judge(Sample.from_dict(bins, distribution[name]), ratings, between)
-
-
-def give_verdict(bins: Bins | None, final: dict[str, Any], lines: list[dict[str, Any]], epoch: int) -> Verdict:
-    """On the tested model, from all its predictions, and on its training, from what was seen of it."""
-    if bins is None:
-        return collapse.verdict(collapse.judge_lists(final["lists"]), {}, epoch)
-    ratings = Sample.from_dict(bins, final["ratings"])
-    training: dict[str, dict[int, Finding]] = {}
-    for line in lines:
-        if line["stage"] == "select" and DISTRIBUTION in line:
-            for name, finding in findings(bins, line[DISTRIBUTION], ratings):
-                training.setdefault(name, {})[line["epoch"] + 1] = finding
-    return collapse.verdict(collapse.worst(dict(findings(bins, final, ratings))), training, epoch)
+    }
 
 
 def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
-    """Fig. 7 on the validation part: one trained DGRM, T' from 0 to T, prediction from the profile noised T times.
+    """Fig. 7 on the validation part: metrics of one trained model after T' = 0, 1, ..., T of its T denoising steps.
 
     One walk down the chain gives all T'. A point has ``prediction``, ``denoising_steps``, ``prediction_noise_steps``
     and the metrics.
     """
-    model, loader = trainer.model.eval(), loaders.eval_loader(config, splits, "valid")
+    loader = loaders.eval_loader(config, splits, "valid")
+    model: Denoiser = trainer.model.eval()
     top = model.options.noise_steps
     readings = ("posterior", "x_0_hat") if model.options.noise_support == "all" else ("x_0_hat",)
     scores: dict[tuple[int, str], list[Tensor]] = {}
@@ -257,8 +248,8 @@ def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
         for steps, predicted in enumerate(model.walk(user)):
             for reading, ratings in zip(("posterior", "x_0_hat"), predicted, strict=True):
                 scores.setdefault((steps, reading), []).append(ratings[row, column].cpu())
-    user, item, rating = (torch.cat([batch[name] for batch in pairs]).numpy() for name in (
-        config["USER_ID_FIELD"], loaders.ITEM_RANK, config["RATING_FIELD"]))  # fmt: skip
+    fields = (config["USER_ID_FIELD"], loaders.ITEM_RANK, config["RATING_FIELD"])
+    user, item, rating = (torch.cat([batch[name] for batch in pairs]).numpy() for name in fields)
     rule = recbole_metrics.rated_protocol(config, splits.scale)
     points = []
     for (steps, reading), parts in scores.items():
@@ -268,9 +259,3 @@ def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
             predictions = recbole_metrics.RatedPredictions(user, item, score, rating, rule, splits.scale)
             points.append(point | rated_row(config, predictions))
     return points
-
-
-def of_record(record: dict[str, Any]) -> Verdict | None:
-    """The verdict in a record, if it has one: an old record and a failed diagnosis have none."""
-    content = record["diagnosis"].get("verdict")
-    return Verdict(**{**content, "passing": tuple(content["passing"])}) if content else None

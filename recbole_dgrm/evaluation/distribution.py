@@ -1,6 +1,6 @@
-"""Distributions of predicted ratings, gathered in fixed bins, and their distances from the given ones.
+"""Distributions of predicted ratings, counted in fixed bins, and their distances from those of given ratings.
 
-Paper, sections 4.4.1 (Figs. 2-6, Table 2) and 4.4.4 (Fig. 8). Shares stand in the last dimension, so every
+Paper, sections 4.4.1 (Figs. 2-6, Table 2) and 4.4.4 (Fig. 8). The levels are the last dimension of shares, so every
 distance takes one distribution or a stack of them.
 """
 
@@ -21,14 +21,15 @@ from torch import Tensor
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.maths.levels import even_step, nearest_level
 
-SMOOTHING = 1e-6
-BINS_A_LEVEL = 10
-FEW_LEVELS = 50  # with more of them two bins each are enough
-WEIGHTS = 1 << 22  # of drawn users, held at once
+SMOOTHING = 1e-6  # added to every share, so that the divergence from an empty level is finite
+BINS_PER_LEVEL = 10  # a figure then shows the shape between two levels
+FEW_LEVELS = 50  # with more levels than this the levels themselves show the shape
+BINS_PER_LEVEL_OF_MANY = 2
+WEIGHTS = 1 << 22  # weights of drawn users that are in memory at once: 32 MiB
 
 
 def level_shares(rating: NDArray, levels: NDArray) -> NDArray[np.float64]:
-    """Share of ``rating`` at each level, shape ``(len(levels),)``, sums to 1."""
+    """The share of ratings that are nearest to each level, ``(n_levels,)``; the shares sum to 1."""
     counts = np.bincount(nearest_level(rating, levels), minlength=len(levels))
     return counts / counts.sum()
 
@@ -59,54 +60,54 @@ def effective_number(shares: NDArray) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Bins:
-    """Fixed bins around the levels of a rating scale; what lies beyond the outermost counts there.
+    """Fixed bins around the levels of a rating scale; the outermost bins also count what lies beyond them.
 
-    A level owns what is nearer to it than to its neighbours, and its share of the line is cut into equal bins. Beyond
-    the outermost levels' shares there are bins for another step, as wide as the distance to their neighbours.
+    The values that are nearer to a level than to any other are cut into equal bins. Beyond those of the lowest and
+    the highest level there are bins for one more step, as wide as the distance to the neighbouring level.
     """
 
     scale: tuple[float, ...]
 
     @cached_property
     def levels(self) -> NDArray[np.float64]:
-        """The levels, sorted, ``(n_levels,)``."""
+        """The sorted levels, ``(n_levels,)``."""
         return np.asarray(self.scale, dtype=np.float64)
 
     @cached_property
     def step(self) -> float | None:
-        """The distance between neighbouring levels if it is always the same."""
+        """The distance between neighbouring levels; None if it is not always the same."""
         return even_step(self.levels)
 
     @cached_property
-    def a_level(self) -> int:
-        """How many bins a level has."""
-        return BINS_A_LEVEL if len(self.scale) <= FEW_LEVELS else 2
+    def per_level(self) -> int:
+        """The number of bins of each level."""
+        return BINS_PER_LEVEL if len(self.scale) <= FEW_LEVELS else BINS_PER_LEVEL_OF_MANY
 
     @cached_property
     def borders(self) -> NDArray[np.float64]:
-        """Between the levels, and around the outermost, ``(n_levels + 1,)``."""
+        """The borders between levels, and those around the lowest and the highest, ``(n_levels + 1,)``."""
         middles = (self.levels[1:] + self.levels[:-1]) / 2
         ends = 2 * self.levels[[0, -1]] - middles[[0, -1]]
         return np.concatenate([ends[:1], middles, ends[1:]])
 
     @cached_property
     def edges(self) -> NDArray[np.float64]:
-        """Of all bins, ``(n_bins + 1,)``; each border is one exactly."""
+        """The edges of all bins, ``(n_bins + 1,)``; each border is exactly an edge."""
         gap = np.diff(self.levels)
         knots = np.concatenate([[self.borders[0] - gap[0]], self.borders, [self.borders[-1] + gap[-1]]])
-        parts = np.linspace(knots[:-1], knots[1:], self.a_level, endpoint=False, axis=1)
+        parts = np.linspace(knots[:-1], knots[1:], self.per_level, endpoint=False, axis=1)
         return np.append(parts.ravel(), knots[-1])
 
     @cached_property
     def centres(self) -> NDArray[np.float64]:
-        """Of all bins, ``(n_bins,)``."""
+        """The centres of all bins, ``(n_bins,)``."""
         return (self.edges[1:] + self.edges[:-1]) / 2
 
     def count(self, value: Tensor) -> NDArray[np.int64]:
-        """Number of values in each bin, ``(n_bins,)``."""
+        """The number of values in each bin, ``(n_bins,)``."""
         last = len(self.centres) - 1
         if self.step:  # eight times as fast as a search
-            place = (value - self.edges[0]) / (self.step / self.a_level)
+            place = (value - self.edges[0]) / (self.step / self.per_level)
             index = place.clamp_(0, last).to(torch.uint8 if last < 256 else torch.int32)
         else:
             inner = torch.as_tensor(self.edges[1:-1], device=value.device)
@@ -114,19 +115,19 @@ class Bins:
         return torch.bincount(index.flatten(), minlength=last + 1).cpu().numpy()
 
     def level_counts(self, counts: NDArray) -> NDArray:
-        """Counts of bins as counts of levels, ``(..., n_levels)``."""
-        start = self.a_level * np.arange(1, len(self.scale) + 1)
+        """Counts per level, ``(..., n_levels)``, from counts per bin, ``(..., n_bins)``."""
+        start = self.per_level * np.arange(1, len(self.scale) + 1)
         start[0] = 0
         return np.add.reduceat(counts, start, axis=-1)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Ratings or predictions, as far as their distribution goes.
+    """What is kept of many ratings or predictions: their counts in bins, their mean and their deviation.
 
     Attributes:
-        counts: in each bin, ``(n_bins,)``.
-        n, total, squares: number, sum and sum of squares.
+        counts: number of values in each bin, ``(n_bins,)``.
+        n, total, squares: number, sum and sum of squares of the values.
     """
 
     bins: Bins
@@ -142,76 +143,73 @@ class Sample:
         return cls(bins, bins.count(value), value.numel(), float(wide.sum()), float(wide.square().sum()))
 
     def __add__(self, other: "Sample") -> "Sample":
-        return Sample(
-            self.bins, self.counts + other.counts, self.n + other.n, self.total + other.total,
-            self.squares + other.squares,
-        )  # fmt: skip
+        n, total, squares = self.n + other.n, self.total + other.total, self.squares + other.squares
+        return Sample(self.bins, self.counts + other.counts, n, total, squares)
 
     def __sub__(self, other: "Sample") -> "Sample":
-        """What is left without a part of it."""
-        return Sample(
-            self.bins, self.counts - other.counts, self.n - other.n, self.total - other.total,
-            self.squares - other.squares,
-        )  # fmt: skip
+        """What is left of a sample without a part of it."""
+        return self + Sample(other.bins, -other.counts, -other.n, -other.total, -other.squares)
 
     @property
     def mean(self) -> float:
-        """Of the values as they are, not clipped."""
+        """The mean of the values, which are not clipped to the scale."""
         return self.total / self.n
 
     @property
     def std(self) -> float:
-        """Of the values as they are, not clipped."""
+        """The standard deviation of the values, which are not clipped to the scale."""
         return float(np.sqrt(max(self.squares / self.n - self.mean**2, 0.0)))
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Of the levels, after clipping and rounding."""
+        """The share of each level, ``(n_levels,)``, after clipping and rounding."""
         return self.bins.level_counts(self.counts) / self.n
 
     @property
     def ends(self) -> float:
-        """Share of the lowest and the highest level together."""
+        """The share of the lowest and the highest level together."""
         return float(self.shares[[0, -1]].sum())
 
     @property
     def values(self) -> float:
-        """Effective number of distinct values, as fine as the bins: 1 for a constant."""
+        """The effective number of distinct values, as fine as the bins: 1 for a constant."""
         return float(effective_number(self.counts / self.n))
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, for the record."""
+        """The sample as plain data, for the record."""
         return {"n": self.n, "mean": self.mean, "std": self.std, "counts": self.counts.tolist()}
 
     @classmethod
     def from_dict(cls, bins: Bins, content: dict[str, Any]) -> Self:
-        """What ``to_dict`` gave.
+        """The sample that ``to_dict`` was called of.
 
         Raises:
-            DataError: it was counted in other bins.
+            DataError: the counts are of other bins.
         """
         if len(content["counts"]) != len(bins.centres):
-            raise DataError(f"a record has counts of {len(content['counts'])} bins, its rating scale has "
-                            f"{len(bins.centres)}; make its run again")  # fmt: skip
+            found, wanted = len(content["counts"]), len(bins.centres)
+            raise DataError(f"a record has counts of {found} bins, its rating scale has {wanted}; make its run again")
         n, mean, std = content["n"], content["mean"], content["std"]
         return cls(bins, np.array(content["counts"]), n, n * mean, n * (std**2 + mean**2))
 
 
 def distances(predicted: NDArray, given: NDArray, levels: NDArray) -> dict[str, NDArray[np.float64]]:
-    """All distances between shares of levels; the first is the paper's Table 2.
+    """All distances between two distributions over levels; the first is that of the paper's Table 2.
 
     Args:
-        predicted, given: ``(..., n_levels)``.
-        levels: the ratings that they are shares of, ``(n_levels,)``.
+        predicted, given: shares of the levels, ``(..., n_levels)``.
+        levels: the ratings that have these shares, ``(n_levels,)``.
     """
     return {
-        "kl": kl_divergence(predicted, given), "reverse_kl": kl_divergence(given, predicted),
-        "js": js_divergence(predicted, given), "wasserstein": wasserstein(predicted, given, levels),
-    }  # fmt: skip
+        "kl": kl_divergence(predicted, given),
+        "reverse_kl": kl_divergence(given, predicted),
+        "js": js_divergence(predicted, given),
+        "wasserstein": wasserstein(predicted, given, levels),
+    }
 
 
 def counts_by_user(row: NDArray, rating: NDArray, levels: NDArray) -> sp.csr_matrix:
-    """How often each user has each level, ``(n_users, n_levels)``; ``row`` numbers the users from 0."""
+    """How often each user gives each level, ``(n_users, n_levels)``; ``row`` is the user of each rating, from 0."""
     shape = int(row.max()) + 1, len(levels)
     return sp.csr_matrix((np.ones(len(row)), (row, nearest_level(rating, levels))), shape)
 
@@ -225,7 +223,7 @@ def distance_intervals(
         predicted, given: counts by user, ``(n_users, n_levels)``, sparse; both are drawn with the same users.
 
     Returns:
-        Name to value, lower and upper end.
+        For each name of a distance its value and the lower and upper end of its interval.
     """
     n_users, rng = given.shape[0], np.random.default_rng(seed)
     parts: list[tuple[NDArray, NDArray]] = []
@@ -265,7 +263,7 @@ def ks_p_values(row: NDArray, predicted: NDArray, given: NDArray) -> NDArray[np.
 
 
 def _ks_p_value(n: int, k: int) -> float:
-    """Of two samples of size ``n`` whose distribution functions are at most ``k / n`` apart."""
+    """The p-value for two samples of size ``n`` whose distribution functions are at most ``k / n`` apart."""
     one = np.arange(n)
     with warnings.catch_warnings():  # scipy says where it takes the asymptotic value instead of the exact one
         warnings.simplefilter("ignore", RuntimeWarning)

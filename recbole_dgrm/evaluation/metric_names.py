@@ -1,10 +1,8 @@
-"""Metric keys as people read them, and which way is better."""
+"""The names of metrics and reference rows that people read, and whether more or less of a metric is better."""
 
-OVER_RATINGS = ("rmse", "mae", "ratingkl")  # of all ratings together, no means over users; smaller is better
-LABELS = {
-    "ratedrecall": "RatedRecall", "ratedndcg": "RatedNDCG", "ratingkl": "RatingKL", "rmse": "RMSE", "mae": "MAE",
-    "ndcg": "NDCG", "mrr": "MRR", "gauc": "GAUC", "map": "MAP", "auc": "AUC",
-}  # fmt: skip
+OVER_RATINGS = ("rmse", "mae", "ratingkl")  # pooled over all ratings, not averaged per user; smaller is better
+SPELLINGS = "RatedRecall RatedNDCG RatingKL RMSE MAE NDCG MRR GAUC MAP AUC"
+LABELS = {name.lower(): name for name in SPELLINGS.split()}
 STILL = "still improving"  # said of a training that ended while validation was at its best
 BELOW = "†"  # marks a value that is worse than that of the bias row
 REFERENCES = {
@@ -19,7 +17,7 @@ def reference_label(name: str, mode: str) -> str:
 
 
 def smaller_is_better(key: str) -> bool:
-    """Whether less of the metric is better."""
+    """Whether a smaller value of the metric is better."""
     return key.partition("@")[0] in OVER_RATINGS
 
 
@@ -34,6 +32,6 @@ def is_worse(key: str, value: float, than: float, rounding: float = 0.0) -> bool
 
 
 def metric_label(key: str) -> str:
-    """``ratedndcg@5`` as people write it, with an arrow towards better."""
+    """``RatedNDCG@5 ↑`` for ``ratedndcg@5``: the metric as people write it, with an arrow towards better."""
     name, at, n = key.partition("@")
     return f"{LABELS.get(name, name.capitalize())}{at}{n} {'↓' if smaller_is_better(key) else '↑'}"

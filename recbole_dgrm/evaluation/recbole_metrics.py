@@ -1,8 +1,7 @@
-"""The rated-items metrics as RecBole metrics, and the collector and evaluator that serve them.
+"""The rated-items metrics as metrics of RecBole, with the collector and the evaluator that serve them.
 
-RatedRecall@N, RatedNDCG@N and RatingKL need the triples (user, item, rating) of the evaluated pairs
-beside the scores; RecBole's RMSE and MAE stand with them in one pass. Definitions: ``ranking.py``,
-``distribution.py``.
+RatedRecall@N, RatedNDCG@N and RatingKL need user, item and rating of the evaluated pairs beside the scores; RecBole's
+RMSE and MAE are computed in the same pass. ``ranking.py`` and ``distribution.py`` define the metrics.
 """
 
 from collections import OrderedDict
@@ -31,7 +30,7 @@ PREDICTIONS = "rec.rated"
 
 @dataclass
 class RatedPredictions:
-    """Scores of rated pairs, flat arrays of shape ``(n,)``; ``item`` is what ``ties: item_order`` goes by."""
+    """Scores of rated pairs in arrays ``(n,)``; ``item`` is the rank that ``ties: item_order`` sorts by."""
 
     user: NDArray
     item: NDArray
@@ -52,7 +51,7 @@ class RatedPredictions:
 
 
 def rated_protocol(config, scale: RatingScale | None) -> RatedProtocol:
-    """The rated-items options of a config; ``scale`` of its ratings is None where feedback is implicit."""
+    """The rated-items options of a config; the ``scale`` of its ratings is None where feedback is implicit."""
     run = config.run
     threshold = scale.threshold if scale else run.rating_threshold
     return RatedProtocol(threshold, run.rated_ties, run.rated_filter, run.rated_denominator)
@@ -70,20 +69,20 @@ class _RatedMetric(AbstractMetric):
         self.per_user: dict[str, NDArray] = {}
 
     def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
-        """Mean over all users with test items."""
+        """The mean over all users with test items."""
         lists = dataobject.get(PREDICTIONS).lists
         self.per_user = {f"{type(self).__name__.lower()}@{n}": self.vector(lists, n) for n in self.topk}
         return {key: round(float(value.mean()), self.decimal_place) for key, value in self.per_user.items()}
 
 
 class RatedRecall(_RatedMetric):
-    """``recbole_dgrm.evaluation.ranking.RatedLists.recall``."""
+    """RatedRecall@N, which ``recbole_dgrm.evaluation.ranking.RatedLists.recall`` computes."""
 
     vector = staticmethod(RatedLists.recall)
 
 
 class RatedNDCG(_RatedMetric):
-    """``recbole_dgrm.evaluation.ranking.RatedLists.ndcg``."""
+    """RatedNDCG@N, which ``recbole_dgrm.evaluation.ranking.RatedLists.ndcg`` computes."""
 
     vector = staticmethod(RatedLists.ndcg)
 
@@ -96,7 +95,7 @@ class RatingKL(AbstractMetric):
     smaller = True
 
     def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
-        """Of all evaluated pairs together."""
+        """The divergence of all evaluated pairs together, not averaged per user."""
         predictions = dataobject.get(PREDICTIONS)
         levels = np.asarray(predictions.scale.levels)
         shares = [level_shares(value, levels) for value in (predictions.score, predictions.rating)]
@@ -104,7 +103,7 @@ class RatingKL(AbstractMetric):
 
 
 def register() -> None:
-    """Enter the metrics into RecBole's tables, in place, so that ``metrics: [RatedRecall]`` is known."""
+    """Enter the metrics into RecBole's own tables, so that ``metrics: [RatedRecall]`` is known."""
     tables = recbole.evaluator.register
     for metric in (RatedRecall, RatedNDCG, RatingKL):
         name = metric.__name__.lower()
@@ -116,22 +115,22 @@ def register() -> None:
 
 
 def names() -> set[str]:
-    """All metrics that can be named in ``metrics``, ours and RecBole's, in lower case."""
+    """The names that ``metrics`` may contain, ours and RecBole's, in lower case."""
     return set(recbole.evaluator.register.metrics_dict)
 
 
 def kind(name: str) -> EvaluatorType:
-    """``RANKING`` of a metric that ranks all items, ``VALUE`` of one that judges given pairs."""
+    """``RANKING`` for a metric that ranks all items, ``VALUE`` for one that judges given pairs."""
     return recbole.evaluator.register.metric_types[name.lower()]
 
 
 def title(name: str) -> str:
-    """A metric as its class spells it: ``RatedNDCG``."""
+    """The metric's name as its class spells it: ``RatedNDCG``."""
     return recbole.evaluator.register.metrics_dict[name.lower()].__name__
 
 
 def keys(names: Iterable[str], topk: Iterable[int]) -> set[str]:
-    """What the metrics of these ``names`` are called in a result: ``ndcg@10``, ``rmse``."""
+    """The keys that the metrics of these ``names`` have in a result: ``ndcg@10``, ``rmse``."""
     tables, found = recbole.evaluator.register, set()
     for name in map(str.lower, names):
         lists = {"rec.topk", "rec.items"} & set(tables.metric_information[name])
@@ -144,13 +143,13 @@ TOP, HITS = "rec.items", "rec.topk"  # RecBole's names: the lists, and which of 
 
 
 class Collector(compat.Collector):
-    """Collects rated pairs and top lists batch by batch; everything else is RecBole's.
+    """RecBole's collector that also keeps rated pairs, and that ranks once.
 
-    RecBole ranks once for the lists and once for the hits, and lays the positives out over users x items; here one
-    ranking serves both, and hits are looked up.
+    RecBole ranks once for the lists and once for the hits, and writes the positives into a matrix of users x items.
+    Here one ranking serves both, and the hits are looked up.
 
     Attributes:
-        scale: of the ratings that are evaluated; set before each evaluation.
+        scale: scale of the ratings that are evaluated; set before each evaluation.
     """
 
     scale: RatingScale | None = None
@@ -159,14 +158,14 @@ class Collector(compat.Collector):
         super().__init__(config)
         self._wanted = [name for name in (TOP, HITS) if self.register.need(name)]
         for name in self._wanted:
-            setattr(self.register, name, False)  # RecBole leaves it to us
+            setattr(self.register, name, False)  # so that RecBole leaves it to us
         if config["eval_type"] == EvaluatorType.VALUE:
             setattr(self.register, PREDICTIONS, True)  # diagnosis looks at them, whatever the metrics are
         self._batches: list[tuple[torch.Tensor, ...]] = []
         self._fields = [config["USER_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"]]
 
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i) -> None:
-        """Also keeps user, item, rating and score of the pairs if a metric needs them."""
+        """Collect a batch; user, item, rating and score of its pairs too if a metric needs them."""
         scores_tensor = scores_tensor.float()  # numpy knows no bfloat16
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
         if self._wanted:
@@ -179,7 +178,7 @@ class Collector(compat.Collector):
             self._batches.append(tuple(column.detach().cpu() for column in (*columns, scores_tensor)))
 
     def get_data_struct(self) -> DataStruct:
-        """RecBole's struct plus ``RatedPredictions``; of all users, whichever process evaluated them."""
+        """RecBole's struct with ``RatedPredictions``, of all users, whichever process evaluated them."""
         struct = super().get_data_struct()
         for key in [key for key in struct._data_dict if key.startswith(self.PER_EVALUATION)]:
             struct.set(key, distributed.gathered(struct.get(key)))
@@ -194,7 +193,7 @@ class Collector(compat.Collector):
 
 
 def _hits(top: torch.Tensor, row: torch.Tensor, item: torch.Tensor, n_items: int) -> torch.Tensor:
-    """1 where a place of the lists ``(B, K)`` holds a positive, and last the number of positives: ``(B, K + 1)``."""
+    """For each place of the lists ``top`` 1 if it holds a positive, then the number of positives, ``(B, K + 1)``."""
     row, item = row.to(top.device), item.to(top.device)
     rows = torch.arange(len(top), device=top.device).unsqueeze(-1)
     hit = torch.isin(rows * n_items + top, row * n_items + item)
@@ -224,7 +223,7 @@ class Evaluator(recbole.evaluator.Evaluator):
         return result
 
     def evaluate(self, dataobject: DataStruct) -> dict[str, Any]:
-        """All metrics, as plain floats."""
+        """All metrics as plain floats, in the order of the config."""
         self.per_user = {}
         result = super().evaluate(dataobject)
         for metric in self.metric_class.values():

@@ -1,9 +1,8 @@
-"""Reference rows that stand beside every result, computed exactly: random, bias (or popularity), oracle.
+"""The reference rows beside every result, computed exactly: random, bias (or popularity) and oracle.
 
-Under the rated-items protocols a random order is a constant score with exact ties, because the
-metrics then are expectations over orders; its RMSE is that of the training mean. Under full ranking the
-expectation of a random order is the hypergeometric one, and the bias row is item popularity, with items of one
-popularity in all orders.
+Under the rated-items protocols a random order is a constant score with exact ties, because the metrics are then
+expectations over all orders; its RMSE is that of the training mean. Under full ranking a random order has its
+hypergeometric expectation, and the bias row is item popularity, in expectation over orders of equally popular items.
 """
 
 from dataclasses import replace
@@ -18,17 +17,17 @@ from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.recbole_metrics import RatedPredictions
 from recbole_dgrm.maths.biases import fit_biases
 
-Row = dict[str, float]
+Metrics = dict[str, float]
 
 
-def reference_rows(config, splits: dataset.Splits, part: str = "test") -> dict[str, Row]:
-    """Metrics of ``random``, ``bias`` and ``oracle`` on a part: ``test``, or ``valid`` of a run without refit."""
+def reference_rows(config, splits: dataset.Splits, part: str = "test") -> dict[str, Metrics]:
+    """Metrics of ``random``, ``bias`` and ``oracle`` on ``test``, or on ``valid`` where a run has no refit."""
     if config["eval_args"]["mode"][part] == "labeled":
         return _rated_rows(config, splits, part)
     return _ranking_rows(config, splits, part)
 
 
-def skill(result: Row, reference: dict[str, Row]) -> Row:
+def skill(result: Metrics, reference: dict[str, Metrics]) -> Metrics:
     """``(m - random) / (oracle - random)``: 0 is a random order, 1 cannot be beaten."""
     random, oracle = reference["random"], reference["oracle"]
     return {
@@ -38,13 +37,13 @@ def skill(result: Row, reference: dict[str, Row]) -> Row:
     }
 
 
-def learnt(config) -> str:
-    """The part that a tested model has learnt from."""
+def training_part(config) -> str:
+    """The part of the splits that a tested model was trained on."""
     return "known" if config.run.refit else "train"
 
 
-def _rated_rows(config, splits: dataset.Splits, part: str) -> dict[str, Row]:
-    known_user, known_item, known_rating = splits.triples(learnt(config))
+def _rated_rows(config, splits: dataset.Splits, part: str) -> dict[str, Metrics]:
+    known_user, known_item, known_rating = splits.triples(training_part(config))
     user, item, rating = splits.triples(part)
     n_users, n_items = splits.train.user_num, splits.train.item_num
     biases = fit_biases(known_user, known_item, known_rating, n_users, n_items, config.run.bias_shrinkage)
@@ -62,8 +61,8 @@ def _rated_rows(config, splits: dataset.Splits, part: str) -> dict[str, Row]:
     return {name: rated_row(config, predictions) for name, predictions in pairs.items()}
 
 
-def rated_row(config, predictions: RatedPredictions) -> Row:
-    """Metrics of any scores of rated pairs."""
+def rated_row(config, predictions: RatedPredictions) -> Metrics:
+    """The metrics of scored rated pairs, whatever gave the scores."""
     struct = DataStruct()
     struct.set(recbole_metrics.PREDICTIONS, predictions)
     struct.set("rec.score", torch.from_numpy(predictions.score))
@@ -71,12 +70,12 @@ def rated_row(config, predictions: RatedPredictions) -> Row:
     return dict(recbole_metrics.Evaluator(config).evaluate(struct))
 
 
-def _ranking_rows(config, splits: dataset.Splits, part: str) -> dict[str, Row]:
+def _ranking_rows(config, splits: dataset.Splits, part: str) -> dict[str, Metrics]:
     user, item, _ = splits.triples(part)
     known_user, known_item, _ = splits.triples("known" if part == "test" else "train")
-    _, learnt_item, _ = splits.triples(learnt(config))
+    _, trained_item, _ = splits.triples(training_part(config))
     n_items = splits.train.item_num - 1
-    popularity = np.bincount(learnt_item, minlength=n_items + 1)
+    popularity = np.bincount(trained_item, minlength=n_items + 1)
     _, row = np.unique(user, return_inverse=True)
     left = (n_items - np.bincount(known_user, minlength=splits.train.user_num))[user]
     above, tied = _places(popularity, user, item, known_user, known_item)
@@ -95,11 +94,11 @@ def _ranking_rows(config, splits: dataset.Splits, part: str) -> dict[str, Row]:
 def _places(
     score: NDArray, user: NDArray, item: NDArray, known_user: NDArray, known_item: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """Where items stand among the candidates of their users, if all users have the same ``score`` ``(n_items + 1,)``.
+    """The places of items among the candidates of their users, if all users have the same ``score`` ``(n_items + 1,)``.
 
     Args:
-        user, item: pairs ``(n,)``.
-        known_user, known_item: pairs that are no candidates ``(m,)``; item 0, the padding, is none either.
+        user, item: the pairs to place, ``(n,)``.
+        known_user, known_item: pairs that are no candidates, ``(m,)``; the padding item 0 is no candidate either.
 
     Returns:
         For each pair how many candidates of the user have a higher score, and how many the same, itself included.
@@ -114,7 +113,7 @@ def _places(
 
 
 def _expected_ranking(row: NDArray, above: NDArray, tied: NDArray, k: int) -> dict[str, NDArray]:
-    """Metrics per user, in expectation over all orders of candidates with one score.
+    """Metrics per user, in expectation over all orders of candidates with the same score.
 
     Args:
         row: user of each positive, numbered from 0 without gaps, ``(n,)``.
@@ -146,9 +145,6 @@ def _expected_ranking(row: NDArray, above: NDArray, tied: NDArray, k: int) -> di
 
 
 def _perfect_ranking(positives: NDArray, k: int) -> dict[str, NDArray]:
-    one = np.ones(len(positives))
     found = np.minimum(positives, k)
-    return {
-        f"recall@{k}": found / positives, f"precision@{k}": found / k,
-        f"ndcg@{k}": one, f"hit@{k}": one, f"mrr@{k}": one,
-    }  # fmt: skip
+    perfect = {f"{name}@{k}": np.ones(len(positives)) for name in ("ndcg", "hit", "mrr")}
+    return {f"recall@{k}": found / positives, f"precision@{k}": found / k, **perfect}

@@ -33,7 +33,7 @@ from recbole_dgrm.errors import (
     UserError,
     explained,
 )  # fmt: skip
-from recbole_dgrm.evaluation import diagnosis, references
+from recbole_dgrm.evaluation import collapse, diagnosis, references
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import (
@@ -213,7 +213,7 @@ class _Run:
             self.record.skill = references.skill(self.record.test, self.record.reference)
         with self._kept("diagnosis"):
             self.record.diagnosis = diagnosis.examine(trainer, self.config, self.splits, lines, selected["epochs"])
-            LOG.info("collapse: %s", diagnosis.of_record(asdict(self.record)).line)
+            LOG.info("collapse: %s", collapse.of_record(asdict(self.record)).line)
 
     @contextmanager
     def _kept(self, what: str) -> Iterator[None]:
@@ -243,7 +243,7 @@ class _Run:
         else:
             valid = loaders.eval_loader(config, self.splits, "valid")
             if self.splits.test is not None:  # a trial of a search is compared, not looked at
-                trainer.observe = diagnosis.Observer(config, self.splits)
+                trainer.observe = diagnosis.EpochMonitor(config, self.splits)
         if state:
             trainer.resume(state, loader)
         trainer.fit(loader, valid, show_progress=self.show_progress, callback_fn=callback)

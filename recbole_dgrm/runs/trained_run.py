@@ -176,7 +176,7 @@ def load_run(path: Path | str, **where: Any) -> Run:
             "rows of the model; put the old data back (--data_path=DIR) or train again"
         )
     with _random_state_kept():
-        trainer, _, _ = untrained(config, splits, references.learnt(config))
+        trainer, _, _ = untrained(config, splits, references.training_part(config))
     trainer.load(state, best=True)
     return Run(config, saved.record, splits, trainer)
 

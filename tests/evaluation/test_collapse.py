@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_dgrm.evaluation.collapse import COLLAPSED, INTACT, NARROW, UNKNOWN, Finding, judge, verdict, worst
+from recbole_dgrm.evaluation.collapse import COLLAPSED, INTACT, NARROW, UNKNOWN, Finding, conclude, judge, worst
 from recbole_dgrm.evaluation.distribution import Bins, Sample
 
 STARS = Bins((1, 2, 3, 4, 5))
@@ -88,13 +88,13 @@ def history(statuses: str, step: int = 5) -> dict[int, Finding]:
     ],
 )
 def test_a_collapse_begins_where_the_last_run_of_collapsed_looks_begins(statuses, since, passing):
-    found = verdict(Finding(INTACT, ""), {"rated": history(statuses)}, 3)
+    found = conclude(Finding(INTACT, ""), {"rated": history(statuses)}, 3)
     assert (found.since, found.passing) == (since, passing)
 
 
 def test_each_group_has_a_history_of_its_own():
     training = {"validation": history("iiiiiiiii", 1), "unrated": history("iccc", 2)}
-    found = verdict(Finding(NARROW, "narrow it is"), training, 3)
+    found = conclude(Finding(NARROW, "narrow it is"), training, 3)
     assert found.since == 4
     assert "unrated" in found.training
     assert found.line == (
@@ -103,10 +103,10 @@ def test_each_group_has_a_history_of_its_own():
 
 
 def test_lines():
-    assert verdict(Finding(INTACT, "fine"), {}).line == "none: fine"
-    assert verdict(Finding(COLLAPSED, "bad"), {"rated": history("ic")}, 12).line == (
+    assert conclude(Finding(INTACT, "fine"), {}).line == "none: fine"
+    assert conclude(Finding(COLLAPSED, "bad"), {"rated": history("ic")}, 12).line == (
         "COLLAPSED: bad; training is collapsed from epoch 10 on"
     )
-    assert verdict(Finding(INTACT, "fine"), {"rated": history("icii")}, 12).line == (
+    assert conclude(Finding(INTACT, "fine"), {"rated": history("icii")}, 12).line == (
         "none: fine; collapsed in passing at epoch 10"
     )

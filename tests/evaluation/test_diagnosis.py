@@ -24,13 +24,13 @@ from recbole_dgrm.training.trainers import trainer_class
 
 @pytest.fixture
 def looked(make_model):
-    """``looked(model, **overrides)``: config, splits, dense scores and what ``diagnosis.look`` finds."""
+    """``looked(model, **overrides)``: config, splits, dense scores and what ``diagnosis.inspect`` finds."""
 
     def look(name="DGRM", **overrides):
         config, splits, model = make_model(name, eval_batch_size=7, **overrides)
         trainer = trainer_class(registry.model_class(name))(config, model)
         trainer.evaluate(loaders.eval_loader(config, splits, "valid"))
-        found = diagnosis.look(trainer, config, splits.train)
+        found = diagnosis.inspect(trainer, config, splits.train)
         users = torch.unique(splits.train.inter_feat["user_id"])
         rows = [scores for _, scores in diagnosis.all_scores(model.eval(), config, users, splits.train.item_num)]
         return config, splits, torch.cat(rows)[:, 1:], found
@@ -103,7 +103,7 @@ def test_what_a_run_leaves(make_config):
     found = json.loads((path / "record.json").read_text())["diagnosis"]
     assert set(found["distribution"]) == {"lists", "rated", "unrated", "between_users", "ratings", "test"}
     assert found["seconds"] >= sum(line["diagnose_s"] for line in lines)
-    verdict = diagnosis.of_record({"diagnosis": found})
+    verdict = collapse.of_record({"diagnosis": found})
     assert verdict.epoch == record.timing["best_epoch"]
     assert verdict.status in (COLLAPSED, NARROW, INTACT)
 
@@ -148,12 +148,12 @@ class Constant(DGRM):
 def test_a_rigged_model_is_called_collapsed_and_a_copy_of_the_data_is_not(make_config, monkeypatch):
     monkeypatch.setitem(registry.MODELS, "DGRM", Constant)
     record, _ = run_one(make_config("DGRM", epochs=5, diagnose_every=1, eval_step=5, refit=False))
-    verdict = diagnosis.of_record({"diagnosis": record.diagnosis})
+    verdict = collapse.of_record({"diagnosis": record.diagnosis})
     assert verdict.status == COLLAPSED
     assert verdict.since == 3
     assert "hardly differ" in verdict.reason
     record, _ = run_one(make_config("DGRM", epochs=2, diagnose_every=1, refit=False))
-    verdict = diagnosis.of_record({"diagnosis": record.diagnosis})
+    verdict = collapse.of_record({"diagnosis": record.diagnosis})
     assert (verdict.status, verdict.since) == (INTACT, None)
 
 
@@ -161,7 +161,7 @@ def test_scores_that_are_no_ratings_are_compared_by_their_lists(make_config):
     record, _ = run_one(make_config("BPR", epochs=1))
     found = record.diagnosis
     assert set(found["distribution"]) == {"lists"}
-    verdict = diagnosis.of_record({"diagnosis": found})
+    verdict = collapse.of_record({"diagnosis": found})
     assert verdict.status == UNKNOWN
     assert "no ratings" in verdict.line
     assert "of the top-5 lists are distinct" in verdict.line
@@ -265,7 +265,7 @@ def test_a_popularity_list_is_called_the_same_for_everybody(make_config, tmp_pat
     record, _ = run_one(make_config("Pop", "same", **keys))
     lists = record.diagnosis["distribution"]["lists"]
     assert (lists["users"], lists["rankings"]) == (n_users, 1 / n_users)
-    verdict = diagnosis.of_record({"diagnosis": record.diagnosis})
+    verdict = collapse.of_record({"diagnosis": record.diagnosis})
     assert verdict.status == COLLAPSED
     assert verdict.reason.endswith("everybody gets the same")
 
@@ -313,7 +313,7 @@ def test_what_fails_after_the_test_does_not_lose_it(make_config, monkeypatch, wh
 
 
 def test_a_look_that_fails_stops_no_training(make_config, monkeypatch, caplog):
-    real, calls = diagnosis.look, []
+    real, calls = diagnosis.inspect, []
 
     def broken(*arguments):
         calls.append(1)
@@ -321,10 +321,10 @@ def test_a_look_that_fails_stops_no_training(make_config, monkeypatch, caplog):
             raise ZeroDivisionError("no room")
         return real(*arguments)
 
-    monkeypatch.setattr(diagnosis, "look", broken)
+    monkeypatch.setattr(diagnosis, "inspect", broken)
     record, path = run_one(make_config("MF", epochs=4, diagnose_every=1, refit=False))
     assert record.status == "finished"
-    assert diagnosis.of_record({"diagnosis": record.diagnosis})
+    assert collapse.of_record({"diagnosis": record.diagnosis})
     assert sum("goes on unwatched" in entry.message for entry in caplog.records) == 1
     lines = SavedRun(path, {}).epochs()
     assert [line.get("diagnosis_error") for line in lines] == [None, "ZeroDivisionError: no room", None, None]

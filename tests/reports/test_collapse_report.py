@@ -14,7 +14,7 @@ from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.diagnosis import ALPHAS
 from recbole_dgrm.evaluation.distribution import Bins, Sample
 from recbole_dgrm.records import RECORD
-from recbole_dgrm.reports import collapse_report
+from recbole_dgrm.reports import collapse_report, collapse_sections
 from recbole_dgrm.reports.collapse_figures import GIVEN as GIVEN_COLOUR
 from recbole_dgrm.reports.collapse_runs import watched
 from recbole_dgrm.reports.document import Figure, Table, to_markdown
@@ -31,7 +31,7 @@ def as_dict(values) -> dict:
 
 
 def distances(kl: float, margin: float) -> dict:
-    return {name: {"value": kl, "low": kl - margin, "high": kl + margin} for name in collapse_report.DISTANCES}
+    return {name: {"value": kl, "low": kl - margin, "high": kl + margin} for name in collapse_sections.DISTANCES}
 
 
 def hand_made(folder, label: str, late, kl: float, verdict: dict, **more) -> None:
@@ -85,11 +85,11 @@ def test_a_report_names_the_collapse_and_its_beginning(folder):
 
 def test_numbers_of_other_data_sets_are_not_compared_with_the_papers(folder):
     hand_made(folder, "DGRM", GIVEN, 0.1, FINE)
-    assert "published" not in to_markdown(collapse_report.build(watched(folder), folder)).lower()
+    assert "published" not in to_markdown(collapse_report.diagnosis_document(watched(folder), folder)).lower()
 
 
 def test_every_section_has_its_numbers_as_csv(folder):
-    document = collapse_report.build(watched(folder), folder)
+    document = collapse_report.diagnosis_document(watched(folder), folder)
     files = {path.stem for path in (folder / "csv").iterdir()}
     assert files == {"ratings", "predictions-rated", "predictions-unrated", "course", "distances", "ks", "lists"}
     for figure in [block for block in document.blocks if isinstance(block, Figure)]:
@@ -107,21 +107,21 @@ def test_every_section_has_its_numbers_as_csv(folder):
 
 def test_the_course_of_a_copy_is_that_of_the_ratings():
     sample = Sample.of(STARS, torch.as_tensor(GIVEN))
-    kl, entropy, covered, ends = collapse_report._measures(sample, sample)
+    kl, entropy, covered, ends = collapse_sections._measures(sample, sample)
     shares = np.array([61, 114, 271, 342, 212]) / 1000
     assert (kl, covered) == (0, 1)
     assert entropy == pytest.approx(-(shares * np.log(shares)).sum())
     assert ends == pytest.approx(0.273)
     two = Sample.of(STARS, torch.tensor([1.0, 5.0]))
-    assert collapse_report._measures(two, sample)[1:] == pytest.approx((math.log(2), 0.4, 1))
+    assert collapse_sections._measures(two, sample)[1:] == pytest.approx((math.log(2), 0.4, 1))
 
 
 def test_few_epochs_are_shown_the_first_and_the_last_among_them():
     history = dict.fromkeys(range(5, 105, 5))
-    shown = list(collapse_report._some(history))
-    assert len(shown) == collapse_report.PANELS
+    shown = list(collapse_sections._some(history))
+    assert len(shown) == collapse_sections.PANELS
     assert (shown[0], shown[-1]) == (5, 100)
-    assert list(collapse_report._some({3: None})) == [3]
+    assert list(collapse_sections._some({3: None})) == [3]
 
 
 def test_runs_that_nobody_watched_are_an_error(make_config, tmp_path):
@@ -233,7 +233,7 @@ def test_lists_that_are_not_there_and_nasty_labels_are_reported(folder):
     found["distribution"]["lists"] |= {**none, "users": 5, "of_users": 5}
     change(folder / "Good", diagnosis=found, label="=A $\\foo$ [/b]\x1b")
     change(folder / "Broken", label="_hidden")
-    document = collapse_report.build(watched(folder), folder)
+    document = collapse_report.diagnosis_document(watched(folder), folder)
     assert sum(isinstance(block, Figure) for block in document.blocks) == 7
     assert "there are no lists, because every user has seen all items" in to_markdown(document)
     for file in (folder / "csv").iterdir():
