@@ -1,4 +1,4 @@
-"""A report of any folder of runs: what to say about a summary, as Markdown, HTML, LaTeX, CSV and figures."""
+"""The report of any folder of runs: its statistics as Markdown, HTML, LaTeX, CSV and figures."""
 
 import csv
 import hashlib
@@ -15,10 +15,12 @@ import pandas as pd
 
 from recbole_dgrm.reports import comparable, figures
 from recbole_dgrm.reports.document import Document, Figure, Heading, to_html, to_latex, to_markdown
-from recbole_dgrm.reports.headline import cell_mode, faults, headline
 from recbole_dgrm.reports.result_tables import (
+    cell_mode,
     cost_table,
     difference_table,
+    faults,
+    headline,
     published_metrics,
     published_table,
     result_table,
@@ -32,14 +34,14 @@ from recbole_dgrm.system.files import write_text
 from recbole_dgrm.system.texts import in_spreadsheet
 
 LOG = logging.getLogger(__name__)
-FIGURED = 10  # cells that have figures, which take longer than everything else
-COLUMNS = [
-    "dataset", "protocol", "model", "metric", "seeds", "mean", "std", "skill", "user_standard_error", "baseline",
-    "users", "difference", "low", "high", "p_wilcoxon", "p_t", "holm_wilcoxon", "holm_t", "published",
-    "parameters", "best_epoch", "build_s", "train_s", "evaluate_s", "peak_rss_mib", "definition",
-]  # fmt: skip
-NEEDED = ("config eval_args mode", "config valid_metric",
-          *(f"data n_{what}" for what in ("users", "items", "train", "valid", "test")))  # fmt: skip
+FIGURED = 10  # the first cells have figures, which take longer than everything else
+COLUMNS = """
+    dataset protocol model metric seeds mean std skill user_standard_error
+    baseline users difference low high p_wilcoxon p_t holm_wilcoxon holm_t published
+    parameters best_epoch build_s train_s evaluate_s peak_rss_mib definition
+"""
+SIZES = ("users", "items", "train", "valid", "test")
+NEEDED = ("config eval_args mode", "config valid_metric", *(f"data n_{what}" for what in SIZES))
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Report:
 
 
 def write_report(folder: Path, output_dir: Path, baseline: str | None = None) -> Path:
-    """Write ``report.{md,html,tex,csv}`` and ``figures/`` about the runs below ``folder``; runs nothing.
+    """Write ``report.{md,html,tex,csv}`` and ``figures/`` about the runs below ``folder``, without running anything.
 
     Args:
         baseline: see ``recbole_dgrm.reports.statistics.summarise``.
@@ -77,10 +79,10 @@ def write_report(folder: Path, output_dir: Path, baseline: str | None = None) ->
     for run in (run for cell in summary.cells for row in cell.rows for run in row.runs):
         run.need(*NEEDED)
     output_dir.mkdir(parents=True, exist_ok=True)
-    document = build(summary, folder.resolve().name)
+    document = benchmark_document(summary, folder.resolve().name)
     document.blocks = list(_drawn(document, summary, output_dir))
-    forms = {"md": to_markdown(document), "html": to_html(document, output_dir), "tex": to_latex(document),
-             "csv": to_csv(summary)}  # fmt: skip
+    forms = {"md": to_markdown(document), "html": to_html(document, output_dir)}
+    forms |= {"tex": to_latex(document), "csv": to_csv(summary)}
     for kind, text in forms.items():
         write_text(output_dir / f"report.{kind}", text)
     for fault in (fault for cell in summary.cells for fault in faults(cell)):
@@ -88,8 +90,8 @@ def write_report(folder: Path, output_dir: Path, baseline: str | None = None) ->
     return output_dir / "report.html"
 
 
-def build(summary: Summary, name: str) -> Document:
-    """The document; its figures are drawn elsewhere."""
+def benchmark_document(summary: Summary, name: str) -> Document:
+    """The document about a summary; its figures are not drawn yet."""
     document = Document(f"Benchmark {name}")
     add = document.blocks.extend
     several = len(summary.cells) > 1
@@ -99,13 +101,12 @@ def build(summary: Summary, name: str) -> Document:
         add([Heading(cell.name), _introduction(cell), result_table(cell)])
         if published := published_metrics(cell):
             add([published_table(cell, summary.plan, published)])
-        add([figure for figure, _ in _figures(cell)] if number <= FIGURED else [
-            f"Figures are drawn for the first {FIGURED} tables only; a report of a part of the folder has them."
-        ])  # fmt: skip
+        without = f"Figures are drawn for the first {FIGURED} tables only; a report of a part of the folder has them."
+        add([figure for figure, _ in _figures(cell)] if number <= FIGURED else [without])
         add([difference_table(cell)] if cell.baseline and len(cell.rows) > 1 else [])
         add([cost_table(cell)])
-        add(f"{row.label}, seed {run.record['seed']}: {run.record['error']}."
-            for row in cell.rows for run in row.runs if run.record["error"])  # fmt: skip
+        wrong = [(row.label, run.record) for row in cell.rows for run in row.runs if run.record["error"]]
+        add(f"{label}, seed {record['seed']}: {record['error']}." for label, record in wrong)
     if summary.unfinished:
         add([Heading("Runs without a result"), unfinished_table(summary)])
     add([Heading("How to read this"), *_explanations(summary)])
@@ -113,9 +114,9 @@ def build(summary: Summary, name: str) -> Document:
 
 
 def to_csv(summary: Summary) -> str:
-    """Everything in long form, a line per data set, protocol, model and metric, unrounded."""
+    """All results, unrounded, in a line per data set, protocol, model and metric."""
     text = StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS.split(), restval="", lineterminator="\n")
     writer.writeheader()
     for cell in summary.cells:
         for row in [*cell.reference, *cell.rows]:
@@ -123,16 +124,14 @@ def to_csv(summary: Summary) -> str:
                 model = row.label if row.runs else row.label + told(row.trained)
                 line = {"dataset": cell.dataset, "protocol": cell.protocol, "model": model, "metric": metric}
                 values = {**line, **_csv_values(cell, row, score), "definition": comparable.described(cell.definition)}
-                writer.writerow({key: in_spreadsheet(value) for key, value in values.items()
-                                 if value is not None and value == value})  # fmt: skip
+                known = {key: value for key, value in values.items() if value is not None and value == value}
+                writer.writerow({key: in_spreadsheet(value) for key, value in known.items()})
     return text.getvalue()
 
 
 def _csv_values(cell: Cell, row: Row, score: Score) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "seeds": len(score.values), "mean": score.mean, "std": score.std, "skill": score.skill,
-        "user_standard_error": score.user_error, "published": score.published,
-    }  # fmt: skip
+    values: dict[str, Any] = {key: getattr(score, key) for key in ("mean", "std", "skill", "published")}
+    values |= {"seeds": len(score.values), "user_standard_error": score.user_error}
     if score.comparison:
         values |= {"baseline": cell.baseline.label, **vars(score.comparison)}
     if row.runs:
@@ -155,24 +154,27 @@ def _introduction(cell: Cell) -> str:
 
 
 def _figures(cell: Cell) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
-    """The figures of a cell and what draws them; of very many rows the best are shown."""
+    """The figures of a cell, each with the function that draws it; they show the best rows if there are very many."""
     shown = figures.best_rows(cell)
     few = "" if shown is cell else f" The best {len(shown.rows)} of {len(cell.rows)} rows."
-    drawings = [
-        ("metrics", "Metrics", partial(figures.metric_bars, shown),
-         "Bars begin at the value of a random order. Whiskers: 95 % interval over users where the metric is a mean "
-         "over users, else the standard deviation over seeds."),
-        ("time", "Accuracy against training time", partial(figures.accuracy_against_time, shown, cell.metrics[0]),
-         "Small points: seeds; large: their mean. Seconds as measured, on however busy a machine."),
-        ("learning", "Learning curves", partial(figures.learning_curves, shown),
-         "Means over seeds, up to the epoch in which the first of them stopped."),
-    ]  # fmt: skip
-    for name, title, draw, caption in drawings:
-        yield Figure(f"figures/{_stem(cell)}-{name}", f"{title}, {cell.name}", caption + few), draw
+
+    def figure(name: str, title: str, caption: str) -> Figure:
+        return Figure(f"figures/{_stem(cell)}-{name}", f"{title}, {cell.name}", caption + few)
+
+    caption = (
+        "Bars begin at the value of a random order. Whiskers: 95 % interval over users where the metric is a mean "
+        "over users, else the standard deviation over seeds."
+    )
+    yield figure("metrics", "Metrics", caption), partial(figures.metric_bars, shown)
+    caption = "Small points: seeds; large: their mean. Seconds as measured, on however busy a machine."
+    draw = partial(figures.accuracy_against_time, shown, cell.metrics[0])
+    yield figure("time", "Accuracy against training time", caption), draw
+    caption = "Means over seeds, up to the epoch in which the first of them stopped."
+    yield figure("learning", "Learning curves", caption), partial(figures.learning_curves, shown)
 
 
 def _drawn(document: Document, summary: Summary, output_dir: Path) -> Iterator[Any]:
-    """The blocks of a document, its figures drawn; for one that cannot be drawn a sentence."""
+    """The blocks of the document after its figures are drawn; a sentence replaces one that cannot be drawn."""
     draw = {figure.file: draws for cell in summary.cells[:FIGURED] for figure, draws in _figures(cell)}
     for block in document.blocks:
         yield figures.drawn(block, draw[block.file], output_dir) if isinstance(block, Figure) else block
@@ -192,7 +194,7 @@ def _explanations(summary: Summary) -> list[str]:
 
 
 def _stem(cell: Cell) -> str:
-    """Of its figures' files; no two cells share one."""
+    """What the names of the cell's figures begin with; no two cells share it."""
     plain = f"{cell.dataset}-{cell.protocol}"
     stem = re.sub(r"[^\w.-]+", "-", plain)
     if stem == plain and not cell.apart:

@@ -1,4 +1,4 @@
-"""Figures of a diagnosis: distributions by epoch, their course, KS hits, the sweep over T'."""
+"""The figures of a diagnosis, some of them the paper's: distributions by epoch, their course, KS hits, T' steps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ def ratings(given: Sample, path: Path) -> None:
 
 @styled
 def panels(histories: Mapping[str, Mapping[int, Sample]], given: Sample, path: Path) -> None:
-    """Figs. 3-6: a row of panels per model, one an epoch, predictions before the given ratings; mean and deviation."""
+    """Figs. 3-6: a row of panels per model, a panel per epoch with predictions before the given ratings."""
     columns = max(len(history) for history in histories.values())
     figure = new_figure(1.7 * columns + 0.6, 1.5 * len(histories) + 0.5)
     grid = figure.subplots(len(histories), columns, squeeze=False, sharex=True)
@@ -51,15 +51,17 @@ def panels(histories: Mapping[str, Mapping[int, Sample]], given: Sample, path: P
 
 @styled
 def course(
-    curves: Mapping[str, Mapping[tuple[str, str], Curve]], collapsed: Mapping[tuple[str, str], Sequence[float]],
-    given: Mapping[str, float], path: Path,
-) -> None:  # fmt: skip
-    """A panel per measure over epochs, a line per model and group; collapsed looks carry a cross.
+    curves: Mapping[str, Mapping[tuple[str, str], Curve]],
+    collapsed: Mapping[tuple[str, str], Sequence[float]],
+    given: Mapping[str, float],
+    path: Path,
+) -> None:
+    """A panel per measure over epochs with a line per model and group; a cross marks what is judged collapsed.
 
     Args:
-        curves: measure to (model, group) to epochs and values; groups are solid and dashed.
-        collapsed: (model, group) to the epochs that are judged collapsed.
-        given: measure to the value that the ratings themselves have.
+        curves: for each measure and (model, group) the epochs and values; groups are solid and dashed.
+        collapsed: for each (model, group) the epochs that are judged collapsed.
+        given: for each measure the value that the ratings themselves have.
     """
     figure = new_figure(10.0, 2.9 * -(-len(curves) // 2))
     grid = figure.subplots(-(-len(curves) // 2), 2, squeeze=False, sharex=True).flatten()
@@ -86,7 +88,7 @@ def course(
 
 @styled
 def ks_hits(shares: Mapping[str, tuple[Sequence[float], NDArray]], path: Path) -> None:
-    """Fig. 8: share of users whose predicted and given ratings the KS test does not tell apart, over alpha."""
+    """Fig. 8: the share of users whose predicted and given ratings the KS test does not tell apart, over alpha."""
     figure = new_figure(6.4, 3.4)
     axes = figure.add_subplot()
     for (name, (alphas, values)), (colour, dash) in zip(shares.items(), styles(), strict=False):

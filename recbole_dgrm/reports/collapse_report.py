@@ -1,12 +1,12 @@
 """The diagnosis of a folder of runs: what their records say about mode collapse, as pages, figures and CSV files.
 
-It reads records and runs nothing. ``collapse_sections`` writes the sections, ``collapse_figures`` draws their figures.
+It reads records and runs nothing. ``collapse_sections`` and ``chain_sections`` write the sections.
 """
 
 from pathlib import Path
 
 from recbole_dgrm.evaluation import collapse
-from recbole_dgrm.reports import collapse_sections
+from recbole_dgrm.reports import chain_sections, collapse_sections
 from recbole_dgrm.reports.collapse_runs import Watched, watched
 from recbole_dgrm.reports.collapse_sections import number
 from recbole_dgrm.reports.document import Document, Heading, Table, Value, to_html, to_markdown
@@ -49,8 +49,8 @@ def _sections(runs: list[Watched]) -> list[tuple[collapse_sections.Section, list
         (collapse_sections.course, inspected),
         (collapse_sections.test_distances, compared),
         (collapse_sections.ks_test, compared),
-        (collapse_sections.denoising_steps, swept),
-        (collapse_sections.fixed_steps, runs if fixed else []),
+        (chain_sections.denoising_steps, swept),
+        (chain_sections.fixed_steps, runs if fixed else []),
         (collapse_sections.recommendation_lists, runs),
     ]
 

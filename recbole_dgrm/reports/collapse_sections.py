@@ -1,4 +1,4 @@
-"""The sections of a diagnosis: a heading, a figure, a table and what they show, and the numbers as CSV."""
+"""The sections of a diagnosis: each yields its heading, figure, table and sentences, and writes its CSV file."""
 
 import csv
 import math
@@ -13,7 +13,6 @@ from scipy.special import entr
 from recbole_dgrm.evaluation import collapse
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION
 from recbole_dgrm.evaluation.distribution import Sample, distances
-from recbole_dgrm.evaluation.metric_names import metric_label
 from recbole_dgrm.reports import collapse_figures, figures
 from recbole_dgrm.reports.collapse_runs import Watched
 from recbole_dgrm.reports.document import Figure, Heading, Table, Value
@@ -25,7 +24,6 @@ GROUPS = ("rated", "unrated")
 PANELS = 8  # epochs in a figure of distributions
 ALPHA = 0.05  # the level that the sentence about the KS test is about
 PUBLISHED_KL = {"DGRM": 0.041, "CFGAN": 0.229}  # Table 2, ML-100K
-PUBLISHED_STEPS = {5: (0.547, 0.572), 1: (0.557, 0.583), None: (0.567, 0.593)}  # Table 4, ML-100K: Recall, NDCG
 DISTANCES = {
     "kl": "KL(predicted ‖ given)",
     "reverse_kl": "KL(given ‖ predicted)",
@@ -51,9 +49,9 @@ def distributions(runs: list[Watched], folder: Path) -> Iterator[Any]:
     given = runs[0].ratings
     yield Heading("Ratings and predictions (Figs. 2-6)")
     levels = zip(given.bins.levels, given.shares, strict=True)
-    _write_csv(folder, "ratings", ["rating", "share"], [[level, share] for level, share in levels])
+    write_csv(folder, "ratings", ["rating", "share"], [[level, share] for level, share in levels])
     caption = f"The {given.n:,} ratings that are learnt from (Fig. 2)."
-    yield _figure(folder, "ratings", "Ratings", caption, collapse_figures.ratings, given)
+    yield figure(folder, "ratings", "Ratings", caption, collapse_figures.ratings, given)
     for group in GROUPS:
         histories = {run.name: _some(run.history(group)) for run in runs}
         rows = [
@@ -62,13 +60,13 @@ def distributions(runs: list[Watched], folder: Path) -> Iterator[Any]:
             for epoch, sample in run.history(group).items()
             for centre, count in zip(given.bins.centres, sample.counts, strict=True)
         ]
-        _write_csv(folder, f"predictions-{group}", ["model", "epoch", "mean", "std", "bin", "count"], rows)
+        write_csv(folder, f"predictions-{group}", ["model", "epoch", "mean", "std", "bin", "count"], rows)
         title = f"Predictions for {group} pairs"
         caption = (
             f"{title} by epoch (blue) before the given ratings (grey), each scaled to its highest bar; mean (line) and "
             "standard deviation above. What is more than one and a half steps beyond the scale is in the outermost bin."
         )
-        yield _figure(folder, f"predictions-{group}", title, caption, collapse_figures.panels, histories, given)
+        yield figure(folder, f"predictions-{group}", title, caption, collapse_figures.panels, histories, given)
         yield from (_story(run, group) for run in runs)
 
 
@@ -108,10 +106,10 @@ def course(runs: list[Watched], folder: Path) -> Iterator[Any]:
                 rows.append([run.name, group, epoch, *line, epoch in run.collapsed(group)])
     crossed = {(run.name, group): run.collapsed(group) for run in runs for group in GROUPS}
     given = dict(zip(MEASURES, _measures(runs[0].ratings, runs[0].ratings), strict=True))
-    _write_csv(folder, "course", ["model", "group", "epoch", *MEASURES, "collapsed"], rows)
+    write_csv(folder, "course", ["model", "group", "epoch", *MEASURES, "collapsed"], rows)
     caption = "Predictions for rated (solid) and unrated pairs (dashed). A cross: judged collapsed. "
     caption += "Dash-dotted: the given ratings."
-    yield _figure(folder, "course", "Course of training", caption, collapse_figures.course, curves, crossed, given)
+    yield figure(folder, "course", "Course of training", caption, collapse_figures.course, curves, crossed, given)
     yield from (f"{run.name}: {run.verdict.line}." for run in runs)
 
 
@@ -126,7 +124,7 @@ def _measures(sample: Sample, given: Sample) -> tuple[float, float, float, float
 def test_distances(runs: list[Watched], folder: Path) -> Iterator[Any]:
     """How far the predictions for the test pairs are from their ratings, as distributions (Table 2)."""
     yield Heading("Predicted and given ratings of the test pairs (Table 2)")
-    published = _on_ml_100k(runs) and any(run.name in PUBLISHED_KL for run in runs)
+    published = on_ml_100k(runs) and any(run.name in PUBLISHED_KL for run in runs)
     columns = ["", *DISTANCES.values(), *(["KL, published"] if published else [])]
     rows, lines = [], []
     for run in runs:
@@ -134,13 +132,13 @@ def test_distances(runs: list[Watched], folder: Path) -> Iterator[Any]:
         row = [Value(run.name), *(_with_interval(found[name]) for name in DISTANCES)]
         rows.append(row + [number(PUBLISHED_KL.get(run.name), "{:.3f}")] * published)
         lines += [[run.name, name, *found[name].values()] for name in DISTANCES]
-    _write_csv(folder, "distances", ["model", "distance", "value", "low", "high"], lines)
+    write_csv(folder, "distances", ["model", "distance", "value", "low", "high"], lines)
     panels = {
         DISTANCES[name]: {run.name: tuple(run.found["distances"][name].values()) for run in runs}
         for name in ("kl", "wasserstein")
     }
     caption = "Whiskers: 95 % intervals over users. Shorter is closer."
-    yield _figure(folder, "distances", "Distances", caption, collapse_figures.bars, panels)
+    yield figure(folder, "distances", "Distances", caption, collapse_figures.bars, panels)
     note = (
         "Levels of the scale after clipping and rounding. In brackets: 95 % intervals from 1,000 draws of users. KL "
         "and Jensen-Shannon in nats, Wasserstein in units of the ratings."
@@ -175,10 +173,10 @@ def ks_test(runs: list[Watched], folder: Path) -> Iterator[Any]:
         for run in runs
         for alpha, hits in zip(alphas, run.found["ks"]["hits"], strict=True)
     ]
-    _write_csv(folder, "ks", ["model", "alpha", "hits", "users"], lines)
+    write_csv(folder, "ks", ["model", "alpha", "hits", "users"], lines)
     users = runs[0].found["ks"]["users"]
     caption = f"Users of {users:,} whose test ratings and predictions are not told apart."
-    yield _figure(folder, "ks", "KS hits", caption, collapse_figures.ks_hits, shares)
+    yield figure(folder, "ks", "KS hits", caption, collapse_figures.ks_hits, shares)
     note = f"Of {users:,} users; two-sample test, p ≥ α is a hit."
     yield Table("Hits by significance level", columns, rows, note=note)
     if ALPHA not in alphas:
@@ -192,65 +190,6 @@ def ks_test(runs: list[Watched], folder: Path) -> Iterator[Any]:
     )
 
 
-def denoising_steps(runs: list[Watched], folder: Path) -> Iterator[Any]:
-    """How good predictions are after 0, 1, ... denoising steps (Fig. 7)."""
-    yield Heading("Denoising steps T' (Fig. 7)")
-    key = next(key for key in runs[0].found["sweep"][0] if key.startswith(("ratedndcg", "ndcg")))
-    lines, rows = {}, []
-    for run in runs:
-        for prediction in ("posterior", "x_0_hat"):
-            points = [point for point in run.found["sweep"] if point["prediction"] == prediction]
-            if not points:
-                continue
-            steps, values = [point["denoising_steps"] for point in points], [point[key] for point in points]
-            lines[f"{run.name}, {prediction}"] = steps, values
-            rows += [[run.name, prediction, *pair] for pair in zip(steps, values, strict=True)]
-    _write_csv(folder, "sweep", ["model", "prediction", "denoising_steps", f"validation {key}"], rows)
-    top = runs[0].found["sweep"][0]["prediction_noise_steps"]
-    caption = (
-        f"One trained model, prediction from the profile noised {top} times, T' steps back. posterior: the state "
-        "x_(T-T') of section 3.3; x_0_hat: the generator's last output. On validation; the test part is not used."
-    )
-    metric = metric_label(key)[:-2]
-    yield _figure(folder, "sweep", "Denoising steps", caption, collapse_figures.sweep, lines, metric)
-    told = []
-    for name, (steps, values) in lines.items():
-        best, worst = (steps[int(choose(values))] for choose in (np.argmax, np.argmin))
-        told.append(f"{name} is best at T' = {best} ({max(values):.3f}) and worst at {worst} ({min(values):.3f})")
-    yield "; ".join(told) + "."
-
-
-def fixed_steps(runs: list[Watched], folder: Path) -> Iterator[Any]:
-    """How good models are that were trained with one noise step only (Table 4)."""
-    yield Heading("Fixed noise steps in training (Table 4)")
-    chosen = [run for run in runs if "fixed_step" in run.record["config"]]
-    tests = [run.record["test"] for run in chosen]
-    common = [name for name in tests[0] if all(test.get(name) is not None for test in tests)]
-    names = [name for name in common if name.startswith(("ratedrecall", "ratedndcg"))]
-    if not names:
-        yield "The runs have no ranking of rated items in common."
-        return
-    published = _on_ml_100k(chosen)
-    columns = ["", *(metric_label(name) for name in names), *(["published Recall / NDCG"] if published else [])]
-    rows, lines = [], []
-    for run in chosen:
-        values, step = [run.record["test"][name] for name in names], run.record["config"]["fixed_step"]
-        row = [Value(run.name), *(number(value, "{:.3f}") for value in values)]
-        pair = PUBLISHED_STEPS.get(step) if run.name == ("DGRM" if step is None else f"DGRM, t = {step}") else None
-        rows.append(row + [Value(f"{pair[0]:.3f} / {pair[1]:.3f}" if pair else "")] * published)
-        lines.append([run.name, step, *values])
-    _write_csv(folder, "fixed_step", ["model", "fixed_step", *names], lines)
-    panels = {metric_label(name): {run.name: (run.record["test"][name],) * 3 for run in chosen} for name in names}
-    title = "Fixed noise steps"
-    yield _figure(folder, "fixed_step", title, "Test part, one run each.", collapse_figures.bars, panels)
-    note = "Test part, tied scores shared. Only training is fixed to t; prediction is as configured."
-    note += " Published numbers are of another protocol (table3)." if published else ""
-    yield Table(title, columns, rows, note=note)
-    name = names[-1]
-    told = ", ".join(f"{run.name} {run.record['test'][name]:.3f}" for run in chosen)
-    yield f"{metric_label(name)[:-2]}: {told}. From one seed: differences as small as the error over users say nothing."
-
-
 def recommendation_lists(runs: list[Watched], folder: Path) -> Iterator[Any]:
     """How many of the recommendation lists and of the items differ."""
     title = "Recommendation lists"
@@ -261,9 +200,9 @@ def recommendation_lists(runs: list[Watched], folder: Path) -> Iterator[Any]:
         values = [number(lists[key], form) for key, (_, form) in LISTS.items()]
         rows.append([Value(run.name), *values, number(between, "{:.1%}")])
         lines.append([run.name, *(lists[key] for key in LISTS), between, lists.get("users")])
-    _write_csv(folder, "lists", ["model", *LISTS, "between_users", "users"], lines)
+    write_csv(folder, "lists", ["model", *LISTS, "between_users", "users"], lines)
     panels = {LISTS[key][0]: {run.name: (run.lists[key] or 0.0,) * 3 for run in runs} for key in ("distinct", "items")}
-    yield _figure(folder, "lists", title, "Share of all lists, and of all items.", collapse_figures.bars, panels)
+    yield figure(folder, "lists", title, "Share of all lists, and of all items.", collapse_figures.bars, panels)
     columns = ["", *(heading for heading, _ in LISTS.values()), "variance between users"]
     yield Table(title, columns, rows, note=_lists_note(runs))
     ordered = sorted(runs, key=lambda run: -(run.lists["distinct"] or 0.0))
@@ -283,7 +222,8 @@ def _lists_note(runs: list[Watched]) -> str:
     return note + (f" {', '.join(outside)}: the scores are no ratings, only lists can be compared." if outside else "")
 
 
-def _on_ml_100k(runs: Sequence[Watched]) -> bool:
+def on_ml_100k(runs: Sequence[Watched]) -> bool:
+    """Whether the runs are of the data set that the paper's numbers are of."""
     return runs[0].record["dataset"].startswith("ml-100k")
 
 
@@ -296,12 +236,14 @@ def number(value: float | None, form: str = "{}") -> Value:
     return Value("–") if value is None or not math.isfinite(value) else Value(form.format(value), value)
 
 
-def _figure(folder: Path, name: str, title: str, caption: str, draw: Callable, *what: Any) -> Figure | str:
+def figure(folder: Path, name: str, title: str, caption: str, draw: Callable, *what: Any) -> Figure | str:
     """Draw ``figures/<name>`` of ``what``; see ``recbole_dgrm.reports.figures.drawn``."""
     return figures.drawn(Figure(f"figures/{name}", title, caption), partial(draw, *what), folder)
 
 
-def _write_csv(folder: Path, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(folder: Path, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write ``csv/<name>.csv``, unrounded."""
+
     def write(path: Path) -> None:
         with open(path, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")

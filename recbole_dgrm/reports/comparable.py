@@ -1,6 +1,6 @@
-"""What may stand in one table: runs whose metrics are defined alike, on one split, beside references that agree.
+"""Which runs may be compared in one table: metrics defined alike, the same split, and reference rows that agree.
 
-The *definition* of a run is every key that says what its metrics are; how the model was trained is none of it.
+The *definition* of a run is every key that says what its metrics are, without those that say how it was trained.
 """
 
 import json
@@ -16,16 +16,15 @@ from recbole_dgrm.records import RunDirectory
 
 RATED = ("rated_ties", "rated_filter", "rated_denominator")
 SCALE = ("rating_scale", "rating_step", "rating_threshold")
-DATA = (
-    "feedback", "split_rounding", "benchmark_filename", "USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD",
-    "rm_dup_inter", "val_interval", "filter_inter_by_user_or_item", "user_inter_num_interval",
-    "item_inter_num_interval", "metric_decimal_place",
-)  # fmt: skip
+DATA = """
+    feedback split_rounding benchmark_filename USER_ID_FIELD ITEM_ID_FIELD RATING_FIELD TIME_FIELD
+    rm_dup_inter val_interval filter_inter_by_user_or_item user_inter_num_interval item_inter_num_interval
+    metric_decimal_place
+"""
 EVAL_ARGS = {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "RO", "mode": "full"}  # RecBole's own
 LEARNING = {"random": ("refit",), "bias": ("refit", "bias_shrinkage"), "oracle": ()}  # what a reference row depends on
 ROUNDING = 1e-6  # what summing in another order may leave
-USUAL = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "metric_decimal_place",
-         "filter_inter_by_user_or_item")  # fmt: skip
+USUAL = "USER_ID_FIELD ITEM_ID_FIELD RATING_FIELD TIME_FIELD metric_decimal_place filter_inter_by_user_or_item"
 Definition = dict[str, Any]
 
 
@@ -36,7 +35,7 @@ def tested_by(config: dict[str, Any]) -> str:
 
 
 def definitions(runs: Sequence[RunDirectory]) -> list[Definition]:
-    """What the metrics of each run mean: keys to values; None where a record does not say."""
+    """The definition of each run: what its metrics mean, key by key; None where its record does not say."""
     found = [_definition(run.record) for run in runs]
     known: dict[tuple, Any] = {}  # a record without a rating model leaves out what the data said; another tells it
     for run, one in zip(runs, found, strict=True):
@@ -52,7 +51,7 @@ def definitions(runs: Sequence[RunDirectory]) -> list[Definition]:
 
 def _definition(record: dict[str, Any]) -> Definition:
     config = record["config"]
-    found = {key: config.get(key) for key in DATA}
+    found = {key: config.get(key) for key in DATA.split()}
     found |= EVAL_ARGS | config.get("eval_args", {}) | {"mode": tested_by(config)}
     if found["mode"] == "labeled":
         found |= {key: config.get(key) for key in RATED} | _scale(record)
@@ -60,15 +59,15 @@ def _definition(record: dict[str, Any]) -> Definition:
 
 
 def _scale(record: dict[str, Any]) -> Definition:
-    """Scale, step and threshold that a run has used: as its record says, or, of an old one, as was asked or diagnosed.
+    """Scale, step and threshold that a run used; an old record has them in its config or in its diagnosis.
 
-    Levels that are not evenly spaced stand in place of the step.
+    Where levels are not evenly spaced, the levels are given in place of the step.
     """
     if scale := record["data"].get("scale"):
         levels = scale["levels"]
         step = None if scale.get("continuous") else even_step(np.array(levels))
-        return {"rating_scale": [float(scale["low"]), float(scale["high"])], "rating_step": step or levels,
-                "rating_threshold": float(scale["threshold"])}  # fmt: skip
+        ends = [float(scale["low"]), float(scale["high"])]
+        return dict(zip(SCALE, (ends, step or levels, float(scale["threshold"])), strict=True))
     found = {key: record["config"].get(key) for key in SCALE}
     diagnosed = record["diagnosis"].get("scale")
     if isinstance(diagnosed, list) and len(diagnosed) == 3:
@@ -84,7 +83,7 @@ def _scale(record: dict[str, Any]) -> Definition:
 
 
 def _middle(definition: Definition) -> None:
-    """Without a threshold of its own a run takes the middle of its scale."""
+    """Set the threshold of a run that has none to the middle of its scale."""
     if definition.get("rating_threshold", 0) is None and definition["rating_scale"]:
         definition["rating_threshold"] = sum(definition["rating_scale"]) / 2
 
@@ -94,12 +93,12 @@ def _source(run: RunDirectory) -> str | None:
 
 
 def frozen(definition: Definition) -> str:
-    """Text that two equal definitions share."""
+    """A text that is the same for equal definitions."""
     return json.dumps(definition, sort_keys=True)
 
 
 def differences(definition: Definition, others: Iterable[Definition]) -> str:
-    """``key=value, ...`` of the keys in which ``definition`` and ``others`` are not all alike; empty for none."""
+    """The keys in which ``definition`` and ``others`` are not all alike, as ``key=value, ...``; empty if all are."""
     every = [definition, *others]
     keys = sorted({key for one in every for key in one})
     told = [key for key in keys if len({json.dumps(one.get(key), sort_keys=True) for one in every}) > 1]
@@ -108,22 +107,24 @@ def differences(definition: Definition, others: Iterable[Definition]) -> str:
 
 def described(definition: Definition) -> str:
     """A definition in words, without what is the same for nearly everybody."""
-    told = {key: value for key, value in definition.items() if key not in USUAL and value not in (None, "[0,inf)")}
+    told = {
+        key: value for key, value in definition.items() if key not in USUAL.split() and value not in (None, "[0,inf)")
+    }
     return ", ".join(f"{key}={plainly(value)}" for key, value in told.items())
 
 
 def plainly(value: Any) -> str:
-    """A config value in a title: ``4.5``, ``[1, 5]``, ``relevant``, ``not set``."""
+    """A config value as a title shows it: ``4.5``, ``[1, 5]``, ``relevant``, ``not set``."""
     if isinstance(value, list):
         return f"[{', '.join(map(plainly, value))}]"
     return "not set" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def check_splits(runs: Sequence[RunDirectory]) -> None:
-    """Whether the runs of one cell that have one seed saw one split, and those of other seeds the same data.
+    """Check that the runs of a cell saw the same split where they have the same seed, and the same data otherwise.
 
     Raises:
-        DataError: two that did not.
+        DataError: two runs did not.
     """
     first: dict[int, RunDirectory] = {}
     for run in runs:
@@ -138,7 +139,7 @@ def check_splits(runs: Sequence[RunDirectory]) -> None:
 
 
 def _check_sources(runs: Sequence[RunDirectory]) -> None:
-    """Files with different bytes hold the same data where a seed cuts them into the same split."""
+    """Check that all runs used the same data; different files hold the same data if a seed splits them alike."""
     seeds: dict[str, set[int]] = {}
     for run in runs:
         seeds.setdefault(run.record["data"]["source"], set()).add(run.record["seed"])
@@ -156,15 +157,15 @@ def _check_sources(runs: Sequence[RunDirectory]) -> None:
 
 
 def learnt_from(run: RunDirectory, name: str) -> tuple[tuple[str, Any], ...]:
-    """The keys of a run, with their values, that its reference row ``name`` depends on."""
+    """The keys and values of a run that its reference row ``name`` depends on."""
     return tuple((key, run.record["config"].get(key)) for key in LEARNING.get(name, ()))
 
 
 def check_references(runs: Iterable[RunDirectory]) -> None:
-    """Whether runs of one cell and seed have the same references, as far as these have learnt from the same.
+    """Check that runs of one cell and seed have the same reference rows, where these have learnt from the same data.
 
     Raises:
-        DataError: two that have not.
+        DataError: two runs disagree.
     """
     first: dict[tuple, tuple[float, RunDirectory]] = {}
     for run in runs:
@@ -183,28 +184,24 @@ def check_references(runs: Iterable[RunDirectory]) -> None:
 
 
 def _rounding(record: dict[str, Any], value: float) -> float:
-    """How far ``value`` may be off: by the digits that the run keeps, and by what summing leaves."""
+    """How far ``value`` may be off because of the digits that the run keeps and the order in which it sums."""
     digits = record["config"].get("metric_decimal_place")
     return max(10.0**-digits if isinstance(digits, int) else 0.0, ROUNDING * max(1.0, abs(value)))
 
 
 def above_oracle(record: dict[str, Any]) -> list[str]:
-    """Metrics in which a run is better than the oracle by more than rounding: impossible, so an error of ours."""
+    """The metrics in which a run is better than the oracle by more than rounding, which is an error of ours."""
     oracle = record["reference"].get("oracle", {})
-    return [
-        metric for metric, value in record["test"].items()
-        if value is not None and (best := oracle.get(metric)) is not None
-        and is_worse(metric, best, value, _rounding(record, best))
-    ]  # fmt: skip
+    pairs = [(metric, oracle.get(metric), value) for metric, value in record["test"].items()]
+    known = [pair for pair in pairs if None not in pair]
+    return [metric for metric, best, value in known if is_worse(metric, best, value, _rounding(record, best))]
 
 
 def below_bias(record: dict[str, Any], part: str = "test") -> list[str]:
-    """Metrics in which a run is worse than its bias row: user + item means, or popularity under a full ranking."""
+    """The metrics in which a run is worse than its bias row: user + item means, or popularity under a full ranking."""
     bias = record["reference"].get("bias", {})
-    return [
-        metric for metric, value in record[part].items()
-        if value is not None and (mean := bias.get(metric)) is not None and is_worse(metric, value, mean, ROUNDING)
-    ]  # fmt: skip
+    pairs = [(metric, value, bias.get(metric)) for metric, value in record[part].items()]
+    return [pair[0] for pair in pairs if None not in pair and is_worse(*pair, ROUNDING)]
 
 
 def still_improving(record: dict[str, Any]) -> bool:
@@ -217,5 +214,5 @@ def still_improving(record: dict[str, Any]) -> bool:
 
 
 def trains(record: dict[str, Any]) -> bool:
-    """Whether epochs train the model; RecBole's closed-form models hold one parameter, for show."""
+    """Whether the model trains in epochs; RecBole's closed-form models have a single parameter without use."""
     return (record["parameters"] or 0) > 1

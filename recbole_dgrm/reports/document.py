@@ -15,24 +15,23 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from recbole_dgrm.system.texts import printable
 
 MARKDOWN = re.compile(r"\\(?=[!-/:-@\[-`{-~]|$)|[$`]|(?<=\])\(")  # what would be markup, formulas of GitHub included
-LATEX = str.maketrans({
-    "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$",
-    "▲": r"$^{+}$", "▼": r"$^{-}$", "−": "$-$", "·": r"$\cdot$", "≥": r"$\geq$", "–": "--",
-    "<": "$<$", ">": "$>$", "|": "$|$", "[": "{[}", "*": "{*}", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$",
-    "≤": r"$\leq$", "×": r"$\times$", "α": r"$\alpha$", "∞": r"$\infty$", "‖": r"$\|$", "…": r"\ldots{}",
-    "`": r"\textasciigrave{}",
-})  # fmt: skip
+LATEX_WORDS = r"""
+    &  \&   %  \%   $  \$   #  \#   _  \_   {  \{   }  \}   [  {[}   *  {*}   <  $<$   >  $>$   |  $|$
+    ~  \textasciitilde{}   ^  \textasciicircum{}   `  \textasciigrave{}   \  \textbackslash{}   …  \ldots{}   –  --
+    ↑  $\uparrow$   ↓  $\downarrow$   ▲  $^{+}$   ▼  $^{-}$   †  $^{\dagger}$   ‡  $^{\ddagger}$   ‖  $\|$
+    −  $-$   ±  $\pm$   ·  $\cdot$   ×  $\times$   ≤  $\leq$   ≥  $\geq$   α  $\alpha$   ∞  $\infty$
+"""  # a character and how LaTeX writes it, in turn
+LATEX = str.maketrans(dict(zip(LATEX_WORDS.split()[::2], LATEX_WORDS.split()[1::2], strict=True)))
 
 
 @dataclass(frozen=True)
 class Value:
-    """What stands in one place of a table.
+    """The content of one place in a table.
 
     Attributes:
-        order: what the column is sorted by; NaN sorts last.
+        order: the number that the column is sorted by; NaN sorts last.
         emphasis: ``best`` (bold), ``second`` (underlined) or nothing.
-        mark: a sign behind the text.
+        mark: a sign that follows the text.
     """
 
     text: str
@@ -43,7 +42,7 @@ class Value:
 
 @dataclass
 class Table:
-    """A table; the first value of each row is its name. ``quiet`` rows are set back and stay on top."""
+    """A table; the first value of each row is its name. ``quiet`` rows are shown in grey and stay on top."""
 
     title: str
     columns: list[str]
@@ -52,14 +51,14 @@ class Table:
     note: str = ""
 
     def all_rows(self) -> Iterator[list[Value]]:
-        """Quiet rows first."""
+        """All rows, the quiet ones first."""
         yield from self.quiet
         yield from self.rows
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture that lies beside the document as ``<file>.png`` and ``<file>.svg``."""
+    """A picture; its files ``<file>.png`` and ``<file>.svg`` are beside the document."""
 
     file: str
     title: str
@@ -68,25 +67,25 @@ class Figure:
 
 @dataclass(frozen=True)
 class Heading:
-    """Begins a section."""
+    """The heading of a section."""
 
     text: str
 
 
 @dataclass
 class Document:
-    """Blocks in order: headings, paragraphs (strings), tables and figures."""
+    """A title and blocks in order: headings, paragraphs (strings), tables and figures."""
 
     title: str
     blocks: list[Heading | str | Table | Figure] = field(default_factory=list)
 
     def tables(self) -> list[Table]:
-        """All tables."""
+        """The tables of the document."""
         return [block for block in self.blocks if isinstance(block, Table)]
 
 
 def to_markdown(document: Document) -> str:
-    """GitHub's Markdown; figures are linked."""
+    """The document in GitHub's Markdown; figures are linked."""
     lines = [f"# {_words(document.title)}", ""]
     for block in document.blocks:
         if isinstance(block, Heading):
@@ -101,17 +100,21 @@ def to_markdown(document: Document) -> str:
 
 
 def to_latex(document: Document) -> str:
-    """All tables, for a paper that uses ``booktabs``."""
+    """The tables in LaTeX, for a paper that uses ``booktabs``."""
     head = f"% {printable(document.title)}. Needs \\usepackage{{booktabs}}.\n"
     return head + "\n".join(_latex_table(table) for table in document.tables())
 
 
 def to_html(document: Document, folder: Path) -> str:
-    """One self-contained page with sortable tables; pictures are read from ``folder``."""
+    """The document as one self-contained page with sortable tables; pictures are read from ``folder``."""
     environment = Environment(
-        loader=PackageLoader("recbole_dgrm", "reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=StrictUndefined, finalize=lambda value: printable(value) if type(value) is str else value,
-    )  # fmt: skip
+        loader=PackageLoader("recbole_dgrm", "reports"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
     environment.filters["embedded"] = lambda figure: _embedded(folder / f"{figure.file}.svg")
     environment.tests |= {
         kind.__name__.lower(): lambda block, kind=kind: isinstance(block, kind) for kind in (Heading, Table, Figure)
@@ -138,7 +141,7 @@ def _pipes(text: str) -> str:
 
 
 def _words(text: str) -> str:
-    """Letter by letter what ``text`` says, on one line."""
+    """Markdown that shows ``text`` letter by letter on one line."""
     return " ".join(MARKDOWN.sub(r"\\\g<0>", printable(text)).replace("<", "&lt;").split())
 
 

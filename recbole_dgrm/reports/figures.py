@@ -25,20 +25,21 @@ from recbole_dgrm.system.texts import in_figure
 LOG = logging.getLogger(__name__)
 MOST_ROWS = 27  # in a figure: what colours and dashes tell apart
 
-COLOURS = (  # of Okabe and Ito, and three more
-    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b", "#332288",
-)  # fmt: skip
+OKABE_ITO = "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9"  # told apart by colour-blind readers, too
+COLOURS = (*OKABE_ITO.split(), "#7f7f7f", "#8c564b", "#332288")
 DASHES, MARKERS = ("-", "--", ":"), ("o", "s", "^")
 NORMAL_95, DPI = 1.96, 150
 STYLE: dict[Any, Any] = {
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
     "svg.hashsalt": "recbole_dgrm",  # the same figure is the same file
-}  # fmt: skip
+}
 
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """Inside, figures have our style and else matplotlib's own, whatever ``matplotlibrc`` lies in the directory."""
+    """Inside, figures have our style on top of matplotlib's own, whatever ``matplotlibrc`` is in the directory."""
     with rc_context():
         rcdefaults()
         rcParams.update(STYLE)
@@ -105,7 +106,7 @@ def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
 
 @styled
 def learning_curves(cell: Cell, path: Path) -> None:
-    """The validation metric over epochs and over seconds: means over seeds, as far as all seeds have come."""
+    """The validation metric over epochs and over seconds: means over seeds, up to the last epoch of all seeds."""
     metric = cell.rows[0].runs[0].record["config"]["valid_metric"].lower()
     figure = new_figure(10.0, 4.2)
     panels = figure.subplots(1, 2, sharey=True)
@@ -119,8 +120,8 @@ def learning_curves(cell: Cell, path: Path) -> None:
         )
         for axes, x in zip(panels, (epochs, seconds), strict=True):
             label = in_figure(row.label) if axes is panels[0] else None
-            axes.plot(x, values, color=colour, linestyle=dash if length > 1 else "", marker=None if length > 1 else "o",
-                      linewidth=1.2, label=label)  # fmt: skip
+            look = {"linestyle": dash} if length > 1 else {"linestyle": "", "marker": "o"}
+            axes.plot(x, values, color=colour, linewidth=1.2, label=label, **look)
     for axes, name in zip(panels, ("epoch", "training seconds"), strict=True):
         axes.set_xscale("log")
         axes.set_xlabel(name)
@@ -130,18 +131,18 @@ def learning_curves(cell: Cell, path: Path) -> None:
 
 
 def best_rows(cell: Cell) -> Cell:
-    """The cell itself, or with the best of its rows by the first metric if a figure cannot hold them all."""
+    """The cell itself, or only the best of its rows by the first metric if a figure cannot hold them all."""
     if len(cell.rows) <= MOST_ROWS:
         return cell
     metric = cell.metrics[0]
-    ranked = sorted((row for row in cell.rows if metric in row.scores), key=lambda row: row.scores[metric].mean,
-                    reverse=not smaller_is_better(metric))[:MOST_ROWS]  # fmt: skip
-    kept = {id(row) for row in ranked}
+    ranked = [row for row in cell.rows if metric in row.scores]
+    ranked.sort(key=lambda row: row.scores[metric].mean, reverse=not smaller_is_better(metric))
+    kept = {id(row) for row in ranked[:MOST_ROWS]}
     return replace(cell, rows=[row for row in cell.rows if id(row) in kept])
 
 
 def drawn(figure: document.Figure, draw: Callable[[Path], object], folder: Path) -> document.Figure | str:
-    """Draw a figure of a document; what comes back stands in the document: the figure, or why it is not there."""
+    """Draw a figure and return what the document shows: the figure, or a sentence that says why it is missing."""
     try:
         with explained():
             draw(folder / figure.file)
@@ -159,33 +160,31 @@ def _curve(lines: list[dict], metric: str) -> tuple[np.ndarray, np.ndarray, np.n
     """Epochs from 1, cumulative seconds and values of the validated epochs."""
     lines = [line for line in lines if line["stage"] == "select"]
     seconds = np.cumsum([line["seconds"] for line in lines])
-    validated = [index for index, line in enumerate(lines) if line.get(f"valid_{metric}") is not None]
+    validated = np.array([index for index, line in enumerate(lines) if line.get(f"valid_{metric}") is not None], int)
     epochs = np.array([lines[index]["epoch"] + 1 for index in validated])
-    return epochs, seconds[validated] if validated else seconds[:0], np.array(
-        [lines[index][f"valid_{metric}"] for index in validated]
-    )  # fmt: skip
+    return epochs, seconds[validated], np.array([lines[index][f"valid_{metric}"] for index in validated])
 
 
 def styles() -> Iterator[tuple[str, str]]:
-    """Colour and dash, endlessly; no pair twice for 27 rows."""
+    """Pairs of a colour and a dash without end; the first 27 all differ."""
     return cycle((colour, dash) for dash in DASHES for colour in COLOURS)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches that needs no display."""
+    """A figure of this size in inches that needs no display."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def legend(figure: Figure, **where: Any) -> None:
-    """The names of what is drawn, outside of the axes, where anything is."""
+    """Add a legend outside of the axes if anything that is drawn has a label."""
     if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
         figure.legend(**where, frameon=False)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """``<path>.png`` and ``<path>.svg``."""
+    """Write the figure as ``<path>.png`` and ``<path>.svg``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():  # letters of names that no installed font has are boxes
         warnings.filterwarnings("ignore", "Glyph .* missing")

@@ -1,4 +1,4 @@
-"""The tables of a report: results, differences to a baseline, published numbers, cost, and what has no result."""
+"""What a report says about a cell: a headline, and tables of results, differences, published numbers and cost."""
 
 import math
 from dataclasses import replace
@@ -9,16 +9,85 @@ import numpy as np
 from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label, smaller_is_better
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.document import Table, Value
-from recbole_dgrm.reports.headline import cell_mode
 from recbole_dgrm.reports.rows import Cell, Row, Score
 from recbole_dgrm.reports.statistics import Summary
 
 BETTER, WORSE, IMPOSSIBLE, NOT_THERE = "▲", "▼", "‡", "–"
-NAMED = 3  # keys in a name
+NAMED = 3  # keys that a name tells at most
+
+
+def headline(cell: Cell) -> str:
+    """Which model is best by the first metric, by how much, whether that is significant, and what is not known."""
+    metric = cell.metrics[0]
+    rows = [row for row in cell.rows if metric in row.scores and not row.scores[metric].impossible]
+    rows.sort(key=lambda row: row.scores[metric].mean, reverse=not smaller_is_better(metric))
+    name = metric_label(metric)[:-2]
+    if not rows:
+        return f"No model has a valid {name}."
+    best, *others = rows
+    result = f"{name} {best.scores[metric].mean:.3f}"
+    if not others:
+        said = [f"{best.label} has {result}, and no other model stands beside it"]
+    elif others[0].scores[metric].mean == best.scores[metric].mean:
+        said = [f"{best.label} and {others[0].label} share the best {result}"]
+    else:
+        other = others[0] if best is cell.baseline or cell.baseline not in others else cell.baseline
+        said = [
+            f"{best.label} has the best {result}, {_ahead(best, other, metric, cell)}",
+            _tested(best, other, metric),
+        ]
+    if best.scores[metric].below:
+        said.append(f"{'even that' if others else 'it'} is worse than {reference_label('bias', cell_mode(cell))}")
+    if len(best.seeds) == 1:
+        said.append("it is from one seed, so how much another split or training would change is not known")
+    return "; ".join(said) + "."
+
+
+def _ahead(best: Row, other: Row, metric: str, cell: Cell) -> str:
+    mine, theirs = best.scores[metric].mean, other.scores[metric].mean
+    apart = abs(mine - theirs)
+    share = f" ({apart / abs(theirs):.1%})" if theirs else ""
+    role = "the baseline " if other is cell.baseline else ""
+    side = "below" if smaller_is_better(metric) else "above"
+    return f"{f'{apart:.3f}{share}' if apart >= 5e-4 else f'{apart:.1e}'} {side} {role}{other.label}"
+
+
+def _tested(best: Row, other: Row, metric: str) -> str:
+    """What the test that marks the table says about the difference of two rows."""
+    test = best.scores[metric].comparison
+    ahead = smaller_is_better(metric)  # the difference of a better row is below 0
+    if test is None:  # the best may be the baseline, that the other is tested against
+        test, ahead = other.scores[metric].comparison, not ahead
+    if test is None:
+        needs = "a baseline (--baseline=LABEL), a common seed and vectors by user"
+        return f"whether that is more than chance is not tested: it needs {needs}"
+    words = f"over {test.users:,} users (paired t-test and Wilcoxon test, Holm's correction)"
+    if not test.significant:
+        return f"the difference is not significant {words}"
+    if (test.difference < 0) != ahead:
+        return f"yet by user and on the common seeds it is significantly worse {words}"
+    return f"the difference is significant {words}"
+
+
+def faults(cell: Cell) -> list[str]:
+    """Sentences about results that are better than the oracle, which cannot be."""
+    return [
+        f"ERROR of recbole_dgrm: {run.record['label']}, seed {run.record['seed']}, has {metric} "
+        f"{run.record['test'][metric]:.4f}, above the oracle's {run.record['reference']['oracle'][metric]:.4f}, which "
+        f"cannot be; please report it with {run.path / 'record.json'}, and do not use these numbers."
+        for row in cell.rows
+        for run in row.runs
+        for metric in comparable.above_oracle(run.record)
+    ]
+
+
+def cell_mode(cell: Cell) -> str:
+    """How the models of the cell are tested; see ``recbole_dgrm.reports.comparable.tested_by``."""
+    return comparable.tested_by(cell.rows[0].runs[0].record["config"])
 
 
 def result_table(cell: Cell) -> Table:
-    """Model x metric: mean and deviation over seeds, marks of the tests, best and second; references on top."""
+    """A row per model and a column per metric: mean and deviation over seeds, marks of the tests; references on top."""
     seeds = cell.seeds
     main = cell.metrics[0]
     columns = ["", *(metric_label(metric) for metric in cell.metrics), f"skill, {metric_label(main)[:-2]}"]
@@ -43,12 +112,12 @@ def _result_note(cell: Cell, rows: list[list[Value]]) -> str:
     if any(value.text == NOT_THERE for row in rows for value in row):
         said.append(f"{NOT_THERE}: not computed, because the scores are no ratings.")
     if cell.baseline and len(rows) > 1:
-        said.append(f"{BETTER} better and {WORSE} worse than {cell.baseline.label}: paired t-test and Wilcoxon test "
-                    "over users both below .05 after Holm's correction.")  # fmt: skip
+        marks = f"{BETTER} better and {WORSE} worse than {cell.baseline.label}"
+        said.append(f"{marks}: paired t-test and Wilcoxon test over users both below .05 after Holm's correction.")
     scores = [score for row in cell.rows for score in row.scores.values()]
     if any(score.below for score in scores):
-        said.append(f"{BELOW} worse than {reference_label('bias', cell_mode(cell))} on the same seeds; such a row is "
-                    "never underlined as second.")  # fmt: skip
+        bias = reference_label("bias", cell_mode(cell))
+        said.append(f"{BELOW} worse than {bias} on the same seeds; such a row is never underlined as second.")
     if any(score.impossible for score in scores):
         said.append(f"{IMPOSSIBLE} above the oracle by more than rounding: an error of recbole_dgrm, no result.")
     return " ".join(said)
@@ -59,7 +128,7 @@ def _name(row: Row) -> str:
 
 
 def told(keys: dict[str, Any], most: int = NAMED) -> str:
-    """`` (key=value, ...)``: the first few, and how many more."""
+    """Keys and values in brackets, as a name ends with them: the first few, and how many more there are."""
     words = [f"{key}={comparable.plainly(value)}" for key, value in keys.items()]
     rest = len(words) - most
     words = words[:most] + ([f"{rest} more"] if rest > 0 else [])
@@ -83,13 +152,13 @@ def _mark(metric: str, score: Score) -> str:
 
 
 def published_metrics(cell: Cell) -> list[str]:
-    """Metrics for which some row has a published number."""
+    """The metrics for which at least one row has a published number."""
     scores = [(metric, score) for row in cell.rows for metric, score in row.scores.items()]
     return [metric for metric in cell.metrics if any(m == metric and math.isfinite(s.published) for m, s in scores)]
 
 
 def published_table(cell: Cell, plan: dict[str, Any], metrics: list[str]) -> Table:
-    """Numbers of others beside ours, of every row that has one."""
+    """Published numbers beside ours, for every row that has a published number."""
     kinds = ("published", "ours", "difference")
     columns = [f"{metric_label(metric)[:-2]} {kind}" for metric in metrics for kind in kinds]
     rows = []
@@ -109,7 +178,7 @@ def _beside(score: Score | None) -> list[Value]:
 
 
 def difference_table(cell: Cell) -> Table:
-    """Each row against the baseline by user: difference, interval and p-values, as tested and corrected."""
+    """Each row compared with the baseline user by user: difference, interval, p-values and corrected p-values."""
     columns = ["", "metric", "difference", "95 % interval", "p (t)", "p (Wilcoxon)", "Holm (t)", "Holm (Wilcoxon)"]
     rows = []
     for metric in cell.metrics:
@@ -117,8 +186,8 @@ def difference_table(cell: Cell) -> Table:
             if (score := row.scores.get(metric)) and score.comparison:
                 rows.append([Value(row.label), Value(_vector_label(metric)), *_test_values(metric, score)])
     users = next((score.comparison.users for row in cell.rows for score in row.scores.values() if score.comparison), 0)
-    note = (f"Per user, averaged over the seeds that both have, {users:,} users; two-sided; corrected for the "
-            f"{len(cell.rows) - 1} models of one metric.")  # fmt: skip
+    seeds = f"Per user, averaged over the seeds that both have, {users:,} users"
+    note = f"{seeds}; two-sided; corrected for the {len(cell.rows) - 1} models of one metric."
     return Table(f"Differences to {cell.baseline.label}, {cell.name}", columns, rows, note=note)
 
 
@@ -135,25 +204,24 @@ def _vector_label(metric: str) -> str:
 
 
 def cost_table(cell: Cell) -> Table:
-    """Parameters, epochs, seconds and memory; how rows were trained where that differs."""
+    """Parameters, epochs, seconds and memory of each row, and how it was trained where that differs."""
     columns = ["", "parameters", "chosen epoch", "training s", "testing s", "peak memory MiB"]
     apart = any(row.trained for row in cell.rows)
-    rows = [
-        [Value(row.label), _number(row.runs[0].record["parameters"], "{:,.0f}"), _epoch(row),
-         _number(float(np.mean(row.learning_seconds())), "{:.1f}"),
-         _number(row.timing("evaluate_s"), "{:.2f}"), _number(row.timing("peak_rss_mib"), "{:.0f}"),
-         *([Value(told(row.trained, len(row.trained)).strip(" ()"))] if apart else [])]
-        for row in cell.rows
-    ]  # fmt: skip
+    rows = []
+    for row in cell.rows:
+        values = [Value(row.label), _number(row.runs[0].record["parameters"], "{:,.0f}"), _epoch(row)]
+        values.append(_number(float(np.mean(row.learning_seconds())), "{:.1f}"))
+        values += [_number(row.timing("evaluate_s"), "{:.2f}"), _number(row.timing("peak_rss_mib"), "{:.0f}")]
+        rows.append(values + [Value(told(row.trained, len(row.trained)).strip(" ()"))] * apart)
     note = "Means over seeds. Memory is of the whole process, some 400 MiB of it libraries."
     if any(STILL in row[2].text for row in rows):
-        note += (f" {STILL}: in at least one seed the best epoch is the last that was allowed, so more epochs "
-                 "(--epochs) may do better.")  # fmt: skip
+        note += f" {STILL}: in at least one seed the best epoch is the last that was allowed, "
+        note += "so more epochs (--epochs) may do better."
     return Table(f"Cost, {cell.name}", columns + ["trained with"] * apart, rows, note=note)
 
 
 def _epoch(row: Row) -> Value:
-    """The chosen epoch, of how many, and whether training was still improving."""
+    """The chosen epoch, the number of epochs allowed, and whether training was still improving."""
     mean, record = row.timing("best_epoch"), row.runs[0].record
     if not math.isfinite(mean):
         return Value(NOT_THERE)
@@ -163,19 +231,20 @@ def _epoch(row: Row) -> Value:
 
 
 def unfinished_table(summary: Summary) -> Table:
-    """How runs without a result have ended."""
-    records = [run.record for run in summary.unfinished]
-    rows = [[Value(record["label"]), Value(record["dataset"]), Value(record["protocol"]),
-             Value(str(record["seed"]), record["seed"]), Value(record["status"]), Value(record["error"] or "")]
-            for record in records]  # fmt: skip
+    """How the runs that have no result ended."""
+    rows = []
+    for record in (run.record for run in summary.unfinished):
+        label, data, protocol, status = (Value(record[key]) for key in ("label", "dataset", "protocol", "status"))
+        seed = Value(str(record["seed"]), record["seed"])
+        rows.append([label, data, protocol, seed, status, Value(record["error"] or "")])
     note = "The traceback is in record.json and run.log of the run."
     return Table("Runs without a result", ["", "data set", "protocol", "seed", "status", "error"], rows, note=note)
 
 
 def seeds_line(seeds: list[int]) -> str:
-    """``3 seeds (2020-2022)``."""
-    span = f"{seeds[0]}-{seeds[-1]}" if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1 else (
-        ", ".join(map(str, seeds)))  # fmt: skip
+    """The number of seeds and which they are: ``3 seeds (2020-2022)``."""
+    in_a_row = len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1
+    span = f"{seeds[0]}-{seeds[-1]}" if in_a_row else ", ".join(map(str, seeds))
     return f"seed {span}" if len(seeds) == 1 else f"{len(seeds)} seeds ({span})"
 
 

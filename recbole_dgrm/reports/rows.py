@@ -1,4 +1,4 @@
-"""What a table of results is made of: scores in rows, rows in a cell."""
+"""What a table of results consists of: a cell has a row per model, a row has a score per metric."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,13 +13,12 @@ from recbole_dgrm.reports.significance import Comparison
 
 @dataclass
 class Score:
-    """A metric of a row over its seeds.
+    """The values of one metric for one model, one per seed, and what follows from them.
 
     Attributes:
-        std: with n - 1; NaN for one seed.
         user_error: standard error over users of the seed-averaged vector; NaN where a metric has none, or
             where it is no mean over users.
-        place: 1 the best model of the cell, 2 the second, else 0.
+        place: 1 for the best model of the cell, 2 for the second, else 0.
         below: whether the mean is worse than that of the bias row (on the same seeds).
         impossible: whether a seed is above the oracle by more than rounding.
     """
@@ -35,12 +34,12 @@ class Score:
 
     @property
     def mean(self) -> float:
-        """Over seeds."""
+        """The mean over seeds."""
         return float(self.values.mean())
 
     @property
     def std(self) -> float:
-        """Over seeds."""
+        """The standard deviation over seeds, with n - 1; NaN for one seed."""
         return float(self.values.std(ddof=1)) if len(self.values) > 1 else np.nan
 
 
@@ -60,21 +59,21 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The label without what tells configurations apart."""
+        """The label without the keys that tell configurations apart."""
         return self.runs[0].record["label"] if self.runs else self.label
 
     @property
     def seeds(self) -> list[int]:
-        """In order."""
+        """The seeds of the runs, in the same order."""
         return [run.record["seed"] for run in self.runs]
 
     def learning_seconds(self) -> list[float]:
-        """Of each seed: building the model and training it."""
+        """For each seed the seconds of building the model and training it."""
         timings = [run.record["timing"] for run in self.runs]
         return [timing.get("build_s", 0.0) + timing["train_s"] for timing in timings]
 
     def timing(self, key: str) -> float:
-        """Mean over seeds of an entry of ``timing``."""
+        """The mean over seeds of an entry of ``timing``."""
         return float(np.mean([run.record["timing"].get(key, np.nan) for run in self.runs]))
 
 
@@ -97,10 +96,10 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As in headings and file names."""
+        """What headings call the cell."""
         return f"{self.dataset}, {self.protocol}" + (f" ({self.apart})" if self.apart else "")
 
     @property
     def seeds(self) -> list[int]:
-        """Of all rows."""
+        """The seeds of all rows, sorted."""
         return sorted({seed for row in self.rows for seed in row.seeds})

@@ -1,4 +1,4 @@
-"""Is one model better than another: paired tests over users, and their correction for many models."""
+"""Whether one model is better than another: paired tests over users, corrected for the number of models."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,18 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_1samp, wilcoxon
 
 SIGNIFICANT = 0.05
-DECIMALS = 10  # differences are rounded to these: what an average over seeds leaves in the last digits is none
+DECIMALS = (
+    10  # digits of a difference; what averaging over seeds leaves in the last digits of a double is no difference
+)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row against the baseline on the same users, two-sided; vectors are averaged over common seeds first.
+    """Two-sided tests of a row against the baseline on the same users, after averaging over the seeds that both have.
 
     Attributes:
-        difference: mean over users of row minus baseline; ``low``, ``high`` its 95 % t-interval.
-        p_wilcoxon, p_t: as tested; ``holm_*`` corrected for the rows of the cell.
+        difference: mean over users of row minus baseline; ``low`` and ``high`` are the ends of its 95 % t-interval.
+        p_wilcoxon, p_t: p-values of the tests; ``holm_*`` are corrected for the rows of the cell.
     """
 
     users: int
@@ -31,12 +33,12 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
-        """Both tests, corrected, below 5 %."""
+        """Whether both corrected p-values are below 5 %."""
         return max(self.holm_wilcoxon, self.holm_t) < SIGNIFICANT
 
 
 def holm(p: NDArray) -> NDArray:
-    """Holm's step-down correction of p-values ``(m,)`` for the family that they are."""
+    """P-values ``(m,)`` after Holm's step-down correction for ``m`` tests."""
     p = np.asarray(p, dtype=float)
     order = np.argsort(p)
     factors = len(p) - np.arange(len(p))
@@ -53,7 +55,5 @@ def compare(ours: pd.Series, theirs: pd.Series) -> Comparison:
         mean = float(difference.mean()) if len(difference) else np.nan
         return Comparison(len(difference), mean, mean, mean, 1.0, 1.0)
     test = ttest_1samp(difference, 0)
-    low, high = test.confidence_interval(0.95)
-    p_wilcoxon = wilcoxon(difference).pvalue
-    return Comparison(len(difference), float(difference.mean()), float(low), float(high),
-                      float(p_wilcoxon), float(test.pvalue))  # fmt: skip
+    values = (difference.mean(), *test.confidence_interval(0.95), wilcoxon(difference).pvalue, test.pvalue)
+    return Comparison(len(difference), *map(float, values))

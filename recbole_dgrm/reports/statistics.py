@@ -1,6 +1,6 @@
-"""From the records of many runs to statistics: means, deviations, skill, paired tests, published numbers.
+"""The statistics of many runs, from their records: means, deviations, skill, paired tests, published numbers.
 
-Reads records only. A *cell* is a data set under a protocol whose metrics are defined alike: what may be compared.
+A *cell* holds the runs that may be compared: one data set, one protocol, metrics that are defined alike.
 """
 
 import json
@@ -22,16 +22,19 @@ from recbole_dgrm.reports.rows import Cell, Row, Score
 from recbole_dgrm.reports.significance import Comparison, compare, holm
 
 REFERENCE = ("random", "bias", "oracle")
-PROCEDURE = ("refit", "precision")  # keys of training that are no model's own: told wherever rows of a cell differ
+PROCEDURE = (
+    "refit",
+    "precision",
+)  # training keys that every model has; told wherever the rows of a cell differ in them
 NO_METRIC = ("user", "user_id")  # columns of a file of vectors
 
 
 @dataclass
 class Summary:
-    """Everything a report says.
+    """All results that a report tells.
 
     Attributes:
-        plan: of a benchmark (see ``plan.py``), or empty for any other folder.
+        plan: the plan of a benchmark (see ``plan.py``), or empty for any other folder.
         unfinished: runs without a result, each with status and error in its record.
     """
 
@@ -59,20 +62,20 @@ def summarise(folder: Path, baseline: str | None = None) -> Summary:
         run.need("data fingerprint", "timing train_s")
     cells = _cells(finished, plan, baseline)
     if baseline and not any(cell.baseline for cell in cells):
-        raise DataError(f"baseline={baseline!r} has no finished run; there are "
-                        f"{sorted({row.label for cell in cells for row in cell.rows})}")  # fmt: skip
+        labels = sorted({row.label for cell in cells for row in cell.rows})
+        raise DataError(f"baseline={baseline!r} has no finished run; there are {labels}")
     return Summary(cells, [run for run in runs if not run.finished], plan)
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """What the runs in ``folder`` were made for; empty where they are no benchmark."""
+    """The plan of the benchmark in ``folder``; empty where there is none."""
     path = folder / PLAN
     remedy = "the benchmark command writes it again; or move it away"
     return read_json(path, "the plan of a benchmark", remedy, record_types.Plan) if path.is_file() else {}
 
 
 def planned_labels(plan: dict[str, Any]) -> list[str]:
-    """The labels of a plan's rows, in its order."""
+    """The labels of the models in a plan, in its order."""
     models = plan.get("models", [])
     rows = [{"model": entry} if isinstance(entry, str) else entry for entry in models]
     return [row.get("label", short_name(row["model"])) for row in rows]
@@ -92,13 +95,13 @@ def user_means(runs: Iterable[RunDirectory], seeds: Iterable[int]) -> pd.DataFra
 
 
 def _cells(runs: list[RunDirectory], plan: dict[str, Any], baseline: str | None) -> list[Cell]:
-    """A cell per data set, protocol and definition, in the order of the plan."""
+    """The cells, one per data set, protocol and definition, in the order of the plan."""
     groups: dict[tuple[str, str], dict[str, tuple[Definition, list[RunDirectory]]]] = {}
     for run, definition in zip(runs, comparable.definitions(runs), strict=True):
         group = groups.setdefault((run.record["dataset"], run.record["protocol"]), {})
         group.setdefault(comparable.frozen(definition), (definition, []))[1].append(run)
     protocols, cells = plan.get("protocols", []), []
-    for key, group in sorted(groups.items(), key=lambda item: (item[0][0], place(protocols, item[0][1]))):
+    for key, group in sorted(groups.items(), key=lambda item: (item[0][0], _position(protocols, item[0][1]))):
         usual = max(group.values(), key=lambda pair: len(pair[1]))[0]  # numbers of others are of one definition
         for definition, members in sorted(group.values(), key=lambda pair: -len(pair[1])):
             cell = _cell(key, members, plan, baseline, definition is usual)
@@ -130,7 +133,7 @@ def _cell(
 
 
 def _fill(cell: Cell) -> None:
-    """Scores of all rows, and their tests against the baseline; each file of vectors is read once or twice."""
+    """Compute the scores of all rows and test them against the baseline."""
     baseline, found = cell.baseline, dict[str, list[tuple[Row, Comparison]]]()
     theirs = user_means(baseline.runs, baseline.seeds) if baseline else pd.DataFrame()
     for row in cell.rows:
@@ -147,7 +150,7 @@ def _fill(cell: Cell) -> None:
 
 
 def _tests(row: Row, baseline: Row, ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Comparison]:
-    """By metric, on the seeds that both rows have."""
+    """For each metric the tests of a row against the baseline, on the seeds that both have."""
     if row.seeds != baseline.seeds:
         seeds = set(row.seeds) & set(baseline.seeds)
         ours, theirs = user_means(row.runs, seeds), user_means(baseline.runs, seeds)
@@ -156,7 +159,7 @@ def _tests(row: Row, baseline: Row, ours: pd.DataFrame, theirs: pd.DataFrame) ->
 
 
 def _publish(cell: Cell, plan: dict[str, Any]) -> None:
-    """Numbers of others beside ours."""
+    """Enter the numbers that others have published."""
     published = plan.get("published") or {}
     named = cell.protocol in published.get("protocols", [])
     values = published.get("values", {}).get(cell.dataset, {}) if named else {}
@@ -167,7 +170,7 @@ def _publish(cell: Cell, plan: dict[str, Any]) -> None:
 
 
 def _tell_apart(cell: Cell) -> None:
-    """How rows of one model were trained, where they differ, and what all rows of the cell should share."""
+    """Enter how rows were trained where rows of one model differ, or rows of the cell in what all should share."""
     choices = [_choices(row.runs[0]) for row in cell.rows]
     shared = {key for key in PROCEDURE if len({json.dumps(one.get(key)) for one in choices}) > 1}
     first: dict[str, dict[str, Any]] = {}
@@ -197,14 +200,14 @@ def _choices(run: RunDirectory) -> dict[str, Any]:
 
 
 def _differing(groups: list[list[RunDirectory]]) -> list[str]:
-    """The keys in which configurations of one label differ."""
+    """The keys in which the configurations of one label differ."""
     every = [{key: json.dumps(value) for key, value in _choices(group[0]).items()} for group in groups]
     keys = sorted({key for choices in every for key in choices})
     return [key for key in keys if len({choices.get(key) for choices in every}) > 1]
 
 
 def _distinction(run: RunDirectory, differing: list[str]) -> str:
-    """`` (key=value, ...)``, empty where there is one configuration."""
+    """What a label ends with to tell configurations apart: `` (key=value, ...)``; empty where there is one."""
     own = _choices(run)
     told = (f"{key}={own[key]}" if key in own else f"{key} not set" for key in differing)
     return f" ({', '.join(told)})" if differing else ""
@@ -225,7 +228,7 @@ def _score(row: Row, metric: str, vectors: pd.DataFrame) -> Score | None:
 
 
 def _reference_rows(runs: list[RunDirectory], metrics: list[str]) -> list[Row]:
-    """A row per reference; two where models of the cell have learnt from different parts and the rows differ for it."""
+    """A row per reference, or several where models have learnt from different parts and their rows therefore differ."""
     rows = []
     for name in REFERENCE:
         learnt: dict[tuple, dict[int, dict[str, float]]] = {}
@@ -246,7 +249,7 @@ def _reference_rows(runs: list[RunDirectory], metrics: list[str]) -> list[Row]:
 
 
 def _merged(groups: list[dict[int, dict[str, float]]]) -> dict[int, dict[str, float]] | None:
-    """Reference values by seed of groups that have the same, else None."""
+    """Reference values by seed if all groups have the same, else None."""
     merged: dict[int, dict[str, float]] = {}
     for by_seed in groups:
         if merged and by_seed.keys() != merged.keys():
@@ -261,7 +264,7 @@ def _merged(groups: list[dict[int, dict[str, float]]]) -> dict[int, dict[str, fl
 
 
 def _mark_best(cell: Cell) -> None:
-    """The second of a metric is none where it is worse than the bias row, and what is impossible has no place."""
+    """Place the best and the second of each metric; a second is not worse than the bias row, and none is impossible."""
     for metric in cell.metrics:
         scores = [row.scores[metric] for row in cell.rows if metric in row.scores]
         scores = [score for score in scores if not score.impossible]
@@ -273,6 +276,6 @@ def _mark_best(cell: Cell) -> None:
             score.place = 0 if rank == 2 and score.below else rank
 
 
-def place(order: list[str], name: str) -> int:
-    """Of ``name`` in ``order``; behind all others where it is not in it."""
+def _position(order: list[str], name: str) -> int:
+    """The position of ``name`` in ``order``, behind all others if it is missing."""
     return order.index(name) if name in order else len(order)

@@ -31,7 +31,7 @@ def as_dict(values) -> dict:
 
 
 def distances(kl: float, margin: float) -> dict:
-    return {name: {"value": kl, "low": kl - margin, "high": kl + margin} for name in collapse_report.DISTANCES}
+    return {name: {"value": kl, "low": kl - margin, "high": kl + margin} for name in collapse_sections.DISTANCES}
 
 
 def hand_made(folder, label: str, late, kl: float, verdict: dict, **more) -> None:
@@ -128,7 +128,7 @@ def test_the_course_of_a_copy_is_that_of_the_ratings():
 def test_few_epochs_are_shown_the_first_and_the_last_among_them():
     history = dict.fromkeys(range(5, 105, 5))
     shown = list(collapse_sections._some(history))
-    assert len(shown) == collapse_report.PANELS
+    assert len(shown) == collapse_sections.PANELS
     assert (shown[0], shown[-1]) == (5, 100)
     assert list(collapse_sections._some({3: None})) == [3]
 

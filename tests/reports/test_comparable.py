@@ -6,9 +6,9 @@ from reports_helpers import FULL, NDCG, RATED, age, draw, only_cell, put, rows_o
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import BELOW
 from recbole_dgrm.reports import comparable
-from recbole_dgrm.reports.benchmark_report import _figures, build, result_table, write_report
+from recbole_dgrm.reports.benchmark_report import _figures, benchmark_document, result_table, write_report
 from recbole_dgrm.reports.document import to_markdown
-from recbole_dgrm.reports.headline import headline
+from recbole_dgrm.reports.result_tables import headline
 from recbole_dgrm.reports.statistics import summarise
 
 
@@ -205,7 +205,7 @@ def test_the_headline_names_winner_margin_and_significance(tmp_path):
     assert "it needs a baseline (--baseline=LABEL)" in sentence(tmp_path)
     assert "one seed" not in sentence(tmp_path)
     write_plan(tmp_path, baseline="B")
-    assert to_markdown(build(summarise(tmp_path), "x")).splitlines()[2] == sentence(tmp_path, "B")
+    assert to_markdown(benchmark_document(summarise(tmp_path), "x")).splitlines()[2] == sentence(tmp_path, "B")
 
 
 def test_the_headline_says_what_cannot_be_said(tmp_path):
