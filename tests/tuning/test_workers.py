@@ -331,7 +331,7 @@ def test_a_search_killed_in_the_middle_goes_on_and_its_trials_are_the_grid(tmp_p
     line = command(tmp_path, {"sampler": "grid", **SPACE}, "--model=MF", f"--data_path={ratings_path}", "--workers=2",
                    "--epochs=3", "--eval_step=1", "--test_seeds=[]", "--checkpoint_interval=0")  # fmt: skip
     process = start(line)
-    wait_for((tmp_path / "out" / "study.db").exists)
+    wait_for(psutil.Process(process.pid).children)  # its database is made, and the queue is filled
     found = Study(SearchPlan.load(tmp_path / "out"), tmp_path / "out")
 
     def in_the_middle() -> bool:
@@ -465,7 +465,7 @@ def test_two_machines_share_a_study_in_postgresql_and_no_trial_is_run_twice(tmp_
         line = command(tmp_path, space, "--model=MF", f"--storage={postgresql}", f"--data_path={ratings_path}",
                        "--epochs=3", "--eval_step=1", "--sampler=grid", "--test_seeds=[]", folder=name)  # fmt: skip
         commands.append(start(line))
-        wait_for(psutil.Process(commands[-1].pid).children)  # so it has filled the queue
+        wait_for(psutil.Process(commands[-1].pid).children)  # the queue is filled
     (worker,) = psutil.Process(commands[0].pid).children()
     storage = postgresql.replace("postgresql:", "postgresql+psycopg:")
     study = Study(SearchPlan.load(tmp_path / "a", storage), tmp_path / "a")
