@@ -351,7 +351,7 @@ def test_a_search_killed_in_the_middle_goes_on_and_its_trials_are_the_grid(tmp_p
         "--checkpoint_interval=0",
     )
     process = start(line)
-    wait_for((tmp_path / "out" / "study.db").exists)
+    wait_for(psutil.Process(process.pid).children)  # its database is made, and the queue is filled
     found = Study(SearchPlan.load(tmp_path / "out"), tmp_path / "out")
 
     def in_the_middle() -> bool:
@@ -505,7 +505,7 @@ def test_two_machines_share_a_study_in_postgresql_and_no_trial_is_run_twice(tmp_
             folder=name,
         )
         commands.append(start(line))
-        wait_for(psutil.Process(commands[-1].pid).children)  # so it has filled the queue
+        wait_for(psutil.Process(commands[-1].pid).children)  # the queue is filled
     (worker,) = psutil.Process(commands[0].pid).children()
     storage = postgresql.replace("postgresql:", "postgresql+psycopg:")
     study = Study(SearchPlan.load(tmp_path / "a", storage), tmp_path / "a")
