@@ -11,8 +11,8 @@ from recbole_dgrm.errors import UserError
 
 if TYPE_CHECKING:
     from recbole_dgrm.api import report, resume, train, tune
-    from recbole_dgrm.benchmark.session import benchmark
-    from recbole_dgrm.benchmark.watch import Diagnosis, diagnose
+    from recbole_dgrm.benchmarks.session import benchmark
+    from recbole_dgrm.benchmarks.watch import Diagnosis, diagnose
     from recbole_dgrm.config.layers import load_config
     from recbole_dgrm.plugin import register
     from recbole_dgrm.reports.benchmark_report import Report
@@ -37,12 +37,12 @@ __all__ = [
     "tune",
 ]
 HOMES = {
-    "Diagnosis": "benchmark.watch",
+    "Diagnosis": "benchmarks.watch",
     "Report": "reports.benchmark_report",
     "TrainedRun": "runs.trained_run",
     "Search": "tuning.tune",
-    "benchmark": "benchmark.session",
-    "diagnose": "benchmark.watch",
+    "benchmark": "benchmarks.session",
+    "diagnose": "benchmarks.watch",
     "load_config": "config.layers",
     "load_run": "runs.trained_run",
     "register": "plugin",

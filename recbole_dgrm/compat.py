@@ -43,58 +43,18 @@ NUMPY_ALIASES = {
     "unicode": np.str_,
 }
 
-# Keys that RecBole's code reads but that stand in none of its YAML files.
-UNLISTED_KEYS = frozenset(["additional_feat_suffix", "double_tower", "numerical_features", "reg_weight"])
-
-# Keys of RecBole that we refuse, and what to use instead.
-_PICKLE = "RecBole would unpickle a file, and a pickle can run code; the split is rebuilt from the seed in seconds"
-REPLACED_KEYS = {
-    "gpu_id": "say device=cpu, cuda or auto",
-    "use_gpu": "say device=cpu, cuda or auto",
-    "config_file": "say --config_files",
-    "checkpoint_dir": "say output_dir; every run makes a directory in it",
-    "dataset_save_path": _PICKLE,
-    "dataloaders_save_path": _PICKLE,
-    "save_dataset": _PICKLE,
-    "save_dataloaders": _PICKLE,
-    "threshold": "say rating_threshold; to keep only some ratings say val_interval",
-    "normalize_all": "ratings keep their own scale",
-    "normalize_field": "ratings keep their own scale",
-    "enable_amp": "say precision",
-    "enable_scaler": "say precision; bfloat16 needs no scaler",
-}
-
 # Keys of RecBole's models that name a file of weights to begin with; it is read as plain data.
 PRETRAINED = ("pretrain_path", "pre_model_path", "mf_pretrain_path", "mlp_pretrain_path")
 
-# Every call in RecBole 1.2.1 that would run what a file or a text holds, or fetch a file: its module, the call, what
-# becomes of it here. A test finds them in the installed RecBole and fails at one that has no row.
-PLAIN = "reads plain data only: prepare() puts load_weights or load_array in its place"
-SAFE_YAML = "reads with our YamlLoader"
-CALLS_OF_RECBOLE = {
-    ("model.general_recommender.convncf", "torch.load"): PLAIN,
-    ("model.general_recommender.ldiffrec", "np.load"): PLAIN,
-    ("model.general_recommender.nais", "torch.load"): PLAIN,
-    ("model.general_recommender.neumf", "torch.load"): PLAIN,
-    ("model.general_recommender.ract", "torch.load"): PLAIN,
-    ("trainer.trainer", "torch.load"): PLAIN,
-    ("config.configurator", "yaml.load"): SAFE_YAML,
-    ("data.dataset.dataset", "yaml.load"): SAFE_YAML,
-    ("config.configurator", "eval"): "Config leaves _convert_config_dict out",
-    (
-        "data.utils",
-        "pickle.load",
-    ): "never called: data.py builds every split; the keys that name such files are refused",
-    ("utils.url", "ur.urlopen"): "never called: RatingDataset leaves _download out",
-    ("data.utils", "importlib.import_module"): "takes a name of RecBole's own",
-    ("utils.utils", "importlib.import_module"): "takes a name of RecBole's own",
-    ("trainer.trainer", "__import__"): "takes a name of RecBole's own, of a model that is no general recommender",
-    ("trainer.hyper_tuning", "eval"): "never called: space.py reads hyper.test, with literals only",
-    ("model.context_aware_recommender.kd_dagfm", "eval"): "no general recommender",
-    ("model.context_aware_recommender.kd_dagfm", "torch.load"): "no general recommender",
-    ("model.sequential_recommender.s3rec", "torch.load"): "no general recommender",
-    ("quick_start.quick_start", "torch.load"): "never imported",
-}
+# RecBole's loads that would unpickle a file; ``prepare`` puts ``load_weights`` or ``load_array`` in their place.
+UNSAFE_LOADS = (
+    ("model.general_recommender.convncf", "torch.load"),
+    ("model.general_recommender.ldiffrec", "np.load"),
+    ("model.general_recommender.nais", "torch.load"),
+    ("model.general_recommender.neumf", "torch.load"),
+    ("model.general_recommender.ract", "torch.load"),
+    ("trainer.trainer", "torch.load"),
+)
 
 # Upstream warnings that our users can do nothing about, by their exact opening.
 KNOWN_WARNINGS = (
@@ -129,11 +89,10 @@ def prepare() -> None:
         scipy.sparse.dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
     for opening in KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=r"\s*" + re.escape(opening))
-    for (name, call), handling in CALLS_OF_RECBOLE.items():
-        if handling == PLAIN:
-            module, library = import_module(f"recbole.{name}"), call.partition(".")[0]
-            plain = {"torch": _Altered(torch, load=load_weights), "np": _Altered(np, load=load_array)}
-            setattr(module, library, plain[library])  # a load that cannot run code
+    plain = {"torch": _Altered(torch, load=load_weights), "np": _Altered(np, load=load_array)}
+    for name, call in UNSAFE_LOADS:
+        library = call.partition(".")[0]
+        setattr(import_module(f"recbole.{name}"), library, plain[library])
 
 
 class _Altered:

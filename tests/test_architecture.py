@@ -20,7 +20,7 @@ FLOORS = [
     {"evaluation"},
     {"config", "training", "reports"},
     {"plugin", "runs"},
-    {"benchmark", "tuning"},
+    {"benchmarks", "tuning"},
     {"api", "cli", "testing"},
 ]  # a room imports from lower floors only; rooms of one floor do not know each other
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -16,7 +16,7 @@ import pytest
 import torch
 from helpers import wait_for
 
-from recbole_dgrm.benchmark import worker
+from recbole_dgrm.benchmarks import worker
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import CheckpointError, DataError, OutOfMemory, OutputError, UserError, explained
 from recbole_dgrm.models.dgrm.model import DGRM
@@ -306,7 +306,7 @@ def test_a_worker_process_treats_sigterm_as_ctrl_c(make_config, tmp_path):
     path.mkdir()
     config = make_config(epochs=100_000, stopping_step=100_000).given
     worker.write_config(path, config)
-    process = processes.spawn("recbole_dgrm.benchmark.worker", [str(path), "DGRM"], path / "output.txt", 1)
+    process = processes.spawn("recbole_dgrm.benchmarks.worker", [str(path), "DGRM"], path / "output.txt", 1)
     wait_for((path / "checkpoint.pt").exists)
     process.terminate()
     assert process.wait(30) == 1

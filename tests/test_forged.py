@@ -16,7 +16,7 @@ import torch
 from helpers import wait_for
 
 from recbole_dgrm import records
-from recbole_dgrm.benchmark import worker
+from recbole_dgrm.benchmarks import worker
 from recbole_dgrm.cli import main
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import CheckpointError, DataError, OutputError, UserError
@@ -383,7 +383,7 @@ def test_the_lock_of_a_killed_process_is_free_at_once(make_config, tmp_path):
     path = tmp_path / "run"
     path.mkdir()
     write_config(path, make_config(epochs=100_000, stopping_step=100_000).given)
-    process = processes.spawn("recbole_dgrm.benchmark.worker", [str(path), "DGRM"], tmp_path / "output.txt", 1)
+    process = processes.spawn("recbole_dgrm.benchmarks.worker", [str(path), "DGRM"], tmp_path / "output.txt", 1)
     wait_for((path / "checkpoint.pt").exists)
     with pytest.raises(UserError, match="another process is at work"):
         resume(path)

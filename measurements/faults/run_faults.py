@@ -40,7 +40,7 @@ What a user may rely on, tried by `python measurements/faults/run_faults.py` (ta
 - **A full or read-only disk is a sentence** that names the file and the remedy; it counts as a stop, not as a failure.
 - **A damaged or foreign file is a sentence** that names the file and what to do.
 - **Nothing in a file runs code or crashes the process.** Weights and arrays are plain data, also where RecBole reads
-  them (`CALLS_OF_RECBOLE` in `compat.py` names each of its calls); YAML has no references, and sizes and depths are
+  them (`tests/test_untrusted.py` names each of its calls); YAML has no references, and sizes and depths are
   bounded; sparse matrices are checked entirely before C code sees them. Records, epochs, vectors and plans have a form
   (`record_types.py`): a value that departs from it is named with its place. Weights that are no finite numbers are
   refused.

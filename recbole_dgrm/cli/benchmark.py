@@ -27,7 +27,7 @@ def run(arguments: list[str], console: Console) -> int:
     named, others = parser.parse_known_args(arguments)
     if named.workers < 1:
         parser.error(f"--workers={named.workers} must be at least 1")
-    from recbole_dgrm.benchmark.session import Benchmark
+    from recbole_dgrm.benchmarks.session import Benchmark
     from recbole_dgrm.cli.display import Board, benchmark_summary, plan_table
     from recbole_dgrm.config.layers import parse_line
 

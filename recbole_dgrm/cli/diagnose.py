@@ -35,7 +35,7 @@ def run(arguments: list[str], console: Console) -> int:
     for key in ("every", "epochs", "workers"):
         if getattr(named, key) < 1:
             parser.error(f"--{key}={getattr(named, key)} must be at least 1")
-    from recbole_dgrm.benchmark import watch
+    from recbole_dgrm.benchmarks import watch
     from recbole_dgrm.cli.display import Board, benchmark_summary
     from recbole_dgrm.config.layers import parse_line, parse_value
 

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from recbole_dgrm.benchmark.plan import PlannedRun
-from recbole_dgrm.benchmark.progress import State
+from recbole_dgrm.benchmarks.plan import PlannedRun
+from recbole_dgrm.benchmarks.progress import State
 from recbole_dgrm.evaluation.collapse import of_record
 from recbole_dgrm.evaluation.metric_names import STILL, metric_label, reference_label
 from recbole_dgrm.records import RunDirectory

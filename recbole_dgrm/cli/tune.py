@@ -74,7 +74,7 @@ def run(arguments: list[str], console: Console) -> int:
 
 
 def _test_best(console: Console, config: dict[str, Any], best: Path, seeds: list[int], workers: int) -> None:
-    from recbole_dgrm.benchmark import tuned
+    from recbole_dgrm.benchmarks import tuned
     from recbole_dgrm.cli import display
     from recbole_dgrm.reports import benchmark_report, statistics
 

@@ -254,7 +254,7 @@ def _dataset_layer(dataset: str, data_path: str | None, known: set[str]) -> Laye
     path = Path(data_path or "dataset") / dataset / f"{dataset}.yaml"
     if not (content := _optional(path)):
         return _optional(properties_dir() / "dataset" / f"{dataset}.yaml")
-    content = {key: value for key, value in content.items() if value or key not in compat.REPLACED_KEYS}
+    content = {key: value for key, value in content.items() if value or key not in recbole_keys.REPLACED}
     if wrong := [key for key in ("model", "dataset", "protocol", "data_path") if key in content]:
         raise OptionError(f"{path}: {wrong[0]} cannot be set there, it says which files are read; say it with the run")
     try:
@@ -274,13 +274,13 @@ def _keys_of_all_models() -> frozenset[str]:
 
 def _of_recbole(name: str) -> Layer:
     content = _optional(RECBOLE_PROPERTIES / f"{name}.yaml")
-    return {key: value for key, value in content.items() if key not in compat.REPLACED_KEYS}
+    return {key: value for key, value in content.items() if key not in recbole_keys.REPLACED}
 
 
 def _check_keys(given: Layer, known: set[str]) -> None:
     lists = ("general_arguments", "training_arguments", "evaluation_arguments", "dataset_arguments")
-    known = known.union(*(getattr(argument_list, name) for name in lists), compat.UNLISTED_KEYS)
+    known = known.union(*(getattr(argument_list, name) for name in lists), recbole_keys.UNLISTED)
     for key in map(str, given):
-        if key in compat.REPLACED_KEYS:
-            raise OptionError(f"{key} is not used here: {compat.REPLACED_KEYS[key]}")
+        if key in recbole_keys.REPLACED:
+            raise OptionError(f"{key} is not used here: {recbole_keys.REPLACED[key]}")
     check_known("unknown key", map(str, given), known)

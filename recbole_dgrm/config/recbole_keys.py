@@ -54,7 +54,7 @@ VALUES: dict[str, Any] = {
 }  # what each value of these mappings may be
 
 _TABLES = load_yaml((properties_dir() / "recbole_keys.yaml").read_text(encoding="utf-8"))  # each is explained there
-REFUSED, IDLE = _TABLES["refused"], _TABLES["idle"]
+REPLACED, REFUSED, IDLE, UNLISTED = (_TABLES[name] for name in ("replaced", "refused", "idle", "unlisted"))
 RANGES = {key: Field(**limits) for limits, keys in _TABLES["ranges"] for key in keys}
 NAMES = {key: Literal[tuple(names)] for key, names in _TABLES["names"].items()}
 FILES, OF_OTHER_MODELS = ("inter", "user", "item"), ("kg", "link", "net")

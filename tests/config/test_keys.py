@@ -15,7 +15,7 @@ import yaml
 from helpers import random_ratings, write_ratings
 from recbole.utils import argument_list
 
-from recbole_dgrm.benchmark import plan
+from recbole_dgrm.benchmarks import plan
 from recbole_dgrm.cli.arguments import config_paths
 from recbole_dgrm.config import layers as config_module
 from recbole_dgrm.config import recbole_keys

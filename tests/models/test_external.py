@@ -7,9 +7,9 @@ import sys
 import pytest
 from helpers import ROOT, blocks
 
-from recbole_dgrm.benchmark.executors import LocalExecutor
-from recbole_dgrm.benchmark.plan import make_plan, planned_runs
-from recbole_dgrm.benchmark.session import run_benchmark
+from recbole_dgrm.benchmarks.executors import LocalExecutor
+from recbole_dgrm.benchmarks.plan import make_plan, planned_runs
+from recbole_dgrm.benchmarks.session import run_benchmark
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import CheckpointError, OptionError, UnknownModel
 from recbole_dgrm.models import registry

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_dgrm.benchmark.watch import rows
+from recbole_dgrm.benchmarks.watch import rows
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.diagnosis import ALPHAS

@@ -24,7 +24,7 @@ from matplotlib import pyplot, rcParams, style
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from recbole_dgrm.benchmark import executors
+from recbole_dgrm.benchmarks import executors
 from recbole_dgrm.cli import main
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import dataset

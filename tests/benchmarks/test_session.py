@@ -16,10 +16,10 @@ import psutil
 import pytest
 from helpers import ROOT, wait_for
 
-from recbole_dgrm.benchmark import session, worker
-from recbole_dgrm.benchmark.executors import DaskExecutor, LocalExecutor
-from recbole_dgrm.benchmark.plan import planned_runs, read_plan_file
-from recbole_dgrm.benchmark.session import run_benchmark, run_directory
+from recbole_dgrm.benchmarks import session, worker
+from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor
+from recbole_dgrm.benchmarks.plan import planned_runs, read_plan_file
+from recbole_dgrm.benchmarks.session import run_benchmark, run_directory
 from recbole_dgrm.cli import main
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import OptionError, UserError
@@ -85,7 +85,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
-        if "recbole_dgrm.benchmark.worker" in line and any(str(folder) in word for word in line):
+        if "recbole_dgrm.benchmarks.worker" in line and any(str(folder) in word for word in line):
             found.append(process)
     return found
 
@@ -282,7 +282,7 @@ def test_python_runs_a_plan_and_has_its_report(plan, tmp_path, monkeypatch):
 
 def test_a_scheduler_that_is_not_there_is_an_error(monkeypatch):
     pytest.importorskip("distributed", reason="the extra 'distributed' is not installed")
-    monkeypatch.setattr("recbole_dgrm.benchmark.executors.CONNECT_S", 0.5)
+    monkeypatch.setattr("recbole_dgrm.benchmarks.executors.CONNECT_S", 0.5)
     with pytest.raises(OptionError, match="no Dask scheduler answers at 'tcp:"):
         DaskExecutor("tcp://127.0.0.1:9")
 

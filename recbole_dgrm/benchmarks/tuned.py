@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_dgrm.benchmark.executors import LocalExecutor
-from recbole_dgrm.benchmark.plan import make_plan, planned_runs
-from recbole_dgrm.benchmark.session import State, run_benchmark
+from recbole_dgrm.benchmarks.executors import LocalExecutor
+from recbole_dgrm.benchmarks.plan import make_plan, planned_runs
+from recbole_dgrm.benchmarks.session import State, run_benchmark
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.records import config_hash, short_name
 from recbole_dgrm.reports import benchmark_report

@@ -5,7 +5,7 @@ from threading import Event
 from time import monotonic
 from uuid import uuid4
 
-from recbole_dgrm.benchmark.worker import Job, execute
+from recbole_dgrm.benchmarks.worker import Job, execute
 from recbole_dgrm.errors import OptionError
 
 STARTS = 2  # a run whose worker died is started once more
@@ -61,7 +61,7 @@ class DaskExecutor:
         self._tasks = self._client.get_executor(pure=False)
 
     def submit(self, job: Job) -> Future:
-        """Give the run to the cluster; its future holds what ``recbole_dgrm.benchmark.worker.execute`` returns."""
+        """Give the run to the cluster; its future holds what ``recbole_dgrm.benchmarks.worker.execute`` returns."""
         starts = self._variable(f"{self._name}-{uuid4().hex}", client=self._client)
         starts.set(0)
         future = self._tasks.submit(_execute_counted, job, starts.name, self._name)

@@ -16,10 +16,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from recbole_dgrm.benchmark import worker
-from recbole_dgrm.benchmark.executors import DaskExecutor, LocalExecutor
-from recbole_dgrm.benchmark.plan import Plan, PlannedRun, find_plan, planned_runs, read_plan_file
-from recbole_dgrm.benchmark.progress import State
+from recbole_dgrm.benchmarks import worker
+from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor
+from recbole_dgrm.benchmarks.plan import Plan, PlannedRun, find_plan, planned_runs, read_plan_file
+from recbole_dgrm.benchmarks.progress import State
 from recbole_dgrm.errors import UserError
 from recbole_dgrm.models import registry
 from recbole_dgrm.records import ASIDE, CHECKPOINT, PLAN, RECORD, RunDirectory, find_runs, read_run

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import PositiveInt
 
-from recbole_dgrm.benchmark.plan import make_plan
-from recbole_dgrm.benchmark.session import Benchmark, Show, unseen
+from recbole_dgrm.benchmarks.plan import make_plan
+from recbole_dgrm.benchmarks.session import Benchmark, Show, unseen
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import check
 from recbole_dgrm.records import short_name
@@ -49,7 +49,7 @@ def diagnose(
     """Train models without stopping early, look at their predictions meanwhile, and report on mode collapse.
 
     Args:
-        workers, retry, show: see ``recbole_dgrm.benchmark.session.Benchmark.run``.
+        workers, retry, show: see ``recbole_dgrm.benchmarks.session.Benchmark.run``.
         models, dataset, options: see ``prepare``.
     """
     made = prepare(models, dataset, **options)

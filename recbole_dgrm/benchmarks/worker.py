@@ -1,6 +1,6 @@
 """A run in a process of its own: started, watched and ended here, on this machine or on another.
 
-``execute`` is what an executor is given. It starts ``python -m recbole_dgrm.benchmark.worker``, which leaves its
+``execute`` is what an executor is given. It starts ``python -m recbole_dgrm.benchmarks.worker``, which leaves its
 checkpoint and ends when the run is no longer wanted or whoever started it is dead.
 """
 
@@ -81,7 +81,9 @@ def lost(job: Job, run_dir: Path, error: str) -> RunDirectory:
 def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     write_config(run_dir, job.config)
-    process = processes.spawn("recbole_dgrm.benchmark.worker", [str(run_dir), job.label], run_dir / OUTPUT, job.threads)
+    process = processes.spawn(
+        "recbole_dgrm.benchmarks.worker", [str(run_dir), job.label], run_dir / OUTPUT, job.threads
+    )
     try:
         in_time = _wait(process, job.time_limit, unwanted)
     finally:
@@ -117,5 +119,5 @@ def _close_record(job: Job, run_dir: Path, status: str, error: str) -> RunDirect
     return closed
 
 
-if __name__ == "__main__":  # python -m recbole_dgrm.benchmark.worker RUN_DIR LABEL
+if __name__ == "__main__":  # python -m recbole_dgrm.benchmarks.worker RUN_DIR LABEL
     sys.exit(processes.worker_main(lambda run_dir, label: experiment.resume(Path(run_dir), label=label)))

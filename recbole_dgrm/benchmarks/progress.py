@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 from time import monotonic
 
-from recbole_dgrm.benchmark.plan import PlannedRun
+from recbole_dgrm.benchmarks.plan import PlannedRun
 from recbole_dgrm.records import RunDirectory
 
 

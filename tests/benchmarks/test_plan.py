@@ -6,7 +6,7 @@ import pytest
 import yaml
 from helpers import random_ratings, write_ratings
 
-from recbole_dgrm.benchmark.plan import find_plan, planned_runs, read_plan_file
+from recbole_dgrm.benchmarks.plan import find_plan, planned_runs, read_plan_file
 from recbole_dgrm.config.layers import properties_dir
 from recbole_dgrm.errors import DataError, OptionError, UnknownModel
 

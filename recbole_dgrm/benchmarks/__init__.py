@@ -1,0 +1,1 @@
+"""Many runs of one plan, each in a process of its own."""
