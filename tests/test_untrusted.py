@@ -52,8 +52,8 @@ def risky(call: ast.Call) -> str | None:
     return name if name not in HARMLESS and (whole or name.rpartition(".")[2] in LOADS) else None
 
 
-# Every call in RecBole 1.2.1 that would run what a file or a text holds, or fetch a file: its module, the call, and what
-# becomes of it here.
+# Every call in RecBole 1.2.1 that would run what a file or a text holds, or fetch a file: its module, the
+# call, and what becomes of it here.
 SAFE_YAML = "reads with our YamlLoader"
 OTHER_CALLS = {
     ("config.configurator", "yaml.load"): SAFE_YAML,
