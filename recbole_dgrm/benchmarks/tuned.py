@@ -1,16 +1,13 @@
 """The benchmark that tests what a search has found: the best configuration beside the model's defaults."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_dgrm.benchmarks.executors import LocalExecutor
-from recbole_dgrm.benchmarks.plan import make_plan, planned_runs
-from recbole_dgrm.benchmarks.session import State, run_benchmark
+from recbole_dgrm.benchmarks.plan import make_plan
+from recbole_dgrm.benchmarks.session import Benchmark, Show, unseen
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.records import config_hash, short_name
-from recbole_dgrm.reports import benchmark_report
-from recbole_dgrm.system import processes
 
 PLANNED = ("model", "dataset", "protocol", "seed")  # keys that a plan has places of its own for
 
@@ -27,7 +24,7 @@ def compare_with_defaults(
     seeds: list[int],
     folder: Path,
     workers: int = 1,
-    show: Callable[[State], None] = lambda state: None,
+    show: Show = unseen,
 ) -> None:
     """Train the best configuration and the defaults with each seed, test them, and write the report into ``folder``.
 
@@ -50,6 +47,6 @@ def compare_with_defaults(
             "baseline": defaults,
         }
     )
-    runs, _ = planned_runs(plan)
-    run_benchmark(plan, runs, folder, LocalExecutor(workers), processes.threads_of_each(workers), show=show)
-    benchmark_report.write_report(folder, folder)
+    made = Benchmark.of(plan, folder)
+    made.run(workers, show=show)
+    made.report()
