@@ -113,7 +113,7 @@ class Board:
 
     def _result(self, record: dict[str, Any], seconds: float) -> str:
         test = record["test"]
-        key = self._metric if self._metric in test else record["config"]["valid_metric"].lower()
+        key = self._metric if self._metric and self._metric in test else record["config"]["valid_metric"].lower()
         said = f"{metric_label(key)} {number(test.get(key)) or 'no number'} in {duration(seconds)}"
         if key in comparable.below_bias(record):
             said += f", worse than {reference_label('bias', comparable.tested_by(record['config']))}"

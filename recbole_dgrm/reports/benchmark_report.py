@@ -132,7 +132,7 @@ def to_csv(summary: Summary) -> str:
 def _csv_values(cell: Cell, row: Row, score: Score) -> dict[str, Any]:
     values: dict[str, Any] = {key: getattr(score, key) for key in ("mean", "std", "skill", "published")}
     values |= {"seeds": len(score.values), "user_standard_error": score.user_error}
-    if score.comparison:
+    if score.comparison and cell.baseline:
         values |= {"baseline": cell.baseline.label, **vars(score.comparison)}
     if row.runs:
         values["parameters"] = row.runs[0].record["parameters"]

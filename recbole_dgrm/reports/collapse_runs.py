@@ -42,7 +42,9 @@ class Watched:
     @property
     def verdict(self) -> Verdict:
         """The verdict on the tested model and its training."""
-        return collapse.of_record(self.record)
+        verdict = collapse.of_record(self.record)
+        assert verdict  # see check
+        return verdict
 
     @property
     def lists(self) -> dict[str, Any]:
@@ -78,7 +80,11 @@ class Watched:
 
     def final(self, group: str) -> Sample:
         """The predictions of the tested model for a group of pairs, or the ``ratings``."""
-        return Sample.from_dict(self.bins, self.found[DISTRIBUTION][group])
+        return self._sample(self.found[DISTRIBUTION][group])
+
+    def _sample(self, content: dict[str, Any]) -> Sample:
+        assert self.bins  # only runs whose scores are ratings have samples
+        return Sample.from_dict(self.bins, content)
 
     @cached_property
     def looks(self) -> dict[int, dict[str, Any]]:
@@ -88,7 +94,7 @@ class Watched:
 
     def history(self, group: str) -> dict[int, Sample]:
         """The predictions for a group of pairs after each inspected epoch."""
-        return {epoch: Sample.from_dict(self.bins, look[group]) for epoch, look in self.looks.items()}
+        return {epoch: self._sample(look[group]) for epoch, look in self.looks.items()}
 
     def collapsed(self, group: str) -> list[int]:
         """The epochs after which the predictions for a group are judged collapsed."""
@@ -97,7 +103,8 @@ class Watched:
     @cached_property
     def _findings(self) -> dict[int, dict[str, Finding]]:
         """What is found about each group after each inspected epoch; judged once, read by every section."""
-        return {epoch: dict(collapse.findings(self.bins, look, self.ratings)) for epoch, look in self.looks.items()}
+        bins, ratings = self.ratings.bins, self.ratings
+        return {epoch: dict(collapse.findings(bins, look, ratings)) for epoch, look in self.looks.items()}
 
 
 def watched(folder: Path) -> list[Watched]:

@@ -10,6 +10,7 @@ from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, ref
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.document import Table, Value
 from recbole_dgrm.reports.rows import Cell, Row, Score
+from recbole_dgrm.reports.significance import Comparison
 from recbole_dgrm.reports.statistics import Summary
 
 BETTER, WORSE, IMPOSSIBLE, NOT_THERE = "▲", "▼", "‡", "–"
@@ -91,15 +92,15 @@ def result_table(cell: Cell) -> Table:
     seeds = cell.seeds
     main = cell.metrics[0]
     columns = ["", *(metric_label(metric) for metric in cell.metrics), f"skill, {metric_label(main)[:-2]}"]
-    rows = []
+    rows: list[list[Value]] = []
     for row in cell.rows:
         name = _name(row) if row.seeds == seeds else f"{_name(row)} ({len(row.seeds)} of {len(seeds)} seeds)"
         skill = row.scores[main].skill if main in row.scores else math.nan
         rows.append([Value(name), *(_score_value(row, metric) for metric in cell.metrics), _number(skill, "{:.3f}")])
     quiet = []
     for row in cell.reference:
-        name = Value(reference_label(row.label, cell_mode(cell)) + told(row.trained))
-        quiet.append([name, *(_score_value(row, metric) for metric in cell.metrics), Value("")])
+        label = Value(reference_label(row.label, cell_mode(cell)) + told(row.trained))
+        quiet.append([label, *(_score_value(row, metric) for metric in cell.metrics), Value("")])
     return Table(f"Results, {cell.name}", columns, rows, quiet, _result_note(cell, rows))
 
 
@@ -184,15 +185,16 @@ def difference_table(cell: Cell) -> Table:
     for metric in cell.metrics:
         for row in cell.rows:
             if (score := row.scores.get(metric)) and score.comparison:
-                rows.append([Value(row.label), Value(_vector_label(metric)), *_test_values(metric, score)])
+                rows.append(
+                    [Value(row.label), Value(_vector_label(metric)), *_test_values(metric, score, score.comparison)]
+                )
     users = next((score.comparison.users for row in cell.rows for score in row.scores.values() if score.comparison), 0)
     seeds = f"Per user, averaged over the seeds that both have, {users:,} users"
     note = f"{seeds}; two-sided; corrected for the {len(cell.rows) - 1} models of one metric."
-    return Table(f"Differences to {cell.baseline.label}, {cell.name}", columns, rows, note=note)
+    return Table(f"Differences to {cell.baseline and cell.baseline.label}, {cell.name}", columns, rows, note=note)
 
 
-def _test_values(metric: str, score: Score) -> list[Value]:
-    test = score.comparison
+def _test_values(metric: str, score: Score, test: Comparison) -> list[Value]:
     interval = Value(f"{test.low:+.4f} to {test.high:+.4f}", test.low)
     *ps, last = (Value(_p_text(p), p) for p in (test.p_t, test.p_wilcoxon, test.holm_t, test.holm_wilcoxon))
     return [_number(test.difference, "{:+.4f}"), interval, *ps, replace(last, mark=_mark(metric, score))]

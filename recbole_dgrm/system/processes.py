@@ -70,16 +70,21 @@ def _search_path() -> list[str]:
     """Where a child looks for modules before the installed ones: beside this package, then where the user says."""
     places = [] if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if PACKAGE.parent not in [Path(place).resolve() for place in (*site.getsitepackages(), site.getusersitepackages())]:
-        places.insert(
-            0, str(PACKAGE.parent)
-        )  # not needed if installed, and then libraries there would hide Python's own
+        # not needed if installed, and then libraries there would hide Python's own
+        places.insert(0, str(PACKAGE.parent))
     return [place for place in places if place]  # an empty one would be the working directory
+
+
+def close_input(process: subprocess.Popen) -> None:
+    """Tell a child that it is no longer wanted."""
+    if process.stdin:
+        with suppress(OSError):
+            process.stdin.close()
 
 
 def end(process: subprocess.Popen) -> None:
     """Close the input of a child, and kill it if it does not end within some seconds."""
-    with suppress(OSError):
-        process.stdin.close()
+    close_input(process)
     try:
         process.wait(EXIT_S)
     except subprocess.TimeoutExpired:

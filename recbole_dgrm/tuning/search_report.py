@@ -57,11 +57,12 @@ def best_yaml(study: Study, best: FrozenTrial) -> str:
 def trials_table(study: Study) -> Table:
     """The best finished trials."""
     done = [trial for trial in study.counted().values() if trial.state == TrialState.COMPLETE]
-    done.sort(key=lambda trial: -trial.value if study.bigger else trial.value)
+    done.sort(key=study.goodness, reverse=True)
     keys = list(study.space.distributions)
     rows = []
     for place, trial in enumerate(done[:SHOWN]):
-        score = Value(f"{trial.value:.4f}", trial.value, "best" if place == 0 else "")
+        value = trial.value or 0.0
+        score = Value(f"{value:.4f}", value, "best" if place == 0 else "")
         values = [_shown(trial.params.get(key)) for key in keys]
         rows.append([Value(f"trial {trial.number}"), score, *values, _epoch(trial)])
     title = f"Best of {_counts(study)}"

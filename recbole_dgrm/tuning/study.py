@@ -74,7 +74,12 @@ class Study:
     def best(self) -> FrozenTrial | None:
         """The finished trial with the best validation score; the earlier of two equal ones."""
         done = [trial for trial in self.counted().values() if trial.state == TrialState.COMPLETE]
-        return max(done, key=lambda trial: trial.value if self.bigger else -trial.value, default=None)
+        return max(done, key=self.goodness, default=None)
+
+    def goodness(self, trial: FrozenTrial) -> float:
+        """The score of a finished trial; more is better."""
+        score = trial.value or 0.0
+        return score if self.bigger else -score
 
     def is_over(self) -> bool:
         """Whether no trial waits or is at work."""

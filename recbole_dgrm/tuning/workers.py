@@ -101,7 +101,7 @@ class _WorkerPool:
 
     def __init__(self, study: Study, folder: Path, workers: int, threads: int):
         self.study, self.folder, self.workers, self.threads = study, folder, workers, threads
-        self.processes: list[subprocess.Popen] = []
+        self.processes: dict[subprocess.Popen, Path] = {}  # each with the file of its output
         self.deaths = 0  # in a row, without a trial that came to its end
 
     def run(self, timeout: float | None, show: Callable[[Study], None]) -> None:
@@ -118,34 +118,32 @@ class _WorkerPool:
                 if self.study.is_over():
                     return
                 for _ in range(min(self.workers - len(self.processes), states.count(TrialState.WAITING))):
-                    self.processes.append(self._start_worker())
+                    self._start_worker()
                 sleep(max(REFRESH_S, 4 * (monotonic() - begun)))  # a large study takes a while to read
         except KeyboardInterrupt:
             LOG.warning("stopped; the same command goes on from here")
             raise
         finally:
             for process in self.processes:
-                process.stdin.close()  # all at once; then wait for each
-            for process in self.processes:
+                processes.close_input(process)  # all at once; then wait for each
+            for process, output in self.processes.items():
                 processes.end(process)
-                process.output.unlink(missing_ok=True)
+                output.unlink(missing_ok=True)
 
-    def _start_worker(self) -> subprocess.Popen:
+    def _start_worker(self) -> None:
         environment = {STORAGE: self.study.search.storage}  # not on the command line: it may hold a password
         output = self.folder / f"worker-{uuid4().hex[:8]}.txt"
-        process = processes.spawn(MODULE, [str(self.folder)], output, self.threads, environment)
-        process.output = output
-        return process
+        self.processes[processes.spawn(MODULE, [str(self.folder)], output, self.threads, environment)] = output
 
     def _reap(self) -> None:
         """Take note of the processes that have ended."""
         for process in [process for process in self.processes if process.poll() is not None]:
-            self.processes.remove(process)
+            output = self.processes.pop(process)
             if process.returncode == 0:
-                process.output.unlink(missing_ok=True)
+                output.unlink(missing_ok=True)
                 self.deaths = 0
                 continue
-            cause = processes.cause_of_death(process, process.output)
+            cause = processes.cause_of_death(process, output)
             LOG.warning("a worker is lost, its trial is put back: %s", cause)
             name = f"{self.study.search.place}:{process.pid}"
             for trial in self.study.running():
