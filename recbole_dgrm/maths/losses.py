@@ -46,7 +46,7 @@ def gradient_penalty(score: Score, real: Tensor, fake: Tensor, row: Tensor | Non
     """The penalty ``sum (|grad score| - 1)^2`` at random points between real and fake (Gulrajani et al. 2017).
 
     Args:
-        row: the row ``(nnz,)`` of each entry, if real and fake are entries ``(nnz, 1)`` of profiles that have one or more.
+        row: the row ``(nnz,)`` of each entry, if real and fake are entries ``(nnz, 1)``; every row has one.
     """
     if row is None:
         share = torch.rand(len(real), 1, device=real.device)

@@ -84,7 +84,7 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
         return super().reweight_loss(x_start, x_t, mse, ts, target, model_output, device)
 
     def update_Lt_history(self, ts: Tensor, reloss: Tensor) -> None:
-        """Keep RecBole's history of losses by step; with several processes, of the whole batch."""
+        """RecBole's record of losses by step, of the whole batch where several processes train."""
         super().update_Lt_history(*distributed.of_whole_batch(ts, reloss.detach()))
 
     def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
