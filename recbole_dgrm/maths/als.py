@@ -3,9 +3,9 @@
 Minimises ``sum_rated (r - p_u . q_i)^2 + regularization * (sum_u w_u |p_u|^2 + sum_i w_i |q_i|^2)`` with ``w = 1`` or
 ``w`` = number of ratings (ALS-WR, Zhou et al. 2008). ``unrated_weight`` adds unrated entries as zeros (Hu et al. 2008).
 
-The regularization pulls predictions towards 0, so it matters where 0 lies. Ratings are factorized less an
-``offset``, which puts 0 where it is on a scale from 1 to 5; the same ratings on another scale, 1001 to 1005 for
-example, give the same result.
+The regularization pulls predictions towards 0, so it matters where 0 lies. An ``offset`` is subtracted from the
+ratings, which puts 0 where it is on a scale from 1 to 5. The same ratings on another scale, 1001 to 1005 for
+example, then give the same result.
 """
 
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-ROWS = 8192  # users or items per batch of solves
-SPREAD = 0.1  # of the start around a constant
+ROWS = 8192  # users or items that are solved at once
+SPREAD = 0.1  # relative standard deviation of the starting factors
 
 
 def offset(low: float, high: float) -> float:
-    """Taken from ratings of ``low`` to ``high``: the lowest becomes a quarter of the span, as 1 is in 1 to 5."""
+    """What to subtract from ratings so that the lowest becomes a quarter of the span, as 1 is of 1 to 5."""
     return low - (high - low) / 4
 
 
 def starting_factors(rng: np.random.Generator, n_rows: int, factors: int, scale: float) -> NDArray[np.float64]:
-    """A start near the constant whose products are the mean rating: ``scale`` is the mean of ``|r|``."""
+    """Factors near the constant whose products are ``scale``, the mean of the absolute ratings."""
     return np.sqrt(scale / factors) * (1 + SPREAD * rng.standard_normal((n_rows, factors)))
 
 
@@ -33,7 +33,7 @@ def half_sweep(
 ) -> NDArray[np.float64]:
     """The exact minimum over the factors of the rows of ``ratings``, given those of its columns.
 
-    The normal equations of all rows come from one sparse product. A row without ratings gets the mean factor.
+    The normal equations of many rows come from one sparse product. A row without ratings gets the mean factor.
     """
     batches = [ratings[start : start + ROWS] for start in range(0, ratings.shape[0], ROWS)]
     solved = [_solve(batch, fixed, regularization, by_count, unrated_weight) for batch in batches]
@@ -56,10 +56,10 @@ def _solve(ratings: sp.csr_matrix, fixed: NDArray, regularization: float, by_cou
 def averaged_factors(
     ratings: sp.csr_matrix, sizes: Sequence[int], regularization: float, sweeps: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Factors whose product is the mean of one factorization (ALS-WR) per number of factors in ``sizes``.
+    """Factors whose products are the mean over several factorizations (ALS-WR), one per number of factors in ``sizes``.
 
     Returns:
-        ``(n_rows, sum(sizes))`` and ``(n_columns, sum(sizes))``.
+        The factors ``(n_rows, sum(sizes))`` of the rows and ``(n_columns, sum(sizes))`` of the columns.
     """
     rng = np.random.default_rng(seed)
     transposed, scale = ratings.T.tocsr(), np.abs(ratings.data).mean()
@@ -77,6 +77,6 @@ def averaged_factors(
 def averaged_rows(
     ratings: sp.csr_matrix, column_factors: NDArray, sizes: Sequence[int], regularization: float
 ) -> NDArray[np.float64]:
-    """Factors ``(n_rows, sum(sizes))`` of other rows beside the columns' of ``averaged_factors``."""
+    """The factors ``(n_rows, sum(sizes))`` of other rows, given the columns' from ``averaged_factors``."""
     blocks = np.split(column_factors, np.cumsum(sizes)[:-1], axis=1)
     return np.concatenate([half_sweep(ratings, q, regularization) / len(sizes) for q in blocks], axis=1)

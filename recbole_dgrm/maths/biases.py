@@ -1,4 +1,4 @@
-"""User and item biases: the simplest rating predictor, and what residuals are taken against."""
+"""User and item biases, the simplest predictor of ratings and the centre of residuals."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -11,18 +11,18 @@ SWEEPS = 10
 
 @dataclass(frozen=True)
 class Biases:
-    """``rating ~ mean + user[u] + item[i]``; unseen users and items have bias 0."""
+    """The model ``rating ~ mean + user[u] + item[i]``, where unseen users and items have bias 0."""
 
     mean: float
     user: NDArray[np.float64]
     item: NDArray[np.float64]
 
     def predict(self, user: NDArray, item: NDArray) -> NDArray[np.float64]:
-        """Ratings of pairs, shape as the (broadcast) ids."""
+        """The predicted ratings of pairs, in the shape of the broadcast ids."""
         return self.mean + self.user[user] + self.item[item]
 
     def for_users(self, user: NDArray, item: NDArray, rating: NDArray, n_users: int, shrinkage: float) -> Self:
-        """Biases of other users, solved from their ratings ``(n,)``; mean and items stay as they are."""
+        """The biases of other users, solved from their ratings ``(n,)``; mean and items stay as they are."""
         left = rating - self.mean - self.item[item]
         return replace(self, user=np.bincount(user, left, minlength=n_users) / _counts(user, n_users, shrinkage))
 

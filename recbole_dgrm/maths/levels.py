@@ -1,9 +1,9 @@
-"""The levels of a rating scale: equally spaced or not, and which is nearest to a rating."""
+"""The levels of a rating scale, their spacing, and the level nearest to a rating."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-NOISE = 1e-9  # of the span of a scale: ratings that lie closer are one, written with other last digits
+NOISE = 1e-9  # ratings closer than this share of the scale's span are equal and differ by rounding only
 
 
 def rating_levels(low: float, high: float, step: float) -> NDArray:
@@ -12,7 +12,7 @@ def rating_levels(low: float, high: float, step: float) -> NDArray:
 
 
 def even_step(levels: NDArray) -> float | None:
-    """The distance between neighbouring ``levels`` if it is always the same, but for noise in the last digits."""
+    """The distance between neighbouring ``levels`` if they all have the same up to rounding, else None."""
     step = float(f"{np.diff(levels).min():.6g}")
     grid = rating_levels(levels[0], levels[-1], step)
     same = len(grid) == len(levels) and np.abs(grid - levels).max() <= NOISE * (levels[-1] - levels[0])
@@ -20,5 +20,5 @@ def even_step(levels: NDArray) -> float | None:
 
 
 def nearest_level(rating: NDArray, levels: NDArray) -> NDArray[np.int64]:
-    """Index of the level nearest to each rating, after clipping to the scale; a halfway value goes up."""
+    """The index of the level nearest to each rating; a rating halfway between two levels goes to the upper one."""
     return np.searchsorted((levels[1:] + levels[:-1]) / 2, rating, side="right")

@@ -1,7 +1,7 @@
-"""Losses as pure functions of tensors. Every one is a **sum** over the rows of the batch.
+"""Losses as pure functions of tensors, each a **sum** over the rows of the batch.
 
-Sums, as Eqs. 21 and 22 are printed and the authors' code has them: the weight of one loss against
-another does not depend on the batch size, but the weight decay of Adam counts less in larger batches.
+The DGRM paper prints sums, and the authors' code has them. The weight of one loss against another does not
+depend on the batch size then, but the weight decay of Adam counts less in larger batches.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 Score = Callable[[Tensor], Tensor]
-TINY = 1e-30  # the root has no slope at 0
+TINY = 1e-30  # keeps the square root away from 0, where its derivative is infinite
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """``sum D(real) - sum D(fake)`` (Eq. 21): a trained critic scores real pairs low.
+    """The critic's Wasserstein loss ``sum D(real) - sum D(fake)``: a trained critic scores real pairs low.
 
     Its negative, divided by the batch size, estimates the Wasserstein distance.
     """
@@ -23,30 +23,30 @@ def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(fake: Tensor) -> Tensor:
-    """``sum D(fake)`` (Eq. 22, first term)."""
+    """The generator's Wasserstein loss ``sum D(fake)``."""
     return fake.sum()
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """``-sum log sigma(D(real)) - sum log(1 - sigma(D(fake)))``: logits, high for real (Eq. 5)."""
+    """The cross-entropy ``-sum log sigma(D(real)) - sum log(1 - sigma(D(fake)))`` of logits, high for real (Eq. 5)."""
     return softplus(-real).sum() + softplus(fake).sum()
 
 
 def non_saturating_loss(fake: Tensor) -> Tensor:
-    """``-sum log sigma(D(fake))``: the generator's side of ``discriminator_loss``, with gradients when D wins."""
+    """The generator's loss ``-sum log sigma(D(fake))``, whose gradients do not vanish when the discriminator wins."""
     return softplus(-fake).sum()
 
 
 def masked_squared_error(x_0_hat: Tensor, x_0: Tensor, mask: Tensor) -> Tensor:
-    """``sum |(x_0_hat - x_0) * mask|^2`` (Eq. 22, second term)."""
+    """The reconstruction error ``sum |(x_0_hat - x_0) * mask|^2``."""
     return ((x_0_hat - x_0) * mask).square().sum()
 
 
 def gradient_penalty(score: Score, real: Tensor, fake: Tensor, row: Tensor | None = None) -> Tensor:
-    """``sum (|grad score| - 1)^2`` at random points between real and fake (Gulrajani et al. 2017).
+    """The penalty ``sum (|grad score| - 1)^2`` at random points between real and fake (Gulrajani et al. 2017).
 
     Args:
-        row: of each entry, where real and fake are entries of profiles ``(nnz, 1)``; every profile has one.
+        row: the row ``(nnz,)`` of each entry, if real and fake are entries ``(nnz, 1)``; every row has one.
     """
     if row is None:
         share = torch.rand(len(real), 1, device=real.device)
@@ -59,7 +59,7 @@ def gradient_penalty(score: Score, real: Tensor, fake: Tensor, row: Tensor | Non
 
 
 def r1_penalty(score: Score, real: Tensor) -> Tensor:
-    """``sum |grad score|^2 / 2`` at the real points (Mescheder et al. 2018)."""
+    """The penalty ``sum |grad score|^2 / 2`` at the real points (Mescheder et al. 2018)."""
     return _gradient(score, real).square().sum() / 2
 
 

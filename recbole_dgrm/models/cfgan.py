@@ -1,12 +1,12 @@
 """CFGAN: collaborative filtering by vector-wise adversarial training (Chae et al. 2018).
 
-G maps a condition (the profile, ratings divided by the top of the scale) to a whole profile, without
-noise; D tells real masked profiles from generated ones given the condition. Of every user some unrated
-items are drawn anew each epoch: zero-reconstruction (ZR) pushes theirs to 0, partial-masking (PM) leaves
-theirs visible to D; ZP is both, drawn independently.
+The generator G maps a condition (the profile, with ratings divided by the top of the scale) to a whole
+profile, without noise. The discriminator D tells real profiles from masked generated ones, given the
+condition. In each epoch some unrated items of every user are drawn anew: zero-reconstruction (ZR) pushes
+their predictions to 0, partial-masking (PM) leaves them visible to D, and ZP does both with independent draws.
 
-Degenerate by design: the condition is its own target, so copying it would be perfect (Perez Maurera,
-Ferrari Dacrema and Cremonesi, ECIR 2022).
+The model is degenerate by design: the condition is its own target, so a copy of it would be perfect
+(Perez Maurera, Ferrari Dacrema and Cremonesi, ECIR 2022).
 """
 
 from dataclasses import dataclass
@@ -61,32 +61,32 @@ class CFGAN(ProfileRecommender):
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
-        """New negatives: they depend on user and epoch alone, so all passes of an epoch share them."""
+        """Draw new negatives, which depend on user and epoch only, so that all passes of an epoch share them."""
         self.epoch = epoch
 
     def phases(self) -> list[Phase]:
-        """Generator first, then discriminator, as CFGAN's algorithm."""
+        """The generator trains first, then the discriminator, as in CFGAN's algorithm."""
         o = self.options
+        g, d = list(self.generator.parameters()), list(self.discriminator.parameters())
+        d_rate = o.discriminator_learning_rate
         return [
-            Phase("generator", list(self.generator.parameters()), self.generator_loss, o.generator_iterations,
-                  o.learning_rate),
-            Phase("discriminator", list(self.discriminator.parameters()), self.discriminator_loss,
-                  o.discriminator_iterations, o.discriminator_learning_rate),
-        ]  # fmt: skip
+            Phase("generator", g, self.generator_loss, o.generator_iterations, o.learning_rate),
+            Phase("discriminator", d, self.discriminator_loss, o.discriminator_iterations, d_rate),
+        ]
 
     def negatives(self, user: Tensor, rated: Tensor, stream: int) -> Tensor:
-        """Mask ``(B, I)`` of ``n_negatives`` unrated items per user (all, where there are fewer)."""
+        """A mask ``(B, I)`` of ``n_negatives`` unrated items per user, or of all if there are fewer."""
         key = self.row_noise(user, self.width, 2 * self.epoch + stream).masked_fill(rated.bool(), torch.inf)
         count = min(self.options.n_negatives, self.width)
         drawn = torch.zeros_like(rated).scatter_(1, key.topk(count, largest=False).indices, 1.0)
         return drawn * (1 - rated)
 
     def zero_reconstructed(self, user: Tensor, rated: Tensor) -> Tensor | float:
-        """ZR mask ``(B, I)`` of this epoch; 0 without ZR."""
+        """The mask ``(B, I)`` of the ZR draw of this epoch, or 0 without ZR."""
         return self.negatives(user, rated, 0) if self.options.negatives in ("ZR", "ZP") else 0.0
 
     def visible(self, user: Tensor, rated: Tensor) -> Tensor:
-        """Rated items plus the PM draw, ``(B, I)``: what D sees of a profile."""
+        """The mask ``(B, I)`` of what D sees of a profile: the rated items and the PM draw of this epoch."""
         return rated + (self.negatives(user, rated, 1) if self.options.negatives in ("PM", "ZP") else 0.0)
 
     def _profiles(self, user: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,11 +95,11 @@ class CFGAN(ProfileRecommender):
         return condition, self.dense(len(user), row, column, 1.0)
 
     def discriminate(self, condition: Tensor, profile: Tensor) -> Tensor:
-        """Logits ``(B,)``, high for real."""
+        """The logits ``(B,)`` of D, which are high for real profiles."""
         return self.discriminator(torch.cat([condition, profile], dim=-1)).squeeze(-1)
 
     def discriminator_loss(self, interaction) -> Tensor:
-        """Binary cross-entropy, summed over the batch."""
+        """The binary cross-entropy of D, summed over the batch."""
         user = interaction[self.USER_ID]
         condition, rated = self._profiles(user)
         with torch.no_grad():
@@ -107,7 +107,7 @@ class CFGAN(ProfileRecommender):
         return losses.discriminator_loss(self.discriminate(condition, condition), self.discriminate(condition, fake))
 
     def generator_loss(self, interaction) -> Tensor:
-        """Non-saturating adversarial loss plus zero reconstruction, summed over the batch."""
+        """The non-saturating adversarial loss plus the zero-reconstruction, summed over the batch."""
         user = interaction[self.USER_ID]
         condition, rated = self._profiles(user)
         predicted = torch.sigmoid(self.generator(condition))
@@ -117,5 +117,5 @@ class CFGAN(ProfileRecommender):
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
-        """Predicted ratings ``(B, I)`` in 0..top of the scale."""
+        """Predicted ratings ``(B, I)``, between 0 and the top of the scale."""
         return self.top * torch.sigmoid(self.generator(self._profiles(user)[0]))

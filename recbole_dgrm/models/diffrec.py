@@ -1,9 +1,9 @@
-"""DiffRec: diffusion recommender model (Wang et al. 2023), RecBole's own, on ratings.
+"""DiffRec: the diffusion recommender model (Wang et al. 2023) in RecBole's implementation, on ratings.
 
-RecBole's class keeps chain, network, loss and sampling; here it reads rating profiles from CSR instead of
-a padded matrix of ones, its loss can be restricted to rated items (``reconstruct: rated``; over all items
-the unrated ones pull predictions to 0), its importance-sampling history travels in the checkpoint, and its
-noise at prediction depends on the user alone. With implicit feedback it equals RecBole's DiffRec.
+Chain, network, loss and sampling are RecBole's. Here the model reads rating profiles from a sparse matrix
+instead of a padded matrix of ones. Its loss can be restricted to rated items (``reconstruct: rated``), because
+the unrated ones pull predictions to 0. Its history of importance sampling is saved in the checkpoint, and its
+noise at prediction depends on the user only. With implicit feedback it equals RecBole's DiffRec.
 ``sampling_steps`` counts FORWARD steps at inference, unlike DGRM's T'.
 """
 
@@ -62,24 +62,24 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
             self.register_buffer(name, table)
 
     def build_histroy_items(self, dataset) -> None:
-        """RecBole's padded history, users x longest profile; ours is the CSR of the base class."""
+        """RecBole would build a padded matrix, users x longest profile; the base class has the profiles already."""
 
     def get_rating_matrix(self, user: Tensor) -> Tensor:
-        """Profiles with the padding column in front, ``(B, n_items)``, as RecBole's class wants them."""
+        """The profiles ``(B, n_items)``, with the padding column in front that RecBole's class expects."""
         x_0, mask = self.profiles(user)
         self._mask = pad(mask, (1, 0))
         return pad(x_0, (1, 0))
 
     def phases(self) -> list[Phase]:
-        """One loss, one pass; RecBole's loss is a mean over the batch."""
+        """One phase trains the denoiser, with one pass per epoch."""
         return [Phase("denoiser", list(self.mlp.parameters()), self.calculate_loss, 1, self.options.learning_rate)]
 
     def calculate_loss(self, interaction) -> Tensor:
-        """RecBole's loss, times the users of the batch: a sum, as every phase gives."""
+        """RecBole's loss is a mean over the batch; times the number of users it is a sum, as a phase wants it."""
         return super().calculate_loss(interaction) * len(interaction[self.USER_ID])
 
     def reweight_loss(self, x_start, x_t, mse, ts, target, model_output, device) -> Tensor:
-        """RecBole's weights by step; with ``reconstruct: rated`` over the mean error of the rated items."""
+        """Weight the errors by step as RecBole does; ``reconstruct: rated`` takes the mean error of the rated items."""
         if self.options.reconstruct == "rated" and not self.implicit:
             mse = ((target - model_output).square() * self._mask).sum(dim=-1) / self._mask.sum(dim=-1).clamp(min=1)
         return super().reweight_loss(x_start, x_t, mse, ts, target, model_output, device)
@@ -89,21 +89,23 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
         super().update_Lt_history(*gather_batch(ts, reloss.detach()))
 
     def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
-        """RecBole's forward jump; at prediction the noise of a user is always the same."""
+        """Jump forward as RecBole does; at prediction the noise of a user is always the same."""
         if noise is None and not self.training:
             noise = self.row_noise(self._asked, self.n_items, 0)
         return super().q_sample(x_start, t, noise)
 
     def p_mean_variance(self, x: Tensor, t: Tensor) -> dict[str, Tensor]:
-        """RecBole's reverse step. With the loss over rated items nothing pulls the other predictions to 0, and the next
-        steps would read them instead of the profile: a few steps on, every user has the same state. So they read rated
-        items only."""
+        """Take RecBole's reverse step; with ``reconstruct: rated`` it reads the rated items of the state only.
+
+        Nothing pulls the predictions of unrated items to 0 then. Steps that read them instead of the profile would
+        bring all users to the same state.
+        """
         if self.options.reconstruct == "rated" and not self.implicit:
             x = x * self._mask
         return super().p_mean_variance(x, t)
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
-        """The end of RecBole's reverse chain, without the padding item, ``(B, I)``."""
+        """The scores ``(B, I)`` at the end of RecBole's reverse chain, without the padding item."""
         self._asked = user
         return self.p_sample(self.get_rating_matrix(user))[:, 1:]

@@ -1,9 +1,9 @@
 """ICDAE: an autoencoder whose gradients do not vanish on active users (Liu, Wang, Luo and Ma 2023).
 
-**A reconstruction from the abstract**, the only part available to us: gradients vanish when an
-autoencoder trains on active users. Ours is a collaborative denoising autoencoder (Wu et al. 2016: user
-node, corrupted input, sigmoid hidden layer) whose pre-activation sum over the rated items is divided by
-``|I_u|^a``; a large sum saturates the sigmoid, and its gradient with it. ``a = 0`` is plain CDAE.
+This is **a reconstruction from the abstract**, the only part of the paper that we have: gradients vanish when
+an autoencoder trains on active users. Ours is a collaborative denoising autoencoder (CDAE, Wu et al. 2016)
+with a user node, a corrupted input and a sigmoid hidden layer. Its pre-activation sum over the rated items is
+divided by ``|I_u|^a``, because a large sum saturates the sigmoid. ``a = 0`` is plain CDAE.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class ICDAEOptions:
 
 
 class ICDAE(ProfileRecommender):
-    """Collaborative denoising autoencoder with activity-scaled pre-activation."""
+    """A collaborative denoising autoencoder whose pre-activation is scaled by the activity of the user."""
 
     Options = ICDAEOptions
 
@@ -45,17 +45,17 @@ class ICDAE(ProfileRecommender):
             nn.init.constant_(self.decoder.bias, float(self._value.mean()))
 
     def phases(self) -> list[Phase]:
-        """One loss, one pass."""
+        """One phase trains the autoencoder, with one pass per epoch."""
         return [Phase("autoencoder", list(self.parameters()), self.calculate_loss, 1, self.options.learning_rate)]
 
     def encode(self, user: Tensor, profile: Tensor) -> Tensor:
-        """Hidden layer ``(B, latent_size)`` of the (corrupted) profiles ``(B, I)`` of users ``(B,)``."""
+        """The hidden layer ``(B, latent_size)`` of the (corrupted) profiles ``(B, I)`` of users ``(B,)``."""
         activity = self.activity(user).clamp(min=1)
         total = profile @ self.encoder.weight.T / activity**self.options.activity_exponent
         return torch.sigmoid(total + self.encoder.bias + self.user_node(user))
 
     def calculate_loss(self, interaction) -> Tensor:
-        """Squared error of all rated entries from a corrupted profile, summed over the batch."""
+        """The squared error of all rated entries, predicted from a corrupted profile, summed over the batch."""
         user = interaction[self.USER_ID]
         x_0, mask = self.profiles(user)
         keep = (torch.rand_like(x_0) >= self.options.corruption).float() / (1 - self.options.corruption)

@@ -1,6 +1,7 @@
 """MF: matrix factorization by alternating least squares, see ``recbole_dgrm.maths.als``.
 
-Whether the regularization counts once per row (plain) or per rating (ALS-WR) the paper does not state: it is a key.
+The DGRM paper does not state whether the regularization counts once per row (plain) or once per rating (ALS-WR),
+so ``regularize_by`` chooses.
 """
 
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class MFOptions:
 
 
 class MF(ProfileRecommender):
-    """Matrix factorization by ALS; a user or item without ratings gets the mean factor."""
+    """Matrix factorization by ALS, where a user or item without ratings gets the mean factor."""
 
     Options = MFOptions
     takes_new_users = False
@@ -42,7 +43,7 @@ class MF(ProfileRecommender):
         self.ratings = self.rating_matrix()
         less = 0.0 if self.implicit else offset(self.scale.low, self.scale.high)
         self.ratings.data -= less
-        # part of the state where it matters: factors of a version without it would be read wrongly
+        # It is saved unless it is 0, so that factors of a version without an offset are not read as if they had one.
         self.register_buffer("offset", torch.tensor(less, dtype=torch.float64), persistent=less != 0)
         scale = np.sqrt(np.abs(self.ratings.data).mean() / self.options.factors)
         self.user_factors = self._parameter(self.n_users, scale)
@@ -53,13 +54,13 @@ class MF(ProfileRecommender):
         return nn.Parameter(start, requires_grad=False)
 
     def sweep(self) -> float:
-        """Solve for all users, then for all items; returns the objective per rating."""
+        """Solve for all users, then for all items, and return the objective per rating."""
         self.half_sweep("user")
         self.half_sweep("item")
         return self.objective() / self.ratings.nnz
 
     def half_sweep(self, side: str) -> None:
-        """The exact minimum over the factors of one side, ``user`` or ``item``, given the other."""
+        """Set the factors of one side, ``user`` or ``item``, to the exact minimum given those of the other."""
         o, sides = self.options, (self.user_factors, self.item_factors)
         own, other = sides if side == "user" else reversed(sides)
         ratings = self.ratings if side == "user" else self.ratings.T.tocsr()
@@ -68,7 +69,7 @@ class MF(ProfileRecommender):
         own.copy_(torch.from_numpy(half_sweep(ratings, fixed, o.regularization, by_count, o.unrated_weight)))
 
     def objective(self) -> float:
-        """What the sweeps lower."""
+        """The value of the objective, which every sweep lowers."""
         o = self.options
         p, q = self.user_factors.cpu().numpy(), self.item_factors.cpu().numpy()
         coo = self.ratings.tocoo()
@@ -82,5 +83,5 @@ class MF(ProfileRecommender):
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
-        """``p_u . q_i`` and the offset for all items, ``(B, I)``."""
+        """Predicted ratings ``(B, I)``: the products ``p_u . q_i`` plus the offset."""
         return (self.user_factors[user] @ self.item_factors.T + self.offset).float()

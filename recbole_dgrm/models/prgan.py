@@ -1,16 +1,17 @@
 """PRGAN: personalised recommendation with a conditional GAN (Wen et al. 2022; the authors' ICDM 2021 code).
 
-A sample is one record: ``k`` items of a user, the first ``p`` rated (the record's own item first), the
-others not. G is matrix factorization that scores the k items, without noise. A second factorization, the
-memory, gives D its condition: it learns from D's loss and is replaced by G's weights whenever G ranks
-better on validation. D reads the 2 x k image of (memory scores, real or generated vector) with three
-parallel convolutions and estimates a Wasserstein distance. The real vector holds the ratings of the rated
-items and 0 for the others.
+A sample is one record of ``k`` items of a user: the first ``p`` are rated, with the record's own item in
+front, and the others are not. The generator G is a matrix factorization that scores the k items, without
+noise. A second factorization, the memory, gives the critic D its condition. It learns from D's loss and is
+replaced by G's weights whenever G ranks better on validation. D reads the 2 x k image of memory scores and
+real or generated vector with three parallel convolutions and estimates a Wasserstein distance. The real
+vector holds the ratings of the rated items and 0 for the others.
 
 Deviations from the paper
     * The adversarial loss alone leaves the rating scale free; a reconstruction of the p rated items is
       added (``reconstruction_weight``), and the mean rating and an item bias stand beside the product.
-    * Lipschitz: the code clips weights at 0.006, DGRM's appendix A searches a gradient penalty; both are here.
+    * The authors' code clips weights at 0.006, and appendix A of the DGRM paper searches a gradient penalty;
+      ``lipschitz`` has both.
 """
 
 import copy
@@ -55,7 +56,7 @@ class PRGANOptions:
 
 
 class Factorization(nn.Module):
-    """``mean + b_i + p_u . q_i``: scores of user-item pairs."""
+    """A matrix factorization with item biases that scores user-item pairs by ``mean + b_i + p_u . q_i``."""
 
     def __init__(self, n_users: int, n_items: int, size: int, mean: float):
         super().__init__()
@@ -68,7 +69,7 @@ class Factorization(nn.Module):
         nn.init.zeros_(self.item_bias.weight)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """Users ``(B,)`` and items ``(B, k)`` (columns, from 0) to scores ``(B, k)``."""
+        """Maps users ``(B,)`` and items ``(B, k)``, which are columns from 0, to scores ``(B, k)``."""
         product = (self.user(user).unsqueeze(1) * self.item(item)).sum(dim=-1)
         return self.mean + self.item_bias(item).squeeze(-1) + product
 
@@ -87,14 +88,14 @@ class ImageCritic(nn.Module):
         )
 
     def forward(self, condition: Tensor, vector: Tensor) -> Tensor:
-        """``(B, k), (B, k)`` to scores ``(B,)``."""
+        """Maps conditions ``(B, k)`` and vectors ``(B, k)`` to scores ``(B,)``."""
         image = torch.stack([condition, vector], dim=1).unsqueeze(1)
         features = [convolution(image).flatten(1) for convolution in self.convolutions]
         return self.layers(torch.cat(features, dim=-1)).squeeze(-1)
 
 
 class PRGAN(ProfileRecommender):
-    """Conditional Wasserstein GAN over records of k items; low critic = real."""
+    """A conditional Wasserstein GAN over records of k items, whose critic scores real records low."""
 
     Options = PRGANOptions
     takes_new_users = False
@@ -115,7 +116,7 @@ class PRGAN(ProfileRecommender):
         self.register_buffer("_pair_value", self._value[order], persistent=False)
 
     def phases(self) -> list[Phase]:
-        """D with the memory, from the start; G after the pre-training of D."""
+        """D and the memory train from the first epoch on, G after the pre-training of D."""
         o = self.options
         learners = [*self.critic.parameters(), *self.memory.parameters()]
         clip = partial(clip_weights, self.critic, o.weight_clip) if o.lipschitz == "weight_clipping" else None
@@ -127,7 +128,7 @@ class PRGAN(ProfileRecommender):
         ]  # fmt: skip
 
     def end_epoch(self, score: float | None) -> None:
-        """The memory becomes G when G ranks better on validation (in a refit: after every epoch)."""
+        """Replace the memory by G when G ranks better on validation; without validation, after every epoch."""
         if score is None or score > float(self.best_score):
             self.memory.load_state_dict(self.generator.state_dict())
             if score is not None:
@@ -136,8 +137,8 @@ class PRGAN(ProfileRecommender):
     def records(self, user: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The records of users ``(B,)``: owner ``(R,)``, items, real vectors and rated mask, all ``(R, k)``.
 
-        One record per training rating: the rating's item, ``p - 1`` other draws from the user's rated items
-        (with replacement), and ``k - p`` draws from all items, where a rated one is redrawn twice.
+        There is one record per training rating. It has the rating's item, ``p - 1`` draws with replacement from
+        the user's rated items, and ``k - p`` draws from all items, where rated ones are drawn again up to twice.
         """
         o = self.options
         row, column, _ = self.entries(user)
@@ -154,14 +155,14 @@ class PRGAN(ProfileRecommender):
         return owner, items, real, known.float()
 
     def _look_up(self, owner: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Ratings ``(R, k)`` of the items (0 where unrated) and whether they are rated."""
+        """The ratings ``(R, k)`` of the items, 0 where unrated, and whether they are rated."""
         wanted = owner.unsqueeze(-1) * self.width + items
-        place = torch.searchsorted(self._pairs, wanted).clamp(max=len(self._pairs) - 1)
-        known = self._pairs[place] == wanted
-        return self._pair_value[place] * known, known
+        position = torch.searchsorted(self._pairs, wanted).clamp(max=len(self._pairs) - 1)
+        known = self._pairs[position] == wanted
+        return self._pair_value[position] * known, known
 
     def critic_loss(self, interaction) -> Tensor:
-        """Wasserstein loss of critic and memory, a sum over users of the mean over their records."""
+        """The Wasserstein loss of critic and memory: its mean over the records, times the users of the batch."""
         owner, items, real, known = self.records(interaction[self.USER_ID])
         with torch.no_grad():
             fake = self.generator(owner, items) * known
@@ -176,7 +177,7 @@ class PRGAN(ProfileRecommender):
         return loss * len(interaction[self.USER_ID]) / len(owner)
 
     def generator_loss(self, interaction) -> Tensor:
-        """The critic's score of the generated vectors plus the masked reconstruction, per record as above."""
+        """The critic's score of the generated vectors plus the masked reconstruction, scaled like the critic's loss."""
         owner, items, real, known = self.records(interaction[self.USER_ID])
         predicted = self.generator(owner, items)
         with torch.no_grad():
@@ -188,7 +189,7 @@ class PRGAN(ProfileRecommender):
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
-        """G's scores of all items, ``(B, I)``."""
+        """The scores ``(B, I)`` that G gives to all items."""
         generator = self.generator
         scores = generator.user(user) @ generator.item.weight.T
         return generator.mean + generator.item_bias.weight.T + scores

@@ -34,7 +34,7 @@ class Streams:
         noised + 2 (level - t) + 1    the noise of the posterior step from t to t - 1
 
     Attributes:
-        first: the first stream of the draw.
+        first: the first stream of the draw, which noises the profile.
         level: the step t that the walk starts at.
         noised: whether the profile is noised at the start.
     """
@@ -42,11 +42,6 @@ class Streams:
     first: int
     level: int
     noised: bool
-
-    @property
-    def start(self) -> int:
-        """The stream of the noise of the profile itself."""
-        return self.first
 
     def z(self, t: int) -> int:
         """The stream of z at step ``t``."""
@@ -128,7 +123,7 @@ class Sampler:
         if not streams.noised:
             return self.profiles.x_0
         t = self.profiles.spread(torch.full_like(self.user, streams.level))
-        return self.chain.q_sample(self.profiles.x_0, t, self._row_noise(streams.start))
+        return self.chain.q_sample(self.profiles.x_0, t, self._row_noise(streams.first))
 
     def _reverse(self, x_t: Tensor, streams: Streams, level: int, steps: int) -> tuple[Tensor, Tensor]:
         """The backward process from ``level``: ``x_{level - steps}`` and the last ``x_0_hat``."""
