@@ -121,11 +121,24 @@ class PRGAN(ProfileRecommender):
         learners = [*self.critic.parameters(), *self.memory.parameters()]
         clip = partial(clip_weights, self.critic, o.weight_clip) if o.lipschitz == "weight_clipping" else None
         return [
-            Phase("critic", learners, self.critic_loss, o.critic_iterations, o.critic_learning_rate, clip,
-                  second_order=self.critic),
-            Phase("generator", list(self.generator.parameters()), self.generator_loss, o.generator_iterations,
-                  o.learning_rate, from_epoch=o.pretrain_epochs),
-        ]  # fmt: skip
+            Phase(
+                "critic",
+                learners,
+                self.critic_loss,
+                o.critic_iterations,
+                o.critic_learning_rate,
+                clip,
+                second_order=self.critic,
+            ),
+            Phase(
+                "generator",
+                list(self.generator.parameters()),
+                self.generator_loss,
+                o.generator_iterations,
+                o.learning_rate,
+                from_epoch=o.pretrain_epochs,
+            ),
+        ]
 
     def end_epoch(self, score: float | None) -> None:
         """Replace the memory by G when G ranks better on validation; without validation, after every epoch."""
