@@ -359,11 +359,11 @@ def test_a_search_killed_in_the_middle_goes_on_and_its_trials_are_the_grid(tmp_p
         return states == {TrialState.COMPLETE: 2, TrialState.RUNNING: 2, TrialState.WAITING: 2}
 
     wait_for(in_the_middle)
-    family = [*psutil.Process(process.pid).children(recursive=True), process]
-    for member in family:
+    family = psutil.Process(process.pid).children(recursive=True)
+    for member in (process, *family):  # the command first, or it would start another worker
         member.kill()
     process.join()
-    psutil.wait_procs(family[:-1], timeout=10)
+    psutil.wait_procs(family, timeout=10)
     done = points(found)
     assert len(done) == 2
     paused.touch()
