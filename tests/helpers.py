@@ -2,12 +2,17 @@
 
 import re
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import recbole_dgrm
+from recbole_dgrm.benchmarks import worker
+from recbole_dgrm.benchmarks.executors import LocalExecutor
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.runs import experiment
 from recbole_dgrm.testing.small import SMALL, checkerboard, random_ratings, write_ratings
 
-__all__ = ["ROOT", "SMALL", "blocks", "checkerboard", "random_ratings", "wait_for", "write_ratings"]
+__all__ = ["ROOT", "SMALL", "Here", "blocks", "checkerboard", "random_ratings", "wait_for", "write_ratings"]
 ROOT = Path(recbole_dgrm.__file__).parent.parent
 
 
@@ -24,3 +29,14 @@ def wait_for(condition, seconds: float = 90):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
     return found
+
+
+class Here(LocalExecutor):
+    """Makes the runs one after the other in the process of the test, which has loaded torch already."""
+
+    def __init__(self, workers: int = 1):
+        super().__init__(1)
+
+    def submit(self, job: worker.Job) -> Future:
+        config = load_config(config_dict=job.config)
+        return self._threads.submit(lambda: experiment.run_one(config, Path(job.run_dir), label=job.label) and {})

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +13,16 @@ from threading import Event, Thread
 
 import psutil
 import pytest
-from helpers import ROOT, wait_for
+from helpers import ROOT, Here, wait_for
 
 from recbole_dgrm.benchmarks import session, worker
 from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor
 from recbole_dgrm.benchmarks.plan import planned_runs, read_plan_file
 from recbole_dgrm.benchmarks.session import run_benchmark, run_directory
 from recbole_dgrm.cli import main
-from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.records import read_run, read_runs
 from recbole_dgrm.reports.benchmark_report import write_report
-from recbole_dgrm.runs import experiment
 from recbole_dgrm.system.files import plain
 from recbole_dgrm.system.processes import alone_in
 
@@ -56,17 +53,6 @@ def plan(tmp_path, ratings_path):
 
 def run_all(plan_and_runs, folder: Path, workers: int = 2, **options):
     return run_benchmark(*plan_and_runs, folder, LocalExecutor(workers), threads=1, **options)
-
-
-class Here(LocalExecutor):
-    """Makes the runs one after the other in the process of the test, which has loaded torch already."""
-
-    def __init__(self, workers: int = 1):
-        super().__init__(1)
-
-    def submit(self, job: worker.Job) -> Future:
-        config = load_config(config_dict=job.config)
-        return self._threads.submit(lambda: experiment.run_one(config, Path(job.run_dir), label=job.label) and {})
 
 
 def run_here(plan_and_runs, folder: Path):
