@@ -8,7 +8,7 @@ from pathlib import Path
 import recbole_dgrm
 from recbole_dgrm.benchmarks import worker
 from recbole_dgrm.benchmarks.executors import LocalExecutor
-from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.records import write_config
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.testing.small import SMALL, checkerboard, random_ratings, write_ratings
 
@@ -38,5 +38,10 @@ class Here(LocalExecutor):
         super().__init__(1)
 
     def submit(self, job: worker.Job) -> Future:
-        config = load_config(config_dict=job.config)
-        return self._threads.submit(lambda: experiment.run_one(config, Path(job.run_dir), label=job.label) and {})
+        def make() -> dict[str, bytes]:
+            write_config(Path(job.run_dir), job.config)
+            experiment.resume(Path(job.run_dir), label=job.label)
+            return {}
+
+        Path(job.run_dir).mkdir(parents=True, exist_ok=True)
+        return self._threads.submit(make)
