@@ -155,7 +155,7 @@ def load_array(path: Path | str, **_: Any) -> np.ndarray:
 
 @contextmanager
 def building(config: Any) -> Iterator[None]:
-    """Inside, a model of RecBole is built; weights to begin with that are not of its shape are said to be.
+    """Within the block, a model of RecBole is built; weights of another shape than the model's become an error.
 
     Raises:
         CheckpointError: they are not.

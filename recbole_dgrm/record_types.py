@@ -48,7 +48,7 @@ class Keys(BaseModel, extra="allow"):
 
 
 class Measured(Keys):
-    """The same, where all others are numbers or null."""
+    """A line of epochs whose other entries are all numbers or null."""
 
     __pydantic_extra__: dict[str, Number | None]
 

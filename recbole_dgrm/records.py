@@ -254,7 +254,7 @@ def read_runs(folder: Path) -> list[RunDirectory]:
 
 
 def find_runs(folder: Path) -> list[RunDirectory]:
-    """The same for a folder that may have no run yet."""
+    """All runs below ``folder`` as ``read_runs`` gives them; none where it has no run yet."""
     files = [file for file in sorted(folder.rglob(RECORD)) if ASIDE not in file.relative_to(folder).parts]
     return [run for file in files if (run := read_run(file.parent))]
 

@@ -65,7 +65,7 @@ class PlannedRun:
 
     @property
     def hash(self) -> str:
-        """See ``recbole_dgrm.records.config_hash``."""
+        """The hash of the config; see ``recbole_dgrm.records.config_hash``."""
         return config_hash(self.config)
 
 
@@ -107,7 +107,7 @@ class Plan:
         return [_entry("datasets", DatasetEntry, "dataset", value, rest) for value in self.datasets]
 
     def publication(self) -> Published | None:
-        """``published``, checked."""
+        """The published results of the plan, or None."""
         return read_part("published", Published, self.published, {}) if self.published else None
 
 

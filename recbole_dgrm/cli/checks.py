@@ -98,7 +98,7 @@ def examine(output_dir: Path) -> Iterator[Row]:
 
 
 def python() -> Row:
-    """The interpreter."""
+    """The version of Python, and whether pip can install RecBole on it."""
     found = f"{platform.python_version()} on {platform.platform(terse=True)}"
     cure = "pip cannot resolve RecBole here: pip install --no-deps recbole==1.2.1"
     return judged("python", found, cure, sys.version_info >= (3, 12))
@@ -203,7 +203,7 @@ def backends() -> Row:
 
 
 def memory() -> Row:
-    """Free memory."""
+    """How much memory is free."""
     import psutil
 
     free = psutil.virtual_memory()

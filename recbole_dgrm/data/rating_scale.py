@@ -38,7 +38,7 @@ class RatingScale:
     continuous: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, for the record."""
+        """The scale as plain data, for the record."""
         return asdict(self)
 
 

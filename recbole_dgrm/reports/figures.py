@@ -39,7 +39,7 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """Inside, figures have our style on top of matplotlib's own, whatever ``matplotlibrc`` is in the directory."""
+    """Within the block, figures have our style on top of matplotlib's own, whatever ``matplotlibrc`` lies there."""
     with rc_context():
         rcdefaults()
         rcParams.update(STYLE)

@@ -66,7 +66,7 @@ def as_text(record: dict[str, Any]) -> str:
 
 
 def as_html(record: dict[str, Any]) -> str:
-    """The same for a notebook."""
+    """The table and its explanation as HTML, for a notebook."""
     table = run_table(record)._repr_mimebundle_((), ())["text/html"]
     return f"{table}<pre>{html.escape(explanation(record))}</pre>"
 

@@ -199,7 +199,7 @@ class _Run:
 
     @contextmanager
     def _kept(self, what: str) -> Iterator[None]:
-        """Inside, after the test, an error is logged and written into the record, and the run finishes all the same."""
+        """Within the block, after the test, an error is logged and recorded, and the run finishes all the same."""
         try:
             yield
         except Exception as error:

@@ -70,7 +70,7 @@ def _is_note(note: dict[str, Any], epochs: int) -> bool:
 
 @contextmanager
 def recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
-    """Inside, ``record.json`` says that the run is running; afterwards it says how the run ended."""
+    """Within the block, ``record.json`` says that the run is running; afterwards it says how the run ended."""
     write_json(run_dir / RECORD, asdict(record))
     try:
         with explained():
@@ -97,7 +97,7 @@ def recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def still_there(run_dir: Path) -> Iterator[None]:
-    """Inside, a run whose directory is removed by somebody ends with a sentence.
+    """Within the block, a run whose directory is removed by somebody ends with a sentence.
 
     TensorBoard writes in a thread of its own, which would print the same error as a traceback.
 
@@ -124,7 +124,7 @@ class _RunLog(logging.FileHandler):
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Inside, everything that RecBole and we log is written to ``path`` as well."""
+    """Within the block, everything that RecBole and we log is written to ``path`` as well."""
     handler = _RunLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(RemoveColorFilter())

@@ -15,7 +15,7 @@ NOT_TO_BLAME = (*WHERE, "model", "dataset", "protocol", "seed", "epochs", "devic
 
 @contextmanager
 def explained(config: Any) -> Iterator[None]:
-    """Inside, an error of a model of RecBole becomes a sentence; errors of our own models stay as they are.
+    """Within the block, an error of a model of RecBole becomes a sentence; errors of our own models stay as they are.
 
     Raises:
         UnknownModel: a library is missing; some of RecBole's models import theirs in the middle of the training.

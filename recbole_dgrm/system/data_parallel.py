@@ -49,7 +49,7 @@ def share_of_rank(total: int) -> Share:
 
 
 class SharedDraws(TorchFunctionMode):
-    """Inside, a share of a batch gets the random numbers that it would get within the whole batch.
+    """Within the block, a share of a batch gets the random numbers that it would get within the whole batch.
 
     Every process draws the numbers of the whole batch and keeps those of its share, so all generators stay in step.
 

@@ -36,7 +36,7 @@ def is_main_process() -> bool:
 
 @contextmanager
 def main_process_only() -> Iterator[None]:
-    """Inside, the main process counts as the only one, so that it can work without the others."""
+    """Within the block, the main process counts as the only one, so that it can work without the others."""
     before = _MAIN_PROCESS_ONLY.set(True)
     try:
         yield
@@ -46,7 +46,7 @@ def main_process_only() -> Iterator[None]:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Inside, the processes that ``torchrun`` (or anything else that sets its variables) has started form one group.
+    """Within the block, the processes that ``torchrun``, or whatever sets its variables, has started form one group.
 
     All but the main process print nothing; an exception leaves each of them all the same.
     """
@@ -79,7 +79,7 @@ def check_device(device: torch.device) -> None:
 
 @contextmanager
 def ends_in_order(remedy: str) -> Iterator[None]:
-    """Inside, the end of another process raises an exception here, so that the record can say how the run ended.
+    """Within the block, the end of another process raises an exception here, so that the record says how the run ended.
 
     ``torchrun`` sends SIGTERM to the processes that are left, which then have 30 seconds to write. Only the first
     SIGTERM raises.

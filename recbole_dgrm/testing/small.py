@@ -53,7 +53,7 @@ def checkerboard(n_users: int = 40, n_items: int = 30, share: float = 0.6) -> pd
 
 
 def random_ratings(n_users: int = 30, n_items: int = 25, share: float = 0.5, seed: int = 0) -> pd.DataFrame:
-    """Independent ratings 1..5."""
+    """Ratings from 1 to 5 that are independent of user and item."""
     rng = np.random.default_rng(seed)
     user, item = np.divmod(np.flatnonzero(rng.random(n_users * n_items) < share), n_items)
     return pd.DataFrame({"user_id": user, "item_id": item, "rating": rng.integers(1, 6, len(user)).astype(float)})

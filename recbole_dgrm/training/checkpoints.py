@@ -154,7 +154,7 @@ class Checkpointer:
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
-        """Inside, any exception of torch, RecBole or a model is blamed on the checkpoint."""
+        """Within the block, any exception of torch, RecBole or a model is blamed on the checkpoint."""
         try:
             yield
         except Exception as error:

@@ -36,7 +36,7 @@ class EpochLog:
 
     @contextmanager
     def bar(self, name: str, start_epoch: int, epochs: int) -> Iterator[None]:
-        """Inside, a terminal shows how many epochs are done."""
+        """Within the block, a terminal shows how many epochs are done."""
         with tqdm(total=epochs, initial=start_epoch, desc=name, leave=False, disable=None) as self._bar:
             yield
 

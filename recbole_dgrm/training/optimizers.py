@@ -23,7 +23,7 @@ class OptimizerGroup(dict[str, torch.optim.Optimizer]):
 
 @contextmanager
 def only_learning(model: nn.Module, parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Inside, no other parameters of ``model`` than ``parameters`` require gradients; afterwards all is as before."""
+    """Within the block, only ``parameters`` of ``model`` require gradients; afterwards all is as before."""
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     chosen = {id(parameter) for parameter in parameters}
     for parameter, learns in before:

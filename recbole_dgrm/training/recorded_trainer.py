@@ -92,14 +92,14 @@ class RecordedTrainer:
 
     @contextmanager
     def own_randomness(self) -> Iterator[None]:
-        """Inside, random numbers come from a source of their own; training continues as if none had been drawn."""
+        """Within the block, random numbers have a source of their own; training continues as if none had been drawn."""
         devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(self.config.run.seed)
             yield
 
     def in_precision(self) -> torch.autocast:
-        """Inside, matrix products have the precision that the config asks for."""
+        """Within the block, matrix products have the precision that the config asks for."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._reduced)
 
     def load(self, state: dict[str, Any], best: bool = False) -> None:

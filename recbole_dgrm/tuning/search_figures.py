@@ -57,7 +57,7 @@ def _score(study: Study) -> str:
 
 @contextmanager
 def _pyplot(width: float, height: float) -> Iterator[None]:
-    """Inside, pyplot needs no display, and Optuna's plots keep the style that is in force and have so many inches."""
+    """Within the block, pyplot needs no display, and Optuna's plots keep our style and have so many inches."""
     backend, asked_for = get_backend(), style.library[ASKED_FOR]
     pyplot.switch_backend("agg")
     style.library[ASKED_FOR] = RcParams()

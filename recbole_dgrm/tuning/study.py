@@ -157,7 +157,7 @@ class Study:
 
     @contextmanager
     def alive(self, number: int) -> Iterator[None]:
-        """Inside, the database hears regularly that a trial is being worked on."""
+        """Within the block, the database hears regularly that a trial is being worked on."""
         over = Event()
 
         def beat() -> None:

@@ -77,7 +77,7 @@ def _requeue_left(study: Study) -> None:
 
 @contextmanager
 def database_explained(storage: str) -> Iterator[None]:
-    """Inside, an error of the database becomes one that a user understands.
+    """Within the block, an error of the database becomes one that a user understands.
 
     Raises:
         UserError: which database cannot be used, why, and the remedy.
