@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from recbole_dgrm.errors import UserError
 
 if TYPE_CHECKING:
-    from recbole_dgrm.api import report, resume, train, tune
     from recbole_dgrm.benchmarks.session import benchmark
     from recbole_dgrm.benchmarks.watch import Diagnosis, diagnose
     from recbole_dgrm.config.layers import load_config
     from recbole_dgrm.plugin import register
-    from recbole_dgrm.reports.benchmark_report import Report
-    from recbole_dgrm.runs.trained_run import TrainedRun, load_run
-    from recbole_dgrm.tuning.tune import Search
+    from recbole_dgrm.reports.benchmark_report import Report, report
+    from recbole_dgrm.runs.trained_run import TrainedRun, load_run, resume, train
+    from recbole_dgrm.tuning.tune import Search, tune
 
 __version__ = "0.1.0"
 __all__ = [
@@ -37,16 +36,14 @@ __all__ = [
     "tune",
 ]
 HOMES = {
-    "Diagnosis": "benchmarks.watch",
-    "Report": "reports.benchmark_report",
-    "TrainedRun": "runs.trained_run",
-    "Search": "tuning.tune",
-    "benchmark": "benchmarks.session",
-    "diagnose": "benchmarks.watch",
-    "load_config": "config.layers",
-    "load_run": "runs.trained_run",
-    "register": "plugin",
-}  # where the public names are that do not stand in api.py
+    "benchmarks.session": ("benchmark",),
+    "benchmarks.watch": ("Diagnosis", "diagnose"),
+    "config.layers": ("load_config",),
+    "plugin": ("register",),
+    "reports.benchmark_report": ("Report", "report"),
+    "runs.trained_run": ("TrainedRun", "load_run", "resume", "train"),
+    "tuning.tune": ("Search", "tune"),
+}  # the module of each public name
 
 # Threads of torch that wait for each other spin long, which on a machine with other work takes several times as long as
 # the work; with this they spin briefly and sleep (measured in docs/scale.md). OpenMP reads it once, when torch is
@@ -59,7 +56,8 @@ if not any(name in os.environ for name in WAITING):
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{HOMES.get(name, 'api')}"), name)
+    home = next(home for home, names in HOMES.items() if name in names)
+    return getattr(import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

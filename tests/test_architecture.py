@@ -21,7 +21,7 @@ FLOORS = [
     {"config", "training", "reports"},
     {"plugin", "runs"},
     {"benchmarks", "tuning"},
-    {"api", "cli", "testing"},
+    {"cli", "testing"},
 ]  # a room imports from lower floors only; rooms of one floor do not know each other
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_RECBOLE = (

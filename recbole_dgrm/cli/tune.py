@@ -50,9 +50,10 @@ def run(arguments: list[str], console: Console) -> int:
     seeds = check("test_seeds", parse_value(named.test_seeds) or [], list[Seed])
     with display.SearchBoard(console) as board:
         search = tune(
-            {**line, "model": named.model, "dataset": named.dataset},
-            named.space,
-            named.output_dir,
+            named.model,
+            named.dataset,
+            space=named.space,
+            output_dir=named.output_dir,
             trials=named.trials,
             sampler=named.sampler,
             workers=named.workers,
@@ -61,6 +62,7 @@ def run(arguments: list[str], console: Console) -> int:
             study=named.study,
             storage=named.storage,
             show=board.show,
+            **line,
         )
     console.print(display.document_table(trials_table(search.study)))
     if search.best is None:

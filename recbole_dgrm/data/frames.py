@@ -3,13 +3,16 @@
 import hashlib
 import logging
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from recbole_dgrm.data.convert import WHOLE, convert
-from recbole_dgrm.errors import DataError
+from recbole_dgrm.errors import DataError, OptionError
+from recbole_dgrm.system.files import plain
 
 LOG = logging.getLogger(__name__)
+FRAMES = "data"  # folder in ``output_dir`` of the data sets that were given as DataFrames
 SOURCE = Path("the DataFrame")  # what errors and the description call it
 
 
@@ -39,3 +42,14 @@ def write_frame(frame: pd.DataFrame, data_path: Path) -> str:
             LOG.info("%s", line)
     LOG.info("the ratings of %s lie in %s", SOURCE, folder)
     return name
+
+
+def run_keys(model: str, data: str | pd.DataFrame, keys: dict[str, Any]) -> dict[str, Any]:
+    """Config keys with the model and the data set, after a DataFrame is written as one."""
+    keys = {key: plain(value) for key, value in keys.items()}
+    if not isinstance(data, pd.DataFrame):
+        return {**keys, "model": model, "dataset": data}
+    if "data_path" in keys:
+        raise OptionError(f"data_path={keys['data_path']} names data sets on disk; leave it out with a DataFrame")
+    data_path = Path(keys.get("output_dir") or "runs").resolve() / FRAMES
+    return {**keys, "model": model, "dataset": write_frame(data, data_path), "data_path": str(data_path)}

@@ -63,6 +63,19 @@ class Report:
         return self.path.with_suffix(".tex").read_text(encoding="utf-8")
 
 
+def report(folder: Path | str, baseline: str | None = None, output_dir: Path | str | None = None) -> Report:
+    """Write tables and figures of the runs below a folder.
+
+    Args:
+        baseline: label that the others are tested against; by default that of the plan.
+        output_dir: where the report is written; the folder itself by default.
+
+    Raises:
+        DataError: there is nothing to report, or the runs cannot be compared.
+    """
+    return Report(write_report(Path(folder), Path(output_dir or folder), baseline))
+
+
 def write_report(folder: Path, output_dir: Path, baseline: str | None = None) -> Path:
     """Write ``report.{md,html,tex,csv}`` and ``figures/`` about the runs below ``folder``, without running anything.
 

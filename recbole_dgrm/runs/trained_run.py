@@ -1,7 +1,7 @@
 """A finished run, loaded from disk with its data and its best model, to recommend, predict and be evaluated."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from recbole_dgrm.config.consistency import check_scores
 from recbole_dgrm.config.layers import load_config, protocol_layer, read_yaml
 from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data.frames import run_keys
 from recbole_dgrm.data.rating_files import usual_columns
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
 from recbole_dgrm.evaluation import references
@@ -21,6 +22,7 @@ from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import CHECKPOINT, CONFIG, RECORD, WHERE, read_run
 from recbole_dgrm.reports import run_table
+from recbole_dgrm.runs import experiment
 from recbole_dgrm.runs.experiment import untrained
 from recbole_dgrm.runs.export import export
 from recbole_dgrm.runs.recommender import Recommender
@@ -192,6 +194,45 @@ def load_run(path: Path | str, **where: Any) -> TrainedRun:
         trainer, _, _ = untrained(config, splits, references.training_part(config))
     trainer.load(state, best=True)
     return TrainedRun(config, saved.record, splits, trainer)
+
+
+def train(
+    model: str,
+    data: str | pd.DataFrame,
+    *,
+    config_files: Iterable[Path | str] | Path | str = (),
+    show_progress: bool = False,
+    **keys: Any,
+) -> TrainedRun:
+    """Train, validate and test a model.
+
+    Args:
+        model: a name as in ``--model``: ours, one of RecBole's, or ``mypackage.linear:Linear``.
+        data: the name of a data set, or a DataFrame of ratings with the columns user, item, rating and perhaps
+            timestamp. A DataFrame is written to ``<output_dir>/data/``, so that the run can be loaded again later.
+        config_files: YAML files, later ones above earlier ones.
+        show_progress: show bars on the terminal.
+        keys: any config key, such as ``seed=2021`` or ``output_dir="runs"``.
+
+    Returns:
+        The finished run, with its record and its best model.
+
+    Raises:
+        UserError: what cannot be used, and the remedy.
+    """
+    config = load_config(config_files, run_keys(model, data, keys))
+    _, path = experiment.run_one(config, show_progress=show_progress)
+    return load_run(path)
+
+
+def resume(path: Path | str, show_progress: bool = False) -> TrainedRun:
+    """Continue a run that was stopped, from its last checkpoint; nothing is trained if it is finished.
+
+    Raises:
+        CheckpointError: ``path`` is not the directory of a run.
+    """
+    experiment.resume(Path(path), show_progress)
+    return load_run(path)
 
 
 def _check_config(path: Path, recorded: dict[str, Any]) -> None:

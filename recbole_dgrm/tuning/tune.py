@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_dgrm.config.layers import load_config, read_yaml
+from recbole_dgrm.data.frames import run_keys
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models.registry import space_file
 from recbole_dgrm.options import check_name
@@ -40,10 +41,11 @@ class Search:
 
 
 def tune(
-    config: Mapping[str, Any],
-    space: Path | Mapping[str, Any] | None = None,
-    folder: Path | None = None,
+    model: str,
+    data: str | pd.DataFrame,
     *,
+    space: Path | str | Mapping[str, Any] | None = None,
+    output_dir: Path | str | None = None,
     trials: int | None = None,
     sampler: str | None = None,
     workers: int = 1,
@@ -52,13 +54,14 @@ def tune(
     study: str | None = None,
     storage: str | None = None,
     show: Callable[[Study], None] = lambda study: None,
+    **keys: Any,
 ) -> Search:
     """Search the hyper-parameters of a model on the validation part; called again, the search goes on.
 
     Args:
-        config: ``model``, ``dataset`` and whatever is set for all trials.
-        space: a file, its content, or None for the space of the model in ``properties/tuning/``.
-        folder: where the search lies; ``runs/tune/<study>`` if it is not given.
+        model, data: see ``recbole_dgrm.runs.trained_run.train``.
+        space: a file, its content, or None for the space that comes with the model.
+        output_dir: where the search lies; ``runs/tune/<study>`` by default.
         trials: how many in all, those of earlier calls included; by default the whole grid, or 50.
         sampler: ``grid``, ``random`` or ``tpe``; by default the one that the space names, or ``tpe``.
         workers: processes on this machine.
@@ -67,6 +70,7 @@ def tune(
         study: its name in the database.
         storage: the address of a database that several machines share; by default a file in ``folder``.
         show: called every second or so.
+        keys: any config key, for all trials.
 
     Raises:
         UserError: what cannot be used, and the remedy.
@@ -74,16 +78,18 @@ def tune(
     for key, number in {"trials": trials, "workers": workers, "timeout": timeout}.items():
         if number is not None and not number > 0:
             raise OptionError(f"{key}={number} must be above 0")
+    config = run_keys(model, data, keys if output_dir is None else {**keys, "output_dir": output_dir})
+    config.pop("output_dir", None)
     given = load_config(config_dict=config).given
-    keys = {**config, **{key: given[key] for key in ("model", "dataset", "protocol", "seed")}}
+    config |= {key: given[key] for key in ("model", "dataset", "protocol", "seed")}
     if not isinstance(space, Mapping):
-        space = read_space_file(space or space_file(keys["model"]), read_yaml)
+        space = read_space_file(Path(space or space_file(model)), read_yaml)
     name = check_name("study", study or run_name(given))
-    folder = folder or Path("runs") / "tune" / name
+    folder = Path(output_dir or Path("runs") / "tune" / name)
     check_writable(folder)
-    planned = plan.plan_search(keys, space, folder, sampler, trials, prune, name, storage)
+    planned = plan.plan_search(config, space, folder, sampler, trials, prune, name, storage)
     found = run_search(planned, folder, workers, processes.threads_of_each(workers), timeout, show)
     search_report.write_search(found, folder)
     best = found.best()
     point = None if best is None else found.space.point(best.params)
-    return Search(keys, point, search_report.trials_frame(found), folder, found)
+    return Search(config, point, search_report.trials_frame(found), folder, found)
