@@ -2,7 +2,7 @@
 SITE = site
 FOLDERS = tests
 
-.PHONY: install format lint fast test coverage docs ci
+.PHONY: install format lint fast slow test coverage docs ci
 
 install:  # into the environment that is active
 	pip install -q -c constraints.txt -e '.[test,docs]'
@@ -22,8 +22,11 @@ fast:
 test:
 	python -m pytest
 
-coverage:  # fails below the floor in pyproject.toml
-	python -m pytest --cov
+coverage:  # of the tests that are not slow; fails below the floor in pyproject.toml
+	python -m pytest -m "not slow" --cov
+
+slow:
+	python -m pytest -m slow
 
 docs:  # not --quiet, which hides warnings from --strict too
 	mkdocs build --strict --site-dir $(SITE)

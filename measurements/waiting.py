@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from recbole_dgrm import WAITING
+from recbole_dgrm.start import WAITING
 
 WAYS = {
     "spin: libgomp's default": {"KMP_BLOCKTIME": "200"},  # unknown to libgomp; with it the package sets nothing

@@ -13,7 +13,7 @@ from recbole_dgrm.tuning.space_file import parse_space
 
 PACKAGE = Path(recbole_dgrm.__file__).parent
 FLOORS = [
-    {"errors", "maths"},
+    {"errors", "maths", "start"},
     {"options", "record_types", "system"},
     {"compat", "records"},
     {"data", "models"},

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import recbole_dgrm
+from recbole_dgrm.start import WAITING
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -140,7 +140,7 @@ def threads() -> Row:
     import torch
 
     count, cores, set_to = torch.get_num_threads(), _cores(), os.environ.get("OMP_NUM_THREADS", "not set")
-    waiting = next((f"{name}={os.environ[name]}" for name in recbole_dgrm.WAITING if name in os.environ), "not set")
+    waiting = next((f"{name}={os.environ[name]}" for name in WAITING if name in os.environ), "not set")
     found = f"torch uses {count}; OMP_NUM_THREADS={set_to}; how they wait: {waiting}"
     return judged("threads", found, f"they are in each other's way: export OMP_NUM_THREADS={cores}", count > cores)
 

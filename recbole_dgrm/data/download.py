@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from recbole_dgrm import __version__
 from recbole_dgrm.data.convert import TYPES, make_folder, write_atomic, write_description
 from recbole_dgrm.data.rating_scale import find_scale
 from recbole_dgrm.errors import DataError, DownloadError
 from recbole_dgrm.options import read
+from recbole_dgrm.start import __version__
 from recbole_dgrm.system.files import write_whole
 from recbole_dgrm.system.yaml_files import load_yaml, properties_dir
 

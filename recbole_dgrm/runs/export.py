@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-import recbole_dgrm
 from recbole_dgrm.data.tables import write_tables
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.records import WHERE
 from recbole_dgrm.runs.recommender import Recommender
+from recbole_dgrm.start import __version__
 from recbole_dgrm.system.files import write_folder, write_json
 
 WEIGHTS, CONTENTS = "model.safetensors", "config.json"
@@ -103,7 +103,7 @@ def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def contents(run: Recommender) -> dict[str, Any]:
     """The content of ``config.json``."""
     return {
-        "recbole_dgrm": recbole_dgrm.__version__,
+        "recbole_dgrm": __version__,
         **{key: run.record[key] for key in ("model", "dataset", "protocol", "seed", "hash", "test")},
         "config": {key: value for key, value in run.record["config"].items() if key not in WHERE},
         "predicts_ratings": run.config.predicts_ratings,

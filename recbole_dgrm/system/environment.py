@@ -10,15 +10,15 @@ import psutil
 import recbole
 import torch
 
-import recbole_dgrm
+from recbole_dgrm.start import __version__
 from recbole_dgrm.system import distributed
 
 
 def environment(config: Any) -> dict[str, Any]:
     """Versions, device and processes of the run of ``config``."""
-    libraries = recbole_dgrm, recbole, torch, np
     return {
-        **{library.__name__: library.__version__ for library in libraries},
+        "recbole_dgrm": __version__,
+        **{library.__name__: library.__version__ for library in (recbole, torch, np)},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": str(config["device"]),

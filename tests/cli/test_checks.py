@@ -9,7 +9,7 @@ from importlib import metadata
 import pytest
 import torch
 
-import recbole_dgrm
+from recbole_dgrm import start
 from recbole_dgrm.cli import checks, main
 from recbole_dgrm.cli.checks import FAILS, LIMITED, WORKS, Check, Row
 
@@ -169,7 +169,7 @@ def test_load_and_how_threads_wait_are_named(busy, monkeypatch):
     assert f"{busy} processes at work on" in row.found
     assert row.state == (LIMITED if busy > 1 else WORKS)
     assert "how they wait: GOMP_SPINCOUNT=1000" in checks.threads().found
-    for name in recbole_dgrm.WAITING:
+    for name in start.WAITING:
         monkeypatch.delenv(name, raising=False)
     assert "how they wait: not set" in checks.threads().found
 
@@ -178,7 +178,7 @@ def test_load_and_how_threads_wait_are_named(busy, monkeypatch):
     ("given", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)]
 )
 def test_threads_that_wait_spin_briefly_unless_the_user_says_otherwise(given, expected):
-    clean = {name: value for name, value in os.environ.items() if name not in recbole_dgrm.WAITING}
+    clean = {name: value for name, value in os.environ.items() if name not in start.WAITING}
     code = "import sys, recbole_dgrm, os; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
     done = subprocess.run([sys.executable, "-c", code], env={**clean, **given}, capture_output=True, text=True)
     assert done.stdout.split() == ["False", str(expected)]

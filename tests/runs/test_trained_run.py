@@ -207,6 +207,14 @@ def test_a_model_without_full_ranking_recommends_pair_by_pair(run_of, monkeypatc
     pd.testing.assert_frame_equal(run.recommend(run.users), expected, atol=1e-6)
 
 
+def test_a_run_prints_its_table_and_shows_it_in_a_notebook(run_of):
+    run = load_run(run_of("MF"))
+    text = str(run)
+    assert all(words in text for words in ("random", "oracle", "skill", f"{run.record['test']['rmse']:.4f}"))
+    assert "MF" in run._repr_html_()
+    assert "<pre>" in run._repr_html_()
+
+
 def test_batches_of_users_make_the_same_lists(run_of):
     run = load_run(run_of("DGRM"))
     expected = run.recommend(run.users)
