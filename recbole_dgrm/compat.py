@@ -7,12 +7,11 @@ patches below; ``recbole.quick_start`` is never imported (it imports ray, which 
 import copy
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
@@ -30,6 +29,7 @@ from tqdm import tqdm
 from recbole_dgrm.errors import CheckpointError, DataError, UnsupportedVersion
 from recbole_dgrm.options import RunOptions
 from recbole_dgrm.system.files import check_unpacked
+from recbole_dgrm.system.patching import Altered, replaced
 from recbole_dgrm.system.yaml_files import YamlLoader
 
 # RecBole uses aliases that numpy removed; it sets them itself through ``np.float_``, which is gone too.
@@ -89,32 +89,10 @@ def prepare() -> None:
         scipy.sparse.dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
     for opening in KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=r"\s*" + re.escape(opening))
-    plain = {"torch": _Altered(torch, load=load_weights), "np": _Altered(np, load=load_array)}
+    plain = {"torch": Altered(torch, load=load_weights), "np": Altered(np, load=load_array)}
     for name, call in UNSAFE_LOADS:
         library = call.partition(".")[0]
         setattr(import_module(f"recbole.{name}"), library, plain[library])
-
-
-class _Altered:
-    """A library in which some functions are replaced; one module of RecBole gets it in place of the original."""
-
-    def __init__(self, library: ModuleType, **functions: Callable[..., Any]):
-        self._library = library
-        vars(self).update(functions)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._library, name)
-
-
-@contextmanager
-def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
-    """Within the block, ``name`` of the module is ``value``."""
-    original = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, original)
 
 
 def load_weights(path: Path | str, map_location: Any = None, **_: Any) -> dict[str, Any]:
@@ -269,17 +247,6 @@ class RepairedCollector(recbole.evaluator.Collector):
         return struct
 
 
-@contextmanager
-def tables_read_by(read: Callable[..., pd.DataFrame]) -> Iterator[None]:
-    """Within the block, RecBole's datasets call ``read`` in place of ``pandas.read_csv``, with the same arguments.
-
-    pandas takes a quotation mark at the begin of any cell for a quoted one, and so swallows lines; it fills rows that
-    are too short, and shifts those that are too long.
-    """
-    with _replaced(recbole.data.dataset.dataset, "pd", _Altered(pd, read_csv=read)):
-        yield
-
-
 class NoEvents:
     """A TensorBoard writer that writes nothing."""
 
@@ -294,12 +261,12 @@ def no_events() -> Iterator[None]:
 
     RecBole opens one in ``log_tensorboard/`` of the working directory, also when nothing is trained.
     """
-    with _replaced(recbole.trainer.trainer, "get_tensorboard", lambda logger: NoEvents()):
+    with replaced(recbole.trainer.trainer, "get_tensorboard", lambda logger: NoEvents()):
         yield
 
 
 @contextmanager
 def passing_bars() -> Iterator[None]:
     """Within the block, RecBole's progress bars vanish when they are done, and are not drawn outside a terminal."""
-    with _replaced(recbole.trainer.trainer, "tqdm", partial(tqdm, leave=False, disable=None)):
+    with replaced(recbole.trainer.trainer, "tqdm", partial(tqdm, leave=False, disable=None)):
         yield

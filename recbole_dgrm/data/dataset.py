@@ -12,17 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import recbole.data.dataset.dataset
 import torch
 from numpy.typing import NDArray
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import cat_interactions
 from recbole.utils import FeatureSource
 
-from recbole_dgrm import compat
 from recbole_dgrm.data.atomic_files import check_source, read_atomic, source_files
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale, without_noise
 from recbole_dgrm.errors import DataError, UserError
 from recbole_dgrm.options import LARGEST_RATING, RATING_RANGE
+from recbole_dgrm.system.patching import Altered, replaced
 
 LOG = logging.getLogger(__name__)
 
@@ -74,8 +75,11 @@ class RatingDataset(Dataset):
                 self._lines.append(table.index.to_numpy())
             return table.reset_index(drop=True)
 
+        # pandas takes a quotation mark at the beginning of a cell for a quoted one, and so swallows lines; it fills
+        # rows that are too short, and shifts those that are too long
+        plain = Altered(pd, read_csv=read)
         try:
-            with compat.tables_read_by(read):
+            with replaced(recbole.data.dataset.dataset, "pd", plain):
                 return super()._load_feat(filepath, source)
         except UserError:
             raise
