@@ -42,7 +42,6 @@ splits = dataset.build(config)
 init_seed(1, True)
 model = registry.model_class(config["model"])(config, splits.train)
 trainer = trainer_class(type(model))(config, model)
-trainer._select = True
 loader = loaders.train_loader(config, splits, "train")
 trainer._train_epoch(loader, 0)
 start = time.perf_counter()

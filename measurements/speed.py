@@ -94,7 +94,6 @@ def build(name: str, keys: dict, given: argparse.Namespace):
     init_seed(config["seed"], True)
     model = (DiffRec if theirs else registry.model_class(name))(config, splits.train)
     trainer = trainer_class(registry.model_class("BPR" if theirs else name))(config, model)
-    trainer._select = True
     return config, splits, model, trainer
 
 

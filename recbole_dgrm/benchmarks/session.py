@@ -6,7 +6,6 @@ interrupted goes on, and a run that fails stops no other. What was made with oth
 """
 
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -25,7 +24,7 @@ from recbole_dgrm.models import registry
 from recbole_dgrm.records import ASIDE, CHECKPOINT, PLAN, RECORD, RunDirectory, find_runs, read_run
 from recbole_dgrm.reports.benchmark_report import Report, write_report
 from recbole_dgrm.system.files import check_writable, write_bytes, write_json
-from recbole_dgrm.system.processes import alone_in
+from recbole_dgrm.system.processes import alone_in, threads_of_each
 
 LOG = logging.getLogger(__name__)
 CONTINUED = ("running", "interrupted")
@@ -96,7 +95,7 @@ class Benchmark:
             retry: make failed, diverged and timed-out runs again.
             show: called often with the state.
         """
-        threads = self.plan.threads or (1 if scheduler else max(1, (os.cpu_count() or 1) // workers))
+        threads = self.plan.threads or (1 if scheduler else threads_of_each(workers))
         executor = DaskExecutor(scheduler) if scheduler else LocalExecutor(workers)
         return run_benchmark(self.plan, self.runs, self.folder, executor, threads, retry, show)
 

@@ -7,7 +7,6 @@ from typing import Any, Self
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -50,23 +49,6 @@ def plan_table(runs: Iterable[PlannedRun], finished: set[PlannedRun]) -> Table:
         done = sum(run in finished for run in group)
         table.add_row(*map(_text, key), ", ".join(str(run.config["seed"]) for run in group), f"{done}/{len(group)}")
     return table
-
-
-class _Display:
-    """Lines that stay, and below them a line that changes where there is a terminal."""
-
-    def __init__(self, console: Console):
-        self._console = console
-        self._live = Live(console=console, transient=True, refresh_per_second=4) if console.is_terminal else None
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
 
 
 class Board:

@@ -69,7 +69,7 @@ def run(arguments: list[str], console: Console) -> int:
         print("error: no trial finished; trials.csv has the reasons", file=sys.stderr)
         return 1
     best, report = search.path / BEST, search.path / "report.html"
-    console.print(f"best configuration: {best}\nreport: {report}", highlight=False, soft_wrap=True)
+    console.print(f"best configuration: {best}\nreport: {report}")
     if seeds and search.study.is_over():
         _test_best(console, search.config, best, seeds, named.workers)
     return 0

@@ -166,7 +166,6 @@ def _layers_below(given: Layer) -> dict[str, Layer]:
     """The layers below the keys of a run, by name, the lowest first."""
     overall = read_yaml(properties_dir() / "overall.yaml")
     model, dataset = _named(given, "model", "DGRM"), _named(given, "dataset", "ml-100k")
-    registry.model_class(model)  # raises if there is none
     data_path = check("data_path", given.get("data_path"), str | None)
     layers = {
         "recbole": _merge(_of_recbole(name) for name in ("overall", "dataset/sample", f"dataset/{dataset}")),

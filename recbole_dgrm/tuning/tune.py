@@ -68,7 +68,7 @@ def tune(
         timeout: seconds.
         prune: end trials early that fall behind the others.
         study: its name in the database.
-        storage: the address of a database that several machines share; by default a file in ``folder``.
+        storage: the address of a database that several machines share; by default a file in ``output_dir``.
         show: called every second or so.
         keys: any config key, for all trials.
 
