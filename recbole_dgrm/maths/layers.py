@@ -9,13 +9,12 @@ from torch import nn
 
 def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     """Linear layers of the given sizes with activations between them and a linear output."""
-    return mlp_after(nn.Linear(sizes[0], sizes[1]), sizes[1:], activation)
+    return nn.Sequential(nn.Linear(sizes[0], sizes[1]), *layers_after(sizes[1:], activation))
 
 
-def mlp_after(first: nn.Module, sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
-    """The layer ``first`` with ``sizes[0]`` outputs, then linear layers with an activation before each."""
-    rest = [layer for before, after in pairwise(sizes) for layer in (activation(), nn.Linear(before, after))]
-    return nn.Sequential(first, *rest)
+def layers_after(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> list[nn.Module]:
+    """The layers after one with ``sizes[0]`` outputs: linear ones with an activation before each."""
+    return [layer for before, after in pairwise(sizes) for layer in (activation(), nn.Linear(before, after))]
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-Score = Callable[[Tensor], Tensor]
+Rows = Callable[[Tensor], Tensor]  # rows (B, H) to a number each, (B,)
 TINY = 1e-30  # keeps the square root away from 0, where its derivative is infinite
 
 
@@ -42,28 +42,32 @@ def masked_squared_error(x_0_hat: Tensor, x_0: Tensor, mask: Tensor) -> Tensor:
     return ((x_0_hat - x_0) * mask).square().sum()
 
 
-def gradient_penalty(score: Score, real: Tensor, fake: Tensor, row: Tensor | None = None) -> Tensor:
+def squares(rows: Tensor) -> Tensor:
+    """The squared norm of each row, ``(B,)``."""
+    return rows.square().sum(dim=-1)
+
+
+def gradient_penalty(score: Rows, real: Tensor, fake: Tensor, squared_norm: Rows = squares) -> Tensor:
     """The penalty ``sum (|grad score| - 1)^2`` at random points between real and fake (Gulrajani et al. 2017).
 
     Args:
-        row: the row ``(nnz,)`` of each entry, if real and fake are entries ``(nnz, 1)``; every row has one.
+        score: maps points ``(B, H)`` to scores ``(B,)``.
+        real, fake: ``(B, H)``.
+        squared_norm: maps gradients by the points, ``(B, H)``, to the squared norms ``(B,)`` that are penalized. Where
+            the points are linear functions of something else, it can be the norm of the gradient by that.
     """
-    if row is None:
-        share = torch.rand(len(real), 1, device=real.device)
-        norm = _gradient(score, share * real + (1 - share) * fake).norm(dim=-1)
-    else:
-        share = torch.rand(int(row[-1]) + 1, 1, device=real.device)[row]
-        square = _gradient(score, share * real + (1 - share) * fake).square().squeeze(-1)
-        norm = square.new_zeros(int(row[-1]) + 1).index_add(0, row, square).clamp(min=TINY).sqrt()
+    share = torch.rand(len(real), 1, device=real.device)
+    norm = squared_norm(_gradient(score, share * real + (1 - share) * fake)).clamp(min=TINY).sqrt()
     return (norm - 1).square().sum()
 
 
-def r1_penalty(score: Score, real: Tensor) -> Tensor:
-    """The penalty ``sum |grad score|^2 / 2`` at the real points (Mescheder et al. 2018)."""
-    return _gradient(score, real).square().sum() / 2
+def r1_penalty(score: Rows, real: Tensor, squared_norm: Rows = squares) -> Tensor:
+    """The penalty ``sum |grad score|^2 / 2`` at the real points (Mescheder et al. 2018); as ``gradient_penalty``."""
+    return squared_norm(_gradient(score, real)).sum() / 2
 
 
-def _gradient(score: Score, point: Tensor) -> Tensor:
+def _gradient(score: Rows, point: Tensor) -> Tensor:
+    """The gradient of each score at a point that is given; how the parameters move the point is not in it."""
     point = point.detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(score(point).sum(), point, create_graph=True)
     return gradient

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recbole_dgrm.maths.als import averaged_factors, averaged_rows, offset
 from recbole_dgrm.maths.biases import Biases, fit_biases
-from recbole_dgrm.models.dgrm.profiles import Positions
+from recbole_dgrm.maths.sparse import Places, products_at
 
 SWEEPS = 10
 
@@ -88,13 +88,12 @@ class ClosedForm(nn.Module):
             return rating
         return torch.lerp(rating, self.factors_user[user] @ self.factors_item.T + self.offset, self.blend)
 
-    def complete_at(self, user: Tensor, positions: Positions, x_0_hat: Tensor) -> Tensor:
-        """The predicted ratings ``(n,)`` at positions of the batch that follow from residuals ``(n,)``."""
-        row, column = positions
-        rating = x_0_hat + self.center_user[user[row]] + self.center_item[column]
+    def complete_at(self, user: Tensor, places: Places, x_0_hat: Tensor) -> Tensor:
+        """The predicted ratings ``(n,)`` at places of the batch that follow from residuals ``(n,)``."""
+        rating = x_0_hat + self.center_user[user[places.row]] + self.center_item[places.column]
         if not self.blend:
             return rating
-        product = (self.factors_user[user[row]] * self.factors_item[column]).sum(dim=-1)
+        product = products_at(places, self.factors_user[user], self.factors_item)
         return torch.lerp(rating, product + self.offset, self.blend)
 
     def _set(self, name: str, *tables: np.ndarray | Tensor) -> None:

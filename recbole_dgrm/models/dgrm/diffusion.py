@@ -125,5 +125,5 @@ class DiffusionChain(nn.Module):
             return x_0_hat, x_0_hat
         for t in range(level, level - steps, -1):
             x_0_hat = denoise(x_t, t)
-            x_t = self.q_posterior(x_0_hat, x_t, torch.full((len(x_t),), t, device=x_t.device), noise(t))
+            x_t = self.q_posterior(x_0_hat, x_t, torch.full((1,), t, device=self.beta.device), noise(t))
         return x_t, x_0_hat

@@ -1,15 +1,18 @@
 """DGRM (Deng et al.): a diffusion model and a Wasserstein GAN that train each other.
 
 This is what the paper trains, in its order: forward chain (step 1), generator (step 2), backward step (step 3),
-critic (step 4) and the two losses. Prediction is in ``sampling.py``, the chain in ``diffusion.py``.
+critic (step 4) and the two losses. Prediction is in ``sampling.py``, the chain in ``diffusion.py``. All states are
+those of ``profiles.py``, so no tensor of users x items exists.
 
 Deviations from the paper
     * The paper states no Lipschitz constraint for its Wasserstein critic; ours has a gradient penalty
       by default (``lipschitz``).
+    * The users of a batch share few rows of noise (``noise_rows``): each user's states are distributed as the paper's,
+      but users of a batch are not independent (``noise.py``).
     * Everything under "Generalisation" in the YAML file is ours, and off in ``DGRM.yaml``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,16 +22,19 @@ from torch import Tensor
 from recbole_dgrm.maths import losses
 from recbole_dgrm.maths.layers import clip_weights
 from recbole_dgrm.maths.noise import RowNoise
+from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import Phase, ProfileRecommender
 from recbole_dgrm.models.dgrm.blend import ClosedForm
 from recbole_dgrm.models.dgrm.diffusion import DiffusionChain, linear_variance_betas
-from recbole_dgrm.models.dgrm.networks import Critic, Generator
+from recbole_dgrm.models.dgrm.networks import Critic, Generator, Outputs
+from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, SharedNoise, shared_rows
 from recbole_dgrm.models.dgrm.options import DGRMOptions
-from recbole_dgrm.models.dgrm.profiles import DenseProfiles, Entries, EntryProfiles, Profiles, condition
-from recbole_dgrm.models.dgrm.sampling import Sampler
+from recbole_dgrm.models.dgrm.profiles import Rows, State
+from recbole_dgrm.models.dgrm.sampling import Sampler, condition
 from recbole_dgrm.options import read
+from recbole_dgrm.system import distributed
 
-SPARSE = 0.01  # below this share of rated entries, profiles are represented by these entries only
+NOISES = 4  # of a user in a training step: of x_{t-1}, of x_t, of the posterior, and z
 
 
 class DGRM(ProfileRecommender):
@@ -47,24 +53,16 @@ class DGRM(ProfileRecommender):
         super().__init__(config, dataset)
         o = self.options = read(DGRMOptions, config)
         self.chain = DiffusionChain(linear_variance_betas(o.noise_steps, o.noise_scale, o.noise_min, o.noise_max))
-        self.as_entries = self._takes_entries()
         latent_size = self.width if o.latent_size is None else o.latent_size
-        self.generator = Generator(self.width, o.generator_hidden, latent_size, o.step_embedding_size, self.as_entries)
-        self.critic = None
-        if o.adversarial_weight:
-            self.critic = Critic(self.width, o.critic_hidden, o.step_embedding_size, self.as_entries)
-        self.row_noise = RowNoise(config["seed"], max(self.width, latent_size), self.device)
+        self.generator = Generator(self.width, o.generator_hidden, latent_size, o.step_embedding_size)
+        self.critic = Critic(self.width, o.critic_hidden, o.step_embedding_size) if o.adversarial_weight else None
+        batch = config["train_batch_size"] * distributed.world_size()
+        self.noise_rows = shared_rows(batch) if o.noise_rows == "auto" else o.noise_rows
+        self.row_noise = RowNoise(config["seed"], max(self.width, latent_size, *o.generator_hidden), self.device)
+        self.factors = Factors()
         self.closed_form = ClosedForm(self.n_users, self.width)
         if not self.implicit:
             self._solve(config)
-
-    def _takes_entries(self) -> bool:
-        """Whether profiles are represented by their rated entries only, which pays where few are rated."""
-        o = self.options
-        if o.states == "auto":
-            few = len(self._value) < SPARSE * self.n_users * self.width
-            return few and o.noise_support == "rated" and not self.implicit
-        return o.states == "entries"
 
     def _solve(self, config) -> None:
         """Centre the profiles and fit the factorizations to blend with; both are for ratings only."""
@@ -88,54 +86,57 @@ class DGRM(ProfileRecommender):
         self._value = self.closed_form.residual(user, self._column, self._value)
 
     def state_rows(self, interaction) -> Tensor:
-        """The rows of a state that each user has, ``(B,)``: 1 if dense, else the number of rated entries."""
-        if not self.as_entries:
-            return super().state_rows(interaction)
+        """The number of rated entries of each user, ``(B,)``."""
         return self.activity(interaction[self.USER_ID]).squeeze(-1)
 
     # Step 1 is the forward chain. The generator's condition may hide a part of the profile.
 
-    def represented(self, user: Tensor) -> Profiles:
-        """The profiles of users ``(B,)`` in the representation that the model works with."""
-        if self.as_entries:
-            return EntryProfiles(len(user), *self.entries(user))
-        x_0, mask = self.profiles(user)
-        if self.options.noise_support == "all":
-            return DenseProfiles(x_0, mask)
-        return DenseProfiles(x_0, mask, (x_0 != 0).float() if self.implicit else mask)
+    def x_0(self, user: Tensor) -> State:
+        """The clean profiles of users ``(B,)``."""
+        row, column, value = self.entries(user)
+        return State(Places(len(user), self.width, row, column), value)
 
     def draw(self, user: Tensor) -> "Draw":
         """What one training step sees of users ``(B,)``: profiles, steps, real pairs and conditions."""
-        o, profiles = self.options, self.represented(user)
-        x_0, mask = profiles.x_0, profiles.mask
+        o, x_0 = self.options, self.x_0(user)
         if o.fixed_step is None:
             t = torch.randint(1, o.noise_steps + 1, (len(user),), device=user.device)
         else:
             t = torch.full((len(user),), o.fixed_step, device=user.device)
-        x_tm1, x_t = self.chain.q_pair(x_0, profiles.spread(t), profiles.noise)
-        shown, kept, target = x_t, mask, mask
+        noise, z = self._noises(x_0)
+        x_tm1, x_t = self.chain.q_pair(x_0, t, noise)
+        kept = target = torch.ones_like(x_0.value)
         if o.condition_dropout:
-            hidden = (torch.rand_like(mask) < o.condition_dropout) * mask
-            shown, kept = self._without(hidden, profiles, x_t, t), mask - hidden
-            target = hidden if o.reconstruct == "hidden" else mask
-        return Draw(profiles, t, x_tm1, x_t, condition(profiles, shown, kept, o.condition_scale), target)
+            kept = (torch.rand_like(kept) >= o.condition_dropout).float()
+            target = 1 - kept if o.reconstruct == "hidden" else target
+        return Draw(x_0, t, x_tm1, x_t, condition(x_t, kept, o.condition_scale), z, noise, target)
 
-    def _without(self, hidden: Tensor, profiles: Profiles, x_t: Tensor, t: Tensor) -> Tensor:
-        """A state as if its ``hidden`` entries were not rated: without noise there, or with the same noise."""
+    def _noises(self, x_0: State) -> tuple[Callable[[], State], Rows | None]:
+        """The noises of one step: a function that gives another one for each call, and z."""
+        n_users, latent_size, device = x_0.places.n_rows, self.generator.latent_size, x_0.value.device
+        wide = latent_size > self.options.generator_hidden[0]
+        width = max(self.width, latent_size) if wide else self.width
+        rows = SharedNoise(self.noise_rows, width, n_users, NOISES, device).noises()
+        z = None
+        if latent_size:
+            z = next(rows) if wide else GivenRows(torch.randn(n_users, latent_size, device=device))
         if self.options.noise_support == "rated":
-            return x_t * (1 - hidden)
-        return x_t - self.chain.alpha_bar[t].sqrt().unsqueeze(-1) * profiles.x_0 * hidden
+            return lambda: State(x_0.places, torch.randn_like(x_0.value)), z
+        return lambda: State.of(next(rows), x_0.places), z
 
     # In steps 2 and 3 the generator predicts x_0, the masking layer restores the sparsity,
     # and the posterior turns it into a fake x_{t-1}.
 
-    def generate(self, draw: "Draw") -> tuple[Tensor, Tensor]:
-        """The prediction ``x_0_hat`` and the fake ``x_{t-1}``, both states (sections 3.1 and 3.2)."""
-        profiles, t = draw.profiles, draw.t
-        z = torch.randn(len(t), self.generator.latent_size, device=t.device)
-        x_0_hat = self.generator(draw.condition, z, t, profiles.positions)
-        fake = self.chain.q_posterior(x_0_hat * profiles.mask, draw.x_t, profiles.spread(t), profiles.noise())
-        return x_0_hat, fake
+    def generate(self, draw: "Draw") -> tuple[Outputs, State]:
+        """The prediction ``x_0_hat`` and the fake ``x_{t-1}`` (sections 3.1 and 3.2)."""
+        x_0_hat = self.generator(draw.condition, draw.z, draw.t)
+        return x_0_hat, self.chain.q_posterior(self._masked(x_0_hat, draw.x_0), draw.x_t, draw.t, draw.noise())
+
+    def _masked(self, x_0_hat: Outputs, x_0: State) -> State:
+        """The masking layer: predictions of rated items only. Implicit feedback is about all items."""
+        if self.implicit and self.options.noise_support == "all":
+            return State.of(x_0_hat, x_0.places)
+        return State(x_0.places, x_0_hat.at(x_0.places))
 
     # Step 4 is the critic, and with it the two losses.
 
@@ -161,49 +162,59 @@ class DGRM(ProfileRecommender):
 
     def critic_loss(self, interaction) -> Tensor:
         """The loss of the critic (Eq. 21) and its Lipschitz term in ``x_{t-1}``, summed over the batch."""
-        draw = self.draw(interaction[self.USER_ID])
+        draw, critic = self.draw(interaction[self.USER_ID]), self.critic
         with torch.no_grad():
-            _, fake = self.generate(draw)
-        score = partial(self._criticize, draw)
-        loss = self.critic_objective(score(draw.x_tm1), score(fake))
+            _, fake_state = self.generate(draw)
+        beside = critic.beside(draw.x_t, draw.t)
+        real, fake = critic.read(draw.x_tm1) + beside, critic.read(fake_state) + beside
+        loss = self.critic_objective(critic.score(real), critic.score(fake))
+        everywhere = self.options.noise_support == "all"
+        squared_norms = partial(critic.squared_norms, places=None if everywhere else draw.x_0.places)
         if self.options.lipschitz == "gradient_penalty":
-            penalty = losses.gradient_penalty(score, draw.x_tm1, fake, draw.profiles.row)
+            penalty = losses.gradient_penalty(critic.score, real, fake, squared_norms)
             return loss + self.options.lipschitz_weight * penalty
         if self.options.lipschitz == "r1":
-            return loss + self.options.lipschitz_weight * losses.r1_penalty(score, draw.x_tm1)
+            return loss + self.options.lipschitz_weight * losses.r1_penalty(critic.score, real, squared_norms)
         return loss
-
-    def _criticize(self, draw: "Draw", x_tm1: Tensor) -> Tensor:
-        """The scores ``D(x_{t-1}, x_t, t)``, ``(B,)``."""
-        read = draw.profiles.network_input
-        return self.critic(read(x_tm1), read(draw.x_t), draw.t)
 
     def generator_loss(self, interaction) -> Tensor:
         """The loss of the generator (Eq. 22), summed over the batch."""
         draw = self.draw(interaction[self.USER_ID])
         x_0_hat, fake = self.generate(draw)
-        loss = self.options.reconstruction_weight * losses.masked_squared_error(x_0_hat, draw.profiles.x_0, draw.target)
+        loss = self.options.reconstruction_weight * self._reconstruction(x_0_hat, draw)
         if self.critic is None:
             return loss
-        adversarial = self.generator_objective(self._criticize(draw, fake))
+        adversarial = self.generator_objective(self.critic(fake, draw.x_t, draw.t))
         return self.options.adversarial_weight * adversarial + loss
+
+    def _reconstruction(self, x_0_hat: Outputs, draw: "Draw") -> Tensor:
+        """The squared error of the rated items that are asked for; of implicit feedback, of unrated ones beside."""
+        x_0 = draw.x_0
+        predicted = x_0_hat.at(x_0.places)
+        rated = losses.masked_squared_error(predicted, x_0.value, draw.target)
+        if not self.implicit:
+            return rated
+        hidden = self.options.condition_dropout if self.options.reconstruct == "hidden" else 1.0
+        return rated + hidden * (x_0_hat.squares().sum() - predicted.square().sum())
 
     # Prediction is section 3.3 of the paper.
 
     def sampler(self, user: Tensor) -> Sampler:
         """Predicts the ratings of distinct users ``(B,)``."""
-        parts = self.options, self.chain, self.generator, self.closed_form, self.row_noise
-        return Sampler(*parts, user, self.represented(user))
+        parts = self.options, self.chain, self.generator, self.closed_form, self.row_noise, self.factors
+        return Sampler(*parts, user, self.x_0(user))
 
     def score_profiles(self, user: Tensor) -> Tensor:
         """Predicted ratings ``(B, I)``, the mean of ``prediction_draws`` draws."""
         return self.sampler(user).ratings()
 
     def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Predicted ratings ``(n,)`` of single items; rated entries only need no computation of the others."""
-        if not self.as_entries:
+        """Predicted ratings ``(n,)`` of single items; only the literal posterior needs the others."""
+        if self.options.prediction == "posterior":
             return super().score_pairs(user, row, column)
-        return self.sampler(user).ratings_at((row, column))
+        order = torch.argsort(row, stable=True)
+        ratings = self.sampler(user).ratings_at(Places(len(user), self.width, row[order], column[order]))
+        return torch.empty_like(ratings).index_copy(0, order, ratings)
 
     def walk(self, user: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The ratings predicted after each step of the backward process, see ``Sampler.walk``."""
@@ -230,16 +241,20 @@ class Draw:
     """What one training step of DGRM sees.
 
     Attributes:
-        profiles: the profiles of the batch and their masks.
+        x_0: the profiles of the batch.
         t: the steps of the users, ``(B,)``.
         x_tm1, x_t: the pair of states that is real for the critic.
         condition: what the generator reads of ``x_t``.
-        target: a state that is 1 where the reconstruction counts, else 0.
+        z: what the generator reads beside it, ``(B, latent_size)``; None without.
+        noise: gives the noise of one more step, for the posterior.
+        target: 1 at the rated entries where the reconstruction counts, else 0, ``(nnz,)``.
     """
 
-    profiles: Profiles
+    x_0: State
     t: Tensor
-    x_tm1: Tensor
-    x_t: Tensor
-    condition: Tensor | Entries
+    x_tm1: State
+    x_t: State
+    condition: State
+    z: Rows | None
+    noise: Callable[[], State]
     target: Tensor

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, embedding_bag, linear
+from torch.nn.functional import linear
 
-from recbole_dgrm.maths.layers import mlp_after
-from recbole_dgrm.models.dgrm.profiles import Entries, Positions
+from recbole_dgrm.maths.layers import layers_after
+from recbole_dgrm.maths.sparse import Places, products_at, squared_norms
+from recbole_dgrm.models.dgrm.profiles import Rows, State
 
 
 class StepEmbedding(nn.Module):
@@ -34,97 +35,120 @@ class StepEmbedding(nn.Module):
         return self.linear(torch.cat([angle.cos(), angle.sin()], dim=-1))
 
 
-class DenseInput(nn.Linear):
-    """A linear layer over dense profiles and further inputs beside them."""
+class StateLayer(nn.Module):
+    """A linear layer over states and a further input beside them.
 
-    def __init__(self, n_profiles: int, n_items: int, beside: int, size: int):
-        super().__init__(n_profiles * n_items + beside, size)
+    Its weights are drawn as those of one ``nn.Linear`` over all inputs are.
 
-    # The arguments are those of EntryInput, not those of a linear layer.
-    def forward(self, profiles: Sequence[Tensor], beside: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
-        """Maps profiles ``(B, I)`` and further inputs ``(B, ...)`` to ``(B, size)``."""
-        return super().forward(torch.cat([*profiles, *beside], dim=-1))
-
-
-class EntryInput(nn.Module):
-    """The same layer for sparse profiles: its cost is linear in the number of ratings, not in users x items.
-
-    Its weights are drawn as those of ``DenseInput`` are; each row of ``items`` belongs to an item.
+    Args:
+        widths: the widths of the states, or of dense rows.
+        beside: width of the further input.
+        size: width of the output.
     """
 
-    def __init__(self, n_profiles: int, n_items: int, beside: int, size: int):
+    def __init__(self, widths: Sequence[int], beside: int, size: int):
         super().__init__()
-        whole = nn.Linear(n_profiles * n_items + beside, size)
-        of_items, of_rest = whole.weight.detach().split([n_profiles * n_items, beside], dim=1)
-        per_profile = of_items.split(n_items, dim=1)
-        self.items = nn.ParameterList(nn.Parameter(part.t().contiguous()) for part in per_profile)
+        whole = nn.Linear(sum(widths) + beside, size)
+        *of_states, of_rest = whole.weight.detach().split([*widths, beside], dim=1)
+        self.states = nn.ParameterList(nn.Parameter(part.t().contiguous()) for part in of_states)
         self.rest, self.bias = nn.Parameter(of_rest.contiguous()), whole.bias
 
-    def forward(self, profiles: Sequence[Entries], beside: Sequence[Tensor]) -> Tensor:
-        """Maps sparse profiles and further inputs ``(B, ...)`` to ``(B, size)``."""
-        total = linear(torch.cat(list(beside), dim=-1), self.rest, self.bias)
-        for weight, entries in zip(self.items, profiles, strict=True):
-            total = total + _sum_of_rows(weight, entries)
+    def forward(self, states: Sequence[State | Rows], beside: Tensor) -> Tensor:
+        """Maps states, and the further input ``(B, ...)``, to ``(B, size)``."""
+        total = linear(beside, self.rest, self.bias)
+        for state, weight in zip(states, self.states, strict=True):
+            total = total + state.through(weight)
         return total
 
 
-def _sum_of_rows(weight: Tensor, entries: Entries) -> Tensor:
-    """The product ``profiles @ weight`` of a sparse batch, ``(n_rows, size)``."""
-    if entries.value.requires_grad:  # embedding_bag has no second derivative, which gradient penalties need
-        rows = embedding(entries.column, weight) * entries.value
-        return rows.new_zeros(entries.n_rows, weight.shape[1]).index_add(0, entries.row, rows)
-    start = torch.searchsorted(entries.row, torch.arange(entries.n_rows, device=entries.row.device))
-    return embedding_bag(entries.column, weight, start, mode="sum", per_sample_weights=entries.value.squeeze(-1))
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """A linear layer's outputs ``(B, I)`` for inputs ``(B, H)``, of which what is asked for is computed."""
+
+    hidden: Tensor
+    layer: nn.Linear
+
+    def at(self, places: Places) -> Tensor:
+        """The outputs ``(n,)`` at ``places``."""
+        return products_at(places, self.hidden, self.layer.weight) + self.layer.bias[places.column]
+
+    def dense(self) -> Tensor:
+        """All outputs, ``(B, I)``."""
+        return self.layer(self.hidden)
+
+    def through(self, weight: Tensor) -> Tensor:
+        """The outputs times ``weight`` ``(I, size)``, ``(B, size)``."""
+        return self.hidden @ (self.layer.weight.T @ weight) + self.layer.bias @ weight
+
+    def squares(self) -> Tensor:
+        """The sums of the squares of all outputs of each row, ``(B,)``."""
+        one = torch.ones_like(self.hidden[:, :1])
+        whole = torch.cat([self.layer.weight, self.layer.bias.unsqueeze(-1)], dim=1)
+        return squared_norms(torch.cat([self.hidden, one], dim=1), whole)
 
 
 class Generator(nn.Module):
-    """``x_0_hat = G(x_t, z, v_t)``: one-step denoising in the latent space (section 3.2).
+    """``x_0_hat = G(x_t, z, t)``: predicts the clean profile (section 3.1).
 
     Args:
-        n_items: I, the width of a profile.
-        hidden: sizes of the hidden layers.
+        n_items: width of a profile.
+        hidden: sizes of the hidden layers, at least one.
         latent_size: width of z; 0 leaves z out.
         step_size: width of ``v_t``.
-        entries: whether profiles come as ``Entries``, else dense.
     """
 
-    def __init__(self, n_items: int, hidden: Sequence[int], latent_size: int, step_size: int, entries: bool = False):
+    def __init__(self, n_items: int, hidden: Sequence[int], latent_size: int, step_size: int):
         super().__init__()
         self.latent_size = latent_size
         self.step_embedding = StepEmbedding(step_size)
-        sizes = [*hidden, n_items]
-        first = (EntryInput if entries else DenseInput)(1, n_items, latent_size + step_size, sizes[0])
-        self.layers = mlp_after(first, sizes)
+        self.first = StateLayer([n_items, latent_size] if latent_size else [n_items], step_size, hidden[0])
+        self.hidden = nn.Sequential(*layers_after(hidden), nn.ReLU())
+        self.output = nn.Linear(hidden[-1], n_items)
 
-    def forward(self, x_t: Tensor | Entries, z: Tensor, t: Tensor, positions: Positions | None = None) -> Tensor:
-        """Maps a state, z ``(B, latent_size)`` and t ``(B,)`` to profiles ``(B, I)``, or to ``(n, 1)`` at positions."""
-        first, *others = self.layers
-        hidden = first([x_t], [z, self.step_embedding(t)])
-        if positions is None or not others:
-            for layer in others:
-                hidden = layer(hidden)
-            return hidden if positions is None else hidden[positions].unsqueeze(-1)
-        for layer in others[:-1]:
-            hidden = layer(hidden)
-        (row, column), last = positions, cast(nn.Linear, others[-1])
-        product = (embedding(row, hidden) * embedding(column, last.weight)).sum(dim=-1)
-        return (product + last.bias[column]).unsqueeze(-1)
+    def forward(self, x_t: State, z: Rows | None, t: Tensor) -> Outputs:
+        """Maps a state, z ``(B, latent_size)`` and t ``(B,)`` to profiles ``(B, I)``."""
+        states = [x_t] if z is None else [x_t, z]
+        return Outputs(self.hidden(self.first(states, self.step_embedding(t))), self.output)
 
 
 class Critic(nn.Module):
-    """``D(x_{t-1}, x_t, t)``: a score per pair, low for real pairs (section 3.2)."""
+    """``D(x_{t-1}, x_t, t)``: a score per pair, low for real pairs (section 3.2).
 
-    def __init__(self, n_items: int, hidden: Sequence[int], step_size: int, entries: bool = False):
+    The first layer is linear, so the parts of ``x_{t-1}`` and of ``x_t`` in it are computed once each, and the gradient
+    by ``x_{t-1}`` is that by the layer's output times the weight.
+    """
+
+    def __init__(self, n_items: int, hidden: Sequence[int], step_size: int):
         super().__init__()
         self.step_embedding = StepEmbedding(step_size)
         sizes = [*hidden, 1]
-        first = (EntryInput if entries else DenseInput)(2, n_items, step_size, sizes[0])
-        self.layers = mlp_after(first, sizes)
+        self.first = StateLayer([n_items, n_items], step_size, sizes[0])
+        self.rest = nn.Sequential(*layers_after(sizes))
 
-    def forward(self, x_tm1: Tensor | Entries, x_t: Tensor | Entries, t: Tensor) -> Tensor:
+    def forward(self, x_tm1: State, x_t: State, t: Tensor) -> Tensor:
         """Maps two states of ``B`` users and their steps ``(B,)`` to scores ``(B,)``."""
-        first, *others = self.layers
-        score = first([x_tm1, x_t], [self.step_embedding(t)])
-        for layer in others:
-            score = layer(score)
-        return score.squeeze(-1)
+        return self.score(self.read(x_tm1) + self.beside(x_t, t))
+
+    def read(self, x_tm1: State) -> Tensor:
+        """What ``x_{t-1}`` adds to the output of the first layer, ``(B, H)``."""
+        return x_tm1.through(self.first.states[0])
+
+    def beside(self, x_t: State, t: Tensor) -> Tensor:
+        """What ``x_t`` and ``t`` add to the output of the first layer, ``(B, H)``."""
+        step = linear(self.step_embedding(t), self.first.rest, self.first.bias)
+        return step + x_t.through(self.first.states[1])
+
+    def score(self, hidden: Tensor) -> Tensor:
+        """The scores ``(B,)`` that follow from the output of the first layer ``(B, H)``."""
+        return self.rest(hidden).squeeze(-1)
+
+    def squared_norms(self, gradient: Tensor, places: Places | None = None) -> Tensor:
+        """The squared norms ``(B,)`` of gradients by ``x_{t-1}``, given those by the first layer's output ``(B, H)``.
+
+        Args:
+            places: the places of ``x_{t-1}`` that can differ from 0; None means all.
+        """
+        weight = self.first.states[0]
+        if places is None:
+            return squared_norms(gradient, weight)
+        return places.sums(products_at(places, gradient, weight).square()).squeeze(-1)

@@ -18,7 +18,7 @@ class DGRMOptions:
     noise_min: Share
     noise_max: Share
     fixed_step: PositiveInt | None
-    generator_hidden: list[PositiveInt]
+    generator_hidden: Annotated[list[PositiveInt], Field(min_length=1)]
     critic_hidden: list[PositiveInt]
     step_embedding_size: Annotated[int, Field(ge=2)]
     latent_size: NonNegativeInt | None
@@ -40,7 +40,7 @@ class DGRMOptions:
     center: Literal["none", "bias"]
     condition_scale: Literal["none", "sqrt_count"]
     noise_support: Literal["all", "rated"]
-    states: Literal["auto", "dense", "entries"]
+    noise_rows: Literal["auto"] | Annotated[int, Field(ge=4)]
     blend: Share
     blend_factors: list[PositiveInt]
     blend_regularization: PositiveFloat
@@ -68,7 +68,5 @@ class DGRMOptions:
             raise OptionError(f"step_embedding_size={self.step_embedding_size} must be even")
         if self.reconstruct == "hidden" and self.condition_dropout == 0:
             raise OptionError("reconstruct=hidden needs condition_dropout above 0: nothing is hidden otherwise")
-        if self.states == "entries" and self.noise_support != "rated":
-            raise OptionError("states=entries needs noise_support=rated: else every entry carries noise")
         if self.noise_support == "rated" and self.prediction == "posterior":
             raise OptionError("prediction=posterior needs noise_support=all: unrated entries have no state otherwise")

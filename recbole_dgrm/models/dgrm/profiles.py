@@ -1,111 +1,81 @@
-"""Two representations of a batch of profiles: dense, or rated entries only.
+"""States of the chain without a tensor of users x items.
 
-The equations of the model are the same for both. A *state* is a tensor of shape ``(S, W)``: ``(B, I)`` if dense,
-``(nnz, 1)`` if it holds rated entries only. A value per user, such as the step ``t``, is spread over the user's states.
+Every state of DGRM, ``x_0``, ``x_t``, the fake and z, is linear in few things: values at the rated places, and dense
+rows such as Gaussian noise, each with a coefficient per user. A ``State`` holds these and no more. Sums of states and
+multiples by a number per user are states again, so the equations of the chain are written as the paper has them; and
+whatever reads a state first is a linear layer, which needs of a dense row no more than its product with the layer's
+weight (``Rows.through``).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from recbole_dgrm.maths.noise import RowNoise
+from recbole_dgrm.maths.sparse import Places, sparse_product
 
-Positions = tuple[Tensor, Tensor]  # row in the batch and column of single items, each (n,)
+
+class Rows(Protocol):
+    """Dense rows ``(B, W)`` that need not exist; each is one object, and equal to no other."""
+
+    def through(self, weight: Tensor) -> Tensor:
+        """The rows times ``weight`` ``(W, H)``, ``(B, H)``."""
+
+    def dense(self) -> Tensor:
+        """The rows themselves, ``(B, W)``."""
 
 
 @dataclass(frozen=True)
-class Entries:
-    """A sparse batch ``(n_rows, I)`` sorted by row: ``value`` ``(nnz, 1)`` at ``row`` and ``column`` ``(nnz,)``."""
+class State:
+    """A batch of rows ``(B, W)``: the values at single places plus multiples of dense rows.
 
-    n_rows: int
-    row: Tensor
-    column: Tensor
+    Attributes:
+        places: where the values are.
+        value: ``(nnz,)``, at ``places``; 0 elsewhere.
+        rows: the coefficient of each of the dense rows, ``(B, 1)`` or ``(1, 1)``.
+    """
+
+    places: Places
     value: Tensor
+    rows: dict[Rows, Tensor] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, rows: Rows, places: Places) -> "State":
+        """A state that is ``rows`` and has no values at ``places``."""
+        value = torch.zeros(len(places.row), device=places.row.device)
+        return cls(places, value, {rows: torch.ones(1, 1, device=value.device)})
 
-class DenseProfiles:
-    """Profiles as whole rows.
+    def __add__(self, other: "State") -> "State":
+        rows = dict(self.rows)
+        for each, coefficient in other.rows.items():
+            rows[each] = rows[each] + coefficient if each in rows else coefficient
+        return State(self.places, self.value + other.value, rows)
 
-    Args:
-        x_0, mask: ``(B, I)``.
-        support: ``(B, I)``, 1 where noise falls and the networks look; None means everywhere.
-    """
+    def __mul__(self, factor: Tensor) -> "State":
+        """The state with each user's row times the user's ``factor``, ``(B, 1)`` or ``(1, 1)``."""
+        rows = {each: coefficient * factor for each, coefficient in self.rows.items()}
+        return State(self.places, self.value * self.places.spread(factor), rows)
 
-    positions: Positions | None = None
-    row: Tensor | None = None
+    __rmul__ = __mul__
 
-    def __init__(self, x_0: Tensor, mask: Tensor, support: Tensor | None = None):
-        self.x_0, self.mask, self.support = x_0, mask, support
+    def __truediv__(self, divisor: Tensor) -> "State":
+        return self * (1 / divisor)
 
-    def noise(self) -> Tensor:
-        """Standard normal noise like ``x_0``, 0 outside the support."""
-        return self.network_input(torch.randn_like(self.x_0))
+    def where(self, kept: Tensor) -> "State":
+        """The state with the values at places where ``kept`` ``(nnz,)`` is 0 left out; dense rows stay."""
+        return State(self.places, self.value * kept, self.rows)
 
-    def row_noise(self, source: RowNoise, user: Tensor, stream: int) -> Tensor:
-        """The noise of users ``(B,)`` that ``source`` has for ``stream``, like ``x_0`` and 0 outside the support."""
-        return self.network_input(source(user, self.x_0.shape[1], stream))
+    def through(self, weight: Tensor) -> Tensor:
+        """The state times ``weight`` ``(W, H)``, ``(B, H)``."""
+        total = sparse_product(self.places, self.value, weight)
+        for rows, coefficient in self.rows.items():
+            total = total + coefficient * rows.through(weight)
+        return total
 
-    def spread(self, value: Tensor) -> Tensor:
-        """A value per user, ``(B,)`` or ``(B, 1)``, for each row of a state."""
-        return value
-
-    def sums(self, value: Tensor) -> Tensor:
-        """The sum over the items of each user, ``(B, 1)``."""
-        return value.sum(dim=-1, keepdim=True)
-
-    def network_input(self, state: Tensor) -> Tensor:
-        """A state as the networks read it: 0 outside the support."""
-        return state if self.support is None else state * self.support
-
-
-class EntryProfiles:
-    """Profiles as their rated entries; all others are 0 and stay so.
-
-    Args:
-        n_rows: B.
-        row, column: ``(nnz,)``, sorted by row.
-        value: ``(nnz,)``.
-    """
-
-    def __init__(self, n_rows: int, row: Tensor, column: Tensor, value: Tensor):
-        self.n_rows, self.row, self.column = n_rows, row, column
-        self.positions: Positions = row, column
-        self.x_0 = value.unsqueeze(-1)
-        self.mask = torch.ones_like(self.x_0)
-
-    def noise(self) -> Tensor:
-        """Standard normal noise like ``x_0``."""
-        return torch.randn_like(self.x_0)
-
-    def row_noise(self, source: RowNoise, user: Tensor, stream: int) -> Tensor:
-        """The noise of users ``(B,)`` that ``source`` has for ``stream``, at the rated entries."""
-        return source.at(user[self.row], self.column, stream).unsqueeze(-1)
-
-    def spread(self, value: Tensor) -> Tensor:
-        """A value per user, ``(B,)`` or ``(B, 1)``, for each row of a state."""
-        return value[self.row]
-
-    def sums(self, value: Tensor) -> Tensor:
-        """The sum over the rated entries of each user, ``(B, 1)``."""
-        return value.new_zeros(self.n_rows, 1).index_add(0, self.row, value)
-
-    def network_input(self, state: Tensor) -> Entries:
-        """A state as the networks read it: a sparse batch."""
-        return Entries(self.n_rows, self.row, self.column, state)
-
-
-Profiles = DenseProfiles | EntryProfiles
-
-
-def condition(profiles: Profiles, shown: Tensor, kept: Tensor, scale: str) -> Tensor | Entries:
-    """What the generator reads of a state.
-
-    Args:
-        shown: the state, without the entries that are hidden from the generator.
-        kept: a state that is 1 at the rated entries which are not hidden, else 0.
-        scale: the option ``condition_scale``; ``sqrt_count`` divides by the root of the number of kept entries.
-    """
-    if scale == "sqrt_count":
-        shown = shown / profiles.spread(profiles.sums(kept).clamp(min=1).sqrt())
-    return profiles.network_input(shown)
+    def dense(self) -> Tensor:
+        """The state as a tensor ``(B, W)``."""
+        total = self.places.dense(self.value)
+        for rows, coefficient in self.rows.items():
+            total = total + coefficient * rows.dense()
+        return total

@@ -9,18 +9,22 @@ Deviations from the paper
       ``prediction_noise_steps`` that validation chose.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from recbole_dgrm.maths.noise import RowNoise
+from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.dgrm.blend import ClosedForm
 from recbole_dgrm.models.dgrm.diffusion import DiffusionChain
-from recbole_dgrm.models.dgrm.networks import Generator
+from recbole_dgrm.models.dgrm.networks import Generator, Outputs
+from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, UserRows
 from recbole_dgrm.models.dgrm.options import DGRMOptions
-from recbole_dgrm.models.dgrm.profiles import Positions, Profiles, condition
+from recbole_dgrm.models.dgrm.profiles import State
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,9 @@ class Sampler:
     """Predicts ratings of one batch of distinct users.
 
     Attributes:
-        options, chain, generator, closed_form, noise: those of the trained model.
+        options, chain, generator, closed_form, noise, factors: those of the trained model.
         user: ids ``(B,)``.
-        profiles: the profiles of these users.
+        x_0: the profiles of these users.
     """
 
     options: DGRMOptions
@@ -67,84 +71,115 @@ class Sampler:
     generator: Generator
     closed_form: ClosedForm
     noise: RowNoise
+    factors: Factors
     user: Tensor
-    profiles: Profiles
+    x_0: State
 
     @torch.no_grad()
     def ratings(self) -> Tensor:
         """Predicted ratings ``(B, I)``."""
-        return self.closed_form.complete(self.user, self._mean())
+        return self.closed_form.complete(self.user, self._mean(lambda predicted: predicted.dense()))
 
     @torch.no_grad()
-    def ratings_at(self, positions: Positions) -> Tensor:
-        """Predicted ratings ``(n,)`` at positions in the batch, computed without the others."""
-        return self.closed_form.complete_at(self.user, positions, self._mean(positions).squeeze(-1))
+    def ratings_at(self, places: Places) -> Tensor:
+        """Predicted ratings ``(n,)`` at places of the batch, computed without the others; not of the posterior."""
+        return self.closed_form.complete_at(self.user, places, self._mean(lambda predicted: predicted.at(places)))
 
-    def _mean(self, positions: Positions | None = None) -> Tensor:
-        draws = [self.draw(index, positions) for index in range(self.options.prediction_draws)]
+    def _mean(self, read: Callable[[Any], Tensor]) -> Tensor:
+        draws = [read(self.draw(index)) for index in range(self.options.prediction_draws)]
         return torch.stack(draws).mean(dim=0) if len(draws) > 1 else draws[0]
 
-    def draw(self, index: int, positions: Positions | None = None) -> Tensor:
-        """One of the ``prediction_draws`` predicted profiles ``(B, I)``, or ``(n, 1)`` at positions of the batch."""
+    def draw(self, index: int) -> Outputs | State:
+        """One of the ``prediction_draws`` predicted profiles."""
         o = self.options
         level, steps = max(1, o.prediction_noise_steps), o.denoising_steps
         streams = self._streams(index, level, o.prediction_noise_steps > 0)
-        x_t = self._start(streams)
-        if o.prediction == "posterior" and steps:
-            x_t, _ = self._reverse(x_t, streams, level, steps)
+        literal = o.prediction == "posterior" and steps > 0
+        eps = partial(self._eps, entries=literal)
+        x_t = self._start(streams, eps)
+        if literal:
+            x_t, _ = self._reverse(x_t, streams, level, steps, eps)
             return self._rescaled(x_t, level - steps)
         before = max(steps - 1, 0)  # the last denoising gives the prediction
         if before:
-            x_t, _ = self._reverse(x_t, streams, level, before)
-        return self._denoise(x_t, streams, level - before, positions)
+            x_t, _ = self._reverse(x_t, streams, level, before, eps)
+        return self._denoise(x_t, streams, level - before)
 
     @torch.no_grad()
     def walk(self) -> Iterator[tuple[Tensor, Tensor]]:
         """For T' = 0, 1, ..., T the ratings predicted from the profile noised T times (section 4.4.2, Fig. 7).
 
         Yields:
-            The ratings by ``x_{T-T'}`` and by the last ``x_0_hat``, both ``(B, I)``, of one draw of dense profiles.
+            The ratings by ``x_{T-T'}`` and by the last ``x_0_hat``, both ``(B, I)``, of one draw.
         """
         top = self.options.noise_steps
-        streams = self._streams(0, top, noised=True)
-        x_t = self._start(streams)
+        streams, eps = self._streams(0, top, noised=True), partial(self._eps, entries=True)
+        x_t = self._start(streams, eps)
         for t in range(top, 0, -1):
-            x_t, x_0_hat = self._reverse(x_t, streams, t, 1)
-            predicted = self.closed_form.complete(self.user, x_0_hat)
+            x_0_hat = self._denoise(x_t, streams, t)
+            x_t = self.chain.q_posterior(
+                self._state(x_0_hat), x_t, torch.full_like(self.user, t), eps(streams.posterior(t))
+            )
+            predicted = self.closed_form.complete(self.user, x_0_hat.dense())
             if t == top:
                 yield predicted, predicted
-            yield self.closed_form.complete(self.user, self._rescaled(x_t, t - 1)), predicted
+            yield self.closed_form.complete(self.user, self._rescaled(x_t, t - 1).dense()), predicted
 
     def _streams(self, index: int, level: int, noised: bool) -> Streams:
         return Streams(index * (2 * self.options.noise_steps + 2), level, noised)
 
-    def _start(self, streams: Streams) -> Tensor:
+    def _eps(self, stream: int, entries: bool) -> State:
+        """The users' noise of a stream; ``entries`` says whether single entries of it will be read."""
+        places, width = self.x_0.places, self.x_0.places.n_columns
+        if self.options.noise_support == "rated":
+            return State(places, self.noise.at(self.user[places.row], places.column, stream))
+        if entries:
+            return State.of(GivenRows(self.noise(self.user, width, stream)), places)
+        return State.of(UserRows(self.noise, self.factors, self.user, stream), places)
+
+    def _start(self, streams: Streams, eps: Callable[[int], State]) -> State:
         """The state that the walk starts from: the profile, noised or clean."""
         if not streams.noised:
-            return self.profiles.x_0
-        t = self.profiles.spread(torch.full_like(self.user, streams.level))
-        return self.chain.q_sample(self.profiles.x_0, t, self._row_noise(streams.first))
+            return self.x_0
+        return self.chain.q_sample(self.x_0, torch.full_like(self.user, streams.level), eps(streams.first))
 
-    def _reverse(self, x_t: Tensor, streams: Streams, level: int, steps: int) -> tuple[Tensor, Tensor]:
+    def _reverse(
+        self, x_t: State, streams: Streams, level: int, steps: int, eps: Callable[[int], State]
+    ) -> tuple[State, State]:
         """The backward process from ``level``: ``x_{level - steps}`` and the last ``x_0_hat``."""
         return self.chain.reverse(
             x_t,
             level,
             steps,
-            denoise=lambda x_t, t: self._denoise(x_t, streams, t, self.profiles.positions),
-            noise=lambda t: self._row_noise(streams.posterior(t)),
+            denoise=lambda x_t, t: self._state(self._denoise(x_t, streams, t)),
+            noise=lambda t: eps(streams.posterior(t)),
         )
 
-    def _denoise(self, x_t: Tensor, streams: Streams, t: int, positions: Positions | None) -> Tensor:
+    def _denoise(self, x_t: State, streams: Streams, t: int) -> Outputs:
         """``x_0_hat`` as the generator predicts it from the state at ``t``."""
-        profiles = self.profiles
-        z = self.noise(self.user, self.generator.latent_size, streams.z(t))
-        shown = condition(profiles, x_t, profiles.mask, self.options.condition_scale)
-        return self.generator(shown, z, torch.full_like(self.user, t), positions)
+        z = UserRows(self.noise, self.factors, self.user, streams.z(t)) if self.generator.latent_size else None
+        shown = condition(x_t, torch.ones_like(x_t.value), self.options.condition_scale)
+        return self.generator(shown, z, torch.full_like(self.user, t))
 
-    def _row_noise(self, stream: int) -> Tensor:
-        return self.profiles.row_noise(self.noise, self.user, stream)
+    def _state(self, x_0_hat: Outputs) -> State:
+        """``x_0_hat`` as a state, of all items or of those that get noise."""
+        if self.options.noise_support == "rated":
+            return State(self.x_0.places, x_0_hat.at(self.x_0.places))
+        return State.of(x_0_hat, self.x_0.places)
 
-    def _rescaled(self, x_t: Tensor, t: int) -> Tensor:
+    def _rescaled(self, x_t: State, t: int) -> State:
         """A state at ``t`` divided by what the chain shrinks ratings by."""
-        return x_t / self.chain.alpha_bar[t].sqrt()
+        return x_t / self.chain.alpha_bar[t].sqrt().view(1, 1)
+
+
+def condition(x_t: State, kept: Tensor, scale: str) -> State:
+    """What the generator reads of a state.
+
+    Args:
+        x_t: the state.
+        kept: 1 at the rated entries that are not hidden from the generator, else 0, ``(nnz,)``. A hidden entry is as one
+            that is not rated: without the rating, and with the noise that unrated ones have.
+        scale: the option ``condition_scale``; ``sqrt_count`` divides by the root of the number of kept entries.
+    """
+    shown = x_t.where(kept)
+    return shown / x_t.places.sums(kept).clamp(min=1).sqrt() if scale == "sqrt_count" else shown

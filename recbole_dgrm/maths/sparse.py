@@ -1,0 +1,141 @@
+"""Products of few entries: sparse rows times a dense matrix, and single entries of a product of two dense matrices.
+
+Each is what the gradient of the other needs, so forward and backward cost as many multiplications as there are
+entries, and no tensor of rows x columns exists. The kernels are torch's own: ``embedding_bag`` for sparse rows,
+``sampled_addmm`` for single entries. Both are differentiable once; precision is that of float32, whatever ``autocast``
+says.
+"""
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places of single entries in a matrix, sorted by row.
+
+    Attributes:
+        n_rows, n_columns: the size of the matrix.
+        row, column: ``(n,)`` each.
+    """
+
+    n_rows: int
+    n_columns: int
+    row: Tensor
+    column: Tensor
+
+    @cached_property
+    def row_start(self) -> Tensor:
+        """Where each row begins, and at last where all end, ``(n_rows + 1,)``."""
+        return _starts(self.row, self.n_rows)
+
+    @cached_property
+    def by_column(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The order of the entries by column, the rows in this order, both ``(n,)``, and where each column begins."""
+        order = torch.argsort(self.column)
+        return order, self.row[order], _starts(self.column[order], self.n_columns)
+
+    def spread(self, value: Tensor) -> Tensor:
+        """A value per row, ``(n_rows, 1)`` or ``(1, 1)``, for each entry, ``(n,)``."""
+        return value.expand(self.n_rows, 1).squeeze(-1)[self.row]
+
+    def sums(self, value: Tensor) -> Tensor:
+        """The sum of the entries ``(n,)`` of each row, ``(n_rows, 1)``."""
+        return value.new_zeros(self.n_rows).index_add(0, self.row, value).unsqueeze(-1)
+
+    def dense(self, value: Tensor) -> Tensor:
+        """The matrix ``(n_rows, n_columns)`` with the entries ``(n,)``, 0 elsewhere."""
+        matrix = value.new_zeros(self.n_rows, self.n_columns)
+        matrix[self.row, self.column] = value
+        return matrix
+
+
+def sparse_product(places: Places, value: Tensor, weight: Tensor) -> Tensor:
+    """Sparse rows times a matrix, ``(n_rows, H)``: entries ``(n,)`` at ``places`` by ``weight`` ``(n_columns, H)``."""
+    return _SparseProduct.apply(places, value, weight)
+
+
+def products_at(places: Places, left: Tensor, right: Tensor) -> Tensor:
+    """The entries ``(n,)`` at ``places`` of ``left @ right.T``, for ``(n_rows, H)`` and ``(n_columns, H)``."""
+    return _ProductsAt.apply(places, left, right)
+
+
+def squared_norms(left: Tensor, right: Tensor) -> Tensor:
+    """The sums of squares of the rows of ``left @ right.T``, ``(B,)``, for ``(B, H)`` and ``(I, H)``.
+
+    They follow from the Gram matrix of ``right``, unless there are so few rows that the product is cheaper; it is no
+    larger than ``right`` then.
+    """
+    if 3 * len(left) < 2 * right.shape[1]:
+        return (left @ right.T).square().sum(dim=-1)
+    return (left * (left @ (right.T @ right))).sum(dim=-1)
+
+
+class _SparseProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, places: Places, value: Tensor, weight: Tensor) -> Tensor:
+        ctx.places = places
+        ctx.save_for_backward(value, weight)
+        return _bags(places.column, places.row_start, value, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
+        (grad,), places = grads, ctx.places
+        value, weight = ctx.saved_tensors
+        by_value = _sampled(places, grad, weight) if ctx.needs_input_grad[1] else None
+        return None, by_value, _by_column(places, value, grad) if ctx.needs_input_grad[2] else None
+
+
+class _ProductsAt(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, places: Places, left: Tensor, right: Tensor) -> Tensor:
+        ctx.places = places
+        ctx.save_for_backward(left, right)
+        return _sampled(places, left, right)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
+        (grad,), places = grads, ctx.places
+        left, right = ctx.saved_tensors
+        by_left = _bags(places.column, places.row_start, grad, right) if ctx.needs_input_grad[1] else None
+        by_right = _by_column(places, grad, left) if ctx.needs_input_grad[2] else None
+        return None, None if by_left is None else by_left.to(left.dtype), by_right
+
+
+def _starts(index: Tensor, size: int) -> Tensor:
+    return torch.searchsorted(index, torch.arange(size + 1, device=index.device))
+
+
+def _bags(index: Tensor, start: Tensor, value: Tensor, table: Tensor) -> Tensor:
+    """For each bag of entries the sum of the rows ``index`` of ``table``, each times its ``value``."""
+    return embedding_bag(
+        index,
+        table.detach().float(),
+        start,
+        mode="sum",
+        per_sample_weights=value.detach().float(),
+        include_last_offset=True,
+    )
+
+
+def _by_column(places: Places, value: Tensor, table: Tensor) -> Tensor:
+    """The transposed sparse matrix times ``table`` ``(n_rows, H)``: ``(n_columns, H)``."""
+    order, row, start = places.by_column
+    return _bags(row, start, value[order], table)
+
+
+def _sampled(places: Places, left: Tensor, right: Tensor) -> Tensor:
+    if not len(places.row):
+        return left.new_zeros(0)
+    size = places.n_rows, places.n_columns
+    with warnings.catch_warnings(), torch.autocast(left.device.type, enabled=False):
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        nothing = left.new_zeros(len(places.row), dtype=torch.float32)
+        pattern = torch.sparse_csr_tensor(places.row_start, places.column, nothing, size, check_invariants=False)
+        return torch.sparse.sampled_addmm(pattern, left.float(), right.float().T, beta=0.0).values()

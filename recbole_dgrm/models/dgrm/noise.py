@@ -1,0 +1,139 @@
+"""Gaussian noise on every entry of a profile, at the price of its product with the layers that read it.
+
+Training takes *shared rows*: a step draws few dense Gaussians, multiplies them with the first layers once, and each
+user reads rows of its own choice with a random sign. A user's noise has the paper's distribution exactly, so
+losses and gradients have the paper's expectation; but users of a batch that read the same row are not independent,
+which makes a gradient noisier (METHODS of ``docs/models.md``).
+
+Prediction must not depend on the batch, so a user's noise comes from the user's id alone. Where only its product with
+a weight W is asked for, that is Gaussian with the covariance ``W'W``, and a Cholesky factor of this gives it from as
+few normals as W has columns. Nothing is ever differentiated through that factor.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from recbole_dgrm.maths.noise import RowNoise
+
+LEAST_ROWS = 32
+USERS_PER_ROW = 4
+JITTER = 1e-10  # of the mean of the diagonal
+
+
+def shared_rows(batch: int) -> int:
+    """How many rows a batch shares by default: the variance of a gradient is 1 + .07 x users per row of the dense."""
+    return max(LEAST_ROWS, batch // USERS_PER_ROW)
+
+
+class SharedNoise:
+    """Standard normal rows for one step of training, few of which are drawn.
+
+    Args:
+        n_rows: how many are drawn; each user gets different ones for different noises.
+        width: their length.
+        n_users: B.
+        n_noises: how many noises a user needs at most.
+    """
+
+    def __init__(self, n_rows: int, width: int, n_users: int, n_noises: int, device: torch.device):
+        if n_rows < n_noises:
+            raise ValueError(f"{n_rows} rows for {n_noises} noises of a user")
+        self.table = torch.empty(n_rows, width, device=device).normal_()  # the same for all processes, not by user
+        self.row = torch.rand(n_users, n_rows, device=device).topk(n_noises).indices
+        self.sign = torch.randint(0, 2, (n_users, n_noises), device=device) * 2.0 - 1
+        self._products: dict[tuple[int, bool], Tensor] = {}
+        self._weights: list[Tensor] = []  # alive, so that no other gets the id of one
+
+    def noises(self) -> Iterator["SharedRows"]:
+        """The noises, one after the other, each ``(B, width)``."""
+        return (SharedRows(self, index) for index in range(self.row.shape[1]))
+
+    def through(self, weight: Tensor) -> Tensor:
+        """The table times ``weight``, computed once."""
+        key = id(weight), torch.is_grad_enabled()
+        if key not in self._products:
+            self._weights.append(weight)
+            self._products[key] = self.table[:, : len(weight)] @ weight
+        return self._products[key]
+
+
+@dataclass(frozen=True, eq=False)
+class SharedRows:
+    """One noise of a step: for each user a row of the table and a sign."""
+
+    source: SharedNoise
+    index: int
+
+    def through(self, weight: Tensor) -> Tensor:
+        """The noise times ``weight`` ``(W, H)``, ``(B, H)``."""
+        return self.source.sign[:, self.index, None] * self.source.through(weight)[self.source.row[:, self.index]]
+
+    def dense(self) -> Tensor:
+        """The noise itself, ``(B, width)``."""
+        return self.source.sign[:, self.index, None] * self.source.table[self.source.row[:, self.index]]
+
+
+@dataclass(frozen=True, eq=False)
+class GivenRows:
+    """Rows that exist, ``(B, W)``."""
+
+    value: Tensor
+
+    def through(self, weight: Tensor) -> Tensor:
+        """The rows times ``weight`` ``(W, H)``, ``(B, H)``."""
+        return self.value @ weight
+
+    def dense(self) -> Tensor:
+        """The rows themselves."""
+        return self.value
+
+
+class Factors:
+    """For weights ``(W, H)`` the Cholesky factors of ``weight' weight``, kept while a weight does not change."""
+
+    def __init__(self) -> None:
+        self._kept = WeakTensorKeyDictionary()
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        """The lower factor ``(H, H)``."""
+        version, factor = self._kept.get(weight, (None, None))
+        if version != weight._version:
+            factor = _factor(weight.detach())
+            self._kept[weight] = weight._version, factor
+        return factor
+
+    def __deepcopy__(self, memo: dict) -> "Factors":
+        return type(self)()
+
+
+def _factor(weight: Tensor) -> Tensor:
+    with torch.autocast(weight.device.type, enabled=False):
+        gram = (weight.T @ weight).double()
+    gram.diagonal().add_(JITTER * gram.diagonal().mean() + torch.finfo(torch.float32).tiny)
+    return torch.linalg.cholesky(gram).float()
+
+
+@dataclass(frozen=True, eq=False)
+class UserRows:
+    """The noise of users ``(B,)`` in one ``stream`` of ``source``, of which no more than products is asked for."""
+
+    source: RowNoise
+    factors: Factors
+    user: Tensor
+    stream: int
+
+    def through(self, weight: Tensor) -> Tensor:
+        """The noise times ``weight`` ``(W, H)``, ``(B, H)``."""
+        width, size = weight.shape
+        if width <= size:
+            return self.source(self.user, width, self.stream) @ weight
+        return self.source(self.user, size, self.stream) @ self.factors(weight).T
+
+    def dense(self) -> Tensor:
+        """Not to be had: the noise is known by its product alone."""
+        raise NotImplementedError("take GivenRows where single entries of the noise are read")
