@@ -114,14 +114,8 @@ def _starts(index: Tensor, size: int) -> Tensor:
 
 def _bags(index: Tensor, start: Tensor, value: Tensor, table: Tensor) -> Tensor:
     """For each bag of entries the sum of the rows ``index`` of ``table``, each times its ``value``."""
-    return embedding_bag(
-        index,
-        table.detach().float(),
-        start,
-        mode="sum",
-        per_sample_weights=value.detach().float(),
-        include_last_offset=True,
-    )
+    table, value = table.detach().float(), value.detach().float()
+    return embedding_bag(index, table, start, mode="sum", per_sample_weights=value, include_last_offset=True)
 
 
 def _by_column(places: Places, value: Tensor, table: Tensor) -> Tensor:

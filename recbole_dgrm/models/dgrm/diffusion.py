@@ -1,7 +1,7 @@
 """The Gaussian forward chain and its posterior (DGRM paper, section 3.1).
 
-The paper writes R^t for ``x_t``, a batch of rating profiles ``(B, I)`` after ``t`` of ``T`` noising steps.
-``t`` is an integer tensor ``(B,)`` with values in ``1..T``, and every table has length ``T + 1`` with
+The paper writes R^t for ``x_t``, a batch of rating profiles ``(B, I)`` after ``t`` of ``T`` noising steps: a tensor, or
+the ``State`` that stands for one. ``t`` is an integer tensor ``(B,)`` with values in ``1..T``, and every table has length ``T + 1`` with
 index 0 the clean end (``alpha_bar[0] = 1``). The chain does not know the network:
 ``DiffusionChain.reverse`` takes any ``denoise(x_t, t) -> x_0_hat``.
 
@@ -13,13 +13,15 @@ Deviations from the paper
 """
 
 from collections.abc import Callable
-from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from recbole_dgrm.models.dgrm.profiles import State
+
 MAX_BETA = 0.999
-Denoise = Callable[[Tensor, int], Tensor]
+X = TypeVar("X", Tensor, State)
 
 
 def linear_variance_betas(steps: int, scale: float, low: float, high: float) -> Tensor:
@@ -80,33 +82,32 @@ class DiffusionChain(nn.Module):
         for name, table in tables.items():
             self.register_buffer(name, table.float(), persistent=False)
 
-    def q_sample(self, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    def q_sample(self, x_0: X, t: Tensor, eps: X) -> X:
         """``x_t ~ q(x_t | x_0)`` in one jump (Eq. 13); ``t = 0`` gives ``x_0`` itself."""
         return self.alpha_bar[t].sqrt().unsqueeze(-1) * x_0 + self.noise[t].unsqueeze(-1) * eps
 
-    def q_step(self, x_tm1: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    def q_step(self, x_tm1: X, t: Tensor, eps: X) -> X:
         """``x_t ~ q(x_t | x_{t-1})``, one step (Eq. 11)."""
         beta = self.beta[t].unsqueeze(-1)
         return (1 - beta).sqrt() * x_tm1 + beta.sqrt() * eps
 
-    def q_pair(self, x_0: Tensor, t: Tensor, noise: Callable[[], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    def q_pair(self, x_0: X, t: Tensor, noise: Callable[[], X]) -> tuple[X, X]:
         """A training pair ``(x_{t-1}, x_t)``: jump to t-1, then take one step with fresh noise.
 
         Args:
-            noise: returns ``eps`` of the shape of ``x_0``; standard normal by default.
+            noise: returns another standard normal ``eps`` of the shape of ``x_0`` with each call.
         """
-        noise = noise or partial(torch.randn_like, x_0)
         x_tm1 = self.q_sample(x_0, t - 1, noise())
         return x_tm1, self.q_step(x_tm1, t, noise())
 
-    def q_posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    def q_posterior(self, x_0: X, x_t: X, t: Tensor, eps: X) -> X:
         """``x_{t-1} ~ q(x_{t-1} | x_t, x_0)`` (Eqs. 15-17); at ``t = 1`` exactly ``x_0``."""
         mean = self.weight_x_0[t].unsqueeze(-1) * x_0 + self.weight_x_t[t].unsqueeze(-1) * x_t
         return mean + self.variance[t].unsqueeze(-1).sqrt() * eps
 
     def reverse(
-        self, x_t: Tensor, level: int, steps: int, denoise: Denoise, noise: Callable[[int], Tensor]
-    ) -> tuple[Tensor, Tensor]:
+        self, x_t: X, level: int, steps: int, denoise: Callable[[X, int], X], noise: Callable[[int], X]
+    ) -> tuple[X, X]:
         """Walk ``steps`` posterior steps down from ``level``, with predictions in place of ``x_0`` (Eqs. 18-20).
 
         Args:

@@ -116,13 +116,13 @@ class DGRM(ProfileRecommender):
         n_users, latent_size, device = x_0.places.n_rows, self.generator.latent_size, x_0.value.device
         wide = latent_size > self.options.generator_hidden[0]
         width = max(self.width, latent_size) if wide else self.width
-        rows = SharedNoise(self.noise_rows, width, n_users, NOISES, device).noises()
+        shared = SharedNoise(self.noise_rows, width, n_users, NOISES, device)
         z = None
         if latent_size:
-            z = next(rows) if wide else GivenRows(torch.randn(n_users, latent_size, device=device))
+            z = shared.another(latent_size) if wide else GivenRows(torch.randn(n_users, latent_size, device=device))
         if self.options.noise_support == "rated":
             return lambda: State(x_0.places, torch.randn_like(x_0.value)), z
-        return lambda: State.of(next(rows), x_0.places), z
+        return lambda: State.of(shared.another(self.width), x_0.places), z
 
     # In steps 2 and 3 the generator predicts x_0, the masking layer restores the sparsity,
     # and the posterior turns it into a fake x_{t-1}.

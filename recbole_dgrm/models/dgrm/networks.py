@@ -63,27 +63,33 @@ class StateLayer(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """A linear layer's outputs ``(B, I)`` for inputs ``(B, H)``, of which what is asked for is computed."""
+    """The outputs ``(B, I)`` of a linear layer, of which no more is computed than is asked for.
+
+    Attributes:
+        hidden: the inputs, ``(B, H)``.
+        weight, bias: of the layer, ``(I, H)`` and ``(I,)``.
+    """
 
     hidden: Tensor
-    layer: nn.Linear
+    weight: Tensor
+    bias: Tensor
 
     def at(self, places: Places) -> Tensor:
         """The outputs ``(n,)`` at ``places``."""
-        return products_at(places, self.hidden, self.layer.weight) + self.layer.bias[places.column]
+        return products_at(places, self.hidden, self.weight) + self.bias[places.column]
 
     def dense(self) -> Tensor:
         """All outputs, ``(B, I)``."""
-        return self.layer(self.hidden)
+        return linear(self.hidden, self.weight, self.bias)
 
     def through(self, weight: Tensor) -> Tensor:
         """The outputs times ``weight`` ``(I, size)``, ``(B, size)``."""
-        return self.hidden @ (self.layer.weight.T @ weight) + self.layer.bias @ weight
+        return self.hidden @ (self.weight.T @ weight) + self.bias @ weight
 
     def squares(self) -> Tensor:
         """The sums of the squares of all outputs of each row, ``(B,)``."""
         one = torch.ones_like(self.hidden[:, :1])
-        whole = torch.cat([self.layer.weight, self.layer.bias.unsqueeze(-1)], dim=1)
+        whole = torch.cat([self.weight, self.bias.unsqueeze(-1)], dim=1)
         return squared_norms(torch.cat([self.hidden, one], dim=1), whole)
 
 
@@ -108,7 +114,11 @@ class Generator(nn.Module):
     def forward(self, x_t: State, z: Rows | None, t: Tensor) -> Outputs:
         """Maps a state, z ``(B, latent_size)`` and t ``(B,)`` to profiles ``(B, I)``."""
         states = [x_t] if z is None else [x_t, z]
-        return Outputs(self.hidden(self.first(states, self.step_embedding(t))), self.output)
+        hidden = self.hidden(self.first(states, self.step_embedding(t)))
+        weight, bias = self.output.weight, self.output.bias
+        if not torch.is_grad_enabled():  # what is read of the outputs later has no gradient either
+            weight, bias = weight.detach(), bias.detach()
+        return Outputs(hidden, weight, bias)
 
 
 class Critic(nn.Module):

@@ -3,15 +3,13 @@
 Training takes *shared rows*: a step draws few dense Gaussians, multiplies them with the first layers once, and each
 user reads rows of its own choice with a random sign. A user's noise has the paper's distribution exactly, so
 losses and gradients have the paper's expectation; but users of a batch that read the same row are not independent,
-which makes a gradient noisier (METHODS of ``docs/models.md``).
+which makes a gradient noisier (``docs/deviations.md``).
 
 Prediction must not depend on the batch, so a user's noise comes from the user's id alone. Where only its product with
 a weight W is asked for, that is Gaussian with the covariance ``W'W``, and a Cholesky factor of this gives it from as
 few normals as W has columns. Nothing is ever differentiated through that factor.
 """
 
-from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -41,17 +39,17 @@ class SharedNoise:
     """
 
     def __init__(self, n_rows: int, width: int, n_users: int, n_noises: int, device: torch.device):
-        if n_rows < n_noises:
-            raise ValueError(f"{n_rows} rows for {n_noises} noises of a user")
         self.table = torch.empty(n_rows, width, device=device).normal_()  # the same for all processes, not by user
         self.row = torch.rand(n_users, n_rows, device=device).topk(n_noises).indices
         self.sign = torch.randint(0, 2, (n_users, n_noises), device=device) * 2.0 - 1
+        self._used = 0
         self._products: dict[tuple[int, bool], Tensor] = {}
-        self._weights: list[Tensor] = []  # alive, so that no other gets the id of one
+        self._weights: list[Tensor] = []  # kept alive, so that no other weight gets the id of one
 
-    def noises(self) -> Iterator["SharedRows"]:
-        """The noises, one after the other, each ``(B, width)``."""
-        return (SharedRows(self, index) for index in range(self.row.shape[1]))
+    def another(self, width: int) -> "SharedRows":
+        """One more noise, ``(B, width)``, independent of those before."""
+        self._used += 1
+        return SharedRows(self, width, self.row[:, self._used - 1], self.sign[:, self._used - 1, None])
 
     def through(self, weight: Tensor) -> Tensor:
         """The table times ``weight``, computed once."""
@@ -64,18 +62,20 @@ class SharedNoise:
 
 @dataclass(frozen=True, eq=False)
 class SharedRows:
-    """One noise of a step: for each user a row of the table and a sign."""
+    """One noise of a step: for each user a row of the table, ``(B,)``, and a sign, ``(B, 1)``."""
 
     source: SharedNoise
-    index: int
+    width: int
+    row: Tensor
+    sign: Tensor
 
     def through(self, weight: Tensor) -> Tensor:
         """The noise times ``weight`` ``(W, H)``, ``(B, H)``."""
-        return self.source.sign[:, self.index, None] * self.source.through(weight)[self.source.row[:, self.index]]
+        return self.sign * self.source.through(weight)[self.row]
 
     def dense(self) -> Tensor:
         """The noise itself, ``(B, width)``."""
-        return self.source.sign[:, self.index, None] * self.source.table[self.source.row[:, self.index]]
+        return self.sign * self.source.table[self.row, : self.width]
 
 
 @dataclass(frozen=True, eq=False)

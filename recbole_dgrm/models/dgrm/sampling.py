@@ -177,8 +177,8 @@ def condition(x_t: State, kept: Tensor, scale: str) -> State:
 
     Args:
         x_t: the state.
-        kept: 1 at the rated entries that are not hidden from the generator, else 0, ``(nnz,)``. A hidden entry is as one
-            that is not rated: without the rating, and with the noise that unrated ones have.
+        kept: 1 at the rated entries that are not hidden from the generator, else 0, ``(nnz,)``. A hidden entry looks
+            like one that is not rated: the rating is left out, and the noise of the other entries stays.
         scale: the option ``condition_scale``; ``sqrt_count`` divides by the root of the number of kept entries.
     """
     shown = x_t.where(kept)

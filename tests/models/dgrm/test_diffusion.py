@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -102,7 +103,7 @@ def test_scale_0_means_no_noise_and_a_posterior_that_is_the_prediction(steps):
     assert torch.equal(chain.q_sample(x_0, t, eps), x_0)
     assert torch.equal(chain.q_step(x_0, t, eps), x_0)
     assert torch.equal(chain.q_posterior(x_0_hat, x_0, t, eps), x_0_hat)
-    for state in chain.q_pair(x_0, t):
+    for state in chain.q_pair(x_0, t, lambda: eps):
         assert torch.equal(state, x_0)
 
 
@@ -179,7 +180,7 @@ def test_eqs_11_and_13_q_pair_has_the_moments_of_two_successive_states(t, beta, 
     x_0 = torch.tensor([3.0, -1.0]).expand(300_000, 2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(t)
-        x_tm1, x_t = make_chain().q_pair(x_0, torch.full((len(x_0),), t))
+        x_tm1, x_t = make_chain().q_pair(x_0, torch.full((len(x_0),), t), partial(torch.randn_like, x_0))
     x_tm1, x_t = x_tm1.double(), x_t.double()
     covariance = ((x_tm1 - x_tm1.mean(0)) * (x_t - x_t.mean(0))).mean(0)
     assert x_tm1.mean(0).tolist() == pytest.approx([math.sqrt(ab_before) * x for x in (3, -1)], abs=0.01)
@@ -191,7 +192,7 @@ def test_eqs_11_and_13_q_pair_has_the_moments_of_two_successive_states(t, beta, 
 
 def test_q_pair_at_step_1_starts_from_the_clean_profile():
     x_0 = torch.randn(4, 3, generator=torch.Generator().manual_seed(3))
-    x_tm1, x_t = make_chain().q_pair(x_0, torch.ones(4, dtype=torch.long))
+    x_tm1, x_t = make_chain().q_pair(x_0, torch.ones(4, dtype=torch.long), lambda: torch.ones(4, 3))
     assert torch.equal(x_tm1, x_0)
     assert not torch.equal(x_t, x_0)
 
