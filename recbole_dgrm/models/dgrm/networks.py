@@ -115,10 +115,10 @@ class Generator(nn.Module):
         """Maps a state, z ``(B, latent_size)`` and t ``(B,)`` to profiles ``(B, I)``."""
         states = [x_t] if z is None else [x_t, z]
         hidden = self.hidden(self.first(states, self.step_embedding(t)))
-        weight, bias = self.output.weight, self.output.bias
+        output = (self.output.weight, self.output.bias)
         if not torch.is_grad_enabled():  # what is read of the outputs later has no gradient either
-            weight, bias = weight.detach(), bias.detach()
-        return Outputs(hidden, weight, bias)
+            return Outputs(hidden, *(each.detach() for each in output))
+        return Outputs(hidden, *output)
 
 
 class Critic(nn.Module):

@@ -94,17 +94,20 @@ class GivenRows:
 
 
 class Factors:
-    """For weights ``(W, H)`` the Cholesky factors of ``weight' weight``, kept while a weight does not change."""
+    """For weights ``(W, H)`` the Cholesky factors of ``weight' weight``, kept while a weight does not change.
+
+    A weight is compared with a copy: its version counter does not count the steps of fused optimizers.
+    """
 
     def __init__(self) -> None:
         self._kept = WeakTensorKeyDictionary()
 
     def __call__(self, weight: Tensor) -> Tensor:
         """The lower factor ``(H, H)``."""
-        version, factor = self._kept.get(weight, (None, None))
-        if version != weight._version:
+        before, factor = self._kept.get(weight, (None, None))
+        if before is None or not torch.equal(before, weight):
             factor = _factor(weight.detach())
-            self._kept[weight] = weight._version, factor
+            self._kept[weight] = weight.detach().clone(), factor
         return factor
 
     def __deepcopy__(self, memo: dict) -> "Factors":
