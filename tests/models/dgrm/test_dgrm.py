@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from recbole_dgrm.data import loaders
 from recbole_dgrm.models import registry
+from recbole_dgrm.models.dgrm.networks import Outputs
 from recbole_dgrm.testing import ModelContract, interaction
 from recbole_dgrm.training.trainers import AlternatingTrainer
 
@@ -64,16 +65,22 @@ def test_bias_residuals_and_center_give_the_rating_back(make_model):
     torch.testing.assert_close(restored, rating.float())
 
 
+def exactly(rows: torch.Tensor) -> Outputs:
+    """Outputs of a network that predicts ``rows``."""
+    return Outputs(rows, torch.eye(rows.shape[1]), torch.zeros(rows.shape[1]))
+
+
 def test_the_masking_layer_hides_unrated_items_from_the_critic(make_model, users):
     _, _, model = make_model()
-    draw = model.draw(users["user_id"])
-    x_0_hat, _ = model.generate(draw)
     model.chain.variance.zero_()
-    _, fake = model.generate(draw)
-    unrated = draw.profiles.mask == 0
-    weight = model.chain.weight_x_t[draw.t].unsqueeze(-1).expand_as(fake)
-    torch.testing.assert_close(fake[unrated], (weight * draw.x_t)[unrated])  # as if x_0_hat were 0 there
-    assert (x_0_hat[unrated] != 0).any()
+    draw = model.draw(users["user_id"])
+    x_0_hat, fake = model.generate(draw)
+    unrated = model.profiles(users["user_id"])[1] == 0
+    weight = model.chain.weight_x_t[draw.t].unsqueeze(-1).expand(unrated.shape)
+    torch.testing.assert_close(
+        fake.dense()[unrated], (weight * draw.x_t.dense())[unrated]
+    )  # as if x_0_hat were 0 there
+    assert (x_0_hat.dense()[unrated] != 0).any()
 
 
 def test_condition_dropout_hides_entries_as_if_unrated(make_model, users):
@@ -81,16 +88,27 @@ def test_condition_dropout_hides_entries_as_if_unrated(make_model, users):
     draw = model.draw(users["user_id"])
     hidden = draw.target.bool()
     assert hidden.any()
-    assert (draw.profiles.mask[hidden] == 1).all()
-    assert (draw.condition[hidden] == 0).all()
-    torch.testing.assert_close(draw.condition[~hidden], draw.profiles.x_0[~hidden])
-    torch.testing.assert_close(draw.x_t, draw.profiles.x_0)  # the critic's pair is whole
+    assert not hidden.all()
+    assert (draw.condition.value[hidden] == 0).all()
+    torch.testing.assert_close(draw.condition.value[~hidden], draw.x_0.value[~hidden])
+    torch.testing.assert_close(draw.x_t.value, draw.x_0.value)  # the critic's pair is whole
+
+
+def test_noise_stays_where_the_condition_hides_a_rating(make_model, users):
+    _, _, model = make_model(condition_dropout=0.5, reconstruct="hidden")
+    draw = model.draw(users["user_id"])
+    hidden = draw.target.bool()
+    assert (draw.condition.value[hidden] == 0).all()
+    noise = draw.x_t.dense() - draw.x_t.places.dense(draw.x_t.value)
+    torch.testing.assert_close(draw.condition.dense() - draw.condition.places.dense(draw.condition.value), noise)
+    assert (noise != 0).all()
 
 
 def test_condition_scale_divides_by_the_root_of_the_entries_kept(make_model, users):
     _, _, model = make_model(condition_scale="sqrt_count", noise_scale=0.0)
     draw = model.draw(users["user_id"])
-    torch.testing.assert_close(draw.condition, draw.profiles.x_0 / draw.profiles.mask.sum(-1, keepdim=True).sqrt())
+    x_0, mask = model.profiles(users["user_id"])
+    torch.testing.assert_close(draw.condition.dense(), x_0 / mask.sum(-1, keepdim=True).sqrt())
 
 
 @pytest.mark.parametrize("step", [1, 5])
@@ -169,7 +187,7 @@ def test_posterior_prediction_is_rescaled_to_ratings(make_model, users):
         prediction="posterior", prediction_noise_steps=5, denoising_steps=3, prediction_draws=200, noise_max=0.5
     )
     x_0, mask = model.profiles(users["user_id"])
-    model.generator.forward = lambda x_t, z, t, positions: x_0
+    model.generator.forward = lambda x_t, z, t: exactly(x_0)
     rated = mask.bool()
     error = model.score_profiles(users["user_id"])[rated].mean() - x_0[rated].mean()
     assert abs(float(error)) < 0.05
@@ -180,7 +198,7 @@ def test_more_draws_are_averaged(make_model, users):
     _, _, many = make_model(prediction_noise_steps=3, prediction_draws=8)
     many.load_state_dict(one.state_dict())
     user = users["user_id"]
-    draws = [many.sampler(user).draw(index) for index in range(8)]
+    draws = [many.sampler(user).draw(index).dense() for index in range(8)]
     torch.testing.assert_close(many.score_profiles(users["user_id"]), torch.stack(draws).mean(0))
     torch.testing.assert_close(one.score_profiles(users["user_id"]), draws[0])
     assert not torch.equal(draws[0], draws[1])
@@ -229,10 +247,10 @@ def test_the_discriminator_of_dgrm_kl_learns(make_model):
 def test_ratings_of_dgrm_kl_keep_one_scale_in_training_and_test(make_model, users):
     """What the generator is asked to reconstruct are the ratings that prediction gives back."""
     _, _, model = make_model("DGRMKL", noise_scale=0.0)
-    model.generator.forward = lambda x_t, z, t, positions: x_t
+    model.generator.forward = lambda x_t, z, t: exactly(x_t.places.dense(x_t.value))
     x_0, mask = model.profiles(users["user_id"])
     draw = model.draw(users["user_id"])
-    torch.testing.assert_close(draw.profiles.x_0, x_0)
+    torch.testing.assert_close(draw.x_0.dense(), x_0)
     torch.testing.assert_close(model.score_profiles(users["user_id"]) * mask, x_0)
 
 
@@ -246,75 +264,57 @@ def test_pairs_are_scored_the_same_in_small_blocks(make_model, monkeypatch):
     torch.testing.assert_close(model.predict(pairs), whole)
 
 
-# States as entries
-
-QUIET = {"noise_support": "rated", "latent_size": 0, "noise_scale": 0.0, "adversarial_weight": 0.5}
-
-
-@pytest.fixture
-def both_forms(make_model):
-    """``both_forms(**keys)``: the same model with dense states and with entries."""
-
-    def build(**keys):
-        models = [make_model("DGRM", states=states, **keys)[2] for states in ("dense", "entries")]
-        assert [model.as_entries for model in models] == [False, True]
-        return models
-
-    return build
-
-
-@pytest.mark.parametrize("scale", ["none", "sqrt_count"])
-@pytest.mark.parametrize("lipschitz", ["gradient_penalty", "r1"])
-def test_losses_and_gradients_of_both_forms_are_equal(both_forms, users, monkeypatch, lipschitz, scale):
-    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.linspace(0, 1, size[0]).reshape(size))
-    dense, entries = both_forms(lipschitz=lipschitz, condition_scale=scale, center="bias", **QUIET)
-    for phase, other in zip(dense.phases(), entries.phases(), strict=True):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(1)
-            loss = phase.loss(users)
-            torch.manual_seed(1)
-            same = other.loss(users)
-        torch.testing.assert_close(loss, same)
-        loss.backward()
-        same.backward()
-    whole = dense.generator.layers[0].weight.grad
-    torch.testing.assert_close(whole[:, : dense.width].t(), entries.generator.layers[0].items[0].grad)
-    torch.testing.assert_close(whole[:, dense.width :], entries.generator.layers[0].rest.grad)
-    torch.testing.assert_close(dense.generator.layers[-1].weight.grad, entries.generator.layers[-1].weight.grad)
-    both = dense.critic.layers[0].weight.grad[:, dense.width : 2 * dense.width]
-    torch.testing.assert_close(both.t(), entries.critic.layers[0].items[1].grad)
-
-
+@pytest.mark.parametrize("support", ["all", "rated"])
 @pytest.mark.parametrize(("level", "steps"), [(0, 0), (0, 1), (3, 1), (5, 4)])
-def test_predictions_of_both_forms_are_equal(both_forms, users, level, steps):
+def test_scores_of_pairs_are_entries_of_those_of_all_items(make_model, users, level, steps, support):
     keys = {"prediction_noise_steps": level, "denoising_steps": steps, "prediction_draws": 2, "blend": 0.4}
-    dense, entries = both_forms(noise_support="rated", center="bias", **keys)
+    _, _, model = make_model("DGRM", noise_support=support, center="bias", **keys)
     user = users["user_id"]
-    scores = dense.score_profiles(user)
-    torch.testing.assert_close(scores, entries.score_profiles(user))
-    row, column = torch.tensor([0, 0, 1, 2]), torch.tensor([3, 1, 7, 0])
-    torch.testing.assert_close(scores[row, column], entries.score_pairs(user, row, column))
+    scores = model.score_profiles(user)
+    row, column = torch.tensor([2, 0, 1, 0]), torch.tensor([3, 1, 7, 0])
+    torch.testing.assert_close(scores[row, column], model.score_pairs(user, row, column))
 
 
-def test_noise_falls_on_rated_entries_only(make_model, users):
-    _, _, model = make_model(noise_support="rated", states="dense", condition_dropout=0.5)
+def test_noise_falls_on_rated_entries_only_where_that_is_asked_for(make_model, users):
+    _, _, model = make_model(noise_support="rated", condition_dropout=0.5)
     draw = model.draw(users["user_id"])
-    unrated = draw.profiles.mask == 0
-    for state in (draw.x_tm1, draw.x_t, draw.condition):
-        assert not state[unrated].any()
-    hidden = (draw.condition == 0) & ~unrated
-    assert hidden.any()
     _, fake = model.generate(draw)
-    assert not fake[unrated].any()
-    assert draw.x_t[~unrated].all()
+    unrated = model.profiles(users["user_id"])[1] == 0
+    for state in (draw.x_tm1, draw.x_t, draw.condition, fake):
+        assert not state.dense()[unrated].any()
+    assert draw.x_t.dense()[~unrated].all()
+    assert (draw.condition.value == 0).any()
 
 
-def test_entries_are_chosen_where_few_are_rated(make_model, monkeypatch):
-    assert not make_model(noise_support="rated")[2].as_entries
-    monkeypatch.setattr("recbole_dgrm.models.dgrm.model.SPARSE", 0.9)
-    assert make_model(noise_support="rated")[2].as_entries
-    assert not make_model(noise_support="all")[2].as_entries
-    assert not make_model(noise_support="rated", protocol="full")[2].as_entries
+def test_the_walk_down_the_chain_ends_at_the_last_prediction(make_model, users):
+    _, _, model = make_model()
+    user = users["user_id"]
+    steps = list(model.walk(user))
+    assert len(steps) == model.options.noise_steps + 1
+    torch.testing.assert_close(*steps[0])
+    torch.testing.assert_close(*steps[-1])  # x_0 is what the generator predicts at t = 1
+    torch.testing.assert_close(steps, list(model.walk(user)))
+    _, _, literal = make_model(prediction="posterior", prediction_noise_steps=5, denoising_steps=3)
+    literal.load_state_dict(model.state_dict())
+    torch.testing.assert_close(literal.score_profiles(user), steps[3][0])
+
+
+def test_a_prediction_follows_the_weights(make_model, users):
+    """What is kept between batches may not outlive the weights that it was computed from, whoever changes them."""
+    config, splits, model = make_model(prediction_noise_steps=3, latent_size=20)
+    before = model.score_profiles(users["user_id"])
+    trainer = AlternatingTrainer(config, model)
+    trainer._run_phase(trainer.phases[1], loaders.train_loader(config, splits, "train"), 0, tqdm(disable=True))
+    _, _, other = make_model(prediction_noise_steps=3, latent_size=20)
+    other.load_state_dict(model.state_dict())
+    assert not torch.equal(model.score_profiles(users["user_id"]), before)
+    assert torch.equal(model.score_profiles(users["user_id"]), other.score_profiles(users["user_id"]))
+
+
+def test_rows_of_noise_grow_with_the_batch(make_model):
+    assert make_model(train_batch_size=100)[2].noise_rows == 32
+    assert make_model(train_batch_size=400)[2].noise_rows == 100
+    assert make_model(noise_rows=7)[2].noise_rows == 7
 
 
 def test_a_blend_is_the_weighted_mean_of_network_and_factors(make_model, users):
@@ -330,8 +330,8 @@ def test_a_blend_is_the_weighted_mean_of_network_and_factors(make_model, users):
     torch.testing.assert_close(factors.score_profiles(user), form.factors_user[user] @ form.factors_item.T)
 
 
-class TestDGRMOfEntries(ModelContract):
-    """DGRMPlus with all that is new in it, on the rated entries alone."""
+class TestDGRMAtRatedEntries(ModelContract):
+    """DGRM with all generalisation options, and noise at the rated entries alone."""
 
     model = "DGRMPlus"
     settings: ClassVar = {"learning_rate": 0.01, "generator_hidden": [64]}
@@ -339,9 +339,4 @@ class TestDGRMOfEntries(ModelContract):
     @pytest.fixture
     def make_config(self, make_config):
         keys = {"noise_support": "rated", "blend": 0.3, "blend_factors": [2, 3]}
-
-        def make(*arguments, **overrides):
-            states = {} if overrides.get("protocol") == "full" else {"states": "entries"}
-            return make_config(*arguments, **{**keys, **states, **overrides})
-
-        return make
+        return lambda *arguments, **overrides: make_config(*arguments, **{**keys, **overrides})

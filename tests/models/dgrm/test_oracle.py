@@ -5,8 +5,6 @@ import torch
 from oracle import DenseDGRM, Given
 
 from recbole_dgrm.models.dgrm import model as model_module
-from recbole_dgrm.models.dgrm.noise import Factors, SharedNoise, UserRows
-from recbole_dgrm.maths.noise import RowNoise
 
 SIZES = {"generator_hidden": [12, 8], "critic_hidden": [10], "latent_size": None}
 CASES = {

@@ -1,0 +1,140 @@
+"""The algebra of states, and the distributions of the noises that stand in them."""
+
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+
+from recbole_dgrm.maths.noise import RowNoise
+from recbole_dgrm.maths.sparse import Places
+from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, SharedNoise, UserRows, shared_rows
+from recbole_dgrm.models.dgrm.profiles import State
+
+CPU = torch.device("cpu")
+USERS, ITEMS, SIZE = 5, 9, 4
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture
+def places():
+    return Places(USERS, ITEMS, torch.tensor([0, 0, 2, 3, 3, 3]), torch.tensor([4, 1, 8, 0, 2, 5]))  # none in 1 and 4
+
+
+def test_sums_and_multiples_of_states_are_those_of_the_tensors(places):
+    rows, other = GivenRows(torch.randn(USERS, ITEMS)), GivenRows(torch.randn(USERS, ITEMS))
+    x, eps = State(places, torch.randn(6)), State.of(rows, places)
+    a, b = torch.rand(2, USERS, 1)
+    state = (a * x + b * eps + State.of(other, places) * torch.tensor([[2.0]])) / (1 + a) + a * eps
+    expected = (a * x.dense() + b * rows.value + 2 * other.value) / (1 + a) + a * rows.value
+    torch.testing.assert_close(state.dense(), expected)
+    weight = torch.randn(ITEMS, SIZE)
+    torch.testing.assert_close(state.through(weight), expected @ weight)
+    assert len(state.rows) == 2
+
+
+def test_leaving_values_out_leaves_the_noise(places):
+    rows = GivenRows(torch.randn(USERS, ITEMS))
+    state = State(places, torch.randn(6)) + State.of(rows, places)
+    kept = torch.tensor([1.0, 0, 0, 1, 1, 1])
+    torch.testing.assert_close(state.where(kept).dense(), rows.value + places.dense(state.value * kept))
+
+
+def test_a_users_shared_rows_are_standard_normal_and_independent_of_each_other():
+    """Over many steps: mean 0, variance 1, no covariance between a user's noises, items, or its noise of before."""
+    drawn = []
+    for _ in range(4000):
+        noise = SharedNoise(8, 3, 2, 4, CPU)
+        drawn.append(torch.cat([noise.another(3).dense()[0] for _ in range(4)]))
+    sample = torch.stack(drawn).double()
+    margin = 5 / math.sqrt(len(sample))
+    assert sample.mean(0).abs().max() < margin
+    assert (torch.cov(sample.T) - torch.eye(12)).abs().max() < 2 * margin
+    assert (sample**4).mean().item() == pytest.approx(3, abs=0.15)
+
+
+def test_users_that_share_rows_are_uncorrelated_but_not_independent():
+    first, second = [], []
+    for _ in range(4000):
+        one, other = SharedNoise(4, 1, 2, 4, CPU).another(1).dense()
+        first.append(one)
+        second.append(other)
+    x, y = torch.cat(first).double(), torch.cat(second).double()
+    assert abs(float((x * y).mean())) < 5 / math.sqrt(len(x))
+    assert float((x.square() * y.square()).mean()) > 1.2  # 1 if they were independent, 3 if always the same row
+
+
+def test_different_noises_of_a_user_are_different_rows():
+    noise = SharedNoise(4, 2, 50, 4, CPU)
+    assert (noise.row.sort(dim=1).values == torch.arange(4)).all()
+    with pytest.raises(RuntimeError, match="k"):
+        SharedNoise(3, 2, 50, 4, CPU)
+
+
+def test_shared_rows_through_a_weight_are_computed_once_and_equal_the_rows_times_it():
+    noise, weight = SharedNoise(32, ITEMS, USERS, 4, CPU), torch.randn(ITEMS, SIZE)
+    rows = noise.another(ITEMS)
+    torch.testing.assert_close(rows.through(weight), rows.dense() @ weight)
+    assert noise.through(weight) is noise.through(weight)
+    narrow = noise.another(3)
+    torch.testing.assert_close(narrow.through(weight[:3]), narrow.dense() @ weight[:3])
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(1, 32), (128, 32), (129, 32), (512, 128), (2048, 512)])
+def test_a_batch_shares_a_row_per_four_users_and_32_at_least(batch, rows):
+    assert shared_rows(batch) == rows
+
+
+@pytest.mark.parametrize("width", [3, 40], ids=["fewer items than units", "more"])
+def test_the_noise_of_users_through_a_weight_has_its_covariance(width):
+    """``n @ W`` for a standard normal n is normal with the covariance ``W'W``; here over many users."""
+    weight, user = torch.randn(width, SIZE), torch.arange(40_000)
+    noise = UserRows(RowNoise(1, 64, CPU), Factors(), user, 7).through(weight).double()
+    wanted = (weight.T @ weight).double()
+    scale = wanted.diagonal().sqrt()
+    assert (noise.mean(0) / scale).abs().max() < 0.03
+    assert ((torch.cov(noise.T) - wanted) / scale / scale.unsqueeze(-1)).abs().max() < 0.05
+    kurtosis = ((noise / scale) ** 4).mean(0)
+    torch.testing.assert_close(kurtosis, torch.full_like(kurtosis, 3.0), rtol=0, atol=0.25)
+
+
+def test_the_noise_of_a_user_depends_on_neither_batch_nor_call():
+    weight, source, factors = torch.randn(40, SIZE), RowNoise(1, 64, CPU), Factors()
+
+    def noise(*user, stream=0):
+        return UserRows(source, factors, torch.tensor(user), stream).through(weight)
+
+    torch.testing.assert_close(noise(5, 3, 8)[1], noise(3)[0])
+    assert torch.equal(noise(5, 3), noise(5, 3))
+    assert not torch.allclose(noise(5), noise(6))
+    assert not torch.allclose(noise(5), noise(5, stream=1))
+
+
+def test_single_entries_of_noise_that_is_known_by_products_are_not_to_be_had():
+    with pytest.raises(NotImplementedError, match="GivenRows"):
+        UserRows(RowNoise(1, 64, CPU), Factors(), torch.tensor([1]), 0).dense()
+
+
+@pytest.mark.parametrize("dead", [0, 1, SIZE])
+def test_factors_of_weights_with_dead_columns_are_finite_and_exact(dead):
+    weight = torch.randn(40, SIZE)
+    weight[:, :dead] = 0
+    factor = Factors()(weight)
+    torch.testing.assert_close(factor @ factor.T, weight.T @ weight, rtol=1e-4, atol=1e-4)
+    assert (factor.triu(1) == 0).all()
+
+
+def test_factors_are_kept_until_the_weight_changes_and_not_copied():
+    weight, factors = torch.nn.Parameter(torch.randn(40, SIZE)), Factors()
+    first = factors(weight)
+    assert factors(weight) is first
+    weight.grad = torch.ones_like(weight)
+    torch.optim.Adam([weight], fused=True).step()
+    assert not torch.equal(factors(weight), first)
+    assert len(deepcopy(factors)._kept) == 0
