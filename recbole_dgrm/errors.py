@@ -79,8 +79,7 @@ def explained() -> Iterator[None]:
             raise
         raise OutOfMemory(
             f"too little memory ({str(error).strip().splitlines()[0] if str(error).strip() else 'MemoryError'}); "
-            "make train_batch_size and eval_batch_size smaller; models with noise_support need least with "
-            "noise_support=rated, states=entries"
+            "make train_batch_size and eval_batch_size smaller"
         ) from error
 
 

@@ -23,11 +23,11 @@ from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION, judge_run
 from recbole_dgrm.evaluation.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
 from recbole_dgrm.evaluation.references import rated_row, training_part
-from recbole_dgrm.evaluation.scoring import all_scores
+from recbole_dgrm.evaluation.scoring import AT_ONCE, all_scores
 
 LOG = logging.getLogger(__name__)
 ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
-MOST = 1 << 31  # scores that an inspection computes at most
+MOST = 1 << 27  # scores that an inspection computes at most: a second or so of products on two cores
 LISTED = 1000  # users whose lists are compared, or all where there are fewer
 
 
@@ -36,11 +36,9 @@ class Denoiser(Protocol):
 
     Attributes:
         options: has ``noise_steps``, the length of the chain, and ``noise_support``, the items that get noise.
-        as_entries: whether its states hold rated entries only, so that it cannot walk.
     """
 
     options: Any
-    as_entries: bool
 
     def walk(self, user: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """For 0, 1, ... denoising steps the ratings predicted by the state, and by the estimate of ``x_0``."""
@@ -140,8 +138,8 @@ def _lists(matrix: csr_matrix, top: Tensor, whole: Tensor) -> dict[str, Any]:
 
 
 def _observed(model, matrix: csr_matrix) -> Tensor:
-    """Users whose predictions are counted: all where training costs users x items anyway, else those of ``_listed``."""
-    by_profile = getattr(model, "trains_on_profiles", False)
+    """Users whose predictions are counted: as many as ``MOST`` allows where they come by profiles, else ``_listed``."""
+    by_profile = getattr(model, "by_profiles", False)
     return _spaced(matrix, MOST // matrix.shape[1] if by_profile else LISTED)
 
 
@@ -211,7 +209,7 @@ def examine(trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], e
             final["test"] = Sample.of(bins, torch.as_tensor(predictions.score)).to_dict()
             found |= _test_distances(config, bins, predictions)
     found["verdict"] = judge_run(bins, final, lines, epoch).to_dict()
-    if config.run.diagnose_every and bins and hasattr(trainer.model, "walk") and not trainer.model.as_entries:
+    if config.run.diagnose_every and bins and hasattr(trainer.model, "walk"):
         found["sweep"] = sweep(trainer, config, splits)
     found["seconds"] = round(monotonic() - start + sum(line.get("diagnose_s", 0.0) for line in lines), 3)
     return found
@@ -235,7 +233,8 @@ def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
     One walk down the chain gives all T'. A point has ``prediction``, ``denoising_steps``, ``prediction_noise_steps``
     and the metrics.
     """
-    loader = loaders.eval_loader(config, splits, "valid")
+    users = min(config.run.eval_batch_size, max(1, AT_ONCE // splits.train.item_num))
+    loader = loaders.eval_loader(config.replaced(eval_batch_size=users), splits, "valid")
     model: Denoiser = trainer.model.eval()
     top = model.options.noise_steps
     readings = ("posterior", "x_0_hat") if model.options.noise_support == "all" else ("x_0_hat",)

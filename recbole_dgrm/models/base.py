@@ -57,15 +57,15 @@ class ProfileRecommender(GeneralRecommender):
         dataset: the training part of a RecBole data set.
 
     Attributes:
-        trains_on_profiles: whether an epoch computes whole profiles of all users, so that looking at all predictions
-            costs no more than an epoch.
+        by_profiles: whether the model predicts a profile as fast as a few items of it, so that a diagnosis looks
+            at all predictions of as many users as it can afford.
         takes_new_users: whether ``with_profiles`` works, because no parameter that scores need belongs to a user.
         undivided: why several processes cannot train the model together; None where they can.
     """
 
     input_type = InputType.LISTWISE
     takes_new_users: ClassVar[bool] = True
-    trains_on_profiles: ClassVar[bool] = True
+    by_profiles: ClassVar[bool] = True
     undivided: ClassVar[str | None] = None
 
     def __init__(self, config, dataset):

@@ -33,7 +33,7 @@ class MF(ProfileRecommender):
 
     Options = MFOptions
     takes_new_users = False
-    trains_on_profiles = False
+    by_profiles = False
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

@@ -191,7 +191,7 @@ def test_the_sweep_is_what_models_with_these_keys_predict(make_model, level):
 
 
 def test_without_states_at_unrated_entries_the_sweep_has_one_reading(make_model):
-    config, splits, model = make_model("DGRM", noise_support="rated", states="dense")
+    config, splits, model = make_model("DGRM", noise_support="rated")
     found = diagnosis.sweep(trainer_class(registry.model_class("DGRM"))(config, model), config, splits)
     assert {point["prediction"] for point in found} == {"x_0_hat"}
 

@@ -1,8 +1,8 @@
 """The Gaussian forward chain and its posterior (DGRM paper, section 3.1).
 
 The paper writes R^t for ``x_t``, a batch of rating profiles ``(B, I)`` after ``t`` of ``T`` noising steps: here a
-tensor, or the ``State`` that stands for one. ``t`` is an integer tensor ``(B,)`` with values in ``1..T``, and every table
-has length ``T + 1`` with index 0 the clean end (``alpha_bar[0] = 1``). The chain does not know the network:
+tensor, or the ``State`` that stands for one. ``t`` is an integer tensor ``(B,)`` with values in ``1..T``, and every
+table has length ``T + 1`` with index 0 the clean end (``alpha_bar[0] = 1``). The chain does not know the network:
 ``DiffusionChain.reverse`` takes any ``denoise(x_t, t) -> x_0_hat``.
 
 Deviations from the paper

@@ -116,10 +116,11 @@ class Sampler:
         streams, eps = self._streams(0, top, noised=True), partial(self._eps, entries=True)
         x_t = self._start(streams, eps)
         for t in range(top, 0, -1):
-            x_0_hat = self._denoise(x_t, streams, t)
-            x_t = self.chain.q_posterior(
-                self._state(x_0_hat), x_t, torch.full_like(self.user, t), eps(streams.posterior(t))
-            )
+            x_0_hat, step = self._denoise(x_t, streams, t), torch.full_like(self.user, t)
+            x_t = self.chain.q_posterior(self._state(x_0_hat), x_t, step, eps(streams.posterior(t)))
+            x_t = State.of(
+                GivenRows(x_t.dense()), self.x_0.places
+            )  # so that no noise is kept for the steps that follow
             predicted = self.closed_form.complete(self.user, x_0_hat.dense())
             if t == top:
                 yield predicted, predicted
