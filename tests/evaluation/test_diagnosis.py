@@ -17,6 +17,7 @@ from recbole_dgrm.evaluation.collapse import COLLAPSED, INTACT, NARROW, UNKNOWN
 from recbole_dgrm.evaluation.distribution import Sample, distances
 from recbole_dgrm.models import registry
 from recbole_dgrm.models.dgrm.model import DGRM
+from recbole_dgrm.models.dgrm.sampling import Sampler
 from recbole_dgrm.records import RunDirectory
 from recbole_dgrm.runs.experiment import run_one
 from recbole_dgrm.training.trainers import trainer_class
@@ -140,6 +141,9 @@ class Constant(DGRM):
         scores = super().score_profiles(user)
         return torch.full_like(scores, 4.2) if self.broken else self.copy(user)
 
+    def score_pairs(self, user, row, column):
+        return self.score_profiles(user)[row, column]
+
     def copy(self, user):
         spread = torch.linspace(1, 5, self.width).repeat(len(user), 1)
         return torch.stack([row.roll(int(u)) for u, row in zip(user, spread, strict=True)])
@@ -173,7 +177,10 @@ def test_recboles_models_join_by_their_lists_alone(make_config):
 
 
 @pytest.mark.parametrize("level", [1, 5])
-def test_the_sweep_is_what_models_with_these_keys_predict(make_model, level):
+def test_the_sweep_is_what_models_with_these_keys_predict_from_the_same_noise(make_model, monkeypatch, level):
+    """A walk needs single entries of the noise; a model that does not gets noise of the same distribution."""
+    eps = Sampler._eps
+    monkeypatch.setattr(Sampler, "_eps", lambda self, stream, entries: eps(self, stream, entries=True))
     config, splits, model = make_model("DGRM", prediction_noise_steps=level, denoising_steps=1, center="bias")
     trainer = trainer_class(registry.model_class("DGRM"))(config, model)
     points = {
