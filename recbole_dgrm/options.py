@@ -160,7 +160,7 @@ def _describe(schema: Mapping[str, Any]) -> tuple[str, str]:
     """The kind of value that a JSON schema allows and the limits within that kind, both in words for a user."""
     if "anyOf" in schema:
         kinds, limits = zip(*map(_describe, schema["anyOf"]), strict=True)
-        return " or ".join(kinds), "".join(limits)
+        return " or ".join(kinds), ", or ".join(filter(None, limits))
     if schema.get("items"):
         kind, limit = _describe(schema["items"])
         return f"a list of {kind.removeprefix('a ')}s", limit
@@ -213,7 +213,7 @@ class RunOptions:
     precision: Literal["float32", "bfloat16"]
     compile: bool
     refit: bool
-    train_batch_size: PositiveInt
+    train_batch_size: PositiveInt | Literal["auto"]
     eval_batch_size: PositiveInt
     learner: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"]  # not sparse_adam: no gradient is sparse
     weight_decay: NonNegativeFloat

@@ -65,8 +65,10 @@ def check_changed(config: compat.Config) -> None:
     if "valid_metric_bigger" in changed and given["valid_metric_bigger"] != config["valid_metric_bigger"]:
         wrong = f"valid_metric_bigger={given['valid_metric_bigger']} is wrong for valid_metric={given['valid_metric']}"
         raise OptionError(f"{wrong}; leave it out, it follows from the metric")
-    turns = hasattr(registry.model_class(model), "phases")
-    if not given["shuffle"] and (turns or get_dataloader(config, "train") is UserDataLoader):
+    by_users = config["MODEL_INPUT_TYPE"] == InputType.LISTWISE or get_dataloader(config, "train") is UserDataLoader
+    if given["train_batch_size"] == "auto" and not by_users:
+        raise OptionError(f"train_batch_size=auto counts users, and {model} does not learn from users; give a number")
+    if not given["shuffle"] and by_users:
         raise OptionError(f"shuffle=False: {model} learns from users in a random order; leave it out")
     if "train_neg_sample_args" in changed and config["train_neg_sample_args"]["distribution"] == "none":
         asked = given["train_neg_sample_args"]

@@ -18,13 +18,16 @@ from recbole_dgrm.errors import DataError
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.data_parallel import share_of_rank
 
+STEPS = 24  # of a pass over the users, about, if train_batch_size is auto
+FEWEST, MOST = 128, 1024  # users of a batch then
 ITEM_RANK = "item_rank"  # column of evaluation batches: place of the item among all, by the data's own ids
 
 
 class ProfileLoader(AbstractDataLoader):
     """Shuffled batches of users who have training ratings; the padding user has none.
 
-    A batch has ``train_batch_size`` users for each of the processes that train together.
+    A batch has ``train_batch_size`` users for each of the processes that train together, or with ``auto`` the users
+    that ``users_per_step`` says, for all processes together.
     """
 
     def __init__(self, config, dataset):
@@ -34,12 +37,22 @@ class ProfileLoader(AbstractDataLoader):
         super().__init__(config, dataset, None, shuffle=True)
 
     def _init_batch_size_and_step(self) -> None:
-        self.step = self.config.run.train_batch_size * distributed.world_size()
+        given = self.config.run.train_batch_size
+        auto = given == "auto"
+        self.step = users_per_step(len(self.users)) if auto else given * distributed.world_size()
         self.set_batch_size(self.step)
 
     def collate_fn(self, index: list[int]) -> Interaction:
         """The users ``(B,)`` of a batch."""
         return Interaction({self.field: self.users[index]})
+
+
+def users_per_step(n_users: int) -> int:
+    """The users of a batch by default: a power of two, near a 24th of all users, from 128 to 1024.
+
+    Larger batches cost less per user, and smaller ones learn more per pass: see ``docs/results/batches.md``.
+    """
+    return int(np.clip(1 << round(np.log2(max(1, n_users / STEPS))), FEWEST, MOST))
 
 
 def item_rank(dataset: Dataset) -> torch.Tensor:

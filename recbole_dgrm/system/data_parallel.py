@@ -141,6 +141,12 @@ def _sum(_: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     return dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
 
 
+def whole_batch(n_users: int) -> int:
+    """The number of users of the whole batch, where ``n_users`` are those of the share that is being computed."""
+    share = _LossOfShare.current
+    return n_users if share is None else share.total
+
+
 def gather_batch(*rows: Tensor) -> tuple[Tensor, ...]:
     """For each tensor, the rows of the whole batch, where ``rows`` are those of the share that is being computed."""
     share = _LossOfShare.current

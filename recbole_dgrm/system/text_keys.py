@@ -21,10 +21,10 @@ class TextKeys:
 
     @classmethod
     def of(cls, hints: Mapping[str, Any]) -> Self:
-        """The keys among ``hints`` whose (annotated) type allows a text or a list of texts."""
+        """The keys among ``hints`` whose (annotated) type allows a text, but no number, or a list of texts."""
         parts = {key: _parts(hint) for key, hint in hints.items()}
         return cls(
-            frozenset(key for key, kinds in parts.items() if str in kinds),
+            frozenset(key for key, kinds in parts.items() if str in kinds and not kinds & {int, float}),
             frozenset(key for key, kinds in parts.items() if list[str] in kinds),
         )
 

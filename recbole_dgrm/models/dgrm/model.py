@@ -32,7 +32,7 @@ from recbole_dgrm.models.dgrm.options import DGRMOptions
 from recbole_dgrm.models.dgrm.profiles import Rows, State
 from recbole_dgrm.models.dgrm.sampling import Sampler, condition
 from recbole_dgrm.options import read
-from recbole_dgrm.system import distributed
+from recbole_dgrm.system.data_parallel import whole_batch
 
 NOISES = 4  # of a user in a training step: of x_{t-1}, of x_t, of the posterior, and z
 
@@ -56,8 +56,6 @@ class DGRM(ProfileRecommender):
         latent_size = self.width if o.latent_size is None else o.latent_size
         self.generator = Generator(self.width, o.generator_hidden, latent_size, o.step_embedding_size)
         self.critic = Critic(self.width, o.critic_hidden, o.step_embedding_size) if o.adversarial_weight else None
-        batch = config["train_batch_size"] * distributed.world_size()
-        self.noise_rows = shared_rows(batch) if o.noise_rows == "auto" else o.noise_rows
         self.row_noise = RowNoise(config["seed"], max(self.width, latent_size, *o.generator_hidden), self.device)
         self.factors = Factors()
         self.closed_form = ClosedForm(self.n_users, self.width)
@@ -116,7 +114,8 @@ class DGRM(ProfileRecommender):
         n_users, latent_size, device = x_0.places.n_rows, self.generator.latent_size, x_0.value.device
         wide = latent_size > self.options.generator_hidden[0]
         width = max(self.width, latent_size) if wide else self.width
-        shared = SharedNoise(self.noise_rows, width, n_users, NOISES, device)
+        n_rows = shared_rows(whole_batch(n_users)) if self.options.noise_rows == "auto" else self.options.noise_rows
+        shared = SharedNoise(n_rows, width, n_users, NOISES, device)
         z = None
         if latent_size:
             z = shared.another(latent_size) if wide else GivenRows(torch.randn(n_users, latent_size, device=device))

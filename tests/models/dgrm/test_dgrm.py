@@ -311,10 +311,11 @@ def test_a_prediction_follows_the_weights(make_model, users):
     assert torch.equal(model.score_profiles(users["user_id"]), other.score_profiles(users["user_id"]))
 
 
-def test_rows_of_noise_grow_with_the_batch(make_model):
-    assert make_model(train_batch_size=100)[2].noise_rows == 32
-    assert make_model(train_batch_size=400)[2].noise_rows == 100
-    assert make_model(noise_rows=7)[2].noise_rows == 7
+@pytest.mark.parametrize(("given", "users", "rows"), [("auto", 4, 32), ("auto", 200, 50), (7, 200, 7)])
+def test_rows_of_noise_grow_with_the_batch(make_model, given, users, rows):
+    draw = make_model(noise_rows=given)[2].draw(torch.arange(1, 5).repeat(users // 4))
+    (noise,) = draw.x_tm1.rows.keys() & draw.x_t.rows.keys()
+    assert len(noise.source.table) == rows
 
 
 def test_a_blend_is_the_weighted_mean_of_network_and_factors(make_model, users):
