@@ -7,7 +7,7 @@ puts it back as a score of minus infinity.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -155,9 +155,15 @@ class ProfileRecommender(GeneralRecommender):
 
     def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """The scores ``(n,)`` of single items at ``row`` and ``column`` in a batch of distinct users ``(B,)``."""
-        scores = torch.empty(len(row), device=row.device)
-        size = max(1, BLOCK // self.width)
-        for start in range(0, len(user), size):
-            pairs = torch.nonzero((row >= start) & (row < start + size)).squeeze(-1)
-            scores[pairs] = self.score_profiles(user[start : start + size])[row[pairs] - start, column[pairs]].float()
-        return scores
+        blocks = map(self.score_profiles, user.split(max(1, BLOCK // self.width)))
+        return entries_of(blocks, row, column)
+
+
+def entries_of(blocks: Iterable[Tensor], row: Tensor, column: Tensor) -> Tensor:
+    """The entries ``(n,)`` at ``row`` and ``column`` of a matrix whose rows come in blocks, one after the other."""
+    entries, start = torch.empty(len(row), device=row.device), 0
+    for block in blocks:
+        here = torch.nonzero((row >= start) & (row < start + len(block))).squeeze(-1)
+        entries[here] = block[row[here] - start, column[here]].float()
+        start += len(block)
+    return entries
