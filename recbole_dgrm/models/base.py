@@ -18,6 +18,8 @@ from recbole.utils import InputType
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
+from recbole_dgrm.maths.sparse import Places
+
 BLOCK = 1 << 20  # scores computed at once when only some of them are asked for
 
 
@@ -125,6 +127,11 @@ class ProfileRecommender(GeneralRecommender):
         before = torch.cumsum(count, 0) - count
         index = torch.arange(len(row), device=user.device) + (start - before)[row]
         return row, self._column[index], self._value[index]
+
+    def rated(self, user: Tensor) -> tuple[Places, Tensor]:
+        """The places of the training entries of users ``(B,)``, and their values ``(nnz,)``."""
+        row, column, value = self.entries(user)
+        return Places(len(user), self.width, row, column), value
 
     def activity(self, user: Tensor) -> Tensor:
         """The number of training entries of users ``(B,)``, shape ``(B, 1)``."""
