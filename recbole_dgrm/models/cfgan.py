@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.maths import losses
-from recbole_dgrm.maths.layers import SparseLinear, layers_after, mlp
+from recbole_dgrm.maths.layers import SparseLinear, layers_after
 from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.maths.sparse import Places, sparse_product
 from recbole_dgrm.models.base import Phase, ProfileRecommender
@@ -68,10 +68,11 @@ class Discriminator(nn.Module):
 
     def __init__(self, width: int, hidden: Sequence[int]):
         super().__init__()
-        first, *rest = mlp([2 * width, *hidden, 1], nn.Sigmoid)
+        sizes = [*hidden, 1]
+        first = nn.Linear(2 * width, sizes[0])
         condition, profile = (part.t().contiguous() for part in first.weight.detach().split(width, dim=1))
         self.condition, self.profile, self.bias = nn.Parameter(condition), nn.Parameter(profile), first.bias
-        self.rest = nn.Sequential(*rest)
+        self.rest = nn.Sequential(*layers_after(sizes, nn.Sigmoid))
 
     def read(self, places: Places, condition: Tensor) -> Tensor:
         """What the conditions with the entries ``(nnz,)`` at ``places`` add to the first layer, ``(B, H)``."""
