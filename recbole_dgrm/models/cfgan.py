@@ -8,7 +8,7 @@ their predictions to 0, partial-masking (PM) leaves them visible to D, and ZP do
 The model is degenerate by design: the condition is its own target, so a copy of it would be perfect
 (Perez Maurera, Ferrari Dacrema and Cremonesi, ECIR 2022).
 
-Training reads and computes profiles at rated and drawn items only; the draw itself looks at a key for every item.
+Training reads and computes profiles at rated and drawn items only, so no tensor of users x items exists.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.maths import losses
+from recbole_dgrm.maths.draws import LowestKeys
 from recbole_dgrm.maths.layers import SparseLinear, layers_after
 from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.maths.sparse import Places, sparse_product
@@ -102,7 +103,7 @@ class CFGAN(ProfileRecommender):
                 )
         self.generator = Generator(self.width, o.generator_hidden)
         self.discriminator = Discriminator(self.width, o.discriminator_hidden)
-        self.row_noise = RowNoise(config["seed"], self.width, self.device)
+        self.draw = LowestKeys(RowNoise(config["seed"], self.width, self.device), self.width, o.n_negatives)
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
@@ -121,11 +122,7 @@ class CFGAN(ProfileRecommender):
 
     def negatives(self, user: Tensor, rated: Places, stream: int) -> Places:
         """The places of ``n_negatives`` unrated items per user, or of all if there are fewer."""
-        key = self.row_noise(user, self.width, 2 * self.epoch + stream)
-        key[rated.row, rated.column] = torch.inf
-        lowest, column = key.topk(min(self.options.n_negatives, self.width), largest=False)
-        drawn = lowest < torch.inf
-        return Places(len(user), self.width, drawn.nonzero()[:, 0], column[drawn])
+        return self.draw(user, 2 * self.epoch + stream, rated)
 
     def zero_reconstructed(self, user: Tensor, rated: Places) -> Places | None:
         """The places of the ZR draw of this epoch; None without ZR."""
