@@ -1,10 +1,13 @@
-"""Scores of all items for many users, by any model of ours or RecBole's, a batch at a time."""
+"""Scores by any model of ours or RecBole's, a batch at a time: of all items for many users, or of single pairs."""
 
 from collections.abc import Iterator
 
 import torch
 from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AutoEncoderMixin
 from torch import Tensor
+
+from recbole_dgrm.models.base import entries_of
 
 PAIRS = 1 << 17  # user-item pairs scored at once, for models that know no full ranking
 AT_ONCE = 1 << 23  # scores of a batch at most
@@ -18,12 +21,38 @@ def all_scores(model, config, users: Tensor, n_items: int) -> Iterator[tuple[Ten
             scores = model.full_sort_predict(given).view(len(batch), n_items).clone()
         except NotImplementedError:  # some of RecBole's models score pair by pair
             parts = batch.split(PAIRS // n_items + 1)
-            scores = torch.cat([_pair_scores(model, config, part, n_items) for part in parts])
+            scores = torch.cat([_all_pairs(model, config, part, n_items) for part in parts])
         scores[:, 0] = -torch.inf
         yield batch, scores
 
 
-def _pair_scores(model, config, users: Tensor, n_items: int) -> Tensor:
+def pair_scores(model, config, pairs: Interaction) -> Tensor:
+    """The scores ``(n,)`` of user-item pairs, as the model's ``predict`` gives them.
+
+    RecBole's models of whole profiles compute a profile for each pair there; here they do for each distinct user.
+    """
+    if not _predicts_whole_profiles(model):
+        return _predicted(model, config, pairs)
+    user, row = torch.unique(pairs[config["USER_ID_FIELD"]].to(config["device"]), return_inverse=True)
+    blocks = (scores for _, scores in all_scores(model, config, user, model.n_items))
+    return entries_of(blocks, row, pairs[config["ITEM_ID_FIELD"]].to(row.device))
+
+
+def _predicts_whole_profiles(model) -> bool:
+    """Whether ``predict`` is RecBole's way to take entries of ``full_sort_predict``.
+
+    It is not where the scores are random, as LDiffRec's can be made: each pair gets a draw of its own then.
+    """
+    is_theirs = isinstance(model, AutoEncoderMixin) and type(model).predict.__module__.startswith("recbole.")
+    return is_theirs and not (getattr(model, "sampling_steps", 0) or getattr(model, "sampling_noise", False))
+
+
+def _predicted(model, config, pairs: Interaction) -> Tensor:
+    parts = (pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS))
+    return torch.cat([model.predict(part.to(config["device"])).flatten() for part in parts])
+
+
+def _all_pairs(model, config, users: Tensor, n_items: int) -> Tensor:
     user, item = users.repeat_interleave(n_items), torch.arange(n_items).repeat(len(users))
     pairs = Interaction({config["USER_ID_FIELD"]: user, config["ITEM_ID_FIELD"]: item})
-    return model.predict(pairs.to(config["device"])).view(len(users), n_items)
+    return _predicted(model, config, pairs).view(len(users), n_items)

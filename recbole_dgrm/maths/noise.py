@@ -24,11 +24,12 @@ class RowNoise:
 
     def __call__(self, row: Tensor, width: int, stream: int) -> Tensor:
         """Noise ``(B, width)`` for row ids ``(B,)``; every ``stream`` is another draw."""
-        return self.pool.unfold(0, width, 1)[self._start(row, stream)]
+        return self.pool.unfold(0, width, 1)[self.start(row, stream)]
 
     def at(self, row: Tensor, column: Tensor, stream: int) -> Tensor:
         """The values ``(n,)`` of the same noise at row ids and columns ``(n,)``."""
-        return self.pool[self._start(row, stream) + column]
+        return self.pool[self.start(row, stream) + column]
 
-    def _start(self, row: Tensor, stream: int) -> Tensor:
+    def start(self, row: Tensor, stream: int) -> Tensor:
+        """Where in the pool the noise of row ids ``(B,)`` begins, ``(B,)``."""
         return (row * 2_654_435_761 + stream * 40_503 * 65_537 + 12_345) % POOL

@@ -2,8 +2,8 @@
 
 Each is what the gradient of the other needs, so forward and backward cost as many multiplications as there are
 entries, and no tensor of rows x columns exists. The kernels are torch's own: ``embedding_bag`` for sparse rows,
-``sampled_addmm`` for single entries. Both are differentiable once; precision is that of float32, whatever ``autocast``
-says.
+``sampled_addmm`` for single entries. Both are differentiable once; precision is that of float32 everywhere, whatever
+``autocast`` says.
 """
 
 import warnings
@@ -72,9 +72,11 @@ def squared_norms(left: Tensor, right: Tensor) -> Tensor:
     They follow from the Gram matrix of ``right``, unless there are so few rows that the product is cheaper; it is no
     larger than ``right`` then.
     """
-    if 3 * len(left) < 2 * right.shape[1]:
-        return (left @ right.T).square().sum(dim=-1)
-    return (left * (left @ (right.T @ right))).sum(dim=-1)
+    with torch.autocast(left.device.type, enabled=False):
+        left, right = left.float(), right.float()
+        if 3 * len(left) < 2 * right.shape[1]:
+            return (left @ right.T).square().sum(dim=-1)
+        return (left * (left @ (right.T @ right))).sum(dim=-1)
 
 
 class _SparseProduct(torch.autograd.Function):
@@ -125,10 +127,12 @@ def _by_column(places: Places, value: Tensor, table: Tensor) -> Tensor:
 
 
 def _sampled(places: Places, left: Tensor, right: Tensor) -> Tensor:
-    if not len(places.row):
-        return left.new_zeros(0)
     size = places.n_rows, places.n_columns
     with warnings.catch_warnings(), torch.autocast(left.device.type, enabled=False):
+        if not len(places.row):
+            return left.new_zeros(0, dtype=torch.float32)
+        if len(places.row) > size[0] * size[1]:  # some are there twice, and the kernel takes no more than all
+            return (left.float() @ right.float().T)[places.row, places.column]
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         nothing = left.new_zeros(len(places.row), dtype=torch.float32)
         pattern = torch.sparse_csr_tensor(places.row_start, places.column, nothing, size, check_invariants=False)

@@ -7,7 +7,7 @@ puts it back as a score of minus infinity.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -17,6 +17,8 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
+
+from recbole_dgrm.maths.sparse import Places
 
 BLOCK = 1 << 20  # scores computed at once when only some of them are asked for
 
@@ -126,6 +128,11 @@ class ProfileRecommender(GeneralRecommender):
         index = torch.arange(len(row), device=user.device) + (start - before)[row]
         return row, self._column[index], self._value[index]
 
+    def rated(self, user: Tensor) -> tuple[Places, Tensor]:
+        """The places of the training entries of users ``(B,)``, and their values ``(nnz,)``."""
+        row, column, value = self.entries(user)
+        return Places(len(user), self.width, row, column), value
+
     def activity(self, user: Tensor) -> Tensor:
         """The number of training entries of users ``(B,)``, shape ``(B, 1)``."""
         return (self._indptr[user + 1] - self._indptr[user]).unsqueeze(-1)
@@ -155,9 +162,15 @@ class ProfileRecommender(GeneralRecommender):
 
     def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """The scores ``(n,)`` of single items at ``row`` and ``column`` in a batch of distinct users ``(B,)``."""
-        scores = torch.empty(len(row), device=row.device)
-        size = max(1, BLOCK // self.width)
-        for start in range(0, len(user), size):
-            pairs = torch.nonzero((row >= start) & (row < start + size)).squeeze(-1)
-            scores[pairs] = self.score_profiles(user[start : start + size])[row[pairs] - start, column[pairs]].float()
-        return scores
+        blocks = map(self.score_profiles, user.split(max(1, BLOCK // self.width)))
+        return entries_of(blocks, row, column)
+
+
+def entries_of(blocks: Iterable[Tensor], row: Tensor, column: Tensor) -> Tensor:
+    """The entries ``(n,)`` at ``row`` and ``column`` of a matrix whose rows come in blocks, one after the other."""
+    entries, start = torch.empty(len(row), device=row.device), 0
+    for block in blocks:
+        here = torch.nonzero((row >= start) & (row < start + len(block))).squeeze(-1)
+        entries[here] = block[row[here] - start, column[here]].float()
+        start += len(block)
+    return entries

@@ -7,20 +7,26 @@ their predictions to 0, partial-masking (PM) leaves them visible to D, and ZP do
 
 The model is degenerate by design: the condition is its own target, so a copy of it would be perfect
 (Perez Maurera, Ferrari Dacrema and Cremonesi, ECIR 2022).
+
+Training reads and computes profiles at rated and drawn items only, so no tensor of users x items exists.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.maths import losses
-from recbole_dgrm.maths.layers import mlp
+from recbole_dgrm.maths.draws import LowestKeys
+from recbole_dgrm.maths.layers import SparseLinear, layers_after
 from recbole_dgrm.maths.noise import RowNoise
+from recbole_dgrm.maths.sparse import Places, sparse_product
 from recbole_dgrm.models.base import Phase, ProfileRecommender
+from recbole_dgrm.models.dgrm.networks import Outputs
 from recbole_dgrm.options import read
 
 
@@ -31,7 +37,7 @@ class CFGANOptions:
     negatives: Literal["ZR", "PM", "ZP", "none"]
     n_negatives: PositiveInt
     zero_weight: NonNegativeFloat
-    generator_hidden: list[PositiveInt]
+    generator_hidden: Annotated[list[PositiveInt], Field(min_length=1)]
     discriminator_hidden: list[PositiveInt]
     generator_iterations: PositiveInt
     discriminator_iterations: PositiveInt
@@ -39,10 +45,50 @@ class CFGANOptions:
     discriminator_learning_rate: PositiveFloat
 
 
+class Generator(nn.Module):
+    """G: maps a condition to the logits of a profile.
+
+    Args:
+        width: that of a profile.
+        hidden: sizes of the hidden layers, at least one.
+    """
+
+    def __init__(self, width: int, hidden: Sequence[int]):
+        super().__init__()
+        self.first = SparseLinear(width, hidden[0])
+        self.hidden = nn.Sequential(*layers_after(hidden, nn.Sigmoid), nn.Sigmoid())
+        self.output = nn.Linear(hidden[-1], width)
+
+    def forward(self, places: Places, condition: Tensor) -> Outputs:
+        """Maps conditions with the entries ``(nnz,)`` at ``places`` to profiles ``(B, I)``."""
+        return Outputs(self.hidden(self.first(places, condition)), self.output)
+
+
+class Discriminator(nn.Module):
+    """D: a logit per condition and profile, high for real profiles. The first layer is linear in each of the two."""
+
+    def __init__(self, width: int, hidden: Sequence[int]):
+        super().__init__()
+        sizes = [*hidden, 1]
+        first = nn.Linear(2 * width, sizes[0])
+        condition, profile = (part.t().contiguous() for part in first.weight.detach().split(width, dim=1))
+        self.condition, self.profile, self.bias = nn.Parameter(condition), nn.Parameter(profile), first.bias
+        self.rest = nn.Sequential(*layers_after(sizes, nn.Sigmoid))
+
+    def read(self, places: Places, condition: Tensor) -> Tensor:
+        """What the conditions with the entries ``(nnz,)`` at ``places`` add to the first layer, ``(B, H)``."""
+        return sparse_product(places, condition, self.condition) + self.bias
+
+    def forward(self, read: Tensor, places: Places, profile: Tensor) -> Tensor:
+        """Maps conditions that were read, and profiles with the entries ``(n,)`` at ``places``, to logits ``(B,)``."""
+        return self.rest(read + sparse_product(places, profile, self.profile)).squeeze(-1)
+
+
 class CFGAN(ProfileRecommender):
     """Conditional GAN over rating profiles."""
 
     Options = CFGANOptions
+    trains_on_profiles = False
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -55,9 +101,9 @@ class CFGAN(ProfileRecommender):
                     f"CFGAN predicts between 0 and the highest rating, and rating_scale={[low, self.top]} begins below "
                     "0: add a constant to all ratings, or take another model"
                 )
-        self.generator = mlp([self.width, *o.generator_hidden, self.width], nn.Sigmoid)
-        self.discriminator = mlp([2 * self.width, *o.discriminator_hidden, 1], nn.Sigmoid)
-        self.row_noise = RowNoise(config["seed"], self.width, self.device)
+        self.generator = Generator(self.width, o.generator_hidden)
+        self.discriminator = Discriminator(self.width, o.discriminator_hidden)
+        self.draw = LowestKeys(RowNoise(config["seed"], self.width, self.device), self.width, o.n_negatives)
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
@@ -74,48 +120,55 @@ class CFGAN(ProfileRecommender):
             Phase("discriminator", d, self.discriminator_loss, o.discriminator_iterations, d_rate),
         ]
 
-    def negatives(self, user: Tensor, rated: Tensor, stream: int) -> Tensor:
-        """A mask ``(B, I)`` of ``n_negatives`` unrated items per user, or of all if there are fewer."""
-        key = self.row_noise(user, self.width, 2 * self.epoch + stream).masked_fill(rated.bool(), torch.inf)
-        count = min(self.options.n_negatives, self.width)
-        drawn = torch.zeros_like(rated).scatter_(1, key.topk(count, largest=False).indices, 1.0)
-        return drawn * (1 - rated)
+    def negatives(self, user: Tensor, rated: Places, stream: int) -> Places:
+        """The places of ``n_negatives`` unrated items per user, or of all if there are fewer."""
+        return self.draw(user, 2 * self.epoch + stream, rated)
 
-    def zero_reconstructed(self, user: Tensor, rated: Tensor) -> Tensor | float:
-        """The mask ``(B, I)`` of the ZR draw of this epoch, or 0 without ZR."""
-        return self.negatives(user, rated, 0) if self.options.negatives in ("ZR", "ZP") else 0.0
+    def zero_reconstructed(self, user: Tensor, rated: Places) -> Places | None:
+        """The places of the ZR draw of this epoch; None without ZR."""
+        return self.negatives(user, rated, 0) if self.options.negatives in ("ZR", "ZP") else None
 
-    def visible(self, user: Tensor, rated: Tensor) -> Tensor:
-        """The mask ``(B, I)`` of what D sees of a profile: the rated items and the PM draw of this epoch."""
-        return rated + (self.negatives(user, rated, 1) if self.options.negatives in ("PM", "ZP") else 0.0)
+    def visible(self, user: Tensor, rated: Places) -> Places:
+        """The places of a profile that D sees: the rated ones and the PM draw of this epoch."""
+        return _joined(rated, self.negatives(user, rated, 1)) if self.options.negatives in ("PM", "ZP") else rated
 
-    def _profiles(self, user: Tensor) -> tuple[Tensor, Tensor]:
-        row, column, value = self.entries(user)
-        condition = self.dense(len(user), row, column, value / self.top)
-        return condition, self.dense(len(user), row, column, 1.0)
-
-    def discriminate(self, condition: Tensor, profile: Tensor) -> Tensor:
-        """The logits ``(B,)`` of D, which are high for real profiles."""
-        return self.discriminator(torch.cat([condition, profile], dim=-1)).squeeze(-1)
+    def condition(self, user: Tensor) -> tuple[Places, Tensor]:
+        """The places of the rated items of users ``(B,)``, and their ratings ``(nnz,)`` as a share of the top."""
+        places, value = self.rated(user)
+        return places, value / self.top
 
     def discriminator_loss(self, interaction) -> Tensor:
         """The binary cross-entropy of D, summed over the batch."""
         user = interaction[self.USER_ID]
-        condition, rated = self._profiles(user)
+        rated, condition = self.condition(user)
+        visible = self.visible(user, rated)
         with torch.no_grad():
-            fake = torch.sigmoid(self.generator(condition)) * self.visible(user, rated)
-        return losses.discriminator_loss(self.discriminate(condition, condition), self.discriminate(condition, fake))
+            fake = torch.sigmoid(self.generator(rated, condition).at(visible))
+        read = self.discriminator.read(rated, condition)
+        real = self.discriminator(read, rated, condition)
+        return losses.discriminator_loss(real, self.discriminator(read, visible, fake))
 
     def generator_loss(self, interaction) -> Tensor:
         """The non-saturating adversarial loss plus the zero-reconstruction, summed over the batch."""
         user = interaction[self.USER_ID]
-        condition, rated = self._profiles(user)
-        predicted = torch.sigmoid(self.generator(condition))
-        loss = losses.non_saturating_loss(self.discriminate(condition, predicted * self.visible(user, rated)))
-        zero = (predicted.square() * self.zero_reconstructed(user, rated)).sum()
-        return loss + self.options.zero_weight * zero
+        rated, condition = self.condition(user)
+        visible, zero = self.visible(user, rated), self.zero_reconstructed(user, rated)
+        predicted = self.generator(rated, condition)
+        read = self.discriminator.read(rated, condition)
+        fake = torch.sigmoid(predicted.at(visible))
+        loss = losses.non_saturating_loss(self.discriminator(read, visible, fake))
+        if zero is None:
+            return loss
+        return loss + self.options.zero_weight * torch.sigmoid(predicted.at(zero)).square().sum()
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
         """Predicted ratings ``(B, I)``, between 0 and the top of the scale."""
-        return self.top * torch.sigmoid(self.generator(self._profiles(user)[0]))
+        return self.top * torch.sigmoid(self.generator(*self.condition(user)).dense())
+
+
+def _joined(one: Places, other: Places) -> Places:
+    """All places of both."""
+    row, column = torch.cat([one.row, other.row]), torch.cat([one.column, other.column])
+    order = torch.argsort(row, stable=True)
+    return Places(one.n_rows, one.n_columns, row[order], column[order])

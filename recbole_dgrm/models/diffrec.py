@@ -5,6 +5,7 @@ instead of a padded matrix of ones. Its loss can be restricted to rated items (`
 the unrated ones pull predictions to 0. Its history of importance sampling is saved in the checkpoint, and its
 noise at prediction depends on the user only. With implicit feedback it equals RecBole's DiffRec.
 ``sampling_steps`` counts FORWARD steps at inference, unlike DGRM's T'.
+Profiles stay dense: the network is RecBole's, whose dropout falls on every entry of a profile with noise on it.
 """
 
 from dataclasses import dataclass

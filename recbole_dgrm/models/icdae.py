@@ -4,6 +4,8 @@ This is **a reconstruction from the abstract**, the only part of the paper that 
 an autoencoder trains on active users. Ours is a collaborative denoising autoencoder (CDAE, Wu et al. 2016)
 with a user node, a corrupted input and a sigmoid hidden layer. Its pre-activation sum over the rated items is
 divided by ``|I_u|^a``, because a large sum saturates the sigmoid. ``a = 0`` is plain CDAE.
+
+Training computes rated entries only, so an epoch costs by ratings and no tensor of users x items exists.
 """
 
 from dataclasses import dataclass
@@ -13,8 +15,10 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from recbole_dgrm.maths.losses import masked_squared_error
+from recbole_dgrm.maths.layers import SparseLinear
+from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import Phase, ProfileRecommender
+from recbole_dgrm.models.dgrm.networks import Outputs
 from recbole_dgrm.options import Dropout, read
 
 
@@ -32,12 +36,13 @@ class ICDAE(ProfileRecommender):
     """A collaborative denoising autoencoder whose pre-activation is scaled by the activity of the user."""
 
     Options = ICDAEOptions
+    trains_on_profiles = False
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.options = read(ICDAEOptions, config)
         size = self.options.latent_size
-        self.encoder = nn.Linear(self.width, size)
+        self.encoder = SparseLinear(self.width, size)
         self.user_node = nn.Embedding(self.n_users, size)
         self.decoder = nn.Linear(size, self.width)
         nn.init.normal_(self.user_node.weight, std=0.01)
@@ -48,19 +53,28 @@ class ICDAE(ProfileRecommender):
         """One phase trains the autoencoder, with one pass per epoch."""
         return [Phase("autoencoder", list(self.parameters()), self.calculate_loss, 1, self.options.learning_rate)]
 
-    def encode(self, user: Tensor, profile: Tensor) -> Tensor:
-        """The hidden layer ``(B, latent_size)`` of the (corrupted) profiles ``(B, I)`` of users ``(B,)``."""
-        activity = self.activity(user).clamp(min=1)
-        total = profile @ self.encoder.weight.T / activity**self.options.activity_exponent
-        return torch.sigmoid(total + self.encoder.bias + self.user_node(user))
+    def encode(self, user: Tensor, places: Places, value: Tensor) -> Tensor:
+        """The hidden layer ``(B, latent_size)`` of users ``(B,)``, given their (corrupted) entries at ``places``."""
+        activity = places.spread(self.activity(user).clamp(min=1))
+        scaled = value / activity**self.options.activity_exponent
+        return torch.sigmoid(self.encoder(places, scaled) + self.user_node(user))
+
+    def state_rows(self, interaction) -> Tensor:
+        """The number of rated entries of each user, ``(B,)``."""
+        return self.activity(interaction[self.USER_ID]).squeeze(-1)
 
     def calculate_loss(self, interaction) -> Tensor:
-        """The squared error of all rated entries, predicted from a corrupted profile, summed over the batch."""
+        """The squared error predicted from a corrupted profile, summed over the batch.
+
+        It is that of the rated entries, and with implicit feedback that of all items.
+        """
         user = interaction[self.USER_ID]
-        x_0, mask = self.profiles(user)
-        keep = (torch.rand_like(x_0) >= self.options.corruption).float() / (1 - self.options.corruption)
-        hidden = self.encode(user, x_0 * keep)
-        return masked_squared_error(self.decoder(hidden), x_0, mask)
+        places, value = self.rated(user)
+        keep = (torch.rand_like(value) >= self.options.corruption).float() / (1 - self.options.corruption)
+        outputs = Outputs(self.encode(user, places, value * keep), self.decoder)
+        predicted = outputs.at(places)
+        rated = (predicted - value).square().sum()
+        return rated + outputs.squares().sum() - predicted.square().sum() if self.implicit else rated
 
     @torch.no_grad()
     def set_users(self) -> None:
@@ -71,5 +85,4 @@ class ICDAE(ProfileRecommender):
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
         """Predicted ratings ``(B, I)``."""
-        x_0, _ = self.profiles(user)
-        return self.decoder(self.encode(user, x_0))
+        return self.decoder(self.encode(user, *self.rated(user)))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recbole_dgrm.data import loaders
 from recbole_dgrm.errors import DataError, OptionError
-from recbole_dgrm.evaluation.scoring import PAIRS, all_scores
+from recbole_dgrm.evaluation.scoring import all_scores, pair_scores
 from recbole_dgrm.options import check
 from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 
@@ -120,13 +120,9 @@ class Recommender:
         user, item = self.ids("users", users), self.ids("items", items)
         if len(user) != len(item):
             raise DataError(f"{len(user)} users and {len(item)} items are no pairs: give as many of each")
-        names = self.config["USER_ID_FIELD"], self.config["ITEM_ID_FIELD"]
+        pairs = Interaction({self.config["USER_ID_FIELD"]: user, self.config["ITEM_ID_FIELD"]: item})
         with self._scoring():
-            parts = [
-                self.model.predict(Interaction(dict(zip(names, pair, strict=True))).to(self.config["device"]))
-                for pair in zip(user.split(PAIRS), item.split(PAIRS), strict=True)
-            ]
-        return torch.cat([part.flatten().float().cpu() for part in parts]).numpy()
+            return pair_scores(self.model, self.config, pairs).float().cpu().numpy()
 
     @contextmanager
     def _scoring(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from recbole_dgrm import compat
 from recbole_dgrm.errors import TrainingDiverged
 from recbole_dgrm.evaluation import recbole_metrics
-from recbole_dgrm.evaluation.scoring import PAIRS
+from recbole_dgrm.evaluation.scoring import PAIRS, pair_scores
 from recbole_dgrm.system import distributed
 from recbole_dgrm.training.checkpoints import Checkpointer
 from recbole_dgrm.training.epoch_log import EpochLog, named
@@ -131,6 +131,11 @@ class RecordedTrainer:
             self._check_precision(self.evaluate(valid_data))
         score = calculate_valid_score(self._valid_result, self.valid_metric)
         return distributed.broadcast(score), self._valid_result  # all processes stop in the same epoch
+
+    def _neg_sample_batch_eval(self, batched_data):
+        """RecBole calls this for each batch of rated pairs."""
+        pairs, _, *positives = batched_data
+        return pairs, pair_scores(self.model, self.config, pairs), *positives
 
     def _check_precision(self, exact: dict[str, float]) -> None:
         """Continue in float32 if the validation metric differs there."""

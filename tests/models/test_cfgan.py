@@ -4,8 +4,11 @@ import pytest
 import torch
 from helpers import random_ratings, write_ratings
 
-from recbole_dgrm.errors import DataError
+from recbole_dgrm.errors import DataError, OptionError
+from recbole_dgrm.maths import losses
+from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.testing import ModelContract
+from recbole_dgrm.testing.contract import interaction
 
 
 def test_ratings_below_0_are_refused(make_model, tmp_path):
@@ -22,25 +25,39 @@ class TestCFGAN(ModelContract):
     settings: ClassVar = {"learning_rate": 0.01, "stopping_step": 200}
 
 
+def mask(places: Places | None, rated: Places) -> torch.Tensor:
+    """1 at ``places`` and 0 elsewhere, with the size of ``rated``."""
+    if places is None:
+        return torch.zeros(rated.n_rows, rated.n_columns)
+    found = places.dense(torch.ones(len(places.row)))
+    assert found.sum() == len(places.row)  # no place is there twice
+    return found
+
+
+def masks(model, users):
+    """What is rated, what ZR draws and what PM draws for users, ``(B, I)`` each."""
+    rated, _ = model.condition(users)
+    known = mask(rated, rated)
+    return known, mask(model.zero_reconstructed(users, rated), rated), mask(model.visible(users, rated), rated) - known
+
+
 @pytest.fixture
 def everyone(make_model):
-    """A CFGAN, all users and their rated mask."""
+    """A CFGAN and all users."""
     _, splits, model = make_model("CFGAN", n_negatives=3)
-    users = torch.arange(1, splits.train.user_num)
-    return model, users, model.profiles(users)[1]
+    return model, torch.arange(1, splits.train.user_num)
 
 
 def test_masks_have_the_count_and_never_a_rated_item(everyone):
-    model, users, rated = everyone
-    for mask in (model.zero_reconstructed(users, rated), model.visible(users, rated) - rated):
+    rated, *drawn = masks(*everyone)
+    for mask in drawn:
         assert set(mask.unique().tolist()) == {0.0, 1.0}
         assert (mask.sum(-1) == 3).all()
         assert not (mask * rated).any()
 
 
 def test_zero_reconstruction_and_partial_masking_are_drawn_independently(everyone):
-    model, users, rated = everyone
-    zero, visible = model.zero_reconstructed(users, rated), model.visible(users, rated) - rated
+    rated, zero, visible = masks(*everyone)
     assert not torch.equal(zero, visible)
     overlap = float((zero * visible).sum() / zero.sum())
     expected = float((3 / (1 - rated).sum(-1)).mean())
@@ -48,32 +65,92 @@ def test_zero_reconstruction_and_partial_masking_are_drawn_independently(everyon
 
 
 def test_masks_are_redrawn_each_epoch_and_shared_within_one(everyone):
-    model, users, rated = everyone
+    model, users = everyone
     model.begin_epoch(0)
-    first, again = model.zero_reconstructed(users, rated), model.zero_reconstructed(users, rated)
+    (_, first, _), (_, again, _) = masks(model, users), masks(model, users)
     model.begin_epoch(1)
     assert torch.equal(first, again)
-    assert not torch.equal(first, model.zero_reconstructed(users, rated))
+    assert not torch.equal(first, masks(model, users)[1])
 
 
 def test_more_negatives_than_unrated_items_are_all_of_them(make_model):
     _, _, model = make_model("CFGAN", n_negatives=10_000)
-    users = torch.tensor([1, 2, 3])
-    rated = model.profiles(users)[1]
-    assert torch.equal(model.negatives(users, rated, 0), 1 - rated)
+    rated, zero, visible = masks(model, torch.tensor([1, 2, 3]))
+    assert torch.equal(zero, 1 - rated)
+    assert torch.equal(visible, 1 - rated)
 
 
 @pytest.mark.parametrize(("negatives", "zero", "visible"), [("ZR", 1, 0), ("PM", 0, 1), ("ZP", 1, 1), ("none", 0, 0)])
 def test_each_kind_of_negatives_does_its_part(make_model, negatives, zero, visible):
     _, _, model = make_model("CFGAN", negatives=negatives)
-    users = torch.tensor([1, 2, 3])
-    rated = model.profiles(users)[1]
-    assert bool(torch.as_tensor(model.zero_reconstructed(users, rated)).any()) == zero
-    assert bool((model.visible(users, rated) - rated).any()) == visible
+    _, zeros, seen = masks(model, torch.tensor([1, 2, 3]))
+    assert bool(zeros.any()) == zero
+    assert bool(seen.any()) == visible
+
+
+class Dense:
+    """The losses of CFGAN over whole profiles, by plain products."""
+
+    def __init__(self, model, users):
+        self.model = model
+        rated, value = model.condition(users)
+        self.condition = rated.dense(value)
+        known, self.zero, drawn = masks(model, users)
+        self.visible = known + drawn
+
+    def generate(self):
+        net = self.model.generator
+        return torch.sigmoid(net.output(net.hidden(self.condition @ net.first.weight + net.first.bias)))
+
+    def discriminate(self, profile):
+        net = self.model.discriminator
+        first = torch.cat([self.condition, profile], dim=-1) @ torch.cat([net.condition, net.profile]) + net.bias
+        return net.rest(first).squeeze(-1)
+
+    def discriminator(self):
+        fake = self.generate().detach() * self.visible
+        return losses.discriminator_loss(self.discriminate(self.condition), self.discriminate(fake))
+
+    def generator(self):
+        predicted = self.generate()
+        zero = (predicted.square() * self.zero).sum()
+        adversarial = losses.non_saturating_loss(self.discriminate(predicted * self.visible))
+        return adversarial + self.model.options.zero_weight * zero
+
+
+@pytest.mark.parametrize("protocol", ["rated", "full"])
+@pytest.mark.parametrize("negatives", ["ZR", "PM", "ZP", "none"])
+@pytest.mark.parametrize(("generator", "discriminator"), [([16], [8]), ([6, 5], []), ([6], [7, 4])])
+def test_losses_and_gradients_are_those_of_whole_profiles(make_model, protocol, negatives, generator, discriminator):
+    sizes = {"generator_hidden": generator, "discriminator_hidden": discriminator}
+    config, _, model = make_model("CFGAN", protocol=protocol, negatives=negatives, zero_weight=0.3, **sizes)
+    model.begin_epoch(2)
+    users = torch.tensor([4, 1, 7, 2])
+    dense = Dense(model, users)
+    for phase in model.phases():
+        loss, expected = phase.loss(interaction(config, users)), getattr(dense, phase.name)()
+        torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+        for found, wanted in zip(
+            *(torch.autograd.grad(each, phase.parameters) for each in (loss, expected)), strict=True
+        ):
+            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_training_makes_no_profile(make_model, monkeypatch):
+    config, _, model = make_model("CFGAN")
+    monkeypatch.setattr(type(model), "dense", None)
+    monkeypatch.setattr(Places, "dense", None)
+    for phase in model.phases():
+        assert torch.isfinite(phase.loss(interaction(config, [4, 1, 7, 2])))
+
+
+def test_a_generator_without_a_hidden_layer_is_refused(make_config):
+    with pytest.raises(OptionError, match="generator_hidden"):
+        make_config("CFGAN", generator_hidden=[])
 
 
 def test_predictions_stay_within_0_and_the_top_of_the_scale(everyone):
-    model, users, _ = everyone
+    model, users = everyone
     scores = model.score_profiles(users)
     assert (scores >= 0).all()
     assert (scores <= 5).all()
