@@ -1,12 +1,15 @@
 """Perceptrons that several models are made of."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
-from recbole_dgrm.maths.sparse import Places, sparse_product
+from recbole_dgrm.maths.sparse import Places, products_at, sparse_product, squared_norms
 
 
 def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
@@ -33,6 +36,45 @@ class SparseLinear(nn.Module):
     def forward(self, places: Places, value: Tensor) -> Tensor:
         """Maps rows with the entries ``(n,)`` at ``places`` to ``(n_rows, size)``."""
         return sparse_product(places, value, self.weight) + self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """The outputs ``(B, I)`` of a linear layer, of which no more is computed than is asked for.
+
+    Attributes:
+        hidden: the inputs, ``(B, H)``.
+        weight, bias: of the layer, ``(I, H)`` and ``(I,)``.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, hidden: Tensor, layer: nn.Linear) -> Self:
+        """The outputs of ``layer``; made without gradient, they stay without, whatever is read of them later."""
+        if torch.is_grad_enabled():
+            return cls(hidden, layer.weight, layer.bias)
+        return cls(hidden, layer.weight.detach(), layer.bias.detach())
+
+    def at(self, places: Places) -> Tensor:
+        """The outputs ``(n,)`` at ``places``."""
+        return products_at(places, self.hidden, self.weight) + self.bias[places.column]
+
+    def dense(self) -> Tensor:
+        """All outputs, ``(B, I)``."""
+        return linear(self.hidden, self.weight, self.bias)
+
+    def through(self, weight: Tensor) -> Tensor:
+        """The outputs times ``weight`` ``(I, size)``, ``(B, size)``."""
+        return self.hidden @ (self.weight.T @ weight) + self.bias @ weight
+
+    def squares(self) -> Tensor:
+        """The sums of the squares of all outputs of each row, ``(B,)``."""
+        one = torch.ones_like(self.hidden[:, :1])
+        whole = torch.cat([self.weight, self.bias.unsqueeze(-1)], dim=1)
+        return squared_norms(torch.cat([self.hidden, one], dim=1), whole)
 
 
 @torch.no_grad()

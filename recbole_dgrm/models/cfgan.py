@@ -22,11 +22,10 @@ from torch import Tensor, nn
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.maths import losses
 from recbole_dgrm.maths.draws import LowestKeys
-from recbole_dgrm.maths.layers import SparseLinear, layers_after
+from recbole_dgrm.maths.layers import Outputs, SparseLinear, layers_after
 from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.maths.sparse import Places, sparse_product
 from recbole_dgrm.models.base import Phase, ProfileRecommender
-from recbole_dgrm.models.dgrm.networks import Outputs
 from recbole_dgrm.options import read
 
 
@@ -88,7 +87,6 @@ class CFGAN(ProfileRecommender):
     """Conditional GAN over rating profiles."""
 
     Options = CFGANOptions
-    trains_on_profiles = False
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

@@ -15,10 +15,9 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from recbole_dgrm.maths.layers import SparseLinear
+from recbole_dgrm.maths.layers import Outputs, SparseLinear
 from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import Phase, ProfileRecommender
-from recbole_dgrm.models.dgrm.networks import Outputs
 from recbole_dgrm.options import Dropout, read
 
 
@@ -36,7 +35,6 @@ class ICDAE(ProfileRecommender):
     """A collaborative denoising autoencoder whose pre-activation is scaled by the activity of the user."""
 
     Options = ICDAEOptions
-    trains_on_profiles = False
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -71,7 +69,7 @@ class ICDAE(ProfileRecommender):
         user = interaction[self.USER_ID]
         places, value = self.rated(user)
         keep = (torch.rand_like(value) >= self.options.corruption).float() / (1 - self.options.corruption)
-        outputs = Outputs(self.encode(user, places, value * keep), self.decoder)
+        outputs = Outputs.of(self.encode(user, places, value * keep), self.decoder)
         predicted = outputs.at(places)
         rated = (predicted - value).square().sum()
         return rated + outputs.squares().sum() - predicted.square().sum() if self.implicit else rated

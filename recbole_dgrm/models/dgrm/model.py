@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from recbole_dgrm.maths import losses
-from recbole_dgrm.maths.layers import clip_weights
+from recbole_dgrm.maths.layers import Outputs, clip_weights
 from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import Phase, ProfileRecommender
 from recbole_dgrm.models.dgrm.blend import ClosedForm
 from recbole_dgrm.models.dgrm.diffusion import DiffusionChain, linear_variance_betas
-from recbole_dgrm.models.dgrm.networks import Critic, Generator, Outputs
+from recbole_dgrm.models.dgrm.networks import Critic, Generator
 from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, SharedNoise, shared_rows
 from recbole_dgrm.models.dgrm.options import DGRMOptions
 from recbole_dgrm.models.dgrm.profiles import Rows, State
@@ -91,8 +91,7 @@ class DGRM(ProfileRecommender):
 
     def x_0(self, user: Tensor) -> State:
         """The clean profiles of users ``(B,)``."""
-        row, column, value = self.entries(user)
-        return State(Places(len(user), self.width, row, column), value)
+        return State(*self.rated(user))
 
     def draw(self, user: Tensor) -> "Draw":
         """What one training step sees of users ``(B,)``: profiles, steps, real pairs and conditions."""

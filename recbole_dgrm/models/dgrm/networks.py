@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from recbole_dgrm.maths.layers import layers_after
+from recbole_dgrm.maths.layers import Outputs, layers_after
 from recbole_dgrm.maths.sparse import Places, products_at, squared_norms
 from recbole_dgrm.models.dgrm.profiles import Rows, State
 
@@ -61,38 +60,6 @@ class StateLayer(nn.Module):
         return total
 
 
-@dataclass(frozen=True, eq=False)
-class Outputs:
-    """The outputs ``(B, I)`` of a linear layer, of which no more is computed than is asked for.
-
-    Attributes:
-        hidden: the inputs, ``(B, H)``.
-        weight, bias: of the layer, ``(I, H)`` and ``(I,)``.
-    """
-
-    hidden: Tensor
-    weight: Tensor
-    bias: Tensor
-
-    def at(self, places: Places) -> Tensor:
-        """The outputs ``(n,)`` at ``places``."""
-        return products_at(places, self.hidden, self.weight) + self.bias[places.column]
-
-    def dense(self) -> Tensor:
-        """All outputs, ``(B, I)``."""
-        return linear(self.hidden, self.weight, self.bias)
-
-    def through(self, weight: Tensor) -> Tensor:
-        """The outputs times ``weight`` ``(I, size)``, ``(B, size)``."""
-        return self.hidden @ (self.weight.T @ weight) + self.bias @ weight
-
-    def squares(self) -> Tensor:
-        """The sums of the squares of all outputs of each row, ``(B,)``."""
-        one = torch.ones_like(self.hidden[:, :1])
-        whole = torch.cat([self.weight, self.bias.unsqueeze(-1)], dim=1)
-        return squared_norms(torch.cat([self.hidden, one], dim=1), whole)
-
-
 class Generator(nn.Module):
     """``x_0_hat = G(x_t, z, t)``: predicts the clean profile (section 3.1).
 
@@ -114,11 +81,7 @@ class Generator(nn.Module):
     def forward(self, x_t: State, z: Rows | None, t: Tensor) -> Outputs:
         """Maps a state, z ``(B, latent_size)`` and t ``(B,)`` to profiles ``(B, I)``."""
         states = [x_t] if z is None else [x_t, z]
-        hidden = self.hidden(self.first(states, self.step_embedding(t)))
-        output = (self.output.weight, self.output.bias)
-        if not torch.is_grad_enabled():  # what is read of the outputs later has no gradient either
-            return Outputs(hidden, *(each.detach() for each in output))
-        return Outputs(hidden, *output)
+        return Outputs.of(self.hidden(self.first(states, self.step_embedding(t))), self.output)
 
 
 class Critic(nn.Module):

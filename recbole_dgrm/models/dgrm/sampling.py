@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recbole_dgrm.maths.layers import Outputs
 from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.dgrm.blend import ClosedForm
 from recbole_dgrm.models.dgrm.diffusion import DiffusionChain
-from recbole_dgrm.models.dgrm.networks import Generator, Outputs
+from recbole_dgrm.models.dgrm.networks import Generator
 from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, UserRows
 from recbole_dgrm.models.dgrm.options import DGRMOptions
 from recbole_dgrm.models.dgrm.profiles import State

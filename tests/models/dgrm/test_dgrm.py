@@ -8,8 +8,8 @@ import torch
 from tqdm import tqdm
 
 from recbole_dgrm.data import loaders
+from recbole_dgrm.maths.layers import Outputs
 from recbole_dgrm.models import registry
-from recbole_dgrm.models.dgrm.networks import Outputs
 from recbole_dgrm.testing import ModelContract, interaction
 from recbole_dgrm.training.trainers import AlternatingTrainer
 

@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from recbole_dgrm.maths.layers import Outputs
 from recbole_dgrm.maths.losses import gradient_penalty, r1_penalty
 from recbole_dgrm.maths.sparse import Places
-from recbole_dgrm.models.dgrm.networks import Critic, Generator, Outputs, StateLayer, StepEmbedding
+from recbole_dgrm.models.dgrm.networks import Critic, Generator, StateLayer, StepEmbedding
 from recbole_dgrm.models.dgrm.noise import GivenRows
 from recbole_dgrm.models.dgrm.profiles import State
 
