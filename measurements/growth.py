@@ -1,9 +1,14 @@
-"""Seconds and memory as users, items and ratings grow, on generated sets; each is doubled four times.
+"""Seconds and memory as users, items and ratings grow, on generated sets, and of one step at a million items.
 
     python measurements/growth.py --output=docs/scale
+    python measurements/growth.py --million
 
-Writes ``growth.csv`` and ``growth.png``, and prints the fitted exponents: the slope of log seconds (or memory above
-that of an empty process) over log size. Every measurement is a process of its own with ``--threads`` threads.
+The first doubles one of users, items and ratings while the others stay, writes ``growth.csv`` and ``growth.png``, and
+prints the fitted exponents: the slope of log seconds (or of memory above that of an empty process) over log size. The
+second prints, for a set of a million items and about a hundred training ratings a user, the seconds of loss and
+backward pass and those of the optimizer's step, of one step of each phase of DGRM with the hidden size 64, and the peak
+of memory of the process. Every measurement is a process of its own with ``--threads`` threads, and all models have
+batches of 512 users; MF has none.
 """
 
 import argparse
@@ -13,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,28 +27,37 @@ from matplotlib.figure import Figure
 from recbole_dgrm.system.files import write_whole
 
 START = {"users": 5_000, "items": 2_000, "ratings": 100_000}
-DOUBLINGS = 4
+DOUBLINGS = {"users": 4, "items": 5, "ratings": 4}
+BATCH = {"train_batch_size": 512}
 MODELS = {
-    "DGRM, dense": {"model": "DGRM"},
-    "DGRMPlus": {"model": "DGRMPlus", "train_batch_size": 512, "noise_support": "rated", "states": "entries"},
+    "DGRM": {"model": "DGRM", **BATCH},
+    "DGRMPlus": {"model": "DGRMPlus", **BATCH},
     "MF": {"model": "MF"},
+    "RecBole's MultiVAE": {"model": "MultiVAE", **BATCH},
 }
-RUN = """
-import json, resource, sys, time, torch
+MILLION = {"users": 7_200, "items": 1_000_000, "ratings": 1_000_800}  # 139 a user, of which 72 % are for training
+SMALL = {"model": "DGRM", **BATCH, "generator_hidden": [64], "critic_hidden": [64]}
+BUILD = """
+import json, resource, sys, time
 from pathlib import Path
 from recbole.utils import init_seed
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import dataset, loaders
 from recbole_dgrm.models import registry
+from recbole_dgrm.training.optimizers import only_learning
 from recbole_dgrm.training.trainers import trainer_class
-empty = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+empty = memory()
 config = load_config(config_dict=json.loads(sys.argv[1]))
 config = config.writing_to(Path("."))
 splits = dataset.build(config)
 init_seed(1, True)
 model = registry.model_class(config["model"])(config, splits.train)
 trainer = trainer_class(type(model))(config, model)
-loader = loaders.train_loader(config, splits, "train")
+"""
+EPOCH = """
+loader = None if hasattr(model, "sweep") else loaders.train_loader(config, splits, "train")
 trainer._train_epoch(loader, 0)
 start = time.perf_counter()
 trainer._train_epoch(loader, 1)
@@ -50,8 +65,22 @@ epoch = time.perf_counter() - start
 test = loaders.eval_loader(config, splits, "test")
 start = time.perf_counter()
 trainer.evaluate(test)
-print(json.dumps({"epoch_s": epoch, "evaluate_s": time.perf_counter() - start,
-                  "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - empty}))
+print(json.dumps({"epoch_s": epoch, "evaluate_s": time.perf_counter() - start, "memory_mib": memory() - empty}))
+"""
+STEP = """
+batch = next(iter(loaders.train_loader(config, splits, "train")))
+found = []
+for phase in trainer.phases:
+    with only_learning(model, phase.parameters):
+        for _ in range(2):  # the first step makes the optimizer's state
+            trainer.optimizer[phase.name].zero_grad()
+            start = time.perf_counter()
+            phase.loss(batch).backward()
+            middle = time.perf_counter()
+            trainer.optimizer[phase.name].step()
+            end = time.perf_counter()
+    found.append({"phase": phase.name, "backward_s": middle - start, "optimizer_s": end - middle})
+print(json.dumps({"phases": found, "peak_mib": memory()}))
 """
 
 
@@ -69,33 +98,50 @@ def generate(folder: Path, users: int, items: int, ratings: int) -> None:
     np.savetxt(path, table, "%d", "\t", header="user_id:token\titem_id:token\trating:float", comments="")
 
 
-def measure(keys: dict, folder: Path, threads: int) -> dict[str, float]:
-    """One model on the set in ``folder``."""
+def measure(program: str, keys: dict, folder: Path, threads: int) -> dict:
+    """What a program prints about one model on the set in ``folder``."""
     config = {"dataset": "grown", "data_path": str(folder), "rating_scale": [1, 5], "rating_step": 1, "device": "cpu"}
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    line = [sys.executable, "-c", RUN, json.dumps(config | keys)]
-    done = subprocess.run(line, capture_output=True, text=True, check=True, env=environment)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+    line = [sys.executable, "-c", BUILD + program, json.dumps(config | keys)]
+    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     """Parse the command line, measure, write and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True)
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--output", type=Path, help="folder of growth.csv and growth.png")
+    chosen.add_argument("--million", action="store_true", help="a step at a million items instead")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--doublings", type=int, default=max(DOUBLINGS.values()), help="at most (default as published)")
     given = parser.parse_args()
+    if given.million:
+        print_million(given.threads)
+        return
     given.output.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for grown in START:
-        for doubling in range(DOUBLINGS + 1):
+    rows = list(grow(given.doublings, given.threads))
+    write_whole(given.output / "growth.csv", lambda path: write_csv(path, rows))
+    draw(rows, given.output / "growth.png")
+    print_slopes(rows)
+
+
+def grow(doublings: int, threads: int) -> Iterator[dict]:
+    """A row per size and model."""
+    for grown, published in DOUBLINGS.items():
+        for doubling in range(min(doublings, published) + 1):
             size = START | {grown: START[grown] * 2**doubling}
             with tempfile.TemporaryDirectory() as folder:
                 generate(Path(folder), **size)
                 for model, keys in MODELS.items():
-                    rows.append({"grown": grown, **size, "model": model, **measure(keys, Path(folder), given.threads)})
-                    print(rows[-1], file=sys.stderr, flush=True)
-    write_whole(given.output / "growth.csv", lambda path: write_csv(path, rows))
-    draw(rows, given.output / "growth.png")
+                    found = measure(EPOCH, keys, Path(folder), threads)
+                    row = {"grown": grown, **size, "model": model, **found}
+                    print(row, file=sys.stderr, flush=True)
+                    yield row
+
+
+def print_slopes(rows: list[dict]) -> None:
+    """The table of exponents."""
     print("| grown | model | epoch | evaluation | memory |\n|---|---|---:|---:|---:|")
     for grown in START:
         for model in MODELS:
@@ -103,6 +149,17 @@ def main() -> None:
             x = np.log([row[grown] for row in chosen])
             slopes = [np.polyfit(x, np.log([row[key] for row in chosen]), 1)[0] for key in VALUES]
             print(f"| {grown} | {model} | " + " | ".join(f"{slope:.2f}" for slope in slopes) + " |")
+
+
+def print_million(threads: int) -> None:
+    """The table of a step of each phase at a million items."""
+    with tempfile.TemporaryDirectory() as folder:
+        generate(Path(folder), **MILLION)
+        found = measure(STEP, SMALL, Path(folder), threads)
+    print("| phase | threads | loss and backward s | optimizer s | peak MiB |\n|---|---:|---:|---:|---:|")
+    for row in found["phases"]:
+        times = f"{row['backward_s']:.2f} | {row['optimizer_s']:.2f}"
+        print(f"| {row['phase']} | {threads} | {times} | {found['peak_mib']:,.0f} |")
 
 
 VALUES = {"epoch_s": "seconds of an epoch", "evaluate_s": "seconds of an evaluation", "memory_mib": "memory, MiB"}
