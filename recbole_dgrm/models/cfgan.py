@@ -60,7 +60,7 @@ class Generator(nn.Module):
 
     def forward(self, places: Places, condition: Tensor) -> Outputs:
         """Maps conditions with the entries ``(nnz,)`` at ``places`` to profiles ``(B, I)``."""
-        return Outputs(self.hidden(self.first(places, condition)), self.output)
+        return Outputs.of(self.hidden(self.first(places, condition)), self.output)
 
 
 class Discriminator(nn.Module):
