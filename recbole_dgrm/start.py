@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Threads of torch that wait for each other spin long, which on a machine with other work takes several times as long as
 # the work; with this they spin briefly and sleep (measured in docs/scale.md). OpenMP reads it once, when torch is

@@ -50,7 +50,7 @@ class ProfileLoader(AbstractDataLoader):
 def users_per_step(n_users: int) -> int:
     """The users of a batch by default: a power of two, near a 24th of all users, from 128 to 1024.
 
-    Larger batches cost less per user, and smaller ones learn more per pass: see ``docs/results/batches.md``.
+    Larger batches cost less per user, and smaller ones learn more per pass: see ``docs/results/states.md``.
     """
     return int(np.clip(1 << round(np.log2(max(1, n_users / STEPS))), FEWEST, MOST))
 
