@@ -76,7 +76,21 @@ def squared_norms(left: Tensor, right: Tensor) -> Tensor:
         left, right = left.float(), right.float()
         if 3 * len(left) < 2 * right.shape[1]:
             return (left @ right.T).square().sum(dim=-1)
-        return (left * (left @ (right.T @ right))).sum(dim=-1)
+        return (left * (left @ _Gram.apply(right))).sum(dim=-1)
+
+
+class _Gram(torch.autograd.Function):
+    """``right.T @ right`` with one product in the backward pass, where the plain product has two."""
+
+    @staticmethod
+    def forward(ctx: Any, right: Tensor) -> Tensor:
+        ctx.save_for_backward(right)
+        return right.T @ right
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (right,) = ctx.saved_tensors
+        return right @ (grads[0] + grads[0].T)
 
 
 class _SparseProduct(torch.autograd.Function):
