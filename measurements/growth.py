@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from recbole_dgrm.system.files import write_whole
 
 START = {"users": 5_000, "items": 2_000, "ratings": 100_000}
-DOUBLINGS = {"users": 4, "items": 5, "ratings": 4}
+DOUBLINGS = {"users": 3, "items": 4, "ratings": 3}
 BATCH = {"train_batch_size": 512}
 MODELS = {
     "DGRM": {"model": "DGRM", **BATCH},

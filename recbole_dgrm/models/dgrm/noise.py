@@ -11,6 +11,7 @@ few normals as W has columns. Nothing is ever differentiated through that factor
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ def shared_rows(batch: int) -> int:
 
 
 class SharedNoise:
-    """Standard normal rows for one step of training, few of which are drawn.
+    """Standard normal rows for one step of training, few of which are drawn, and none before they are needed.
 
     Args:
         n_rows: how many are drawn; each user gets different ones for different noises.
@@ -39,12 +40,25 @@ class SharedNoise:
     """
 
     def __init__(self, n_rows: int, width: int, n_users: int, n_noises: int, device: torch.device):
-        self.table = torch.empty(n_rows, width, device=device).normal_()  # the same for all processes, not by user
-        self.row = torch.rand(n_users, n_rows, device=device).topk(n_noises).indices
-        self.sign = torch.randint(0, 2, (n_users, n_noises), device=device) * 2.0 - 1
+        self.size, self.n_users, self.n_noises, self.device = (n_rows, width), n_users, n_noises, device
         self._used = 0
         self._products: dict[tuple[int, bool], Tensor] = {}
         self._weights: list[Tensor] = []  # kept alive, so that no other weight gets the id of one
+
+    @cached_property
+    def table(self) -> Tensor:
+        """The rows, ``(n_rows, width)``; several processes draw the same, because it is not drawn by user."""
+        return torch.empty(self.size, device=self.device).normal_()
+
+    @cached_property
+    def row(self) -> Tensor:
+        """The rows that each user reads, ``(B, n_noises)``."""
+        return torch.rand(self.n_users, self.size[0], device=self.device).topk(self.n_noises).indices
+
+    @cached_property
+    def sign(self) -> Tensor:
+        """With which sign, ``(B, n_noises)``."""
+        return torch.randint(0, 2, (self.n_users, self.n_noises), device=self.device) * 2.0 - 1
 
     def another(self, width: int) -> "SharedRows":
         """One more noise, ``(B, width)``, independent of those before."""

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from recbole_dgrm.data import loaders
 from recbole_dgrm.maths.layers import Outputs
 from recbole_dgrm.models import registry
+from recbole_dgrm.models.dgrm.noise import SharedNoise
 from recbole_dgrm.testing import ModelContract, interaction
 from recbole_dgrm.training.trainers import AlternatingTrainer
 
@@ -284,6 +285,13 @@ def test_noise_falls_on_rated_entries_only_where_that_is_asked_for(make_model, u
         assert not state.dense()[unrated].any()
     assert draw.x_t.dense()[~unrated].all()
     assert (draw.condition.value == 0).any()
+
+
+def test_no_row_of_noise_is_drawn_where_only_rated_entries_have_any(make_model, users, monkeypatch):
+    monkeypatch.setattr(SharedNoise, "table", property(lambda self: pytest.fail("rows were drawn")))
+    _, _, model = make_model("DGRMPlus", latent_size=3)
+    for phase in model.phases():
+        assert torch.isfinite(phase.loss(users))
 
 
 def test_the_walk_down_the_chain_ends_at_the_last_prediction(make_model, users):

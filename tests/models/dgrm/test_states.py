@@ -74,7 +74,7 @@ def test_different_noises_of_a_user_are_different_rows():
     noise = SharedNoise(4, 2, 50, 4, CPU)
     assert (noise.row.sort(dim=1).values == torch.arange(4)).all()
     with pytest.raises(RuntimeError, match="k"):
-        SharedNoise(3, 2, 50, 4, CPU)
+        SharedNoise(3, 2, 50, 4, CPU).another(2)
 
 
 def test_shared_rows_through_a_weight_are_computed_once_and_equal_the_rows_times_it():
