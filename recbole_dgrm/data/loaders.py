@@ -19,7 +19,7 @@ from recbole_dgrm.system import distributed
 from recbole_dgrm.system.data_parallel import share_of_rank
 
 STEPS = 24  # of a pass over the users, about, if train_batch_size is auto
-FEWEST, MOST = 128, 1024  # users of a batch then
+FEWEST, MOST = 256, 1024  # users of a batch then
 ITEM_RANK = "item_rank"  # column of evaluation batches: place of the item among all, by the data's own ids
 
 
@@ -48,7 +48,7 @@ class ProfileLoader(AbstractDataLoader):
 
 
 def users_per_step(n_users: int) -> int:
-    """The users of a batch by default: a power of two, near a 24th of all users, from 128 to 1024.
+    """The users of a batch by default: a power of two, near a 24th of all users, from 256 to 1024.
 
     Larger batches cost less per user, and smaller ones learn more per pass: see ``docs/results/states.md``.
     """

@@ -7,7 +7,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import embedding, linear
 
 from recbole_dgrm.maths.sparse import Places, products_at, sparse_product, squared_norms
 
@@ -60,7 +60,9 @@ class Outputs:
 
     def at(self, places: Places) -> Tensor:
         """The outputs ``(n,)`` at ``places``."""
-        return products_at(places, self.hidden, self.weight) + self.bias[places.column]
+        return products_at(places, self.hidden, self.weight) + embedding(
+            places.column, self.bias.unsqueeze(-1)
+        ).squeeze(-1)
 
     def dense(self) -> Tensor:
         """All outputs, ``(B, I)``."""

@@ -15,6 +15,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from recbole_dgrm.maths.noise import RowNoise
@@ -85,7 +86,9 @@ class SharedRows:
 
     def through(self, weight: Tensor) -> Tensor:
         """The noise times ``weight`` ``(W, H)``, ``(B, H)``."""
-        return self.sign * self.source.through(weight)[self.row]
+        return self.sign * embedding(
+            self.row, self.source.through(weight)
+        )  # an index has no fixed order of its gradient
 
     def dense(self) -> Tensor:
         """The noise itself, ``(B, width)``."""

@@ -6,6 +6,7 @@ from copy import deepcopy
 import pytest
 import torch
 
+from recbole_dgrm.maths.layers import Outputs
 from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, SharedNoise, UserRows, shared_rows
@@ -138,3 +139,23 @@ def test_factors_are_kept_until_the_weight_changes_and_not_copied():
     torch.optim.Adam([weight], fused=True).step()
     assert not torch.equal(factors(weight), first)
     assert len(deepcopy(factors)._kept) == 0
+
+
+def test_gradients_by_several_threads_are_the_same_twice():
+    """Sums of what users share have one order; an index of a table would have none with several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        noise, weight = SharedNoise(32, 64, 1024, 4, CPU), torch.randn(64, 256, requires_grad=True)
+        rows, by_rows = noise.another(64), torch.randn(1024, 256)
+        key = torch.randperm(1024 * 64)[:40_000].sort().values
+        places, layer = Places(1024, 64, key // 64, key % 64), torch.nn.Linear(256, 64)
+        found = []
+        for _ in range(20):
+            noise._products.clear()
+            outputs = Outputs.of(rows.through(weight), layer)
+            loss = (outputs.hidden * by_rows).sum() + (outputs.at(places) * by_rows.flatten()[:40_000]).sum()
+            found.append(torch.autograd.grad(loss, [weight, layer.weight, layer.bias]))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(one, other) for again in found[1:] for one, other in zip(found[0], again, strict=True))
