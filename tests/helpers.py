@@ -5,14 +5,17 @@ import time
 from concurrent.futures import Future
 from pathlib import Path
 
+import torch
+
 import recbole_dgrm
 from recbole_dgrm.benchmarks import worker
 from recbole_dgrm.benchmarks.executors import LocalExecutor
+from recbole_dgrm.maths.layers import layers_after
 from recbole_dgrm.records import write_config
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.testing.small import SMALL, checkerboard, random_ratings, write_ratings
 
-__all__ = ["ROOT", "SMALL", "Here", "blocks", "checkerboard", "random_ratings", "wait_for", "write_ratings"]
+__all__ = ["ROOT", "SMALL", "Here", "blocks", "checkerboard", "mlp", "random_ratings", "wait_for", "write_ratings"]
 ROOT = Path(recbole_dgrm.__file__).parent.parent
 
 
@@ -45,3 +48,8 @@ class Here(LocalExecutor):
 
         Path(job.run_dir).mkdir(parents=True, exist_ok=True)
         return self._threads.submit(make)
+
+
+def mlp(sizes: list[int]) -> torch.nn.Sequential:
+    """A perceptron of the given sizes, with ReLU between its layers."""
+    return torch.nn.Sequential(torch.nn.Linear(sizes[0], sizes[1]), *layers_after(sizes[1:]))

@@ -12,11 +12,6 @@ from torch.nn.functional import embedding, linear
 from recbole_dgrm.maths.sparse import Places, products_at, sparse_product, squared_norms
 
 
-def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
-    """Linear layers of the given sizes with activations between them and a linear output."""
-    return nn.Sequential(nn.Linear(sizes[0], sizes[1]), *layers_after(sizes[1:], activation))
-
-
 def layers_after(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> list[nn.Module]:
     """The layers after one with ``sizes[0]`` outputs: linear ones with an activation before each."""
     return [layer for before, after in pairwise(sizes) for layer in (activation(), nn.Linear(before, after))]
@@ -60,9 +55,10 @@ class Outputs:
 
     def at(self, places: Places) -> Tensor:
         """The outputs ``(n,)`` at ``places``."""
-        return products_at(places, self.hidden, self.weight) + embedding(
-            places.column, self.bias.unsqueeze(-1)
-        ).squeeze(-1)
+        bias = embedding(places.column, self.bias.unsqueeze(-1)).squeeze(
+            -1
+        )  # the gradient of an index has no fixed order
+        return products_at(places, self.hidden, self.weight) + bias
 
     def dense(self) -> Tensor:
         """All outputs, ``(B, I)``."""

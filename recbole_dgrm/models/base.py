@@ -137,17 +137,11 @@ class ProfileRecommender(GeneralRecommender):
         """The number of training entries of users ``(B,)``, shape ``(B, 1)``."""
         return (self._indptr[user + 1] - self._indptr[user]).unsqueeze(-1)
 
-    def dense(self, n_rows: int, row: Tensor, column: Tensor, value: Tensor | float) -> Tensor:
-        """A matrix ``(n_rows, I)`` of the given entries, 0 elsewhere."""
-        matrix = torch.zeros(n_rows, self.width, device=row.device)
-        matrix[row, column] = value
-        return matrix
-
     def profiles(self, user: Tensor) -> tuple[Tensor, Tensor]:
         """The profiles ``x_0`` and their ``mask``, both ``(B, I)``; implicit feedback has every item in the mask."""
-        row, column, value = self.entries(user)
-        x_0 = self.dense(len(user), row, column, value)
-        mask = torch.ones_like(x_0) if self.implicit else self.dense(len(user), row, column, 1.0)
+        places, value = self.rated(user)
+        x_0 = places.dense(value)
+        mask = torch.ones_like(x_0) if self.implicit else places.dense(torch.ones_like(value))
         return x_0, mask
 
     def full_sort_predict(self, interaction) -> Tensor:

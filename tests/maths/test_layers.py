@@ -2,9 +2,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from helpers import mlp
 from torch import nn
-
-from recbole_dgrm.maths.layers import mlp
 
 
 @pytest.fixture(autouse=True)

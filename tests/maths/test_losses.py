@@ -1,7 +1,7 @@
 import pytest
 import torch
+from helpers import mlp
 
-from recbole_dgrm.maths.layers import mlp
 from recbole_dgrm.maths.losses import (
     critic_loss,
     generator_loss,

@@ -43,8 +43,7 @@ class SharedNoise:
     def __init__(self, n_rows: int, width: int, n_users: int, n_noises: int, device: torch.device):
         self.size, self.n_users, self.n_noises, self.device = (n_rows, width), n_users, n_noises, device
         self._used = 0
-        self._products: dict[tuple[int, bool], Tensor] = {}
-        self._weights: list[Tensor] = []  # kept alive, so that no other weight gets the id of one
+        self._products: dict[tuple[Tensor, bool], Tensor] = {}
 
     @cached_property
     def table(self) -> Tensor:
@@ -68,9 +67,8 @@ class SharedNoise:
 
     def through(self, weight: Tensor) -> Tensor:
         """The table times ``weight``, computed once."""
-        key = id(weight), torch.is_grad_enabled()
+        key = weight, torch.is_grad_enabled()
         if key not in self._products:
-            self._weights.append(weight)
             self._products[key] = self.table[:, : len(weight)] @ weight
         return self._products[key]
 
@@ -86,9 +84,8 @@ class SharedRows:
 
     def through(self, weight: Tensor) -> Tensor:
         """The noise times ``weight`` ``(W, H)``, ``(B, H)``."""
-        return self.sign * embedding(
-            self.row, self.source.through(weight)
-        )  # an index has no fixed order of its gradient
+        picked = embedding(self.row, self.source.through(weight))  # the gradient of an index has no fixed order
+        return self.sign * picked
 
     def dense(self) -> Tensor:
         """The noise itself, ``(B, width)``."""

@@ -119,9 +119,7 @@ class Sampler:
         for t in range(top, 0, -1):
             x_0_hat, step = self._denoise(x_t, streams, t), torch.full_like(self.user, t)
             x_t = self.chain.q_posterior(self._state(x_0_hat), x_t, step, eps(streams.posterior(t)))
-            x_t = State.of(
-                GivenRows(x_t.dense()), self.x_0.places
-            )  # so that no noise is kept for the steps that follow
+            x_t = State.of(GivenRows(x_t.dense()), self.x_0.places)  # later steps need not keep its noises
             predicted = self.closed_form.complete(self.user, x_0_hat.dense())
             if t == top:
                 yield predicted, predicted
