@@ -1,13 +1,13 @@
 """Perceptrons that several models are made of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, linear
+from torch.nn.functional import linear
 
 from recbole_dgrm.maths.sparse import Places, products_at, sparse_product, squared_norms
 
@@ -45,6 +45,7 @@ class Outputs:
     hidden: Tensor
     weight: Tensor
     bias: Tensor
+    _at: dict[tuple[Places, bool], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, hidden: Tensor, layer: nn.Linear) -> Self:
@@ -54,11 +55,11 @@ class Outputs:
         return cls(hidden, layer.weight.detach(), layer.bias.detach())
 
     def at(self, places: Places) -> Tensor:
-        """The outputs ``(n,)`` at ``places``."""
-        bias = embedding(places.column, self.bias.unsqueeze(-1)).squeeze(
-            -1
-        )  # the gradient of an index has no fixed order
-        return products_at(places, self.hidden, self.weight) + bias
+        """The outputs ``(n,)`` at ``places``, computed once."""
+        key = places, torch.is_grad_enabled()
+        if key not in self._at:
+            self._at[key] = products_at(places, self.hidden, self.weight) + places.column_values(self.bias)
+        return self._at[key]
 
     def dense(self) -> Tensor:
         """All outputs, ``(B, I)``."""

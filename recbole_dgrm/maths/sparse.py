@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Places:
-    """Places of single entries in a matrix, sorted by row.
+    """Places of single entries in a matrix, sorted by row; equal to no other.
 
     Attributes:
         n_rows, n_columns: the size of the matrix.
@@ -38,12 +40,21 @@ class Places:
     @cached_property
     def by_column(self) -> tuple[Tensor, Tensor, Tensor]:
         """The order of the entries by column, the rows in this order, both ``(n,)``, and where each column begins."""
-        order = torch.argsort(self.column)
+        if self.column.is_cpu:  # a counting sort: a tenth of the time of argsort
+            number, size = np.arange(len(self.column)), (self.n_rows, self.n_columns)
+            matrix = csr_array((number, self.column.numpy(), self.row_start.numpy()), shape=size).tocsc()
+            order, row, start = (torch.from_numpy(each) for each in (matrix.data, matrix.indices, matrix.indptr))
+            return order, row, start
+        order = torch.argsort(self.column, stable=True)
         return order, self.row[order], _starts(self.column[order], self.n_columns)
 
     def spread(self, value: Tensor) -> Tensor:
         """A value per row, ``(n_rows, 1)`` or ``(1, 1)``, for each entry, ``(n,)``."""
-        return value.expand(self.n_rows, 1).squeeze(-1)[self.row]
+        return value.expand(self.n_rows, 1).squeeze(-1).index_select(0, self.row)
+
+    def column_values(self, value: Tensor) -> Tensor:
+        """A value per column, ``(n_columns,)``, for each entry, ``(n,)``; the sums of its gradient have one order."""
+        return _ColumnValues.apply(self, value)
 
     def sums(self, value: Tensor) -> Tensor:
         """The sum of the entries ``(n,)`` of each row, ``(n_rows, 1)``."""
@@ -108,6 +119,18 @@ class _SparseProduct(torch.autograd.Function):
         return None, by_value, _by_column(places, value, grad) if ctx.needs_input_grad[2] else None
 
 
+class _ColumnValues(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, places: Places, value: Tensor) -> Tensor:
+        ctx.places = places
+        return value.index_select(0, places.column)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
+        (grad,), places = grads, ctx.places
+        return None, _by_column(places, grad, grad.new_ones(places.n_rows, 1)).squeeze(-1)
+
+
 class _ProductsAt(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, places: Places, left: Tensor, right: Tensor) -> Tensor:
@@ -137,7 +160,7 @@ def _bags(index: Tensor, start: Tensor, value: Tensor, table: Tensor) -> Tensor:
 def _by_column(places: Places, value: Tensor, table: Tensor) -> Tensor:
     """The transposed sparse matrix times ``table`` ``(n_rows, H)``: ``(n_columns, H)``."""
     order, row, start = places.by_column
-    return _bags(row, start, value[order], table)
+    return _bags(row, start, value.index_select(0, order), table)
 
 
 def _sampled(places: Places, left: Tensor, right: Tensor) -> Tensor:
