@@ -12,9 +12,22 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recbole_dgrm.maths.gibbs import Chain, Design, Features, Prior, Sample, regressors, scaled, shares
+from recbole_dgrm.maths.convergence import split_r_hat
+from recbole_dgrm.maths.gibbs import (
+    Chain,
+    Design,
+    Features,
+    Prior,
+    Sample,
+    posterior_variances,
+    regressors,
+    scaled,
+    shares,
+)
 from recbole_dgrm.maths.sparse import Places, products_at
 
+TRACED = ("error", "user biases", "item biases", "products")  # deviations of these
+Sides = tuple[sp.csr_matrix | None, sp.csr_matrix | None]
 KEPT_BYTES = 256 << 20  # of rows of kept sweeps, where ``keep_every`` is auto
 
 
@@ -29,7 +42,7 @@ class Sampling:
         chains: the number of chains.
         burn_in: the number of first sweeps that do not count.
         sweeps: of each chain, the first ones included.
-        keep_every: of the other sweeps each so many-th is kept; None keeps as many as there is room for.
+        keep_every: of the other sweeps each so many-th is kept; None keeps half, or as many as there is room for.
         seed: of all chains.
     """
 
@@ -47,7 +60,7 @@ class Sampling:
         if self.keep_every is not None:
             return self.keep_every
         size = 4 * n_rows * (self.factors + 1) * self.chains * (self.sweeps - self.burn_in)
-        return -(-size // KEPT_BYTES)
+        return max(2, -(-size // KEPT_BYTES))
 
 
 class Factorization(nn.Module):
@@ -56,6 +69,7 @@ class Factorization(nn.Module):
     Args:
         ratings: a row for each user.
         how: how they are sampled.
+        sides: further features of users and items, ``(n_users, ...)`` and ``(n_items, ...)``; None without.
     """
 
     user_rows: Tensor
@@ -66,16 +80,18 @@ class Factorization(nn.Module):
     means: Tensor
     precisions: Tensor
     coefficients: Tensor
+    trace: Tensor
     sweeps: Tensor
     kept: Tensor
 
-    def __init__(self, ratings: sp.csr_matrix, how: Sampling):
+    def __init__(self, ratings: sp.csr_matrix, how: Sampling, sides: Sides = (None, None)):
         super().__init__()
         self.how, self.every = how, how.every(sum(ratings.shape))
         self.centre, self.deviation = float(ratings.data.mean()), float(ratings.data.std()) or 1.0
         standard = self._standard(ratings)
-        user, item = _features(ratings, how, "user"), _features(ratings.T.tocsr(), how, "item")
-        self.components = user
+        self.n_side = 0 if sides[0] is None else sides[0].shape[1]
+        self.components = user = _features(ratings, how, "user", sides[0])
+        item = _features(ratings.T.tocsr(), how, "item", sides[1])
         seeds = [(how.seed, number) for number in range(how.chains)]
         self._chains = [Chain(standard, (user, item), how.factors, seed) for seed in seeds]
         self.chains = nn.ModuleList(self._chains)
@@ -91,6 +107,7 @@ class Factorization(nn.Module):
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float32 if "rows" in name else torch.float64))
+        self.register_buffer("trace", torch.zeros(how.sweeps, how.chains, len(TRACED), dtype=torch.float64))
         self.register_buffer("sweeps", torch.tensor(0))
         self.register_buffer("kept", torch.tensor(0))
 
@@ -101,6 +118,7 @@ class Factorization(nn.Module):
     def sweep(self) -> float:
         """Sweep each chain once; returns the mean deviation of a rating's error in the chains."""
         samples = [chain.sweep() for chain in self._chains]
+        self.trace[int(self.sweeps)] = torch.tensor([_traced(sample) for sample in samples])
         self.sweeps += 1
         since = int(self.sweeps) - self.how.burn_in - 1
         if since < 0 or since % self.every == 0:
@@ -128,6 +146,29 @@ class Factorization(nn.Module):
         biases = places.spread(left[1].unsqueeze(-1)) + places.column_values(right[1])
         return self._rescaled(products_at(places, left[0], right[0]) + biases + level)
 
+    def deviations_at(self, user: Tensor, places: Places, ratings: sp.csr_matrix) -> Tensor:
+        """The standard deviations ``(n,)`` of ratings of users ``(B,)`` at ``places``, errors of rating included.
+
+        Args:
+            ratings: the ratings that the users' rows follow from, ``(B, n_items)``.
+        """
+        design = Design(self._standard(ratings)).places
+        means, within = [], []
+        for place in range(self._count):
+            other, _, alpha, scale = self.item_rows[:, place], *self._numbers(place)
+            row, column = self.user_rows[user, place], other[places.column]
+            mean = (row[places.row, :-1] * column[:, :-1]).sum(1) + row[places.row, -1] + column[:, -1]
+            means.append(mean + self.levels[place].float())
+            precision = self.precisions[place].float()
+            within.append(posterior_variances(design, places, regressors(other, scale), precision, alpha) + 1 / alpha)
+        variance = torch.stack(within).mean(0) + torch.stack(means).var(0, correction=0)
+        return self.deviation * variance.sqrt()
+
+    def agreement(self) -> dict[str, float]:
+        """How far chains, or halves of a chain, agree: the split R-hat of a few quantities; near 1 where they do."""
+        seen = self.trace[self.how.burn_in : int(self.sweeps)]
+        return {name: split_r_hat(seen[:, :, place].T.numpy()) for place, name in enumerate(TRACED)}
+
     def _parts(self, user: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
         """Factors of users and items, whose products are means over the kept sweeps, with their biases, and m."""
         kept = self._count
@@ -140,8 +181,10 @@ class Factorization(nn.Module):
         return value * self.deviation + self.centre
 
     def set_users(self, ratings: sp.csr_matrix) -> None:
-        """Solve other users, whose ratings are the rows of ``ratings``; the chains stay as they are."""
-        features = self.components and self.components.of_rows(shares(ratings))
+        """Solve other users, whose ratings are the rows of ``ratings``; further features of them are not known."""
+        unknown = sp.csr_matrix((ratings.shape[0], self.n_side))
+        matrix = _matrix(ratings, self.how, "user", unknown)
+        features = self.components and self.components.of_rows(matrix)
         design = Design(self._standard(ratings))
         rows = torch.zeros(ratings.shape[0], *self.user_rows.shape[1:])
         for place in range(self._count):
@@ -167,8 +210,20 @@ class Factorization(nn.Module):
         return max(1, int(self.kept))
 
 
-def _features(ratings: sp.csr_matrix, how: Sampling, side: str) -> Features | None:
-    """The features of the rows of one side."""
-    if how.implicit not in ("both", side):
-        return None
-    return Features.of(shares(ratings), np.diff(ratings.indptr) > 0, how.components)
+def _traced(sample: Sample) -> list[float]:
+    """The quantities of ``TRACED``, of which none depends on the order or the signs of the factors."""
+    user, item = sample.user.double(), sample.item.double()
+    products = (user[:, :-1].T @ user[:, :-1]) * (item[:, :-1].T @ item[:, :-1])
+    mean_square = products.sum().clamp(min=0).item() / (len(user) * len(item))
+    return [sample.alpha**-0.5, user[:, -1].std().item(), item[:, -1].std().item(), mean_square**0.5]
+
+
+def _features(ratings: sp.csr_matrix, how: Sampling, side: str, further: sp.csr_matrix | None) -> Features | None:
+    """The features of the rows of one side; None if there are none."""
+    matrix = _matrix(ratings, how, side, further)
+    return Features.of(matrix, np.diff(ratings.indptr) > 0, how.components) if matrix.shape[1] else None
+
+
+def _matrix(ratings: sp.csr_matrix, how: Sampling, side: str, further: sp.csr_matrix | None) -> sp.csr_matrix:
+    parts = [shares(ratings)] if how.implicit in ("both", side) else [sp.csr_matrix((ratings.shape[0], 0))]
+    return sp.hstack(parts if further is None else [*parts, further], format="csr")

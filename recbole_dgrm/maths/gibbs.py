@@ -182,6 +182,20 @@ def grams(places: Places, table: Tensor) -> Tensor:
     return found
 
 
+def posterior_variances(places: Places, asked: Places, table: Tensor, precision: Tensor, alpha: float) -> Tensor:
+    """The posterior variance ``(n,)`` of ``row . table[column]`` at the places that are ``asked``.
+
+    Args:
+        places: of the ratings that rows ``(B, d)`` follow from.
+        table, precision, alpha: as in ``Design.posterior``.
+    """
+    root, parts = torch.linalg.cholesky(alpha * grams(places, table) + precision), []
+    for row, column in zip(asked.row.split(ROWS), asked.column.split(ROWS), strict=True):
+        half = torch.linalg.solve_triangular(root[row], table[column].unsqueeze(-1), upper=False)
+        parts.append(half.squeeze(-1).square().sum(-1))
+    return torch.cat(parts)
+
+
 def regressors(other: Tensor, scale: float) -> Tensor:
     """What a side's eta is multiplied with: the factors of the ``other`` side, and the scale of the bias."""
     return torch.cat([other[:, :-1], torch.full_like(other[:, :1], scale)], dim=1)
