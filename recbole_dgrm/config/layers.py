@@ -141,6 +141,7 @@ def load_config(
     if "load_col" not in given | layers["dataset"]:  # RecBole's own default leaves the ratings out
         names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
         merged["load_col"] = {"inter": [merged[name] for name in names if merged[name] is not None]}
+    merged["load_col"] = _with_side_columns(merged)
     run = read(RunOptions, merged)
     _check_machine(run)
     parts = None if run.benchmark_filename is None else len(run.benchmark_filename)
@@ -154,6 +155,15 @@ def load_config(
     config = _build(registry.model_class(model), merged, run, whole, changed)
     check_changed(config)
     return config
+
+
+def _with_side_columns(merged: Layer) -> Any:
+    """``load_col`` with the ``side_features`` of a model; which file has a column is seen when they are read."""
+    load, names = merged["load_col"], merged.get("side_features")
+    if not names or not isinstance(names, list) or not isinstance(load, dict):
+        return load
+    sides = {side: merged[f"{side.upper()}_ID_FIELD"] for side in ("user", "item") if load.get(side) != "*"}
+    return load | {side: [*dict.fromkeys([key, *load.get(side, []), *names])] for side, key in sides.items()}
 
 
 def _without_retired(given: Layer) -> Layer:

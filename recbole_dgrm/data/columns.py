@@ -62,6 +62,7 @@ def typed_columns(path: Path, first: str, separator: str) -> dict[str, str]:
 def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The columns that must exist, each with the key that names it."""
     standard = [config[f"{role}_FIELD"] for role in ("USER_ID", "ITEM_ID", "RATING", "TIME")]
+    yield from (("side_features", name) for name in _side_features(config))
     for suffix, names in (config["load_col"] or {}).items():
         if names != "*" and suffix in ("inter", "user", "item"):
             yield from (("load_col", name) for name in names if name not in standard)
@@ -71,6 +72,10 @@ def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from ((key, name) for name in config[key] or [])
     for names in (config["unused_col"] or {}).values():
         yield from (("unused_col", name) for name in names if name not in standard)
+
+
+def _side_features(config: Mapping[str, Any]) -> list[str]:
+    return config["side_features"] or [] if "side_features" in config else []
 
 
 def _side_files(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:

@@ -86,6 +86,14 @@ class RatingDataset(Dataset):
         except Exception as error:  # whatever RecBole stumbles over, it is the file that cannot be read
             raise DataError(f"{filepath}: {error}") from error
 
+    def _load_user_or_item_feat(self, token, dataset_path, source, field_name):
+        """Without users and items that have no rating: they would be numbered, and be candidates."""
+        feat, field = (
+            super()._load_user_or_item_feat(token, dataset_path, source, field_name),
+            getattr(self, field_name),
+        )
+        return feat if feat is None else feat[feat[field].isin(self.inter_feat[field])].reset_index(drop=True)
+
     def _refuse(self, bad: NDArray | pd.Series, said: str, remedy: str = "") -> None:
         if np.any(bad):
             raise DataError(f"{np.sum(bad)} {said}, the first in {self._place(int(np.argmax(bad)))}{remedy}")

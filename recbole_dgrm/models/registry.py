@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from recbole_dgrm.errors import UnknownModel
+from recbole_dgrm.models.bmf import BMF
 from recbole_dgrm.models.cfgan import CFGAN
 from recbole_dgrm.models.dgrm.model import DGRM, DGRMKL, DGRMPlus
 from recbole_dgrm.models.diffrec import DiffRec
@@ -16,7 +17,7 @@ from recbole_dgrm.models.prgan import PRGAN
 from recbole_dgrm.system.yaml_files import properties_dir
 
 GENERAL = "recbole.model.general_recommender"
-MODELS = {model.__name__: model for model in (DGRM, DGRMPlus, DGRMKL, MF, NCF, ICDAE, DiffRec, CFGAN, PRGAN)}
+MODELS = {model.__name__: model for model in (DGRM, DGRMPlus, DGRMKL, BMF, MF, NCF, ICDAE, DiffRec, CFGAN, PRGAN)}
 
 
 def model_class(name: str) -> type:

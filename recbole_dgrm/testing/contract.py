@@ -12,6 +12,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_dgrm.config.layers import read_yaml
 from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models import registry
 from recbole_dgrm.models.base import Phase
 from recbole_dgrm.runs.experiment import resume, run_one
@@ -37,14 +38,14 @@ class ModelContract:
         learns: skill in RatedNDCG@5 that the model must reach on ratings in the pattern of a checkerboard.
         epochs: of the training there.
         settings: keys of the training there.
-        implicit: keys with which the model runs under full ranking.
+        implicit: keys with which the model runs under full ranking; None for a model of ratings, which says so.
     """
 
     model: str
     learns = 0.8
     epochs = 30
     settings: ClassVar[dict[str, Any]] = {"learning_rate": 0.01}
-    implicit: ClassVar[dict[str, Any]] = {}
+    implicit: ClassVar[dict[str, Any] | None] = {}
 
     def phases(self, model) -> list[Phase]:
         """The turns in which the model is trained; for a model that declares none, what stands for them."""
@@ -119,7 +120,11 @@ class ModelContract:
         assert first.test != other.test
         assert json.loads((path / "record.json").read_text())["status"] == "finished"
 
-    def test_it_runs_under_full_ranking(self, make_config):
+    def test_it_runs_under_full_ranking_or_says_why_not(self, make_config):
+        if self.implicit is None:
+            with pytest.raises(OptionError, match="feedback"):
+                run_one(make_config(self.model, protocol="full"))
+            return
         record, _ = run_one(make_config(self.model, protocol="full", **self.implicit))
         assert 0 < record.test["recall@10"] <= record.reference["oracle"]["recall@10"]
 

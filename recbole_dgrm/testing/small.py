@@ -23,6 +23,7 @@ SMALL = {
     "n_negatives": 3,
     "record_items": 4,
     "latent_size": 4,
+    "burn_in": 1,
     "train_batch_size": 8,
     "epochs": 2,
     "eval_step": 1,

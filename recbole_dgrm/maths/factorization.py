@@ -1,0 +1,229 @@
+"""A Bayesian factorization of ratings: what the sweeps of its chains predict together.
+
+The predicted rating of a pair is the mean over kept sweeps of ``m + b_u + c_i + p_u . q_i``, in which the user's row is
+not the drawn one but its mean given all else, which varies less. Such a mean follows from the user's ratings and the
+sweep's items, so other users are solved without training.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from recbole_dgrm.maths.convergence import split_r_hat
+from recbole_dgrm.maths.gibbs import (
+    Chain,
+    Design,
+    Features,
+    Prior,
+    Sample,
+    posterior_variances,
+    regressors,
+    scaled,
+    shares,
+)
+from recbole_dgrm.maths.sparse import Places, products_at
+
+TRACED = ("error", "user biases", "item biases", "products")  # deviations of these
+Sides = tuple[sp.csr_matrix | None, sp.csr_matrix | None]
+KEPT_BYTES = 256 << 20  # of rows of kept sweeps, where ``keep_every`` is auto
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a factorization is sampled.
+
+    Attributes:
+        factors: k.
+        implicit: whose features say with whom they have ratings: ``both`` sides, ``user``, ``item`` or ``none``.
+        components: of these features that are kept.
+        chains: the number of chains.
+        burn_in: the number of first sweeps that do not count.
+        sweeps: of each chain, the first ones included.
+        keep_every: of the other sweeps each so many-th is kept; None keeps half, or as many as there is room for.
+        seed: of all chains.
+    """
+
+    factors: int
+    implicit: str
+    components: int
+    chains: int
+    burn_in: int
+    sweeps: int
+    keep_every: int | None
+    seed: int
+
+    def every(self, n_rows: int) -> int:
+        """``keep_every``, for this number of users and items."""
+        if self.keep_every is not None:
+            return self.keep_every
+        size = 4 * n_rows * (self.factors + 1) * self.chains * (self.sweeps - self.burn_in)
+        return max(2, -(-size // KEPT_BYTES))
+
+
+class Factorization(nn.Module):
+    """Ratings ``(n_users, n_items)`` factorized by chains, whose kept sweeps are its state.
+
+    Args:
+        ratings: a row for each user.
+        how: how they are sampled.
+        sides: further features of users and items, ``(n_users, ...)`` and ``(n_items, ...)``; None without.
+    """
+
+    user_rows: Tensor
+    item_rows: Tensor
+    levels: Tensor
+    alphas: Tensor
+    scales: Tensor
+    means: Tensor
+    precisions: Tensor
+    coefficients: Tensor
+    trace: Tensor
+    sweeps: Tensor
+    kept: Tensor
+
+    def __init__(self, ratings: sp.csr_matrix, how: Sampling, sides: Sides = (None, None)):
+        super().__init__()
+        self.how, self.every = how, how.every(sum(ratings.shape))
+        self.centre, self.deviation = float(ratings.data.mean()), float(ratings.data.std()) or 1.0
+        standard = self._standard(ratings)
+        self.n_side = 0 if sides[0] is None else sides[0].shape[1]
+        self.components = user = _features(ratings, how, "user", sides[0])
+        item = _features(ratings.T.tocsr(), how, "item", sides[1])
+        seeds = [(how.seed, number) for number in range(how.chains)]
+        self._chains = [Chain(standard, (user, item), how.factors, seed) for seed in seeds]
+        self.chains = nn.ModuleList(self._chains)
+        n_kept, size = how.chains * max(1, -(-(how.sweeps - how.burn_in) // self.every)), how.factors + 1
+        n_components = 0 if user is None else len(user.size)
+        shapes = {
+            "user_rows": (ratings.shape[0], n_kept, size),
+            "item_rows": (ratings.shape[1], n_kept, size),
+            **dict.fromkeys(("levels", "alphas", "scales"), (n_kept,)),
+            "means": (n_kept, size),
+            "precisions": (n_kept, size, size),
+            "coefficients": (n_kept, n_components, size),
+        }
+        for name, shape in shapes.items():
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.float32 if "rows" in name else torch.float64))
+        self.register_buffer("trace", torch.zeros(how.sweeps, how.chains, len(TRACED), dtype=torch.float64))
+        self.register_buffer("sweeps", torch.tensor(0))
+        self.register_buffer("kept", torch.tensor(0))
+
+    def _standard(self, ratings: sp.csr_matrix) -> sp.csr_matrix:
+        value = (ratings.data - self.centre) / self.deviation
+        return sp.csr_matrix((value, ratings.indices, ratings.indptr), ratings.shape)
+
+    def sweep(self) -> float:
+        """Sweep each chain once; returns the mean deviation of a rating's error in the chains."""
+        samples = [chain.sweep() for chain in self._chains]
+        self.trace[int(self.sweeps)] = torch.tensor([_traced(sample) for sample in samples])
+        self.sweeps += 1
+        since = int(self.sweeps) - self.how.burn_in - 1
+        if since < 0 or since % self.every == 0:
+            first = max(0, since) // self.every * len(samples)
+            for place, sample in enumerate(samples, first):
+                self._keep(place, sample)
+            self.kept.fill_(first + len(samples))
+        return self.deviation * float(np.mean([sample.alpha**-0.5 for sample in samples]))
+
+    def _keep(self, place: int, sample: Sample) -> None:
+        self.user_rows[:, place], self.item_rows[:, place] = sample.user, sample.item
+        self.levels[place], self.alphas[place], self.scales[place] = sample.level, sample.alpha, sample.scale
+        self.means[place] = torch.from_numpy(sample.prior.mean)
+        self.precisions[place] = torch.from_numpy(sample.prior.precision)
+        self.coefficients[place] = torch.from_numpy(sample.prior.coefficients)
+
+    def ratings(self, user: Tensor) -> Tensor:
+        """The predicted ratings ``(B, n_items)`` of users ``(B,)``."""
+        left, right, level = self._parts(user)
+        return self._rescaled(left[0] @ right[0].T + left[1].unsqueeze(-1) + right[1] + level)
+
+    def ratings_at(self, user: Tensor, places: Places) -> Tensor:
+        """The predicted ratings ``(n,)`` of users ``(B,)`` at ``places`` in ``(B, n_items)``."""
+        left, right, level = self._parts(user)
+        biases = places.spread(left[1].unsqueeze(-1)) + places.column_values(right[1])
+        return self._rescaled(products_at(places, left[0], right[0]) + biases + level)
+
+    def deviations_at(self, user: Tensor, places: Places, ratings: sp.csr_matrix) -> Tensor:
+        """The standard deviations ``(n,)`` of ratings of users ``(B,)`` at ``places``, errors of rating included.
+
+        Args:
+            ratings: the ratings that the users' rows follow from, ``(B, n_items)``.
+        """
+        design = Design(self._standard(ratings)).places
+        means, within = [], []
+        for place in range(self._count):
+            other, _, alpha, scale = self.item_rows[:, place], *self._numbers(place)
+            row, column = self.user_rows[user, place], other[places.column]
+            mean = (row[places.row, :-1] * column[:, :-1]).sum(1) + row[places.row, -1] + column[:, -1]
+            means.append(mean + self.levels[place].float())
+            precision = self.precisions[place].float()
+            within.append(posterior_variances(design, places, regressors(other, scale), precision, alpha) + 1 / alpha)
+        variance = torch.stack(within).mean(0) + torch.stack(means).var(0, correction=0)
+        return self.deviation * variance.sqrt()
+
+    def agreement(self) -> dict[str, float]:
+        """How far chains, or halves of a chain, agree: the split R-hat of a few quantities; near 1 where they do."""
+        seen = self.trace[self.how.burn_in : int(self.sweeps)]
+        return {name: split_r_hat(seen[:, :, place].T.numpy()) for place, name in enumerate(TRACED)}
+
+    def _parts(self, user: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
+        """Factors of users and items, whose products are means over the kept sweeps, with their biases, and m."""
+        kept = self._count
+        left, right = self.user_rows[user, :kept], self.item_rows[:, :kept]
+        factors = (left[..., :-1] / kept).flatten(1), right[..., :-1].flatten(1)
+        biases = left[..., -1].mean(1), right[..., -1].mean(1)
+        return (factors[0], biases[0]), (factors[1], biases[1]), self.levels[:kept].mean().float()
+
+    def _rescaled(self, value: Tensor) -> Tensor:
+        return value * self.deviation + self.centre
+
+    def set_users(self, ratings: sp.csr_matrix) -> None:
+        """Solve other users, whose ratings are the rows of ``ratings``; further features of them are not known."""
+        unknown = sp.csr_matrix((ratings.shape[0], self.n_side))
+        matrix = _matrix(ratings, self.how, "user", unknown)
+        features = self.components and self.components.of_rows(matrix)
+        design = Design(self._standard(ratings))
+        rows = torch.zeros(ratings.shape[0], *self.user_rows.shape[1:])
+        for place in range(self._count):
+            rows[:, place] = self._solved(design, features, place)
+        self.user_rows = rows
+
+    def _solved(self, design: Design, features: Features | None, place: int) -> Tensor:
+        """The means of users' rows given all else of a kept sweep, ``(n, d)``."""
+        other, level, alpha, scale = self.item_rows[:, place], *self._numbers(place)
+        target, noise = design.without(other, level), torch.zeros(design.places.n_rows, other.shape[1])
+        mean, _ = design.posterior(regressors(other, scale), target, self._prior(place), features, alpha, noise)
+        return scaled(mean, scale)
+
+    def _numbers(self, place: int) -> tuple[float, float, float]:
+        return self.levels[place].item(), self.alphas[place].item(), self.scales[place].item()
+
+    def _prior(self, place: int) -> Prior:
+        mean, precision, coefficients = self.means[place], self.precisions[place], self.coefficients[place]
+        return Prior(mean.cpu().numpy(), precision.cpu().numpy(), coefficients.cpu().numpy(), 1.0)
+
+    @property
+    def _count(self) -> int:
+        return max(1, int(self.kept))
+
+
+def _traced(sample: Sample) -> list[float]:
+    """The quantities of ``TRACED``, of which none depends on the order or the signs of the factors."""
+    user, item = sample.user.double(), sample.item.double()
+    products = (user[:, :-1].T @ user[:, :-1]) * (item[:, :-1].T @ item[:, :-1])
+    mean_square = products.sum().clamp(min=0).item() / (len(user) * len(item))
+    return [sample.alpha**-0.5, user[:, -1].std().item(), item[:, -1].std().item(), mean_square**0.5]
+
+
+def _features(ratings: sp.csr_matrix, how: Sampling, side: str, further: sp.csr_matrix | None) -> Features | None:
+    """The features of the rows of one side; None if there are none."""
+    matrix = _matrix(ratings, how, side, further)
+    return Features.of(matrix, np.diff(ratings.indptr) > 0, how.components) if matrix.shape[1] else None
+
+
+def _matrix(ratings: sp.csr_matrix, how: Sampling, side: str, further: sp.csr_matrix | None) -> sp.csr_matrix:
+    parts = [shares(ratings)] if how.implicit in ("both", side) else [sp.csr_matrix((ratings.shape[0], 0))]
+    return sp.hstack(parts if further is None else [*parts, further], format="csr")

@@ -1,0 +1,339 @@
+"""Bayesian matrix factorization by blocked Gibbs sampling, with features of the rows of both sides.
+
+    r_ui = m + b_u + c_i + p_u . q_i + e,    e ~ N(0, 1 / alpha)
+
+A user's row ``x_u = (p_u, b_u)`` is ``eta_u`` with its last entry times a scale ``s``, and
+
+    eta_u ~ N(mu + f_u B, Lambda^-1),    B | Lambda ~ MN(0, I / strength, Lambda^-1),
+
+where ``f_u`` are features of the user; items have the same with a mu, Lambda, B, strength and s of their own. Priors:
+``(mu, Lambda)`` Normal-Wishart (0, 1, I, d), ``m`` and ``s`` N(0, 1), ``alpha`` and ``strength`` Gamma(1, 1); ratings
+should have mean 0 and deviation 1.
+
+The factorization is that of Salakhutdinov and Mnih (2008). Features that say what a user rated make it SVD++ (Koren
+2008), on both sides its flipped form (Rendle, Zhang and Koren 2019); their prior is Macau's (Simm et al. 2017). The
+scale ``s`` is a parameter expansion (Liu and Wu 1999; Gelman 2006): where most rows have one rating, the deviation of
+their biases could hardly move without it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from scipy.sparse.linalg import svds
+from scipy.stats import wishart
+from torch import Tensor, nn
+
+from recbole_dgrm.maths.sparse import Places, products_at, sparse_product
+
+ROWS = 4096  # rows that are solved at once
+START = 0.1  # standard deviation of the first rows
+START_ALPHA = 1.25  # precision of a rating at first
+SMALLEST = 1e-5  # of the largest singular value; components below are rounding
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features ``F`` of rows by their truncated singular value decomposition.
+
+    Attributes:
+        left: ``U``, ``(n, f)``; of rows that did not shape the components ``F V / size``.
+        size: the singular values, ``(f,)``.
+        right: ``V``, ``(n_columns, f)``.
+    """
+
+    left: NDArray[np.float64]
+    size: NDArray[np.float64]
+    right: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, matrix: sp.csr_matrix, rated: NDArray[np.bool_], most: int) -> "Features":
+        """The ``most`` largest components of a matrix of features ``(n, n_columns)``, which ``rated`` rows shape."""
+        known = matrix[rated]
+        if most < min(known.shape) / 2:
+            _, size, right = svds(known, most, v0=np.ones(min(known.shape)))
+        else:
+            _, size, right = np.linalg.svd(known.toarray(), full_matrices=False)
+        order = np.argsort(-size)[:most]
+        order = order[size[order] > SMALLEST * size.max()]
+        size, right = size[order], right[order].T
+        return cls(matrix @ right / size, size, right)
+
+    def at(self, rows: NDArray) -> "Features":
+        """The features of some of the rows."""
+        return replace(self, left=self.left[rows])
+
+    def of_rows(self, matrix: sp.csr_matrix) -> "Features":
+        """The features of other rows ``(n, n_columns)``, in the same components."""
+        return replace(self, left=matrix @ self.right / self.size)
+
+    def times(self, coefficients: NDArray) -> NDArray[np.float64]:
+        """``F B`` for the coefficients ``(f, d)`` of the components, ``(n, d)``."""
+        return self.left @ (self.size[:, None] * coefficients)
+
+
+def shares(ratings: sp.csr_matrix) -> sp.csr_matrix:
+    """Which columns each row has rated, divided by the root of their number."""
+    count = np.diff(ratings.indptr)
+    value = np.repeat(1 / np.sqrt(np.maximum(count, 1)), count)
+    return sp.csr_matrix((value, ratings.indices, ratings.indptr), ratings.shape)
+
+
+class Prior(NamedTuple):
+    """What rows are drawn from: ``eta ~ N(mean + F coefficients, precision^-1)``.
+
+    Attributes:
+        mean, precision: mu ``(d,)`` and Lambda ``(d, d)``.
+        coefficients: of the components of the features, ``(f, d)``.
+        strength: of the prior of the coefficients.
+    """
+
+    mean: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    coefficients: NDArray[np.float64]
+    strength: float
+
+    def centre(self, features: Features | None) -> NDArray[np.float64]:
+        """The means of rows, ``(n, d)``, or ``(d,)`` without features."""
+        return self.mean if features is None else self.mean + features.times(self.coefficients)
+
+    def redrawn(self, eta: NDArray, features: Features | None, rng: np.random.Generator) -> "Prior":
+        """The prior drawn anew, given rows ``(n, d)`` and their features."""
+        mean, precision = self._normal_wishart(eta - self.centre(features) + self.mean, rng)
+        if features is None:
+            return Prior(mean, precision, self.coefficients, self.strength)
+        root, denominator = np.linalg.cholesky(precision), (features.size**2 + self.strength)[:, None]
+        noise = solve_triangular(root.T, rng.standard_normal(self.coefficients.shape).T).T
+        found = features.size[:, None] / denominator * (features.left.T @ (eta - mean)) + noise / np.sqrt(denominator)
+        strength = rng.gamma(1 + found.size / 2) / (1 + np.square(found @ root).sum() / 2)
+        return Prior(mean, precision, found, strength)
+
+    def _normal_wishart(self, left: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
+        """mu and Lambda, given rows ``(n, d)`` without what features add, and the coefficients."""
+        (n, d), mean = left.shape, left.mean(axis=0)
+        spread = np.eye(d) + (left - mean).T @ (left - mean) + n / (n + 1) * np.outer(mean, mean)
+        spread += self.strength * self.coefficients.T @ self.coefficients
+        scale = np.linalg.inv(spread)
+        drawn = wishart.rvs(d + n + len(self.coefficients), (scale + scale.T) / 2, random_state=rng)
+        precision = np.reshape(drawn, (d, d))
+        root = np.linalg.cholesky(precision * (n + 1))
+        return n / (n + 1) * mean + solve_triangular(root.T, rng.standard_normal(d)), precision
+
+
+class Design:
+    """The ratings of one side's rows, in blocks that are solved at once.
+
+    Args:
+        ratings: ``(n, n_columns)``.
+    """
+
+    def __init__(self, ratings: sp.csr_matrix):
+        self.places, self.rated = places_of(ratings), np.diff(ratings.indptr) > 0
+        self.rating = torch.as_tensor(ratings.data, dtype=torch.float32)
+        self._blocks = [places_of(ratings[start : start + ROWS]) for start in range(0, ratings.shape[0], ROWS)]
+
+    def without(self, other: Tensor, level: float) -> Tensor:
+        """The ratings minus ``level`` and the biases of the ``other`` side, ``(nnz,)``."""
+        return self.rating - level - self.places.column_values(other[:, -1].contiguous())
+
+    def posterior(
+        self, table: Tensor, target: Tensor, prior: Prior, features: Features | None, alpha: float, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The mean and a draw of rows ``(n, d)`` that are regressed on the rows of ``table`` ``(n_columns, d)``.
+
+        Args:
+            target: for each rating ``(nnz,)`` what ``row . table[column]`` should be, with the precision ``alpha``.
+            prior, features: of the rows.
+            noise: standard normals, ``(n, d)``.
+        """
+        found, start, first = torch.empty(2, *noise.shape), 0, 0
+        precision = torch.as_tensor(prior.precision, dtype=torch.float32)
+        pull = torch.as_tensor(prior.centre(features), dtype=torch.float32).expand(noise.shape) @ precision
+        for places in self._blocks:
+            here, part = slice(start, start + places.n_rows), target[first : first + len(places.row)]
+            root = torch.linalg.cholesky(alpha * grams(places, table) + precision)
+            right = alpha * sparse_product(places, part, table) + pull[here]
+            half = torch.linalg.solve_triangular(root, right.unsqueeze(-1), upper=False)
+            both = torch.cat([half, half + noise[here].unsqueeze(-1)], dim=-1)
+            found[:, here] = torch.linalg.solve_triangular(root.mT, both, upper=True).permute(2, 0, 1)
+            start, first = here.stop, first + len(part)
+        return found[0], found[1]
+
+
+def places_of(ratings: sp.csr_matrix) -> Places:
+    """Where the entries of a matrix are."""
+    row, column = np.repeat(np.arange(ratings.shape[0]), np.diff(ratings.indptr)), ratings.indices.astype(np.int64)
+    n_rows, n_columns = ratings.shape
+    return Places(n_rows, n_columns, torch.from_numpy(row), torch.from_numpy(column))
+
+
+def grams(places: Places, table: Tensor) -> Tensor:
+    """For each row the sum of ``t t'`` over the rows ``t`` of ``table`` that it has places for, ``(n, d, d)``."""
+    size = table.shape[1]
+    first, second = torch.triu_indices(size, size)
+    total = sparse_product(places, torch.ones(len(places.row)), table[:, first] * table[:, second])
+    found = torch.empty(places.n_rows, size, size)
+    found[:, first, second] = found[:, second, first] = total
+    return found
+
+
+def posterior_variances(places: Places, asked: Places, table: Tensor, precision: Tensor, alpha: float) -> Tensor:
+    """The posterior variance ``(n,)`` of ``row . table[column]`` at the places that are ``asked``.
+
+    Args:
+        places: of the ratings that rows ``(B, d)`` follow from.
+        table, precision, alpha: as in ``Design.posterior``.
+    """
+    root, parts = torch.linalg.cholesky(alpha * grams(places, table) + precision), []
+    for row, column in zip(asked.row.split(ROWS), asked.column.split(ROWS), strict=True):
+        half = torch.linalg.solve_triangular(root[row], table[column].unsqueeze(-1), upper=False)
+        parts.append(half.squeeze(-1).square().sum(-1))
+    return torch.cat(parts)
+
+
+def regressors(other: Tensor, scale: float) -> Tensor:
+    """What a side's eta is multiplied with: the factors of the ``other`` side, and the scale of the bias."""
+    return torch.cat([other[:, :-1], torch.full_like(other[:, :1], scale)], dim=1)
+
+
+def scaled(eta: Tensor, scale: float) -> Tensor:
+    """The rows x that belong to eta, ``(n, d)``."""
+    return torch.cat([eta[:, :-1], eta[:, -1:] * scale], dim=1)
+
+
+class Sample(NamedTuple):
+    """What a sweep leaves: a state of the chain, with the conditional means of the users' rows.
+
+    Attributes:
+        level, alpha: m and the precision of a rating.
+        user: the means of the users' rows given all else, ``(n_users, d)``.
+        item: the items' rows ``(n_items, d)``.
+        prior, scale: of the users' rows, with which other users can be solved.
+    """
+
+    level: float
+    alpha: float
+    user: Tensor
+    item: Tensor
+    prior: Prior
+    scale: float
+
+
+class Side(nn.Module):
+    """The rows of one side: what a chain keeps of them from sweep to sweep.
+
+    Args:
+        ratings: ``(n, n_columns)``, a row for each of the side's.
+        features: of the rows; None without.
+        n_factors: k; a row has ``d = k + 1`` entries, the last is the bias.
+        rng: draws the first rows.
+    """
+
+    scale: Tensor
+    coefficients: Tensor
+    strength: Tensor
+
+    def __init__(self, ratings: sp.csr_matrix, features: Features | None, n_factors: int, rng: np.random.Generator):
+        super().__init__()
+        self.design, self.features = Design(ratings), features
+        self.known = features and features.at(self.design.rated)
+        first = START * rng.standard_normal((ratings.shape[0], n_factors + 1), dtype=np.float32)
+        self.eta = nn.Parameter(torch.from_numpy(first), requires_grad=False)
+        n_components = 0 if features is None else len(features.size)
+        self.register_buffer("scale", torch.tensor(1.0, dtype=torch.float64))
+        self.register_buffer("coefficients", torch.zeros(n_components, n_factors + 1, dtype=torch.float64))
+        self.register_buffer("strength", torch.tensor(1.0, dtype=torch.float64))
+
+    @property
+    def rows(self) -> Tensor:
+        """The rows x ``(n, d)``."""
+        return scaled(self.eta, self.scale.item())
+
+    def redraw(self, other: Tensor, level: float, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Prior]:
+        """Draw prior, rows and scale anew, given the ``other`` side's rows ``(n_columns, d)``.
+
+        Returns:
+            The means of the rows given all else but themselves, ``(n, d)``, and their prior.
+        """
+        eta = self.eta.numpy()[self.design.rated].astype(np.float64)
+        before = Prior(np.zeros(eta.shape[1]), np.eye(eta.shape[1]), self.coefficients.numpy(), self.strength.item())
+        prior = before.redrawn(eta, self.known, rng)
+        self.coefficients.copy_(torch.from_numpy(prior.coefficients))
+        self.strength.fill_(prior.strength)
+        target, scale = self.design.without(other, level), self.scale.item()
+        noise = torch.from_numpy(rng.standard_normal(self.eta.shape, dtype=np.float32))
+        mean, draw = self.design.posterior(regressors(other, scale), target, prior, self.features, alpha, noise)
+        self.eta.copy_(draw)
+        self._redraw_scale(target - products_at(self.design.places, draw[:, :-1], other[:, :-1]), alpha, rng)
+        return scaled(mean, scale), prior
+
+    def _redraw_scale(self, target: Tensor, alpha: float, rng: np.random.Generator) -> None:
+        """Draw s anew, given for each rating what the bias should be, ``(nnz,)``."""
+        bias = self.design.places.spread(self.eta[:, -1:]).double()
+        precision = alpha * bias.square().sum().item() + 1
+        mean = alpha * (bias * target).sum().item() / precision
+        self.scale.fill_(mean + rng.standard_normal() / np.sqrt(precision))
+
+
+class Chain(nn.Module):
+    """One chain; its state is that of the module, and a sweep draws from a source of its own, so it can be resumed.
+
+    Args:
+        ratings: ``(n_users, n_items)``, of mean 0 and deviation 1.
+        features: of users and of items; None without.
+        n_factors: k.
+        seed: of this chain.
+    """
+
+    user: Side
+    item: Side
+    level: Tensor
+    alpha: Tensor
+    sweeps: Tensor
+
+    def __init__(
+        self,
+        ratings: sp.csr_matrix,
+        features: tuple[Features | None, Features | None],
+        n_factors: int,
+        seed: tuple[int, ...],
+    ):
+        super().__init__()
+        self.seed, rng = seed, np.random.default_rng(seed)
+        self.user = Side(ratings, features[0], n_factors, rng)
+        self.item = Side(ratings.T.tocsr(), features[1], n_factors, rng)
+        self.register_buffer("level", torch.tensor(0.0, dtype=torch.float64))
+        self.register_buffer("alpha", torch.tensor(START_ALPHA, dtype=torch.float64))
+        self.register_buffer("sweeps", torch.tensor(0))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """A chain stays where it is, on the CPU, when a model moves."""
+        return self
+
+    @torch.no_grad()
+    def sweep(self) -> Sample:
+        """Draw everything anew, once."""
+        self.sweeps += 1
+        rng = np.random.default_rng((*self.seed, int(self.sweeps)))
+        level, alpha, item, scale = self.level.item(), self.alpha.item(), self.item.rows, self.user.scale.item()
+        mean, prior = self.user.redraw(item, level, alpha, rng)
+        self.item.redraw(self.user.rows, level, alpha, rng)
+        self._redraw_errors(rng)
+        return Sample(level, alpha, mean, item, prior, scale)
+
+    def _redraw_errors(self, rng: np.random.Generator) -> None:
+        """Draw alpha and m anew, given the rows."""
+        user, item, design = self.user.rows, self.item.rows, self.user.design
+        one = torch.ones_like(user[:, :1]), torch.ones_like(item[:, :1])
+        left, right = torch.cat([user, one[0]], dim=1), torch.cat([item[:, :-1], one[1], item[:, -1:]], dim=1)
+        error = (design.rating - products_at(design.places, left, right)).double()
+        squares = (error - self.level).square().sum().item()
+        alpha = rng.gamma(1 + len(error) / 2) / (1 + squares / 2)
+        precision = alpha * len(error) + 1
+        self.alpha.fill_(alpha)
+        self.level.fill_(alpha * error.sum().item() / precision + rng.standard_normal() / np.sqrt(precision))

@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from recbole_dgrm.maths.gibbs import Chain, Design, Features, Prior, grams, shares
+
+D = 3  # two factors and a bias
+
+
+def few_ratings(n_users=7, n_items=5, share=0.6, seed=0):
+    rng = np.random.default_rng(seed)
+    given = rng.random((n_users, n_items)) < share
+    given[0], given[:, 0] = True, True
+    return sp.csr_matrix(np.where(given, rng.standard_normal((n_users, n_items)), 0.0))
+
+
+def made_up_prior(rng, n_components=0):
+    root = rng.standard_normal((D, D))
+    return Prior(rng.standard_normal(D), root @ root.T + np.eye(D), rng.standard_normal((n_components, D)), 1.5)
+
+
+def test_grams_are_sums_of_outer_products():
+    ratings, table = few_ratings(), torch.randn(5, D)
+    rated = torch.as_tensor(ratings.toarray() != 0).float()
+    found = grams(Design(ratings).places, table)
+    torch.testing.assert_close(found, torch.einsum("ui,ij,ik->ujk", rated, table, table))
+
+
+@pytest.mark.parametrize("rows", [2, 100])
+def test_rows_have_the_moments_of_a_bayesian_regression(monkeypatch, rows):
+    monkeypatch.setattr("recbole_dgrm.maths.gibbs.ROWS", rows)
+    rng, ratings = np.random.default_rng(1), few_ratings()
+    features = Features.of(shares(ratings), np.ones(7, bool), 4)
+    prior, table, alpha = made_up_prior(rng, len(features.size)), rng.standard_normal((5, D)), 0.7
+    design, given = Design(ratings), torch.as_tensor(table).float()
+    mean, _ = design.posterior(given, design.rating, prior, features, alpha, torch.zeros(7, D))
+    roots = [
+        design.posterior(given, design.rating, prior, features, alpha, unit.expand(7, D))[1] - mean
+        for unit in torch.eye(D)
+    ]
+    centre = prior.mean + features.left @ (features.size[:, None] * prior.coefficients)
+    for user in range(7):
+        seen = table[ratings[user].indices]
+        covariance = np.linalg.inv(prior.precision + alpha * seen.T @ seen)
+        exact = covariance @ (prior.precision @ centre[user] + alpha * seen.T @ ratings[user].data)
+        np.testing.assert_allclose(mean[user], exact, atol=1e-4)
+        root = np.stack([each[user].numpy() for each in roots], axis=1)
+        np.testing.assert_allclose(root @ root.T, covariance, atol=1e-4)
+
+
+def test_components_of_all_features_are_the_features():
+    matrix = shares(few_ratings())
+    features = Features.of(matrix, np.ones(7, bool), 100)
+    np.testing.assert_allclose(features.left * features.size @ features.right.T, matrix.toarray(), atol=1e-10)
+    np.testing.assert_allclose(features.of_rows(matrix).left, features.left, atol=1e-10)
+
+
+def test_few_components_of_many_are_the_largest():
+    matrix = sp.csr_matrix(np.random.default_rng(0).standard_normal((40, 30)))
+    few, whole = (Features.of(matrix, np.ones(40, bool), most) for most in (3, 30))
+    np.testing.assert_allclose(few.size, whole.size[:3])
+    np.testing.assert_allclose(np.abs(few.right.T @ whole.right[:, :3]), np.eye(3), atol=1e-8)
+
+
+def test_rows_without_ratings_do_not_shape_the_components():
+    matrix = shares(few_ratings())
+    padded = sp.vstack([sp.csr_matrix((1, 5)), matrix]).tocsr()
+    features = Features.of(padded, np.arange(8) > 0, 4)
+    np.testing.assert_allclose(features.size, Features.of(matrix, np.ones(7, bool), 4).size)
+    assert (features.left[0] == 0).all()
+
+
+def within_error(drawn, exact, errors=4.5):
+    """Whether the mean of independent draws ``(n, ...)`` is ``exact`` but for their Monte Carlo error."""
+    drawn = np.asarray(drawn)
+    np.testing.assert_array_less(np.abs(drawn.mean(0) - exact), errors * drawn.std(0) / np.sqrt(len(drawn)) + 1e-12)
+
+
+def test_a_prior_has_the_moments_of_its_conditional():
+    rng, n = np.random.default_rng(2), 6
+    eta = rng.standard_normal((n, D))
+    start = Prior(np.zeros(D), np.eye(D), np.zeros((0, D)), 1.0)
+    drawn = [start.redrawn(eta, None, rng) for _ in range(4000)]
+    centre = eta.mean(0)
+    left = eta - centre
+    scale = np.linalg.inv(np.eye(D) + left.T @ left + n / (n + 1) * np.outer(centre, centre))
+    within_error([each.precision for each in drawn], (D + n) * scale)
+    within_error([each.mean for each in drawn], n * centre / (n + 1))
+    spread = [
+        np.outer(each.mean - n * centre / (n + 1), each.mean - n * centre / (n + 1)) @ each.precision for each in drawn
+    ]
+    within_error(spread, np.eye(D) / (n + 1))
+
+
+def test_coefficients_have_the_moments_of_their_conditional():
+    rng, ratings = np.random.default_rng(3), few_ratings()
+    features, eta = Features.of(shares(ratings), np.ones(7, bool), 4), rng.standard_normal((7, D))
+    start = made_up_prior(rng, len(features.size))
+    shape = np.diag(features.size**2) + start.strength * np.eye(4)
+    gains, spreads = [], []
+    for _ in range(4000):
+        after = start.redrawn(eta, features, rng)
+        exact = np.linalg.solve(shape, features.size[:, None] * (features.left.T @ (eta - after.mean)))
+        left = after.coefficients - exact
+        gains.append(left)
+        spreads.append(left @ after.precision @ left.T)
+    within_error(gains, np.zeros((4, D)))
+    within_error(spreads, D * np.linalg.inv(shape))
+
+
+def statistics(chain):
+    """Bounded functions of all that a chain keeps; the priors' tails are too heavy for moments."""
+    sides = chain.user, chain.item
+    squares = [np.tanh(side.eta.double().square().mean(0).numpy()) for side in sides]
+    products = [np.tanh((side.eta[:, 0] * side.eta[:, 1]).double().mean().item()) for side in sides]
+    ours = [np.tanh(side.coefficients.square().mean().item()) for side in sides]
+    numbers = [np.tanh(side.strength.item()) for side in sides] + [np.tanh(side.scale.item() ** 2) for side in sides]
+    level, alpha = chain.level.item(), chain.alpha.item()
+    means = [np.tanh(side.eta[:, -1].mean().item() * side.scale.item()) for side in sides]
+    return np.concatenate(
+        [*squares, products, ours, numbers, means, [np.tanh(level), np.tanh(level**2), np.tanh(alpha)]]
+    )
+
+
+def drawn_from_the_prior(chain, rng):
+    """Give a chain a state from its prior."""
+    for side in (chain.user, chain.item):
+        d = side.eta.shape[1]
+        side.strength.fill_(rng.gamma(1))
+        root = np.linalg.cholesky(np.linalg.inv(wishart(rng, d)))
+        strength = np.sqrt(side.strength.item())
+        coefficients = rng.standard_normal(tuple(side.coefficients.shape)) @ root.T / strength
+        side.coefficients.copy_(torch.from_numpy(coefficients))
+        centre = root @ rng.standard_normal(d) + side.features.times(coefficients)
+        side.eta.copy_(torch.from_numpy(centre + rng.standard_normal(tuple(side.eta.shape)) @ root.T))
+        side.scale.fill_(rng.standard_normal())
+    chain.level.fill_(rng.standard_normal())
+    chain.alpha.fill_(rng.gamma(1))
+
+
+def wishart(rng, d):
+    root = rng.standard_normal((d, d))
+    return root.T @ root  # of d degrees of freedom
+
+
+def rate(chain, rng):
+    """Draw the ratings anew from the state of the chain."""
+    user, item = chain.user.rows, chain.item.rows
+    mean = chain.level.item() + user[:, :-1] @ item[:, :-1].T + user[:, -1:] + item[:, -1]
+    rating = mean + torch.from_numpy(rng.standard_normal(tuple(mean.shape))).float() / chain.alpha.item() ** 0.5
+    for side, matrix in ((chain.user, rating), (chain.item, rating.T)):
+        side.design.rating = matrix[side.design.places.row, side.design.places.column].contiguous()
+
+
+@pytest.mark.slow
+def test_sweeps_and_new_ratings_together_leave_the_prior_as_it_is():
+    """Geweke's joint distribution test (2004): an error in any conditional moves the state away from its prior."""
+    ratings = few_ratings(4, 3, 0.7)
+    sides = (shares(ratings), np.ones(4, bool)), (shares(ratings.T.tocsr()), np.ones(3, bool))
+    chain = Chain(ratings, tuple(Features.of(*side, 10) for side in sides), 2, (0,))
+    rng = np.random.default_rng(0)
+    prior = []
+    for _ in range(4000):
+        drawn_from_the_prior(chain, rng)
+        prior.append(statistics(chain))
+    joint = []
+    for _ in range(12_000):
+        chain.sweep()
+        rate(chain, rng)
+        joint.append(statistics(chain))
+    prior, batches = np.array(prior), np.array(joint).reshape(40, 300, -1).mean(1)  # means of long batches
+    error = np.sqrt(prior.var(0) / len(prior) + batches.var(0, ddof=1) / len(batches))
+    np.testing.assert_array_less(np.abs(prior.mean(0) - batches.mean(0)) / error, 4.0)

@@ -1,0 +1,159 @@
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from helpers import random_ratings, write_ratings
+
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.maths.convergence import split_r_hat
+from recbole_dgrm.maths.gibbs import Design, regressors, scaled
+from recbole_dgrm.runs.experiment import run_one
+from recbole_dgrm.testing import ModelContract
+
+
+class TestBMF(ModelContract):
+    model = "BMF"
+    settings: ClassVar = {}
+    implicit = None
+
+    def phases(self, model):
+        return []  # drawn, not learnt by gradients
+
+
+@pytest.fixture
+def swept(make_model):
+    """A config, the splits, and a BMF after some sweeps."""
+
+    def make(**keys):
+        config, splits, model = make_model("BMF", **{"epochs": 12, "burn_in": 2, "keep_every": 1, **keys})
+        for _ in range(config["epochs"]):
+            model.sweep()
+        return config, splits, model.eval()
+
+    return make
+
+
+def all_pairs(model, n_users=5):
+    user, width = torch.arange(1, n_users + 1), model.width
+    return user, torch.arange(n_users).repeat_interleave(width), torch.arange(width).repeat(n_users)
+
+
+def test_ratings_are_means_over_the_kept_sweeps(swept):
+    _, _, model = swept(chains=2)
+    kept = model.factorization
+    assert kept.kept == kept.user_rows.shape[1] == 20
+    user, row, column = all_pairs(model)
+    each = [
+        kept.levels[place]
+        + kept.user_rows[user][row, place, :-1].mul(kept.item_rows[column, place, :-1]).sum(1)
+        + kept.user_rows[user][row, place, -1]
+        + kept.item_rows[column, place, -1]
+        for place in range(20)
+    ]
+    exact = torch.stack(each).mean(0) * kept.deviation + kept.centre
+    torch.testing.assert_close(model.score_pairs(user, row, column), exact.float())
+    torch.testing.assert_close(model.score_profiles(user), exact.float().view(5, -1))
+
+
+def test_what_is_kept_has_its_place(swept):
+    _, _, model = swept(keep_every=4)
+    assert model.factorization.kept == model.factorization.user_rows.shape[1] == 3
+    assert swept(keep_every="auto")[2].factorization.kept == 5
+
+
+def test_users_that_are_solved_anew_are_the_same(swept):
+    _, splits, model = swept(implicit="both")
+    ratings = splits.train.inter_matrix(form="csr", value_field="rating")
+    other = model.with_profiles(ratings)
+    torch.testing.assert_close(other.factorization.user_rows, model.factorization.user_rows, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("implicit", ["both", "none"])
+def test_deviations_are_those_of_draws(swept, implicit):
+    """A rating's variance by its parts, against rows that are drawn and errors that are added."""
+    _, _, model = swept(epochs=42, implicit=implicit)
+    user, row, column = all_pairs(model)
+    kept, rng = model.factorization, np.random.default_rng(0)
+    design = Design(kept._standard(model.rating_matrix()))
+    drawn = []
+    for place in range(40):
+        other, level, alpha, scale = kept.item_rows[:, place], *kept._numbers(place)
+        for _ in range(50):
+            noise = torch.from_numpy(rng.standard_normal((model.n_users, other.shape[1]), dtype=np.float32))
+            table, target = regressors(other, scale), design.without(other, level)
+            rows = scaled(design.posterior(table, target, kept._prior(place), kept.components, alpha, noise)[1], scale)
+            mean = level + (rows[user][row, :-1] * other[column, :-1]).sum(1) + rows[user][row, -1] + other[column, -1]
+            drawn.append(mean + torch.from_numpy(rng.standard_normal(len(mean))) / alpha**0.5)
+    exact = kept.deviation * torch.stack(drawn).std(0)
+    np.testing.assert_allclose(model.deviations(user, row, column), exact, rtol=0.1)
+
+
+def test_features_know_training_pairs_only(make_model):
+    _, splits, model = make_model("BMF")
+    user, item, _ = splits.triples("train")
+    pairs = np.zeros((model.n_users, model.width))
+    pairs[user, item - 1] = 1
+    exact = pairs / np.sqrt(np.maximum(pairs.sum(1, keepdims=True), 1))
+    features = model.factorization.components
+    np.testing.assert_allclose(features.left * features.size @ features.right.T, exact, atol=1e-6)
+
+
+def test_side_features_are_columns_of_the_files(make_model, tmp_path):
+    table = random_ratings()
+    path = write_ratings(tmp_path, "sided", table)
+    users, items = np.unique(table["user_id"]), np.unique(table["item_id"])
+    lines = [f"{user}\t{user * 2.0}\t{'fm'[user % 2]}" for user in users]
+    path.with_suffix(".user").write_text("\n".join(["user_id:token\tage:float\tsex:token", *lines]))
+    lines = [f"{item}\t{'a b' if item % 2 else 'b'}" for item in [*items, 999]]
+    path.with_suffix(".item").write_text("\n".join(["item_id:token\tkinds:token_seq", *lines]))
+    keys = {"data_path": str(tmp_path), "implicit": "none"}
+    _, splits, model = make_model("BMF", "sided", side_features=["age", "sex", "kinds"], **keys)
+    assert splits.train.item_num == len(items) + 1  # nobody has rated 999
+    features = model.factorization._chains[0].item.features
+    matrix = features.left * features.size @ features.right.T
+    token = splits.train.field2id_token["item_id"][1:]
+    for row, name in zip(matrix, token, strict=True):
+        given = np.sort(row[np.abs(row) > 1e-6])
+        np.testing.assert_allclose(given, [0.5**0.5, 0.5**0.5] if int(name) % 2 else [1.0], atol=1e-6)
+    _, _, without = make_model("BMF", "sided", **keys)
+    assert model.factorization.n_side == 4
+    assert without.factorization.components is None
+
+
+def test_a_column_that_is_not_there_is_named(make_model):
+    with pytest.raises(OptionError, match="side_features: there is no column 'agee'"):
+        make_model("BMF", side_features=["agee"])
+
+
+def test_a_burn_in_that_leaves_nothing_is_refused(make_model):
+    with pytest.raises(OptionError, match="burn_in=12 leaves none of epochs=12"):
+        make_model("BMF", burn_in=12, epochs=12)
+
+
+def test_shifted_and_stretched_ratings_give_the_same_result(make_model, tmp_path):
+    found = {}
+    for shift, factor in ((0, 1), (1000, 1), (0, 20)):
+        table = random_ratings()
+        table["rating"] = table["rating"] * factor + shift
+        write_ratings(tmp_path, "shifted", table)
+        _, _, model = make_model("BMF", "shifted", data_path=str(tmp_path), epochs=3)
+        for _ in range(3):
+            model.sweep()
+        found[shift, factor] = (model.score_profiles(torch.arange(1, 20)) - shift) / factor
+    for other in ((1000, 1), (0, 20)):
+        torch.testing.assert_close(found[other], found[0, 1], atol=2e-3, rtol=0)
+
+
+def test_halves_that_differ_are_seen():
+    rng = np.random.default_rng(0)
+    assert split_r_hat(rng.standard_normal((2, 400))) == pytest.approx(1, abs=0.02)
+    assert split_r_hat(rng.standard_normal((1, 400)) + np.arange(400) / 100) > 1.5
+    assert split_r_hat(rng.standard_normal((2, 400)) + np.array([[0.0], [3]])) > 1.5
+    assert np.isnan(split_r_hat(np.zeros((1, 3))))
+
+
+def test_a_run_says_whether_its_chains_agree(make_config, caplog):
+    record, _ = run_one(make_config("BMF", epochs=20, burn_in=10))
+    assert set(record.diagnosis["agreement"]) == {"error", "user biases", "item biases", "products"}
+    assert ("its chains disagree" in caplog.text) == (max(record.diagnosis["agreement"].values()) > 1.2)
