@@ -1,4 +1,4 @@
-"""Batches of users, without the padding user: to train on profiles, to score rated pairs, to rank all items."""
+"""Batches without the padding: of users or items to train on profiles, of users to score pairs or to rank items."""
 
 from math import ceil
 
@@ -18,41 +18,41 @@ from recbole_dgrm.errors import DataError
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.data_parallel import share_of_rank
 
-STEPS = 24  # of a pass over the users, about, if train_batch_size is auto
-FEWEST, MOST = 256, 1024  # users of a batch then
+STEPS = 24  # of a pass over the profiles, about, if train_batch_size is auto
+FEWEST, MOST = 256, 1024  # profiles of a batch then
 ITEM_RANK = "item_rank"  # column of evaluation batches: place of the item among all, by the data's own ids
 
 
 class ProfileLoader(AbstractDataLoader):
-    """Shuffled batches of users who have training ratings; the padding user has none.
+    """Shuffled batches of users who have training ratings, or with ``orientation: item`` of items that have some.
 
-    A batch has ``train_batch_size`` users for each of the processes that train together, or with ``auto`` the users
-    that ``users_per_step`` says, for all processes together.
+    A batch has ``train_batch_size`` of them for each of the processes that train together, or with ``auto`` as many as
+    ``rows_per_step`` says, for all processes together.
     """
 
     def __init__(self, config, dataset):
-        self.field = dataset.uid_field
-        self.users = torch.unique(dataset.inter_feat[self.field])
-        self.sample_size = len(self.users)
+        self.field = dataset.iid_field if config["orientation"] == "item" else dataset.uid_field
+        self.rows = torch.unique(dataset.inter_feat[self.field])
+        self.sample_size = len(self.rows)
         super().__init__(config, dataset, None, shuffle=True)
 
     def _init_batch_size_and_step(self) -> None:
         given = self.config.run.train_batch_size
         auto = given == "auto"
-        self.step = users_per_step(len(self.users)) if auto else given * distributed.world_size()
+        self.step = rows_per_step(len(self.rows)) if auto else given * distributed.world_size()
         self.set_batch_size(self.step)
 
     def collate_fn(self, index: list[int]) -> Interaction:
-        """The users ``(B,)`` of a batch."""
-        return Interaction({self.field: self.users[index]})
+        """The ids ``(B,)`` of a batch."""
+        return Interaction({self.field: self.rows[index]})
 
 
-def users_per_step(n_users: int) -> int:
-    """The users of a batch by default: a power of two, near a 24th of all users, from 256 to 1024.
+def rows_per_step(n_rows: int) -> int:
+    """The profiles of a batch by default: a power of two, near a 24th of all, from 256 to 1024.
 
-    Larger batches cost less per user, and smaller ones learn more per pass: see ``docs/results/states.md``.
+    Larger batches cost less per profile, and smaller ones learn more per pass: see ``docs/results/states.md``.
     """
-    return int(np.clip(1 << round(np.log2(max(1, n_users / STEPS))), FEWEST, MOST))
+    return int(np.clip(1 << round(np.log2(max(1, n_rows / STEPS))), FEWEST, MOST))
 
 
 def item_rank(dataset: Dataset) -> torch.Tensor:
@@ -149,7 +149,7 @@ def _pairs(dataset: Dataset) -> sp.csr_matrix:
 
 
 def train_loader(config, splits: Splits, part: str):
-    """Batches to learn from: users for models of whole profiles, ours or RecBole's; else RecBole's own loader."""
+    """Batches to learn from: profiles for models of whole profiles, ours or RecBole's; else RecBole's own loader."""
     dataset = getattr(splits, part)
     loader = get_dataloader(config, "train")
     if config["MODEL_INPUT_TYPE"] == InputType.LISTWISE or loader is UserDataLoader:

@@ -23,7 +23,7 @@ from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION, judge_run
 from recbole_dgrm.evaluation.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
 from recbole_dgrm.evaluation.references import rated_row, training_part
-from recbole_dgrm.evaluation.scoring import AT_ONCE, all_scores
+from recbole_dgrm.evaluation.scoring import all_scores
 
 LOG = logging.getLogger(__name__)
 ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
@@ -41,8 +41,8 @@ class Denoiser(Protocol):
 
     options: Any
 
-    def walk(self, user: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """For 0, 1, ... denoising steps the ratings predicted by the state, and by the estimate of ``x_0``."""
+    def walk(self, user: Tensor, column: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """For 0, 1, ... denoising steps the ratings ``(n,)`` of pairs by the state, and by the estimate of ``x_0``."""
 
 
 def rating_bins(config, scale: RatingScale | None) -> Bins | None:
@@ -246,28 +246,19 @@ def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
     One walk down the chain gives all T'. A point has ``prediction``, ``denoising_steps``, ``prediction_noise_steps``
     and the metrics.
     """
-    users = min(config.run.eval_batch_size, max(1, AT_ONCE // splits.train.item_num))
-    loader = loaders.eval_loader(config.replaced(eval_batch_size=users), splits, "valid")
+    pairs = [batch for batch, *_ in loaders.eval_loader(config, splits, "valid")]
+    fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], loaders.ITEM_RANK, config["RATING_FIELD"])
+    user, item, rank, rating = (torch.cat([batch[name] for batch in pairs]) for name in fields)
     model: Denoiser = trainer.model.eval()
-    top = model.options.noise_steps
     readings = ("posterior", "x_0_hat") if model.options.noise_support == "all" else ("x_0_hat",)
-    scores: dict[tuple[int, str], list[Tensor]] = {}
-    pairs = []
-    for batch, *_ in loader:
-        user, row = torch.unique(batch[config["USER_ID_FIELD"]].to(config["device"]), return_inverse=True)
-        column = batch[config["ITEM_ID_FIELD"]].to(config["device"]) - 1
-        pairs.append(batch)
-        for steps, predicted in enumerate(model.walk(user)):
-            for reading, ratings in zip(("posterior", "x_0_hat"), predicted, strict=True):
-                scores.setdefault((steps, reading), []).append(ratings[row, column].cpu())
-    fields = (config["USER_ID_FIELD"], loaders.ITEM_RANK, config["RATING_FIELD"])
-    user, item, rating = (torch.cat([batch[name] for batch in pairs]).numpy() for name in fields)
     rule = recbole_metrics.rated_protocol(config, splits.scale)
     points = []
-    for (steps, reading), parts in scores.items():
-        if reading in readings:
-            point = {"prediction": reading, "denoising_steps": steps, "prediction_noise_steps": top}
-            score = torch.cat(parts).numpy()
-            predictions = recbole_metrics.RatedPredictions(user, item, score, rating, rule, splits.scale)
-            points.append(point | rated_row(config, predictions))
+    for steps, predicted in enumerate(model.walk(user.to(config["device"]), item.to(config["device"]) - 1)):
+        for reading, score in zip(("posterior", "x_0_hat"), predicted, strict=True):
+            if reading in readings:
+                point = {"prediction": reading, "denoising_steps": steps}
+                point["prediction_noise_steps"] = model.options.noise_steps
+                of_users, ranks, scores, ratings = (each.numpy() for each in (user, rank, score.cpu(), rating))
+                predictions = recbole_metrics.RatedPredictions(of_users, ranks, scores, ratings, rule, splits.scale)
+                points.append(point | rated_row(config, predictions))
     return points

@@ -1,7 +1,7 @@
 """Perceptrons that several models are made of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Self
 
@@ -71,9 +71,17 @@ class Outputs:
 
     def squares(self) -> Tensor:
         """The sums of the squares of all outputs of each row, ``(B,)``."""
+        return squared_norms(*self._factors())
+
+    def transposed(self, column: Tensor) -> "Outputs":
+        """The outputs at columns ``(C,)``, ``(C, B)``: what was the weight is the input, and the other way round."""
+        hidden, weight = replace(self, weight=self.weight[column], bias=self.bias[column])._factors()
+        return Outputs(weight, hidden, weight.new_zeros(len(hidden)))
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        """Inputs and weights, ``(B, H + 1)`` and ``(I, H + 1)``, with the bias as one more weight of an input of 1."""
         one = torch.ones_like(self.hidden[:, :1])
-        whole = torch.cat([self.weight, self.bias.unsqueeze(-1)], dim=1)
-        return squared_norms(torch.cat([self.hidden, one], dim=1), whole)
+        return torch.cat([self.hidden, one], dim=1), torch.cat([self.weight, self.bias.unsqueeze(-1)], dim=1)
 
 
 @torch.no_grad()

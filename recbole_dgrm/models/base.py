@@ -4,6 +4,9 @@ A profile is a row of the rating matrix without RecBole's padding item: ``(B, I)
 ``I = n_items - 1``, column ``j`` is item ``j + 1``. Padding is handled here and nowhere else:
 ``ProfileRecommender.profiles`` leaves it out, ``ProfileRecommender.full_sort_predict``
 puts it back as a score of minus infinity.
+
+With the key ``orientation: item``, for models that have it, the matrix is transposed: a profile is
+what an item has from all users, ``(B, n_users - 1)``, and a batch of training is of items. Scores stay those of users.
 """
 
 import copy
@@ -59,6 +62,9 @@ class ProfileRecommender(GeneralRecommender):
         dataset: the training part of a RecBole data set.
 
     Attributes:
+        by_item: whether the profiles are those of items.
+        row_field: the column of a training batch that has the ids of its profiles, of users or of items.
+        width: the length of a profile.
         by_profiles: whether the model predicts a profile as fast as a few items of it, so that a diagnosis looks
             at all predictions of as many users as it can afford.
         takes_new_users: whether ``with_profiles`` works, because no parameter that scores need belongs to a user.
@@ -66,7 +72,7 @@ class ProfileRecommender(GeneralRecommender):
     """
 
     input_type = InputType.LISTWISE
-    takes_new_users: ClassVar[bool] = True
+    takes_new_users: bool = True
     by_profiles: ClassVar[bool] = True
     undivided: ClassVar[str | None] = None
 
@@ -74,9 +80,11 @@ class ProfileRecommender(GeneralRecommender):
         super().__init__(config, dataset)
         self.implicit = config["feedback"] == "implicit"
         self.scale = None if self.implicit else dataset.scale
-        self.width = self.n_items - 1
-        value_field = None if self.implicit else config["RATING_FIELD"]
-        self._read(dataset.inter_matrix(form="csr", value_field=value_field))
+        self.by_item = config["orientation"] == "item"
+        self.row_field = self.ITEM_ID if self.by_item else self.USER_ID
+        self.width = (self.n_users if self.by_item else self.n_items) - 1
+        matrix = dataset.inter_matrix(form="csr", value_field=None if self.implicit else config["RATING_FIELD"])
+        self._read(matrix.T.tocsr() if self.by_item else matrix)
 
     def _read(self, matrix: csr_matrix) -> None:
         for name, array in [("indptr", matrix.indptr), ("column", matrix.indices - 1), ("value", matrix.data)]:
@@ -100,14 +108,20 @@ class ProfileRecommender(GeneralRecommender):
     def set_users(self) -> None:
         """Called in a copy with new profiles, to replace whatever else a model keeps per user."""
 
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """The user and the item's column of every training entry, ``(nnz,)`` each."""
+        row = torch.repeat_interleave(torch.arange(len(self._indptr) - 1), torch.diff(self._indptr))
+        return (self._column + 1, row - 1) if self.by_item else (row, self._column)
+
     def rating_matrix(self) -> csr_matrix:
-        """The profiles as a sparse matrix ``(n_users, I)``, while they are still on the CPU."""
-        indptr, column, value = (table.numpy() for table in (self._indptr, self._column, self._value))
-        return csr_matrix((value.astype(np.float64), column, indptr), (self.n_users, self.width))
+        """The ratings as a sparse matrix ``(n_users, I)``, while they are still on the CPU."""
+        user, column = (table.numpy() for table in self.pairs())
+        rating = self._value.numpy().astype(np.float64)
+        return csr_matrix((rating, (user, column)), (self.n_users, self.n_items - 1))
 
     def state_rows(self, interaction) -> Tensor:
-        """The number of rows that each user of the batch has in the model's tensors, ``(B,)``; 1 for whole profiles."""
-        return torch.ones_like(interaction[self.USER_ID])
+        """The number of rows that each profile of the batch has in the model's tensors, ``(B,)``; 1 for whole ones."""
+        return torch.ones_like(interaction[self.row_field])
 
     def begin_epoch(self, epoch: int) -> None:
         """Called before the phases of each epoch, which are counted from 0."""
@@ -119,27 +133,27 @@ class ProfileRecommender(GeneralRecommender):
         """The scores ``(B, I)`` of distinct users ``(B,)``; these are ratings if the model predicts ratings."""
         raise NotImplementedError
 
-    def entries(self, user: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The training entries of users ``(B,)`` as flat ``row``, ``column``, ``value``, each ``(nnz,)``."""
-        start, end = self._indptr[user], self._indptr[user + 1]
+    def entries(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The training entries of profiles ``(B,)`` as flat ``row``, ``column``, ``value``, each ``(nnz,)``."""
+        start, end = self._indptr[ids], self._indptr[ids + 1]
         count = end - start
-        row = torch.repeat_interleave(torch.arange(len(user), device=user.device), count)
+        row = torch.repeat_interleave(torch.arange(len(ids), device=ids.device), count)
         before = torch.cumsum(count, 0) - count
-        index = torch.arange(len(row), device=user.device) + (start - before)[row]
+        index = torch.arange(len(row), device=ids.device) + (start - before)[row]
         return row, self._column[index], self._value[index]
 
-    def rated(self, user: Tensor) -> tuple[Places, Tensor]:
-        """The places of the training entries of users ``(B,)``, and their values ``(nnz,)``."""
-        row, column, value = self.entries(user)
-        return Places(len(user), self.width, row, column), value
+    def rated(self, ids: Tensor) -> tuple[Places, Tensor]:
+        """The places of the training entries of profiles ``(B,)``, and their values ``(nnz,)``."""
+        row, column, value = self.entries(ids)
+        return Places(len(ids), self.width, row, column), value
 
-    def activity(self, user: Tensor) -> Tensor:
-        """The number of training entries of users ``(B,)``, shape ``(B, 1)``."""
-        return (self._indptr[user + 1] - self._indptr[user]).unsqueeze(-1)
+    def activity(self, ids: Tensor) -> Tensor:
+        """The number of training entries of profiles ``(B,)``, shape ``(B, 1)``."""
+        return (self._indptr[ids + 1] - self._indptr[ids]).unsqueeze(-1)
 
-    def profiles(self, user: Tensor) -> tuple[Tensor, Tensor]:
-        """The profiles ``x_0`` and their ``mask``, both ``(B, I)``; implicit feedback has every item in the mask."""
-        places, value = self.rated(user)
+    def profiles(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The profiles ``x_0`` and their ``mask``, both ``(B, width)``; that of implicit feedback is 1 everywhere."""
+        places, value = self.rated(ids)
         x_0 = places.dense(value)
         mask = torch.ones_like(x_0) if self.implicit else places.dense(torch.ones_like(value))
         return x_0, mask

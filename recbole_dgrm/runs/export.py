@@ -27,7 +27,8 @@ def export(run: Recommender, folder: Path) -> Path:
 
     ``config.json`` has the model, the data set, all keys of the run, its test result, the rating scale and the
     external ids: row ``u`` of a user table belongs to ``users[u]``, of an item table to ``items[i]``, both from
-    RecBole's padding ``[PAD]`` on; column ``j`` of a profile is ``items[j + 1]``.
+    RecBole's padding ``[PAD]`` on; column ``j`` of a profile is ``items[j + 1]``, or ``users[j + 1]`` with the key
+    ``orientation: item``.
 
     Returns:
         The file of the weights.

@@ -77,8 +77,9 @@ class TrainedRun(Recommender):
             raise DataError(f"ratings must be a DataFrame with the columns user_id, item_id and rating, not {what}")
         if not getattr(self.model, "takes_new_users", False):
             able = [name for name, model in registry.MODELS.items() if getattr(model, "takes_new_users", False)]
+            what = f"{self.config['model']}{' with orientation=item' if self.config['orientation'] == 'item' else ''}"
             raise UnknownModel(
-                f"{self.config['model']} cannot score users who were not there in training; train it again with their "
+                f"{what} cannot score users who were not there in training; train it again with their "
                 f"ratings in the data, or use a model that reads profiles: {', '.join(able)}"
             )
         ratings = self._usable(ratings)

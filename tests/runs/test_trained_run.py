@@ -350,6 +350,13 @@ def test_a_model_that_reads_no_profiles_refuses_new_users(run_of, name, protocol
         run.with_ratings(random_ratings())
 
 
+def test_weights_per_user_refuse_new_users(run_of):
+    run = load_run(run_of("DGRM", orientation="item"))
+    words = "DGRM with orientation=item cannot score users who were not there"
+    with pytest.raises(UnknownModel, match=f"{words} .* reads profiles: {', '.join(PROFILES)}"):
+        run.with_ratings(random_ratings())
+
+
 # Weights.
 
 

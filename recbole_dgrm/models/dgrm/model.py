@@ -1,18 +1,19 @@
 """DGRM (Deng et al.): a diffusion model and a Wasserstein GAN that train each other.
 
 This is what the paper trains, in its order: forward chain (step 1), generator (step 2), backward step (step 3),
-critic (step 4) and the two losses. Prediction is in ``sampling.py``, the chain in ``diffusion.py``. All states are
-those of ``profiles.py``, so no tensor of users x items exists.
+critic (step 4) and the two losses. Prediction is in ``sampling.py`` and ``scoring.py``, the chain in ``diffusion.py``.
+All states are those of ``profiles.py``, so no tensor of users x items exists.
 
 Deviations from the paper
     * The paper states no Lipschitz constraint for its Wasserstein critic; ours has a gradient penalty
       by default (``lipschitz``).
+    * Rows may be items instead of users, and G may read which entries are rated (``orientation``, ``mask_channel``).
     * The users of a batch share few rows of noise (``noise_rows``): each user's states are distributed as the paper's,
       but users of a batch are not independent (``noise.py``).
     * Everything under "Generalisation" in the YAML file is ours, and off in ``DGRM.yaml``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,22 +23,22 @@ from torch import Tensor
 from recbole_dgrm.maths import losses
 from recbole_dgrm.maths.layers import Outputs, clip_weights
 from recbole_dgrm.maths.noise import RowNoise
-from recbole_dgrm.maths.sparse import Places
-from recbole_dgrm.models.base import Phase, ProfileRecommender
+from recbole_dgrm.models.base import Phase
 from recbole_dgrm.models.dgrm.blend import ClosedForm
 from recbole_dgrm.models.dgrm.diffusion import DiffusionChain, linear_variance_betas
 from recbole_dgrm.models.dgrm.networks import Critic, Generator
 from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, SharedNoise, shared_rows
 from recbole_dgrm.models.dgrm.options import DGRMOptions
 from recbole_dgrm.models.dgrm.profiles import Rows, State
-from recbole_dgrm.models.dgrm.sampling import Sampler, condition
+from recbole_dgrm.models.dgrm.sampling import condition
+from recbole_dgrm.models.dgrm.scoring import ChainRecommender, Kept
 from recbole_dgrm.options import read
 from recbole_dgrm.system.data_parallel import whole_batch
 
 NOISES = 4  # of a user in a training step: of x_{t-1}, of x_t, of the posterior, and z
 
 
-class DGRM(ProfileRecommender):
+class DGRM(ChainRecommender):
     """Diffusion-GAN recommendation model.
 
     Args:
@@ -54,11 +55,13 @@ class DGRM(ProfileRecommender):
         o = self.options = read(DGRMOptions, config)
         self.chain = DiffusionChain(linear_variance_betas(o.noise_steps, o.noise_scale, o.noise_min, o.noise_max))
         latent_size = self.width if o.latent_size is None else o.latent_size
-        self.generator = Generator(self.width, o.generator_hidden, latent_size, o.step_embedding_size)
+        reads_mask = o.mask_channel and not self.implicit  # of implicit feedback it would be all there is to predict
+        self.generator = Generator(self.width, o.generator_hidden, latent_size, o.step_embedding_size, reads_mask)
         self.critic = Critic(self.width, o.critic_hidden, o.step_embedding_size) if o.adversarial_weight else None
         self.row_noise = RowNoise(config["seed"], max(self.width, latent_size, *o.generator_hidden), self.device)
-        self.factors = Factors()
-        self.closed_form = ClosedForm(self.n_users, self.width)
+        self.factors, self.kept = Factors(), Kept()
+        self.takes_new_users = not self.by_item  # of whom the generator's layers would have no weights
+        self.closed_form = ClosedForm(self.n_users, self.n_items - 1)
         if not self.implicit:
             self._solve(config)
 
@@ -80,26 +83,21 @@ class DGRM(ProfileRecommender):
             self._center()
 
     def _center(self) -> None:
-        user = torch.repeat_interleave(torch.arange(self.n_users), torch.diff(self._indptr))
-        self._value = self.closed_form.residual(user, self._column, self._value)
+        self._value = self.closed_form.residual(*self.pairs(), self._value)
 
     def state_rows(self, interaction) -> Tensor:
-        """The number of rated entries of each user, ``(B,)``."""
-        return self.activity(interaction[self.USER_ID]).squeeze(-1)
+        """The number of rated entries of each profile, ``(B,)``."""
+        return self.activity(interaction[self.row_field]).squeeze(-1)
 
     # Step 1 is the forward chain. The generator's condition may hide a part of the profile.
 
-    def x_0(self, user: Tensor) -> State:
-        """The clean profiles of users ``(B,)``."""
-        return State(*self.rated(user))
-
-    def draw(self, user: Tensor) -> "Draw":
-        """What one training step sees of users ``(B,)``: profiles, steps, real pairs and conditions."""
-        o, x_0 = self.options, self.x_0(user)
+    def draw(self, ids: Tensor) -> "Draw":
+        """What one training step sees of profiles ``(B,)``: themselves, steps, real pairs and conditions."""
+        o, x_0 = self.options, self.x_0(ids)
         if o.fixed_step is None:
-            t = torch.randint(1, o.noise_steps + 1, (len(user),), device=user.device)
+            t = torch.randint(1, o.noise_steps + 1, (len(ids),), device=ids.device)
         else:
-            t = torch.full((len(user),), o.fixed_step, device=user.device)
+            t = torch.full((len(ids),), o.fixed_step, device=ids.device)
         noise, z = self._noises(x_0)
         x_tm1, x_t = self.chain.q_pair(x_0, t, noise)
         kept = target = torch.ones_like(x_0.value)
@@ -160,7 +158,7 @@ class DGRM(ProfileRecommender):
 
     def critic_loss(self, interaction) -> Tensor:
         """The loss of the critic (Eq. 21) and its Lipschitz term in ``x_{t-1}``, summed over the batch."""
-        draw, critic = self.draw(interaction[self.USER_ID]), self.critic
+        draw, critic = self.draw(interaction[self.row_field]), self.critic
         with torch.no_grad():
             _, fake_state = self.generate(draw)
         beside = critic.beside(draw.x_t, draw.t)
@@ -177,7 +175,7 @@ class DGRM(ProfileRecommender):
 
     def generator_loss(self, interaction) -> Tensor:
         """The loss of the generator (Eq. 22), summed over the batch."""
-        draw = self.draw(interaction[self.USER_ID])
+        draw = self.draw(interaction[self.row_field])
         x_0_hat, fake = self.generate(draw)
         loss = self.options.reconstruction_weight * self._reconstruction(x_0_hat, draw)
         if self.critic is None:
@@ -194,29 +192,6 @@ class DGRM(ProfileRecommender):
             return rated
         hidden = self.options.condition_dropout if self.options.reconstruct == "hidden" else 1.0
         return rated + hidden * (x_0_hat.squares().sum() - predicted.square().sum())
-
-    # Prediction is section 3.3 of the paper.
-
-    def sampler(self, user: Tensor) -> Sampler:
-        """Predicts the ratings of distinct users ``(B,)``."""
-        parts = self.options, self.chain, self.generator, self.closed_form, self.row_noise, self.factors
-        return Sampler(*parts, user, self.x_0(user))
-
-    def score_profiles(self, user: Tensor) -> Tensor:
-        """Predicted ratings ``(B, I)``, the mean of ``prediction_draws`` draws."""
-        return self.sampler(user).ratings()
-
-    def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Predicted ratings ``(n,)`` of single items; only the literal posterior needs the others."""
-        if self.options.prediction == "posterior":
-            return super().score_pairs(user, row, column)
-        order = torch.argsort(row, stable=True)
-        ratings = self.sampler(user).ratings_at(Places(len(user), self.width, row[order], column[order]))
-        return torch.empty_like(ratings).index_copy(0, order, ratings)
-
-    def walk(self, user: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The ratings predicted after each step of the backward process, see ``Sampler.walk``."""
-        return self.sampler(user).walk()
 
 
 class DGRMPlus(DGRM):

@@ -40,6 +40,8 @@ class DGRMOptions:
     center: Literal["none", "bias"]
     condition_scale: Literal["none", "sqrt_count"]
     noise_support: Literal["all", "rated"]
+    orientation: Literal["user", "item"]
+    mask_channel: bool
     noise_rows: Literal["auto"] | Annotated[int, Field(ge=4)]
     blend: Share
     blend_factors: list[PositiveInt]
@@ -70,3 +72,7 @@ class DGRMOptions:
             raise OptionError("reconstruct=hidden needs condition_dropout above 0: nothing is hidden otherwise")
         if self.noise_support == "rated" and self.prediction == "posterior":
             raise OptionError("prediction=posterior needs noise_support=all: unrated entries have no state otherwise")
+        if self.orientation == "item" and self.prediction == "posterior":
+            raise OptionError(
+                "prediction=posterior needs orientation=user: a state of few users would be one of all items otherwise"
+            )

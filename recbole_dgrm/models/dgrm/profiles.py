@@ -31,7 +31,7 @@ class State:
     """A batch of rows ``(B, W)``: the values at single places plus multiples of dense rows.
 
     Attributes:
-        places: where the values are.
+        places: where the values are; one that is left out is 0 there.
         value: ``(nnz,)``, at ``places``; 0 elsewhere.
         rows: the coefficient of each of the dense rows, ``(B, 1)`` or ``(1, 1)``.
     """
@@ -65,6 +65,11 @@ class State:
     def where(self, kept: Tensor) -> "State":
         """The state with the values at places where ``kept`` ``(nnz,)`` is 0 left out; dense rows stay."""
         return State(self.places, self.value * kept, self.rows)
+
+    def mask(self) -> "State":
+        """1 at all places, also where a value is left out, divided by the root of the row's number of places."""
+        one = torch.ones_like(self.value)
+        return State(self.places, one) / self.places.sums(one).clamp(min=1).sqrt()
 
     def through(self, weight: Tensor) -> Tensor:
         """The state times ``weight`` ``(W, H)``, ``(B, H)``."""

@@ -1,4 +1,4 @@
-"""Prediction with a trained DGRM (paper, section 3.3): noise the profiles, walk back, turn the result into ratings.
+"""Prediction with a trained DGRM (paper, section 3.3): noise the profiles, walk back, predict them anew.
 
 Nothing is masked here: the unrated items are what the model is asked about.
 
@@ -10,7 +10,7 @@ Deviations from the paper
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,8 +19,6 @@ from torch import Tensor
 
 from recbole_dgrm.maths.layers import Outputs
 from recbole_dgrm.maths.noise import RowNoise
-from recbole_dgrm.maths.sparse import Places
-from recbole_dgrm.models.dgrm.blend import ClosedForm
 from recbole_dgrm.models.dgrm.diffusion import DiffusionChain
 from recbole_dgrm.models.dgrm.networks import Generator
 from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, UserRows
@@ -59,36 +57,32 @@ class Streams:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Predicts ratings of one batch of distinct users.
+    """Predicts one batch of distinct profiles.
 
     Attributes:
-        options, chain, generator, closed_form, noise, factors: those of the trained model.
-        user: ids ``(B,)``.
-        x_0: the profiles of these users.
+        options, chain, generator, noise, factors: those of the trained model.
+        ids: ids ``(B,)``, on which the noise depends.
+        x_0: the profiles with these ids.
     """
 
     options: DGRMOptions
     chain: DiffusionChain
     generator: Generator
-    closed_form: ClosedForm
     noise: RowNoise
     factors: Factors
-    user: Tensor
+    ids: Tensor
     x_0: State
 
     @torch.no_grad()
-    def ratings(self) -> Tensor:
-        """Predicted ratings ``(B, I)``."""
-        return self.closed_form.complete(self.user, self._mean(lambda predicted: predicted.dense()))
+    def dense(self) -> Tensor:
+        """The mean of the draws, ``(B, W)``."""
+        return _mean([self.draw(index).dense() for index in range(self.options.prediction_draws)])
 
     @torch.no_grad()
-    def ratings_at(self, places: Places) -> Tensor:
-        """Predicted ratings ``(n,)`` at places of the batch, computed without the others; not of the posterior."""
-        return self.closed_form.complete_at(self.user, places, self._mean(lambda predicted: predicted.at(places)))
-
-    def _mean(self, read: Callable[[Any], Tensor]) -> Tensor:
-        draws = [read(self.draw(index)) for index in range(self.options.prediction_draws)]
-        return torch.stack(draws).mean(dim=0) if len(draws) > 1 else draws[0]
+    def outputs(self) -> Outputs:
+        """The mean of the draws, not of the posterior: the output layer is linear, so its inputs are averaged."""
+        draws: list[Any] = [self.draw(index) for index in range(self.options.prediction_draws)]
+        return replace(draws[0], hidden=_mean([draw.hidden for draw in draws]))
 
     def draw(self, index: int) -> Outputs | State:
         """One of the ``prediction_draws`` predicted profiles."""
@@ -108,40 +102,40 @@ class Sampler:
 
     @torch.no_grad()
     def walk(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """For T' = 0, 1, ..., T the ratings predicted from the profile noised T times (section 4.4.2, Fig. 7).
+        """For T' = 0, 1, ..., T what is predicted from the profile noised T times (section 4.4.2, Fig. 7).
 
         Yields:
-            The ratings by ``x_{T-T'}`` and by the last ``x_0_hat``, both ``(B, I)``, of one draw.
+            The profiles by ``x_{T-T'}`` and by the last ``x_0_hat``, both ``(B, W)``, of one draw.
         """
         top = self.options.noise_steps
         streams, eps = self._streams(0, top, noised=True), partial(self._eps, entries=True)
         x_t = self._start(streams, eps)
         for t in range(top, 0, -1):
-            x_0_hat, step = self._denoise(x_t, streams, t), torch.full_like(self.user, t)
+            x_0_hat, step = self._denoise(x_t, streams, t), torch.full_like(self.ids, t)
             x_t = self.chain.q_posterior(self._state(x_0_hat), x_t, step, eps(streams.posterior(t)))
             x_t = State.of(GivenRows(x_t.dense()), self.x_0.places)  # later steps need not keep its noises
-            predicted = self.closed_form.complete(self.user, x_0_hat.dense())
+            predicted = x_0_hat.dense()
             if t == top:
                 yield predicted, predicted
-            yield self.closed_form.complete(self.user, self._rescaled(x_t, t - 1).dense()), predicted
+            yield self._rescaled(x_t, t - 1).dense(), predicted
 
     def _streams(self, index: int, level: int, noised: bool) -> Streams:
         return Streams(index * (2 * self.options.noise_steps + 2), level, noised)
 
     def _eps(self, stream: int, entries: bool) -> State:
-        """The users' noise of a stream; ``entries`` says whether single entries of it will be read."""
+        """The profiles' noise of a stream; ``entries`` says whether single entries of it will be read."""
         places, width = self.x_0.places, self.x_0.places.n_columns
         if self.options.noise_support == "rated":
-            return State(places, self.noise.at(self.user[places.row], places.column, stream))
+            return State(places, self.noise.at(self.ids[places.row], places.column, stream))
         if entries:
-            return State.of(GivenRows(self.noise(self.user, width, stream)), places)
-        return State.of(UserRows(self.noise, self.factors, self.user, stream), places)
+            return State.of(GivenRows(self.noise(self.ids, width, stream)), places)
+        return State.of(UserRows(self.noise, self.factors, self.ids, stream), places)
 
     def _start(self, streams: Streams, eps: Callable[[int], State]) -> State:
         """The state that the walk starts from: the profile, noised or clean."""
         if not streams.noised:
             return self.x_0
-        return self.chain.q_sample(self.x_0, torch.full_like(self.user, streams.level), eps(streams.first))
+        return self.chain.q_sample(self.x_0, torch.full_like(self.ids, streams.level), eps(streams.first))
 
     def _reverse(
         self, x_t: State, streams: Streams, level: int, steps: int, eps: Callable[[int], State]
@@ -157,9 +151,9 @@ class Sampler:
 
     def _denoise(self, x_t: State, streams: Streams, t: int) -> Outputs:
         """``x_0_hat`` as the generator predicts it from the state at ``t``."""
-        z = UserRows(self.noise, self.factors, self.user, streams.z(t)) if self.generator.latent_size else None
+        z = UserRows(self.noise, self.factors, self.ids, streams.z(t)) if self.generator.latent_size else None
         shown = condition(x_t, torch.ones_like(x_t.value), self.options.condition_scale)
-        return self.generator(shown, z, torch.full_like(self.user, t))
+        return self.generator(shown, z, torch.full_like(self.ids, t))
 
     def _state(self, x_0_hat: Outputs) -> State:
         """``x_0_hat`` as a state, of all items or of those that get noise."""
@@ -170,6 +164,10 @@ class Sampler:
     def _rescaled(self, x_t: State, t: int) -> State:
         """A state at ``t`` divided by what the chain shrinks ratings by."""
         return x_t / self.chain.alpha_bar[t].sqrt().view(1, 1)
+
+
+def _mean(draws: list[Tensor]) -> Tensor:
+    return torch.stack(draws).mean(dim=0) if len(draws) > 1 else draws[0]
 
 
 def condition(x_t: State, kept: Tensor, scale: str) -> State:

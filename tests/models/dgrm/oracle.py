@@ -55,8 +55,10 @@ class DenseDGRM:
             condition = x_t - self.alpha_bar[given.t].sqrt().unsqueeze(-1) * given.x_0 * hidden
         if o.condition_scale == "sqrt_count":
             condition = condition / (given.kept * rated).sum(-1, keepdim=True).clamp(min=1).sqrt()
-        network = self.generator
-        inputs = [condition] if given.z is None else [condition, given.z]
+        network, inputs = self.generator, [condition]
+        if o.mask_channel and not self.implicit:  # hidden ratings leave their places in it
+            inputs.append(given.mask / given.mask.sum(-1, keepdim=True).clamp(min=1).sqrt())
+        inputs += [] if given.z is None else [given.z]
         hidden_layer = first(network, [*inputs, embedded(network, given.t)])
         return network.output(network.hidden(hidden_layer))
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from recbole_dgrm.data import loaders
 from recbole_dgrm.maths.layers import Outputs
 from recbole_dgrm.models import registry
+from recbole_dgrm.models.dgrm import scoring
 from recbole_dgrm.models.dgrm.noise import SharedNoise
 from recbole_dgrm.testing import ModelContract, interaction
 from recbole_dgrm.training.trainers import AlternatingTrainer
@@ -265,11 +266,12 @@ def test_pairs_are_scored_the_same_in_small_blocks(make_model, monkeypatch):
     torch.testing.assert_close(model.predict(pairs), whole)
 
 
+@pytest.mark.parametrize("orientation", ["user", "item"])
 @pytest.mark.parametrize("support", ["all", "rated"])
 @pytest.mark.parametrize(("level", "steps"), [(0, 0), (0, 1), (3, 1), (5, 4)])
-def test_scores_of_pairs_are_entries_of_those_of_all_items(make_model, users, level, steps, support):
+def test_scores_of_pairs_are_entries_of_those_of_all_items(make_model, users, level, steps, support, orientation):
     keys = {"prediction_noise_steps": level, "denoising_steps": steps, "prediction_draws": 2, "blend": 0.4}
-    _, _, model = make_model("DGRM", noise_support=support, center="bias", **keys)
+    _, _, model = make_model("DGRM", noise_support=support, center="bias", orientation=orientation, **keys)
     user = users["user_id"]
     scores = model.score_profiles(user)
     row, column = torch.tensor([2, 0, 1, 0]), torch.tensor([3, 1, 7, 0])
@@ -297,23 +299,43 @@ def test_no_row_of_noise_is_drawn_where_only_rated_entries_have_any(make_model, 
 def test_the_walk_down_the_chain_ends_at_the_last_prediction(make_model, users):
     _, _, model = make_model()
     user = users["user_id"]
-    steps = list(model.walk(user))
+    pairs = torch.cartesian_prod(user, torch.arange(model.width)).T
+    steps = list(model.walk(*pairs))
     assert len(steps) == model.options.noise_steps + 1
     torch.testing.assert_close(*steps[0])
     torch.testing.assert_close(*steps[-1])  # x_0 is what the generator predicts at t = 1
-    torch.testing.assert_close(steps, list(model.walk(user)))
+    torch.testing.assert_close(steps, list(model.walk(*pairs)))
     _, _, literal = make_model(prediction="posterior", prediction_noise_steps=5, denoising_steps=3)
     literal.load_state_dict(model.state_dict())
-    torch.testing.assert_close(literal.score_profiles(user), steps[3][0])
+    torch.testing.assert_close(literal.score_profiles(user).flatten(), steps[3][0])
 
 
-def test_a_prediction_follows_the_weights(make_model, users):
+@pytest.mark.parametrize("support", ["all", "rated"])
+@pytest.mark.parametrize("orientation", ["user", "item"])
+def test_a_walk_of_pairs_in_any_order_and_in_small_blocks_is_that_of_each(
+    make_model, monkeypatch, orientation, support
+):
+    keys = {"center": "bias", "blend": 0.4, "noise_support": support}
+    _, _, model = make_model("DGRM", orientation=orientation, **keys)
+    user, column = torch.tensor([7, 2, 9, 2, 7]), torch.tensor([3, 0, 8, 19, 3])
+    whole = list(model.walk(user, column))
+    monkeypatch.setattr(scoring, "BLOCK", 2 * model.width)
+    torch.testing.assert_close(list(model.walk(user, column)), whole)
+    single = [list(model.walk(user[n : n + 1], column[n : n + 1])) for n in range(5)]
+    for step, (by_state, by_x_0_hat) in enumerate(whole):
+        torch.testing.assert_close(by_state, torch.cat([each[step][0] for each in single]))
+        torch.testing.assert_close(by_x_0_hat, torch.cat([each[step][1] for each in single]))
+
+
+@pytest.mark.parametrize("orientation", ["user", "item"])
+def test_a_prediction_follows_the_weights(make_model, users, orientation):
     """What is kept between batches may not outlive the weights that it was computed from, whoever changes them."""
-    config, splits, model = make_model(prediction_noise_steps=3, latent_size=20)
+    keys = {"prediction_noise_steps": 3, "latent_size": 20, "orientation": orientation}
+    config, splits, model = make_model(**keys)
     before = model.score_profiles(users["user_id"])
     trainer = AlternatingTrainer(config, model)
     trainer._run_phase(trainer.phases[1], loaders.train_loader(config, splits, "train"), 0, tqdm(disable=True))
-    _, _, other = make_model(prediction_noise_steps=3, latent_size=20)
+    _, _, other = make_model(**keys)
     other.load_state_dict(model.state_dict())
     assert not torch.equal(model.score_profiles(users["user_id"]), before)
     assert torch.equal(model.score_profiles(users["user_id"]), other.score_profiles(users["user_id"]))
@@ -326,11 +348,12 @@ def test_rows_of_noise_grow_with_the_batch(make_model, given, users, rows):
     assert len(noise.source.table) == rows
 
 
-def test_a_blend_is_the_weighted_mean_of_network_and_factors(make_model, users):
+@pytest.mark.parametrize("orientation", ["user", "item"])
+def test_a_blend_is_the_weighted_mean_of_network_and_factors(make_model, users, orientation):
     user = users["user_id"]
-    _, _, network = make_model(center="bias")
-    _, _, half = make_model(center="bias", blend=0.25)
-    _, _, factors = make_model(center="bias", blend=1.0)
+    _, _, network = make_model(center="bias", orientation=orientation)
+    _, _, half = make_model(center="bias", orientation=orientation, blend=0.25)
+    _, _, factors = make_model(center="bias", orientation=orientation, blend=1.0)
     half.load_state_dict(network.state_dict())
     expected = 0.75 * network.score_profiles(user) + 0.25 * factors.score_profiles(user)
     torch.testing.assert_close(half.score_profiles(user), expected)

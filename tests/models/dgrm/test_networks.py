@@ -82,6 +82,8 @@ def test_of_outputs_any_part_is_that_of_all_of_them():
     torch.testing.assert_close(outputs.at(places), whole[places.row, places.column])
     torch.testing.assert_close(outputs.through(weight), whole @ weight)
     torch.testing.assert_close(outputs.squares(), whole.square().sum(-1))
+    column = torch.tensor([4, 0])
+    torch.testing.assert_close(outputs.transposed(column).dense(), whole[:, column].T)
 
 
 def test_critic_gives_one_score_per_pair():

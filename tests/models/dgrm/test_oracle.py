@@ -40,7 +40,30 @@ CASES = {
     },
     "cross-entropy": {"model": "DGRMKL"},
     "cross-entropy with penalty": {"model": "DGRMKL", "lipschitz": "gradient_penalty"},
+    "mask": {"mask_channel": True},
+    "mask, hidden entries": {
+        "mask_channel": True,
+        "condition_dropout": 0.5,
+        "reconstruct": "hidden",
+        "condition_scale": "sqrt_count",
+        "noise_support": "rated",
+    },
+    "mask, a user without any": {"mask_channel": True, "ratings": "none", "latent_size": 0},
+    "items": {"orientation": "item"},
+    "items, no critic": {"orientation": "item", "adversarial_weight": 0.0},
+    "items, all else too": {
+        "orientation": "item",
+        "mask_channel": True,
+        "condition_dropout": 0.5,
+        "reconstruct": "hidden",
+        "condition_scale": "sqrt_count",
+        "center": "bias",
+        "noise_support": "rated",
+        "latent_size": 3,
+    },
+    "items, cross-entropy": {"orientation": "item", "mask_channel": True, "model": "DGRMKL"},
     "implicit": {"protocol": "full"},
+    "implicit, items": {"protocol": "full", "orientation": "item", "mask_channel": True},
     "implicit, hidden": {"protocol": "full", "condition_dropout": 0.5, "reconstruct": "hidden"},
     "implicit, noise at rated entries": {"protocol": "full", "noise_support": "rated", "condition_dropout": 0.5},
     "implicit, cross-entropy": {"protocol": "full", "model": "DGRMKL"},
@@ -130,7 +153,7 @@ def test_losses_and_gradients_are_those_of_the_paper_on_dense_tensors(build, mon
 
     monkeypatch.setattr(model, "draw", recorded_draw)
     for phase in model.phases():
-        loss = phase.loss({model.USER_ID: user})
+        loss = phase.loss({model.row_field: user})
         expected = getattr(oracle, f"{phase.name}_loss")(recorder.given(user, drawn_steps[-1].t))
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
         found, wanted = gradients(model, loss), gradients(model, expected)

@@ -1,0 +1,131 @@
+"""Scores of users from the predicted profiles, which are those of users or of items (``orientation``).
+
+A user's scores are the prediction of the user's profile. Where profiles are those of items, they are one entry of each,
+so all items are predicted once: as the output layer is linear, no more is kept of that than its inputs, and a score is
+the product of those of the item with the weights of the user.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbole_dgrm.maths.layers import Outputs
+from recbole_dgrm.maths.noise import RowNoise
+from recbole_dgrm.maths.sparse import Places
+from recbole_dgrm.models.base import BLOCK, ProfileRecommender
+from recbole_dgrm.models.dgrm.blend import ClosedForm
+from recbole_dgrm.models.dgrm.diffusion import DiffusionChain
+from recbole_dgrm.models.dgrm.networks import Generator
+from recbole_dgrm.models.dgrm.noise import Factors
+from recbole_dgrm.models.dgrm.options import DGRMOptions
+from recbole_dgrm.models.dgrm.profiles import State
+from recbole_dgrm.models.dgrm.sampling import Sampler
+
+ITEMS = 1024  # profiles of items that are predicted at once
+
+
+class ChainRecommender(ProfileRecommender):
+    """A model that predicts profiles by a generator and a chain, completed by a closed form.
+
+    Attributes:
+        options, chain, generator, row_noise, factors: see ``Sampler``.
+        closed_form: makes predicted residuals of users and items ratings.
+        kept: the prediction of all items, where profiles are those of items.
+    """
+
+    options: DGRMOptions
+    chain: DiffusionChain
+    generator: Generator
+    row_noise: RowNoise
+    factors: Factors
+    closed_form: ClosedForm
+    kept: "Kept"
+
+    def x_0(self, ids: Tensor) -> State:
+        """The clean profiles with the ids ``(B,)``."""
+        return State(*self.rated(ids))
+
+    def sampler(self, ids: Tensor) -> Sampler:
+        """Predicts the profiles with the distinct ids ``(B,)``."""
+        return Sampler(self.options, self.chain, self.generator, self.row_noise, self.factors, ids, self.x_0(ids))
+
+    @torch.no_grad()
+    def score_profiles(self, user: Tensor) -> Tensor:
+        """Predicted ratings ``(B, I)``, the mean of ``prediction_draws`` draws."""
+        literal = self.options.prediction == "posterior"
+        return self.closed_form.complete(user, (self.sampler(user) if literal else self._outputs(user)).dense())
+
+    @torch.no_grad()
+    def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Predicted ratings ``(n,)`` of single items; only the literal posterior needs the others."""
+        if self.options.prediction == "posterior":
+            return super().score_pairs(user, row, column)
+        places, order = self._by_user(len(user), row, column)
+        ratings = self.closed_form.complete_at(user, places, self._outputs(user).at(places))
+        return ratings[torch.argsort(order)]
+
+    @torch.no_grad()
+    def walk(self, user: Tensor, column: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """For T' = 0, 1, ..., T the ratings of pairs of a user and an item's column (section 4.4.2, Fig. 7).
+
+        Yields:
+            The ratings by ``x_{T-T'}`` and by the last ``x_0_hat``, both ``(n,)``; see ``Sampler.walk``.
+        """
+        ids, index = torch.unique(column + 1 if self.by_item else user, return_inverse=True)
+        entry, size = user - 1 if self.by_item else column, max(1, BLOCK // self.width)
+        walked = torch.empty(self.options.noise_steps + 1, 2, len(user), device=user.device)
+        for number, block in enumerate(ids.split(size)):
+            here = torch.nonzero(index // size == number).squeeze(-1)
+            for step, states in enumerate(self.sampler(block).walk()):
+                walked[step, :, here] = torch.stack([state[index[here] % size, entry[here]] for state in states])
+        distinct, row = torch.unique(user, return_inverse=True)
+        places, order = self._by_user(len(distinct), row, column)
+        back = torch.argsort(order)
+        for states in walked[..., order]:
+            by_state, by_x_0_hat = (self.closed_form.complete_at(distinct, places, each)[back] for each in states)
+            yield by_state, by_x_0_hat
+
+    def _by_user(self, n_users: int, row: Tensor, column: Tensor) -> tuple[Places, Tensor]:
+        """The places of entries of users x items in an order by row, and that order."""
+        order = torch.argsort(row, stable=True)
+        return Places(n_users, self.n_items - 1, row[order], column[order]), order
+
+    def _outputs(self, user: Tensor) -> Outputs:
+        """``x_0_hat`` of users ``(B,)`` at all items."""
+        if self.by_item:
+            return self.kept(self.generator, self._of_items).transposed(user - 1)
+        return self.sampler(user).outputs()
+
+    def _of_items(self) -> Outputs:
+        """``x_0_hat`` of all items at all users, some items at a time."""
+        ids = torch.arange(1, self.n_items, device=self._indptr.device)
+        parts = [self.sampler(block).outputs() for block in ids.split(ITEMS)]
+        return replace(parts[0], hidden=torch.cat([part.hidden for part in parts]))
+
+
+class Kept:
+    """What was computed from the parameters of a network, until one of them changes.
+
+    They are compared with copies: their version counters do not count the steps of fused optimizers.
+    """
+
+    def __init__(self) -> None:
+        self._value: Any = None
+        self._mode: tuple[Any, ...] = ()
+        self._copies: list[Tensor] = []
+
+    def __call__(self, network: nn.Module, compute: Callable[[], Outputs]) -> Outputs:
+        """What ``compute()`` gives, or has given with these parameters on this device in this precision."""
+        parameters = [parameter.detach() for parameter in network.parameters()]
+        device = parameters[0].device
+        mode = device, torch.is_autocast_enabled(device.type)
+        if mode != self._mode or not all(map(torch.equal, parameters, self._copies)):
+            self._value = compute()
+            self._mode, self._copies = mode, [parameter.clone() for parameter in parameters]
+        return self._value
+
+    def __deepcopy__(self, memo: dict) -> "Kept":
+        return type(self)()
