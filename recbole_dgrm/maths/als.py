@@ -8,8 +8,6 @@ ratings, which puts 0 where it is on a scale from 1 to 5. The same ratings on an
 example, then give the same result.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
@@ -51,32 +49,3 @@ def _solve(ratings: sp.csr_matrix, fixed: NDArray, regularization: float, by_cou
     weight = np.maximum(np.diff(ratings.indptr), 1) if by_count else np.ones(ratings.shape[0])
     gram += regularization * weight[:, None, None] * np.eye(k)
     return np.linalg.solve(gram, (ratings @ fixed)[:, :, None])[:, :, 0]
-
-
-def averaged_factors(
-    ratings: sp.csr_matrix, sizes: Sequence[int], regularization: float, sweeps: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Factors whose products are the mean over several factorizations (ALS-WR), one per number of factors in ``sizes``.
-
-    Returns:
-        The factors ``(n_rows, sum(sizes))`` of the rows and ``(n_columns, sum(sizes))`` of the columns.
-    """
-    rng = np.random.default_rng(seed)
-    transposed, scale = ratings.T.tocsr(), np.abs(ratings.data).mean()
-    row_factors, column_factors = [], []
-    for size in sizes:
-        q = starting_factors(rng, ratings.shape[1], size, scale)
-        for _ in range(sweeps):
-            p = half_sweep(ratings, q, regularization)
-            q = half_sweep(transposed, p, regularization)
-        row_factors.append(p / len(sizes))
-        column_factors.append(q)
-    return np.concatenate(row_factors, axis=1), np.concatenate(column_factors, axis=1)
-
-
-def averaged_rows(
-    ratings: sp.csr_matrix, column_factors: NDArray, sizes: Sequence[int], regularization: float
-) -> NDArray[np.float64]:
-    """The factors ``(n_rows, sum(sizes))`` of other rows, given the columns' from ``averaged_factors``."""
-    blocks = np.split(column_factors, np.cumsum(sizes)[:-1], axis=1)
-    return np.concatenate([half_sweep(ratings, q, regularization) / len(sizes) for q in blocks], axis=1)

@@ -99,7 +99,7 @@ class ProfileRecommender(GeneralRecommender):
         """
         other = copy.deepcopy(self).cpu()
         other.n_users = ratings.shape[0]
-        other._read(ratings)
+        other._read(ratings.T.tocsr() if self.by_item else ratings)
         if self.implicit:
             other._value.fill_(1)
         other.set_users()
@@ -128,6 +128,21 @@ class ProfileRecommender(GeneralRecommender):
 
     def end_epoch(self, score: float | None) -> None:
         """Called after each validation with its score, where more is better, or with None without validation."""
+
+    def choose(self, valid_data, score: Callable[[], float]) -> None:
+        """Called before each validation, to choose what a model chooses there, such as a share of two parts.
+
+        Args:
+            valid_data: the batches of the validation part.
+            score: gives the score of the model as it is, where more is better.
+        """
+
+    def chosen(self) -> dict[str, float]:
+        """What was chosen on validation, by name; a refit adopts it."""
+        return {}
+
+    def adopt(self, chosen: dict[str, float]) -> None:
+        """Take over what was ``chosen`` by another."""
 
     def score_profiles(self, user: Tensor) -> Tensor:
         """The scores ``(B, I)`` of distinct users ``(B,)``; these are ratings if the model predicts ratings."""

@@ -159,7 +159,8 @@ class _Run:
         """Select on validation, refit if the config says so, and test once; continue from ``state`` if there is one."""
         if not state or "selected" not in state["note"]:
             trainer = self.train("train", state)
-            selected = {"epochs": trainer.best_epoch + 1, "valid": plain(trainer.best_valid_result)}
+            chosen = trainer.model.chosen() if hasattr(trainer.model, "chosen") else {}
+            selected = {"epochs": trainer.best_epoch + 1, "valid": plain(trainer.best_valid_result), "chosen": chosen}
             state = None
         else:
             selected = state["note"]["selected"]
@@ -222,6 +223,8 @@ class _Run:
         if selected:
             trainer.note["selected"] = selected
             trainer.epochs = selected["epochs"]
+            if selected["chosen"]:
+                trainer.model.adopt(selected["chosen"])
         else:
             valid = loaders.eval_loader(config, self.splits, "valid")
             if self.splits.test is not None:  # a search compares its trials and does not observe them

@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 from recbole.trainer import Trainer
-from recbole.utils import get_trainer
+from recbole.utils import calculate_valid_score, get_trainer
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
@@ -73,9 +73,15 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
         return namedtuple("PhaseLosses", losses)(**losses)
 
     def _valid_epoch(self, valid_data, show_progress=False):
+        with self.own_randomness():
+            self.model.choose(valid_data, lambda: self._score(valid_data))
         score, result = super()._valid_epoch(valid_data, show_progress)
         self.model.end_epoch(score if self.valid_metric_bigger else -score)
         return score, result
+
+    def _score(self, valid_data) -> float:
+        score = calculate_valid_score(self.evaluate(valid_data), self.valid_metric)
+        return score if self.valid_metric_bigger else -score
 
     def _run_phase(self, phase: Phase, train_data, epoch_idx: int, bar: tqdm) -> float:
         total, rows = 0.0, 0

@@ -20,21 +20,28 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths import losses
+from recbole_dgrm.maths.factorization import Factorization, Sampling
 from recbole_dgrm.maths.layers import Outputs, clip_weights
 from recbole_dgrm.maths.noise import RowNoise
+from recbole_dgrm.maths.ridge import MOST_ITEMS, ItemRidge
 from recbole_dgrm.models.base import Phase
 from recbole_dgrm.models.dgrm.blend import ClosedForm
 from recbole_dgrm.models.dgrm.diffusion import DiffusionChain, linear_variance_betas
 from recbole_dgrm.models.dgrm.networks import Critic, Generator
 from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, SharedNoise, shared_rows
-from recbole_dgrm.models.dgrm.options import DGRMOptions
+from recbole_dgrm.models.dgrm.options import BURN_IN, DGRMOptions
 from recbole_dgrm.models.dgrm.profiles import Rows, State
 from recbole_dgrm.models.dgrm.sampling import condition
 from recbole_dgrm.models.dgrm.scoring import ChainRecommender, Kept
 from recbole_dgrm.options import read
+from recbole_dgrm.system import distributed
 from recbole_dgrm.system.data_parallel import whole_batch
 
+START = 0.5  # the share of the model to blend with before it is chosen
+STEP = 0.1
+SHARES = [round(STEP * step, 6) for step in range(11)]
 NOISES = 4  # of a user in a training step: of x_{t-1}, of x_t, of the posterior, and z
 
 
@@ -60,26 +67,81 @@ class DGRM(ChainRecommender):
         self.critic = Critic(self.width, o.critic_hidden, o.step_embedding_size) if o.adversarial_weight else None
         self.row_noise = RowNoise(config["seed"], max(self.width, latent_size, *o.generator_hidden), self.device)
         self.factors, self.kept = Factors(), Kept()
-        self.takes_new_users = not self.by_item  # of whom the generator's layers would have no weights
+        self.rating_field = config["RATING_FIELD"]
+        self.takes_new_users = bool(o.blend) or not self.by_item
         self.closed_form = ClosedForm(self.n_users, self.n_items - 1)
-        if not self.implicit:
-            self._solve(config)
-
-    def _solve(self, config) -> None:
-        """Centre the profiles and fit the factorizations to blend with; both are for ratings only."""
-        o = self.options
-        ratings = self.rating_matrix()
         if o.blend:
-            scale, sizes = (self.scale.low, self.scale.high), o.blend_factors
-            self.closed_form.blend_with(ratings, scale, o.blend, sizes, o.blend_regularization, config["seed"])
-        if o.center == "bias":
-            self.closed_form.center(ratings, config["bias_shrinkage"])
+            self.closed_form.blend_with(self._other(config), START if o.blend == "auto" else o.blend)
+        if o.center == "bias" and not self.implicit:
+            self.closed_form.center(self.rating_matrix(), config["bias_shrinkage"])
             self._center()
 
-    def set_users(self) -> None:
-        """Solve the biases and factors of users who were not there in training."""
+    def _other(self, config) -> Factorization | ItemRidge:
+        """The model to blend with."""
+        o, ratings = self.options, self.rating_matrix()
         if not self.implicit:
-            self.closed_form.set_users(self.rating_matrix())
+            numbers = o.blend_factors, "both", o.blend_components, o.blend_chains, BURN_IN, o.blend_sweeps, None
+            return Factorization(ratings, Sampling(*numbers, seed=config.run.seed))
+        if ratings.shape[1] > MOST_ITEMS:
+            raise OptionError(
+                f"blend={o.blend} inverts a matrix of items x items under implicit feedback, and there are "
+                f"{ratings.shape[1]} items, more than {MOST_ITEMS}; set blend=0"
+            )
+        return ItemRidge(ratings, o.blend_ridge)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """The model to blend with learns before the first epoch."""
+        self.closed_form.learn()
+
+    def choose(self, valid_data, score: Callable[[], float]) -> None:
+        """Choose the share of the model to blend with, on validation.
+
+        Under ratings it is the one with the least squared error there, under implicit feedback a step of ``STEP`` up
+        or down from the last, if that has the better score.
+        """
+        if self.options.blend != "auto":
+            return
+        share = self.closed_form.share
+        if self.implicit:
+            near = {round(share.item() + step, 6) for step in (-STEP, 0.0, STEP)} & set(SHARES)
+            share.fill_(max(sorted(near), key=lambda value: (share.fill_(value), score())[1]))
+        else:
+            share.fill_(self._best_share(valid_data))
+
+    @torch.no_grad()
+    def _best_share(self, valid_data) -> float:
+        """The share that minimises the squared error of rated pairs."""
+        product = square = 0.0
+        self.eval()
+        for pairs, *_ in valid_data:
+            pairs = pairs.to(self.device)
+            rating, ends = pairs[self.rating_field].double(), []
+            for share in (0.0, 1.0):
+                self.closed_form.share.fill_(share)
+                ends.append(self.predict(pairs).double())
+            product += ((rating - ends[0]) * (ends[1] - ends[0])).sum().item()
+            square += (ends[1] - ends[0]).square().sum().item()
+        product, square = distributed.all_reduce_sum(product), distributed.all_reduce_sum(square)
+        return min(1.0, max(0.0, product / square)) if square else START
+
+    def chosen(self) -> dict[str, float]:
+        """What ``choose`` has chosen."""
+        return {"share": self.closed_form.share.item()} if self.options.blend == "auto" else {}
+
+    def adopt(self, chosen: dict[str, float]) -> None:
+        """Take over what another has ``chosen``, and do not choose again."""
+        if "share" in chosen:
+            self.closed_form.share.fill_(chosen["share"])
+
+    def set_users(self) -> None:
+        """Solve the biases and rows of users who were not there in training.
+
+        Where profiles are those of items, the generator has no weights for them, so they get the other model alone.
+        """
+        self.closed_form.set_users(self.rating_matrix())
+        if self.by_item:
+            self.closed_form.share.fill_(1.0)
+        if self.options.center == "bias" and not self.implicit:
             self._center()
 
     def _center(self) -> None:

@@ -8,6 +8,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.options import Dropout, Share
 
+BURN_IN = 15  # first sweeps of a chain of the factorization to blend with
+
 
 @dataclass(frozen=True)
 class DGRMOptions:
@@ -43,9 +45,12 @@ class DGRMOptions:
     orientation: Literal["user", "item"]
     mask_channel: bool
     noise_rows: Literal["auto"] | Annotated[int, Field(ge=4)]
-    blend: Share
-    blend_factors: list[PositiveInt]
-    blend_regularization: PositiveFloat
+    blend: Share | Literal["auto"]
+    blend_factors: PositiveInt
+    blend_components: PositiveInt
+    blend_chains: PositiveInt
+    blend_sweeps: Annotated[int, Field(gt=BURN_IN)]
+    blend_ridge: PositiveFloat
 
     def __post_init__(self) -> None:
         top = self.noise_steps

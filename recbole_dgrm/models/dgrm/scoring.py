@@ -55,16 +55,20 @@ class ChainRecommender(ProfileRecommender):
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
         """Predicted ratings ``(B, I)``, the mean of ``prediction_draws`` draws."""
+        if self.closed_form.alone:
+            return self.closed_form.complete(user, torch.zeros(len(user), self.n_items - 1, device=user.device))
         literal = self.options.prediction == "posterior"
         return self.closed_form.complete(user, (self.sampler(user) if literal else self._outputs(user)).dense())
 
     @torch.no_grad()
     def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """Predicted ratings ``(n,)`` of single items; only the literal posterior needs the others."""
-        if self.options.prediction == "posterior":
+        if self.options.prediction == "posterior" or self.closed_form.reads_rows:
             return super().score_pairs(user, row, column)
         places, order = self._by_user(len(user), row, column)
-        ratings = self.closed_form.complete_at(user, places, self._outputs(user).at(places))
+        alone = self.closed_form.alone
+        x_0_hat = torch.zeros(len(row), device=row.device) if alone else self._outputs(user).at(places)
+        ratings = self.closed_form.complete_at(user, places, x_0_hat)
         return ratings[torch.argsort(order)]
 
     @torch.no_grad()

@@ -1,0 +1,46 @@
+"""Scores of items by a ridge regression on a user's other items, in closed form (EASE, Steck 2019)."""
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from recbole_dgrm.maths.sparse import Places, sparse_product
+
+MOST_ITEMS = 20_000  # a matrix of items x items is inverted
+
+
+class ItemRidge(nn.Module):
+    """The regression ``X ~ X B`` with a diagonal of B that is 0, for rows ``X`` that are 1 where a user has an item.
+
+    Args:
+        rows: ``(n_users, n_items)``.
+        strength: what is added to the diagonal of ``X'X``.
+    """
+
+    weight: Tensor
+
+    def __init__(self, rows: sp.csr_matrix, strength: float):
+        super().__init__()
+        self.rows, self.strength = rows, strength
+        self.register_buffer("weight", torch.zeros(0, 0), persistent=False)
+
+    def solve(self) -> None:
+        """Find B, unless it is there."""
+        if not len(self.weight):
+            gram = (self.rows.T @ self.rows).toarray() + self.strength * np.eye(self.rows.shape[1])
+            inverse = torch.linalg.inv(torch.from_numpy(gram))
+            weight = (-inverse / inverse.diagonal()).fill_diagonal_(0)
+            self.weight = weight.float().to(self.weight.device)
+
+    def ratings(self, user: Tensor) -> Tensor:
+        """The scores ``(B, n_items)`` of users ``(B,)``."""
+        self.solve()
+        rows = self.rows[user.cpu().numpy()]
+        row, column = (torch.as_tensor(index, dtype=torch.long, device=user.device) for index in rows.nonzero())
+        places = Places(len(user), rows.shape[1], row, column)
+        return sparse_product(places, torch.ones(len(row), device=user.device), self.weight)
+
+    def set_users(self, rows: sp.csr_matrix) -> None:
+        """Score other users, whose items are the rows of ``rows``."""
+        self.rows = rows
