@@ -115,9 +115,7 @@ def check_selection(merged: Mapping[str, Any]) -> None:
     names, topk, chosen = merged["metrics"], merged["topk"], merged["valid_metric"]
     if not topk:
         raise OptionError("topk=[] is empty; name lengths of lists, like [5, 10]")
-    computed = recbole_metrics.keys(names, topk)
-    if chosen == AUTO and candidates(names, topk):
-        computed.add(AUTO)
+    computed = recbole_metrics.keys(names, topk) | ({AUTO} if candidates(names, topk) else set())
     if chosen.lower() not in computed:
         raise OptionError(
             f"valid_metric={chosen} is not computed; allowed: one of {', '.join(sorted(computed))} "

@@ -93,10 +93,10 @@ def plan_search(
         UserError: what is wrong and the remedy.
     """
     parsed = parse_space({**space, "sampler": sampler or space.get("sampler")})
-    config = _with_metric(config)
     given = load_config(config_dict=config).given
     seed = given["seed"]
     _check_values(config, parsed, seed)
+    config = _with_metric(config)
     chosen = parsed.sampler or "tpe"
     if chosen == "grid":
         size = len(parsed.grid(np.random.default_rng(seed)))
