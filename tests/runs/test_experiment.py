@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 import torch
@@ -17,6 +19,7 @@ from helpers import ROOT, random_ratings, write_ratings
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import dataset, loaders
 from recbole_dgrm.errors import CheckpointError, DataError, TrainingDiverged
+from recbole_dgrm.evaluation import selection
 from recbole_dgrm.models import registry
 from recbole_dgrm.models.dgrm.model import DGRM
 from recbole_dgrm.runs import experiment
