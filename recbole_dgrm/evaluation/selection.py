@@ -40,7 +40,8 @@ def _choice(names: list[str], found: dict[str, Metrics]) -> str:
     ratios = [found[name.lower()]["ratio"] for name in (ranking, error)]
     chosen = ranking if can_tell(found, ranking.lower()) or ratios[1] < ratios[0] else error
     if said := blunt(found, [ranking.lower()]):
-        LOG.warning("valid_metric=%s selects by %s: on validation %s", AUTO, chosen, said)
+        less = "" if chosen != ranking else f", but {ERROR.upper()} tells even less or is not computed"
+        LOG.warning("valid_metric=%s selects by %s: on validation %s%s", AUTO, chosen, said, less)
     else:
         LOG.info("valid_metric=%s selects by %s (resolution on validation %.0f)", AUTO, chosen, ratios[0])
     return chosen
