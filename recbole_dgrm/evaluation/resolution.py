@@ -46,7 +46,7 @@ def of_rows(rows: Mapping[str, Vectors], metrics: list[str], ratings: NDArray) -
         else:
             weight, perfect = np.ones(len(ratings)), oracle[key]
         value = resolution(perfect - random[key], bias[key] - random[key], weight)
-        users = np.count_nonzero(np.abs(oracle[key] - random[key]) > NO_DIFFERENCE)
+        users = int(np.count_nonzero(np.abs(oracle[key] - random[key]) > NO_DIFFERENCE))
         found[key] = {"ratio": value, "users": users, "of": len(ratings)}
     return found
 
