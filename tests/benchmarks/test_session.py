@@ -237,6 +237,7 @@ def test_the_command_plans_runs_and_reports(plan, tmp_path, capsys, monkeypatch)
         f"--config={tmp_path / 'tiny.yaml'}",
         f"--output_dir={tmp_path / 'out'}",
         "--seeds=[1]",
+        "--valid_metric=RatedNDCG@5",
         f"--data_path={made.config['data_path']}",
     ]
     assert main.main([*arguments, "--dry_run"]) == 0
