@@ -130,6 +130,7 @@ Data = _keys(
         Count: "n_users n_items n_train n_valid n_test",
     },
 )
+Resolution: Any = _keys({Positive: "ratio", Count: "users of"})
 EvalArgs = _keys(optional={_short_for("valid", dict[str, str]): "mode"})
 Config = _keys(
     optional={
@@ -144,12 +145,13 @@ Config = _keys(
 Record = _keys(
     {str: "model dataset protocol", Seed: "seed", Config: "config"},
     {
-        str: "label hash",
+        str: "label hash selected_by",
         Literal["running", "finished", "interrupted", "diverged", "failed", "timed_out"]: "status",
         str | None: "error traceback",
         Count | None: "parameters",
         Scores: "valid test skill",
         dict[str, Scores]: "reference",
+        dict[Literal["valid", "test"], dict[str, Resolution]]: "resolution",
         Diagnosis: "diagnosis",
         dict[str, Seconds]: "timing",
         dict[str, Flat]: "environment",

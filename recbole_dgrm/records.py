@@ -36,7 +36,10 @@ class RunRecord:
         hash: of the config, see ``config_hash``.
         status: running, finished, interrupted, diverged, failed or timed_out.
         valid, test: metric to value, from validation and from the one test.
+        selected_by: the metric that selected on validation, also where the config says ``valid_metric: auto``; empty
+            in records of older versions, as is the resolution.
         reference: ``random``, ``bias`` and ``oracle`` on the test part.
+        resolution: by part and metric, see ``recbole_dgrm.evaluation.resolution.of_rows``; of ``valid`` with ``auto``.
         diagnosis: whether predictions collapsed, see ``recbole_dgrm.evaluation.diagnosis``.
         timing: seconds (``build_s``: of the model's constructor, where EASE and the like learn; ``train_s``: of
             all epochs), epochs and the peak resident memory in MiB.
@@ -54,10 +57,12 @@ class RunRecord:
     traceback: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
     parameters: int | None = None
+    selected_by: str = ""
     valid: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     reference: dict[str, dict[str, float]] = field(default_factory=dict)
     skill: dict[str, float] = field(default_factory=dict)
+    resolution: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     diagnosis: dict[str, Any] = field(default_factory=dict)
     timing: dict[str, float] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from recbole_dgrm.benchmarks.plan import PlannedRun
 from recbole_dgrm.benchmarks.progress import State
 from recbole_dgrm.evaluation.collapse import of_record
 from recbole_dgrm.evaluation.metric_names import STILL, metric_label, reference_label
+from recbole_dgrm.evaluation.resolution import can_tell
 from recbole_dgrm.records import RunDirectory
 from recbole_dgrm.reports import comparable, document
 from recbole_dgrm.reports.run_table import number
@@ -95,8 +96,10 @@ class Board:
 
     def _result(self, record: dict[str, Any], seconds: float) -> str:
         test = record["test"]
-        key = self._metric if self._metric and self._metric in test else record["config"]["valid_metric"].lower()
+        key = self._metric if self._metric and self._metric in test else comparable.selected_by(record)
         said = f"{metric_label(key)} {number(test.get(key)) or 'no number'} in {duration(seconds)}"
+        if not can_tell(comparable.resolutions(record), key):
+            said += ", which cannot tell models apart here"
         if key in comparable.below_bias(record):
             said += f", worse than {reference_label('bias', comparable.tested_by(record['config']))}"
         return said + (f", {STILL}" if comparable.still_improving(record) else "")

@@ -23,8 +23,9 @@ def run(arguments: list[str], console: Console) -> int:
 
     saved = load_run(given.run, **places(given))
     found = saved.evaluate(given.protocol, given.part)
-    console.print(run_table(found, given.part))
-    console.print(explanation(saved.record))
+    shown = saved.record | found
+    console.print(run_table(shown, given.part))
+    console.print(explanation(shown, given.part))
     if given.output:
         write_scores(given.output, given.run, given.part, found)
     return 0

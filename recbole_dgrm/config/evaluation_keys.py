@@ -10,6 +10,7 @@ from recbole.utils import EvaluatorType
 from recbole_dgrm.config.recbole_keys import say_once
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.evaluation.selection import AUTO, candidates
 from recbole_dgrm.options import check, check_known, read_part
 
 PARTS = ("valid", "test")
@@ -114,7 +115,7 @@ def check_selection(merged: Mapping[str, Any]) -> None:
     names, topk, chosen = merged["metrics"], merged["topk"], merged["valid_metric"]
     if not topk:
         raise OptionError("topk=[] is empty; name lengths of lists, like [5, 10]")
-    computed = recbole_metrics.keys(names, topk)
+    computed = recbole_metrics.keys(names, topk) | ({AUTO} if candidates(names, topk) else set())
     if chosen.lower() not in computed:
         raise OptionError(
             f"valid_metric={chosen} is not computed; allowed: one of {', '.join(sorted(computed))} "

@@ -5,7 +5,7 @@ expectations over all orders; its RMSE is that of the training mean. Under full 
 hypergeometric expectation, and the bias row is item popularity, in expectation over orders of equally popular items.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,18 +13,32 @@ from numpy.typing import NDArray
 from recbole.evaluator.collector import DataStruct
 
 from recbole_dgrm.data import dataset, loaders
-from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.evaluation import recbole_metrics, resolution
 from recbole_dgrm.evaluation.recbole_metrics import RatedPredictions
 from recbole_dgrm.maths.biases import fit_biases
 
 Metrics = dict[str, float]
 
 
-def reference_rows(config, splits: dataset.Splits, part: str = "test") -> dict[str, Metrics]:
-    """Metrics of ``random``, ``bias`` and ``oracle`` on ``test``, or on ``valid`` where a run has no refit."""
+@dataclass(frozen=True)
+class References:
+    """The reference rows of a part of the data, and what its metrics can tell.
+
+    Attributes:
+        rows: the metrics of ``random``, ``bias`` and ``oracle``.
+        resolution: by metric, see ``recbole_dgrm.evaluation.resolution.of_rows``.
+    """
+
+    rows: dict[str, Metrics]
+    resolution: dict[str, Metrics]
+
+
+def measure(config, splits: dataset.Splits, part: str = "test") -> References:
+    """The reference rows on ``test``, learnt from all that a tested model learns from, or on ``valid``."""
+    known = "train" if part == "valid" else training_part(config)
     if config["eval_args"]["mode"][part] == "labeled":
-        return _rated_rows(config, splits, part)
-    return _ranking_rows(config, splits, part)
+        return _rated(config, splits, part, known)
+    return _ranked(config, splits, part, known)
 
 
 def skill(result: Metrics, reference: dict[str, Metrics]) -> Metrics:
@@ -42,53 +56,60 @@ def training_part(config) -> str:
     return "known" if config.run.refit else "train"
 
 
-def _rated_rows(config, splits: dataset.Splits, part: str) -> dict[str, Metrics]:
-    known_user, known_item, known_rating = splits.triples(training_part(config))
+def _rated(config, splits: dataset.Splits, part: str, known: str) -> References:
+    known_user, known_item, known_rating = splits.triples(known)
     user, item, rating = splits.triples(part)
     n_users, n_items = splits.train.user_num, splits.train.item_num
     biases = fit_biases(known_user, known_item, known_rating, n_users, n_items, config.run.bias_shrinkage)
     protocol = recbole_metrics.rated_protocol(config, splits.scale)
     any_order = replace(protocol, ties="expected", filter="none")  # item_order would make a constant an order
-    rows = {
+    scores = {
         "random": (np.full(len(rating), known_rating.mean()), any_order),
         "bias": (biases.predict(user, item), protocol),
         "oracle": (rating, protocol),
     }
     rank = loaders.item_rank(splits.train).numpy()[item]
-    pairs = {
-        name: RatedPredictions(user, rank, score, rating, rule, splits.scale) for name, (score, rule) in rows.items()
-    }
-    return {name: rated_row(config, predictions) for name, predictions in pairs.items()}
+    rows, vectors = {}, {}
+    for name, (score, rule) in scores.items():
+        evaluator = recbole_metrics.Evaluator(config)
+        rows[name] = _evaluated(evaluator, RatedPredictions(user, rank, score, rating, rule, splits.scale))
+        vectors[name] = evaluator.per_user
+    ratings = np.unique(user, return_counts=True)[1]
+    return References(rows, resolution.of_rows(vectors, list(rows["random"]), ratings))
 
 
 def rated_row(config, predictions: RatedPredictions) -> Metrics:
     """The metrics of scored rated pairs, whatever gave the scores."""
+    return _evaluated(recbole_metrics.Evaluator(config), predictions)
+
+
+def _evaluated(evaluator: recbole_metrics.Evaluator, predictions: RatedPredictions) -> Metrics:
     struct = DataStruct()
     struct.set(recbole_metrics.PREDICTIONS, predictions)
     struct.set("rec.score", torch.from_numpy(predictions.score))
     struct.set("data.label", torch.from_numpy(predictions.rating))
-    return dict(recbole_metrics.Evaluator(config).evaluate(struct))
+    return dict(evaluator.evaluate(struct))
 
 
-def _ranking_rows(config, splits: dataset.Splits, part: str) -> dict[str, Metrics]:
+def _ranked(config, splits: dataset.Splits, part: str, known: str) -> References:
     user, item, _ = splits.triples(part)
     known_user, known_item, _ = splits.triples("known" if part == "test" else "train")
-    _, trained_item, _ = splits.triples(training_part(config))
+    _, trained_item, _ = splits.triples(known)
     n_items = splits.train.item_num - 1
     popularity = np.bincount(trained_item, minlength=n_items + 1)
     _, row = np.unique(user, return_inverse=True)
     left = (n_items - np.bincount(known_user, minlength=splits.train.user_num))[user]
     above, tied = _places(popularity, user, item, known_user, known_item)
-    rows: dict[str, dict[str, NDArray]] = {"random": {}, "bias": {}, "oracle": {}}
+    vectors: dict[str, dict[str, NDArray]] = {"random": {}, "bias": {}, "oracle": {}}
     for k in config.run.topk:
-        rows["random"] |= _expected_ranking(row, np.zeros_like(left), left, k)
-        rows["bias"] |= _expected_ranking(row, above, tied, k)
-        rows["oracle"] |= _perfect_ranking(np.bincount(row), k)
-    wanted = {f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config.run.topk}
-    return {
-        name: {key: float(value.mean()) for key, value in values.items() if key in wanted}
-        for name, values in rows.items()
+        vectors["random"] |= _expected_ranking(row, np.zeros_like(left), left, k)
+        vectors["bias"] |= _expected_ranking(row, above, tied, k)
+        vectors["oracle"] |= _perfect_ranking(np.bincount(row), k)
+    wanted = [f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config.run.topk]
+    rows = {
+        name: {key: float(values[key].mean()) for key in wanted if key in values} for name, values in vectors.items()
     }
+    return References(rows, resolution.of_rows(vectors, wanted, np.bincount(row)))
 
 
 def _places(

@@ -13,17 +13,11 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 ROWS = 8192  # users or items that are solved at once
-SPREAD = 0.1  # relative standard deviation of the starting factors
 
 
 def offset(low: float, high: float) -> float:
     """What to subtract from ratings so that the lowest becomes a quarter of the span, as 1 is of 1 to 5."""
     return low - (high - low) / 4
-
-
-def starting_factors(rng: np.random.Generator, n_rows: int, factors: int, scale: float) -> NDArray[np.float64]:
-    """Factors near the constant whose products are ``scale``, the mean of the absolute ratings."""
-    return np.sqrt(scale / factors) * (1 + SPREAD * rng.standard_normal((n_rows, factors)))
 
 
 def half_sweep(

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from recbole_dgrm.evaluation.metric_names import metric_label
-from recbole_dgrm.reports import collapse_figures
+from recbole_dgrm.evaluation.resolution import averaged, blunt
+from recbole_dgrm.reports import collapse_figures, comparable
 from recbole_dgrm.reports.collapse_runs import Watched
 from recbole_dgrm.reports.collapse_sections import figure, number, on_ml_100k, write_csv
 from recbole_dgrm.reports.document import Heading, Table, Value
@@ -41,6 +42,7 @@ def denoising_steps(runs: list[Watched], folder: Path) -> Iterator[Any]:
         best, worst = (steps[int(choose(values))] for choose in (np.argmax, np.argmin))
         told.append(f"{name} is best at T' = {best} ({max(values):.3f}) and worst at {worst} ({min(values):.3f})")
     yield "; ".join(told) + "."
+    yield from _unclear(runs, "valid", [key])
 
 
 def fixed_steps(runs: list[Watched], folder: Path) -> Iterator[Any]:
@@ -72,3 +74,10 @@ def fixed_steps(runs: list[Watched], folder: Path) -> Iterator[Any]:
     name = names[-1]
     told = ", ".join(f"{run.name} {run.record['test'][name]:.3f}" for run in chosen)
     yield f"{metric_label(name)[:-2]}: {told}. From one seed: differences as small as the error over users say nothing."
+    yield from _unclear(chosen, "test", names)
+
+
+def _unclear(runs: list[Watched], part: str, metrics: list[str]) -> Iterator[str]:
+    """A sentence about those of the metrics that cannot tell models apart on a part of the data, if there are any."""
+    if said := blunt(averaged([comparable.resolutions(run.record, part) for run in runs]), metrics):
+        yield f"On this data {said}."

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.evaluation.metric_names import is_worse
+from recbole_dgrm.evaluation.metric_names import is_worse, metric_label, reference_label
+from recbole_dgrm.evaluation.resolution import can_tell
 from recbole_dgrm.maths.levels import even_step
 from recbole_dgrm.records import RunDirectory
 
@@ -202,6 +203,32 @@ def below_bias(record: dict[str, Any], part: str = "test") -> list[str]:
     bias = record["reference"].get("bias", {})
     pairs = [(metric, value, bias.get(metric)) for metric, value in record[part].items()]
     return [pair[0] for pair in pairs if None not in pair and is_worse(*pair, ROUNDING)]
+
+
+def selected_by(record: dict[str, Any]) -> str:
+    """The metric that selected on validation."""
+    return (record.get("selected_by") or record["config"].get("valid_metric", "")).lower()
+
+
+def resolutions(record: dict[str, Any], part: str = "test") -> dict[str, dict[str, float]]:
+    """The resolution of each metric on a part, see ``recbole_dgrm.evaluation.resolution``; old records have none."""
+    return record.get("resolution", {}).get(part, {})
+
+
+def judged_by(record: dict[str, Any], part: str = "test") -> str:
+    """The metric by which a model counts as worse than its bias row: RMSE where predictions are ratings."""
+    both = record[part], record["reference"].get("bias", {})
+    return "rmse" if all(values.get("rmse") is not None for values in both) else selected_by(record)
+
+
+def ends_below(record: dict[str, Any], part: str = "test") -> str:
+    """A sentence about a model that ends below its bias row in a metric that can tell; empty about any other."""
+    metric = judged_by(record, part)
+    if metric not in below_bias(record, part) or not can_tell(resolutions(record, part), metric):
+        return ""
+    value, bias = record[part][metric], record["reference"]["bias"][metric]
+    row = reference_label("bias", tested_by(record["config"]))
+    return f"is worse than {row}: {metric_label(metric)[:-2]} is {value:.4f}, theirs {bias:.4f}"
 
 
 def still_improving(record: dict[str, Any]) -> bool:

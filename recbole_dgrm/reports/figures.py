@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from recbole_dgrm.errors import OutputError, explained
 from recbole_dgrm.evaluation.metric_names import metric_label, smaller_is_better
-from recbole_dgrm.reports import document
+from recbole_dgrm.reports import comparable, document
 from recbole_dgrm.reports.rows import Cell
 from recbole_dgrm.system.files import write_whole
 from recbole_dgrm.system.texts import in_figure
@@ -107,7 +107,7 @@ def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
 @styled
 def learning_curves(cell: Cell, path: Path) -> None:
     """The validation metric over epochs and over seconds: means over seeds, up to the last epoch of all seeds."""
-    metric = cell.rows[0].runs[0].record["config"]["valid_metric"].lower()
+    metric = comparable.selected_by(cell.rows[0].runs[0].record)
     figure = new_figure(10.0, 4.2)
     panels = figure.subplots(1, 2, sharey=True)
     for row, (colour, dash) in zip(cell.rows, styles(), strict=False):

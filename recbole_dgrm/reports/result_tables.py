@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label, smaller_is_better
+from recbole_dgrm.evaluation.resolution import LIMIT, blunt, can_tell
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.document import Table, Value
 from recbole_dgrm.reports.rows import Cell, Row, Score
@@ -18,8 +19,8 @@ NAMED = 3  # keys that a name tells at most
 
 
 def headline(cell: Cell) -> str:
-    """Which model is best by the first metric, by how much, whether that is significant, and what is not known."""
-    metric = cell.metrics[0]
+    """Which model is best by the first metric that can tell, by how much, if significantly, and what is not known."""
+    metric = next((metric for metric in cell.metrics if can_tell(cell.resolution, metric)), cell.metrics[0])
     rows = [row for row in cell.rows if metric in row.scores and not row.scores[metric].impossible]
     rows.sort(key=lambda row: row.scores[metric].mean, reverse=not smaller_is_better(metric))
     name = metric_label(metric)[:-2]
@@ -41,6 +42,8 @@ def headline(cell: Cell) -> str:
         said.append(f"{'even that' if others else 'it'} is worse than {reference_label('bias', cell_mode(cell))}")
     if len(best.seeds) == 1:
         said.append("it is from one seed, so how much another split or training would change is not known")
+    if unclear := blunt(cell.resolution, cell.metrics):
+        said.append(unclear)
     return "; ".join(said) + "."
 
 
@@ -68,6 +71,18 @@ def _tested(best: Row, other: Row, metric: str) -> str:
     if (test.difference < 0) != ahead:
         return f"yet by user and on the common seeds it is significantly worse {words}"
     return f"the difference is significant {words}"
+
+
+def ends_below(cell: Cell) -> list[str]:
+    """Sentences about the models that end below user + item means, or popularity; see ``comparable.judged_by``."""
+    named: dict[str, list[str]] = {}
+    for row in cell.rows:
+        metric = comparable.judged_by(row.runs[0].record)
+        score = row.scores.get(metric)
+        if score and score.below and can_tell(cell.resolution, metric):
+            named.setdefault(metric, []).append(row.label)
+    bias = reference_label("bias", cell_mode(cell))
+    return [f"Worse than {bias} in {metric_label(key)[:-2]}: {', '.join(rows)}." for key, rows in named.items()]
 
 
 def faults(cell: Cell) -> list[str]:
@@ -101,6 +116,9 @@ def result_table(cell: Cell) -> Table:
     for row in cell.reference:
         label = Value(reference_label(row.label, cell_mode(cell)) + told(row.trained))
         quiet.append([label, *(_score_value(row, metric) for metric in cell.metrics), Value("")])
+    if cell.resolution:
+        ratios = [cell.resolution.get(metric, {}).get("ratio") for metric in cell.metrics]
+        quiet.append([Value("resolution"), *(_number(ratio, "{:.0f}") for ratio in ratios), Value("")])
     return Table(f"Results, {cell.name}", columns, rows, quiet, _result_note(cell, rows))
 
 
@@ -115,6 +133,8 @@ def _result_note(cell: Cell, rows: list[list[Value]]) -> str:
     if cell.baseline and len(rows) > 1:
         marks = f"{BETTER} better and {WORSE} worse than {cell.baseline.label}"
         said.append(f"{marks}: paired t-test and Wilcoxon test over users both below .05 after Holm's correction.")
+    if unclear := blunt(cell.resolution, cell.metrics):
+        said.append(f"{unclear}: below a resolution of {LIMIT:.0f} no row is marked as best.")
     scores = [score for row in cell.rows for score in row.scores.values()]
     if any(score.below for score in scores):
         bias = reference_label("bias", cell_mode(cell))

@@ -82,6 +82,7 @@ class Cell:
     """A data set under a protocol, its metrics defined in one way.
 
     Attributes:
+        resolution: what each metric can tell, in the mean over runs; without those of old records.
         apart: in which keys the definition differs from other cells of the same data set and protocol, in words.
     """
 
@@ -91,6 +92,7 @@ class Cell:
     rows: list[Row]
     reference: list[Row]
     baseline: Row | None
+    resolution: dict[str, dict[str, float]] = field(default_factory=dict)
     definition: Definition = field(default_factory=dict)
     apart: str = ""
 

@@ -15,6 +15,7 @@ import pandas as pd
 from recbole_dgrm import record_types
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users, is_worse, smaller_is_better
+from recbole_dgrm.evaluation.resolution import averaged, can_tell
 from recbole_dgrm.records import PLAN, WHERE, RunDirectory, read_json, read_runs, short_name
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.comparable import Definition
@@ -22,10 +23,7 @@ from recbole_dgrm.reports.rows import Cell, Row, Score
 from recbole_dgrm.reports.significance import Comparison, compare, holm
 
 REFERENCE = ("random", "bias", "oracle")
-PROCEDURE = (
-    "refit",
-    "precision",
-)  # training keys that every model has; told wherever the rows of a cell differ in them
+PROCEDURE = ("refit", "precision", "valid_metric")  # keys that every model has; told where rows of a cell differ
 NO_METRIC = ("user", "user_id")  # columns of a file of vectors
 
 
@@ -123,7 +121,8 @@ def _cell(
     wanted = baseline or plan.get("baseline")
     named = [row for row in rows if wanted in (row.name, row.label)]  # of several configurations the newest
     newest = max(named, key=lambda row: max(run.path.stat().st_mtime for run in row.runs), default=None)
-    cell = Cell(dataset, protocol, metrics, rows, _reference_rows(runs, metrics), newest)
+    resolution = averaged([comparable.resolutions(run.record) for run in runs])
+    cell = Cell(dataset, protocol, metrics, rows, _reference_rows(runs, metrics), newest, resolution)
     _fill(cell)
     if usual:
         _publish(cell, plan)
@@ -196,7 +195,9 @@ def make_rows(runs: list[RunDirectory], plan: dict[str, Any]) -> list[Row]:
 
 
 def _choices(run: RunDirectory) -> dict[str, Any]:
-    return {key: value for key, value in run.record["config"].items() if key not in (*WHERE, "seed")}
+    """The keys of a run that tell rows apart; ``valid_metric`` is the one that selected, whatever was asked."""
+    used = {"valid_metric": name} if (name := run.record["selected_by"]) else {}
+    return {key: value for key, value in {**run.record["config"], **used}.items() if key not in (*WHERE, "seed")}
 
 
 def _differing(groups: list[list[RunDirectory]]) -> list[str]:
@@ -264,11 +265,14 @@ def _merged(groups: list[dict[int, dict[str, float]]]) -> dict[int, dict[str, fl
 
 
 def _mark_best(cell: Cell) -> None:
-    """Place the best and the second of each metric; a second is not worse than the bias row, and none is impossible."""
+    """Place the best and the second of each metric; a second is not worse than the bias row, and none is impossible.
+
+    Of a metric that cannot tell models apart none is marked.
+    """
     for metric in cell.metrics:
         scores = [row.scores[metric] for row in cell.rows if metric in row.scores]
         scores = [score for score in scores if not score.impossible]
-        if len(scores) < 2:
+        if len(scores) < 2 or not can_tell(cell.resolution, metric):
             continue
         means = sorted({score.mean for score in scores}, reverse=not smaller_is_better(metric))
         for score in scores:

@@ -21,7 +21,7 @@ from recbole_dgrm import compat
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import atomic_files, dataset, loaders
 from recbole_dgrm.errors import CheckpointError, OptionError, UserError, explained
-from recbole_dgrm.evaluation import collapse, diagnosis, references
+from recbole_dgrm.evaluation import collapse, diagnosis, references, selection
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import (
@@ -145,7 +145,7 @@ class _Run:
     """The stages of one run, with the data and the record that they share."""
 
     def __init__(self, config, run_dir: Path, record: RunRecord, show_progress: bool, with_test: bool = True):
-        self.config, self.run_dir, self.record, self.show_progress = config, run_dir, record, show_progress
+        self.run_dir, self.record, self.show_progress = run_dir, record, show_progress
         self.splits = dataset.build(config, with_test)
         if (longest := max(config.run.topk)) > (n_items := self.splits.train.item_num - 1):
             raise OptionError(
@@ -154,6 +154,9 @@ class _Run:
         source = atomic_files.source_hash(self.splits.train.config)
         record.data = {"source": source, "fingerprint": self.splits.fingerprint(), **self.splits.sizes()}
         record.data |= {"notes": self.splits.notes, "scale": self.splits.scale and self.splits.scale.to_dict()}
+        self.config, found = selection.settled(config, self.splits)
+        record.selected_by = self.config["valid_metric"]
+        record.resolution = {"valid": found} if found else {}
 
     def go(self, state: dict[str, Any] | None) -> None:
         """Select on validation, refit if the config says so, and test once; continue from ``state`` if there is one."""
@@ -192,7 +195,8 @@ class _Run:
         vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
         write_vectors(self.run_dir / PER_USER, vectors)
         with self._kept("reference rows"):
-            self.record.reference = references.reference_rows(self.config, self.splits)
+            reference = references.measure(self.config, self.splits)
+            self.record.reference, self.record.resolution["test"] = reference.rows, reference.resolution
             self.record.skill = references.skill(self.record.test, self.record.reference)
         with self._kept("diagnosis"):
             self.record.diagnosis = diagnosis.examine(trainer, self.config, self.splits, lines, selected["epochs"])
@@ -215,10 +219,12 @@ class _Run:
         config = self.config
         if state and state["note"]["fingerprint"] != self.record.data["fingerprint"]:
             raise CheckpointError("the data has changed since the run was started; start a new run")
+        if state and state["note"].get("selected_by", config["valid_metric"]) != config["valid_metric"]:
+            raise CheckpointError("the run was selected by another metric before it was stopped; start a new run")
         trainer, loader, seconds = untrained(config, self.splits, part)
         self.record.timing["build_s"] = round(self.record.timing.get("build_s", 0.0) + seconds, 3)
         self.record.parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-        trainer.note = {"fingerprint": self.record.data["fingerprint"]}
+        trainer.note = {"fingerprint": self.record.data["fingerprint"], "selected_by": config["valid_metric"]}
         valid = None
         if selected:
             trainer.note["selected"] = selected

@@ -123,8 +123,8 @@ class TrainedRun(Recommender):
             part: ``test``, or ``valid`` if the model has not learnt from it.
 
         Returns:
-            The keys ``model``, ``dataset``, ``protocol``, ``seed``, ``reference``, ``skill``, and the part, which has
-            the metrics.
+            The keys ``model``, ``dataset``, ``protocol``, ``seed``, ``reference``, ``skill``, ``resolution`` (of the
+            part), and the part, which has the metrics.
 
         Raises:
             OptionError: the protocol needs another split, or the model has learnt from the part.
@@ -139,9 +139,11 @@ class TrainedRun(Recommender):
         config = self._under(self.record["protocol"] if protocol is None else protocol)
         trainer = trainer_class(type(self.model))(config, self.model)
         result = dict(trainer.evaluate(loaders.eval_loader(config, self.splits, part)))
-        rows = references.reference_rows(config, self.splits, part)
+        found = references.measure(config, self.splits, part)
+        rows, resolution = found.rows, {part: found.resolution}
         named = {key: self.record[key] for key in ("model", "dataset", "seed")} | {"protocol": config.run.protocol}
-        return {**named, part: result, "reference": rows, "skill": references.skill(result, rows)}
+        skill = references.skill(result, rows)
+        return {**named, part: result, "reference": rows, "skill": skill, "resolution": resolution}
 
     def export(self, folder: Path | str) -> Path:
         """Write the weights and the ids of their rows into a new folder; see ``recbole_dgrm.runs.export.export``."""

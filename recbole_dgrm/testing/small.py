@@ -12,6 +12,7 @@ import torch
 from recbole_dgrm.compat import Config
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import dataset as datasets
+from recbole_dgrm.evaluation import selection
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import RunOptions
 
@@ -24,6 +25,8 @@ SMALL = {
     "record_items": 4,
     "latent_size": 4,
     "burn_in": 1,
+    "blend_sweeps": 17,
+    "blend_factors": 2,
     "train_batch_size": 8,
     "epochs": 2,
     "eval_step": 1,
@@ -82,5 +85,6 @@ def small_config(
 def untrained_model(config: Config) -> tuple[Config, datasets.Splits, Any]:
     """The config, its splits and an untrained model."""
     splits = datasets.build(config)
+    config, _ = selection.settled(config, splits)
     torch.manual_seed(config["seed"])
     return config, splits, registry.model_class(config["model"])(config, splits.train)

@@ -12,7 +12,9 @@ import numpy as np
 
 from recbole_dgrm import record_types
 from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.data import dataset
 from recbole_dgrm.errors import DataError
+from recbole_dgrm.evaluation import selection
 from recbole_dgrm.records import WHERE, read_json, run_name
 from recbole_dgrm.system.files import plain, write_json
 from recbole_dgrm.tuning.space import Space, listed
@@ -94,6 +96,7 @@ def plan_search(
     given = load_config(config_dict=config).given
     seed = given["seed"]
     _check_values(config, parsed, seed)
+    config = _with_metric(config)
     chosen = parsed.sampler or "tpe"
     if chosen == "grid":
         size = len(parsed.grid(np.random.default_rng(seed)))
@@ -103,6 +106,15 @@ def plan_search(
     place = SearchPlan.load(folder).place if saved.is_file() else uuid4().hex
     where = (storage or default_storage(folder)).replace("postgresql://", "postgresql+psycopg://")
     return SearchPlan(plain(config), plain(space), chosen, trials or TRIALS, prune, name, where, place)
+
+
+def _with_metric(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The keys of the trials with the metric that all are compared by, where ``valid_metric`` leaves that open."""
+    asked = load_config(config_dict=config)
+    if asked["valid_metric"] != selection.AUTO:
+        return config
+    used, _ = selection.settled(asked, dataset.build(asked, with_test=False))
+    return {**config, "valid_metric": used["valid_metric"]}
 
 
 def _check_values(config: Mapping[str, Any], space: Space, seed: int) -> None:

@@ -231,7 +231,7 @@ def test_odd_names_stay_in_the_folder(plan, tmp_path):
 @pytest.mark.slow
 def test_the_command_plans_runs_and_reports(plan, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(session, "LocalExecutor", Here)
-    made, _ = plan(seeds=[1])
+    made, _ = plan(seeds=[1], config={**TINY["config"], "valid_metric": "RatedNDCG@5"})
     arguments = [
         "benchmark",
         f"--config={tmp_path / 'tiny.yaml'}",

@@ -53,6 +53,56 @@ def test_a_run_whose_last_epoch_is_the_best_is_still_improving(best, said):
     assert ("still improving, so more epochs (--epochs) may do better" in text) == said
 
 
+def told(ratio: float) -> dict:
+    return {
+        "test": {NDCG: {"ratio": ratio, "users": 3, "of": 1000}, "rmse": {"ratio": 90.0, "users": 1000, "of": 1000}}
+    }
+
+
+def test_the_table_has_the_resolution_and_one_line_says_which_metrics_cannot_tell():
+    text = explanation(record(0.6, resolution=told(20.4)))
+    (line,) = [line for line in text.splitlines() if "cannot tell" in line]
+    assert line == "RatedNDCG@5 (resolution 20; a model can change it for 3 of 1,000 users) cannot tell models apart"
+    (row,) = [
+        line for line in printed(run_table(record(0.6, resolution=told(20.4)))).splitlines() if "resolves" in line
+    ]
+    assert row.split()[3::2] == ["20", "90"]
+    assert "from 28 on a metric can tell" in text
+    assert "cannot tell" not in explanation(record(0.6, resolution=told(28)))
+
+
+def test_a_record_of_old_has_no_resolution_and_says_nothing_of_it():
+    text = printed(run_table(record(0.6))) + explanation(record(0.6))
+    assert "resol" not in text
+    assert "cannot tell" not in text
+    assert "best of validation: epoch 4" in text
+
+
+@pytest.mark.parametrize(
+    ("mode", "test", "said"),
+    [
+        ("labeled", {NDCG: 0.9, "rmse": 1.01}, "worse than user + item means: RMSE is 1.0100, theirs 1.0000"),
+        ("labeled", {NDCG: 0.4, "rmse": 0.99}, ""),
+        ("labeled", {NDCG: 0.4}, "worse than user + item means: RatedNDCG@5 is 0.4000, theirs 0.5000"),
+        ("labeled", {NDCG: 0.5}, ""),
+        ("full", {NDCG: 0.4}, "worse than item popularity: RatedNDCG@5 is 0.4000, theirs 0.5000"),
+        ("full", {NDCG: 0.6}, ""),
+    ],
+)
+def test_a_model_that_ends_below_the_bias_row_gets_one_line(mode, test, said):
+    found = record(0.0, test=test, selected_by="RatedNDCG@5")
+    found["config"]["eval_args"]["mode"] = mode
+    lines = [line for line in explanation(found).splitlines() if line.startswith("WARNING")]
+    assert lines == ([f"WARNING: MF is {said}"] if said else [])
+
+
+def test_a_metric_that_cannot_tell_does_not_say_that_a_model_is_worse():
+    found = record(0.0, test={NDCG: 0.4}, selected_by="RatedNDCG@5", resolution=told(20))
+    assert "WARNING" not in explanation(found)
+    assert "WARNING" in explanation({**found, "resolution": told(30)})
+    assert "best of validation by RatedNDCG@5: epoch 4" in explanation(found)
+
+
 def test_what_is_above_the_oracle_is_an_error_of_ours():
     assert "ERROR of recbole_dgrm: ratedndcg@5 above the oracle" in explanation(record(0.95))
     assert "ERROR" not in explanation(record(0.9))
@@ -64,19 +114,21 @@ def test_names_are_no_markup():
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "wanted"),
     [
         ({}, "[/b] on board, rated, seed 1: RatedNDCG@5 ↑ 0.4000 in 2.0 s, worse than user + item means"),
         ({"timing": {"best_epoch": 9, "epochs": 9}}, "user + item means, still improving"),
         ({"error": "its diagnosis failed: [/x]\x1b"}, r"its diagnosis failed: [/x]\x1b"),
         ({"test": {NDCG: None}}, "RatedNDCG@5 ↑ no number in 2.0 s"),
+        ({"resolution": told(20)}, "RatedNDCG@5 ↑ 0.4000 in 2.0 s, which cannot tell models apart here"),
+        ({"selected_by": "RMSE"}, "RMSE ↓ 0.5000 in 2.0 s"),
         ({"status": "failed", "error": "[/x] no memory"}, "failed: [/x] no memory"),
     ],
 )
-def test_a_line_of_a_benchmark_says_it_all(changed, told):
+def test_a_line_of_a_benchmark_says_it_all(changed, wanted):
     saved = record(0.4, **{"diagnosis": {}, "error": None, **changed})
     saved["config"]["valid_metric"] = "RatedNDCG@5"
     run = PlannedRun("[/b]", {"dataset": "board", "protocol": "rated", "seed": 1}, "x")
     console = Console(file=io.StringIO(), width=300)
     Board(console).show(State({run: saved["status"]}, {}, (run, RunDirectory(Path("x"), saved), 2.0)))
-    assert told in console.file.getvalue()
+    assert wanted in console.file.getvalue()

@@ -29,7 +29,7 @@ def test_layers_win_in_the_documented_order(tmp_path):
     loaded = load_config([first, second], {**BASE, "epochs": 13, "seed": 13}, {"epochs": 14})
     assert (loaded["epochs"], loaded["seed"], loaded["noise_steps"], loaded["topk"]) == (14, 13, 8, [3, 5])
     assert loaded["train_batch_size"] == read_yaml(properties_dir() / "model" / "DGRM.yaml")["train_batch_size"]
-    assert loaded["valid_metric"] == "RatedNDCG@5"  # protocol above overall above RecBole's MRR@10
+    assert loaded["valid_metric"] == "auto"  # protocol above overall above RecBole's MRR@10
     assert loaded["rating_scale"] == [1, 5]  # of the data set
     assert loaded["normalize_all"] is False  # RecBole's own ml-100k.yaml would squeeze the ratings
 
@@ -96,8 +96,13 @@ def test_an_unknown_protocol_names_the_choices():
         ({"epochs": 0}, "epochs=0 is out of range"),
         ({"seed": -1}, "seed=-1 is out of range"),
         ({"topk": [0]}, r"topk=\[0\] is out of range"),
-        ({"topk": [3]}, "valid_metric=RatedNDCG@5 is not computed"),
-        ({"metrics": ["RMSE"]}, "valid_metric=RatedNDCG@5 is not computed"),
+        (
+            {"topk": [3], "valid_metric": "RatedNDCG@5"},
+            "valid_metric=RatedNDCG@5 is not computed; allowed: one of auto,",
+        ),
+        ({"metrics": ["RMSE"], "valid_metric": "RatedNDCG@5"}, "valid_metric=RatedNDCG@5 is not computed"),
+        ({"metrics": ["MAE"]}, "valid_metric=auto is not computed; allowed: one of mae"),
+        ({"protocol": "full", "valid_metric": "auto"}, "valid_metric=auto is not computed; allowed: one of hit@10"),
         ({"refit": "maybe"}, "refit='maybe' is not true or false"),
         ({"rating_scale": [5, 1]}, "must be"),
         ({"rated_ties": "random"}, "one of expected, item_order"),

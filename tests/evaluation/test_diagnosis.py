@@ -303,20 +303,20 @@ def test_one_user_differs_from_nobody():
     assert diagnosis._between_users(np.ones(3), np.ones(3), 1) is None
 
 
-@pytest.mark.parametrize("where", ["examine", "reference_rows"])
+@pytest.mark.parametrize("where", ["examine", "measure"])
 def test_what_fails_after_the_test_does_not_lose_it(make_config, monkeypatch, where):
     def broken(*_):
         raise ZeroDivisionError("no room")
 
     monkeypatch.setattr(diagnosis if where == "examine" else references, where, broken)
-    record, path = run_one(make_config("MF"))
+    record, path = run_one(make_config("MF", valid_metric="RMSE"))
     saved = json.loads((path / "record.json").read_text())
     assert (record.status, saved["status"]) == ("finished", "finished")
     assert saved["test"]
     assert "failed: ZeroDivisionError: no room" in saved["error"]
     assert saved["traceback"].startswith("Traceback")
     assert bool(saved["reference"]) == (where == "examine")
-    assert bool(saved["diagnosis"]) == (where == "reference_rows")
+    assert bool(saved["diagnosis"]) == (where == "measure")
 
 
 def test_a_look_that_fails_stops_no_training(make_config, monkeypatch, caplog):

@@ -112,7 +112,7 @@ def test_rmse_and_mae_are_those_of_the_pairs(make_model):
 @pytest.mark.parametrize("protocol", ["rated", "table3", "eq23"])
 def test_reference_rows_frame_every_result(make_config, protocol):
     config = make_config("DGRM", "board", protocol=protocol, topk=[2], valid_metric="RMSE")
-    rows = references.reference_rows(config, dataset.build(config))
+    rows = references.measure(config, dataset.build(config)).rows
     for key in ("ratedrecall@2", "ratedndcg@2"):
         assert 0 < rows["random"][key] < rows["oracle"][key]
         assert rows["bias"][key] < rows["oracle"][key]
@@ -133,7 +133,7 @@ def test_the_random_row_is_the_mean_over_random_orders(make_config, protocol):
         return references.rated_row(config, pairs)
 
     drawn = [row(rng.random(len(user))) for _ in range(300)]
-    expected = references.reference_rows(config, splits)["random"]
+    expected = references.measure(config, splits).rows["random"]
     for key in ("ratedrecall@2", "ratedndcg@2"):
         values = [row[key] for row in drawn]
         assert np.mean(values) == pytest.approx(expected[key], abs=4 * np.std(values) / np.sqrt(len(values)))
@@ -154,7 +154,7 @@ def ranked_by(config, splits, item_score) -> dict[str, float]:
 def test_rows_of_full_ranking_are_means_over_the_orders_of_ties(make_config, row):
     config = make_config("DGRM", protocol="full", topk=[3, 10])
     splits = dataset.build(config)
-    expected = references.reference_rows(config, splits)[row]
+    expected = references.measure(config, splits).rows[row]
     popularity = torch.bincount(splits.train.inter_feat["item_id"], minlength=splits.train.item_num)
     assert len(popularity[1:].unique()) < 0.6 * len(popularity)  # there are ties
     torch.manual_seed(0)
@@ -168,7 +168,7 @@ def test_rows_of_full_ranking_are_means_over_the_orders_of_ties(make_config, row
 
 def test_the_oracle_row_of_full_ranking_cannot_be_beaten(make_config):
     config = make_config("DGRM", protocol="full")
-    rows = references.reference_rows(config, dataset.build(config))
+    rows = references.measure(config, dataset.build(config)).rows
     assert rows["oracle"]["ndcg@10"] == rows["oracle"]["mrr@10"] == 1
     assert all(rows["random"][key] < rows["oracle"][key] for key in rows["oracle"])
 

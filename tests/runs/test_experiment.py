@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 import torch
@@ -17,6 +19,7 @@ from helpers import ROOT, random_ratings, write_ratings
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import dataset, loaders
 from recbole_dgrm.errors import CheckpointError, DataError, TrainingDiverged
+from recbole_dgrm.evaluation import selection
 from recbole_dgrm.models import registry
 from recbole_dgrm.models.dgrm.model import DGRM
 from recbole_dgrm.runs import experiment
@@ -241,6 +244,44 @@ def test_kill_minus_9_loses_nothing(make_config, tmp_path, ratings_path):
     again, _ = resume(broken)
     unbroken, _ = run_one(load_config([path], {"output_dir": str(tmp_path / "unbroken")}))
     assert again.test == unbroken.test
+
+
+@pytest.fixture
+def blunt_config(make_config, tmp_path):
+    """Users with one item to validate and one to test, so no order differs from another; RMSE selects."""
+    rng = np.random.default_rng(0)
+    pairs = [(user, item) for user in range(90) for item in rng.choice(9, 3, replace=False)]
+    table = pd.DataFrame([(*pair, 1 + sum(pair) % 5) for pair in pairs], columns=["user_id", "item_id", "rating"])
+    write_ratings(tmp_path / "data", "blunt", table)
+    return partial(make_config, dataset="blunt", data_path=str(tmp_path / "data"), epochs=4)
+
+
+def test_where_the_ranking_cannot_tell_the_epoch_of_the_best_rmse_is_tested(blunt_config):
+    record, path = run_one(blunt_config(refit=False))
+    saved = record_of(path)
+    assert (saved["config"]["valid_metric"], saved["selected_by"]) == ("auto", "RMSE")
+    assert saved["resolution"]["valid"]["ratedndcg@5"] == {"ratio": 0, "users": 0, "of": 90}
+    assert set(saved["resolution"]) == {"valid", "test"}
+    errors = [line["valid_rmse"] for line in map(json.loads, (path / "metrics.jsonl").read_text().splitlines())]
+    assert saved["timing"]["best_epoch"] == 1 + int(np.argmin(errors))
+    assert record.valid["rmse"] == min(errors)
+    assert "valid_metric=auto selects by RMSE" in (path / "run.log").read_text()
+
+
+def test_a_metric_that_is_named_selects_even_where_it_cannot_tell(blunt_config):
+    record, _ = run_one(blunt_config("MF", valid_metric="RatedNDCG@5"))
+    assert record.selected_by == "RatedNDCG@5"
+    assert set(record.resolution) == {"test"}
+
+
+@pytest.mark.parametrize("stage", ["train", "known"])
+def test_a_run_that_goes_on_is_selected_by_the_same_metric(blunt_config, monkeypatch, stage):
+    _, path = run_one(blunt_config(refit=stage == "known"))
+    again, _ = resume(path)
+    assert again.selected_by == "RMSE"
+    monkeypatch.setattr(selection, "_choice", lambda names, found: "RatedNDCG@5")
+    with pytest.raises(CheckpointError, match="selected by another metric"):
+        resume(path)
 
 
 def test_resume_refuses_what_is_no_run_and_changed_data(make_config, tmp_path, monkeypatch):

@@ -18,13 +18,12 @@ import recbole_dgrm
 from recbole_dgrm.config.layers import RunOptions, load_config
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
 from recbole_dgrm.models import registry
-from recbole_dgrm.models.dgrm import blend
 from recbole_dgrm.records import CHECKPOINT, RECORD
 from recbole_dgrm.runs import export, recommender
 from recbole_dgrm.runs.experiment import run_one
 from recbole_dgrm.runs.trained_run import load_run
 
-PROFILES = ["DGRM", "DGRMPlus", "DGRMKL", "ICDAE", "DiffRec", "CFGAN"]
+PROFILES = ["DGRM", "DGRMPlus", "DGRMKL", "BMF", "ICDAE", "DiffRec", "CFGAN"]
 
 
 @pytest.fixture(scope="module")
@@ -287,9 +286,12 @@ def scores_of(model, n_users: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", PROFILES)
 @pytest.mark.parametrize("protocol", ["rated", "full"])
-def test_new_users_with_the_ratings_of_those_of_training_get_their_scores(make_model, monkeypatch, name, protocol):
-    monkeypatch.setattr(blend, "SWEEPS", 300)  # until the factors of the items are those of the users
-    _, splits, model = make_model(name, protocol=protocol)
+def test_new_users_with_the_ratings_of_those_of_training_get_their_scores(make_model, name, protocol):
+    if (name, protocol) == ("BMF", "full"):
+        return  # it is a model of ratings
+    keys = {"orientation": "user"} if name == "DGRMPlus" else {}
+    _, splits, model = make_model(name, protocol=protocol, **keys)
+    model.begin_epoch(0)
     if name == "ICDAE":
         torch.nn.init.constant_(model.user_node.weight, 0.3)  # what is learnt of a user by name is not of a new one
     n_users = splits.train.user_num
@@ -297,9 +299,22 @@ def test_new_users_with_the_ratings_of_those_of_training_get_their_scores(make_m
     torch.testing.assert_close(scores_of(other, n_users), scores_of(model, n_users), rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("protocol", ["rated", "full"])
+def test_where_profiles_are_those_of_items_new_users_get_the_other_model_alone(make_model, protocol):
+    _, splits, model = make_model("DGRMPlus", protocol=protocol, orientation="item")
+    model.begin_epoch(0)
+    n_users = splits.train.user_num
+    other = model.with_profiles(splits.train.inter_matrix(form="csr", value_field="rating"))
+    model.closed_form.share.fill_(1)
+    torch.testing.assert_close(scores_of(other, n_users), scores_of(model, n_users), rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", PROFILES)
 def test_new_profiles_change_scores_and_leave_the_trained_model_alone(make_model, name):
     _, splits, model = make_model(name)
+    model.begin_epoch(0)
+    if name == "BMF":
+        model.sweep()
     before = scores_of(model, splits.train.user_num)
     matrix = csr_matrix(([5.0, 1.0, 4.0], ([1, 1, 2], [3, 4, 9])), (3, splits.train.item_num))
     first, second = scores_of(model.with_profiles(matrix), 3)
@@ -365,7 +380,7 @@ def test_exported_weights_are_those_of_the_best_state_with_the_ids_of_their_rows
     weights = load_file(export.export(run, tmp_path / "out"))
     for key, value in run.model.state_dict().items():
         assert torch.equal(weights[key], value)
-    assert torch.equal(weights["closed_form.factors_user"], run.model.closed_form.factors_user)
+    assert torch.equal(weights["closed_form.center_user"], run.model.closed_form.center_user)
     assert not [name for name in weights if name.startswith("_")]  # no ratings
     contents = json.loads((tmp_path / "out" / "config.json").read_text())
     assert contents["users"][3] == run.users[2]

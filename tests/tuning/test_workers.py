@@ -395,6 +395,7 @@ def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_
         {"factors": {"choice": [2, 3]}, "sampler": "grid"},
         "--model=MF",
         f"--data_path={ratings_path}",
+        "--valid_metric=RatedNDCG@5",
         "--test_seeds=[1]",
     )
     assert main.main(line) == 0
@@ -410,6 +411,20 @@ def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_
     config = load_config([tmp_path / "out" / "best.yaml"], {"model": "MF", "dataset": "board"})
     assert config["factors"] == best["factors"]
     assert len(list((tmp_path / "out" / "test").rglob("record.json"))) == 2
+
+
+def test_auto_is_settled_once_for_all_trials(plan, in_process, tmp_path):
+    """Here every user has one item to validate, so no order differs from another."""
+    pairs = [(user, (user + step) % 9) for user in range(60) for step in (0, 2, 5)]
+    table = pd.DataFrame([(*pair, 1 + sum(pair) % 5) for pair in pairs], columns=["user_id", "item_id", "rating"])
+    write_ratings(tmp_path / "data", "blunt", table)
+    search = plan(config={**FIXED, "dataset": "blunt", "data_path": str(tmp_path / "data")})
+    assert search.config["valid_metric"] == "RMSE"
+    study = in_process(search, tmp_path / "out")
+    assert (study.metric, study.bigger) == ("rmse", False)
+    finished = list(study.counted().values())
+    assert [trial.value for trial in finished] == [trial.user_attrs["metrics"]["rmse"] for trial in finished]
+    assert study.best().value == min(trial.value for trial in finished)
 
 
 @pytest.mark.slow

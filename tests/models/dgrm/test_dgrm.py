@@ -8,11 +8,15 @@ import torch
 from tqdm import tqdm
 
 from recbole_dgrm.data import loaders
+from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths.layers import Outputs
 from recbole_dgrm.models import registry
+from recbole_dgrm.models.dgrm import model as model_module
 from recbole_dgrm.models.dgrm import scoring
 from recbole_dgrm.models.dgrm.noise import SharedNoise
+from recbole_dgrm.runs.experiment import run_one
 from recbole_dgrm.testing import ModelContract, interaction
+from recbole_dgrm.training.checkpoints import read_checkpoint
 from recbole_dgrm.training.trainers import AlternatingTrainer
 
 
@@ -52,7 +56,7 @@ def test_a_rating_of_zero_is_a_rating(make_model, tmp_path):
 
 
 def test_implicit_profiles_are_binary_with_every_item_in_the_mask(make_model):
-    _, splits, model = make_model("DGRMPlus", protocol="full")
+    _, splits, model = make_model("DGRMPlus", protocol="full", orientation="user")
     x_0, mask = model.profiles(torch.arange(1, splits.train.user_num))
     assert set(x_0.unique().tolist()) == {0.0, 1.0}
     assert (mask == 1).all()
@@ -60,7 +64,7 @@ def test_implicit_profiles_are_binary_with_every_item_in_the_mask(make_model):
 
 
 def test_bias_residuals_and_center_give_the_rating_back(make_model):
-    _, splits, model = make_model("DGRMPlus")
+    _, splits, model = make_model("DGRMPlus", orientation="user")
     user, item, rating = (torch.as_tensor(column) for column in splits.triples("train"))
     x_0, _ = model.profiles(torch.arange(1, splits.train.user_num))
     restored = x_0[user - 1, item - 1] + model.closed_form.center_user[user] + model.closed_form.center_item[item - 1]
@@ -272,6 +276,7 @@ def test_pairs_are_scored_the_same_in_small_blocks(make_model, monkeypatch):
 def test_scores_of_pairs_are_entries_of_those_of_all_items(make_model, users, level, steps, support, orientation):
     keys = {"prediction_noise_steps": level, "denoising_steps": steps, "prediction_draws": 2, "blend": 0.4}
     _, _, model = make_model("DGRM", noise_support=support, center="bias", orientation=orientation, **keys)
+    model.begin_epoch(0)
     user = users["user_id"]
     scores = model.score_profiles(user)
     row, column = torch.tensor([2, 0, 1, 0]), torch.tensor([3, 1, 7, 0])
@@ -291,7 +296,7 @@ def test_noise_falls_on_rated_entries_only_where_that_is_asked_for(make_model, u
 
 def test_no_row_of_noise_is_drawn_where_only_rated_entries_have_any(make_model, users, monkeypatch):
     monkeypatch.setattr(SharedNoise, "table", property(lambda self: pytest.fail("rows were drawn")))
-    _, _, model = make_model("DGRMPlus", latent_size=3)
+    _, _, model = make_model("DGRMPlus", latent_size=3, orientation="user")
     for phase in model.phases():
         assert torch.isfinite(phase.loss(users))
 
@@ -317,6 +322,7 @@ def test_a_walk_of_pairs_in_any_order_and_in_small_blocks_is_that_of_each(
 ):
     keys = {"center": "bias", "blend": 0.4, "noise_support": support}
     _, _, model = make_model("DGRM", orientation=orientation, **keys)
+    model.begin_epoch(0)
     user, column = torch.tensor([7, 2, 9, 2, 7]), torch.tensor([3, 0, 8, 19, 3])
     whole = list(model.walk(user, column))
     monkeypatch.setattr(scoring, "BLOCK", 2 * model.width)
@@ -348,18 +354,80 @@ def test_rows_of_noise_grow_with_the_batch(make_model, given, users, rows):
     assert len(noise.source.table) == rows
 
 
+def of_share(model, share, user):
+    model.closed_form.share.fill_(share)
+    return model.score_profiles(user)
+
+
 @pytest.mark.parametrize("orientation", ["user", "item"])
-def test_a_blend_is_the_weighted_mean_of_network_and_factors(make_model, users, orientation):
+@pytest.mark.parametrize("protocol", ["rated", "full"])
+def test_a_blend_is_the_weighted_mean_of_network_and_another_model(make_model, users, orientation, protocol):
     user = users["user_id"]
-    _, _, network = make_model(center="bias", orientation=orientation)
-    _, _, half = make_model(center="bias", orientation=orientation, blend=0.25)
-    _, _, factors = make_model(center="bias", orientation=orientation, blend=1.0)
-    half.load_state_dict(network.state_dict())
-    expected = 0.75 * network.score_profiles(user) + 0.25 * factors.score_profiles(user)
-    torch.testing.assert_close(half.score_profiles(user), expected)
-    form = factors.closed_form
-    assert form.factors_user.shape[1] == sum(factors.options.blend_factors)
-    torch.testing.assert_close(factors.score_profiles(user), form.factors_user[user] @ form.factors_item.T)
+    _, _, model = make_model("DGRMPlus", orientation=orientation, protocol=protocol)
+    model.begin_epoch(0)
+    network, half, other = (of_share(model, share, user) for share in (0.0, 0.25, 1.0))
+    assert not torch.allclose(network, other)
+    if protocol == "full":
+        network = (network - network.mean(1, keepdim=True)) / network.std(1, keepdim=True)
+    torch.testing.assert_close(half, 0.75 * network + 0.25 * other)
+
+
+def test_the_other_model_of_ratings_is_bmf(make_model, users):
+    _, _, model = make_model("DGRMPlus")
+    keys = {"burn_in": 15, "epochs": 17, "factors": 2, "keep_every": "auto"}
+    _, _, bmf = make_model("BMF", **keys)
+    model.begin_epoch(0)
+    for _ in range(17):
+        bmf.sweep()
+    torch.testing.assert_close(of_share(model, 1.0, users["user_id"]), bmf.score_profiles(users["user_id"]))
+
+
+def test_the_share_is_that_of_the_least_squared_error_on_validation(make_model):
+    config, splits, model = make_model("DGRMPlus")
+    model.begin_epoch(0)
+    loader = loaders.eval_loader(config, splits, "valid")
+    model.choose(loader, None)
+    chosen = model.chosen()["share"]
+    user, item, rating = (torch.as_tensor(column) for column in splits.triples("valid"))
+    pairs = interaction(config, user, item)
+
+    def error(share):
+        model.closed_form.share.fill_(share)
+        return (model.predict(pairs) - rating).square().sum()
+
+    assert 0 <= chosen <= 1
+    assert error(chosen) <= min(error(share) for share in torch.linspace(0, 1, 101)) + 1e-4
+    model.adopt({"share": 0.125})
+    assert model.chosen() == {"share": 0.125}
+
+
+def test_the_share_of_scores_goes_a_step_to_where_the_score_is_better(make_model):
+    config, splits, model = make_model("DGRMPlus", protocol="full")
+    share = model.closed_form.share
+    for _ in range(6):
+        model.choose(None, lambda: -abs(share.item() - 0.21))
+    assert model.chosen()["share"] == pytest.approx(0.2)
+
+
+def test_a_share_that_is_given_is_not_chosen(make_model):
+    _, _, model = make_model("DGRMPlus", blend=0.3)
+    model.choose(None, None)
+    assert model.chosen() == {}
+    assert model.closed_form.share.item() == pytest.approx(0.3)
+
+
+def test_a_refit_adopts_the_share_that_validation_has_chosen(make_config):
+    _, path = run_one(make_config("DGRMPlus"))
+    state = read_checkpoint(path / "checkpoint.pt", torch.device("cpu"))
+    chosen = state["note"]["selected"]["chosen"]["share"]
+    assert state["best_state_dict"]["closed_form.share"].item() == chosen
+    assert chosen not in (0.0, 0.5)
+
+
+def test_more_items_than_a_ridge_regression_can_have_are_refused(make_model, monkeypatch):
+    monkeypatch.setattr(model_module, "MOST_ITEMS", 20)
+    with pytest.raises(OptionError, match="blend=auto inverts a matrix .* 25 items, more than 20; set blend=0"):
+        make_model("DGRMPlus", protocol="full")
 
 
 class TestDGRMAtRatedEntries(ModelContract):
@@ -370,5 +438,5 @@ class TestDGRMAtRatedEntries(ModelContract):
 
     @pytest.fixture
     def make_config(self, make_config):
-        keys = {"noise_support": "rated", "blend": 0.3, "blend_factors": [2, 3]}
+        keys = {"orientation": "user", "mask_channel": False}
         return lambda *arguments, **overrides: make_config(*arguments, **{**keys, **overrides})

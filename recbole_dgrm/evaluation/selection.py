@@ -1,0 +1,47 @@
+"""The metric that selects epochs and trials: with ``valid_metric: auto`` one that can tell on the validation part."""
+
+import logging
+
+from recbole_dgrm.compat import Config
+from recbole_dgrm.data.dataset import Splits
+from recbole_dgrm.evaluation import references
+from recbole_dgrm.evaluation.metric_names import LABELS, smaller_is_better
+from recbole_dgrm.evaluation.references import Metrics
+from recbole_dgrm.evaluation.resolution import blunt, can_tell
+from recbole_dgrm.system import distributed
+
+LOG = logging.getLogger(__name__)
+AUTO, RANKING, ERROR = "auto", "ratedndcg", "rmse"
+
+
+def candidates(names: list[str], topk: list[int]) -> list[str]:
+    """The metrics that ``auto`` chooses from, those of them that are computed: RatedNDCG of the first length, RMSE."""
+    computed = {name.lower() for name in names}
+    found = {RANKING: f"{LABELS[RANKING]}@{topk[0]}", ERROR: LABELS[ERROR]}
+    return [found[name] for name in found if name in computed]
+
+
+def settled(config, splits: Splits) -> tuple[Config, dict[str, Metrics]]:
+    """The config with the metric that selects, and the resolutions on validation that an ``auto`` was settled by.
+
+    The choice depends on the training and the validation part alone, so it is the same when a run is resumed.
+    """
+    if config["valid_metric"] != AUTO:
+        return config, {}
+    found = references.measure(config, splits, "valid").resolution
+    chosen = distributed.broadcast_text(lambda: _choice(candidates(config["metrics"], config["topk"]), found))
+    bigger = not smaller_is_better(chosen.lower())
+    return config.replaced(valid_metric=chosen, valid_metric_bigger=bigger), found
+
+
+def _choice(names: list[str], found: dict[str, Metrics]) -> str:
+    """RatedNDCG if it can tell; else RMSE, unless that is not computed or tells even less."""
+    ranking, error = names[0], names[-1]
+    ratios = [found[name.lower()]["ratio"] for name in (ranking, error)]
+    chosen = ranking if can_tell(found, ranking.lower()) or ratios[1] < ratios[0] else error
+    if said := blunt(found, [ranking.lower()]):
+        less = "" if chosen != ranking else f", but {ERROR.upper()} tells even less or is not computed"
+        LOG.warning("valid_metric=%s selects by %s: on validation %s%s", AUTO, chosen, said, less)
+    else:
+        LOG.info("valid_metric=%s selects by %s (resolution on validation %.0f)", AUTO, chosen, ratios[0])
+    return chosen
