@@ -107,6 +107,8 @@ class Factorization(nn.Module):
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float32 if "rows" in name else torch.float64))
+        self.precisions += torch.eye(size)
+        self.alphas.fill_(1)
         self.register_buffer("trace", torch.zeros(how.sweeps, how.chains, len(TRACED), dtype=torch.float64))
         self.register_buffer("sweeps", torch.tensor(0))
         self.register_buffer("kept", torch.tensor(0))

@@ -76,7 +76,7 @@ class ClosedForm(nn.Module):
 
     def complete(self, user: Tensor, x_0_hat: Tensor) -> Tensor:
         """The predicted ratings ``(B, I)`` of users ``(B,)`` that follow from predicted residuals ``(B, I)``."""
-        rating = x_0_hat + self.center_user[user].unsqueeze(-1) + self.center_item
+        rating = x_0_hat.float() + self.center_user[user].unsqueeze(-1) + self.center_item
         if not self.share:
             return rating
         if isinstance(self.other, ItemRidge):
@@ -85,7 +85,7 @@ class ClosedForm(nn.Module):
 
     def complete_at(self, user: Tensor, places: Places, x_0_hat: Tensor) -> Tensor:
         """The predicted ratings ``(n,)`` at places of the batch that follow from residuals ``(n,)``."""
-        rating = x_0_hat + self.center_user[user[places.row]] + self.center_item[places.column]
+        rating = x_0_hat.float() + self.center_user[user[places.row]] + self.center_item[places.column]
         return torch.lerp(rating, self._others.ratings_at(user, places), self.share) if self.share else rating
 
     @property

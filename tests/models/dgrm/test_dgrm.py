@@ -402,7 +402,7 @@ def test_the_share_is_that_of_the_least_squared_error_on_validation(make_model):
 
 
 def test_the_share_of_scores_goes_a_step_to_where_the_score_is_better(make_model):
-    config, splits, model = make_model("DGRMPlus", protocol="full")
+    _, _, model = make_model("DGRMPlus", protocol="full")
     share = model.closed_form.share
     for _ in range(6):
         model.choose(None, lambda: -abs(share.item() - 0.21))
@@ -426,7 +426,7 @@ def test_a_refit_adopts_the_share_that_validation_has_chosen(make_config):
 
 def test_more_items_than_a_ridge_regression_can_have_are_refused(make_model, monkeypatch):
     monkeypatch.setattr(model_module, "MOST_ITEMS", 20)
-    with pytest.raises(OptionError, match="blend=auto inverts a matrix .* 25 items, more than 20; set blend=0"):
+    with pytest.raises(OptionError, match=r"blend=auto inverts a matrix .* 25 items, more than 20; set blend=0"):
         make_model("DGRMPlus", protocol="full")
 
 
