@@ -12,6 +12,7 @@ from recbole_dgrm.system import distributed
 
 LOG = logging.getLogger(__name__)
 AUTO, RANKING, ERROR = "auto", "ratedndcg", "rmse"
+ASKED = f"valid_metric={AUTO}"
 
 
 def candidates(names: list[str], topk: list[int]) -> list[str]:
@@ -39,9 +40,8 @@ def _choice(names: list[str], found: dict[str, Metrics]) -> str:
     ranking, error = names[0], names[-1]
     ratios = [found[name.lower()]["ratio"] for name in (ranking, error)]
     chosen = ranking if can_tell(found, ranking.lower()) or ratios[1] < ratios[0] else error
-    if said := blunt(found, [ranking.lower()]):
-        less = "" if chosen != ranking else f", but {ERROR.upper()} tells even less or is not computed"
-        LOG.warning("valid_metric=%s selects by %s: on validation %s%s", AUTO, chosen, said, less)
-    else:
-        LOG.info("valid_metric=%s selects by %s (resolution on validation %.0f)", AUTO, chosen, ratios[0])
+    said = blunt(found, [ranking.lower()]) or f"{ranking} has a resolution of {ratios[0]:.0f}"
+    LOG.log(
+        logging.INFO if chosen == ranking else logging.WARNING, "%s: %s selects; on validation %s", ASKED, chosen, said
+    )
     return chosen

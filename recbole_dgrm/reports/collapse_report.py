@@ -48,7 +48,7 @@ def _sections(runs: list[Watched]) -> list[tuple[collapse_sections.Section, list
         (collapse_sections.distributions, inspected),
         (collapse_sections.course, inspected),
         (collapse_sections.test_distances, compared),
-        (collapse_sections.ks_test, compared),
+        (collapse_sections.ks_test, [run for run in rating if "ks" in run.found]),
         (chain_sections.denoising_steps, swept),
         (chain_sections.fixed_steps, runs if fixed else []),
         (collapse_sections.recommendation_lists, runs),

@@ -9,11 +9,13 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_dgrm import record_types
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import dataset
-from recbole_dgrm.errors import DataError
+from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.evaluation import selection
 from recbole_dgrm.records import WHERE, read_json, run_name
 from recbole_dgrm.system.files import plain, write_json
@@ -77,6 +79,18 @@ def default_storage(folder: Path) -> str:
     return f"sqlite:///{(folder / DATABASE).resolve()}"
 
 
+def address(storage: str) -> URL:
+    """The parts of the address of a database.
+
+    Raises:
+        OptionError: it is none.
+    """
+    try:
+        return make_url(storage)
+    except SQLAlchemyError:
+        raise OptionError("--storage is no address of a database like postgresql://user@host/name") from None
+
+
 def plan_search(
     config: Mapping[str, Any],
     space: Mapping[str, Any],
@@ -96,6 +110,8 @@ def plan_search(
     given = load_config(config_dict=config).given
     seed = given["seed"]
     _check_values(config, parsed, seed)
+    where = (storage or default_storage(folder)).replace("postgresql://", "postgresql+psycopg://")
+    address(where)
     config = _with_metric(config)
     chosen = parsed.sampler or "tpe"
     if chosen == "grid":
@@ -104,7 +120,6 @@ def plan_search(
     name = study or run_name(given)
     saved = folder / SEARCH
     place = SearchPlan.load(folder).place if saved.is_file() else uuid4().hex
-    where = (storage or default_storage(folder)).replace("postgresql://", "postgresql+psycopg://")
     return SearchPlan(plain(config), plain(space), chosen, trials or TRIALS, prune, name, where, place)
 
 

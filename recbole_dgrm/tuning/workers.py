@@ -20,15 +20,14 @@ from uuid import uuid4
 
 import optuna
 from optuna.trial import TrialState
-from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.errors import OptionError, OutputError, UserError
+from recbole_dgrm.errors import OutputError, UserError
 from recbole_dgrm.records import config_hash
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.system import processes
-from recbole_dgrm.tuning.plan import SearchPlan, default_storage
+from recbole_dgrm.tuning.plan import SearchPlan, address, default_storage
 from recbole_dgrm.tuning.space import Point
 from recbole_dgrm.tuning.study import LOSSES, SILENCE_S, Study, worker_of
 
@@ -86,10 +85,7 @@ def database_explained(storage: str) -> Iterator[None]:
         yield
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         reason = next((text for cause in (error, error.__cause__) if (text := getattr(cause, "orig", None))), error)
-        try:
-            name = make_url(storage).render_as_string(hide_password=True)
-        except SQLAlchemyError:
-            raise OptionError("--storage is no address of a database like postgresql://user@host/name") from None
+        name = address(storage).render_as_string(hide_password=True)
         raise UserError(
             f"the database of the search, {name}, cannot be used ({reason}); free some space if its disk is full; if "
             "it is damaged, move it away and the search begins again"

@@ -124,10 +124,10 @@ def test_the_rows_of_validation_have_not_learnt_from_it(make):
             "one item",
             {},
             "RMSE",
-            "selects by RMSE: on validation RatedNDCG@5 (resolution 0; a model can change it for 0",
+            "RMSE selects; on validation RatedNDCG@5 (resolution 0; a model can change it for 0 of",
         ),
-        ("equal", {}, "RMSE", "selects by RMSE"),
-        ("one item", {"metrics": ["RatedNDCG"]}, "RatedNDCG@5", "selects by RatedNDCG@5: on validation RatedNDCG@5 ("),
+        ("equal", {}, "RMSE", "valid_metric=auto: RMSE selects; on validation"),
+        ("one item", {"metrics": ["RatedNDCG"]}, "RatedNDCG@5", ""),
         ("one item", {"valid_metric": "ratedndcg@5"}, "ratedndcg@5", ""),
     ],
 )

@@ -265,7 +265,7 @@ def test_where_the_ranking_cannot_tell_the_epoch_of_the_best_rmse_is_tested(blun
     errors = [line["valid_rmse"] for line in map(json.loads, (path / "metrics.jsonl").read_text().splitlines())]
     assert saved["timing"]["best_epoch"] == 1 + int(np.argmin(errors))
     assert record.valid["rmse"] == min(errors)
-    assert "valid_metric=auto selects by RMSE" in (path / "run.log").read_text()
+    assert "valid_metric=auto: RMSE selects; on validation RatedNDCG@5 (resolution 0" in (path / "run.log").read_text()
 
 
 def test_a_metric_that_is_named_selects_even_where_it_cannot_tell(blunt_config):
