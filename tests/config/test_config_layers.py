@@ -58,7 +58,7 @@ def test_a_key_of_another_model_is_unknown():
 
 
 def test_an_unknown_model_names_the_choices():
-    with pytest.raises(UnknownModel, match=r"no model 'DGMR'; ours: DGRM, DGRMPlus, DGRMKL, MF"):
+    with pytest.raises(UnknownModel, match=r"no model 'DGMR'; ours: DGRM, DGRMPlus, DGRMKL, BMF, MF"):
         config(model="DGMR")
     with pytest.raises(UnknownModel, match="no model 'SASRec'"):  # RecBole has it, but as a sequential model
         config(model="SASRec")
