@@ -2,11 +2,13 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths.convergence import split_r_hat
+from recbole_dgrm.maths.factorization import Factorization, Sampling
 from recbole_dgrm.maths.gibbs import Design, regressors, scaled
 from recbole_dgrm.runs.experiment import run_one
 from recbole_dgrm.testing import ModelContract
@@ -157,3 +159,33 @@ def test_a_run_says_whether_its_chains_agree(make_config, caplog):
     record, _ = run_one(make_config("BMF", epochs=20, burn_in=10))
     assert set(record.diagnosis["agreement"]) == {"error", "user biases", "item biases", "products"}
     assert ("its chains disagree" in caplog.text) == (max(record.diagnosis["agreement"].values()) > 1.2)
+
+
+def made_of_factors(n_users=120, n_items=80, share=0.35, factors=3, seed=0):
+    """Ratings that a factorization has drawn, some of them for learning."""
+    rng = np.random.default_rng(seed)
+    user, item = np.divmod(np.flatnonzero(rng.random(n_users * n_items) < share), n_items)
+    p, q = (rng.standard_normal((n, factors)) * 0.6 for n in (n_users, n_items))
+    b, c = (rng.standard_normal(n) * 0.5 for n in (n_users, n_items))
+    rating = 3 + b[user] + c[item] + (p[user] * q[item]).sum(1) + 0.5 * rng.standard_normal(len(user))
+    return user, item, rating, rng.random(len(user)) < 0.7
+
+
+@pytest.mark.slow
+def test_predictions_are_those_of_myfm():
+    """Its priors differ a little (a precision per factor, not for all together), so the means may differ a little."""
+    myfm = pytest.importorskip("myfm", reason="needs the extra 'oracle'")
+    user, item, rating, learnt = made_of_factors()
+    columns = sp.hstack([sp.csr_matrix(np.eye(120)[user]), sp.csr_matrix(np.eye(80)[item])], format="csr")
+    theirs = myfm.MyFMGibbsRegressor(rank=4, random_seed=1)
+    groups = [0] * 120 + [1] * 80
+    theirs.fit(columns[learnt], rating[learnt], grouping=groups, n_iter=600, n_kept_samples=500)
+    ratings = sp.csr_matrix((rating[learnt], (user[learnt], item[learnt])), (120, 80))
+    ours = Factorization(ratings, Sampling(4, "none", 1, 1, 100, 600, 1, seed=0))
+    for _ in range(600):
+        ours.sweep()
+    mine = ours.ratings(torch.arange(120)).numpy()[user, item][~learnt]
+    other, exact = theirs.predict(columns[~learnt]), rating[~learnt]
+    error = [np.sqrt(np.square(each - exact).mean()) for each in (mine, other)]
+    assert error[0] == pytest.approx(error[1], rel=0.01)
+    assert np.sqrt(np.square(mine - other).mean()) < 0.12 * error[0]
