@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recbole_dgrm.maths.convergence import split_r_hat
+from recbole_dgrm.maths.effects import Moments
 from recbole_dgrm.maths.gibbs import (
     Chain,
     Design,
@@ -70,6 +72,7 @@ class Factorization(nn.Module):
         ratings: a row for each user.
         how: how they are sampled.
         sides: further features of users and items, ``(n_users, ...)`` and ``(n_items, ...)``; None without.
+        moments: when the ratings, in the order of ``ratings.data``, were given; None leaves that out.
     """
 
     user_rows: Tensor
@@ -84,7 +87,9 @@ class Factorization(nn.Module):
     sweeps: Tensor
     kept: Tensor
 
-    def __init__(self, ratings: sp.csr_matrix, how: Sampling, sides: Sides = (None, None)):
+    def __init__(
+        self, ratings: sp.csr_matrix, how: Sampling, sides: Sides = (None, None), moments: Moments | None = None
+    ):
         super().__init__()
         self.how, self.every = how, how.every(sum(ratings.shape))
         self.centre, self.deviation = float(ratings.data.mean()), float(ratings.data.std()) or 1.0
@@ -93,7 +98,8 @@ class Factorization(nn.Module):
         self.components = user = _features(ratings, how, "user", sides[0])
         item = _features(ratings.T.tocsr(), how, "item", sides[1])
         seeds = [(how.seed, number) for number in range(how.chains)]
-        self._chains = [Chain(standard, (user, item), how.factors, seed) for seed in seeds]
+        self.moments, groups = moments, moments.groups if moments else ()
+        self._chains = [Chain(standard, (user, item), how.factors, seed, groups) for seed in seeds]
         self.chains = nn.ModuleList(self._chains)
         n_kept, size = how.chains * max(1, -(-(how.sweeps - how.burn_in) // self.every)), how.factors + 1
         n_components = 0 if user is None else len(user.size)
@@ -107,6 +113,8 @@ class Factorization(nn.Module):
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float32 if "rows" in name else torch.float64))
+        for place, effect in enumerate(self._chains[0].effects):
+            self.register_buffer(f"effects_{place}", torch.zeros_like(effect.value))
         self.precisions += torch.eye(size)
         self.alphas.fill_(1)
         self.register_buffer("trace", torch.zeros(how.sweeps, how.chains, len(TRACED), dtype=torch.float64))
@@ -128,6 +136,7 @@ class Factorization(nn.Module):
             for place, sample in enumerate(samples, first):
                 self._keep(place, sample)
             self.kept.fill_(first + len(samples))
+            self._keep_effects(since <= 0)
         return self.deviation * float(np.mean([sample.alpha**-0.5 for sample in samples]))
 
     def _keep(self, place: int, sample: Sample) -> None:
@@ -136,6 +145,21 @@ class Factorization(nn.Module):
         self.means[place] = torch.from_numpy(sample.prior.mean)
         self.precisions[place] = torch.from_numpy(sample.prior.precision)
         self.coefficients[place] = torch.from_numpy(sample.prior.coefficients)
+
+    def _keep_effects(self, first: bool) -> None:
+        """Add the deviations of groups in all chains to those of the kept sweeps before, unless these are the first."""
+        for place in range(len(self._chains[0].effects)):
+            total = self.get_buffer(f"effects_{place}")
+            total.mul_(not first).add_(sum(chain.effects[place].value for chain in self._chains))
+
+    def effects_at(self, user: NDArray, item: NDArray, time: NDArray) -> NDArray[np.float64]:
+        """What the moments of pairs ``(n,)`` add to their ratings; nothing where training has none like it."""
+        assert self.moments
+        added = np.zeros(len(user))
+        for place, (known, group) in enumerate(self.moments.find(user, item, time)):
+            total = self.get_buffer(f"effects_{place}").cpu().numpy()
+            added += known * total[group] / self._count
+        return added * self.deviation
 
     def ratings(self, user: Tensor) -> Tensor:
         """The predicted ratings ``(B, n_items)`` of users ``(B,)``."""

@@ -8,10 +8,12 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
+from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
 from torch import Tensor
 
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.maths.effects import Moments
 from recbole_dgrm.maths.factorization import Factorization, Sampling
 from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import ProfileRecommender
@@ -26,6 +28,7 @@ class BMFOptions:
     implicit: Literal["both", "user", "item", "none"]
     components: PositiveInt
     side_features: list[str]
+    time_effects: bool
     chains: PositiveInt
     burn_in: NonNegativeInt
     keep_every: PositiveInt | Literal["auto"]
@@ -56,7 +59,28 @@ class BMF(ProfileRecommender):
         every = None if o.keep_every == "auto" else o.keep_every
         numbers = (o.factors, o.implicit, o.components, o.chains, o.burn_in, config.run.epochs, every)
         sides = _side_columns(dataset, "user", o.side_features), _side_columns(dataset, "item", o.side_features)
-        self.factorization = Factorization(self.rating_matrix(), Sampling(*numbers, seed=config.run.seed), sides)
+        self.time_field = config["TIME_FIELD"]
+        moments = self._moments(dataset.inter_feat) if o.time_effects else None
+        how = Sampling(*numbers, seed=config.run.seed)
+        self.factorization = Factorization(self.rating_matrix(), how, sides, moments)
+
+    def _moments(self, ratings: Interaction) -> Moments:
+        """When the training ratings were given, in the order of their matrix."""
+        if self.time_field not in ratings.columns:
+            raise OptionError(f"time_effects needs the column {self.time_field}:float (TIME_FIELD), and there is none")
+        user, item, time = (ratings[name].numpy() for name in (self.USER_ID, self.ITEM_ID, self.time_field))
+        order = np.lexsort((item, user))
+        return Moments(user[order], item[order], time[order].astype(np.float64))
+
+    def predict(self, interaction) -> Tensor:
+        """The predicted ratings ``(n,)`` of pairs; with ``time_effects`` at the pairs' own times, if they have any."""
+        rating = super().predict(interaction)
+        if not self.factorization.moments or self.time_field not in interaction.columns:
+            return rating
+        names = self.USER_ID, self.ITEM_ID, self.time_field
+        user, item, time = (interaction[name].cpu().numpy() for name in names)
+        added = self.factorization.effects_at(user, item, time.astype(np.float64))
+        return rating + torch.as_tensor(added, dtype=rating.dtype, device=rating.device)
 
     def sweep(self) -> float:
         """Draw every chain anew once, and return the deviation of a rating's error in them."""

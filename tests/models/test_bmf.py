@@ -1,6 +1,7 @@
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
@@ -8,9 +9,11 @@ from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths.convergence import split_r_hat
+from recbole_dgrm.maths.effects import DAY
 from recbole_dgrm.maths.factorization import Factorization, Sampling
 from recbole_dgrm.maths.gibbs import Design, regressors, scaled
 from recbole_dgrm.runs.experiment import run_one
+from recbole_dgrm.runs.trained_run import load_run
 from recbole_dgrm.testing import ModelContract
 
 
@@ -189,3 +192,32 @@ def test_predictions_are_those_of_myfm():
     error = [np.sqrt(np.square(each - exact).mean()) for each in (mine, other)]
     assert error[0] == pytest.approx(error[1], rel=0.01)
     assert np.sqrt(np.square(mine - other).mean()) < 0.12 * error[0]
+
+
+def in_sessions(n_users=40, n_items=30, seed=0):
+    """Ratings of users in three sessions each, in which all are better or worse than usual."""
+    rng = np.random.default_rng(seed)
+    user, item = np.divmod(np.flatnonzero(rng.random(n_users * n_items) < 0.7), n_items)
+    session = rng.integers(0, 3, len(user))
+    mood = rng.standard_normal((n_users, 3))
+    rating = np.clip(np.round(3 + mood[user, session] + 0.3 * rng.standard_normal(len(user))), 1, 5)
+    return pd.DataFrame({"user_id": user, "item_id": item, "rating": rating, "timestamp": session * 2.0 * DAY})
+
+
+def test_the_time_of_a_rating_tells_the_session_where_that_is_asked_for(make_config, tmp_path):
+    write_ratings(tmp_path, "moody", in_sessions())
+    keys = {"data_path": str(tmp_path), "epochs": 20, "burn_in": 5}
+    without, _ = run_one(make_config("BMF", "moody", **keys))
+    record, path = run_one(make_config("BMF", "moody", time_effects=True, **keys))
+    assert record.test["rmse"] < 0.75 * without.test["rmse"]
+    run = load_run(path)
+    assert run.evaluate()["test"] == pytest.approx(record.test)
+    timeless = run.predict(["1"], ["2"])  # for now: of no session
+    user, column = run.ids("users", ["1"]), run.ids("items", ["2"]) - 1
+    assert timeless == pytest.approx(run.model.score_pairs(user, torch.tensor([0]), column))
+
+
+def test_time_effects_need_times(make_model, tmp_path):
+    write_ratings(tmp_path, "timeless", random_ratings())
+    with pytest.raises(OptionError, match="time_effects needs the column timestamp:float"):
+        make_model("BMF", "timeless", data_path=str(tmp_path), time_effects=True)
