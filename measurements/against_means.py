@@ -50,9 +50,8 @@ def main(folders: list[str]) -> None:
     paths = sorted({path.parent for folder in folders for path in Path(folder).rglob("per_user.npz")})
     rows = [row(path) for path in paths]
     p_values = holm(np.array([2 * norm.sf(abs(score)) for _, score, _ in rows]))
-    print(
-        "| data set | model | seed | RMSE | means | squared error, difference | p | |\n|---|---|---|---:|---:|---:|---:|---|"
-    )
+    print("| data set | model | seed | RMSE | means | squared error, difference | p | |")
+    print("|---|---|---|---:|---:|---:|---:|---|")
     for (cells, _, difference), p in zip(rows, p_values, strict=True):
         said = "level" if p >= 0.05 else "below the means" if difference < 0 else "**above the means**"
         print(f"| {cells} | {p:.2g} | {said} |")
