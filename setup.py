@@ -66,8 +66,6 @@ setup(
             "mypy>=1.11",
             "setuptools>=70.1",  # builds a wheel without network
         ],
-        # another sampler of the same model, that BMF is compared with; it imports pkg_resources
-        "oracle": ["myfm>=0.3.6,<0.5", "setuptools<81"],
         "docs": [
             "mkdocs-material>=9.5",  # the theme, and mkdocs with it
             "mkdocstrings[python]>=0.26",  # pages from docstrings

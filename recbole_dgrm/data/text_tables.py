@@ -126,7 +126,8 @@ class TextTable:
         """Read a table in which no cell is quoted, or every cell of a column is."""
         lines = self._check_fields()
         begin = self.header_line if has_header else 0
-        places = list(range(max(columns) + 1))
+        contiguous = len(columns) == max(columns) + 1  # with gaps between columns pandas wants a name for every field
+        places = list(range(len(columns) if contiguous else max(len(self.first), max(columns) + 1)))
         table = pd.read_csv(
             io.BytesIO(self.data),
             sep=self.separator,

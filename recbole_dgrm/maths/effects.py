@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-DAY = 86_400  # seconds; the ratings of a user on one day are a session
+SESSION = 600  # seconds; ratings of a user within one such span of the clock are a session
 PERIODS = 30  # of equal numbers of ratings, in which an item may be rated better or worse than before
 
 
@@ -63,5 +63,5 @@ class Moments:
 
     def _keys(self, user: NDArray, item: NDArray, time: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """One number for each session and for each period of an item."""
-        day, period = np.floor(time / DAY).astype(np.int64), np.searchsorted(self._edges, time)
-        return (user.astype(np.int64) << 32) + day, item.astype(np.int64) * PERIODS + period
+        span, period = np.floor(time / SESSION).astype(np.int64), np.searchsorted(self._edges, time)
+        return (user.astype(np.int64) << 32) + span, item.astype(np.int64) * PERIODS + period

@@ -28,8 +28,10 @@ from recbole_dgrm.maths.gibbs import (
 )
 from recbole_dgrm.maths.sparse import Places, products_at
 
-TRACED = ("error", "user biases", "item biases", "products")  # deviations of these
+FEWEST = 4  # kept sweeps of a chain that can be halved
+WATCHED = 500  # training pairs whose predictions tell whether chains agree
 Sides = tuple[sp.csr_matrix | None, sp.csr_matrix | None]
+SMALLEST = 1e-9  # of the mean; a smaller deviation is rounding, and all ratings are equal
 KEPT_BYTES = 256 << 20  # of rows of kept sweeps, where ``keep_every`` is auto
 
 
@@ -83,7 +85,6 @@ class Factorization(nn.Module):
     means: Tensor
     precisions: Tensor
     coefficients: Tensor
-    trace: Tensor
     sweeps: Tensor
     kept: Tensor
 
@@ -92,7 +93,8 @@ class Factorization(nn.Module):
     ):
         super().__init__()
         self.how, self.every = how, how.every(sum(ratings.shape))
-        self.centre, self.deviation = float(ratings.data.mean()), float(ratings.data.std()) or 1.0
+        self.centre, deviation = float(ratings.data.mean()), float(ratings.data.std())
+        self.deviation = deviation if deviation > SMALLEST * abs(self.centre) else 1.0
         standard = self._standard(ratings)
         self.n_side = 0 if sides[0] is None else sides[0].shape[1]
         self.components = user = _features(ratings, how, "user", sides[0])
@@ -117,7 +119,9 @@ class Factorization(nn.Module):
             self.register_buffer(f"effects_{place}", torch.zeros_like(effect.value))
         self.precisions += torch.eye(size)
         self.alphas.fill_(1)
-        self.register_buffer("trace", torch.zeros(how.sweeps, how.chains, len(TRACED), dtype=torch.float64))
+        pairs = np.stack(ratings.nonzero(), axis=1)
+        spaced = np.linspace(0, len(pairs) - 1, min(WATCHED, len(pairs))).astype(int)
+        self._watched = torch.as_tensor(pairs[spaced], dtype=torch.long)
         self.register_buffer("sweeps", torch.tensor(0))
         self.register_buffer("kept", torch.tensor(0))
 
@@ -128,7 +132,6 @@ class Factorization(nn.Module):
     def sweep(self) -> float:
         """Sweep each chain once; returns the mean deviation of a rating's error in the chains."""
         samples = [chain.sweep() for chain in self._chains]
-        self.trace[int(self.sweeps)] = torch.tensor([_traced(sample) for sample in samples])
         self.sweeps += 1
         since = int(self.sweeps) - self.how.burn_in - 1
         if since < 0 or since % self.every == 0:
@@ -191,9 +194,22 @@ class Factorization(nn.Module):
         return self.deviation * variance.sqrt()
 
     def agreement(self) -> dict[str, float]:
-        """How far chains, or halves of a chain, agree: the split R-hat of a few quantities; near 1 where they do."""
-        seen = self.trace[self.how.burn_in : int(self.sweeps)]
-        return {name: split_r_hat(seen[:, :, place].T.numpy()) for place, name in enumerate(TRACED)}
+        """How far the kept sweeps of all chains, or of the halves of one, agree about some training pairs.
+
+        Returns:
+            The ``median`` over the pairs of the split R-hat of their rating, and what nine in ten are below (``most``);
+            nothing after too few sweeps.
+        """
+        if self._count < FEWEST * self.how.chains:
+            return {}
+        user, item = self._watched.T
+        left, right = self.user_rows[user, : self._count], self.item_rows[item, : self._count]
+        rating = (
+            (left[..., :-1] * right[..., :-1]).sum(-1) + left[..., -1] + right[..., -1] + self.levels[: self._count]
+        )
+        by_chain = rating.view(len(user), -1, self.how.chains).transpose(1, 2).cpu().numpy()
+        found = [split_r_hat(chains) for chains in by_chain]
+        return {"median": float(np.median(found)), "most": float(np.quantile(found, 0.9))}
 
     def _parts(self, user: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
         """Factors of users and items, whose products are means over the kept sweeps, with their biases, and m."""
@@ -234,14 +250,6 @@ class Factorization(nn.Module):
     @property
     def _count(self) -> int:
         return max(1, int(self.kept))
-
-
-def _traced(sample: Sample) -> list[float]:
-    """The quantities of ``TRACED``, of which none depends on the order or the signs of the factors."""
-    user, item = sample.user.double(), sample.item.double()
-    products = (user[:, :-1].T @ user[:, :-1]) * (item[:, :-1].T @ item[:, :-1])
-    mean_square = products.sum().clamp(min=0).item() / (len(user) * len(item))
-    return [sample.alpha**-0.5, user[:, -1].std().item(), item[:, -1].std().item(), mean_square**0.5]
 
 
 def _features(ratings: sp.csr_matrix, how: Sampling, side: str, further: sp.csr_matrix | None) -> Features | None:

@@ -111,7 +111,7 @@ class BMF(ProfileRecommender):
         return torch.empty_like(found).index_copy(0, order, found)
 
     def agreement(self) -> dict[str, float]:
-        """How far the chains agree: the split R-hat of a few quantities."""
+        """How far the chains agree: the split R-hat of predictions."""
         return self.factorization.agreement()
 
 

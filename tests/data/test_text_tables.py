@@ -99,6 +99,12 @@ def test_empty_fields_at_the_end_are_no_harm(table, text):
     assert rows(table(text).read(FIELDS)) == [["a", "b", "1"], ["c", "d", "2"]]
 
 
+def test_columns_between_which_there_are_others(table):
+    text = "u,a,i,b,c\nx,1,y,2,3\nz,4,w,5,6\n"
+    assert rows(table(text).read({0: "u", 2: "i"})) == [["x", "y"], ["z", "w"]]
+    assert rows(table(text).read({2: "i"})) == [["y"], ["w"]]
+
+
 def test_the_check_goes_over_blocks(table, monkeypatch):
     monkeypatch.setattr(text_tables, "BLOCK", 16)
     text = "u,i,r\n" + "".join(f"user{number},i,{number}\n\n" for number in range(50))

@@ -1,6 +1,6 @@
 import numpy as np
 
-from recbole_dgrm.maths.effects import DAY, Effects, Moments
+from recbole_dgrm.maths.effects import SESSION, Effects, Moments
 
 
 def test_deviations_have_the_moments_of_their_conditional():
@@ -19,9 +19,9 @@ def test_deviations_have_the_moments_of_their_conditional():
     np.testing.assert_allclose(effects.of_ratings(), effects.value[group], rtol=1e-6)
 
 
-def test_ratings_of_a_user_on_a_day_are_a_session_and_those_of_an_item_nearby_a_period():
+def test_ratings_of_a_user_within_minutes_are_a_session_and_those_of_an_item_nearby_a_period():
     user, item = np.array([1, 1, 1, 2]), np.array([5, 6, 5, 5])
-    time = np.array([0.0, DAY - 1, DAY, 0])
+    time = np.array([0.0, SESSION - 1, SESSION, 0])
     sessions, periods = Moments(user, item, time).groups
     assert sessions[0] == sessions[1]
     assert len(set(sessions)) == 3
@@ -30,8 +30,10 @@ def test_ratings_of_a_user_on_a_day_are_a_session_and_those_of_an_item_nearby_a_
 
 
 def test_a_session_that_training_has_not_seen_is_unknown():
-    moments = Moments(np.array([1, 2]), np.array([5, 6]), np.array([0.0, 5 * DAY]))
-    (known, place), (in_period, _) = moments.find(np.array([1, 1, 9]), np.array([6, 5, 5]), np.array([60.0, DAY, 0]))
+    moments = Moments(np.array([1, 2]), np.array([5, 6]), np.array([0.0, 5 * SESSION]))
+    (known, place), (in_period, _) = moments.find(
+        np.array([1, 1, 9]), np.array([6, 5, 5]), np.array([60.0, SESSION, 0])
+    )
     assert known.tolist() == [True, False, False]
     assert moments.groups[0][0] == place[0]
     assert in_period.tolist() == [False, False, True]
