@@ -148,23 +148,22 @@ class Factorization(nn.Module):
         biases = places.spread(left[1].unsqueeze(-1)) + places.column_values(right[1])
         return self._rescaled(products_at(places, left[0], right[0]) + biases + level)
 
-    def deviations_at(self, user: Tensor, places: Places, ratings: sp.csr_matrix) -> Tensor:
+    def deviations_at(self, user: Tensor, places: Places, rated: Places) -> Tensor:
         """The standard deviations ``(n,)`` of ratings of users ``(B,)`` at ``places``, errors of rating included.
 
         Args:
-            ratings: the ratings that the users' rows follow from, ``(B, n_items)``.
+            rated: where the ratings are that the users' rows follow from.
         """
-        design = Design(self._standard(ratings)).places
-        means, within = [], []
+        total, squares, within = torch.zeros(3, len(places.row), dtype=torch.float64, device=user.device)
         for place in range(self._count):
-            other, _, alpha, scale = self.item_rows[:, place], *self._numbers(place)
+            other, level, alpha, scale = self.item_rows[:, place], *self._numbers(place)
             row, column = self.user_rows[user, place], other[places.column]
-            mean = (row[places.row, :-1] * column[:, :-1]).sum(1) + row[places.row, -1] + column[:, -1]
-            means.append(mean + self.levels[place].float())
+            mean = (row[places.row, :-1] * column[:, :-1]).sum(1) + row[places.row, -1] + column[:, -1] + level
+            total, squares = total + mean, squares + mean.double().square()
             precision = self.precisions[place].float()
-            within.append(posterior_variances(design, places, regressors(other, scale), precision, alpha) + 1 / alpha)
-        variance = torch.stack(within).mean(0) + torch.stack(means).var(0, correction=0)
-        return self.deviation * variance.sqrt()
+            within += posterior_variances(rated, places, regressors(other, scale), precision, alpha) + 1 / alpha
+        between = (squares - total.square() / self._count).clamp(min=0)
+        return (self.deviation * ((within + between) / self._count).sqrt()).float()
 
     def agreement(self) -> dict[str, float]:
         """How far chains, or halves of a chain, agree: the split R-hat of a few quantities; near 1 where they do."""
