@@ -28,6 +28,7 @@ from recbole_dgrm.maths.sparse import Places, products_at
 
 TRACED = ("error", "user biases", "item biases", "products")  # deviations of these
 Sides = tuple[sp.csr_matrix | None, sp.csr_matrix | None]
+SOLVED = 10  # kept sweeps whose variances of rows are solved; these hardly differ between sweeps
 KEPT_BYTES = 256 << 20  # of rows of kept sweeps, where ``keep_every`` is auto
 
 
@@ -151,19 +152,25 @@ class Factorization(nn.Module):
     def deviations_at(self, user: Tensor, places: Places, rated: Places) -> Tensor:
         """The standard deviations ``(n,)`` of ratings of users ``(B,)`` at ``places``, errors of rating included.
 
+        The variance is that between the sweeps' means plus the mean within sweeps, of the user's row and of the error.
+
         Args:
             rated: where the ratings are that the users' rows follow from.
         """
+        count = self._count
         total, squares, within = torch.zeros(3, len(places.row), dtype=torch.float64, device=user.device)
-        for place in range(self._count):
-            other, level, alpha, scale = self.item_rows[:, place], *self._numbers(place)
-            row, column = self.user_rows[user, place], other[places.column]
-            mean = (row[places.row, :-1] * column[:, :-1]).sum(1) + row[places.row, -1] + column[:, -1] + level
-            total, squares = total + mean, squares + mean.double().square()
-            precision = self.precisions[place].float()
-            within += posterior_variances(rated, places, regressors(other, scale), precision, alpha) + 1 / alpha
-        between = (squares - total.square() / self._count).clamp(min=0)
-        return (self.deviation * ((within + between) / self._count).sqrt()).float()
+        for place in range(count):
+            row, column = self.user_rows[user, place], self.item_rows[places.column, place]
+            mean = (row[places.row, :-1] * column[:, :-1]).sum(1) + row[places.row, -1] + column[:, -1]
+            mean = mean.double() + self.levels[place]
+            total, squares = total + mean, squares + mean.square()
+        solved = torch.linspace(0, count - 1, min(count, SOLVED)).round().int().tolist()
+        for place in solved:
+            other, _, alpha, scale = self.item_rows[:, place], *self._numbers(place)
+            table, precision = regressors(other, scale), self.precisions[place].float()
+            within += posterior_variances(rated, places, table, precision, alpha) / len(solved)
+        between = (squares / count - (total / count).square()).clamp(min=0)
+        return (self.deviation * (within + between + (1 / self.alphas[:count]).mean()).sqrt()).float()
 
     def agreement(self) -> dict[str, float]:
         """How far chains, or halves of a chain, agree: the split R-hat of a few quantities; near 1 where they do."""

@@ -122,14 +122,14 @@ def _percent(share: float) -> str:
 @styled
 def reliability(rows: Mapping[str, Found], means: Found, path: Path) -> None:
     """The share of ratings that central intervals cover over the share that they promise; right on the diagonal."""
-    figure = new_figure(4.6, 4.6 + 0.2 * (len(rows) + 2) / 2)
+    figure = new_figure(3.8, 3.8 + 0.2 * (len(rows) + 2))  # the width of a telephone
     axes = figure.add_subplot()
-    axes.plot((0, 1), (0, 1), color="black", linewidth=1, linestyle=":", label="right")
+    axes.plot((0, 1), (0, 1), color="black", linewidth=1, linestyle=":", label="as promised")
     axes.plot(means["nominal"], means["observed"], color=GIVEN, linewidth=3, label=MEANS.removeprefix("a "))
     for (label, found), (colour, dash) in zip(rows.items(), styles(), strict=False):
         points, name = (found["nominal"], found["observed"]), in_figure(label)
         axes.plot(*points, color=colour, linestyle=dash, marker="o", markersize=3, label=name)
     axes.set(xlabel="promised share of the ratings", ylabel="covered share of the ratings", xlim=(0, 1), ylim=(0, 1))
     axes.set_aspect("equal")
-    legend(figure, loc="outside lower center", ncols=2)
+    legend(figure, loc="outside lower center", ncols=1)
     save(figure, path)
