@@ -32,7 +32,7 @@ def run(arguments: list[str], console: Console) -> int:
     exclude_help = "seen (default): items that the user has rated anywhere in the data, the test part too | none"
     parser.add_argument("--exclude", default="seen", choices=("seen", "none"), help=exclude_help)
     parser.add_argument("--format", choices=("csv", "parquet", "jsonl"), help="default: by the ending of --output")
-    deviations_help = "add the standard deviation of each rating, by a model that has it: BMF, DGRM, DGRMPlus, DGRMKL"
+    deviations_help = "add the standard deviation of each rating; the model must know it, as BMF and DGRM do"
     parser.add_argument("--deviations", action="store_true", help=deviations_help)
     ratings_help = "ratings (user, item, rating) of users to recommend to, who need not have been there in training"
     parser.add_argument("--ratings", type=Path, metavar="CSV", help=ratings_help)

@@ -194,11 +194,11 @@ def _figures(cell: Cell) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
 
 def _uncertainty(summary: Summary) -> Iterator[Heading | str | Table | Figure]:
     """The section about models that say how sure they are; nothing where there are none."""
-    cells = [(number, cell, calibration.by_row(cell)) for number, cell in enumerate(summary.cells)]
-    cells = [(number, cell, rows) for number, cell, rows in cells if rows]
-    if cells:
+    sure = {number: rows for number, cell in enumerate(summary.cells) if (rows := calibration.by_row(cell))}
+    if sure:
         yield Heading(calibration.TITLE)
-    for number, cell, rows in cells:
+    for number, rows in sure.items():
+        cell = summary.cells[number]
         means = calibration.of_means(cell)
         said = calibration.verdict(rows, means)
         yield f"{cell.name}: {said}" if len(summary.cells) > 1 else said

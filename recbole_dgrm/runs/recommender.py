@@ -101,7 +101,7 @@ class Recommender:
         if not deviations:
             return tables
         self._check_uncertain()
-        return (table.assign(deviation=self.deviations(table["user"], table["item"])) for table in tables)
+        return map(self._with_deviations, tables)
 
     def _tables(self, users: Tensor, topk: int, without_seen: bool) -> Iterator[pd.DataFrame]:
         order = self._order.to(self.config["device"])
@@ -145,6 +145,9 @@ class Recommender:
         distinct, row = torch.unique(user, return_inverse=True)
         with self._scoring():
             return self.model.deviations(distinct, row, item - 1).float().cpu().numpy()
+
+    def _with_deviations(self, table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(deviation=self.deviations(table["user"], table["item"]) if len(table) else 0.0)
 
     def _pairs(self, users: Iterable[Any], items: Iterable[Any]) -> tuple[Tensor, Tensor]:
         user, item = self.ids("users", users), self.ids("items", items)
