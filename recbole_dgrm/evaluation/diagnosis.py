@@ -209,14 +209,12 @@ def examine(trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], e
         if predictions is not None:
             final["test"] = Sample.of(bins, torch.as_tensor(predictions.score)).to_dict()
             found |= _test_distances(config, bins, predictions)
+            if hasattr(trainer.model, "deviations"):
+                with trainer.own_randomness():
+                    found["calibration"] = calibration.measure(trainer.model.eval(), config, splits, predictions)
     found["verdict"] = judge_run(bins, final, lines, epoch).to_dict()
     if config.run.diagnose_every and bins and hasattr(trainer.model, "walk"):
         found["sweep"] = sweep(trainer, config, splits)
-    if bins and trainer.evaluator.predictions is not None and hasattr(trainer.model, "deviations"):
-        with trainer.own_randomness():
-            found["calibration"] = calibration.measure(
-                trainer.model.eval(), config, splits, trainer.evaluator.predictions
-            )
     if hasattr(trainer.model, "agreement"):
         found["agreement"] = _agreement(trainer.model)
     found["seconds"] = round(monotonic() - start + sum(line.get("diagnose_s", 0.0) for line in lines), 3)

@@ -30,7 +30,7 @@ Found = dict[str, Any]
 
 def line(record: dict[str, Any]) -> str | None:
     """The line below the table of a run; None where the model does not say how sure it is."""
-    found = record["diagnosis"].get("calibration")
+    found = record.get("diagnosis", {}).get("calibration")
     if not found:
         return None
     model, means = (
@@ -122,7 +122,7 @@ def _percent(share: float) -> str:
 @styled
 def reliability(rows: Mapping[str, Found], means: Found, path: Path) -> None:
     """The share of ratings that central intervals cover over the share that they promise; right on the diagonal."""
-    figure = new_figure(3.8, 3.8 + 0.2 * (len(rows) + 2))  # the width of a telephone
+    figure = new_figure(3.6, 3.6 + 0.2 * (len(rows) + 2))  # the width of a telephone
     axes = figure.add_subplot()
     axes.plot((0, 1), (0, 1), color="black", linewidth=1, linestyle=":", label="as promised")
     axes.plot(means["nominal"], means["observed"], color=GIVEN, linewidth=3, label=MEANS.removeprefix("a "))
