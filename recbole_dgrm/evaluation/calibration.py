@@ -52,7 +52,7 @@ class Gaussians:
 
     @property
     def crps(self) -> float:
-        """The mean continuous ranked probability score, in units of ratings (Gneiting and Raftery 2007, Eq. 21).
+        """The mean continuous ranked probability score, in units of ratings (Gneiting and Raftery 2007, section 4.2).
 
         A Gaussian of deviation 0 has the absolute error.
         """
