@@ -91,6 +91,10 @@ def _has_one_metric(sweep: list[Keys]) -> bool:
     return bool(ranked) and all(keys == named[0] for keys in named)
 
 
+def _has_intervals(found: Any) -> bool:
+    return len(found.nominal) == len(found.observed) and {0.5, 0.9} <= set(found.nominal)
+
+
 Scores = dict[str, Bounded | None]
 Flat: Any = _where(lambda value: not isinstance(value, (list, dict)), Any, "is a {type}")
 Levels = _where(_rises, list[Bounded], "does not rise from one level to the next")
@@ -109,12 +113,24 @@ SweepPoint: Any = _keys(
     {Literal["posterior", "x_0_hat"]: "prediction", Count: "denoising_steps prediction_noise_steps"}
 )
 KS = _keys({Size: "users", list[Share]: "alphas", list[Count]: "hits"})
+Errors: Any = _keys({Positive: "deviation error"})
+Gaussians = _keys(
+    {
+        Size: "n",
+        Positive: "deviation crps",
+        Bounded | None: "log_score rank_correlation",
+        list[Share]: "nominal observed",
+        list[Errors]: "bins",
+    }
+)
+Calibrated: Any = _where(_has_intervals, Gaussians, "has not a share for each level, .5 and .9 among them")
 Diagnosis = _keys(
     optional={
         Verdict: "verdict",
         Distribution: "distribution",
         Distances: "distances",
         Seconds: "seconds",
+        _keys({Calibrated: "model means"}): "calibration",
         _where(lambda ks: len(ks.alphas) == len(ks.hits), KS, "has not a hit for each alpha"): "ks",
         _where(_has_one_metric, list[SweepPoint], "has not one metric at all points"): "sweep",
         _where(_is_scale, list[Bounded], "is {value}, not the lowest rating, the highest and a step between"): "scale",

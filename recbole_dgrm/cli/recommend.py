@@ -12,7 +12,8 @@ from recbole_dgrm.cli.arguments import add_run, make_parser, places
 ALL = "all"
 EPILOG = """\
 The columns are user, rank, item, score and, where the model predicts ratings, predicted_rating: the score within the
-rating scale. Items of one score stand in the order of their ids.
+rating scale. With --deviations there is deviation, too: how sure the model is, a standard deviation in ratings. Items
+of one score stand in the order of their ids.
 
 examples:
   %(prog)s recommend --run=runs/DGRMPlus-ml-100k-... --output=lists.csv
@@ -31,6 +32,8 @@ def run(arguments: list[str], console: Console) -> int:
     exclude_help = "seen (default): items that the user has rated anywhere in the data, the test part too | none"
     parser.add_argument("--exclude", default="seen", choices=("seen", "none"), help=exclude_help)
     parser.add_argument("--format", choices=("csv", "parquet", "jsonl"), help="default: by the ending of --output")
+    deviations_help = "add the standard deviation of each rating; the model must know it, as BMF and DGRM do"
+    parser.add_argument("--deviations", action="store_true", help=deviations_help)
     ratings_help = "ratings (user, item, rating) of users to recommend to, who need not have been there in training"
     parser.add_argument("--ratings", type=Path, metavar="CSV", help=ratings_help)
     given = parser.parse_args(arguments)
@@ -50,7 +53,7 @@ def run(arguments: list[str], console: Console) -> int:
     source = run if ratings is None else run.with_ratings(ratings)
     users = list(dict.fromkeys(source.users if given.users == ALL else _users(given.users, set(source.users))))
     start = monotonic()
-    first = write_lists(source, users, given.topk, given.exclude, given.output, kind)
+    first = write_lists(source, users, given.topk, given.exclude, given.output, kind, given.deviations)
     seconds = duration(monotonic() - start)
     console.print(list_table(first, users[0]))
     console.print(f"{len(users):,} users, at most {given.topk} items each, in {seconds}: {given.output}")

@@ -19,7 +19,7 @@ from torch import Tensor
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.dataset import Splits
 from recbole_dgrm.data.rating_scale import RatingScale
-from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.evaluation import calibration, recbole_metrics
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION, judge_run
 from recbole_dgrm.evaluation.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
 from recbole_dgrm.evaluation.references import rated_row, training_part
@@ -209,6 +209,9 @@ def examine(trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], e
         if predictions is not None:
             final["test"] = Sample.of(bins, torch.as_tensor(predictions.score)).to_dict()
             found |= _test_distances(config, bins, predictions)
+            if hasattr(trainer.model, "deviations"):
+                with trainer.own_randomness():
+                    found["calibration"] = calibration.measure(trainer.model.eval(), config, splits, predictions)
     found["verdict"] = judge_run(bins, final, lines, epoch).to_dict()
     if config.run.diagnose_every and bins and hasattr(trainer.model, "walk"):
         found["sweep"] = sweep(trainer, config, splits)

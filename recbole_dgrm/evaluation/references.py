@@ -15,7 +15,7 @@ from recbole.evaluator.collector import DataStruct
 from recbole_dgrm.data import dataset, loaders
 from recbole_dgrm.evaluation import recbole_metrics, resolution
 from recbole_dgrm.evaluation.recbole_metrics import RatedPredictions
-from recbole_dgrm.maths.biases import fit_biases
+from recbole_dgrm.maths.biases import Biases, fit_biases
 
 Metrics = dict[str, float]
 
@@ -56,15 +56,19 @@ def training_part(config) -> str:
     return "known" if config.run.refit else "train"
 
 
+def user_item_means(config, splits: dataset.Splits, part: str) -> Biases:
+    """The means of users and items that a part of the splits has."""
+    size = splits.train.user_num, splits.train.item_num
+    return fit_biases(*splits.triples(part), *size, config.run.bias_shrinkage)
+
+
 def _rated(config, splits: dataset.Splits, part: str, known: str) -> References:
-    known_user, known_item, known_rating = splits.triples(known)
     user, item, rating = splits.triples(part)
-    n_users, n_items = splits.train.user_num, splits.train.item_num
-    biases = fit_biases(known_user, known_item, known_rating, n_users, n_items, config.run.bias_shrinkage)
+    biases = user_item_means(config, splits, known)
     protocol = recbole_metrics.rated_protocol(config, splits.scale)
     any_order = replace(protocol, ties="expected", filter="none")  # item_order would make a constant an order
     scores = {
-        "random": (np.full(len(rating), known_rating.mean()), any_order),
+        "random": (np.full(len(rating), biases.mean), any_order),
         "bias": (biases.predict(user, item), protocol),
         "oracle": (rating, protocol),
     }

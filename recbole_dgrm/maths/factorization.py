@@ -32,6 +32,7 @@ FEWEST = 4  # kept sweeps of a chain that can be halved
 WATCHED = 500  # training pairs whose predictions tell whether chains agree
 Sides = tuple[sp.csr_matrix | None, sp.csr_matrix | None]
 SMALLEST = 1e-9  # of the mean; a smaller deviation is rounding, and all ratings are equal
+SOLVED = 10  # kept sweeps whose variances of rows are solved; these hardly differ between sweeps
 KEPT_BYTES = 256 << 20  # of rows of kept sweeps, where ``keep_every`` is auto
 
 
@@ -175,23 +176,28 @@ class Factorization(nn.Module):
         biases = places.spread(left[1].unsqueeze(-1)) + places.column_values(right[1])
         return self._rescaled(products_at(places, left[0], right[0]) + biases + level)
 
-    def deviations_at(self, user: Tensor, places: Places, ratings: sp.csr_matrix) -> Tensor:
+    def deviations_at(self, user: Tensor, places: Places, rated: Places) -> Tensor:
         """The standard deviations ``(n,)`` of ratings of users ``(B,)`` at ``places``, errors of rating included.
 
+        The variance is that between the sweeps' means plus the mean within sweeps, of the user's row and of the error.
+
         Args:
-            ratings: the ratings that the users' rows follow from, ``(B, n_items)``.
+            rated: where the ratings are that the users' rows follow from.
         """
-        design = Design(self._standard(ratings)).places
-        means, within = [], []
-        for place in range(self._count):
-            other, _, alpha, scale = self.item_rows[:, place], *self._numbers(place)
-            row, column = self.user_rows[user, place], other[places.column]
+        count = self._count
+        total, squares, within = torch.zeros(3, len(places.row), dtype=torch.float64, device=user.device)
+        for place in range(count):
+            row, column = self.user_rows[user, place], self.item_rows[places.column, place]
             mean = (row[places.row, :-1] * column[:, :-1]).sum(1) + row[places.row, -1] + column[:, -1]
-            means.append(mean + self.levels[place].float())
-            precision = self.precisions[place].float()
-            within.append(posterior_variances(design, places, regressors(other, scale), precision, alpha) + 1 / alpha)
-        variance = torch.stack(within).mean(0) + torch.stack(means).var(0, correction=0)
-        return self.deviation * variance.sqrt()
+            mean = mean.double() + self.levels[place]
+            total, squares = total + mean, squares + mean.square()
+        solved = torch.linspace(0, count - 1, min(count, SOLVED)).round().int().tolist()
+        for place in solved:
+            other, _, alpha, scale = self.item_rows[:, place], *self._numbers(place)
+            table, precision = regressors(other, scale), self.precisions[place].float()
+            within += posterior_variances(rated, places, table, precision, alpha) / len(solved)
+        between = (squares / count - (total / count).square()).clamp(min=0)
+        return (self.deviation * (within + between + (1 / self.alphas[:count]).mean()).sqrt()).float()
 
     def agreement(self) -> dict[str, float]:
         """How far the kept sweeps of all chains, or of the halves of one, agree about some training pairs.

@@ -110,8 +110,18 @@ class ProfileRecommender(GeneralRecommender):
 
     def pairs(self) -> tuple[Tensor, Tensor]:
         """The user and the item's column of every training entry, ``(nnz,)`` each."""
-        row = torch.repeat_interleave(torch.arange(len(self._indptr) - 1), torch.diff(self._indptr))
+        rows = torch.arange(len(self._indptr) - 1, device=self._indptr.device)
+        row = torch.repeat_interleave(rows, torch.diff(self._indptr))
         return (self._column + 1, row - 1) if self.by_item else (row, self._column)
+
+    def pairs_of(self, user: Tensor) -> Places:
+        """The places in ``(B, I)`` of the training entries of distinct users ``(B,)``."""
+        entry_user, column = self.pairs()
+        rows = torch.full((self.n_users,), -1, device=user.device)
+        rows[user] = torch.arange(len(user), device=user.device)
+        row = rows[entry_user]
+        order = torch.argsort(row, stable=True)[int((row < 0).sum()) :]
+        return Places(len(user), self.n_items - 1, row[order], column[order])
 
     def rating_matrix(self) -> csr_matrix:
         """The ratings as a sparse matrix ``(n_users, I)``, while they are still on the CPU."""

@@ -107,7 +107,7 @@ class BMF(ProfileRecommender):
         """The standard deviations ``(n,)`` of the ratings that ``score_pairs`` predicts, errors of rating included."""
         order = torch.argsort(row, stable=True)
         places = Places(len(user), self.width, row[order], column[order])
-        found = self.factorization.deviations_at(user, places, self.rating_matrix()[user.cpu().numpy()])
+        found = self.factorization.deviations_at(user, places, self.pairs_of(user))
         return torch.empty_like(found).index_copy(0, order, found)
 
     def agreement(self) -> dict[str, float]:

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from recbole_dgrm.evaluation.resolution import LIMIT
-from recbole_dgrm.reports import comparable, figures
-from recbole_dgrm.reports.document import Document, Figure, Heading, to_html, to_latex, to_markdown
+from recbole_dgrm.reports import calibration, comparable, figures
+from recbole_dgrm.reports.document import Document, Figure, Heading, Table, to_html, to_latex, to_markdown
 from recbole_dgrm.reports.result_tables import (
     cell_mode,
     cost_table,
@@ -123,6 +123,7 @@ def benchmark_document(summary: Summary, name: str) -> Document:
         add([cost_table(cell)])
         wrong = [(row.label, run.record) for row in cell.rows for run in row.runs if run.record["error"]]
         add(f"{label}, seed {record['seed']}: {record['error']}." for label, record in wrong)
+    add(_uncertainty(summary))
     if summary.unfinished:
         add([Heading("Runs without a result"), unfinished_table(summary)])
     add([Heading("How to read this"), *_explanations(summary)])
@@ -191,9 +192,33 @@ def _figures(cell: Cell) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
     yield figure("learning", "Learning curves", caption), partial(figures.learning_curves, shown)
 
 
+def _uncertainty(summary: Summary) -> Iterator[Heading | str | Table | Figure]:
+    """The section about models that say how sure they are; nothing where there are none."""
+    sure = {number: rows for number, cell in enumerate(summary.cells) if (rows := calibration.by_row(cell))}
+    if sure:
+        yield Heading(calibration.TITLE)
+    for number, rows in sure.items():
+        cell = summary.cells[number]
+        means = calibration.of_means(cell)
+        said = calibration.verdict(rows, means)
+        yield f"{cell.name}: {said}" if len(summary.cells) > 1 else said
+        yield calibration.table(cell, rows, means)
+        yield from (figure for figure, _ in _reliability(cell) if number < FIGURED)
+
+
+def _reliability(cell: Cell) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
+    """The reliability figure of a cell, with the function that draws it; none where no model says how sure it is."""
+    rows = calibration.by_row(figures.best_rows(cell))
+    if rows:
+        caption = "Means over seeds. Below the diagonal a model is too sure, above it not sure enough."
+        figure = Figure(f"figures/{_stem(cell)}-reliability", f"Reliability, {cell.name}", caption)
+        yield figure, partial(calibration.reliability, rows, calibration.of_means(cell))
+
+
 def _drawn(document: Document, summary: Summary, output_dir: Path) -> Iterator[Any]:
     """The blocks of the document after its figures are drawn; a sentence replaces one that cannot be drawn."""
-    draw = {figure.file: draws for cell in summary.cells[:FIGURED] for figure, draws in _figures(cell)}
+    shown = [pair for cell in summary.cells[:FIGURED] for pair in (*_figures(cell), *_reliability(cell))]
+    draw = {figure.file: draws for figure, draws in shown}
     for block in document.blocks:
         yield figures.drawn(block, draw[block.file], output_dir) if isinstance(block, Figure) else block
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label
 from recbole_dgrm.evaluation.resolution import LIMIT, blunt
 from recbole_dgrm.records import short_name
-from recbole_dgrm.reports import comparable
+from recbole_dgrm.reports import calibration, comparable
 from recbole_dgrm.system.texts import printable
 
 PARTS = {"test": "test", "valid": "validation"}
@@ -57,6 +57,8 @@ def explanation(record: dict[str, Any], part: str = "test") -> str:
     if found := comparable.resolutions(record, part):
         told = f"resolves: (oracle - random) in standard errors over users; from {LIMIT:.0f} on a metric can tell"
         lines[2:2] = [told, *filter(None, [blunt(found, list(record[part]))])]
+    if part == "test" and (sure := calibration.line(record)):
+        lines.append(sure)
     if said := comparable.ends_below(record, part):
         lines.append(f"WARNING: {short_name(record['model'])} {said}")
     if impossible := comparable.above_oracle(record):

@@ -48,18 +48,24 @@ def export(run: Recommender, folder: Path) -> Path:
 
 
 def write_lists(
-    source: Recommender, users: Sequence[str], topk: int, exclude: str, path: Path, kind: str
+    source: Recommender,
+    users: Sequence[str],
+    topk: int,
+    exclude: str,
+    path: Path,
+    kind: str,
+    deviations: bool = False,
 ) -> pd.DataFrame:
     """Write the recommendation lists of ``users`` into one file, whole or not at all.
 
     Args:
-        topk, exclude: see ``Recommender.tables``.
+        topk, exclude, deviations: see ``Recommender.tables``.
         kind: the format, from ``recbole_dgrm.data.tables.table_format``.
 
     Returns:
         The list of the first user.
     """
-    tables = source.tables(users, topk, exclude)
+    tables = source.tables(users, topk, exclude, deviations)
     first = next(tables)
     write_tables(path, chain([first], tables), kind)
     return first[first["user"] == users[0]]

@@ -14,8 +14,9 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recbole_dgrm.data import loaders
-from recbole_dgrm.errors import DataError, OptionError
+from recbole_dgrm.errors import DataError, OptionError, UnknownModel
 from recbole_dgrm.evaluation.scoring import all_scores, pair_scores
+from recbole_dgrm.models import registry
 from recbole_dgrm.options import check
 from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 
@@ -63,11 +64,15 @@ class Recommender:
             raise DataError(f"no {kind} are given")
         return torch.as_tensor([positions[name] for name in names])
 
-    def recommend(self, users: Iterable[Any], topk: int = 10, exclude: str = "seen") -> pd.DataFrame:
+    def recommend(
+        self, users: Iterable[Any], topk: int = 10, exclude: str = "seen", deviations: bool = False
+    ) -> pd.DataFrame:
         """Recommendation lists in one table; see ``tables``."""
-        return pd.concat(self.tables(users, topk, exclude), ignore_index=True)
+        return pd.concat(self.tables(users, topk, exclude, deviations), ignore_index=True)
 
-    def tables(self, users: Iterable[Any], topk: int = 10, exclude: str = "seen") -> Iterator[pd.DataFrame]:
+    def tables(
+        self, users: Iterable[Any], topk: int = 10, exclude: str = "seen", deviations: bool = False
+    ) -> Iterator[pd.DataFrame]:
         """Recommendation lists, one table per batch of users, so that all scores never exist at once.
 
         Args:
@@ -75,6 +80,7 @@ class Recommender:
             topk: length of a list; a list is shorter if fewer items are left.
             exclude: ``seen`` leaves out every item that the user has rated anywhere in the data, be it for training,
                 validation or test; ``none`` leaves out nothing.
+            deviations: add the column ``deviation``; see ``deviations``.
 
         Yields:
             The columns ``user``, ``rank`` (from 1), ``item``, ``score`` and, if scores are ratings,
@@ -84,13 +90,18 @@ class Recommender:
         Raises:
             DataError: a user is unknown.
             OptionError: an argument is out of range.
+            UnknownModel: the model does not say how sure it is, and that is asked for.
         """
         topk = check("topk", np.asarray(topk).item() if np.ndim(topk) == 0 else topk, int)
         if topk < 1:
             raise OptionError(f"topk={topk} must be at least 1")
         if exclude not in EXCLUDE:
             raise OptionError(f"exclude={exclude!r} is not known; one of {', '.join(EXCLUDE)}")
-        return self._tables(self.ids("users", list(dict.fromkeys(_texts("users", users)))), topk, exclude == "seen")
+        tables = self._tables(self.ids("users", list(dict.fromkeys(_texts("users", users)))), topk, exclude == "seen")
+        if not deviations:
+            return tables
+        self._check_uncertain()
+        return map(self._with_deviations, tables)
 
     def _tables(self, users: Tensor, topk: int, without_seen: bool) -> Iterator[pd.DataFrame]:
         order = self._order.to(self.config["device"])
@@ -117,12 +128,40 @@ class Recommender:
         Raises:
             DataError: an id is unknown, or the numbers of users and items differ.
         """
-        user, item = self.ids("users", users), self.ids("items", items)
-        if len(user) != len(item):
-            raise DataError(f"{len(user)} users and {len(item)} items are no pairs: give as many of each")
+        user, item = self._pairs(users, items)
         pairs = Interaction({self.config["USER_ID_FIELD"]: user, self.config["ITEM_ID_FIELD"]: item})
         with self._scoring():
             return pair_scores(self.model, self.config, pairs).float().cpu().numpy()
+
+    def deviations(self, users: Iterable[Any], items: Iterable[Any]) -> NDArray[np.float32]:
+        """How sure the model is of the ratings that ``predict`` gives: their standard deviations ``(n,)``.
+
+        Raises:
+            DataError: an id is unknown, or the numbers of users and items differ.
+            UnknownModel: the model does not say how sure it is.
+        """
+        self._check_uncertain()
+        user, item = (ids.to(self.config["device"]) for ids in self._pairs(users, items))
+        distinct, row = torch.unique(user, return_inverse=True)
+        with self._scoring():
+            return self.model.deviations(distinct, row, item - 1).float().cpu().numpy()
+
+    def _with_deviations(self, table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(deviation=self.deviations(table["user"], table["item"]) if len(table) else 0.0)
+
+    def _pairs(self, users: Iterable[Any], items: Iterable[Any]) -> tuple[Tensor, Tensor]:
+        user, item = self.ids("users", users), self.ids("items", items)
+        if len(user) != len(item):
+            raise DataError(f"{len(user)} users and {len(item)} items are no pairs: give as many of each")
+        return user, item
+
+    def _check_uncertain(self) -> None:
+        if not (self.config.predicts_ratings and hasattr(self.model, "deviations")):
+            able = [name for name, model in registry.MODELS.items() if hasattr(model, "deviations")]
+            raise UnknownModel(
+                f"{self.config['model']} does not say how sure it is of ratings here; take {', '.join(able)}, trained "
+                "on ratings"
+            )
 
     @contextmanager
     def _scoring(self) -> Iterator[None]:

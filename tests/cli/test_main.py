@@ -305,6 +305,16 @@ def test_recommend_writes_one_table_in_every_format(run, finished, tmp_path, kin
     assert list(table["rank"]) == [1, 2, 3, 4] * 2
 
 
+def test_recommend_says_how_sure_the_model_is(run, finished, tmp_path):
+    target = tmp_path / "lists.csv"
+    arguments = ["recommend", f"--run={finished}", "--users=3,17", "--topk=2", f"--output={target}", "--deviations"]
+    status, out, _ = run(*arguments)
+    assert (status, "deviation" in out) == (0, True)
+    table = pd.read_csv(target)
+    assert list(table) == ["user", "rank", "item", "score", "predicted_rating", "deviation"]
+    assert (table["deviation"] > 0).all()
+
+
 def test_recommend_knows_ids_byte_for_byte(run, tmp_path):
     table = random_ratings().astype({"user_id": str})
     names = {"1": " ann ", "2": "b, c", "3": "dan"}

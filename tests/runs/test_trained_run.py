@@ -177,6 +177,33 @@ def test_lists_are_the_best_unrated_items_in_order(run_of, name):
     np.testing.assert_array_equal(lists["predicted_rating"], lists["score"].clip(1, 5))
 
 
+@pytest.mark.parametrize("name", ["DGRM", "DGRMPlus", "BMF"])
+def test_lists_and_pairs_have_deviations_where_they_are_asked_for(run_of, monkeypatch, name):
+    run = load_run(run_of(name))
+    plain, lists = run.recommend(run.users, topk=3), run.recommend(run.users, topk=3, deviations=True)
+    pd.testing.assert_frame_equal(lists[list(plain)], plain)
+    assert list(lists)[-1] == "deviation"
+    found = run.deviations(lists["user"], lists["item"])
+    np.testing.assert_allclose(lists["deviation"], found, rtol=1e-4)
+    assert (found > 0).all()
+    assert len(np.unique(found)) > 10
+    nothing_left = csr_matrix(np.ones(run.rated.shape, bool))
+    monkeypatch.setattr(run, "rated", nothing_left)
+    assert list(run.recommend(run.users, deviations=True)) == list(lists)
+    with pytest.raises(DataError, match="2 users and 1 items are no pairs"):
+        run.deviations(run.users[:2], run.items[1:2])
+
+
+@pytest.mark.parametrize(("name", "protocol"), [("MF", "rated"), ("DGRM", "full")])
+def test_a_model_that_does_not_know_how_sure_it_is_says_so(run_of, name, protocol):
+    run = load_run(run_of(name, protocol=protocol))
+    said = f"{name} does not say how sure it is of ratings here; take DGRM, DGRMPlus, DGRMKL, BMF"
+    with pytest.raises(UnknownModel, match=said):
+        run.deviations(run.users[:1], run.items[1:2])
+    with pytest.raises(UnknownModel, match=said):
+        run.recommend(run.users[:1], deviations=True)
+
+
 def test_lists_end_where_no_item_is_left_and_may_hold_what_was_seen(run_of):
     run = load_run(run_of("MF"))
     rated = random_ratings().groupby("user_id").size()

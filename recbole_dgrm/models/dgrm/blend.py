@@ -88,6 +88,11 @@ class ClosedForm(nn.Module):
         rating = x_0_hat.float() + self.center_user[user[places.row]] + self.center_item[places.column]
         return torch.lerp(rating, self._others.ratings_at(user, places), self.share) if self.share else rating
 
+    def deviations_at(self, user: Tensor, places: Places, rated: Places) -> Tensor | None:
+        """The factorization's standard deviations ``(n,)``; None where it has no share in a prediction."""
+        known = isinstance(self.other, Factorization) and bool(self.share)
+        return self._others.deviations_at(user, places, rated) if known else None
+
     @property
     def alone(self) -> bool:
         """Whether the other model has the whole prediction, so that no residual is needed."""

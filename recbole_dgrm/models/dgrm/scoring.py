@@ -78,19 +78,48 @@ class ChainRecommender(ProfileRecommender):
         Yields:
             The ratings by ``x_{T-T'}`` and by the last ``x_0_hat``, both ``(n,)``; see ``Sampler.walk``.
         """
-        ids, index = torch.unique(column + 1 if self.by_item else user, return_inverse=True)
-        entry, size = user - 1 if self.by_item else column, max(1, BLOCK // self.width)
         walked = torch.empty(self.options.noise_steps + 1, 2, len(user), device=user.device)
-        for number, block in enumerate(ids.split(size)):
-            here = torch.nonzero(index // size == number).squeeze(-1)
-            for step, states in enumerate(self.sampler(block).walk()):
-                walked[step, :, here] = torch.stack([state[index[here] % size, entry[here]] for state in states])
+        for ids, here, at in self._by_profile(user, column):
+            for step, states in enumerate(self.sampler(ids).walk()):
+                walked[step, :, here] = torch.stack([state[at.row, at.column] for state in states])
         distinct, row = torch.unique(user, return_inverse=True)
         places, order = self._by_user(len(distinct), row, column)
         back = torch.argsort(order)
         for states in walked[..., order]:
             by_state, by_x_0_hat = (self.closed_form.complete_at(distinct, places, each)[back] for each in states)
             yield by_state, by_x_0_hat
+
+    @torch.no_grad()
+    def deviations(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """The standard deviations ``(n,)`` of the ratings that ``score_pairs`` predicts.
+
+        Without a factorization to blend with they are the spread of predictions that are drawn anew, in z and in the
+        noise of the profile, and nothing else: what the generative model says, to which no error of rating is added.
+
+        With one they are those of the factorization, errors of rating included, whatever its share. The network errs
+        about the same ratings in nearly the same way, so a mean of the two is hardly surer than the factorization
+        alone, and the draws know no error of rating: the share of each would make the rating of a blend too sure.
+        """
+        places, order = self._by_user(len(user), row, column)
+        known = self.closed_form.deviations_at(user, places, self.pairs_of(user))
+        if known is not None:
+            return known[torch.argsort(order)]
+        found = torch.empty(len(row), device=row.device)
+        for ids, here, at in self._by_profile(user[row], column):
+            found[here] = self.sampler(ids).spread(at).float()
+        return found
+
+    def _by_profile(self, user: Tensor, column: Tensor) -> Iterator[tuple[Tensor, Tensor, Places]]:
+        """Pairs of a user and an item's column, some profiles at a time.
+
+        Yields:
+            The ids of profiles ``(B,)``, the indices of the pairs in them, and the places of these in ``(B, width)``.
+        """
+        ids, index = torch.unique(column + 1 if self.by_item else user, return_inverse=True)
+        entry, size = user - 1 if self.by_item else column, max(1, BLOCK // self.width)
+        order = torch.argsort(index, stable=True)
+        for block, here in zip(ids.split(size), order.split(_counts(index, size)), strict=True):
+            yield block, here, Places(len(block), self.width, index[here] % size, entry[here])
 
     def _by_user(self, n_users: int, row: Tensor, column: Tensor) -> tuple[Places, Tensor]:
         """The places of entries of users x items in an order by row, and that order."""
@@ -108,6 +137,11 @@ class ChainRecommender(ProfileRecommender):
         ids = torch.arange(1, self.n_items, device=self._indptr.device)
         parts = [self.sampler(block).outputs() for block in ids.split(ITEMS)]
         return replace(parts[0], hidden=torch.cat([part.hidden for part in parts]))
+
+
+def _counts(index: Tensor, size: int) -> list[int]:
+    """How many of ``index`` ``(n,)`` are in each block of ``size``."""
+    return torch.bincount(index // size).tolist()
 
 
 class Kept:

@@ -1,0 +1,128 @@
+"""What standard deviations of ratings are worth, against integrals, simulated models and a run's own predictions."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from recbole_dgrm.evaluation.calibration import NOMINAL, Gaussians
+from recbole_dgrm.maths.biases import fit_biases
+from recbole_dgrm.models.bmf import BMF
+from recbole_dgrm.record_types import Record, departure
+from recbole_dgrm.runs.experiment import run_one
+from recbole_dgrm.runs.trained_run import load_run
+
+N = 40_000
+
+
+def simulated(factor: float = 1.0) -> Gaussians:
+    """Ratings whose errors have other deviations than a model says, by a ``factor``."""
+    rng = np.random.default_rng(0)
+    deviation = rng.uniform(0.3, 1.5, N)
+    return Gaussians(rng.standard_normal(N) * deviation, deviation * factor)
+
+
+@pytest.mark.parametrize(("error", "deviation"), [(0.0, 1.0), (0.7, 0.5), (-2.5, 0.8), (1.0, 0.01)])
+def test_scores_are_those_of_the_definition(error, deviation):
+    def apart(value: float) -> float:
+        return (norm.cdf(value, scale=deviation) - (value >= error)) ** 2
+
+    ends = sorted((error, 0.0))
+    whole = quad(apart, -12, ends[0])[0] + quad(apart, *ends)[0] + quad(apart, ends[1], 12)[0]
+    one = Gaussians(np.array([error]), np.array([deviation]))
+    assert one.crps == pytest.approx(whole, abs=1e-6)
+    assert one.log_score == pytest.approx(0.5 * np.log(2 * np.pi * deviation**2) + error**2 / deviation**2 / 2)
+
+
+def test_crps_is_the_expected_distance_less_half_of_that_of_two_draws():
+    found, rng = simulated(), np.random.default_rng(1)
+    first, second = rng.standard_normal((2, N)) * found.deviation
+    by_draws = np.abs(first - found.error) - np.abs(first - second) / 2
+    assert found.crps == pytest.approx(by_draws.mean(), abs=4 * by_draws.std() / N**0.5)
+
+
+def test_a_model_that_is_right_covers_what_it_promises():
+    found = simulated()
+    for nominal in NOMINAL:
+        assert found.coverage(nominal) == pytest.approx(nominal, abs=4 * (nominal * (1 - nominal) / N) ** 0.5)
+    assert 0.3 < found.rank_correlation < 0.6
+    for each in found.bins():
+        assert each["error"] == pytest.approx(each["deviation"], rel=0.05)
+
+
+@pytest.mark.parametrize("factor", [0.25, 4.0])
+def test_a_model_that_is_too_sure_or_not_sure_enough_covers_otherwise_and_scores_worse(factor):
+    found, right = simulated(factor), simulated()
+    for nominal in NOMINAL:
+        exact = 2 * norm.cdf(factor * norm.ppf((1 + nominal) / 2)) - 1
+        assert found.coverage(nominal) == pytest.approx(exact, abs=4 * (exact * (1 - exact) / N) ** 0.5 + 1e-4)
+    assert found.crps > right.crps + 0.02
+    assert found.log_score > right.log_score + 0.5
+    assert found.rank_correlation == pytest.approx(right.rank_correlation)
+
+
+def test_a_deviation_of_0_is_a_point():
+    found = Gaussians(np.array([0.5, -1.0, 0.0, 2.0]), np.zeros(4)).to_dict()
+    assert found["observed"] == [0.25] * len(NOMINAL)
+    assert (found["crps"], found["log_score"], found["rank_correlation"], found["bins"]) == (0.875, None, None, [])
+    partly = Gaussians(np.array([0.5, 1.0]), np.array([0.0, 1.0]))
+    assert partly.log_score is None
+    assert partly.crps == pytest.approx((0.5 + Gaussians(np.array([1.0]), np.array([1.0])).crps) / 2)
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_what_a_run_leaves_is_that_of_its_predictions(make_config, refit):
+    record, path = run_one(make_config("BMF", epochs=20, burn_in=4, refit=refit))
+    found = json.loads((path / "record.json").read_text())["diagnosis"]["calibration"]
+    assert found == record.diagnosis["calibration"]
+    run = load_run(path)
+    user, item, rating = run.splits.triples("test")
+    names = run.users[user - 1], run.items[item]
+    exact = Gaussians(rating - run.predict(*names), run.deviations(*names)).to_dict()
+    assert found["model"]["observed"] == pytest.approx(exact["observed"])
+    for key in ("n", "deviation", "crps", "log_score", "rank_correlation"):
+        assert found["model"][key] == pytest.approx(exact[key], rel=1e-5)
+    parts = {part: run.splits.triples(part) for part in ("train", "valid", "known")}
+    sizes = run.splits.train.user_num, run.splits.train.item_num, run.config["bias_shrinkage"]
+    valid, fitted = parts["valid"], fit_biases(*parts["train"], *sizes)
+    usual = np.sqrt(np.mean((valid[2] - fitted.predict(*valid[:2])) ** 2))
+    means = fit_biases(*parts["known" if refit else "train"], *sizes).predict(user, item)
+    exact = Gaussians(rating - means, np.full(len(rating), usual)).to_dict()
+    assert (found["means"]["rank_correlation"], found["means"]["bins"]) == (None, [])
+    for key in ("n", "deviation", "crps", "log_score", "nominal", "observed"):
+        assert found["means"][key] == pytest.approx(exact[key])
+
+
+@pytest.mark.parametrize(("name", "protocol"), [("MF", "rated"), ("DGRM", "full")])
+def test_a_model_that_does_not_say_how_sure_it_is_of_ratings_has_none(make_config, name, protocol):
+    record, _ = run_one(make_config(name, protocol=protocol))
+    assert record.diagnosis
+    assert "calibration" not in record.diagnosis
+
+
+def test_asking_how_sure_a_model_is_changes_no_number_of_a_run(make_config, monkeypatch):
+    asked, _ = run_one(make_config("BMF", epochs=4))
+    monkeypatch.delattr(BMF, "deviations")
+    silent, _ = run_one(make_config("BMF", epochs=4))
+    assert asked.test == silent.test
+    assert {*asked.diagnosis} - {*silent.diagnosis} == {"calibration"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"observed": [0.5]}, "has not a share for each level, .5 and .9 among them"),
+        ({"nominal": [0.5], "observed": [0.5]}, "has not a share for each level, .5 and .9 among them"),
+        ({"crps": -1.0}, "crps is -1.0"),
+        ({"bins": [{"deviation": 1.0}]}, r"bins[0] has no error"),
+    ],
+)
+def test_a_forged_calibration_is_named(change, said):
+    whole = simulated().to_dict()
+    plain = {"model": "A", "dataset": "d", "protocol": "rated", "seed": 1, "config": {}}
+    record = {**plain, "diagnosis": {"calibration": {"model": whole, "means": whole}}}
+    assert departure(record, Record) is None
+    record["diagnosis"]["calibration"]["means"] = {**whole, **change}
+    assert said in departure(record, Record)
