@@ -43,7 +43,7 @@ def test_every_half_sweep_lowers_the_objective(make_model, regularize_by, unrate
 @pytest.mark.parametrize(("center", "prior"), [("none", 0), ("bias", 0), ("bias", 7)])
 def test_a_half_sweep_is_the_direct_least_squares_solution(make_model, regularize_by, unrated_weight, center, prior):
     keys = {"regularize_by": regularize_by, "unrated_weight": unrated_weight, "center": center}
-    _, splits, model = make_model("MF", prior_ratings=prior, **keys)
+    _, splits, model = make_model("MF", prior_ratings=prior, regularization=0.1, **keys)
     user, item, rating = splits.triples("train")
     if center == "bias":
         rating = rating - fit_biases(user, item, rating, model.n_users, model.n_items, 5.0).predict(user, item)
