@@ -20,7 +20,7 @@ from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import dataset
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.references import rated_row
-from recbole_dgrm.maths.als import half_sweep
+from recbole_dgrm.maths.als import Penalty, half_sweep
 from recbole_dgrm.maths.biases import fit_biases
 
 SEEDS = range(2020, 2025)
@@ -33,8 +33,8 @@ def factorized(ratings: sp.csr_matrix, sizes=SIZES, regularization: float = 0.1)
     for size in sizes:
         q = np.sqrt(np.abs(ratings.data).mean() / size) * (1 + 0.1 * rng.standard_normal((ratings.shape[1], size)))
         for _ in range(SWEEPS):
-            p = half_sweep(ratings, q, regularization)
-            q = half_sweep(transposed, p, regularization)
+            p = half_sweep(ratings, q, Penalty(regularization))
+            q = half_sweep(transposed, p, Penalty(regularization))
         total += p @ q.T / len(sizes)
     return total
 

@@ -21,6 +21,7 @@ from recbole.utils import InputType
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
+from recbole_dgrm.maths.center import Center
 from recbole_dgrm.maths.sparse import Places
 
 BLOCK = 1 << 20  # scores computed at once when only some of them are asked for
@@ -107,6 +108,25 @@ class ProfileRecommender(GeneralRecommender):
 
     def set_users(self) -> None:
         """Called in a copy with new profiles, to replace whatever else a model keeps per user."""
+
+    def centered(self, config) -> Center:
+        """The centre that the key ``center`` asks for: ``none`` or ``bias``. Profiles are residuals to it from here on.
+
+        Implicit feedback has none.
+        """
+        center = Center(self.n_users, self.n_items - 1)
+        if config["center"] == "bias" and not self.implicit:
+            center.fit(self.rating_matrix(), config["bias_shrinkage"])
+            self._subtract(center)
+        return center
+
+    def recenter(self, center: Center) -> None:
+        """Solve the centre of new users, and make their profiles residuals to it; for ``set_users``."""
+        center.set_users(self.rating_matrix())
+        self._subtract(center)
+
+    def _subtract(self, center: Center) -> None:
+        self._value = self._value - center.pairs(*self.pairs())
 
     def pairs(self) -> tuple[Tensor, Tensor]:
         """The user and the item's column of every training entry, ``(nnz,)`` each."""

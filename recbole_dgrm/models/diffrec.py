@@ -26,7 +26,7 @@ from recbole_dgrm.system.data_parallel import gather_batch
 
 @dataclass(frozen=True)
 class DiffRecOptions:
-    """Keys of ``properties/model/DiffRec.yaml``; the names are RecBole's but for ``reconstruct``."""
+    """Keys of ``properties/model/DiffRec.yaml``; the names are RecBole's but for ``reconstruct`` and ``center``."""
 
     noise_schedule: Literal["linear-var", "linear", "cosine", "binomial"]
     noise_scale: NonNegativeFloat
@@ -39,6 +39,7 @@ class DiffRecOptions:
     embedding_size: Annotated[int, Field(ge=2)]
     reweight: bool
     reconstruct: Literal["rated", "all"]
+    center: Literal["none", "bias"]
     learning_rate: PositiveFloat
 
     def __post_init__(self) -> None:
@@ -56,6 +57,7 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
     def __init__(self, config, dataset):
         self.options = read(DiffRecOptions, config)
         super().__init__(config, dataset)
+        self.center = self.centered(config)
         self.row_noise = RowNoise(config["seed"], self.n_items, self.device)
         for name in ("Lt_history", "Lt_count"):  # plain attributes there; a checkpoint keeps buffers
             table = getattr(self, name)
@@ -105,8 +107,12 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
             x = x * self._mask
         return super().p_mean_variance(x, t)
 
+    def set_users(self) -> None:
+        """Centre the profiles of new users."""
+        self.recenter(self.center)
+
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
         """The scores ``(B, I)`` at the end of RecBole's reverse chain, without the padding item."""
         self._asked = user
-        return self.p_sample(self.get_rating_matrix(user))[:, 1:]
+        return self.p_sample(self.get_rating_matrix(user))[:, 1:] + self.center.rows(user)

@@ -5,11 +5,13 @@ an autoencoder trains on active users. Ours is a collaborative denoising autoenc
 with a user node, a corrupted input and a sigmoid hidden layer. Its pre-activation sum over the rated items is
 divided by ``|I_u|^a``, because a large sum saturates the sigmoid. ``a = 0`` is plain CDAE.
 
+With ``center: bias`` profiles are residuals to user and item biases.
+
 Training computes rated entries only, so an epoch costs by ratings and no tensor of users x items exists.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -28,6 +30,7 @@ class ICDAEOptions:
     latent_size: PositiveInt
     activity_exponent: Annotated[float, Field(ge=0, le=2)]
     corruption: Dropout
+    center: Literal["none", "bias"]
     learning_rate: PositiveFloat
 
 
@@ -39,6 +42,7 @@ class ICDAE(ProfileRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.options = read(ICDAEOptions, config)
+        self.center = self.centered(config)
         size = self.options.latent_size
         self.encoder = SparseLinear(self.width, size)
         self.user_node = nn.Embedding(self.n_users, size)
@@ -79,8 +83,9 @@ class ICDAE(ProfileRecommender):
         """Give new users the mean of the learnt user nodes, so that only their profiles tell them apart."""
         node = self.user_node.weight[1:].mean(dim=0, keepdim=True)
         self.user_node = nn.Embedding.from_pretrained(node.repeat(self.n_users, 1))
+        self.recenter(self.center)
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
         """Predicted ratings ``(B, I)``."""
-        return self.decoder(self.encode(user, *self.rated(user)))
+        return self.decoder(self.encode(user, *self.rated(user))) + self.center.rows(user)

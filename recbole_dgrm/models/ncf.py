@@ -1,17 +1,19 @@
 """NCF: neural collaborative filtering (He et al. 2017) for ratings, on RecBole's NeuMF.
 
 The DGRM paper uses it to predict ratings, so its output is linear and its loss the squared error on rated pairs,
-without sampled negatives. With implicit feedback it is RecBole's NeuMF, unchanged.
+without sampled negatives. With ``center: bias`` it predicts residuals to user and item biases. With implicit feedback
+it is RecBole's NeuMF, unchanged.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from recbole.model.general_recommender.neumf import NeuMF
 from torch import Tensor
 
+from recbole_dgrm.maths.center import Center
 from recbole_dgrm.options import Dropout, read
 
 PAIRS = 1 << 19  # user-item pairs scored at once in a full ranking
@@ -19,7 +21,7 @@ PAIRS = 1 << 19  # user-item pairs scored at once in a full ranking
 
 @dataclass(frozen=True)
 class NCFOptions:
-    """Keys of ``properties/model/NCF.yaml``; the names are RecBole's."""
+    """Keys of ``properties/model/NCF.yaml``; the names are RecBole's but for ``center``."""
 
     mf_embedding_size: PositiveInt
     mlp_embedding_size: PositiveInt
@@ -28,6 +30,7 @@ class NCFOptions:
     mf_train: bool
     mlp_train: bool
     learning_rate: PositiveFloat
+    center: Literal["none", "bias"]
 
 
 class NCF(NeuMF):
@@ -39,11 +42,21 @@ class NCF(NeuMF):
 
     def __init__(self, config, dataset):
         super().__init__(config.replaced(**self.retired), dataset)
-        read(NCFOptions, config)
+        options = read(NCFOptions, config)
         self.implicit = config["feedback"] == "implicit"
-        if not self.implicit:
-            self.LABEL = config["RATING_FIELD"]
+        self.center = Center(self.n_users, self.n_items)
+        if self.implicit:
+            return
+        self.LABEL = config["RATING_FIELD"]
+        if options.center == "bias":
+            self.center.fit(dataset.inter_matrix(form="csr", value_field=self.LABEL), config["bias_shrinkage"])
+            self.predict_layer.bias.data.zero_()
+        else:
             self.predict_layer.bias.data.fill_(float(dataset.inter_feat[self.LABEL].mean()))
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        """Maps users and items ``(n,)`` to NeuMF's outputs ``(n,)``, on top of the centre."""
+        return super().forward(user, item) + self.center.pairs(user, item)
 
     def calculate_loss(self, interaction) -> Tensor:
         """The mean squared error of a batch of ratings, or NeuMF's cross-entropy for implicit feedback."""

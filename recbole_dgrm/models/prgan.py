@@ -47,6 +47,7 @@ class PRGANOptions:
     critic_iterations: PositiveInt
     learning_rate: PositiveFloat
     critic_learning_rate: PositiveFloat
+    center: Literal["none", "bias"]
 
     def __post_init__(self) -> None:
         if self.rated_items > self.record_items:
@@ -105,6 +106,7 @@ class PRGAN(ProfileRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         o = self.options = read(PRGANOptions, config)
+        self.center = self.centered(config)
         mean = 0.0 if self.implicit else float(self._value.mean())
         self.generator = Factorization(self.n_users, self.width, o.embedding_size, mean)
         self.memory = copy.deepcopy(self.generator)
@@ -205,4 +207,4 @@ class PRGAN(ProfileRecommender):
         """The scores ``(B, I)`` that G gives to all items."""
         generator = self.generator
         scores = generator.user(user) @ generator.item.weight.T
-        return generator.mean + generator.item_bias.weight.T + scores
+        return generator.mean + generator.item_bias.weight.T + scores + self.center.rows(user)

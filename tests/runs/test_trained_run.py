@@ -409,7 +409,7 @@ def test_exported_weights_are_those_of_the_best_state_with_the_ids_of_their_rows
     weights = load_file(export.export(run, tmp_path / "out"))
     for key, value in run.model.state_dict().items():
         assert torch.equal(weights[key], value)
-    assert torch.equal(weights["closed_form.center_user"], run.model.closed_form.center_user)
+    assert torch.equal(weights["closed_form.center.user"], run.model.closed_form.center.user)
     assert not [name for name in weights if name.startswith("_")]  # no ratings
     contents = json.loads((tmp_path / "out" / "config.json").read_text())
     assert contents["users"][3] == run.users[2]

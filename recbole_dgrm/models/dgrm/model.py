@@ -69,12 +69,10 @@ class DGRM(ChainRecommender):
         self.factors, self.kept = Factors(), Kept()
         self.rating_field = config["RATING_FIELD"]
         self.takes_new_users = bool(o.blend) or not self.by_item
-        self.closed_form = ClosedForm(self.n_users, self.n_items - 1)
-        if o.blend:
-            self.closed_form.blend_with(self._other(config), START if o.blend == "auto" else o.blend)
-        if o.center == "bias" and not self.implicit:
-            self.closed_form.center(self.rating_matrix(), config["bias_shrinkage"])
-            self._center()
+        other = self._other(config) if o.blend else None  # reads ratings, before profiles are centred
+        self.closed_form = ClosedForm(self.centered(config))
+        if other:
+            self.closed_form.blend_with(other, START if o.blend == "auto" else o.blend)
 
     def _other(self, config) -> Factorization | ItemRidge:
         """The model to blend with."""
@@ -134,18 +132,14 @@ class DGRM(ChainRecommender):
             self.closed_form.share.fill_(chosen["share"])
 
     def set_users(self) -> None:
-        """Solve the biases and rows of users who were not there in training.
+        """Solve the centre and rows of users who were not there in training.
 
         Where profiles are those of items, the generator has no weights for them, so they get the other model alone.
         """
         self.closed_form.set_users(self.rating_matrix())
         if self.by_item:
             self.closed_form.share.fill_(1.0)
-        if self.options.center == "bias" and not self.implicit:
-            self._center()
-
-    def _center(self) -> None:
-        self._value = self.closed_form.residual(*self.pairs(), self._value)
+        self.recenter(self.closed_form.center)
 
     def state_rows(self, interaction) -> Tensor:
         """The number of rated entries of each profile, ``(B,)``."""

@@ -60,14 +60,14 @@ def test_implicit_profiles_are_binary_with_every_item_in_the_mask(make_model):
     x_0, mask = model.profiles(torch.arange(1, splits.train.user_num))
     assert set(x_0.unique().tolist()) == {0.0, 1.0}
     assert (mask == 1).all()
-    assert not model.closed_form.center_user.any()
+    assert not model.closed_form.center.user.any()
 
 
 def test_bias_residuals_and_center_give_the_rating_back(make_model):
     _, splits, model = make_model("DGRMPlus", orientation="user")
     user, item, rating = (torch.as_tensor(column) for column in splits.triples("train"))
     x_0, _ = model.profiles(torch.arange(1, splits.train.user_num))
-    restored = x_0[user - 1, item - 1] + model.closed_form.center_user[user] + model.closed_form.center_item[item - 1]
+    restored = x_0[user - 1, item - 1] + model.closed_form.center.user[user] + model.closed_form.center.item[item - 1]
     torch.testing.assert_close(restored, rating.float())
 
 

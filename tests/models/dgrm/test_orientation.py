@@ -87,11 +87,11 @@ def test_items_predict_as_users_do_on_exchanged_data(both, monkeypatch, keys):
 def test_centres_are_those_of_users_and_give_the_ratings_back(make_model):
     _, splits, model = make_model("DGRMPlus", orientation="item")
     _, _, by_user = make_model("DGRMPlus", orientation="user")
-    form = model.closed_form
-    assert torch.equal(form.center_user, by_user.closed_form.center_user)
+    center = model.closed_form.center
+    assert torch.equal(center.user, by_user.closed_form.center.user)
     user, item, rating = (torch.as_tensor(column) for column in splits.triples("train"))
     x_0, mask = model.profiles(torch.arange(1, model.n_items))
-    restored = x_0[item - 1, user - 1] + form.center_user[user] + form.center_item[item - 1]
+    restored = x_0[item - 1, user - 1] + center.user[user] + center.item[item - 1]
     torch.testing.assert_close(restored, rating.float())
     assert mask.sum() == len(rating)
 
