@@ -61,9 +61,9 @@ def test_a_row_may_stand_for_the_data_sets_that_it_has_a_file_for(plan, tmp_path
     tuned = {"model": "MF", "label": "tuned", "config_files": ["tuned-{dataset}.yaml"]}
     runs, _ = planned_runs(plan(models=["MF", tuned], datasets=["noise", "board"], seeds=[1]))
     assert [(run.label, run.cell[0], run.config["factors"]) for run in runs] == [
-        ("MF", "noise", 8),
+        ("MF", "noise", 12),
         ("tuned", "noise", 3),
-        ("MF", "board", 8),
+        ("MF", "board", 12),
     ]
 
 
@@ -120,7 +120,7 @@ def test_a_wrong_plan_is_refused_as_it_is_read(plan, keys, said):
         ({"metrics": ["ratedncdg@5"]}, OptionError, "'ratedncdg@5' is no metric.*did you mean 'ratedndcg'"),
         ({"metrics": ["recall@10"]}, OptionError, "none is computed by these protocols"),
         (
-            {"models": ["MF", {"model": "MF", "label": "again", "config": {"factors": 8}}]},
+            {"models": ["MF", {"model": "MF", "label": "again", "config": {"factors": 12}}]},
             OptionError,
             "MF and again are the same runs",
         ),

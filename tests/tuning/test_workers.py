@@ -219,7 +219,7 @@ def test_a_sampler_begins_with_the_defaults_so_its_best_is_not_worse(plan, in_pr
         "regularize_by": {"choice": ["plain"]},
     }
     first = in_process(plan(space=space, sampler=sampler, trials=2), tmp_path / "out").counted()[0]
-    assert (first.params["factors"], first.params["regularization"]) == (8, 0.1)
+    assert (first.params["factors"], first.params["regularization"]) == (12, 0.08)
     assert first.params["regularize_by"] == "plain"  # the default lies outside the space
 
 
@@ -431,7 +431,7 @@ def test_auto_is_settled_once_for_all_trials(plan, in_process, tmp_path):
 def test_defaults_that_are_the_best_are_tested_once(tmp_path, ratings_path, capsys, runs_made_here):
     line = command(
         tmp_path,
-        {"factors": {"choice": [8]}, "sampler": "grid"},
+        {"factors": {"choice": [12]}, "sampler": "grid"},
         "--model=MF",
         f"--data_path={ratings_path}",
         "--test_seeds=[1]",
