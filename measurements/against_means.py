@@ -37,7 +37,7 @@ def row(path: Path) -> tuple[str, float, float]:
     theirs, count = squared_errors_of_means(run)
     users = run.ids("users", ours["user"]).numpy()
     squares, count = theirs[users], count[users]
-    difference = np.square(ours["rmse"]) * count - squares
+    difference = ours["rmse"] * count - squares  # a user's "rmse" is the mean squared error
     total, error = difference.sum() / count.sum(), difference.std(ddof=1) * np.sqrt(len(count)) / count.sum()
     record = run.record
     cells = [record["config"]["dataset"], record["label"], str(record["config"]["seed"])]
