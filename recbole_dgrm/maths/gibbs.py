@@ -24,7 +24,6 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 from scipy.sparse.linalg import svds
 from scipy.stats import wishart
 from torch import Tensor, nn
@@ -75,7 +74,12 @@ class Features:
 
     def times(self, coefficients: NDArray) -> NDArray[np.float64]:
         """``F B`` for the coefficients ``(f, d)`` of the components, ``(n, d)``."""
-        return self.left @ (self.size[:, None] * coefficients)
+        return product(self.left, self.size[:, None] * coefficients)
+
+
+def product(left: NDArray, right: NDArray) -> NDArray[np.float64]:
+    """A product of long tables by torch: the threads of numpy's own library would wait for torch's, and slow both."""
+    return (torch.from_numpy(left) @ torch.from_numpy(right)).numpy()
 
 
 def shares(ratings: sp.csr_matrix) -> sp.csr_matrix:
@@ -109,21 +113,23 @@ class Prior(NamedTuple):
         if features is None:
             return Prior(mean, precision, self.coefficients, self.strength)
         root, denominator = np.linalg.cholesky(precision), (features.size**2 + self.strength)[:, None]
-        noise = solve_triangular(root.T, rng.standard_normal(self.coefficients.shape).T).T
-        found = features.size[:, None] / denominator * (features.left.T @ (eta - mean)) + noise / np.sqrt(denominator)
-        strength = rng.gamma(1 + found.size / 2) / (1 + np.square(found @ root).sum() / 2)
+        noise = product(rng.standard_normal(self.coefficients.shape), np.linalg.inv(root))
+        found = features.size[:, None] / denominator * product(features.left.T, eta - mean) + noise / np.sqrt(
+            denominator
+        )
+        strength = rng.gamma(1 + found.size / 2) / (1 + np.square(product(found, root)).sum() / 2)
         return Prior(mean, precision, found, strength)
 
     def _normal_wishart(self, left: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
         """mu and Lambda, given rows ``(n, d)`` without what features add, and the coefficients."""
         (n, d), mean = left.shape, left.mean(axis=0)
-        spread = np.eye(d) + (left - mean).T @ (left - mean) + n / (n + 1) * np.outer(mean, mean)
-        spread += self.strength * self.coefficients.T @ self.coefficients
+        spread = np.eye(d) + product((left - mean).T, left - mean) + n / (n + 1) * np.outer(mean, mean)
+        spread += self.strength * product(self.coefficients.T, self.coefficients)
         scale = np.linalg.inv(spread)
         drawn = wishart.rvs(d + n + len(self.coefficients), (scale + scale.T) / 2, random_state=rng)
         precision = np.reshape(drawn, (d, d))
         root = np.linalg.cholesky(precision * (n + 1))
-        return n / (n + 1) * mean + solve_triangular(root.T, rng.standard_normal(d)), precision
+        return n / (n + 1) * mean + rng.standard_normal(d) @ np.linalg.inv(root), precision
 
 
 class Design:

@@ -232,12 +232,15 @@ def ends_below(record: dict[str, Any], part: str = "test") -> str:
 
 
 def still_improving(record: dict[str, Any]) -> bool:
-    """Whether the best epoch is the last that was validated and ``epochs`` ended the training: more may do better."""
+    """Whether the best epoch is the last that was validated and ``epochs`` ended the training: more may do better.
+
+    A single validation, at the end, says nothing about that.
+    """
     config, timing = record["config"], record["timing"]
     allowed, every = config.get("epochs"), config.get("eval_step", 1)
     if not isinstance(allowed, int) or timing.get("epochs") != allowed or not trains(record):
         return False
-    return timing.get("best_epoch", 0) > allowed - every
+    return every < allowed and timing.get("best_epoch", 0) > allowed - every
 
 
 def trains(record: dict[str, Any]) -> bool:

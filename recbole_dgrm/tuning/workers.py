@@ -171,7 +171,8 @@ def _run_trial(study: Study, trial: optuna.Trial, point: Point, at_work: Path) -
         with _directory(at_work, config_hash(config.given), trial) as run_dir, study.alive(trial.number):
             result = experiment.validate_one(config, run_dir, partial(_report, trial))
         trial.set_user_attr("best_epoch", result.best_epoch)
-        trial.set_user_attr("still_improving", result.best_epoch > config["epochs"] - config["eval_step"])
+        before_last = config["epochs"] - config["eval_step"]  # 0 or less where there is one validation, at the end
+        trial.set_user_attr("still_improving", 0 < before_last < result.best_epoch)
         trial.set_user_attr("metrics", result.metrics)
         state, value = TrialState.COMPLETE, result.score
     except optuna.TrialPruned:
