@@ -15,16 +15,15 @@ from torch import Tensor, nn
 
 from recbole_dgrm.maths.convergence import split_r_hat
 from recbole_dgrm.maths.effects import Moments
+from recbole_dgrm.maths.features import Features, shares
 from recbole_dgrm.maths.gibbs import (
     Chain,
     Design,
-    Features,
     Prior,
     Sample,
     posterior_variances,
     regressors,
     scaled,
-    shares,
 )
 from recbole_dgrm.maths.sparse import Places, products_at
 

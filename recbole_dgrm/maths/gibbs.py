@@ -17,76 +17,22 @@ their biases could hardly move without it.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import svds
 from scipy.stats import wishart
 from torch import Tensor, nn
 
 from recbole_dgrm.maths.effects import Effects
+from recbole_dgrm.maths.features import Features, product
 from recbole_dgrm.maths.sparse import Places, products_at, sparse_product
 
 ROWS = 4096  # rows that are solved at once
 START = 0.1  # standard deviation of the first rows
 START_ALPHA = 1.25  # precision of a rating at first
-SMALLEST = 1e-5  # of the largest singular value; components below are rounding
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features ``F`` of rows by their truncated singular value decomposition.
-
-    Attributes:
-        left: ``U``, ``(n, f)``; of rows that did not shape the components ``F V / size``.
-        size: the singular values, ``(f,)``.
-        right: ``V``, ``(n_columns, f)``.
-    """
-
-    left: NDArray[np.float64]
-    size: NDArray[np.float64]
-    right: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, matrix: sp.csr_matrix, rated: NDArray[np.bool_], most: int) -> "Features":
-        """The ``most`` largest components of a matrix of features ``(n, n_columns)``, which ``rated`` rows shape."""
-        known = matrix[rated]
-        if most < min(known.shape) / 2:
-            _, size, right = svds(known, most, v0=np.ones(min(known.shape)))
-        else:
-            _, size, right = np.linalg.svd(known.toarray(), full_matrices=False)
-        order = np.argsort(-size)[:most]
-        order = order[size[order] > SMALLEST * size.max()]
-        size, right = size[order], right[order].T
-        return cls(matrix @ right / size, size, right)
-
-    def at(self, rows: NDArray) -> "Features":
-        """The features of some of the rows."""
-        return replace(self, left=self.left[rows])
-
-    def of_rows(self, matrix: sp.csr_matrix) -> "Features":
-        """The features of other rows ``(n, n_columns)``, in the same components."""
-        return replace(self, left=matrix @ self.right / self.size)
-
-    def times(self, coefficients: NDArray) -> NDArray[np.float64]:
-        """``F B`` for the coefficients ``(f, d)`` of the components, ``(n, d)``."""
-        return product(self.left, self.size[:, None] * coefficients)
-
-
-def product(left: NDArray, right: NDArray) -> NDArray[np.float64]:
-    """A product of long tables by torch: the threads of numpy's own library would wait for torch's, and slow both."""
-    return (torch.from_numpy(left) @ torch.from_numpy(right)).numpy()
-
-
-def shares(ratings: sp.csr_matrix) -> sp.csr_matrix:
-    """Which columns each row has rated, divided by the root of their number."""
-    count = np.diff(ratings.indptr)
-    value = np.repeat(1 / np.sqrt(np.maximum(count, 1)), count)
-    return sp.csr_matrix((value, ratings.indices, ratings.indptr), ratings.shape)
 
 
 class Prior(NamedTuple):

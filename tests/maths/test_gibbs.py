@@ -3,7 +3,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from recbole_dgrm.maths.gibbs import Chain, Design, Features, Prior, grams, shares
+from recbole_dgrm.maths.features import Features, shares
+from recbole_dgrm.maths.gibbs import Chain, Design, Prior, grams
 
 D = 3  # two factors and a bias
 
