@@ -88,10 +88,8 @@ class RatingDataset(Dataset):
 
     def _load_user_or_item_feat(self, token, dataset_path, source, field_name):
         """Without users and items that have no rating: they would be numbered, and be candidates."""
-        feat, field = (
-            super()._load_user_or_item_feat(token, dataset_path, source, field_name),
-            getattr(self, field_name),
-        )
+        feat = super()._load_user_or_item_feat(token, dataset_path, source, field_name)
+        field = getattr(self, field_name)
         return feat if feat is None else feat[feat[field].isin(self.inter_feat[field])].reset_index(drop=True)
 
     def _refuse(self, bad: NDArray | pd.Series, said: str, remedy: str = "") -> None:

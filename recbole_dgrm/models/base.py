@@ -218,6 +218,11 @@ class ProfileRecommender(GeneralRecommender):
         blocks = map(self.score_profiles, user.split(max(1, BLOCK // self.width)))
         return entries_of(blocks, row, column)
 
+    def by_user(self, n_users: int, row: Tensor, column: Tensor) -> tuple[Places, Tensor]:
+        """The places of entries of users x items in an order by row, and that order."""
+        order = torch.argsort(row, stable=True)
+        return Places(n_users, self.n_items - 1, row[order], column[order]), order
+
 
 def entries_of(blocks: Iterable[Tensor], row: Tensor, column: Tensor) -> Tensor:
     """The entries ``(n,)`` at ``row`` and ``column`` of a matrix whose rows come in blocks, one after the other."""

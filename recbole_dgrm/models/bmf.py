@@ -15,7 +15,6 @@ from torch import Tensor
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths.effects import Moments
 from recbole_dgrm.maths.factorization import Factorization, Sampling
-from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.options import read
 
@@ -98,17 +97,14 @@ class BMF(ProfileRecommender):
     @torch.no_grad()
     def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """Predicted ratings ``(n,)`` of single items."""
-        order = torch.argsort(row, stable=True)
-        ratings = self.factorization.ratings_at(user, Places(len(user), self.width, row[order], column[order]))
-        return torch.empty_like(ratings).index_copy(0, order, ratings)
+        places, order = self.by_user(len(user), row, column)
+        return self.factorization.ratings_at(user, places)[torch.argsort(order)]
 
     @torch.no_grad()
     def deviations(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """The standard deviations ``(n,)`` of the ratings that ``score_pairs`` predicts, errors of rating included."""
-        order = torch.argsort(row, stable=True)
-        places = Places(len(user), self.width, row[order], column[order])
-        found = self.factorization.deviations_at(user, places, self.pairs_of(user))
-        return torch.empty_like(found).index_copy(0, order, found)
+        places, order = self.by_user(len(user), row, column)
+        return self.factorization.deviations_at(user, places, self.pairs_of(user))[torch.argsort(order)]
 
     def agreement(self) -> dict[str, float]:
         """How far the chains agree: the split R-hat of predictions."""

@@ -65,7 +65,7 @@ class ChainRecommender(ProfileRecommender):
         """Predicted ratings ``(n,)`` of single items; only the literal posterior needs the others."""
         if self.options.prediction == "posterior" or self.closed_form.reads_rows:
             return super().score_pairs(user, row, column)
-        places, order = self._by_user(len(user), row, column)
+        places, order = self.by_user(len(user), row, column)
         alone = self.closed_form.alone
         x_0_hat = torch.zeros(len(row), device=row.device) if alone else self._outputs(user).at(places)
         ratings = self.closed_form.complete_at(user, places, x_0_hat)
@@ -83,7 +83,7 @@ class ChainRecommender(ProfileRecommender):
             for step, states in enumerate(self.sampler(ids).walk()):
                 walked[step, :, here] = torch.stack([state[at.row, at.column] for state in states])
         distinct, row = torch.unique(user, return_inverse=True)
-        places, order = self._by_user(len(distinct), row, column)
+        places, order = self.by_user(len(distinct), row, column)
         back = torch.argsort(order)
         for states in walked[..., order]:
             by_state, by_x_0_hat = (self.closed_form.complete_at(distinct, places, each)[back] for each in states)
@@ -100,7 +100,7 @@ class ChainRecommender(ProfileRecommender):
         about the same ratings in nearly the same way, so a mean of the two is hardly surer than the factorization
         alone, and the draws know no error of rating: the share of each would make the rating of a blend too sure.
         """
-        places, order = self._by_user(len(user), row, column)
+        places, order = self.by_user(len(user), row, column)
         known = self.closed_form.deviations_at(user, places, self.pairs_of(user))
         if known is not None:
             return known[torch.argsort(order)]
@@ -120,11 +120,6 @@ class ChainRecommender(ProfileRecommender):
         order = torch.argsort(index, stable=True)
         for block, here in zip(ids.split(size), order.split(_counts(index, size)), strict=True):
             yield block, here, Places(len(block), self.width, index[here] % size, entry[here])
-
-    def _by_user(self, n_users: int, row: Tensor, column: Tensor) -> tuple[Places, Tensor]:
-        """The places of entries of users x items in an order by row, and that order."""
-        order = torch.argsort(row, stable=True)
-        return Places(n_users, self.n_items - 1, row[order], column[order]), order
 
     def _outputs(self, user: Tensor) -> Outputs:
         """``x_0_hat`` of users ``(B,)`` at all items."""
