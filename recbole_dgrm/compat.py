@@ -4,10 +4,11 @@ RecBole is frozen upstream. We change it only where it breaks, and only through 
 patches below; ``recbole.quick_start`` is never imported (it imports ray, which numpy 2 breaks).
 """
 
+import ast
 import copy
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -18,15 +19,16 @@ import numpy as np
 import pandas as pd
 import recbole.config
 import recbole.data.dataset.dataset
+import recbole.data.utils
 import recbole.evaluator
 import recbole.trainer.trainer
 import scipy.sparse
 import torch
-import yaml
 from recbole.evaluator.collector import DataStruct
+from recbole.utils import FeatureType
 from tqdm import tqdm
 
-from recbole_dgrm.errors import CheckpointError, DataError, UnsupportedVersion
+from recbole_dgrm.errors import CheckpointError, DataError
 from recbole_dgrm.options import RunOptions
 from recbole_dgrm.system.files import check_unpacked
 from recbole_dgrm.system.patching import Altered, replaced
@@ -48,6 +50,7 @@ PRETRAINED = ("pretrain_path", "pre_model_path", "mf_pretrain_path", "mlp_pretra
 
 # RecBole's loads that would unpickle a file; ``prepare`` puts ``load_weights`` or ``load_array`` in their place.
 UNSAFE_LOADS = (
+    ("data.utils", "pickle.load"),
     ("model.general_recommender.convncf", "torch.load"),
     ("model.general_recommender.ldiffrec", "np.load"),
     ("model.general_recommender.nais", "torch.load"),
@@ -56,10 +59,15 @@ UNSAFE_LOADS = (
     ("trainer.trainer", "torch.load"),
 )
 
+PROCESSING = recbole.data.dataset.dataset.Dataset._data_processing  # RecBole's own, which ``prepare`` wraps
+
 # Upstream warnings that our users can do nothing about, by their exact opening.
 KNOWN_WARNINGS = (
-    # pandas 2: RecBole fills missing values in place on a column.
+    # pandas 2 and 3: RecBole fills missing values in place on a column; ``read_csv`` and ``fill_missing`` do it before.
     "A value is trying to be set on a copy of a DataFrame or Series through chained assignment using an inplace",
+    "A value is being set on a copy of a DataFrame or Series through chained assignment using an inplace",
+    # pandas 3: RecBole makes tensors of columns, which are read-only there; it drops the table right after.
+    "The given NumPy array is not writable",
     # torch: RecBole still uses the old name of the gradient scaler; on a CPU it is switched off.
     "`torch.cuda.amp.GradScaler(args...)` is deprecated.",
     "torch.cuda.amp.GradScaler is enabled, but CUDA is not available.",
@@ -72,27 +80,104 @@ KNOWN_LOGS = ("Max value of user's history interaction records has reached",)
 
 
 def prepare() -> None:
-    """Refuse versions on which results would be wrong, then repair what is broken. Calling it again does no harm.
-
-    Raises:
-        UnsupportedVersion: pandas 3, on which RecBole leaves ratings missing without a word.
-    """
-    if int(pd.__version__.split(".")[0]) >= 3:
-        raise UnsupportedVersion(
-            f"pandas {pd.__version__} is installed, but RecBole 1.2.1 silently leaves ratings missing and "
-            "corrupts ids on pandas 3; install pandas 2: pip install 'pandas<3'"
-        )
+    """Repair what is broken. Calling it again does no harm."""
     for name, kind in NUMPY_ALIASES.items():
         if name not in np.__dict__:
             setattr(np, name, kind)
     if not hasattr(scipy.sparse.dok_matrix, "_update"):  # gone in scipy 1.13; LightGCN, NGCF, ... call it
         scipy.sparse.dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
+    dataset = recbole.data.dataset.dataset
+    dataset.pd = Altered(pd, read_csv=read_csv)
+    dataset.Dataset._fill_nan = fill_missing
+    dataset.Dataset._data_processing = with_lengths(PROCESSING)
     for opening in KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=r"\s*" + re.escape(opening))
-    plain = {"torch": Altered(torch, load=load_weights), "np": Altered(np, load=load_array)}
+    plain = {
+        "torch": Altered(torch, load=load_weights, save=save_weights),
+        "np": Altered(np, load=load_array),
+        "pickle": Altered(recbole.data.utils.pickle, load=refuse_pickle),
+    }
     for name, call in UNSAFE_LOADS:
         library = call.partition(".")[0]
         setattr(import_module(f"recbole.{name}"), library, plain[library])
+    config = recbole.config.Config
+    config.compatibility_settings = lambda _: None  # it sets numpy's aliases through names that are gone
+    config._convert_config_dict = lambda _, keys: {key: literal(value) for key, value in keys.items()}
+    config._build_yaml_loader = lambda _: YamlLoader
+
+
+def read_csv(*arguments: Any, **options: Any) -> pd.DataFrame:
+    """``pandas.read_csv`` of a file in RecBole's format, in which a sequence that is missing is an empty one.
+
+    RecBole fills these in place on a column, which on pandas 3 changes a copy.
+    """
+    table = pd.read_csv(*arguments, **options)
+    return table.fillna({name: "" for name in table if str(name).endswith("_seq")})
+
+
+def fill_missing(dataset: Any) -> None:
+    """What RecBole's ``Dataset._fill_nan`` does on pandas 2, also on pandas 3, where it changes nothing.
+
+    A missing token becomes the padding, 0; a missing number the mean of its column; a missing sequence an empty one.
+    """
+    for feat in (getattr(dataset, name) for name in dataset.feat_name_list):
+        for field in feat:
+            kind, column = dataset.field2type[field], feat[field]
+            if kind == FeatureType.TOKEN:
+                feat[field] = column.fillna(0)
+            elif kind == FeatureType.FLOAT:
+                feat[field] = column.fillna(column.mean())
+            else:
+                empty = np.array([], np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64)
+                feat[field] = column.map(lambda value, empty=empty: empty if isinstance(value, float) else value)
+
+
+def with_lengths(processing: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A step of RecBole's Dataset in which ``column.agg(len)`` gives the length of each value, as on pandas 2.
+
+    On pandas 3 it gives that of the column, and the columns of sequences could not be numbered.
+    """
+    original = pd.Series.agg
+
+    def lengths(column: pd.Series, function: Any, *arguments: Any, **options: Any) -> Any:
+        return column.map(len) if function is len else original(column, function, *arguments, **options)
+
+    def process(dataset: Any) -> None:
+        with replaced(pd.Series, "agg", lengths):
+            processing(dataset)
+
+    return process
+
+
+def literal(value: Any) -> Any:
+    """The value that a text of RecBole's command line or dict stands for: a Python literal, true, false, or the text.
+
+    RecBole would run it as code.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return {"true": True, "false": False}.get(value.lower(), value)
+
+
+def refuse_pickle(file: Any) -> None:
+    """RecBole would run whatever a saved data set holds.
+
+    Raises:
+        DataError: always.
+    """
+    raise DataError(f"{file.name} is a pickled data set, and is not loaded; say dataset_save_path=None and remove it")
+
+
+def save_weights(state: dict[str, Any], path: Path | str, **_: Any) -> None:
+    """Write a checkpoint of RecBole's trainer as plain data, which ``load_weights`` reads again.
+
+    RecBole pickles its config and numpy's numbers; of the config it needs the name of the model alone.
+    """
+    named = {"config": {"model": state["config"]["model"]}, "best_valid_score": float(state["best_valid_score"])}
+    torch.save({**state, **named}, path)
 
 
 def load_weights(path: Path | str, map_location: Any = None, **_: Any) -> dict[str, Any]:
@@ -211,17 +296,11 @@ class Config(recbole.config.Config):
         if folder and (own.is_dir() or not theirs.is_dir()):
             self.final_config_dict["data_path"] = str(own)
 
-    def compatibility_settings(self) -> None:
-        """RecBole would set numpy aliases through names that are gone; ``prepare`` did it."""
-
     def _load_cmd_line(self) -> dict:
         return {}  # the command line is parsed in cli/; RecBole would read pytest's arguments and eval them
 
     def _convert_config_dict(self, config_dict: dict) -> dict:
-        return config_dict  # RecBole passes strings to eval; our values come typed from YAML
-
-    def _build_yaml_loader(self) -> type[yaml.SafeLoader]:
-        return YamlLoader
+        return config_dict  # our values come typed from YAML
 
     def _init_device(self) -> None:
         # RecBole hides the GPU by an empty gpu_id only, and by changing the environment of the process.

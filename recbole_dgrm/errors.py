@@ -9,10 +9,6 @@ class UserError(Exception):
     """Base class of all errors here; the command line prints the message without a traceback."""
 
 
-class UnsupportedVersion(UserError, RuntimeError):
-    """An installed library version on which results would be wrong."""
-
-
 class OptionError(UserError, ValueError):
     """A configuration key or value that cannot be used."""
 

@@ -1,25 +1,106 @@
-"""How RecBole learns of our models, their trainers and our metrics."""
+"""How RecBole learns of our models: their names, trainers, metrics, data sets and loaders, for scripts of its users.
 
+After ``register`` a script made of RecBole's own functions runs our models:
+
+    config = Config(model="DGRM", dataset="ml-100k", config_dict={"protocol": "full"})
+    init_seed(config["seed"], config["reproducibility"])
+    train, valid, test = data_preparation(config, create_dataset(config))
+    model = get_model(config["model"])(config, train.dataset).to(config["device"])
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer.fit(train, valid)
+    trainer.evaluate(test)
+"""
+
+import logging
 import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import recbole.config
+import recbole.data.dataset
+import recbole.data.utils
 import recbole.trainer
+from recbole.data.dataloader import AbstractDataLoader
 
 from recbole_dgrm import compat
+from recbole_dgrm.config.layers import load_config, read_yaml
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.dataset import RatingDataset
 from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.evaluation.metric_names import smaller_is_better
+from recbole_dgrm.evaluation.selection import ASKED, AUTO, candidates
 from recbole_dgrm.models.registry import GENERAL, MODELS
+from recbole_dgrm.runs.run_files import new_directory
 from recbole_dgrm.training.trainers import trainer_class
+
+LOG = logging.getLogger(__name__)
+OURS: dict[str, type] = {}  # our models by the names that RecBole does not have itself
+CONFIG: Callable[..., None] = recbole.config.Config.__init__
+LOADER: Callable[..., Any] = recbole.data.utils.get_dataloader
 
 
 def register() -> None:
     """Make our models, trainers and metrics known to RecBole by name. Safe to call again.
 
-    RecBole looks a model up as module ``GENERAL.<lower case name>`` and its trainer as
-    ``recbole.trainer.<Name>Trainer``; both are set, so ``get_model("DGRM")`` works. A name that RecBole
-    has itself (DiffRec) stays RecBole's there.
+    RecBole looks a model up as module ``GENERAL.<lower case name>``, its trainer as ``recbole.trainer.<Name>Trainer``
+    and its data set as ``recbole.data.dataset.<Name>Dataset``; all are set. A name that RecBole has itself (DiffRec)
+    stays RecBole's there. For our models RecBole's ``Config`` has the keys of ``load_config``, with its checks; its
+    ``data_preparation`` gives our loaders.
     """
     compat.prepare()
     recbole_metrics.register()
     for name, model in MODELS.items():
         ours = sys.modules[model.__module__]
         if sys.modules.setdefault(f"{GENERAL}.{name.lower()}", ours) is ours:
+            OURS[name] = model
             setattr(recbole.trainer, f"{name}Trainer", trainer_class(model))
+            setattr(recbole.data.dataset, f"{name}Dataset", RatingDataset)
+    recbole.config.Config.__init__ = _config
+    recbole.data.utils.get_dataloader = _loader_class
+
+
+def _config(
+    config: recbole.config.Config,
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: Iterable[str | Path] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+) -> None:
+    """RecBole's ``Config.__init__``, which makes the config of one of our models with ``load_config``.
+
+    Protocol ``full`` is RecBole's own, so it is the default here. The command line of the script is not read.
+    """
+    files, given = list(config_file_list or []), dict(config_dict or {})
+    if type(config) is not recbole.config.Config or not (
+        named := _named(model, [*(read_yaml(Path(file)) for file in files), given])
+    ):
+        return CONFIG(config, model, dataset, config_file_list, config_dict)
+    given |= {"model": named} | ({"dataset": dataset} if dataset else {})
+    if not any("protocol" in layer for layer in (given, *(read_yaml(Path(file)) for file in files))):
+        given["protocol"] = "full"
+    ours = load_config(files, given)
+    if ours["valid_metric"] == AUTO:
+        metric = candidates(ours["metrics"], ours["topk"])[0]
+        ours = ours.replaced(valid_metric=metric, valid_metric_bigger=not smaller_is_better(metric.lower()))
+        LOG.warning("%s looks at the data, which RecBole reads later; %s selects", ASKED, metric)
+    ours = ours.writing_to(new_directory(ours))
+    config.__class__, config.__dict__ = compat.Config, vars(ours)
+
+
+def _named(model: str | type | None, layers: list[Mapping[str, Any]]) -> str | None:
+    """The name of the model, if it is one of ours."""
+    named = model or next((layer["model"] for layer in reversed(layers) if layer.get("model")), None)
+    return next((name for name, ours in OURS.items() if named in (name, ours)), None)
+
+
+def _loader_class(config: recbole.config.Config, phase: str) -> Any:
+    """RecBole's ``get_dataloader``, which for our configs gives what makes our loaders."""
+    return partial(_loader, phase) if isinstance(config, compat.Config) else LOADER(config, phase)
+
+
+def _loader(phase: str, config: compat.Config, dataset: Any, sampler: Any, shuffle: bool = False) -> AbstractDataLoader:
+    if phase == "train":
+        return loaders.batches_of(config, dataset, lambda: sampler)
+    return loaders.evaluated(config, dataset, phase)

@@ -18,8 +18,8 @@ FLOORS = [
     {"compat", "data", "models", "records"},
     {"evaluation"},
     {"config", "training", "reports"},
-    {"plugin", "runs"},
-    {"benchmarks", "tuning"},
+    {"runs"},
+    {"benchmarks", "plugin", "tuning"},
     {"cli", "testing"},
 ]  # a room imports from lower floors only; rooms of one floor do not know each other
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

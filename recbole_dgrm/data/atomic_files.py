@@ -75,6 +75,8 @@ def read_atomic(
 ) -> pd.DataFrame:
     """The ``wanted`` columns, called ``name:type``, of a file in RecBole's format; the index holds the lines.
 
+    A sequence that is missing is an empty one.
+
     Raises:
         DataError: a row has another number of fields than the first, or a number is none.
     """
@@ -82,10 +84,11 @@ def read_atomic(
     places = {place: name for place, name in enumerate(table.first) if name in wanted}
     numbers = frozenset(name for name in wanted if types[name] is not str)
     rated = next((place for place, name in enumerate(table.first) if name == f"{rating}:float"), None)
+    empty = {name: "" for name in places.values() if name.endswith("_seq")}
     try:
-        return table.read(places, rating=rated, numbers=numbers)
+        return table.read(places, rating=rated, numbers=numbers).fillna(empty)
     except ValueError:
-        text = table.read(places, rating=rated)
+        text = table.read(places, rating=rated).fillna(empty)
     for name in numbers:
         bad = text[name].notna() & pd.to_numeric(text[name], errors="coerce").isna()
         if bad.any():

@@ -34,12 +34,14 @@ class RatingDataset(Dataset):
     Attributes:
         notes: sentences about what was changed or noticed in the input.
         scale: the scale of the ratings; None where feedback is implicit.
+        before: of a part, the parts before it, whose items a full ranking leaves out.
     """
 
     def _get_preset(self) -> None:
         super()._get_preset()
         self.notes: list[str] = []
         self.scale: RatingScale | None = None
+        self.before: list[Dataset] = []
         self._lines: list[NDArray[np.int64]] = []  # of each file of ratings, the line of each row
 
     def note(self, text: str) -> None:
@@ -174,21 +176,33 @@ class RatingDataset(Dataset):
         """Do nothing: RecBole would sort by times rounded to float32; the rows are in the order of the exact times."""
 
     def build(self, with_test: bool = True) -> list[Dataset]:
-        """The train, validation and, if asked for, test parts; a missing validation file is cut from the first."""
+        """The train, validation and, if asked for, test parts; a missing validation file is cut from the first.
+
+        The cut depends on the seed of the config alone.
+        """
         wanted = 3 if with_test else 2
         if self._by_time():
             part = np.repeat(np.arange(len(self.file_size_list)), self.file_size_list)
             self.inter_feat = self.inter_feat.iloc[np.lexsort((self.inter_feat[self.time_field], part))]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.run.seed)
+            parts = self._parts(wanted)
+        for place, part in enumerate(parts):
+            part.before = parts[:place]
+        return parts[:wanted]
+
+    def _parts(self, wanted: int) -> list[Dataset]:
         parts = super().build()
-        if self.benchmark_filename_list is None or len(parts) == wanted:
-            return parts[:wanted]
-        if len(parts) != wanted - 1:
-            raise DataError(f"benchmark_filename={self.benchmark_filename_list} must name [train, test] or three parts")
-        first, *test = parts
-        if not self._by_time():
-            first.shuffle()
-        ratios = self.config["eval_args"]["split"]["RS"]
-        return [*first.split_by_ratio([ratios[0], ratios[1]], group_by=self.uid_field), *test]
+        if self.benchmark_filename_list is not None and len(parts) < wanted:
+            if len(parts) != wanted - 1:
+                named = self.benchmark_filename_list
+                raise DataError(f"benchmark_filename={named} must name [train, test] or three parts")
+            first, *test = parts
+            if not self._by_time():
+                first.shuffle()
+            ratios = self.config["eval_args"]["split"]["RS"]
+            return [*first.split_by_ratio([ratios[0], ratios[1]], group_by=self.uid_field), *test]
+        return parts
 
     def _calcu_split_ids(self, tot: int, ratios: list[float]) -> list[int]:
         if self.config.run.split_rounding == "down":
@@ -258,10 +272,8 @@ def build(config, with_test: bool = True) -> Splits:
     """
     if not with_test and (files := config.run.benchmark_filename):
         config = config.replaced(benchmark_filename=files[:-1])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.run.seed)
-        dataset = RatingDataset(config)
-        parts = dict(zip(("train", "valid", "test"), dataset.build(with_test), strict=False))
+    dataset = RatingDataset(config)
+    parts = dict(zip(("train", "valid", "test"), dataset.build(with_test), strict=False))
     for name, part in parts.items():
         if len(part) == 0:
             split = config["eval_args"]["split"]

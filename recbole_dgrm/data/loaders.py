@@ -1,6 +1,8 @@
 """Batches without the padding: of users or items to train on profiles, of users to score pairs or to rank items."""
 
+from collections.abc import Callable
 from math import ceil
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -149,30 +151,45 @@ def _pairs(dataset: Dataset) -> sp.csr_matrix:
 
 
 def train_loader(config, splits: Splits, part: str):
-    """Batches to learn from: profiles for models of whole profiles, ours or RecBole's; else RecBole's own loader."""
+    """Batches of ``part`` to learn from."""
     dataset = getattr(splits, part)
+    test = splits.valid if splits.test is None else splits.test  # a search has none, and nobody draws for it
+
+    def sampler():
+        try:
+            return create_samplers(config, dataset, [dataset, splits.valid, test])[0]
+        except ValueError as error:
+            if "all items" not in str(error):
+                raise
+            raise DataError(
+                f"RecBole draws for {config['model']} items that a user has not rated, and some users of "
+                f"{config['dataset']} have rated all {dataset.item_num - 1}; leave these users out with "
+                f"--user_inter_num_interval='[0,{dataset.item_num - 2}]', or take a model of ours"
+            ) from error
+
+    return batches_of(config, dataset, sampler)
+
+
+def batches_of(config, dataset: Dataset, sampler: Callable[[], Any]):
+    """Batches to learn from: profiles for models of whole profiles, ours or RecBole's; else RecBole's own loader.
+
+    Args:
+        sampler: makes what RecBole's loader draws negative items from.
+    """
     loader = get_dataloader(config, "train")
     if config["MODEL_INPUT_TYPE"] == InputType.LISTWISE or loader is UserDataLoader:
         return ProfileLoader(config, dataset)  # RecBole's has the padding user in it: a false all-zero row
-    test = splits.valid if splits.test is None else splits.test  # a search has none, and nobody draws for it
-    try:
-        sampler, _, _ = create_samplers(config, dataset, [dataset, splits.valid, test])
-    except ValueError as error:
-        if "all items" not in str(error):
-            raise
-        raise DataError(
-            f"RecBole draws for {config['model']} items that a user has not rated, and some users of "
-            f"{config['dataset']} have rated all {dataset.item_num - 1}; leave these users out with "
-            f"--user_inter_num_interval='[0,{dataset.item_num - 2}]', or take a model of ours"
-        ) from error
-    return loader(config, dataset, sampler, shuffle=config["shuffle"])
+    return loader(config, dataset, sampler(), shuffle=config["shuffle"])
 
 
 def eval_loader(config, splits: Splits, part: str):
     """Batches to evaluate on, by users; ``part`` is ``valid`` or ``test``."""
-    dataset = getattr(splits, part)
-    if config["eval_args"]["mode"][part] == "labeled":
-        return RatedLoader(config, dataset)
-    if config["eval_args"]["mode"][part] != "full":
+    return evaluated(config, getattr(splits, part), part)
+
+
+def evaluated(config, dataset: Dataset, part: str):
+    """Batches of a part of the data set to evaluate on, by users: its pairs, or users to rank all unseen items for."""
+    mode = config["eval_args"]["mode"][part]
+    if mode not in ("labeled", "full"):
         raise DataError(f"eval_args: mode {config['eval_args']['mode']} is not supported; labeled or full")
-    return RankingLoader(config, dataset, [splits.train] if part == "valid" else [splits.train, splits.valid])
+    return RatedLoader(config, dataset) if mode == "labeled" else RankingLoader(config, dataset, dataset.before)

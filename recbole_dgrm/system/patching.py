@@ -18,11 +18,11 @@ class Altered:
 
 
 @contextmanager
-def replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
-    """Within the block, ``name`` of the module is ``value``."""
-    original = getattr(module, name)
-    setattr(module, name, value)
+def replaced(home: ModuleType | type, name: str, value: Any) -> Iterator[None]:
+    """Within the block, ``name`` of a module or a class is ``value``."""
+    original = getattr(home, name)
+    setattr(home, name, value)
     try:
         yield
     finally:
-        setattr(module, name, original)
+        setattr(home, name, original)

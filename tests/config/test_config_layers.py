@@ -3,17 +3,13 @@
 import sys
 from dataclasses import fields
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 import yaml
 
-from recbole_dgrm import compat, plugin
 from recbole_dgrm.config.layers import RunOptions, load_config, parse_value, properties_dir, read_yaml
-from recbole_dgrm.errors import OptionError, UnknownModel, UnsupportedVersion
+from recbole_dgrm.errors import OptionError, UnknownModel
 from recbole_dgrm.models import registry
-from recbole_dgrm.training.trainers import trainer_class
 
 BASE = {"model": "DGRM", "dataset": "ml-100k"}
 
@@ -215,36 +211,6 @@ def test_every_model_has_a_config_under_every_protocol(model, protocol):
     assert loaded["protocol"] == protocol
     if protocol != "full":
         assert loaded["train_neg_sample_args"]["distribution"] == "none"
-
-
-def test_recbole_finds_our_models_trainers_and_metrics_by_name():
-    from recbole.evaluator import metrics_dict
-    from recbole.utils import get_model, get_trainer
-
-    plugin.register()
-    for name, model in registry.MODELS.items():
-        if name != "DiffRec":  # RecBole's own stays RecBole's there
-            assert get_model(name) is model
-            assert get_trainer(model.type, name) is trainer_class(model)
-    assert get_model("DiffRec").__module__.startswith("recbole.")
-    assert registry.model_class("DiffRec") is registry.MODELS["DiffRec"]
-    assert {"ratedrecall", "ratedndcg", "ratingkl"} <= set(metrics_dict)
-
-
-def test_pandas_3_is_refused_with_the_remedy(monkeypatch):
-    monkeypatch.setattr(pd, "__version__", "3.0.1")
-    with pytest.raises(UnsupportedVersion, match=r"pandas 3\.0\.1 .* pip install 'pandas<3'"):
-        compat.prepare()
-
-
-def test_the_removed_numpy_and_scipy_names_are_back():
-    from scipy.sparse import dok_matrix
-
-    compat.prepare()
-    assert np.float is np.float64
-    matrix = dok_matrix((2, 2))
-    matrix._update({(0, 1): 3.0})
-    assert matrix.tocsr()[0, 1] == 3.0
 
 
 def test_ray_is_not_imported():
