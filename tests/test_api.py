@@ -16,6 +16,17 @@ import sys, recbole_dgrm
 assert set(recbole_dgrm.__all__) <= set(dir(recbole_dgrm))
 sys.exit(", ".join({"torch", "recbole", "pandas", "numpy"} & set(sys.modules)) or None)
 """
+SLOW = """
+import sys
+from importlib import import_module
+import recbole_dgrm
+from recbole_dgrm.cli.main import COMMANDS
+for name in COMMANDS.split():
+    import_module(f"recbole_dgrm.cli.{name}")
+import recbole_dgrm.cli.display, recbole_dgrm.runs.trained_run, recbole_dgrm.benchmarks.worker
+slow = {"sklearn", "scipy.stats", "matplotlib", "optuna", "sqlalchemy", "plotly", "ray"}
+sys.exit(", ".join(slow & set(sys.modules)) or None)
+"""
 KEYS = {"epochs": 1, "device": "cpu"}
 
 
@@ -27,6 +38,11 @@ def frame():
 
 def test_importing_the_package_loads_no_library():
     done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_training_loads_no_library_that_it_does_not_need():
+    done = subprocess.run([sys.executable, "-c", SLOW], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_dgrm.options import check_known, option
+from recbole_dgrm.start import __version__
 
 DATA_PATH = Path("dataset")
 LONGEST_PART = 255  # bytes of a name between two slashes that file systems take
@@ -56,6 +57,13 @@ class _Parser(argparse.ArgumentParser):
         self.formatter_class = argparse.RawDescriptionHelpFormatter
         self.register("action", None, _Once)
         self.register("type", Path, _path)
+
+    def parse_known_args(self, *arguments: Any) -> tuple[argparse.Namespace, list[str]]:  # type: ignore[override]
+        """Parse the options, and tell someone at a terminal that the libraries, which load slowly, are next."""
+        parsed = super().parse_known_args(*arguments)
+        if sys.stderr.isatty():
+            print(f"recbole-dgrm {__version__}: loading libraries", file=sys.stderr, flush=True)
+        return parsed
 
     def parse_args(self, arguments: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
         """Parse the options of a command that takes no config keys."""

@@ -1,11 +1,10 @@
-"""Output on the terminal: the table of a run, the plan and the progress of a benchmark, the trials of a search."""
+"""Output on the terminal: lists, tables of documents, the plan and the progress of a benchmark."""
 
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Self
 
 import pandas as pd
-from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -20,20 +19,20 @@ from recbole_dgrm.records import RunDirectory
 from recbole_dgrm.reports import comparable, document
 from recbole_dgrm.reports.run_table import number
 from recbole_dgrm.system.texts import printable
-from recbole_dgrm.tuning.study import QUEUED, Study
 
 
-def _text(text: str, style: str = "") -> Text:
-    return Text(printable(text), style)
+def text(words: str, style: str = "") -> Text:
+    """Words that come from elsewhere, safe to print."""
+    return Text(printable(words), style)
 
 
 def list_table(rows: pd.DataFrame, user: str) -> Table:
     """The recommendation list of one user."""
-    table = Table(title=_text(f"user {user}"), title_justify="left")
+    table = Table(title=text(f"user {user}"), title_justify="left")
     for column in rows.columns[1:]:
         table.add_column(column, justify="left" if column == "item" else "right")
     for row in rows.itertuples(index=False):
-        table.add_row(*(_text(number(value) if isinstance(value, float) else str(value)) for value in row[1:]))
+        table.add_row(*(text(number(value) if isinstance(value, float) else str(value)) for value in row[1:]))
     return table
 
 
@@ -48,7 +47,7 @@ def plan_table(runs: Iterable[PlannedRun], finished: set[PlannedRun]) -> Table:
         lines.setdefault((*run.cell, run.label), []).append(run)
     for key, group in lines.items():
         done = sum(run in finished for run in group)
-        table.add_row(*map(_text, key), ", ".join(str(run.config["seed"]) for run in group), f"{done}/{len(group)}")
+        table.add_row(*map(text, key), ", ".join(str(run.config["seed"]) for run in group), f"{done}/{len(group)}")
     return table
 
 
@@ -84,15 +83,15 @@ class Board:
 
     def _ended(self, state: State, run: PlannedRun, saved: RunDirectory, seconds: float) -> Text:
         over = len(state.runs) - state.count("waiting", "running")
-        text = _text(f"[{over}/{len(state.runs)}] {_name(run)}: ")
+        said = text(f"[{over}/{len(state.runs)}] {_name(run)}: ")
         if not saved.finished:
-            return text.append(printable(f"{saved.record['status']}: {saved.record['error']}"), style="red")
-        text.append(self._result(saved.record, seconds))
+            return said.append(printable(f"{saved.record['status']}: {saved.record['error']}"), style="red")
+        said.append(self._result(saved.record, seconds))
         if verdict := of_record(saved.record):
-            text.append(printable(f"; collapse: {verdict.line}"), style="dim")
+            said.append(printable(f"; collapse: {verdict.line}"), style="dim")
         if saved.record["error"]:
-            text.append(printable(f"; {saved.record['error']}"), style="red")
-        return text
+            said.append(printable(f"; {saved.record['error']}"), style="red")
+        return said
 
     def _result(self, record: dict[str, Any], seconds: float) -> str:
         test = record["test"]
@@ -105,52 +104,15 @@ class Board:
         return said + (f", {STILL}" if comparable.still_improving(record) else "")
 
 
-class SearchBoard(Progress):
-    """Progress of a search: a line for each trial that ends, and below what is done and the best so far."""
-
-    _told: set[int] | None = None
-
-    def __init__(self, console: Console):
-        columns = BarColumn(40), TextColumn("{task.description}", markup=False)
-        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._trials = self.add_task("")
-
-    def show(self, study: Study) -> None:
-        """Called by the search."""
-        trials = study.counted()
-        over = {index for index, trial in trials.items() if trial.state not in QUEUED}
-        best = study.best()
-        best_text = f"best {best.value:.4f}, trial {best.number}" if best else "none finished yet"
-        if self._told is None and over:
-            self.console.print(f"{len(over)} of {len(trials)} trials are done; {best_text}", highlight=False)
-        told = over if self._told is None else self._told
-        for place, index in enumerate(sorted(over - told), start=len(told) + 1):
-            text = f"[{place}/{len(trials)}] {_trial_line(trials[index], study.metric)} ({best_text})"
-            self.console.print(_text(text), highlight=False, soft_wrap=True)
-        self._told = over
-        working = sum(trial.state == TrialState.RUNNING for trial in trials.values())
-        words = f"{len(over)} of {len(trials)} trials done, {working} at work · {best_text}"
-        self.update(self._trials, total=len(trials), completed=len(over), description=words)
-
-
-def _trial_line(trial: FrozenTrial, metric: str) -> str:
-    seconds = duration(trial.duration.total_seconds()) if trial.duration else ""
-    if trial.state == TrialState.COMPLETE:
-        return f"trial {trial.number}: {metric_label(metric)} {trial.value:.4f} in {seconds}"
-    if trial.state == TrialState.PRUNED:
-        return f"trial {trial.number}: pruned after {seconds}"
-    return f"trial {trial.number} failed: {trial.user_attrs.get('error', 'its workers died')}"
-
-
 def document_table(table: document.Table, columns: int | None = None) -> Table:
     """A table of a document for the terminal; ``columns`` limits it to the first ones where there is little room."""
     styles = {"best": "bold", "second": "underline"}
-    shown = Table(title=_text(table.title), title_justify="left", caption=_text(table.note), caption_justify="left")
+    shown = Table(title=text(table.title), title_justify="left", caption=text(table.note), caption_justify="left")
     for index, name in enumerate(table.columns[:columns]):
-        shown.add_column(_text(name), justify="right" if index else "left", overflow="fold")
+        shown.add_column(text(name), justify="right" if index else "left", overflow="fold")
     for row in table.all_rows():
         shown.add_row(
-            *(_text(f"{value.text} {value.mark}".rstrip(), styles.get(value.emphasis, "")) for value in row[:columns])
+            *(text(f"{value.text} {value.mark}".rstrip(), styles.get(value.emphasis, "")) for value in row[:columns])
         )
     return shown
 

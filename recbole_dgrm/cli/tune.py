@@ -8,7 +8,6 @@ from rich.console import Console
 
 from recbole_dgrm.cli.arguments import key_values, make_parser
 from recbole_dgrm.options import Seed, check
-from recbole_dgrm.tuning.space import SAMPLERS
 
 WIDE = 120  # columns that a table of all metrics needs
 EPILOG = """\
@@ -27,9 +26,7 @@ def run(arguments: list[str], console: Console) -> int:
     parser.add_argument(
         "--space", type=Path, help="a YAML file or RecBole's hyper.test (default properties/tuning/<model>.yaml)"
     )
-    parser.add_argument(
-        "--sampler", choices=SAMPLERS, help="grid: every valid point once (default: the space's, or tpe)"
-    )
+    parser.add_argument("--sampler", help="grid (every valid point once) | random | tpe (default: the space's, or tpe)")
     parser.add_argument("--trials", type=int, help="in all, those of earlier calls included (default: the grid, or 50)")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="stop then; the same command goes on")
     parser.add_argument("--workers", type=int, default=1, help="processes on this machine (default 1)")
@@ -41,14 +38,15 @@ def run(arguments: list[str], console: Console) -> int:
     parser.add_argument("--no_pruning", action="store_true", help="let every trial train to its end")
     parser.add_argument("--test_seeds", default="[2020, 2021, 2022]", help="of the final test; [] = none")
     named, others = parser.parse_known_args(arguments)
-    from recbole_dgrm.cli import display
+    from recbole_dgrm.cli.display import document_table
+    from recbole_dgrm.cli.search_board import SearchBoard
     from recbole_dgrm.config.layers import parse_line, parse_value
     from recbole_dgrm.tuning.search_report import BEST, trials_table
     from recbole_dgrm.tuning.tune import tune
 
     line = parse_line(key_values(others, parser))
     seeds = check("test_seeds", parse_value(named.test_seeds) or [], list[Seed])
-    with display.SearchBoard(console) as board:
+    with SearchBoard(console) as board:
         search = tune(
             named.model,
             named.dataset,
@@ -64,7 +62,7 @@ def run(arguments: list[str], console: Console) -> int:
             show=board.show,
             **line,
         )
-    console.print(display.document_table(trials_table(search.study)))
+    console.print(document_table(trials_table(search.study)))
     if search.best is None:
         print("error: no trial finished; trials.csv has the reasons", file=sys.stderr)
         return 1

@@ -11,9 +11,9 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.stats import norm, spearmanr
 from torch import Tensor
 
 from recbole_dgrm.data import loaders
@@ -48,7 +48,7 @@ class Gaussians:
 
     def coverage(self, nominal: float) -> float:
         """The share of the ratings that lie within central intervals with the probability ``nominal``."""
-        return float((np.abs(self.error) <= norm.ppf((1 + nominal) / 2) * self.deviation).mean())
+        return float((np.abs(self.error) <= scipy.stats.norm.ppf((1 + nominal) / 2) * self.deviation).mean())
 
     @property
     def crps(self) -> float:
@@ -58,7 +58,7 @@ class Gaussians:
         """
         sure = self.deviation == 0
         z = self.error / np.where(sure, 1, self.deviation)
-        spread = self.deviation * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - np.pi**-0.5)
+        spread = self.deviation * (z * (2 * scipy.stats.norm.cdf(z) - 1) + 2 * scipy.stats.norm.pdf(z) - np.pi**-0.5)
         return float(np.where(sure, np.abs(self.error), spread).mean())
 
     @property
@@ -66,14 +66,16 @@ class Gaussians:
         """The mean negative logarithm of the density, in nats; None where it is infinite, since a deviation is 0."""
         if not self.deviation.all():
             return None
-        score = float(-norm.logpdf(self.error, scale=self.deviation).mean())
+        score = float(-scipy.stats.norm.logpdf(self.error, scale=self.deviation).mean())
         return score if score < LARGEST else None
 
     @property
     def rank_correlation(self) -> float | None:
         """Spearman's, of deviations with absolute errors; None where either is the same for all ratings."""
         errors = np.abs(self.error)
-        return float(spearmanr(self.deviation, errors).statistic) if self._differ and np.ptp(errors) else None
+        return (
+            float(scipy.stats.spearmanr(self.deviation, errors).statistic) if self._differ and np.ptp(errors) else None
+        )
 
     @cached_property
     def _differ(self) -> bool:

@@ -10,10 +10,10 @@ from time import monotonic
 from typing import Any, Protocol
 
 import numpy as np
+import scipy
 import torch
 from recbole.data.dataset import Dataset
 from scipy.sparse import csr_matrix
-from scipy.stats import entropy
 from torch import Tensor
 
 from recbole_dgrm.data import loaders
@@ -179,7 +179,7 @@ def _coverage(lists: np.ndarray, n_items: int) -> dict[str, Any]:
         "distinct": len(np.unique(np.sort(lists, axis=1), axis=0)) / len(lists),  # whatever the order of their items
         "items": float((listed > 0).mean()),
         "gini": float(2 * (place * listed).sum() / (n_items * listed.sum()) - (n_items + 1) / n_items),
-        "entropy": float(entropy(listed)),
+        "entropy": float(scipy.stats.entropy(listed)),
     }
 
 

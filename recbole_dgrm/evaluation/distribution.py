@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+import scipy
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 from scipy.special import entr
-from scipy.stats import ks_2samp
 from torch import Tensor
 
 from recbole_dgrm.errors import DataError
@@ -267,4 +267,4 @@ def _ks_p_value(n: int, k: int) -> float:
     one = np.arange(n)
     with warnings.catch_warnings():  # scipy says where it takes the asymptotic value instead of the exact one
         warnings.simplefilter("ignore", RuntimeWarning)
-        return float(ks_2samp(one, one + k - 0.5).pvalue) if k else 1.0
+        return float(scipy.stats.ks_2samp(one, one + k - 0.5).pvalue) if k else 1.0

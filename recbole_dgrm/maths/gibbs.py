@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, Self
 
 import numpy as np
+import scipy
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from scipy.stats import wishart
 from torch import Tensor, nn
 
 from recbole_dgrm.maths.effects import Effects
@@ -72,7 +72,7 @@ class Prior(NamedTuple):
         spread = np.eye(d) + product((left - mean).T, left - mean) + n / (n + 1) * np.outer(mean, mean)
         spread += self.strength * product(self.coefficients.T, self.coefficients)
         scale = np.linalg.inv(spread)
-        drawn = wishart.rvs(d + n + len(self.coefficients), (scale + scale.T) / 2, random_state=rng)
+        drawn = scipy.stats.wishart.rvs(d + n + len(self.coefficients), (scale + scale.T) / 2, random_state=rng)
         precision = np.reshape(drawn, (d, d))
         root = np.linalg.cholesky(precision * (n + 1))
         return n / (n + 1) * mean + rng.standard_normal(d) @ np.linalg.inv(root), precision

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import ttest_1samp, wilcoxon
 
 SIGNIFICANT = 0.05
 DECIMALS = (
@@ -54,6 +54,6 @@ def compare(ours: pd.Series, theirs: pd.Series) -> Comparison:
     if len(difference) < 2 or not difference.any():
         mean = float(difference.mean()) if len(difference) else np.nan
         return Comparison(len(difference), mean, mean, mean, 1.0, 1.0)
-    test = ttest_1samp(difference, 0)
-    values = (difference.mean(), *test.confidence_interval(0.95), wilcoxon(difference).pvalue, test.pvalue)
+    test = scipy.stats.ttest_1samp(difference, 0)
+    values = (difference.mean(), *test.confidence_interval(0.95), scipy.stats.wilcoxon(difference).pvalue, test.pvalue)
     return Comparison(len(difference), *map(float, values))

@@ -1,7 +1,9 @@
-"""Replace what a module of another library uses, in that module alone."""
+"""Replace what a module of another library uses or loads, in that module alone."""
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -26,3 +28,25 @@ def replaced(home: ModuleType | type, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(home, name, original)
+
+
+def late(module: str, function: str) -> Callable[..., Any]:
+    """A stand-in for a function of a module that is loaded when it is called."""
+    return lambda *arguments, **options: getattr(import_module(module), function)(*arguments, **options)
+
+
+@contextmanager
+def in_place_of(modules: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Within the block, importing one of the ``modules`` loads nothing and gives these contents.
+
+    One that is loaded already stays as it is.
+    """
+    added = [name for name in modules if name not in sys.modules]
+    for name in added:
+        sys.modules[name] = ModuleType(name)
+        vars(sys.modules[name]).update(modules[name])
+    try:
+        yield
+    finally:
+        for name in added:
+            del sys.modules[name]

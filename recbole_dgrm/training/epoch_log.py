@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from recbole_dgrm import compat
@@ -13,6 +12,9 @@ from recbole_dgrm.errors import CheckpointError
 from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, read_epochs, write_epochs
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.files import append_line
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class EpochLog:
@@ -29,8 +31,10 @@ class EpochLog:
         self.events: SummaryWriter | compat.NoEvents = compat.NoEvents()
         self._trained: dict[str, Any] = {}
 
-    def open_events(self, stage: str, start_epoch: int) -> SummaryWriter:
+    def open_events(self, stage: str, start_epoch: int) -> "SummaryWriter":
         """Begin to write TensorBoard events; those of a resumed training from ``start_epoch`` on are replaced."""
+        from torch.utils.tensorboard import SummaryWriter  # slow to load
+
         self.events = SummaryWriter(str(self.run_dir / EVENTS / stage), purge_step=start_epoch or None)
         return self.events
 
