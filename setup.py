@@ -1,4 +1,4 @@
-"""Metadata and dependencies; tool settings are in pyproject.toml, exact versions in constraints.txt."""
+"""Packages and dependencies; the rest of the metadata is in pyproject.toml, exact versions in constraints.txt."""
 
 import re
 from pathlib import Path
@@ -9,13 +9,7 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "recbole_dgrm" / "start.py").read_text()).group(1)
 
 setup(
-    name="recbole-dgrm",
     version=VERSION,
-    description="Generative recommenders on rating data, as a RecBole plugin",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
-    long_description_content_type="text/markdown",
-    license="MIT",
-    python_requires=">=3.11",
     packages=[*find_packages(include=["recbole_dgrm", "recbole_dgrm.*"]), "recbole_dgrm.properties"],
     package_dir={"recbole_dgrm": "recbole_dgrm", "recbole_dgrm.properties": "properties"},
     package_data={
@@ -23,10 +17,10 @@ setup(
         "recbole_dgrm.properties": ["*.yaml", "*/*.yaml", "model/tuned/*/*.yaml"],
     },
     install_requires=[
-        'recbole==1.2.1; python_version<"3.12"',  # on 3.12 pip cannot resolve its pin of ray: see the README
+        'recbole==1.2.1; python_version<"3.12"',  # its pin of ray has no wheel for 3.12: see docs/install.md
         "torch>=2.10",  # before, weights_only loading could be made to run code (CVE-2026-24747)
         "numpy>=1.26,<3",
-        "pandas>=2.0,<3",  # RecBole corrupts ratings on pandas 3
+        "pandas>=2.0,<4",
         "scipy>=1.12",
         "pyyaml>=6.0",
         "pydantic>=2.7",  # what options, plans and records may be
@@ -40,7 +34,7 @@ setup(
         "safetensors>=0.4",  # exported weights
         "sqlalchemy>=2",  # under optuna; its errors are told from ours
         "packaging>=23.1",  # which versions of libraries fit: doctor
-        # What RecBole 1.2.1 imports, said here because on Python 3.12 it is installed without dependencies.
+        # What RecBole 1.2.1 imports, said here because from Python 3.12 on it is installed without dependencies.
         "scikit-learn>=1.3",
         "colorlog==4.7.2",
         "colorama==0.4.4",
@@ -71,10 +65,4 @@ setup(
             "mkdocstrings[python]>=0.26",  # pages from docstrings
         ],
     },
-    entry_points={"console_scripts": ["recbole-dgrm = recbole_dgrm.cli.main:main"]},
-    classifiers=[
-        "License :: OSI Approved :: MIT License",
-        "Programming Language :: Python :: 3.11",
-        "Topic :: Scientific/Engineering :: Artificial Intelligence",
-    ],
 )

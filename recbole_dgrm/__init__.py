@@ -6,7 +6,7 @@ The names in ``__all__`` are the public face. They are imported when they are fi
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from recbole_dgrm.errors import UserError
+from recbole_dgrm.errors import UserError, explained
 from recbole_dgrm.start import __version__
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = next(home for home, names in HOMES.items() if name in names)
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    with explained():
+        return getattr(import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

@@ -29,6 +29,10 @@ class CheckpointError(UserError, ValueError):
     """A checkpoint that is missing, broken, or not of this run."""
 
 
+class NotInstalled(UserError, ImportError):
+    """A library that is not installed."""
+
+
 class LostProcess(UserError, RuntimeError):
     """One of the processes that train together has ended."""
 
@@ -56,11 +60,18 @@ REMEDIES = (
 NO_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory", "bad_alloc", "bad allocation")
 
 
+# RecBole pins a ray that has no wheel for Python 3.12 and later, and that nothing here imports. pip cannot leave one
+# dependency out, so RecBole is installed without any, and setup.py has the others.
+INSTALL = {"recbole": "pip install --no-deps recbole==1.2.1"}
+REINSTALL = "install the package again with -c constraints.txt"
+
+
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn errors of disk and memory into a sentence for the user; usable as a context and as a decorator.
+    """Turn errors of disk, memory and installation into a sentence; usable as a context and as a decorator.
 
     Raises:
+        NotInstalled: a library of ``INSTALL`` is missing; the message has the command that installs it.
         OutputError: a file cannot be written or read; the message names the file, the reason and the remedy.
         OutOfMemory: there is too little memory.
     """
@@ -70,6 +81,10 @@ def explained() -> Iterator[None]:
         if error.errno not in REMEDIES:
             raise
         raise OutputError(f"{error.filename or 'a file'}: {error.strerror}; {REMEDIES[error.errno]}") from error
+    except ModuleNotFoundError as error:
+        if error.name not in INSTALL:
+            raise
+        raise NotInstalled(f"{error.name} is not installed; {INSTALL[error.name]}") from error
     except (MemoryError, RuntimeError) as error:  # torch has an error of its own for CUDA and none for a CPU
         if isinstance(error, OutOfMemory) or not (isinstance(error, MemoryError) or _speaks_of_memory(error)):
             raise

@@ -46,6 +46,29 @@ def test_a_training_loads_no_library_that_it_does_not_need():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+WITHOUT = """
+import sys
+class Missing:
+    def find_spec(name, path=None, target=None):
+        if name == "recbole":
+            raise ModuleNotFoundError("No module named 'recbole'", name="recbole")
+sys.meta_path.insert(0, Missing)
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "import recbole_dgrm\nrecbole_dgrm.train",
+        "from recbole_dgrm.cli.main import main\nsys.exit(main(['--model=MF', '--dataset=ml-100k']))",
+    ],
+)
+def test_without_recbole_a_sentence_says_what_installs_it(call):
+    done = subprocess.run([sys.executable, "-c", WITHOUT + call], capture_output=True, text=True)
+    assert done.returncode in (1, 2)
+    assert done.stderr.rstrip().endswith("recbole is not installed; pip install --no-deps recbole==1.2.1")
+
+
 @pytest.mark.parametrize("name", rd.__all__)
 def test_every_public_name_is_there_and_says_what_it_does(name):
     assert getattr(rd, name).__doc__

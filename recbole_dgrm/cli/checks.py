@@ -7,7 +7,6 @@ installation is what this module is for. What ``setup.py`` asks for is read from
 import os
 import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recbole_dgrm.errors import INSTALL, REINSTALL
 from recbole_dgrm.start import WAITING
 
 if TYPE_CHECKING:
@@ -72,15 +72,15 @@ def examine(output_dir: Path) -> Iterator[Row]:
     Args:
         output_dir: where runs would be written.
     """
-    reinstall, none = "install the package again with -c constraints.txt", "none needed: it is only named here"
-    yield Check("python", python, "install Python 3.11").row()
+    reinstall, none = REINSTALL, "none needed: it is only named here"
+    yield Check("python", python, none).row()
     try:
         wanted = list(requirements())
     except Exception as error:
         yield Row("versions", f"{type(error).__name__}: {error}", FAILS, f"{reinstall}; packaging reads its metadata")
         wanted = []
     for name, extra, look in wanted:
-        cure = f"pip install 'recbole-dgrm[{extra}]'" if extra else reinstall
+        cure = f"pip install 'recbole-dgrm[{extra}]'" if extra else INSTALL.get(name, reinstall)
         yield Check(name, look, cure, LIMITED if extra else FAILS).row()
     yield Check("processor", processor, none, LIMITED).row()
     yield Check("threads", threads, reinstall).row()
@@ -98,10 +98,8 @@ def examine(output_dir: Path) -> Iterator[Row]:
 
 
 def python() -> Row:
-    """The version of Python, and whether pip can install RecBole on it."""
-    found = f"{platform.python_version()} on {platform.platform(terse=True)}"
-    cure = "pip cannot resolve RecBole here: pip install --no-deps recbole==1.2.1"
-    return judged("python", found, cure, sys.version_info >= (3, 12))
+    """The version of Python."""
+    return Row("python", f"{platform.python_version()} on {platform.platform(terse=True)}")
 
 
 def requirements() -> Iterator[tuple[str, str, Callable[[], Row]]]:
@@ -116,7 +114,7 @@ def requirements() -> Iterator[tuple[str, str, Callable[[], Row]]]:
     for text in metadata.requires("recbole-dgrm") or []:
         wanted = Requirement(text)
         needs = [extra for extra in extras if f'extra == "{extra}"' in str(wanted.marker)]
-        if not set(needs) & set(DEVELOPMENT):  # a marker about Python's version only says how RecBole is installed
+        if not set(needs) & set(DEVELOPMENT):  # a marker about Python's version only says who installs RecBole
             yield wanted.name, "".join(needs[:1]), partial(library, wanted.name, wanted.specifier)
 
 

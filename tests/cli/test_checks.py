@@ -53,6 +53,12 @@ def test_a_missing_library_is_a_row_and_stops_no_other_check(monkeypatch, tmp_pa
     assert found["disk"].state == found["output directory"].state == WORKS
 
 
+def test_recbole_is_installed_by_a_command_of_its_own(monkeypatch, tmp_path):
+    without(monkeypatch, "recbole")
+    row = next(row for row in checks.examine(tmp_path) if row.what == "recbole")
+    assert (row.state, row.cure) == (FAILS, "pip install --no-deps recbole==1.2.1")
+
+
 def test_a_package_that_is_not_installed_is_said(monkeypatch, tmp_path):
     def none(name):
         raise metadata.PackageNotFoundError(name)
