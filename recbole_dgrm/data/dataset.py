@@ -21,7 +21,7 @@ from recbole.utils import FeatureSource
 
 from recbole_dgrm.data.atomic_files import check_source, read_atomic, source_files
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale, without_noise
-from recbole_dgrm.data.timeline import PARTS, cut, cuts_timeline, left_out
+from recbole_dgrm.data.timeline import PARTS, cut, cuts_timeline, known_to
 from recbole_dgrm.errors import DataError, UserError
 from recbole_dgrm.options import LARGEST_RATING, RATING_RANGE
 from recbole_dgrm.system.patching import Altered, replaced
@@ -170,17 +170,13 @@ class RatingDataset(Dataset):
         self._cut[feat.index] = part
         train = self.inter_feat = feat[part == 0].copy()
         super()._filter_by_inter_num()
-        stays = feat.index.isin(train.index)
-        for number, name in enumerate(PARTS[1:], 1):
-            later = feat[part == number]
-            new, said = left_out(name, later, train, fields)
-            stays |= feat.index.isin(later.index[~new])
-            if new.any():
-                self.note(said)
+        stays, lost = known_to(train, feat, part, fields)
+        for sentence in lost:
+            self.note(sentence)
         self.inter_feat = feat[stays].copy()
-        for side, field in zip((self.user_feat, self.item_feat), fields, strict=True):
+        for side, name in zip((self.user_feat, self.item_feat), fields, strict=True):
             if side is not None:
-                side.drop(side.index[~side[field].isin(train[field])], inplace=True)
+                side.drop(side.index[~side[name].isin(train[name])], inplace=True)
 
     def _shares(self) -> list[float]:
         return self.config["eval_args"]["split"]["RS"]

@@ -1,7 +1,7 @@
 """A split of the timeline: training before one instant, the test from another on, validation between the two.
 
-RecBole's ``split: {TS: ...}`` has one instant only, that of the test; it cuts validation from each user's ratings before
-it, so training knows ratings of others that are younger than what it is validated on.
+RecBole's ``split: {TS: ...}`` has the instant of the test alone, and cuts validation from what each user rated before;
+so training has ratings that are younger than some of validation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,15 +46,26 @@ def cut(time: NDArray[np.float64], shares: Sequence[float], name: str) -> tuple[
     return np.searchsorted(begins, time, side="right"), begins.tolist()
 
 
-def left_out(part: str, later: pd.DataFrame, train: pd.DataFrame, fields: Sequence[str]) -> tuple[pd.Series, str]:
-    """Which ratings of a ``later`` part are of users or items without any in ``train``, and a sentence about them.
+def known_to(
+    train: pd.DataFrame, ratings: pd.DataFrame, part: NDArray[np.intp], fields: Sequence[str]
+) -> tuple[NDArray[np.bool_], list[str]]:
+    """Which ratings stay: those of training, and later ones of users and of items that training knows.
 
     Args:
-        part: name of the part.
+        train: what filters have left of training; its index is of ``ratings``.
+        ratings: all ratings, with the ``part`` of each, ``(n,)``.
         fields: the columns of users and of items.
+
+    Returns:
+        Whether a rating stays, ``(n,)``, and a sentence for each later part that loses some.
     """
-    new = [~later[field].isin(train[field]) for field in fields]
-    both = new[0] | new[1]
-    counts = [f"{later.loc[one, field].nunique():,}" for one, field in zip(new, fields, strict=True)]
-    said = f"{counts[0]} users and {counts[1]} items have no rating in training"
-    return both, f"{both.sum():,} of {len(later):,} ratings of {part} are left out: {said}"
+    new = [~ratings[field].isin(train[field]).to_numpy() for field in fields]
+    stays, notes = ratings.index.isin(train.index), []
+    for number, name in enumerate(PARTS[1:], 1):
+        later = part == number
+        stays |= later & ~new[0] & ~new[1]
+        if lost := int((later & ~stays).sum()):
+            users, items = (ratings.loc[later & one, field].nunique() for one, field in zip(new, fields, strict=True))
+            said = f"{users:,} users and {items:,} items have no rating in training"
+            notes.append(f"{lost:,} of {later.sum():,} ratings of {name} are left out: {said}")
+    return stays, notes

@@ -122,7 +122,14 @@ def test_help_explains(capsys):
         main.main(["--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    for word in ("--model", "--dataset", "--protocol", "--resume", "rated (default) | full | table3 | eq23", "convert"):
+    for word in (
+        "--model",
+        "--dataset",
+        "--protocol",
+        "--resume",
+        "rated (default) | temporal | full | table3 | eq23",
+        "convert",
+    ):
         assert word in out
 
 
