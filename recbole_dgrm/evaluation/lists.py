@@ -10,8 +10,8 @@ made.
     * Popularity: how many users have an item. Tail: of the items, the tenth that fewest have.
     * Novelty: ``-log2 p(i)`` in bits, where p is the share of users who have the item (Zhou et al. 2010; Vargas and
       Castells 2011). An item that nobody has counts as one that a single user has.
-    * Diversity: the mean of ``1 - cos(i, j)`` over the pairs of a list, of the 0/1 vectors of who has an item (intra-list
-      distance, Ziegler et al. 2005; Vargas and Castells 2011); 0 where a list has no pair.
+    * Diversity: the mean of ``1 - cos(i, j)`` over the pairs of a list, of the 0/1 vectors of who has an item (the
+      distance within lists, Ziegler et al. 2005; Vargas and Castells 2011); 0 where a list has no pair.
 """
 
 from functools import cached_property
