@@ -146,6 +146,7 @@ Data = _keys(
         Count: "n_users n_items n_train n_valid n_test",
     },
 )
+Group: Any = _keys({Count: "least n", Count | None: "most"}, base=Measured)
 Resolution: Any = _keys({Positive: "ratio", Count: "users of"})
 EvalArgs = _keys(optional={_short_for("valid", dict[str, str]): "mode"})
 Config = _keys(
@@ -168,6 +169,7 @@ Record = _keys(
         Scores: "valid test skill",
         dict[str, Scores]: "reference",
         dict[Literal["valid", "test"], dict[str, Resolution]]: "resolution",
+        dict[Literal["users", "items"], dict[Literal["model", "bias"], list[Group]]]: "groups",
         Diagnosis: "diagnosis",
         dict[str, Seconds]: "timing",
         dict[str, Flat]: "environment",

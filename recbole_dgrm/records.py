@@ -40,6 +40,7 @@ class RunRecord:
             in records of older versions, as is the resolution.
         reference: ``random``, ``bias`` and ``oracle`` on the test part.
         resolution: by part and metric, see ``recbole_dgrm.evaluation.resolution.of_rows``; of ``valid`` with ``auto``.
+        groups: the test by groups of users and of items, see ``recbole_dgrm.evaluation.groups.measure``.
         diagnosis: whether predictions collapsed, see ``recbole_dgrm.evaluation.diagnosis``.
         timing: seconds (``build_s``: of the model's constructor, where EASE and the like learn; ``train_s``: of
             all epochs), epochs and the peak resident memory in MiB.
@@ -63,6 +64,7 @@ class RunRecord:
     reference: dict[str, dict[str, float]] = field(default_factory=dict)
     skill: dict[str, float] = field(default_factory=dict)
     resolution: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    groups: dict[str, Any] = field(default_factory=dict)
     diagnosis: dict[str, Any] = field(default_factory=dict)
     timing: dict[str, float] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)

@@ -53,10 +53,11 @@ def run(arguments: list[str], console: Console) -> int:
     source = run if ratings is None else run.with_ratings(ratings)
     users = list(dict.fromkeys(source.users if given.users == ALL else _users(given.users, set(source.users))))
     start = monotonic()
-    first = write_lists(source, users, given.topk, given.exclude, given.output, kind, given.deviations)
+    first, lists = write_lists(source, users, given.topk, given.exclude, given.output, kind, given.deviations)
     seconds = duration(monotonic() - start)
     console.print(list_table(first, users[0]))
     console.print(f"{len(users):,} users, at most {given.topk} items each, in {seconds}: {given.output}")
+    console.print(run.about(lists))
     return 0
 
 

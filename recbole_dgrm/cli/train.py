@@ -20,7 +20,7 @@ def run(arguments: list[str], console: Console) -> int:
     parser.add_argument(
         "--dataset", help="ml-100k comes with RecBole; others lie in <data_path>/<dataset>/<dataset>.inter"
     )
-    parser.add_argument("--protocol", help="rated (default) | full | table3 | eq23: how models are compared")
+    parser.add_argument("--protocol", help="rated (default) | temporal | full | table3 | eq23: how models are compared")
     parser.add_argument("--seed", help="of the split, of training and of prediction noise (default 2020)")
     parser.add_argument("--output_dir", help="every run makes a directory of its own in here (default runs)")
     files_help = 'a YAML file, or several: "a.yaml b.yaml"; may be given again, later files win'

@@ -8,6 +8,7 @@ from pydantic import NonNegativeFloat
 from recbole.utils import EvaluatorType
 
 from recbole_dgrm.config.recbole_keys import say_once
+from recbole_dgrm.data.timeline import cuts_timeline
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.selection import AUTO, candidates
@@ -69,6 +70,11 @@ def eval_args(given: Any, names: list[str], parts: int | None) -> dict[str, Any]
         kind = "rank all items, which is mode: full" if full else "judge the rated items, which is mode: labeled"
         raise OptionError(f"eval_args: mode={read.mode} does not fit metrics={names}; they {kind}")
     _check_shares(read.split, parts)
+    if parts and cuts_timeline(asdict(read)):
+        raise OptionError(
+            "eval_args: order=TO with group_by=none cuts the timeline, and benchmark_filename gives another split; say "
+            "group_by: user, or --protocol=rated"
+        )
     return {**args, **{key: value for key, value in asdict(read).items() if key not in args}}
 
 
@@ -113,6 +119,8 @@ def check_selection(merged: Mapping[str, Any]) -> None:
         OptionError: what is wrong, the value, and the remedy.
     """
     names, topk, chosen = merged["metrics"], merged["topk"], merged["valid_metric"]
+    if merged["rm_dup_inter"] == "last" and cuts_timeline(merged["eval_args"]):
+        raise OptionError("rm_dup_inter=last would let later ratings remove earlier ones, of training; say first")
     if not topk:
         raise OptionError("topk=[] is empty; name lengths of lists, like [5, 10]")
     computed = recbole_metrics.keys(names, topk) | ({AUTO} if candidates(names, topk) else set())

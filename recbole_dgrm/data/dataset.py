@@ -21,6 +21,7 @@ from recbole.utils import FeatureSource
 
 from recbole_dgrm.data.atomic_files import check_source, read_atomic, source_files
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale, without_noise
+from recbole_dgrm.data.timeline import PARTS, cut, cuts_timeline, known_to
 from recbole_dgrm.errors import DataError, UserError
 from recbole_dgrm.options import LARGEST_RATING, RATING_RANGE
 from recbole_dgrm.system.patching import Altered, replaced
@@ -43,6 +44,7 @@ class RatingDataset(Dataset):
         self.scale: RatingScale | None = None
         self.before: list[Dataset] = []
         self._lines: list[NDArray[np.int64]] = []  # of each file of ratings, the line of each row
+        self._cut: NDArray[np.int64] | None = None  # of each row its part, once the timeline is cut
 
     def note(self, text: str) -> None:
         """Keep a sentence about the input and show it."""
@@ -153,8 +155,33 @@ class RatingDataset(Dataset):
         self.inter_feat = feat[~leaked]
 
     def _part(self) -> NDArray[np.int64]:
-        """The number of the file, for each row that was loaded."""
+        """The number of the file, or of the part of the timeline, for each row that was loaded."""
+        if self._cut is not None:
+            return self._cut
         return np.repeat(np.arange(len(self._lines)), [len(lines) for lines in self._lines])
+
+    def _filter_by_inter_num(self) -> None:
+        """Cut the timeline if the config asks for it: then training alone is counted, and its users and items stay."""
+        if not cuts_timeline(self.config["eval_args"]) or self.config.run.benchmark_filename:
+            super()._filter_by_inter_num()
+            return
+        feat, fields = self.inter_feat, (self.uid_field, self.iid_field)
+        part, (first, second) = cut(feat[self.time_field].to_numpy(), self._shares(), self.time_field)
+        self.note(f"training ends before {self.time_field}={first:.17g}, the test begins with {second:.17g}")
+        self._cut = np.zeros(sum(map(len, self._lines)), np.int64)
+        self._cut[feat.index] = part
+        train = self.inter_feat = feat[part == 0].copy()
+        super()._filter_by_inter_num()
+        stays, lost = known_to(train, feat, part, fields)
+        for sentence in lost:
+            self.note(sentence)
+        self.inter_feat = feat[stays].copy()
+        for side, name in zip((self.user_feat, self.item_feat), fields, strict=True):
+            if side is not None:
+                side.drop(side.index[~side[name].isin(train[name])], inplace=True)
+
+    def _shares(self) -> list[float]:
+        return self.config["eval_args"]["split"]["RS"]
 
     def _reset_index(self) -> None:
         """Find the rating scale; this is RecBole's last step of filtering, so only the ratings that stay are left."""
@@ -162,11 +189,15 @@ class RatingDataset(Dataset):
             filters = "val_interval, user_inter_num_interval, item_inter_num_interval"
             raise DataError(f"no rating of {self.dataset_name} is left; loosen the filters ({filters})")
         rows = self.inter_feat.index.to_numpy()
-        self.file_size_list = np.bincount(self._part()[rows], minlength=len(self._lines)).tolist()
+        self._kept = self._part()[rows]
+        n_parts = len(self._lines) if self._cut is None else len(PARTS)
+        self.file_size_list = np.bincount(self._kept, minlength=n_parts).tolist()
         if self.config.run.feedback == "rating":
             run, rating = self.config.run, self._rating()
             place = lambda index: self._place(rows[index])  # noqa: E731
-            self.scale = find_scale(rating, run.rating_scale, run.rating_step, run.rating_threshold, place, self.note)
+            declared = run.rating_scale, run.rating_step, run.rating_threshold
+            past = None if self._cut is None else self._kept == 0
+            self.scale = find_scale(rating, *declared, place, self.note, past)
             self.inter_feat[self.config["RATING_FIELD"]] = without_noise(rating, self.scale)
         super()._reset_index()
 
@@ -182,8 +213,7 @@ class RatingDataset(Dataset):
         """
         wanted = 3 if with_test else 2
         if self._by_time():
-            part = np.repeat(np.arange(len(self.file_size_list)), self.file_size_list)
-            self.inter_feat = self.inter_feat.iloc[np.lexsort((self.inter_feat[self.time_field], part))]
+            self.inter_feat = self.inter_feat.iloc[np.lexsort((self.inter_feat[self.time_field], self._kept))]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.run.seed)
             parts = self._parts(wanted)
@@ -200,11 +230,12 @@ class RatingDataset(Dataset):
             first, *test = parts
             if not self._by_time():
                 first.shuffle()
-            ratios = self.config["eval_args"]["split"]["RS"]
-            return [*first.split_by_ratio([ratios[0], ratios[1]], group_by=self.uid_field), *test]
+            return [*first.split_by_ratio(self._shares()[:2], group_by=self.uid_field), *test]
         return parts
 
     def _calcu_split_ids(self, tot: int, ratios: list[float]) -> list[int]:
+        if self._cut is not None:
+            return np.cumsum(self.file_size_list)[:-1].tolist()
         if self.config.run.split_rounding == "down":
             return super()._calcu_split_ids(tot, ratios)
         ends = [tot]
@@ -276,8 +307,10 @@ def build(config, with_test: bool = True) -> Splits:
     parts = dict(zip(("train", "valid", "test"), dataset.build(with_test), strict=False))
     for name, part in parts.items():
         if len(part) == 0:
-            split = config["eval_args"]["split"]
-            raise DataError(f"the {name} part of {config['dataset']} is empty: too few ratings for the split {split}")
+            why = f"too few ratings for the split {config['eval_args']['split']}"
+            if cuts_timeline(config["eval_args"]):
+                why = "none of its ratings is of a user and an item that have some in training; take other shares"
+            raise DataError(f"the {name} part of {config['dataset']} is empty: {why}")
     known = dataset.copy(cat_interactions([parts["train"].inter_feat, parts["valid"].inter_feat]))
     if test := parts.get("test"):
         _note_test(dataset, known, test)

@@ -72,8 +72,11 @@ class _ByUser:
     """Mixin of evaluation loaders: batches by user, one contiguous share per process.
 
     The batches are those of a single process, unless that has fewer batches than there are processes. ``users`` are
-    all users, and ``sample_size`` becomes the number of users of this process.
+    all users, and ``sample_size`` becomes the number of users of this process. ``known`` are the pairs of the parts
+    before, where all items are ranked.
     """
+
+    known: sp.csr_matrix | None = None
 
     @property
     def scale(self) -> RatingScale | None:
@@ -125,8 +128,8 @@ class RankingLoader(_ByUser, FullSortEvalDataLoader):
     def __init__(self, config, dataset: Dataset, seen: list[Dataset]):
         self.field = dataset.uid_field
         self.positives = _pairs(dataset)
-        known = sum(_pairs(part) for part in seen).sign()
-        self.history = known - known.multiply(self.positives)
+        self.known = sum(_pairs(part) for part in seen).sign()
+        self.history = self.known - self.known.multiply(self.positives)
         self.history.eliminate_zeros()
         self.users = torch.as_tensor(np.flatnonzero(np.diff(self.positives.indptr)))
         self.sample_size = len(self.users)

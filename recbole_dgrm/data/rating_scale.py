@@ -49,6 +49,7 @@ def find_scale(
     threshold: float | None,
     place: Callable[[int], str],
     note: Callable[[str], None],
+    past: NDArray[np.bool_] | None = None,
 ) -> RatingScale:
     """The scale of ratings ``(n,)``, all finite, checked against what is declared.
 
@@ -58,6 +59,8 @@ def find_scale(
         threshold: from which rating on an item is relevant, if it is declared.
         place: names the place of a rating in its file, by its index.
         note: called with sentences on what was taken from the data.
+        past: the ratings that a median or bins may be taken from, if not all; which ratings there can be, and their
+            ends, are taken from all.
 
     Raises:
         DataError: the ratings contradict what is declared, are all equal, or lie too close for float32.
@@ -73,7 +76,7 @@ def find_scale(
         )
     if ends is None:
         note(f"rating_scale is taken from the data: {[low, high]}")
-    levels = distinct_ratings(rating)
+    levels, learnt = distinct_ratings(rating), rating if past is None else rating[past]
     number = len(levels)
     if step is not None:
         above = (rating - low) / step
@@ -85,13 +88,14 @@ def find_scale(
     if continuous:
         bins = f"{BINS} bins of equally many ratings each"
         note(f"{number:,} distinct ratings make a continuous scale: distributions are compared in {bins}")
-        levels = _middles(rating, levels)
+        levels = _middles(learnt, levels)
     elif step is None:
         note(f"the levels of the ratings are taken from the data: {_named(levels)}")
     else:
         levels = rating_levels(low, high, step)
     check_resolution(levels)
-    found = _threshold(rating, low, high, threshold, continuous, note)
+    median = float(np.median(learnt)) if continuous else None
+    found = _threshold(rating, low, high, threshold, median, note)
     return RatingScale(low, high, tuple(map(float, levels)), found, continuous)
 
 
@@ -133,11 +137,12 @@ def _middles(rating: NDArray, values: NDArray) -> NDArray[np.float64]:
 
 
 def _threshold(
-    rating: NDArray, low: float, high: float, given: float | None, continuous: bool, note: Callable[[str], None]
+    rating: NDArray, low: float, high: float, given: float | None, median: float | None, note: Callable[[str], None]
 ) -> float:
+    """The threshold: the given one, else the ``median`` of a continuous scale, else the middle."""
     origin = "the middle of rating_scale"
-    if given is None and continuous:
-        given, origin = float(np.median(rating)), "the median of the ratings"
+    if given is None and median is not None:
+        given, origin = median, "the median of the ratings"
         note(f"rating_threshold is {origin}: {given:g}")
     threshold = (low + high) / 2 if given is None else given
     if threshold > rating.max():

@@ -22,6 +22,7 @@ from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.evaluation import calibration, recbole_metrics
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION, judge_run
 from recbole_dgrm.evaluation.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
+from recbole_dgrm.evaluation.lists import gini
 from recbole_dgrm.evaluation.references import rated_row, training_part
 from recbole_dgrm.evaluation.scoring import all_scores
 
@@ -170,15 +171,14 @@ def _coverage(lists: np.ndarray, n_items: int) -> dict[str, Any]:
         items that are in any list; ``gini`` and ``entropy`` (in nats) of how often items are listed. All but ``n`` are
         None where no user has an item left.
     """
-    listed = np.sort(np.bincount(lists[lists > 0] - 1, minlength=n_items))
+    listed = np.bincount(lists[lists > 0] - 1, minlength=n_items)
     if not listed.any():
         return {"n": lists.shape[1], "distinct": None, "items": None, "gini": None, "entropy": None}
-    place = np.arange(1, n_items + 1)
     return {
         "n": lists.shape[1],
         "distinct": len(np.unique(np.sort(lists, axis=1), axis=0)) / len(lists),  # whatever the order of their items
         "items": float((listed > 0).mean()),
-        "gini": float(2 * (place * listed).sum() / (n_items * listed.sum()) - (n_items + 1) / n_items),
+        "gini": gini(listed),
         "entropy": float(scipy.stats.entropy(listed)),
     }
 

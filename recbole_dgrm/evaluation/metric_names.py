@@ -1,7 +1,12 @@
 """The names of metrics and reference rows that people read, and whether more or less of a metric is better."""
 
 OVER_RATINGS = ("rmse", "mae", "ratingkl")  # pooled over all ratings, not averaged per user; smaller is better
-SPELLINGS = "RatedRecall RatedNDCG RatingKL RMSE MAE NDCG MRR GAUC MAP AUC"
+SMALLER = (*OVER_RATINGS, "giniindex", "averagepopularity")
+OVER_LISTS = ("itemcoverage", "giniindex", "shannonentropy")  # of all lists together, no means over users
+SPELLINGS = (
+    "RatedRecall RatedNDCG RatingKL RMSE MAE NDCG MRR GAUC MAP AUC "
+    "ItemCoverage GiniIndex ShannonEntropy AveragePopularity TailPercentage"
+)
 LABELS = {name.lower(): name for name in SPELLINGS.split()}
 STILL = "still improving"  # said of a training that ended while validation was at its best
 BELOW = "†"  # marks a value that is worse than that of the bias row
@@ -18,12 +23,12 @@ def reference_label(name: str, mode: str) -> str:
 
 def smaller_is_better(key: str) -> bool:
     """Whether a smaller value of the metric is better."""
-    return key.partition("@")[0] in OVER_RATINGS
+    return key.partition("@")[0] in SMALLER
 
 
 def is_mean_over_users(key: str) -> bool:
     """Whether the metric is the mean of a value per user."""
-    return key.partition("@")[0] not in OVER_RATINGS
+    return key.partition("@")[0] not in (*OVER_RATINGS, *OVER_LISTS)
 
 
 def is_worse(key: str, value: float, than: float, rounding: float = 0.0) -> bool:

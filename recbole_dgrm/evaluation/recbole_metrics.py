@@ -1,7 +1,10 @@
-"""The rated-items metrics as metrics of RecBole, with the collector and the evaluator that serve them.
+"""Our metrics as metrics of RecBole, with the collector and the evaluator that serve them.
 
 RatedRecall@N, RatedNDCG@N and RatingKL need user, item and rating of the evaluated pairs beside the scores; RecBole's
-RMSE and MAE are computed in the same pass. ``ranking.py`` and ``distribution.py`` define the metrics.
+RMSE and MAE are computed in the same pass. ``ranking.py``, ``distribution.py`` and ``lists.py`` define the metrics.
+
+RecBole's metrics of lists are replaced: it counts the padding as an item, divides the entropy by the number of listed
+items, counts items that a user has seen where too few are left, and loops over users in Python.
 """
 
 from collections import OrderedDict
@@ -17,15 +20,19 @@ from numpy.typing import NDArray
 from recbole.evaluator.base_metric import AbstractMetric, TopkMetric
 from recbole.evaluator.collector import DataStruct
 from recbole.utils import EvaluatorType
+from scipy.sparse import csr_matrix
 
 from recbole_dgrm import compat
 from recbole_dgrm.data.loaders import ITEM_RANK
 from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.evaluation.distribution import kl_divergence, level_shares
+from recbole_dgrm.evaluation.lists import Lists
+from recbole_dgrm.evaluation.metric_names import is_mean_over_users
 from recbole_dgrm.evaluation.ranking import RatedLists, RatedProtocol
 from recbole_dgrm.system import distributed
 
-PREDICTIONS = "rec.rated"
+PREDICTIONS, LISTS = "rec.rated", "rec.lists"
+TOP, HITS = "rec.items", "rec.topk"  # RecBole's names: the lists, and which of their places are hits
 
 
 @dataclass
@@ -102,10 +109,74 @@ class RatingKL(AbstractMetric):
         return {"ratingkl": round(float(kl_divergence(*shares)), self.decimal_place)}
 
 
+class _ListMetric(AbstractMetric):
+    """A metric of lists; ``per_user`` keeps the vectors of the last evaluation where it is a mean over users."""
+
+    metric_type = EvaluatorType.RANKING
+    metric_need = (TOP, LISTS)
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.topk = config.run.topk
+        self.per_user: dict[str, NDArray] = {}
+
+    def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
+        """The metric of the first n of each list, for each n of ``topk``."""
+        name, lists = type(self).__name__.lower(), dataobject.get(LISTS)
+        found = {f"{name}@{n}": self.of(lists, n) for n in self.topk}
+        self.per_user = found if is_mean_over_users(name) else {}
+        return {key: round(float(np.mean(value)), self.decimal_place) for key, value in found.items()}
+
+
+class ItemCoverage(_ListMetric):
+    """ItemCoverage@N, which ``recbole_dgrm.evaluation.lists.Lists.coverage`` computes."""
+
+    of = staticmethod(Lists.coverage)
+
+
+class GiniIndex(_ListMetric):
+    """GiniIndex@N, which ``recbole_dgrm.evaluation.lists.Lists.gini`` computes."""
+
+    of, smaller = staticmethod(Lists.gini), True
+
+
+class ShannonEntropy(_ListMetric):
+    """ShannonEntropy@N, which ``recbole_dgrm.evaluation.lists.Lists.entropy`` computes."""
+
+    of = staticmethod(Lists.entropy)
+
+
+class AveragePopularity(_ListMetric):
+    """AveragePopularity@N, which ``recbole_dgrm.evaluation.lists.Lists.mean_popularity`` computes."""
+
+    of, smaller = staticmethod(Lists.mean_popularity), True
+
+
+class TailPercentage(_ListMetric):
+    """TailPercentage@N, which ``recbole_dgrm.evaluation.lists.Lists.tail`` computes."""
+
+    of = staticmethod(Lists.tail)
+
+
+class Novelty(_ListMetric):
+    """Novelty@N, which ``recbole_dgrm.evaluation.lists.Lists.novelty`` computes."""
+
+    of = staticmethod(Lists.novelty)
+
+
+class Diversity(_ListMetric):
+    """Diversity@N, which ``recbole_dgrm.evaluation.lists.Lists.diversity`` computes."""
+
+    of = staticmethod(Lists.diversity)
+
+
+OF_LISTS = (ItemCoverage, GiniIndex, ShannonEntropy, AveragePopularity, TailPercentage, Novelty, Diversity)
+
+
 def register() -> None:
     """Enter the metrics into RecBole's own tables, so that ``metrics: [RatedRecall]`` is known."""
     tables = recbole.evaluator.register
-    for metric in (RatedRecall, RatedNDCG, RatingKL):
+    for metric in (RatedRecall, RatedNDCG, RatingKL, *OF_LISTS):
         name = metric.__name__.lower()
         tables.metrics_dict[name] = metric
         tables.metric_information[name] = list(metric.metric_need)
@@ -139,9 +210,6 @@ def keys(names: Iterable[str], topk: Iterable[int]) -> set[str]:
     return found
 
 
-TOP, HITS = "rec.items", "rec.topk"  # RecBole's names: the lists, and which of their places are hits
-
-
 class Collector(compat.RepairedCollector):
     """RecBole's collector that also keeps rated pairs, and that ranks once.
 
@@ -150,9 +218,11 @@ class Collector(compat.RepairedCollector):
 
     Attributes:
         scale: scale of the ratings that are evaluated; set before each evaluation.
+        known: the pairs that lie before the part that is evaluated, where all items are ranked; set like it.
     """
 
     scale: RatingScale | None = None
+    known: csr_matrix | None = None
 
     def __init__(self, config):
         super().__init__(config)
@@ -169,8 +239,9 @@ class Collector(compat.RepairedCollector):
         scores_tensor = scores_tensor.float()  # numpy knows no bfloat16
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
         if self._wanted:
-            top = torch.topk(scores_tensor, max(self.topk), dim=-1).indices
-            found = {TOP: top, HITS: _hits(top, positive_u, positive_i, scores_tensor.shape[1])}
+            best, top = torch.topk(scores_tensor, max(self.topk), dim=-1)
+            hits = _hits(top, positive_u, positive_i, scores_tensor.shape[1])
+            found = {TOP: top.masked_fill(best == -torch.inf, 0), HITS: hits}  # 0, the padding: too few items are left
             for name in self._wanted:
                 self.data_struct.update_tensor(name, found[name])
         if self.register.need(PREDICTIONS):
@@ -182,6 +253,8 @@ class Collector(compat.RepairedCollector):
         struct = super().get_data_struct()
         for key in [key for key in struct._data_dict if key.startswith(self.PER_EVALUATION)]:
             struct.set(key, distributed.all_gather_rows(struct.get(key)))
+        if self.register.need(LISTS):
+            struct.set(LISTS, Lists(struct.get(TOP).numpy(), self.known))
         if self._batches:
             user, item, rating, score = (
                 distributed.all_gather_rows(torch.cat(column)).numpy() for column in zip(*self._batches, strict=True)

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_dgrm.evaluation.resolution import LIMIT
-from recbole_dgrm.reports import calibration, comparable, figures
+from recbole_dgrm.reports import calibration, comparable, figures, groups
 from recbole_dgrm.reports.document import Document, Figure, Heading, Table, to_html, to_latex, to_markdown
 from recbole_dgrm.reports.result_tables import (
     cell_mode,
@@ -120,6 +120,7 @@ def benchmark_document(summary: Summary, name: str) -> Document:
         without = f"Figures are drawn for the first {FIGURED} tables only; a report of a part of the folder has them."
         add([figure for figure, _ in _figures(cell)] if number <= FIGURED else [without])
         add([difference_table(cell)] if cell.baseline and len(cell.rows) > 1 else [])
+        add(groups.tables(cell))
         add([cost_table(cell)])
         wrong = [(row.label, run.record) for row in cell.rows for run in row.runs if run.record["error"]]
         add(f"{label}, seed {record['seed']}: {record['error']}." for label, record in wrong)

@@ -21,7 +21,7 @@ from recbole_dgrm import compat
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import atomic_files, dataset, loaders
 from recbole_dgrm.errors import CheckpointError, OptionError, UserError, explained
-from recbole_dgrm.evaluation import collapse, diagnosis, references, selection
+from recbole_dgrm.evaluation import collapse, diagnosis, groups, references, selection
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import (
@@ -198,6 +198,8 @@ class _Run:
             reference = references.measure(self.config, self.splits)
             self.record.reference, self.record.resolution["test"] = reference.rows, reference.resolution
             self.record.skill = references.skill(self.record.test, self.record.reference)
+        with self._kept("result by groups"):
+            self.record.groups = groups.measure(trainer.evaluator, self.config, self.splits, users.numpy())
         with self._kept("diagnosis"):
             self.record.diagnosis = diagnosis.examine(trainer, self.config, self.splits, lines, selected["epochs"])
             LOG.info("collapse: %s", collapse.of_record(asdict(self.record)).line)

@@ -1,6 +1,6 @@
 """What a finished run gives other programs as plain files: its weights with the ids of their rows, lists, scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
@@ -55,7 +56,7 @@ def write_lists(
     path: Path,
     kind: str,
     deviations: bool = False,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, NDArray[np.intp]]:
     """Write the recommendation lists of ``users`` into one file, whole or not at all.
 
     Args:
@@ -63,12 +64,23 @@ def write_lists(
         kind: the format, from ``recbole_dgrm.data.tables.table_format``.
 
     Returns:
-        The list of the first user.
+        The list of the first user, and the items of all lists as ids of the model, ``(n_lists, topk)``, 0 where a list
+        is shorter.
     """
-    tables = source.tables(users, topk, exclude, deviations)
+    lists = []
+
+    def kept(tables: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for table in tables:
+            row, rank = pd.factorize(table["user"])[0], table["rank"].to_numpy() - 1
+            items = np.zeros((table["user"].nunique(), topk), np.intp)
+            items[row, rank] = source.ids("items", table["item"]).numpy() if len(table) else 0
+            lists.append(items)
+            yield table
+
+    tables = kept(source.tables(users, topk, exclude, deviations))
     first = next(tables)
     write_tables(path, chain([first], tables), kind)
-    return first[first["user"] == users[0]]
+    return first[first["user"] == users[0]], np.concatenate(lists)
 
 
 def write_scores(path: Path, run_dir: Path, part: str, scores: dict[str, Any]) -> None:

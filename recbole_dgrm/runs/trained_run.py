@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from recbole_dgrm.config.consistency import check_scores
@@ -18,6 +19,7 @@ from recbole_dgrm.data.frames import run_keys
 from recbole_dgrm.data.rating_files import usual_columns
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
 from recbole_dgrm.evaluation import references
+from recbole_dgrm.evaluation.lists import Lists, described
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import CHECKPOINT, CONFIG, RECORD, WHERE, read_run
@@ -144,6 +146,13 @@ class TrainedRun(Recommender):
         named = {key: self.record[key] for key in ("model", "dataset", "seed")} | {"protocol": config.run.protocol}
         skill = references.skill(result, rows)
         return {**named, part: result, "reference": rows, "skill": skill, "resolution": resolution}
+
+    def about(self, lists: NDArray[np.intp]) -> str:
+        """A line about lists ``(n_lists, N)`` of ids of the model: coverage, Gini index, novelty and diversity.
+
+        What is known of items is the training and the validation part, see ``recbole_dgrm.evaluation.lists``.
+        """
+        return described(Lists(lists, self.splits.known.inter_matrix(form="csr")))
 
     def export(self, folder: Path | str) -> Path:
         """Write the weights and the ids of their rows into a new folder; see ``recbole_dgrm.runs.export.export``."""

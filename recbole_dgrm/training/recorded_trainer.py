@@ -86,7 +86,7 @@ class RecordedTrainer:
         """RecBole's ``evaluate`` with a random source of its own, so that evaluating twice gives the same numbers."""
         if load_best_model:
             self.load_best()
-        self.eval_collector.scale = eval_data.scale
+        self.eval_collector.scale, self.eval_collector.known = eval_data.scale, eval_data.known
         with compat.passing_bars(), self.own_randomness():
             return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 

@@ -122,7 +122,14 @@ def test_help_explains(capsys):
         main.main(["--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    for word in ("--model", "--dataset", "--protocol", "--resume", "rated (default) | full | table3 | eq23", "convert"):
+    for word in (
+        "--model",
+        "--dataset",
+        "--protocol",
+        "--resume",
+        "rated (default) | temporal | full | table3 | eq23",
+        "convert",
+    ):
         assert word in out
 
 
@@ -298,6 +305,8 @@ def test_recommend_writes_one_table_in_every_format(run, finished, tmp_path, kin
     assert status == 0
     assert "user 3" in out
     assert "2 users, at most 4 items each" in out
+    assert "the lists name " in out
+    assert " bits, diversity 0." in out
     read = {"csv": pd.read_csv, "jsonl": lambda path: pd.read_json(path, lines=True), "parquet": pd.read_parquet}
     table = read[kind](target)
     assert list(table) == ["user", "rank", "item", "score", "predicted_rating"]

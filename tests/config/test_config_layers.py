@@ -204,7 +204,7 @@ def test_overall_and_protocols_hold_every_run_option():
     assert {field.name for field in fields(RunOptions)} - theirs <= known
 
 
-@pytest.mark.parametrize("protocol", ["rated", "full", "table3", "eq23"])
+@pytest.mark.parametrize("protocol", ["rated", "full", "table3", "eq23", "temporal"])
 @pytest.mark.parametrize("model", list(registry.MODELS))
 def test_every_model_has_a_config_under_every_protocol(model, protocol):
     loaded = config(model=model, protocol=protocol)

@@ -37,3 +37,12 @@ def test_a_session_that_training_has_not_seen_is_unknown():
     assert known.tolist() == [True, False, False]
     assert moments.groups[0][0] == place[0]
     assert in_period.tolist() == [False, False, True]
+
+
+def test_the_future_is_the_last_period_of_training():
+    time = np.arange(300.0) * SESSION
+    moments = Moments(np.zeros(300, int), np.zeros(300, int) + np.array([5, 6])[np.arange(300) % 2], time)
+    (session, _), (period, place) = moments.find(np.array([0, 0]), np.array([5, 7]), np.full(2, time[-1] + 1e9))
+    assert not session.any()
+    assert period.tolist() == [True, False]
+    assert place[0] == moments.groups[1][298]
