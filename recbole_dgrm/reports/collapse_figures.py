@@ -8,10 +8,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from recbole_dgrm.evaluation.distribution import Sample
-from recbole_dgrm.reports.figures import COLOURS, GIVEN, legend, new_figure, save, styled, styles
+from recbole_dgrm.reports.figures import COLOURS, GIVEN, legend, log_axis, new_figure, save, styled, styles
 from recbole_dgrm.system.texts import in_figure
 
-COLUMNS = 3  # of panels
+COLUMNS = 3  # of panels at most
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
@@ -28,12 +28,12 @@ def ratings(given: Sample, path: Path) -> None:
 @styled
 def panels(histories: Mapping[str, Mapping[int, Sample]], given: Sample, path: Path) -> None:
     """Figs. 3-6: rows of panels per model, a panel per epoch with predictions before the given ratings."""
-    lines = []
+    columns, lines = min(COLUMNS, max(map(len, histories.values()))), []
     for name, history in histories.items():
         shown = list(history.items())
-        lines += [(name, shown[first : first + COLUMNS]) for first in range(0, len(shown), COLUMNS)]
+        lines += [(name, shown[first : first + columns]) for first in range(0, len(shown), columns)]
     figure = new_figure(1.6 * len(lines) + 0.4)
-    grid = figure.subplots(len(lines), COLUMNS, squeeze=False, sharex=True)
+    grid = figure.subplots(len(lines), columns, squeeze=False, sharex=True)
     levels, centres, borders = given.bins.levels, given.bins.centres, given.bins.borders
     for line, (name, some) in zip(grid, lines, strict=True):
         for axes in line:
@@ -95,7 +95,7 @@ def ks_hits(shares: Mapping[str, tuple[Sequence[float], NDArray]], path: Path) -
     axes = figure.add_subplot()
     for (name, (alphas, values)), (colour, dash) in zip(shares.items(), styles(), strict=False):
         axes.plot(alphas, values, color=colour, linestyle=dash, marker="o", markersize=3, label=in_figure(name))
-    axes.set_xscale("log")
+    log_axis(axes)
     axes.set(xlabel="significance level α", ylabel="share of users with p ≥ α", ylim=(0, None))
     legend(figure)
     save(figure, path)

@@ -40,6 +40,7 @@ LEGEND_LINE, LONG = 0.19, 22  # inches of a line; letters of a name that needs a
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
+    "figure.constrained_layout.h_pad": 0.08,  # inches between panels
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.hashsalt": "recbole_dgrm",  # the same figure is the same file
