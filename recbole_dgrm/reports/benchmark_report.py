@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from recbole_dgrm.evaluation.metric_names import metric_label
 from recbole_dgrm.evaluation.resolution import LIMIT
 from recbole_dgrm.reports import benchmark_figures, calibration, comparable, figures, ranks
 from recbole_dgrm.reports.document import Document, Figure, Heading, Table, to_html, to_latex, to_markdown
@@ -32,6 +33,7 @@ from recbole_dgrm.reports.result_tables import (
     unfinished_table,
 )
 from recbole_dgrm.reports.rows import Cell, Row
+from recbole_dgrm.reports.shown import Shown
 from recbole_dgrm.reports.statistics import Summary, summarise
 from recbole_dgrm.system.files import write_text
 from recbole_dgrm.system.texts import in_spreadsheet
@@ -48,8 +50,8 @@ NEEDED = ("config eval_args mode", "config valid_metric", *(f"data n_{what}" for
 
 
 @dataclass(frozen=True)
-class Report:
-    """A report that is written.
+class Report(Shown):
+    """A report that is written; ``print`` and a notebook show its results.
 
     Attributes:
         path: its page, ``report.html``; Markdown, LaTeX, CSV and figures lie beside it.
@@ -60,6 +62,17 @@ class Report:
     def table(self) -> pd.DataFrame:
         """A row per data set, protocol, model and metric, unrounded."""
         return pd.read_csv(self.path.with_suffix(".csv"), keep_default_na=False, na_values=[""])
+
+    def shown(self) -> pd.DataFrame:
+        """A row per model and a column per metric: means, and deviations where there are several seeds."""
+        table = self.table()
+        spread = table["std"].map(lambda std: "" if pd.isna(std) else f" ± {std:.3f}")
+        table["text"] = table["mean"].map("{:.3f}".format) + spread
+        table["metric"] = table["metric"].map(metric_label)
+        keys = ["dataset", "protocol", "definition", "model"]
+        table["definition"] = table["definition"].fillna("")
+        wide = table.pivot_table("text", keys, "metric", aggfunc="first", sort=False).fillna("")
+        return wide.droplevel("definition").rename_axis(columns=None)
 
     def to_latex(self) -> str:
         """The tables in LaTeX."""
