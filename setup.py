@@ -21,6 +21,7 @@ setup(
         "torch>=2.10",  # before, weights_only loading could be made to run code (CVE-2026-24747)
         "numpy>=1.26,<3",
         "pandas>=2.0,<4",
+        "narwhals>=2.0.1",  # DataFrames of polars and others; pure Python, under plotly and scikit-learn anyway
         "scipy>=1.12",
         "pyyaml>=6.0",
         "pydantic>=2.7",  # what options, plans and records may be
@@ -55,6 +56,7 @@ setup(
             "psycopg[binary]>=3.1.4",
             "hypothesis>=6.100",  # properties of the chain and of the metrics; arbitrary input
             "pytrec-eval-terrier>=0.5.6",  # an independent ranking evaluator, as an oracle
+            "polars>=1.0",  # DataFrames that are not of pandas
             "pyarrow>=15",
             "ruff>=0.6",
             "mypy>=1.11",

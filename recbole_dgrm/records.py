@@ -18,6 +18,7 @@ from recbole_dgrm.record_types import LARGEST, departure
 from recbole_dgrm.system.files import parse_json, plain, read_bytes, write_text, write_whole
 
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
+BIAS = "bias "  # in front of a metric's name in per_user.npz: of the bias row, on the same users
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
 ASIDE = ".aside"  # a folder for runs that were put away; whoever reads a folder of runs skips it
 PLAN = "benchmark.json"  # in a folder of runs: the plan that they belong to

@@ -7,9 +7,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import random_ratings
+from helpers import Here, random_ratings
 
 import recbole_dgrm as rd
+from recbole_dgrm.benchmarks import session
+from recbole_dgrm.data.frames import as_pandas
 
 LIGHT = """
 import sys, recbole_dgrm
@@ -108,6 +110,82 @@ def test_a_dataframe_is_written_as_a_data_set_and_its_run_is_taken_up_again(fram
     other = rd.train("MF", frame.assign(rating=frame["rating"] / 2), output_dir=tmp_path, **KEYS)
     assert other.splits.scale.high == 2.5
     assert len(list((tmp_path / "data").iterdir())) == 2
+
+
+@pytest.fixture
+def polars():
+    return pytest.importorskip("polars", reason="the extra 'test' is not installed")
+
+
+def test_a_dataframe_of_polars_is_the_data_set_that_one_of_pandas_is(frame, polars, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # an extra; nobody needs it for this
+    other = polars.DataFrame({name: frame[name].to_list() for name in frame})
+    for given in (other, other.lazy()):
+        pd.testing.assert_frame_equal(as_pandas(given), frame, check_dtype=False)
+    words = polars.DataFrame({"user": ["a", "b"], "rating": [1.5, None]})
+    assert as_pandas(words).to_numpy().tolist() == [["a", 1.5], ["b", pytest.approx(float("nan"), nan_ok=True)]]
+
+
+def test_training_and_new_users_take_dataframes_of_polars(frame, polars, tmp_path):
+    other = polars.DataFrame({name: frame[name].to_list() for name in frame})
+    run = rd.train("ICDAE", other, output_dir=tmp_path, **KEYS)
+    assert run.record["dataset"] == rd.train("ICDAE", frame, output_dir=tmp_path, **KEYS).record["dataset"]
+    new = other.filter(polars.col("user") == other["user"][0]).with_columns(user=polars.lit("new"))
+    assert set(run.with_ratings(new).recommend(["new"])["user"]) == {"new"}
+
+
+@pytest.mark.parametrize("data", ["ml-100k", 3, None, {"user": [1]}, [1, 2], np.ones((2, 3)), pd.Series([1, 2])])
+def test_what_is_no_dataframe_is_none(data):
+    assert as_pandas(data) is None
+
+
+def test_a_benchmark_of_a_dataframe_needs_no_file(frame, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "LocalExecutor", Here)
+    plan = {"models": ["MF"], "seeds": [1], "config": KEYS}
+    report = rd.benchmark(plan, datasets=frame, output_dir=tmp_path)
+    (written,) = (tmp_path / "data").iterdir()
+    assert set(report.table()["dataset"]) == {written.name}
+    assert (
+        rd.benchmark(models=["MF"], datasets=[frame], seeds=[1], config=KEYS, output_dir=tmp_path).path == report.path
+    )
+    with pytest.raises(rd.UserError, match="the plan names no models"):
+        rd.benchmark(datasets=frame, output_dir=tmp_path)
+    with pytest.raises(rd.UserError, match="datasets"):
+        rd.benchmark(models=["MF"], datasets="noise", output_dir=tmp_path)
+
+
+def test_a_diagnosis_and_a_search_take_a_dataframe_and_are_tables(frame, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "LocalExecutor", Here)
+    found = rd.diagnose("MF", frame, epochs=1, every=1, output_dir=tmp_path / "diagnosis", device="cpu")
+    assert found.verdicts["MF"] in str(found)
+    assert "<td>" in found._repr_html_()
+
+
+def test_what_is_shown_is_harmless_and_whole(tmp_path):
+    verdict = "collapse: none, " + "and so on, " * 20
+    found = rd.Diagnosis(tmp_path, {"A\x1b[31m<b>": verdict})
+    assert "A\\x1b[31m<b>" in str(found)
+    assert verdict.strip() in str(found)
+    assert "&lt;b&gt;" in found._repr_html_()
+
+
+def test_an_evaluation_is_a_dict_and_a_table(ratings_path, tmp_path):
+    run = rd.train("MF", "noise", data_path=ratings_path, output_dir=tmp_path, refit=False, **KEYS)
+    for part in ("test", "valid"):
+        found = run.evaluate(part=part)
+        assert json.loads(json.dumps(found))[part] == found[part]
+        for text in (str(found), found._repr_html_()):
+            assert "random" in text
+            assert f"{found[part]['rmse']:.4f}" in text
+
+
+def test_a_report_is_a_table_of_means_and_deviations(tmp_path):
+    rows = [["d", "rated", model, "rmse", mean, std, ""] for model, mean, std in (("B", 0.5, 0.1), ("A", 0.25, None))]
+    columns = ["dataset", "protocol", "model", "metric", "mean", "std", "definition"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "report.csv", index=False)
+    shown = rd.Report(tmp_path / "report.html").shown()
+    assert shown["RMSE ↓"].to_dict() == {("d", "rated", "B"): "0.500 ± 0.100", ("d", "rated", "A"): "0.250"}
+    assert [name for *_, name in shown.index] == ["B", "A"]
 
 
 def test_the_columns_of_new_ratings_may_be_called_as_those_of_training(frame, tmp_path):

@@ -1,9 +1,11 @@
 """What the documentation says can be typed."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from shutil import copytree
 
@@ -53,6 +55,19 @@ def test_the_example_runs_as_a_model_that_is_not_ours(tmp_path):
     where = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = subprocess.run(command, cwd=tmp_path, env=where, capture_output=True, text=True)
     assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.ipynb")), ids=lambda path: path.name)
+def test_the_cells_of_a_notebook_run_in_order_and_show_what_they_showed(path, tmp_path, monkeypatch):
+    """As many outputs with the same columns; digits may differ from machine to machine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(path.parent)
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    done = import_module("notebook").executed(json.loads(path.read_text(encoding="utf-8")))
+    for old, new in zip(kept["cells"], done["cells"], strict=True):
+        shown = [output["data"]["text/plain"].splitlines()[0].split() for output in new.get("outputs", [])]
+        assert shown == [output["data"]["text/plain"].splitlines()[0].split() for output in old.get("outputs", [])]
 
 
 def test_the_example_of_ties_prints_what_the_page_says():

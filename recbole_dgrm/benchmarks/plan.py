@@ -118,21 +118,22 @@ def find_plan(name: str) -> Path:
 
 
 def read_plan_file(
-    path: Path, changes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None
+    path: Path | None, changes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None
 ) -> Plan:
-    """Read a plan from YAML; ``changes`` replace whole keys of it, and ``config`` is set for every run.
+    """Read a plan from YAML, or make one of ``changes`` alone, which replace whole keys; ``config`` is for every run.
 
     Raises:
         OptionError: an unknown key, a missing or a wrong one.
     """
-    written = {**read_yaml(path), **(changes or {})}
-    check_known(f"{path}: unknown key", written, [field.name for field in fields(Plan)])
+    name = path or "the plan"
+    written = {**(read_yaml(path) if path else {}), **(changes or {})}
+    check_known(f"{name}: unknown key", written, [field.name for field in fields(Plan)])
     for entry in written.get("models") or []:  # relative to the plan, wherever the command is run
-        if isinstance(entry, dict) and isinstance(entry.get("config_files"), list):
+        if path and isinstance(entry, dict) and isinstance(entry.get("config_files"), list):
             entry["config_files"] = [str(path.parent / file) for file in entry["config_files"]]
     for key in ("models", "datasets"):
         if not written.get(key):
-            raise OptionError(f"{path} names no {key}; see properties/benchmark.yaml")
+            raise OptionError(f"{name} names no {key}; see properties/benchmark.yaml")
     return make_plan({**written, "config": {**(written.get("config") or {}), **(config or {})}})
 
 

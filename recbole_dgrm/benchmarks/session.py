@@ -19,6 +19,7 @@ from recbole_dgrm.benchmarks import worker
 from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor
 from recbole_dgrm.benchmarks.plan import Plan, PlannedRun, find_plan, planned_runs, read_plan_file
 from recbole_dgrm.benchmarks.progress import State
+from recbole_dgrm.data.frames import as_dataset, as_pandas
 from recbole_dgrm.errors import UserError
 from recbole_dgrm.models import registry
 from recbole_dgrm.records import ASIDE, CHECKPOINT, PLAN, RECORD, RunDirectory, find_runs, read_run
@@ -37,7 +38,7 @@ def unseen(state: State) -> None:
 
 
 def benchmark(
-    config: str,
+    config: str | Mapping[str, Any] | None = None,
     output_dir: Path | str | None = None,
     workers: int = 1,
     scheduler: str | None = None,
@@ -49,11 +50,13 @@ def benchmark(
     """Make the missing runs of a plan, and write the report.
 
     Args:
-        config: a YAML file, or the name of a plan that comes with the package.
-        output_dir: where runs and report go; ``runs/<name of the plan>`` by default.
+        config: a YAML file, the name of a plan that comes with the package, the content of a plan, or None for a plan
+            of ``changes`` alone.
+        output_dir: where runs and report go; ``runs/<name of the plan>`` by default, else ``runs/benchmark``.
         workers, scheduler, retry, show: see ``Benchmark.run``.
         data_path: folder that holds the data sets, for every run.
-        changes: keys of the plan, for example ``seeds=[2020, 2021]``.
+        changes: keys of the plan, for example ``seeds=[2020, 2021]``; among ``datasets``, or in their place, may be
+            DataFrames of ratings, see ``recbole_dgrm.runs.trained_run.train``.
     """
     made = Benchmark.read(config, output_dir, changes, data_path)
     made.run(workers, scheduler, retry, show)
@@ -70,12 +73,19 @@ class Benchmark:
 
     @classmethod
     def read(
-        cls, config: str, output_dir: Path | str | None, changes: Mapping[str, Any], data_path: str | None
+        cls,
+        config: str | Mapping[str, Any] | None,
+        output_dir: Path | str | None,
+        changes: Mapping[str, Any],
+        data_path: str | None,
     ) -> "Benchmark":
-        """The benchmark of a plan's file; the arguments are those of ``benchmark``."""
-        path = find_plan(config)
-        plan = read_plan_file(path, changes, {} if data_path is None else {"data_path": data_path})
-        return cls.of(plan, Path(output_dir or Path("runs") / path.stem))
+        """The benchmark of a plan's file or content; the arguments are those of ``benchmark``."""
+        if isinstance(config, Mapping):
+            config, changes = None, {**config, **changes}
+        path = find_plan(config) if config else None
+        folder = Path(output_dir or Path("runs") / (path.stem if path else "benchmark"))
+        changes = {key: _written(value, folder) if key == "datasets" else value for key, value in changes.items()}
+        return cls.of(read_plan_file(path, changes, {} if data_path is None else {"data_path": data_path}), folder)
 
     @classmethod
     def of(cls, plan: Plan, folder: Path) -> "Benchmark":
@@ -106,6 +116,15 @@ class Benchmark:
     def finished_runs(self, retry: bool = False) -> set[PlannedRun]:
         """The runs that have come to their end; with ``retry`` those alone that have a result."""
         return {run for run in self.runs if done(self.folder, run, retry)}
+
+
+def _written(datasets: Any, folder: Path) -> Any:
+    """The data sets of a plan, after DataFrames among them are written as data sets in the folder."""
+    rows = [datasets] if as_pandas(datasets) is not None else datasets
+    if not isinstance(rows, list):
+        return rows
+    found = [(row, *as_dataset(row, folder)) for row in rows]
+    return [{"dataset": name, "config": place} if place else row for row, name, place in found]
 
 
 def run_directory(output_dir: Path, run: PlannedRun) -> Path:

@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from narwhals.stable.v2.typing import IntoFrame
 from pydantic import PositiveInt
 
 from recbole_dgrm.benchmarks.plan import make_plan
 from recbole_dgrm.benchmarks.session import Benchmark, Show, unseen
+from recbole_dgrm.data.frames import as_dataset
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import check
 from recbole_dgrm.records import short_name
 from recbole_dgrm.reports import collapse_report
 from recbole_dgrm.reports.collapse_runs import watched
+from recbole_dgrm.reports.shown import Shown
 from recbole_dgrm.system.files import plain
 
 NEVER = 1_000_000  # validations without a new best before training stops
@@ -21,8 +25,8 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """The report on mode collapse in a folder of runs.
+class Diagnosis(Shown):
+    """The report on mode collapse in a folder of runs; ``print`` and a notebook show the verdicts.
 
     Attributes:
         path: its page, ``diagnosis.html``; Markdown, CSV and figures lie beside it.
@@ -31,6 +35,10 @@ class Diagnosis:
 
     path: Path
     verdicts: dict[str, str]
+
+    def shown(self) -> pd.DataFrame:
+        """A row per model with its verdict."""
+        return pd.DataFrame({"verdict": self.verdicts})
 
     @classmethod
     def write(cls, folder: Path) -> "Diagnosis":
@@ -44,7 +52,7 @@ class Diagnosis:
 
 
 def diagnose(
-    models: Any, dataset: str, workers: int = 1, retry: bool = False, show: Show = unseen, **options: Any
+    models: Any, dataset: str | IntoFrame, workers: int = 1, retry: bool = False, show: Show = unseen, **options: Any
 ) -> Diagnosis:
     """Train models without stopping early, look at their predictions meanwhile, and report on mode collapse.
 
@@ -59,7 +67,7 @@ def diagnose(
 
 def prepare(
     models: Any,
-    dataset: str,
+    dataset: str | IntoFrame,
     every: int = 5,
     epochs: int = 60,
     seeds: Sequence[int] = (2020,),
@@ -71,6 +79,7 @@ def prepare(
 
     Args:
         models: names, rows as in the plan of a benchmark, or "all" for every model of ours.
+        dataset: its name, or a DataFrame of ratings; see ``recbole_dgrm.runs.trained_run.train``.
         every: epochs between two looks at the predictions.
         seeds: each is another split and training.
         fixed_steps: models that walk along a chain are trained once more with each of these steps only.
@@ -81,9 +90,10 @@ def prepare(
     watching = {"refit": False, "stopping_step": NEVER, "epochs": epochs, "diagnose_every": every}
     keys = {**watching, **config}
     protocols = [keys.pop("protocol", "rated")]
-    where = {"datasets": [dataset], "protocols": protocols, "seeds": plain(seeds)}
-    plan = make_plan({"models": rows(models, steps), **where, "config": keys})
-    return Benchmark.of(plan, Path(output_dir or Path("runs") / "diagnose" / dataset))
+    named, place = as_dataset(dataset, output_dir)
+    where = {"datasets": [named], "protocols": protocols, "seeds": plain(seeds)}
+    plan = make_plan({"models": rows(models, steps), **where, "config": {**keys, **place}})
+    return Benchmark.of(plan, Path(output_dir or Path("runs") / "diagnose" / named))
 
 
 def rows(models: Any, fixed_steps: Sequence[int]) -> list[Any]:

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import narwhals.stable.v2 as nw
 import pandas as pd
 
 from recbole_dgrm.data.convert import WHOLE, convert
@@ -44,12 +45,31 @@ def write_frame(frame: pd.DataFrame, data_path: Path) -> str:
     return name
 
 
-def run_keys(model: str, data: str | pd.DataFrame, keys: dict[str, Any]) -> dict[str, Any]:
+def as_pandas(data: Any) -> pd.DataFrame | None:
+    """A DataFrame of pandas, of polars or of another library that narwhals knows, as one of pandas; None for others."""
+    if isinstance(data, pd.DataFrame):
+        return data
+    frame = nw.from_native(data, pass_through=True)
+    if isinstance(frame, nw.LazyFrame):
+        frame = frame.collect()
+    if not isinstance(frame, nw.DataFrame):
+        return None
+    return pd.DataFrame({name: frame[name].to_numpy() for name in frame.columns})  # to_pandas of polars needs pyarrow
+
+
+def as_dataset(data: Any, output_dir: Path | str | None) -> tuple[Any, dict[str, str]]:
+    """The name of a data set and the keys that say where it lies, after a DataFrame is written as one."""
+    frame = as_pandas(data)
+    if frame is None:
+        return data, {}
+    data_path = Path(output_dir or "runs").resolve() / FRAMES
+    return write_frame(frame, data_path), {"data_path": str(data_path)}
+
+
+def run_keys(model: str, data: Any, keys: dict[str, Any]) -> dict[str, Any]:
     """Config keys with the model and the data set, after a DataFrame is written as one."""
     keys = {key: plain(value) for key, value in keys.items()}
-    if not isinstance(data, pd.DataFrame):
-        return {**keys, "model": model, "dataset": data}
-    if "data_path" in keys:
+    if "data_path" in keys and as_pandas(data) is not None:
         raise OptionError(f"data_path={keys['data_path']} names data sets on disk; leave it out with a DataFrame")
-    data_path = Path(keys.get("output_dir") or "runs").resolve() / FRAMES
-    return {**keys, "model": model, "dataset": write_frame(data, data_path), "data_path": str(data_path)}
+    dataset, where = as_dataset(data, keys.get("output_dir"))
+    return {**keys, "model": model, "dataset": dataset, **where}

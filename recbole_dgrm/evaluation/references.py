@@ -5,7 +5,7 @@ expectations over all orders; its RMSE is that of the training mean. Under full 
 hypergeometric expectation, and the bias row is item popularity, in expectation over orders of equally popular items.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,10 +27,12 @@ class References:
     Attributes:
         rows: the metrics of ``random``, ``bias`` and ``oracle``.
         resolution: by metric, see ``recbole_dgrm.evaluation.resolution.of_rows``.
+        of_users: the vectors ``(n_users,)`` of the row ``bias`` by metric, and ``user_id``, which ascends.
     """
 
     rows: dict[str, Metrics]
     resolution: dict[str, Metrics]
+    of_users: dict[str, NDArray] = field(compare=False)  # they follow from what the rows follow from
 
 
 def measure(config, splits: dataset.Splits, part: str = "test") -> References:
@@ -79,7 +81,7 @@ def _rated(config, splits: dataset.Splits, part: str, known: str) -> References:
         rows[name] = evaluated(evaluator, RatedPredictions(user, rank, score, rating, rule, splits.scale))
         vectors[name] = evaluator.per_user
     ratings = np.unique(user, return_counts=True)[1]
-    return References(rows, resolution.of_rows(vectors, list(rows["random"]), ratings))
+    return References(rows, resolution.of_rows(vectors, list(rows["random"]), ratings), vectors["bias"])
 
 
 def rated_row(config, predictions: RatedPredictions) -> Metrics:
@@ -114,7 +116,8 @@ def _ranked(config, splits: dataset.Splits, part: str, known: str) -> References
     rows = {
         name: {key: float(values[key].mean()) for key in wanted if key in values} for name, values in vectors.items()
     }
-    return References(rows, resolution.of_rows(vectors, wanted, np.bincount(row)))
+    of_users = {"user_id": np.unique(user), **{key: vectors["bias"][key] for key in rows["bias"]}}
+    return References(rows, resolution.of_rows(vectors, wanted, np.bincount(row)), of_users)
 
 
 def _places(

@@ -13,8 +13,9 @@ from typing import Any
 
 import pandas as pd
 
+from recbole_dgrm.evaluation.metric_names import metric_label
 from recbole_dgrm.evaluation.resolution import LIMIT
-from recbole_dgrm.reports import calibration, comparable, figures, groups
+from recbole_dgrm.reports import benchmark_figures, calibration, comparable, figures, groups, ranks
 from recbole_dgrm.reports.document import Document, Figure, Heading, Table, to_html, to_latex, to_markdown
 from recbole_dgrm.reports.result_tables import (
     cell_mode,
@@ -27,10 +28,12 @@ from recbole_dgrm.reports.result_tables import (
     published_table,
     result_table,
     seeds_line,
+    telling,
     told,
     unfinished_table,
 )
 from recbole_dgrm.reports.rows import Cell, Row
+from recbole_dgrm.reports.shown import Shown
 from recbole_dgrm.reports.statistics import Summary, summarise
 from recbole_dgrm.system.files import write_text
 from recbole_dgrm.system.texts import in_spreadsheet
@@ -47,8 +50,8 @@ NEEDED = ("config eval_args mode", "config valid_metric", *(f"data n_{what}" for
 
 
 @dataclass(frozen=True)
-class Report:
-    """A report that is written.
+class Report(Shown):
+    """A report that is written; ``print`` and a notebook show its results.
 
     Attributes:
         path: its page, ``report.html``; Markdown, LaTeX, CSV and figures lie beside it.
@@ -59,6 +62,17 @@ class Report:
     def table(self) -> pd.DataFrame:
         """A row per data set, protocol, model and metric, unrounded."""
         return pd.read_csv(self.path.with_suffix(".csv"), keep_default_na=False, na_values=[""])
+
+    def shown(self) -> pd.DataFrame:
+        """A row per model and a column per metric: means, and deviations where there are several seeds."""
+        table = self.table()
+        spread = table["std"].map(lambda std: "" if pd.isna(std) else f" ± {std:.3f}")
+        table["text"] = table["mean"].map("{:.3f}".format) + spread
+        table["metric"] = table["metric"].map(metric_label)
+        keys = ["dataset", "protocol", "definition", "model"]
+        table["definition"] = table["definition"].fillna("")
+        wide = table.pivot_table("text", keys, "metric", aggfunc="first", sort=False).fillna("")
+        return wide.droplevel("definition").rename_axis(columns=None)
 
     def to_latex(self) -> str:
         """The tables in LaTeX."""
@@ -113,6 +127,7 @@ def benchmark_document(summary: Summary, name: str) -> Document:
     add(fault for cell in summary.cells for fault in faults(cell))
     add(f"{cell.name}: {headline(cell)}" if several else headline(cell) for cell in summary.cells)
     add(f"{cell.name}: {said}" if several else said for cell in summary.cells for said in ends_below(cell))
+    add(ranks.section(summary.cells))
     for number, cell in enumerate(summary.cells, 1):
         add([Heading(cell.name), _introduction(cell), result_table(cell)])
         if published := published_metrics(cell):
@@ -175,22 +190,22 @@ def _introduction(cell: Cell) -> str:
 
 def _figures(cell: Cell) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
     """The figures of a cell, each with the function that draws it; they show the best rows if there are very many."""
-    shown = figures.best_rows(cell)
+    shown = benchmark_figures.best_rows(cell)
     few = "" if shown is cell else f" The best {len(shown.rows)} of {len(cell.rows)} rows."
 
     def figure(name: str, title: str, caption: str) -> Figure:
         return Figure(f"figures/{_stem(cell)}-{name}", f"{title}, {cell.name}", caption + few)
 
+    title, caption = benchmark_figures.forest_words(shown)
+    yield figure("metrics", title, caption), partial(benchmark_figures.forest, shown)
     caption = (
-        "Bars begin at the value of a random order. Whiskers: 95 % interval over users where the metric is a mean "
-        "over users, else the standard deviation over seeds."
+        "The line: what is best for a time; models that another beats in both are paler. Small points: seeds; large: "
+        "their mean. Seconds as measured, on however busy a machine."
     )
-    yield figure("metrics", "Metrics", caption), partial(figures.metric_bars, shown)
-    caption = "Small points: seeds; large: their mean. Seconds as measured, on however busy a machine."
-    draw = partial(figures.accuracy_against_time, shown, cell.metrics[0])
+    draw = partial(benchmark_figures.accuracy_against_time, shown, telling(cell))
     yield figure("time", "Accuracy against training time", caption), draw
     caption = "Means over seeds, up to the epoch in which the first of them stopped."
-    yield figure("learning", "Learning curves", caption), partial(figures.learning_curves, shown)
+    yield figure("learning", "Learning curves", caption), partial(benchmark_figures.learning_curves, shown)
 
 
 def _uncertainty(summary: Summary) -> Iterator[Heading | str | Table | Figure]:
@@ -209,7 +224,7 @@ def _uncertainty(summary: Summary) -> Iterator[Heading | str | Table | Figure]:
 
 def _reliability(cell: Cell) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
     """The reliability figure of a cell, with the function that draws it; none where no model says how sure it is."""
-    rows = calibration.by_row(figures.best_rows(cell))
+    rows = calibration.by_row(benchmark_figures.best_rows(cell))
     if rows:
         caption = "Means over seeds. Below the diagonal a model is too sure, above it not sure enough."
         figure = Figure(f"figures/{_stem(cell)}-reliability", f"Reliability, {cell.name}", caption)
@@ -219,7 +234,8 @@ def _reliability(cell: Cell) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
 def _drawn(document: Document, summary: Summary, output_dir: Path) -> Iterator[Any]:
     """The blocks of the document after its figures are drawn; a sentence replaces one that cannot be drawn."""
     shown = [pair for cell in summary.cells[:FIGURED] for pair in (*_figures(cell), *_reliability(cell))]
-    draw = {figure.file: draws for figure, draws in shown}
+    draw: dict[str, Callable[[Path], None]] = {figure.file: draws for figure, draws in shown}
+    draw |= {figure.file: draws for figure, draws in ranks.figures(summary.cells)}
     for block in document.blocks:
         yield figures.drawn(block, draw[block.file], output_dir) if isinstance(block, Figure) else block
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_dgrm.reports.collapse_figures import GIVEN
 from recbole_dgrm.reports.document import Table, Value
-from recbole_dgrm.reports.figures import legend, new_figure, save, styled, styles
+from recbole_dgrm.reports.figures import GIVEN, legend, new_figure, save, styled, styles
 from recbole_dgrm.reports.rows import Cell
 from recbole_dgrm.system.texts import in_figure
 
@@ -122,7 +121,7 @@ def _percent(share: float) -> str:
 @styled
 def reliability(rows: Mapping[str, Found], means: Found, path: Path) -> None:
     """The share of ratings that central intervals cover over the share that they promise; right on the diagonal."""
-    figure = new_figure(3.6, 3.6 + 0.2 * (len(rows) + 2))  # the width of a telephone
+    figure = new_figure(4.4, names=len(rows) + 2)
     axes = figure.add_subplot()
     axes.plot((0, 1), (0, 1), color="black", linewidth=1, linestyle=":", label="as promised")
     axes.plot(means["nominal"], means["observed"], color=GIVEN, linewidth=3, label=MEANS.removeprefix("a "))
@@ -131,5 +130,5 @@ def reliability(rows: Mapping[str, Found], means: Found, path: Path) -> None:
         axes.plot(*points, color=colour, linestyle=dash, marker="o", markersize=3, label=name)
     axes.set(xlabel="promised share of the ratings", ylabel="covered share of the ratings", xlim=(0, 1), ylim=(0, 1))
     axes.set_aspect("equal")
-    legend(figure, loc="outside lower center", ncols=1)
+    legend(figure)
     save(figure, path)

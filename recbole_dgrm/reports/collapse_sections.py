@@ -21,7 +21,7 @@ from recbole_dgrm.system.texts import in_spreadsheet
 
 Section = Callable[[list[Watched], Path], Iterator[Any]]
 GROUPS = ("rated", "unrated")
-PANELS = 8  # epochs in a figure of distributions
+PANELS = 6  # epochs in a figure of distributions
 ALPHA = 0.05  # the level that the sentence about the KS test is about
 PUBLISHED_KL = {"DGRM": 0.041, "CFGAN": 0.229}  # Table 2, ML-100K
 DISTANCES = {

@@ -20,9 +20,8 @@ NAMED = 3  # keys that a name tells at most
 
 def headline(cell: Cell) -> str:
     """Which model is best by the first metric that can tell, by how much, if significantly, and what is not known."""
-    metric = next((metric for metric in cell.metrics if can_tell(cell.resolution, metric)), cell.metrics[0])
-    rows = [row for row in cell.rows if metric in row.scores and not row.scores[metric].impossible]
-    rows.sort(key=lambda row: row.scores[metric].mean, reverse=not smaller_is_better(metric))
+    metric = telling(cell)
+    rows = [row for row in ranked(cell, metric) if metric in row.scores and not row.scores[metric].impossible]
     name = metric_label(metric)[:-2]
     if not rows:
         return f"No model has a valid {name}."
@@ -45,6 +44,17 @@ def headline(cell: Cell) -> str:
     if unclear := blunt(cell.resolution, cell.metrics):
         said.append(unclear)
     return "; ".join(said) + "."
+
+
+def telling(cell: Cell) -> str:
+    """The first metric of a cell that can tell models apart, or the first of all."""
+    return next((metric for metric in cell.metrics if can_tell(cell.resolution, metric)), cell.metrics[0])
+
+
+def ranked(cell: Cell, metric: str) -> list[Row]:
+    """The rows, the best by the metric first; those without it last."""
+    sign = 1 if smaller_is_better(metric) else -1
+    return sorted(cell.rows, key=lambda row: sign * row.scores[metric].mean if metric in row.scores else math.inf)
 
 
 def _ahead(best: Row, other: Row, metric: str, cell: Cell) -> str:
@@ -161,11 +171,12 @@ def _score_value(row: Row, metric: str) -> Value:
     if score is None:
         return Value(NOT_THERE)
     text = f"{score.mean:.3f}" + (f" ± {score.std:.3f}" if math.isfinite(score.std) else "")
-    marks = _mark(metric, score) + BELOW * score.below + IMPOSSIBLE * score.impossible
+    marks = mark_of(metric, score) + BELOW * score.below + IMPOSSIBLE * score.impossible
     return Value(text, score.mean, {1: "best", 2: "second"}.get(score.place, ""), marks)
 
 
-def _mark(metric: str, score: Score) -> str:
+def mark_of(metric: str, score: Score) -> str:
+    """Whether a row is better or worse than the baseline by both tests; nothing where they do not say so."""
     test = score.comparison
     if test is None or not test.significant:
         return ""
@@ -206,7 +217,7 @@ def difference_table(cell: Cell) -> Table:
         for row in cell.rows:
             if (score := row.scores.get(metric)) and score.comparison:
                 rows.append(
-                    [Value(row.label), Value(_vector_label(metric)), *_test_values(metric, score, score.comparison)]
+                    [Value(row.label), Value(vector_label(metric)), *_test_values(metric, score, score.comparison)]
                 )
     users = next((score.comparison.users for row in cell.rows for score in row.scores.values() if score.comparison), 0)
     seeds = f"Per user, averaged over the seeds that both have, {users:,} users"
@@ -217,10 +228,11 @@ def difference_table(cell: Cell) -> Table:
 def _test_values(metric: str, score: Score, test: Comparison) -> list[Value]:
     interval = Value(f"{test.low:+.4f} to {test.high:+.4f}", test.low)
     *ps, last = (Value(_p_text(p), p) for p in (test.p_t, test.p_wilcoxon, test.holm_t, test.holm_wilcoxon))
-    return [_number(test.difference, "{:+.4f}"), interval, *ps, replace(last, mark=_mark(metric, score))]
+    return [_number(test.difference, "{:+.4f}"), interval, *ps, replace(last, mark=mark_of(metric, score))]
 
 
-def _vector_label(metric: str) -> str:
+def vector_label(metric: str) -> str:
+    """What a metric is called where users are compared: the errors have another name there."""
     names = {"rmse": "squared error ↓", "mae": "absolute error ↓"}
     return names.get(metric, metric_label(metric))
 

@@ -74,16 +74,25 @@ def _selection(record: dict[str, Any]) -> str:
 
 def as_text(record: dict[str, Any]) -> str:
     """The table and how to read it, as wide as the terminal."""
-    console = Console(file=io.StringIO(), markup=False, emoji=False)
-    with console.capture() as text:
-        console.print(run_table(record))
-    return text.get() + explanation(record)
+    return in_text(run_table(record)) + explanation(record)
 
 
 def as_html(record: dict[str, Any]) -> str:
     """The table and its explanation as HTML, for a notebook."""
-    table = run_table(record)._repr_mimebundle_((), ())["text/html"]
-    return f"{table}<pre>{html.escape(explanation(record))}</pre>"
+    return f"{in_html(run_table(record))}<pre>{html.escape(explanation(record))}</pre>"
+
+
+def in_text(table: Table) -> str:
+    """A table as wide as the terminal."""
+    console = Console(file=io.StringIO(), markup=False, emoji=False)
+    with console.capture() as text:
+        console.print(table)
+    return text.get()
+
+
+def in_html(table: Table) -> str:
+    """A table as HTML."""
+    return table._repr_mimebundle_((), ())["text/html"]
 
 
 def number(value: float | None) -> str:

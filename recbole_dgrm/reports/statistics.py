@@ -16,7 +16,7 @@ from recbole_dgrm import record_types
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users, is_worse, smaller_is_better
 from recbole_dgrm.evaluation.resolution import averaged, can_tell
-from recbole_dgrm.records import PLAN, WHERE, RunDirectory, read_json, read_runs, short_name
+from recbole_dgrm.records import BIAS, PLAN, WHERE, RunDirectory, read_json, read_runs, short_name
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.comparable import Definition
 from recbole_dgrm.reports.rows import Cell, Row, Score
@@ -146,6 +146,10 @@ def _fill(cell: Cell) -> None:
         for (row, test), p_wilcoxon, p_t in zip(family, *corrected, strict=True):
             values = {**vars(test), "holm_wilcoxon": float(p_wilcoxon), "holm_t": float(p_t)}
             row.scores[metric].comparison = Comparison(**values)
+    if len(bias := [row for row in cell.reference if row.label == "bias"]) == 1:  # several have learnt from other parts
+        for metric, score in bias[0].scores.items():
+            if metric in theirs and BIAS + metric in theirs:
+                score.comparison = compare(theirs[BIAS + metric], theirs[metric])  # no model, so not in the family
 
 
 def _tests(row: Row, baseline: Row, ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Comparison]:

@@ -25,6 +25,7 @@ from recbole_dgrm.evaluation import collapse, diagnosis, groups, references, sel
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import (
+    BIAS,
     CONFIG,
     PER_USER,
     RUN_LOG,
@@ -193,13 +194,15 @@ class _Run:
         }
         tokens = self.splits.test.id2token(self.splits.test.uid_field, users.numpy())
         vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
-        write_vectors(self.run_dir / PER_USER, vectors)
         with self._kept("reference rows"):
             reference = references.measure(self.config, self.splits)
+            own = np.searchsorted(reference.of_users.pop("user_id"), users.numpy())
+            vectors |= {BIAS + metric: values[own] for metric, values in reference.of_users.items()}
             self.record.reference, self.record.resolution["test"] = reference.rows, reference.resolution
             self.record.skill = references.skill(self.record.test, self.record.reference)
         with self._kept("result by groups"):
             self.record.groups = groups.measure(trainer.evaluator, self.config, self.splits, users.numpy())
+        write_vectors(self.run_dir / PER_USER, vectors)
         with self._kept("diagnosis"):
             self.record.diagnosis = diagnosis.examine(trainer, self.config, self.splits, lines, selected["epochs"])
             LOG.info("collapse: %s", collapse.of_record(asdict(self.record)).line)

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from narwhals.stable.v2.typing import IntoFrame
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from recbole_dgrm.config.consistency import check_scores
 from recbole_dgrm.config.layers import load_config, protocol_layer, read_yaml
 from recbole_dgrm.data import dataset, loaders
-from recbole_dgrm.data.frames import run_keys
+from recbole_dgrm.data.frames import as_pandas, run_keys
 from recbole_dgrm.data.rating_files import usual_columns
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
 from recbole_dgrm.evaluation import references
@@ -24,6 +25,7 @@ from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import CHECKPOINT, CONFIG, RECORD, WHERE, read_run
 from recbole_dgrm.reports import run_table
+from recbole_dgrm.reports.shown import Evaluation
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.runs.experiment import untrained
 from recbole_dgrm.runs.export import export
@@ -60,22 +62,24 @@ class TrainedRun(Recommender):
     def _repr_html_(self) -> str:
         return run_table.as_html(self.record)
 
-    def with_ratings(self, ratings: pd.DataFrame) -> Recommender:
+    def with_ratings(self, ratings: IntoFrame) -> Recommender:
         """The same model for other users, from their ratings; nothing is trained.
 
         Args:
-            ratings: ``user_id``, ``item_id`` and ``rating``, or other usual names of these columns. A user of the run
-                may be among them, who then has these ratings only. Unknown items are counted, said and dropped.
+            ratings: a DataFrame of ``user_id``, ``item_id`` and ``rating``, or other usual names of these columns. A
+                user of the run may be among them, who then has these ratings only. Unknown items are counted, said
+                and dropped.
 
         Raises:
             UnknownModel: the model can score only the users of its training.
             DataError: a column is missing, a rating lies outside the scale, or no item is known.
         """
-        if isinstance(ratings, pd.DataFrame):
-            usual = usual_columns([str(name) for name in ratings.columns])
-            ratings = ratings.rename(columns={column: field for field, column in usual.items()})
-        if not isinstance(ratings, pd.DataFrame) or not {"user_id", "item_id", "rating"} <= set(ratings):
-            what = ", ".join(map(str, ratings)) if isinstance(ratings, pd.DataFrame) else type(ratings).__name__
+        table = as_pandas(ratings)
+        if table is not None:
+            usual = usual_columns([str(name) for name in table.columns])
+            table = table.rename(columns={column: field for field, column in usual.items()})
+        if table is None or not {"user_id", "item_id", "rating"} <= set(table):
+            what = type(ratings).__name__ if table is None else ", ".join(map(str, table))
             raise DataError(f"ratings must be a DataFrame with the columns user_id, item_id and rating, not {what}")
         if not getattr(self.model, "takes_new_users", False):
             able = [name for name, model in registry.MODELS.items() if getattr(model, "takes_new_users", False)]
@@ -84,11 +88,11 @@ class TrainedRun(Recommender):
                 f"{what} cannot score users who were not there in training; train it again with their "
                 f"ratings in the data, or use a model that reads profiles: {', '.join(able)}"
             )
-        ratings = self._usable(ratings)
-        users, row = np.unique(ratings["user_id"].to_numpy(str), return_inverse=True)
-        column = self.ids("items", ratings["item_id"].astype(str)).numpy()
+        table = self._usable(table)
+        users, row = np.unique(table["user_id"].to_numpy(str), return_inverse=True)
+        column = self.ids("items", table["item_id"].astype(str)).numpy()
         shape = len(users) + 1, len(self.items)
-        matrix = csr_matrix((ratings["rating"].to_numpy(np.float64), (row + 1, column)), shape)
+        matrix = csr_matrix((table["rating"].to_numpy(np.float64), (row + 1, column)), shape)
         model = self.model.with_profiles(matrix)
         return Recommender(self.config, self.trainer, model, users, self.splits.train, matrix)
 
@@ -117,7 +121,7 @@ class TrainedRun(Recommender):
             LOG.warning("%d rows repeat a user-item pair; the first row of a pair is kept", len(known) - len(single))
         return single
 
-    def evaluate(self, protocol: str | None = None, part: str = "test") -> dict[str, Any]:
+    def evaluate(self, protocol: str | None = None, part: str = "test") -> Evaluation:
         """Evaluate the model again.
 
         Args:
@@ -125,8 +129,8 @@ class TrainedRun(Recommender):
             part: ``test``, or ``valid`` if the model has not learnt from it.
 
         Returns:
-            The keys ``model``, ``dataset``, ``protocol``, ``seed``, ``reference``, ``skill``, ``resolution`` (of the
-            part), and the part, which has the metrics.
+            A dict that ``print`` and a notebook show as a table, with the keys ``model``, ``dataset``, ``protocol``,
+            ``seed``, ``reference``, ``skill``, ``resolution`` (of the part), and the part, which has the metrics.
 
         Raises:
             OptionError: the protocol needs another split, or the model has learnt from the part.
@@ -145,7 +149,7 @@ class TrainedRun(Recommender):
         rows, resolution = found.rows, {part: found.resolution}
         named = {key: self.record[key] for key in ("model", "dataset", "seed")} | {"protocol": config.run.protocol}
         skill = references.skill(result, rows)
-        return {**named, part: result, "reference": rows, "skill": skill, "resolution": resolution}
+        return Evaluation(named | {part: result, "reference": rows, "skill": skill, "resolution": resolution})
 
     def about(self, lists: NDArray[np.intp]) -> str:
         """A line about lists ``(n_lists, N)`` of ids of the model: coverage, Gini index, novelty and diversity.
@@ -210,7 +214,7 @@ def load_run(path: Path | str, **where: Any) -> TrainedRun:
 
 def train(
     model: str,
-    data: str | pd.DataFrame,
+    data: str | IntoFrame,
     *,
     config_files: Iterable[Path | str] | Path | str = (),
     show_progress: bool = False,
@@ -221,7 +225,8 @@ def train(
     Args:
         model: a name as in ``--model``: ours, one of RecBole's, or ``mypackage.linear:Linear``.
         data: the name of a data set, or a DataFrame of ratings with the columns user, item, rating and perhaps
-            timestamp. A DataFrame is written to ``<output_dir>/data/``, so that the run can be loaded again later.
+            timestamp, of pandas, polars or another library that narwhals knows; what comes back is of
+            pandas. It is written to ``<output_dir>/data/``, so that the run can be loaded again later.
         config_files: YAML files, later ones above earlier ones.
         show_progress: show bars on the terminal.
         keys: any config key, such as ``seed=2021`` or ``output_dir="runs"``.

@@ -21,17 +21,17 @@ ASKED_FOR = "ggplot"  # the style that Optuna's plots switch on
 @figures.styled
 def history(study: Study, path: Path) -> None:
     """The score of each finished trial and the best so far."""
-    with _pyplot(6.4, 3.6):
+    with _pyplot(3.4):
         axes = plots.plot_optimization_history(study.optuna, target_name=_score(study))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figures.legend(pyplot.gcf(), loc="outside upper right", ncols=2)
+        figures.legend(pyplot.gcf())
         _save(path)
 
 
 @figures.styled
 def slices(study: Study, keys: list[str], path: Path) -> None:
     """A panel per key: the scores of the finished trials over its values."""
-    with _pyplot(5.2, 3.0):
+    with _pyplot(3.0):
         plots.plot_slice(study.optuna, keys, target_name=_score(study))
         _save(path)
 
@@ -39,7 +39,7 @@ def slices(study: Study, keys: list[str], path: Path) -> None:
 @figures.styled
 def importance(study: Study, path: Path) -> None:
     """A bar per key: its share in the variation of the score."""
-    with _pyplot(6.4, 0.8 + 0.28 * len(study.space.distributions)):
+    with _pyplot(0.9 + 0.28 * len(study.space.distributions)):
         axes = plots.plot_param_importances(study.optuna, FanovaImportanceEvaluator(seed=study.seed))
         axes.set(xlabel="share in the variation of the score (fANOVA)", ylabel="")
         _save(path)
@@ -56,12 +56,12 @@ def _score(study: Study) -> str:
 
 
 @contextmanager
-def _pyplot(width: float, height: float) -> Iterator[None]:
-    """Within the block, pyplot needs no display, and Optuna's plots keep our style and have so many inches."""
+def _pyplot(height: float) -> Iterator[None]:
+    """Within the block, pyplot needs no display, and Optuna's plots keep our style and are so many inches high."""
     backend, asked_for = get_backend(), style.library[ASKED_FOR]
     pyplot.switch_backend("agg")
     style.library[ASKED_FOR] = RcParams()
-    rcParams.update({"figure.constrained_layout.use": True, "figure.figsize": (width, height)})
+    rcParams.update({"figure.constrained_layout.use": True, "figure.figsize": (figures.WIDTH, height)})
     try:
         with catch_warnings(action="ignore"):  # a key of one value has no axis to speak of
             yield

@@ -19,7 +19,7 @@ from recbole_dgrm.tuning.study import Study
 
 BEST, TRIALS = "best.yaml", "trials.csv"
 SHOWN = 10  # trials in the table
-PANELS = 4  # of a figure, side by side
+PANELS = 2  # of a figure, side by side
 ATTRIBUTES = ("number", "state", "value", "params", "user_attrs", "datetime_start", "duration")
 
 

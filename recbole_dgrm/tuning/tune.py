@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from narwhals.stable.v2.typing import IntoFrame
 
 from recbole_dgrm.config.layers import load_config, read_yaml
 from recbole_dgrm.data.frames import run_keys
@@ -13,6 +14,7 @@ from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models.registry import space_file
 from recbole_dgrm.options import check_name
 from recbole_dgrm.records import run_name
+from recbole_dgrm.reports.shown import Shown, frame_of
 from recbole_dgrm.system import processes
 from recbole_dgrm.system.files import check_writable
 from recbole_dgrm.tuning import plan, search_report
@@ -22,8 +24,8 @@ from recbole_dgrm.tuning.workers import run_search
 
 
 @dataclass(frozen=True)
-class Search:
-    """What a search has found so far.
+class Search(Shown):
+    """What a search has found so far; ``print`` and a notebook show its best trials.
 
     Attributes:
         config: the keys of all trials, with ``model``, ``dataset``, ``protocol`` and ``seed``.
@@ -39,10 +41,14 @@ class Search:
     path: Path
     study: Study
 
+    def shown(self) -> pd.DataFrame:
+        """The best finished trials with their scores and keys."""
+        return frame_of(search_report.trials_table(self.study))
+
 
 def tune(
     model: str,
-    data: str | pd.DataFrame,
+    data: str | IntoFrame,
     *,
     space: Path | str | Mapping[str, Any] | None = None,
     output_dir: Path | str | None = None,

@@ -17,9 +17,9 @@ from recbole_dgrm.evaluation.diagnosis import ALPHAS
 from recbole_dgrm.evaluation.distribution import Bins, Sample
 from recbole_dgrm.records import RECORD
 from recbole_dgrm.reports import collapse_report, collapse_sections
-from recbole_dgrm.reports.collapse_figures import GIVEN as GIVEN_COLOUR
 from recbole_dgrm.reports.collapse_runs import watched
 from recbole_dgrm.reports.document import Figure, Table, to_markdown
+from recbole_dgrm.reports.figures import GIVEN as GIVEN_COLOUR
 from recbole_dgrm.runs.experiment import run_one
 from recbole_dgrm.system.files import write_json
 

@@ -256,7 +256,7 @@ def test_a_published_row_needs_one_metric_only(tmp_path):
 
 
 def test_a_thousand_configurations_of_a_model_are_rows_and_the_best_are_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr("recbole_dgrm.reports.figures.MOST_ROWS", 3)
+    monkeypatch.setattr("recbole_dgrm.reports.benchmark_figures.MOST_ROWS", 3)
     for factors in range(6):
         age(
             put(tmp_path, "MF", vectors={NDCG: 0.1 * factors + 0 * draw("x", 1)}, config={**RATED, "factors": factors}),

@@ -317,6 +317,14 @@ def test_per_user_vectors_load_without_pickle_and_average_to_the_record(make_con
     vectors = np.load(path / "per_user.npz", allow_pickle=False)
     assert len(set(vectors["user"])) == len(vectors["user"]) == len(vectors["ratedndcg@5"])
     assert vectors["ratedndcg@5"].mean() == pytest.approx(record.test["ratedndcg@5"], abs=1e-9)
+    assert vectors["bias ratedndcg@5"].mean() == pytest.approx(record.reference["bias"]["ratedndcg@5"], abs=1e-9)
+
+
+def test_the_bias_row_has_its_values_per_user_in_the_order_of_the_model_under_full_ranking(make_config):
+    record, path = run_one(make_config(model="Pop", protocol="full"))
+    vectors = np.load(path / "per_user.npz", allow_pickle=False)
+    assert vectors["bias ndcg@10"].mean() == pytest.approx(record.reference["bias"]["ndcg@10"], abs=1e-9)
+    assert np.corrcoef(vectors["bias ndcg@10"], vectors["ndcg@10"])[0, 1] > 0.3  # Pop breaks ties its own way
 
 
 def test_a_file_is_whole_or_absent(tmp_path):

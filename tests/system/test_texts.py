@@ -8,7 +8,7 @@ import pytest
 from reports_helpers import NDCG, RATED, draw, only_cell, put, write_plan
 
 from recbole_dgrm.cli import display, main
-from recbole_dgrm.reports import figures
+from recbole_dgrm.reports import benchmark_figures
 from recbole_dgrm.reports.benchmark_report import result_table, write_report
 from recbole_dgrm.reports.document import Document, Heading, Table, Value, to_html, to_latex, to_markdown
 from recbole_dgrm.system.texts import in_figure, in_spreadsheet, printable
@@ -120,7 +120,7 @@ def test_a_figure_that_cannot_be_drawn_is_a_sentence_in_a_whole_report(folder, m
     def broken(*_):
         raise ZeroDivisionError("no room")
 
-    monkeypatch.setattr(figures, "metric_bars", broken)
+    monkeypatch.setattr(benchmark_figures, "forest", broken)
     write_report(folder, folder)
     text = (folder / "report.md").read_text()
     assert "cannot be drawn (ZeroDivisionError: no room); the tables have its numbers." in text
