@@ -76,7 +76,7 @@ def _rated(config, splits: dataset.Splits, part: str, known: str) -> References:
     rows, vectors = {}, {}
     for name, (score, rule) in scores.items():
         evaluator = recbole_metrics.Evaluator(config)
-        rows[name] = _evaluated(evaluator, RatedPredictions(user, rank, score, rating, rule, splits.scale))
+        rows[name] = evaluated(evaluator, RatedPredictions(user, rank, score, rating, rule, splits.scale))
         vectors[name] = evaluator.per_user
     ratings = np.unique(user, return_counts=True)[1]
     return References(rows, resolution.of_rows(vectors, list(rows["random"]), ratings))
@@ -84,10 +84,11 @@ def _rated(config, splits: dataset.Splits, part: str, known: str) -> References:
 
 def rated_row(config, predictions: RatedPredictions) -> Metrics:
     """The metrics of scored rated pairs, whatever gave the scores."""
-    return _evaluated(recbole_metrics.Evaluator(config), predictions)
+    return evaluated(recbole_metrics.Evaluator(config), predictions)
 
 
-def _evaluated(evaluator: recbole_metrics.Evaluator, predictions: RatedPredictions) -> Metrics:
+def evaluated(evaluator: recbole_metrics.Evaluator, predictions: RatedPredictions) -> Metrics:
+    """The metrics of scored rated pairs by an evaluator, which keeps those of each user."""
     struct = DataStruct()
     struct.set(recbole_metrics.PREDICTIONS, predictions)
     struct.set("rec.score", torch.from_numpy(predictions.score))

@@ -107,10 +107,13 @@ def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
 @styled
 def learning_curves(cell: Cell, path: Path) -> None:
     """The validation metric over epochs and over seconds: means over seeds, up to the last epoch of all seeds."""
-    metric = comparable.selected_by(cell.rows[0].runs[0].record)
+    rows = [row for row in cell.rows if not row.judged]
+    metric = comparable.selected_by(rows[0].runs[0].record)
     figure = new_figure(10.0, 4.2)
     panels = figure.subplots(1, 2, sharey=True)
-    for row, (colour, dash) in zip(cell.rows, styles(), strict=False):
+    for row, (colour, dash) in zip(cell.rows, styles(), strict=False):  # colours as in other figures
+        if row.judged:
+            continue
         curves = [_curve(run.epochs(), metric) for run in row.runs]
         length = min(len(values) for _, _, values in curves)
         if not length:
