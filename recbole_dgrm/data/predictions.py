@@ -13,10 +13,9 @@ from recbole_dgrm.data.tables import Layout, read_table
 from recbole_dgrm.errors import DataError
 
 PAIR = {"user": "user_id", "item": "item_id"}
-PREDICTION = """
-    prediction predictions pred predicted predictedrating ratingpredicted estimate estimated est ratingpred score rhat
-    yhat""".split()
-USUAL: Mapping[str, list[str]] = {**{field: GUESSES[field] for field in PAIR.values()}, "prediction": PREDICTION}
+NAMES = """
+    prediction predictions pred predicted predictedrating ratingpredicted ratingpred estimate estimated est score"""
+USUAL: Mapping[str, list[str]] = {**{field: GUESSES[field] for field in PAIR.values()}, "prediction": NAMES.split()}
 LARGEST = 1e14  # a prediction whose square is still a metric
 
 
@@ -60,19 +59,20 @@ def beside(part: Dataset, user: NDArray, item: NDArray, table: pd.DataFrame, sou
     Raises:
         DataError: a pair has no prediction, or several, or one is for another pair.
     """
-    ids = {field: part.field2id_token[field] for field in (part.uid_field, part.iid_field)}
-    known = [pd.Index(names[1:]).get_indexer(table[field]) + 1 for field, names in zip(PAIR.values(), ids.values())]
-    given = pd.Index(known[0] * part.item_num + known[1])
-    wanted = pd.Index(user * part.item_num + item)
-    _refuse(table, ~given.isin(wanted) | (known[0] == 0) | (known[1] == 0), source, "are not in the test part")
+    users, items = (part.field2id_token[field] for field in (part.uid_field, part.iid_field))
+    row, column = (
+        pd.Index(names[1:]).get_indexer(table[field]) + 1
+        for field, names in zip(PAIR.values(), (users, items), strict=True)
+    )
+    given, wanted = pd.Index(row * part.item_num + column), pd.Index(user * part.item_num + item)
+    _refuse(table, ~given.isin(wanted) | (row == 0) | (column == 0), source, "are not in the test part")
     _refuse(table, given.duplicated(), source, "are there twice")
     place = given.get_indexer(wanted)
     if (missing := place < 0).any():
         first = int(np.argmax(missing))
-        names = [str(ids[field][side[first]]) for field, side in zip(ids, (user, item), strict=True)]
         raise DataError(
             f"{source} has no prediction for {missing.sum():,} of {len(wanted):,} test pairs, the first user "
-            f"{names[0]!r} and item {names[1]!r}; every row of test.csv needs one"
+            f"{str(users[user[first]])!r} and item {str(items[item[first]])!r}; every row of test.csv needs one"
         )
     return table["prediction"].to_numpy(np.float32)[place]
 

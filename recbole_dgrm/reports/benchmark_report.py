@@ -235,8 +235,8 @@ def _explanations(summary: Summary) -> list[str]:
     machines = sorted({", ".join(f"{key} {run['environment'][key]}" for key in names) for names, run in told})
     judged = list(dict.fromkeys(run["label"] for run in runs if run["model"] == JUDGED))
     trained_elsewhere = (
-        f"Of {', '.join(judged)} only the predictions for the test part were given: what they have learnt from, and how "
-        "they were selected, is vouched for by whoever made them."
+        f"Of {', '.join(judged)} only the predictions for the test part were given: what they have learnt from, and "
+        "how they were selected, is vouched for by whoever made them."
     )
     return [
         "Every model selects on validation and is tested once. A random order has its exact expectation, the oracle "
