@@ -217,8 +217,8 @@ MODELS: dict[str, tuple[Fit, dict[str, Any]]] = {
     "Cornac-PMF": (
         cornac_pmf,
         {
-            "k": whole(5, 30),
-            "max_iter": whole(50, 150),
+            "k": whole(5, 20),
+            "max_iter": whole(30, 100),
             "learning_rate": log_range(0.0005, 0.01),
             "lambda_reg": log_range(0.0005, 0.1),
         },
@@ -234,8 +234,8 @@ MODELS: dict[str, tuple[Fit, dict[str, Any]]] = {
             "item_damping": log_range(0.5, 50),
         },
     ),
-    "myFM": (myfm_fm, {"rank": [4, 8, 12, 16], "n_iter": [300]}),
-    "myFM-SVD++": (myfm_svdpp, {"rank": [4, 8, 12, 16], "n_iter": [300]}),
+    "myFM": (myfm_fm, {"rank": [4, 8, 16], "n_iter": [200]}),
+    "myFM-SVD++": (myfm_svdpp, {"rank": [4, 8, 16], "n_iter": [200]}),
 }  # label: how it is trained, and its space, in which a list is all that there is to choose from
 
 
