@@ -107,13 +107,17 @@ def main() -> None:
         if not split.is_dir():
             rd.split(given.dataset, split, seed=seed, data_path=given.data_path)
     train_ours(folder, given)
-    found = {label: tuned(label, folder, splits[0], given.trials) for label in given.models}
-    for split in splits:
-        made = {label: predicted(label, folder, split, found[label]["settings"]) for label in given.models}
-        files = {label: path for label, (path, _) in made.items()}
-        seconds = {label: taken for label, (_, taken) in made.items()}
+    made: dict[Path, dict[str, tuple[Path, float]]] = {split: {} for split in splits}
+    for label in given.models:
+        settings = tuned(label, folder, splits[0], given.trials)["settings"]
+        for split in splits:
+            made[split][label] = predicted(label, folder, split, settings)
+    for split, rows in made.items():
+        files = {label: path for label, (path, _) in rows.items()}
+        seconds = {label: taken for label, (_, taken) in rows.items()}
         rd.compare(split, files, output=folder / "results", baseline=BASELINE, seconds=seconds)
-    for label, about in found.items():
+    for label in given.models:
+        about = tuned(label, folder, splits[0], given.trials)
         print(f"| {label} | {about['settings']} | {about['valid_rmse']:.4f} | {about['tuning_s']:.0f} |")
 
 

@@ -13,7 +13,9 @@ def run(arguments: list[str], console: Console) -> int:
     parser = make_parser("write the weights of a finished run, and the ids of their rows, as plain files", usage, "")
     add_run(parser)
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
-    format_help = "safetensors (default): the weights, of any model | onnx: a graph from ratings to scores; ICDAE, CFGAN"
+    format_help = (
+        "safetensors (default): the weights, of any model | onnx: a graph from ratings to scores; ICDAE, CFGAN"
+    )
     parser.add_argument("--format", choices=("safetensors", "onnx"), default="safetensors", help=format_help)
     given = parser.parse_args(arguments)
     from recbole_dgrm.runs.export import CONTENTS, check_new, export

@@ -1,7 +1,7 @@
 """The network of a finished run as ONNX, for programs without Python: ratings in, scores out.
 
-Only where a score is a function of the profile: the model has ``score_ratings``. Where it depends on noise that belongs to
-a user, or is solved from the ratings, no graph says what ``recommend`` says, and none is written.
+Only where a score is a function of the profile: the model has ``score_ratings``. Where it depends on noise that belongs
+to a user, or is solved from the ratings, no graph says what ``recommend`` says, and none is written.
 """
 
 from importlib.util import find_spec

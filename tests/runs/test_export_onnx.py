@@ -63,7 +63,7 @@ def test_what_cannot_be_written_is_said(ratings_path, tmp_path, monkeypatch):
     places = {"data_path": str(ratings_path), "output_dir": str(tmp_path / "runs"), "device": "cpu"}
     run = rd.train("MF", "noise", epochs=1, **places)
     monkeypatch.setattr(export_onnx, "NEEDED", ())
-    with pytest.raises(UnknownModel, match="MF cannot be written as ONNX: .* ICDAE, CFGAN can"):
+    with pytest.raises(UnknownModel, match=r"MF cannot be written as ONNX: .* ICDAE, CFGAN can"):
         export_onnx.export_onnx(run, tmp_path / "graph")
     monkeypatch.setattr(export_onnx, "NEEDED", ("no_such_library",))
     with pytest.raises(OptionError, match="needs no_such_library, which is not installed"):
