@@ -234,8 +234,8 @@ MODELS: dict[str, tuple[Fit, dict[str, Any]]] = {
             "item_damping": log_range(0.5, 50),
         },
     ),
-    "myFM": (myfm_fm, {"rank": [4, 8, 16], "n_iter": [200]}),
-    "myFM-SVD++": (myfm_svdpp, {"rank": [4, 8, 16], "n_iter": [200]}),
+    "myFM": (myfm_fm, {"rank": [8], "n_iter": [200]}),
+    "myFM-SVD++": (myfm_svdpp, {"rank": [8], "n_iter": [200]}),
 }  # label: how it is trained, and its space, in which a list is all that there is to choose from
 
 

@@ -86,7 +86,7 @@ def test_docstrings_are_markdown(path):
 
 @pytest.mark.slow
 def test_the_job_arrays_of_slurm_run_as_local_processes(tmp_path):
-    """Two tasks of each script at a time, a few trials, and SQLite in place of PostgreSQL."""
+    """Two tasks of each script, a few trials, and SQLite in place of PostgreSQL, which is for one folder at a time."""
     benchmark, search = (tmp_path / name for name in ("benchmark.sh", "search.sh"))
     for path, text in zip((benchmark, search), blocks(ROOT / "docs" / "cluster.md", "bash"), strict=True):
         path.write_text(text.replace("--trials=100", "--trials=4 --epochs=2"), encoding="utf-8")
@@ -99,12 +99,14 @@ def test_the_job_arrays_of_slurm_run_as_local_processes(tmp_path):
     program.chmod(0o755)
     path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
     where = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "STORAGE": f"sqlite:///{tmp_path / 'study.db'}"}
-    for script, tasks in ((benchmark, ("2020", "2021")), (search, ("0", "1"))):
+
+    def start(script, task):
         command = ["bash", str(script)]
-        started = [
-            subprocess.Popen(command, cwd=tmp_path, env={**where, "SLURM_ARRAY_TASK_ID": task}) for task in tasks
-        ]
-        assert [one.wait() for one in started] == [0, 0]
+        return subprocess.Popen(command, cwd=tmp_path, env={**where, "SLURM_ARRAY_TASK_ID": task})
+
+    together = [start(benchmark, seed) for seed in ("2020", "2021")]
+    assert [one.wait() for one in together] == [0, 0]
+    assert [start(search, task).wait() for task in ("0", "1")] == [0, 0]
     found = rd.report(tmp_path / "results", "MF").table().set_index(["model", "metric"])
     assert found.loc[("ICDAE", "rmse"), "seeds"] == 2
     assert found.loc[("ICDAE", "rmse"), "baseline"] == "MF"
