@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from recbole_dgrm.config.layers import load_config
     from recbole_dgrm.plugin import register
     from recbole_dgrm.reports.benchmark_report import Report, report
+    from recbole_dgrm.runs.compare import compare
+    from recbole_dgrm.runs.split_folder import split
     from recbole_dgrm.runs.trained_run import TrainedRun, load_run, resume, train
     from recbole_dgrm.tuning.tune import Search, tune
 
@@ -26,12 +28,14 @@ __all__ = [
     "UserError",
     "__version__",
     "benchmark",
+    "compare",
     "diagnose",
     "load_config",
     "load_run",
     "register",
     "report",
     "resume",
+    "split",
     "train",
     "tune",
 ]
@@ -41,6 +45,8 @@ HOMES = {
     "config.layers": ("load_config",),
     "plugin": ("register",),
     "reports.benchmark_report": ("Report", "report"),
+    "runs.compare": ("compare",),
+    "runs.split_folder": ("split",),
     "runs.trained_run": ("TrainedRun", "load_run", "resume", "train"),
     "tuning.tune": ("Search", "tune"),
 }  # the module of each public name

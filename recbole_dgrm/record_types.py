@@ -176,6 +176,7 @@ Record = _keys(
         Data: "data",
     },
 )
+Split = _keys({str: "fingerprint"})
 Epoch = _keys(
     {Count: "epoch", Literal["select", "refit"]: "stage", Seconds: "seconds"},
     {Distribution: "distribution", Seconds: "diagnose_s", str: "diagnosis_error"},

@@ -21,6 +21,7 @@ RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz"
 BIAS = "bias "  # in front of a metric's name in per_user.npz: of the bias row, on the same users
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
 ASIDE = ".aside"  # a folder for runs that were put away; whoever reads a folder of runs skips it
+JUDGED = "predictions"  # what a record calls the model where only its predictions are known
 PLAN = "benchmark.json"  # in a folder of runs: the plan that they belong to
 LARGEST_JSON = 1 << 26  # bytes; a record has about 20,000, and 64 MiB take some seconds to read
 LARGEST_LINE = 1 << 22  # bytes of an epoch's line, which usually has 1,500; there may be any number of lines
@@ -34,7 +35,9 @@ class RunRecord:
 
     Attributes:
         label: what tables call the run; the short name of the model unless a benchmark names it.
-        hash: of the config, see ``config_hash``.
+        model: its name, or ``JUDGED`` where predictions of another library were judged: there are no epochs, no
+            parameters and no checkpoint then, and ``train_s`` only if somebody has said it.
+        hash: of the config, see ``config_hash``; of the predictions where only these are known.
         status: running, finished, interrupted, diverged, failed or timed_out.
         valid, test: metric to value, from validation and from the one test.
         selected_by: the metric that selected on validation, also where the config says ``valid_metric: auto``; empty

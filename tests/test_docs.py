@@ -10,8 +10,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 from shutil import copytree
 
 import pytest
-from helpers import ROOT, blocks
+from helpers import ROOT, blocks, random_ratings, write_ratings
 
+import recbole_dgrm as rd
 from recbole_dgrm.cli import main
 from recbole_dgrm.config import layers
 from recbole_dgrm.models import registry
@@ -96,3 +97,33 @@ def test_docstrings_are_markdown(path):
     """Roles and double colons of Sphinx would stand in the pages as they are."""
     text = path.read_text(encoding="utf-8")
     assert not re.findall(r":[a-z]+:`|::$", text, re.M)
+
+
+@pytest.mark.slow
+def test_the_job_arrays_of_slurm_run_as_local_processes(tmp_path):
+    """Two tasks of each script, a few trials, and SQLite in place of PostgreSQL, which is for one folder at a time."""
+    benchmark, search = (tmp_path / name for name in ("benchmark.sh", "search.sh"))
+    for path, text in zip((benchmark, search), blocks(ROOT / "docs" / "cluster.md", "bash"), strict=True):
+        path.write_text(text.replace("--trials=100", "--trials=4 --epochs=2"), encoding="utf-8")
+    write_ratings(tmp_path / "dataset", "mine", random_ratings())
+    plan = "models: [MF, ICDAE]\ndatasets: [mine]\nprotocols: [rated]\nbaseline: MF\nconfig: {epochs: 2, device: cpu}\n"
+    (tmp_path / "mine.yaml").write_text(plan, encoding="utf-8")
+    program = tmp_path / "bin" / "recbole-dgrm"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m recbole_dgrm "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    where = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "STORAGE": f"sqlite:///{tmp_path / 'study.db'}"}
+
+    def start(script, task):
+        command = ["bash", str(script)]
+        return subprocess.Popen(command, cwd=tmp_path, env={**where, "SLURM_ARRAY_TASK_ID": task})
+
+    together = [start(benchmark, seed) for seed in ("2020", "2021")]
+    assert [one.wait() for one in together] == [0, 0]
+    assert [start(search, task).wait() for task in ("0", "1")] == [0, 0]
+    found = rd.report(tmp_path / "results", "MF").table().set_index(["model", "metric"])
+    assert found.loc[("ICDAE", "rmse"), "seeds"] == 2
+    assert found.loc[("ICDAE", "rmse"), "baseline"] == "MF"
+    best = [(tmp_path / "search" / task / "best.yaml").read_text(encoding="utf-8") for task in ("0", "1")]
+    assert best[0] == best[1]

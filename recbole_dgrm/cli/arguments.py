@@ -28,6 +28,8 @@ examples:
   %(prog)s benchmark --config=smoke
   %(prog)s diagnose --models=DGRM,CFGAN --dataset=ml-100k
   %(prog)s report runs/smoke
+  %(prog)s split --dataset=ml-100k --output=split
+  %(prog)s compare --split=split a.csv b.csv
   %(prog)s recommend --run=runs/DGRMPlus-ml-100k-... --output=lists.csv
   %(prog)s evaluate --run=runs/DGRMPlus-ml-100k-... --protocol=table3
   %(prog)s export --run=runs/DGRMPlus-ml-100k-... --output=model

@@ -1,7 +1,7 @@
 """Output on the terminal: lists, tables of documents, the plan and the progress of a benchmark."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 import pandas as pd
@@ -49,6 +49,19 @@ def plan_table(runs: Iterable[PlannedRun], finished: set[PlannedRun]) -> Table:
         done = sum(run in finished for run in group)
         table.add_row(*map(text, key), ", ".join(str(run.config["seed"]) for run in group), f"{done}/{len(group)}")
     return table
+
+
+def means_tables(results: pd.DataFrame) -> Iterator[Table]:
+    """For each data set and protocol of ``Report.table()`` the mean over seeds of each metric, a line per model."""
+    for (dataset, protocol, _), part in results.groupby(["dataset", "protocol", "definition"], sort=False):
+        table = Table(title=text(f"{dataset}, protocol {protocol}, means over seeds"), title_justify="left")
+        table.add_column("")
+        for metric in part["metric"].unique():
+            table.add_column(metric_label(metric), justify="right")
+        for model, line in part.groupby("model", sort=False):
+            values = line.set_index("metric")["mean"].reindex(part["metric"].unique())
+            table.add_row(text(str(model)), *(number(None if pd.isna(value) else value) for value in values))
+        yield table
 
 
 class Board:

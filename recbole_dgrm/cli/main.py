@@ -14,7 +14,7 @@ from rich.text import Text
 from recbole_dgrm.errors import OptionError, UserError, explained
 from recbole_dgrm.system.texts import lines
 
-COMMANDS = "train download convert benchmark tune diagnose report recommend evaluate export doctor"
+COMMANDS = "train download convert benchmark tune diagnose report split compare recommend evaluate export doctor"
 
 
 def main(arguments: list[str] | None = None) -> int:

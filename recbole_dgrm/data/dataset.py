@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import cat_interactions
 from recbole.utils import FeatureSource
 
-from recbole_dgrm.data.atomic_files import check_source, read_atomic, source_files
+from recbole_dgrm.data.atomic_files import check_source, read_atomic, source_files, source_hash
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale, without_noise
 from recbole_dgrm.data.timeline import PARTS, cut, cuts_timeline, known_to
 from recbole_dgrm.errors import DataError, UserError
@@ -280,6 +281,11 @@ class Splits:
             digest.update(part.encode())
         return digest.hexdigest()[:16]
 
+    def described(self) -> dict[str, Any]:
+        """What a record says of the data: source, fingerprint, sizes, notes and scale."""
+        about = {"source": source_hash(self.train.config), "fingerprint": self.fingerprint(), **self.sizes()}
+        return about | {"notes": self.notes, "scale": self.scale and self.scale.to_dict()}
+
     def sizes(self) -> dict[str, int]:
         """The numbers of users and items without the padding, and of ratings in each part."""
         return {
@@ -292,18 +298,19 @@ class Splits:
         return ["train", "valid"] if self.test is None else ["train", "valid", "test"]
 
 
-def build(config, with_test: bool = True) -> Splits:
+def build(config, with_test: bool = True, dataset: RatingDataset | None = None) -> Splits:
     """Read, check and split the data set of ``config``; the split depends on the seed alone.
 
     Args:
         with_test: without it the test part is dropped as soon as it is cut, and a test file is not opened.
+        dataset: the ratings of ``config``, if they have been read already.
 
     Raises:
         DataError: the input cannot be used.
     """
     if not with_test and (files := config.run.benchmark_filename):
         config = config.replaced(benchmark_filename=files[:-1])
-    dataset = RatingDataset(config)
+    dataset = dataset or RatingDataset(config)
     parts = dict(zip(("train", "valid", "test"), dataset.build(with_test), strict=False))
     for name, part in parts.items():
         if len(part) == 0:

@@ -96,7 +96,7 @@ def read_ratings(source: Path, reading: Reading | None = None, frame: pd.DataFra
         columns.update(_chosen(names, source, reading.columns, remedy))
         return columns
 
-    table = read_table(source, reading.layout, choose) if frame is None else _fields(frame, choose)
+    table = read_table(source, reading.layout, choose) if frame is None else fields(frame, choose)
     if len(table) == 0:
         raise DataError(f"{source} holds no ratings")
     unrated = _unrated(table["rating"], reading.missing)
@@ -104,14 +104,14 @@ def read_ratings(source: Path, reading: Reading | None = None, frame: pd.DataFra
     if len(table) == 0:
         raise DataError(f"{source} holds no ratings but those that --missing={','.join(reading.missing)} leaves out")
     for name in ("user_id", "item_id"):
-        table[name] = _tokens(table[name], source)
+        table[name] = tokens(table[name], source)
     table["rating"] = _numbers(table["rating"], source)
     if "timestamp" in table:
         table["timestamp"] = _seconds(table["timestamp"], source)
     return Ratings(table, columns, int(unrated.sum()))
 
 
-def _fields(frame: pd.DataFrame, choose: Choose) -> pd.DataFrame:
+def fields(frame: pd.DataFrame, choose: Choose) -> pd.DataFrame:
     """The chosen columns of a DataFrame under our names, its rows numbered from 1."""
     names = [str(name) for name in frame.columns]
     chosen = choose(names)
@@ -123,14 +123,14 @@ def _unrated(rating: pd.Series, codes: Collection[str]) -> pd.Series:
     """Which ratings are one of the codes, compared as text and as numbers."""
     unrated = rating.astype(str).isin(set(codes))
     if numbers := [float(code) for code in codes if is_number(code)]:
-        unrated |= _to_number(rating).isin(numbers)
+        unrated |= to_number(rating).isin(numbers)
     return unrated | rating.isna() if "" in codes else unrated
 
 
-def usual_columns(names: list[str]) -> dict[str, str]:
+def usual_columns(names: list[str], guesses: Mapping[str, list[str]] = GUESSES) -> dict[str, str]:
     """For each field the column with one of its usual names, if there is one."""
     plain = {re.sub("[^a-z0-9]", "", name.lower()): name for name in reversed(names)}
-    found = {field: [plain[guess] for guess in guesses if guess in plain] for field, guesses in GUESSES.items()}
+    found = {field: [plain[guess] for guess in usual if guess in plain] for field, usual in guesses.items()}
     return {field: columns[0] for field, columns in found.items() if columns}
 
 
@@ -163,7 +163,7 @@ def refuse(column: pd.Series, bad: NDArray, source: Path, said: str) -> None:
         )
 
 
-def _tokens(column: pd.Series, source: Path) -> pd.Series:
+def tokens(column: pd.Series, source: Path) -> pd.Series:
     """Ids as text; ids that pandas made floats because others are missing become whole numbers again."""
     missing = column.isna().to_numpy()
     if not missing.any():
@@ -179,7 +179,7 @@ def _tokens(column: pd.Series, source: Path) -> pd.Series:
 
 
 def _numbers(column: pd.Series, source: Path) -> pd.Series:
-    number = _to_number(column)
+    number = to_number(column)
     refuse(column, ~np.isfinite(number.to_numpy()), source, "ratings are no numbers")
     refuse(
         column, (number.abs() > LARGEST_RATING).to_numpy(), source, f"ratings are out of range; allowed: {RATING_RANGE}"
@@ -187,7 +187,7 @@ def _numbers(column: pd.Series, source: Path) -> pd.Series:
     return number
 
 
-def _to_number(column: pd.Series) -> pd.Series:
+def to_number(column: pd.Series) -> pd.Series:
     """The numbers as float64 without loss of a digit; NaN where there is none."""
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         if pd.api.types.infer_dtype(column, skipna=True) != "string":
@@ -204,7 +204,7 @@ def _scalar(value: object) -> bool:
 def _seconds(column: pd.Series, source: Path) -> pd.Series:
     """Timestamps in seconds since 1970; numbers are kept, unless all of them are days such as 20240131."""
     dates = pd.api.types.is_datetime64_any_dtype(column)
-    seconds = column if dates else _to_number(column)
+    seconds = column if dates else to_number(column)
     if not dates and seconds.between(*DAYS).all() and (seconds % 1 == 0).all():
         days = pd.to_datetime(seconds.astype("int64").astype(str), utc=True, errors="coerce", format="%Y%m%d")
         if days.notna().all():

@@ -160,7 +160,7 @@ def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
     """
     figure = new_figure(4.4)
     axes = figure.add_subplot()
-    rows = [row for row in cell.rows if metric in row.scores]
+    rows = [row for row in cell.rows if metric in row.scores and np.isfinite(row.learning_seconds()).all()]
     seconds = [np.maximum(row.learning_seconds(), 1e-3) for row in rows]
     middles = [float(np.exp(np.log(each).mean()).round(6)) for each in seconds]  # a hair's breadth is no axis
     means = [row.scores[metric].mean for row in rows]
@@ -210,10 +210,11 @@ def frontier(seconds: list[float], values: list[float], smaller: bool) -> list[i
 @styled
 def learning_curves(cell: Cell, path: Path) -> None:
     """The validation metric over epochs and over seconds: means over seeds, up to the last epoch of all seeds."""
-    metric = comparable.selected_by(cell.rows[0].runs[0].record)
-    figure = new_figure(5.6, names=len(cell.rows))
+    rows = [row for row in cell.rows if not row.judged]
+    metric = comparable.selected_by(rows[0].runs[0].record)
+    figure = new_figure(5.6, names=len(rows))
     panels = figure.subplots(2, 1, sharey=True)
-    for row, (colour, dash) in zip(cell.rows, styles(), strict=False):
+    for row, (colour, dash) in zip(rows, styles(), strict=False):
         curves = [_curve(run.epochs(), metric) for run in row.runs]
         length = min(len(values) for _, _, values in curves)
         if not length:

@@ -11,10 +11,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from recbole_dgrm.evaluation.metric_names import metric_label
 from recbole_dgrm.evaluation.resolution import LIMIT
+from recbole_dgrm.records import JUDGED
 from recbole_dgrm.reports import benchmark_figures, calibration, comparable, figures, groups, ranks
 from recbole_dgrm.reports.document import Document, Figure, Heading, Table, to_html, to_latex, to_markdown
 from recbole_dgrm.reports.result_tables import (
@@ -202,10 +204,12 @@ def _figures(cell: Cell) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
         "The line: what is best for a time; models that another beats in both are paler. Small points: seeds; large: "
         "their mean. Seconds as measured, on however busy a machine."
     )
-    draw = partial(benchmark_figures.accuracy_against_time, shown, telling(cell))
-    yield figure("time", "Accuracy against training time", caption), draw
-    caption = "Means over seeds, up to the epoch in which the first of them stopped."
-    yield figure("learning", "Learning curves", caption), partial(benchmark_figures.learning_curves, shown)
+    if np.isfinite([second for row in shown.rows for second in row.learning_seconds()]).any():
+        draw = partial(benchmark_figures.accuracy_against_time, shown, telling(cell))
+        yield figure("time", "Accuracy against training time", caption), draw
+    if not all(row.judged for row in shown.rows):
+        caption = "Means over seeds, up to the epoch in which the first of them stopped."
+        yield figure("learning", "Learning curves", caption), partial(benchmark_figures.learning_curves, shown)
 
 
 def _uncertainty(summary: Summary) -> Iterator[Heading | str | Table | Figure]:
@@ -243,7 +247,14 @@ def _drawn(document: Document, summary: Summary, output_dir: Path) -> Iterator[A
 def _explanations(summary: Summary) -> list[str]:
     runs = [run.record for cell in summary.cells for row in cell.rows for run in row.runs]
     keys = ("recbole_dgrm", "recbole", "torch", "numpy", "python", "device", "threads")
-    machines = sorted({", ".join(f"{key} {run['environment'].get(key)}" for key in keys) for run in runs})
+    known = [[key for key in keys if key in run["environment"]] for run in runs]
+    told = zip(known, runs, strict=True)
+    machines = sorted({", ".join(f"{key} {run['environment'][key]}" for key in names) for names, run in told})
+    judged = list(dict.fromkeys(run["label"] for run in runs if run["model"] == JUDGED))
+    trained_elsewhere = (
+        f"Of {', '.join(judged)} only the predictions for the test part were given: what they have learnt from, and "
+        "how they were selected, is vouched for by whoever made them."
+    )
     return [
         "Every model selects on validation and is tested once. A random order has its exact expectation, the oracle "
         "ranks by the truth; skill is (model − random) / (oracle − random): 0 is a random order, 1 cannot be beaten.",
@@ -252,6 +263,7 @@ def _explanations(summary: Summary) -> list[str]:
         "four times out of five. For errors, whose oracle nobody comes near, the way is thrice that to bias.",
         "A seed is another split, initialisation and noise; where a split is given, the seed varies training only. The "
         "tests compare users, for the splits at hand; the deviation over seeds says how splits and training vary.",
+        *([trained_elsewhere] if judged else []),
         "Made with: " + "; ".join(machines) + ".",
     ]
 

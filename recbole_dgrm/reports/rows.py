@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_dgrm.records import RunDirectory
+from recbole_dgrm.records import JUDGED, RunDirectory
 from recbole_dgrm.reports.comparable import Definition
 from recbole_dgrm.reports.significance import Comparison
 
@@ -63,14 +63,19 @@ class Row:
         return self.runs[0].record["label"] if self.runs else self.label
 
     @property
+    def judged(self) -> bool:
+        """Whether only predictions are known, and nothing of a training."""
+        return self.runs[0].record["model"] == JUDGED
+
+    @property
     def seeds(self) -> list[int]:
         """The seeds of the runs, in the same order."""
         return [run.record["seed"] for run in self.runs]
 
     def learning_seconds(self) -> list[float]:
-        """For each seed the seconds of building the model and training it."""
+        """For each seed the seconds of building the model and training it; NaN where nobody has said them."""
         timings = [run.record["timing"] for run in self.runs]
-        return [timing.get("build_s", 0.0) + timing["train_s"] for timing in timings]
+        return [timing.get("build_s", 0.0) + timing.get("train_s", np.nan) for timing in timings]
 
     def timing(self, key: str) -> float:
         """The mean over seeds of an entry of ``timing``."""

@@ -16,7 +16,7 @@ from recbole_dgrm import record_types
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users, is_worse, smaller_is_better
 from recbole_dgrm.evaluation.resolution import averaged, can_tell
-from recbole_dgrm.records import BIAS, PLAN, WHERE, RunDirectory, read_json, read_runs, short_name
+from recbole_dgrm.records import BIAS, JUDGED, PLAN, WHERE, RunDirectory, read_json, read_runs, short_name
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.comparable import Definition
 from recbole_dgrm.reports.rows import Cell, Row, Score
@@ -57,7 +57,7 @@ def summarise(folder: Path, baseline: str | None = None) -> Summary:
     if not finished:
         raise DataError(f"no run in {folder} is finished; the first: {runs[0].record['error']}")
     for run in finished:
-        run.need("data fingerprint", "timing train_s")
+        run.need("data fingerprint", *(["timing train_s"] if run.record["model"] != JUDGED else []))
     cells = _cells(finished, plan, baseline)
     if baseline and not any(cell.baseline for cell in cells):
         labels = sorted({row.label for cell in cells for row in cell.rows})
@@ -174,10 +174,11 @@ def _publish(cell: Cell, plan: dict[str, Any]) -> None:
 
 def _tell_apart(cell: Cell) -> None:
     """Enter how rows were trained where rows of one model differ, or rows of the cell in what all should share."""
-    choices = [_choices(row.runs[0]) for row in cell.rows]
+    rows = [row for row in cell.rows if not row.judged]
+    choices = [_choices(row.runs[0]) for row in rows]
     shared = {key for key in PROCEDURE if len({json.dumps(one.get(key)) for one in choices}) > 1}
     first: dict[str, dict[str, Any]] = {}
-    for row, own in zip(cell.rows, choices, strict=True):
+    for row, own in zip(rows, choices, strict=True):
         other = first.setdefault(row.runs[0].record["model"], own)
         keys = shared | {key for key in own.keys() | other.keys() if own.get(key) != other.get(key)}
         row.trained = {key: own.get(key) for key in sorted(keys) if f"{key}=" not in row.label}
@@ -199,7 +200,12 @@ def make_rows(runs: list[RunDirectory], plan: dict[str, Any]) -> list[Row]:
 
 
 def _choices(run: RunDirectory) -> dict[str, Any]:
-    """The keys of a run that tell rows apart; ``valid_metric`` is the one that selected, whatever was asked."""
+    """The keys of a run that tell rows apart; ``valid_metric`` is the one that selected, whatever was asked.
+
+    Of predictions none is known.
+    """
+    if run.record["model"] == JUDGED:
+        return {}
     used = {"valid_metric": name} if (name := run.record["selected_by"]) else {}
     return {key: value for key, value in {**run.record["config"], **used}.items() if key not in (*WHERE, "seed")}
 

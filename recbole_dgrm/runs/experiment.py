@@ -19,7 +19,7 @@ from torch import Tensor
 
 from recbole_dgrm import compat
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.data import atomic_files, dataset, loaders
+from recbole_dgrm.data import dataset, loaders
 from recbole_dgrm.errors import CheckpointError, OptionError, UserError, explained
 from recbole_dgrm.evaluation import collapse, diagnosis, groups, references, selection
 from recbole_dgrm.models import registry
@@ -152,9 +152,7 @@ class _Run:
             raise OptionError(
                 f"topk={config['topk']}: there are only {n_items} items, fewer than {longest}; name shorter lists"
             )
-        source = atomic_files.source_hash(self.splits.train.config)
-        record.data = {"source": source, "fingerprint": self.splits.fingerprint(), **self.splits.sizes()}
-        record.data |= {"notes": self.splits.notes, "scale": self.splits.scale and self.splits.scale.to_dict()}
+        record.data = self.splits.described()
         self.config, found = selection.settled(config, self.splits)
         record.selected_by = self.config["valid_metric"]
         record.resolution = {"valid": found} if found else {}

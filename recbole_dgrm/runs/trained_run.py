@@ -23,7 +23,7 @@ from recbole_dgrm.evaluation import references
 from recbole_dgrm.evaluation.lists import Lists, described
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
-from recbole_dgrm.records import CHECKPOINT, CONFIG, RECORD, WHERE, read_run
+from recbole_dgrm.records import CHECKPOINT, CONFIG, JUDGED, RECORD, WHERE, read_run
 from recbole_dgrm.reports import run_table
 from recbole_dgrm.reports.shown import Evaluation
 from recbole_dgrm.runs import experiment
@@ -192,6 +192,8 @@ def load_run(path: Path | str, **where: Any) -> TrainedRun:
     path = Path(path)
     saved = read_run(path)
     if saved is None or not (path / CONFIG).is_file():
+        if saved and saved.record["model"] == JUDGED:
+            raise CheckpointError(f"{path} holds predictions that were judged; their model is not known here")
         raise CheckpointError(f"{path} is not a run directory: it has no record.json with a {CONFIG}")
     if not saved.finished:
         status = f"not finished but {saved.record['status']}"

@@ -10,14 +10,17 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
+from time import sleep
 from typing import Any
 
 import numpy as np
 import optuna
 from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import OptionError
@@ -27,11 +30,31 @@ from recbole_dgrm.tuning.space_file import parse_space
 CLAIM = ".claim"
 HEARTBEAT_S, SILENCE_S = 10, 60  # a worker that is not heard of for so long is dead
 BUSY_S = 60  # that a worker waits for the SQLite file while others write
+PAUSES_S = (0.5, 1, 2)  # before a database whose tables are being made is opened again
+MADE_MEANWHILE = ("already exists", "duplicate key")  # what SQLite and PostgreSQL say of such tables
 LOSSES = 3  # workers that a trial may take down before it is given up
 WARMUP_EPOCHS, STARTUP_TRIALS = 10, 5  # of the median pruner
 QUEUED = (TrialState.WAITING, TrialState.RUNNING)
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats are, since 2021
+
+
+def _opened(storage: str, engine: dict[str, Any]) -> optuna.storages.RDBStorage:
+    """The database, with its tables; of processes that all begin with an empty one, one makes them.
+
+    The others may see a table come into being between the look for it and its making, an error; they try again.
+    """
+    open_it = partial(
+        optuna.storages.RDBStorage, storage, engine, heartbeat_interval=HEARTBEAT_S, grace_period=SILENCE_S
+    )
+    for pause in PAUSES_S:
+        try:
+            return open_it()
+        except SQLAlchemyError as error:
+            if not any(text in str(error) for text in MADE_MEANWHILE):
+                raise
+            sleep(pause)
+    return open_it()
 
 
 class Study:
@@ -45,12 +68,7 @@ class Study:
         self.metric, self.bigger = config["valid_metric"].lower(), config["valid_metric_bigger"]
         self.seed = config["seed"]
         sqlite = search.storage.startswith("sqlite")
-        self._storage = optuna.storages.RDBStorage(
-            search.storage,
-            engine_kwargs={"connect_args": {"timeout": BUSY_S}} if sqlite else {},
-            heartbeat_interval=HEARTBEAT_S,
-            grace_period=SILENCE_S,
-        )
+        self._storage = _opened(search.storage, {"connect_args": {"timeout": BUSY_S}} if sqlite else {})
         self._claiming: AbstractContextManager = FileLock(folder / CLAIM) if sqlite else nullcontext()  # no row locks
         pruners = optuna.pruners
         self.optuna = optuna.create_study(

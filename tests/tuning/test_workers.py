@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import optuna
@@ -23,6 +24,7 @@ from helpers import checkerboard, random_ratings, wait_for, write_ratings
 from matplotlib import pyplot, rcParams, style
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from recbole_dgrm.benchmarks import executors
 from recbole_dgrm.cli import main
@@ -34,6 +36,7 @@ from recbole_dgrm.reports import figures
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.system import processes
 from recbole_dgrm.tuning import search_figures, search_report, workers
+from recbole_dgrm.tuning import study as studies
 from recbole_dgrm.tuning.plan import SearchPlan, plan_search
 from recbole_dgrm.tuning.study import Study, worker_of
 from recbole_dgrm.tuning.workers import run_search, work
@@ -636,3 +639,24 @@ def test_a_plot_that_fails_loses_no_search(plan, in_process, tmp_path, monkeypat
     text = (tmp_path / "out" / "report.md").read_text()
     assert "The figure Slices cannot be drawn (ZeroDivisionError" in text
     assert "![History]" in text
+
+
+def test_a_database_whose_tables_another_process_is_making_is_opened_again(monkeypatch, tmp_path):
+    opened = []
+
+    def open_it(*args, **options):
+        opened.append(args)
+        if len(opened) == 1:
+            raise OperationalError("CREATE TABLE trials", {}, Exception("table trials already exists"))
+        return storage(*args, **options)
+
+    storage = optuna.storages.RDBStorage
+    monkeypatch.setattr(optuna.storages, "RDBStorage", open_it)
+    monkeypatch.setattr(studies, "PAUSES_S", (0, 0))
+    assert isinstance(studies._opened(f"sqlite:///{tmp_path / 'study.db'}", {}), storage)
+    assert len(opened) == 2
+    lost = OperationalError("SELECT 1", {}, Exception("connection refused"))
+    monkeypatch.setattr(optuna.storages, "RDBStorage", Mock(side_effect=lost))
+    with pytest.raises(OperationalError, match="connection refused"):
+        studies._opened("sqlite://", {})
+    assert optuna.storages.RDBStorage.call_count == 1

@@ -1,0 +1,171 @@
+"""Predictions of any library, judged as our own runs are: each becomes a run directory that a report reads."""
+
+import hashlib
+import logging
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.dataset import Splits
+from recbole_dgrm.data.predictions import beside, read_predictions
+from recbole_dgrm.errors import DataError, OptionError
+from recbole_dgrm.evaluation import recbole_metrics, references
+from recbole_dgrm.evaluation.recbole_metrics import Evaluator, RatedPredictions
+from recbole_dgrm.options import check_known, check_name
+from recbole_dgrm.records import JUDGED, PER_USER, RECORD, RunRecord, find_runs, new_record, read_run, write_vectors
+from recbole_dgrm.reports.benchmark_report import Report, write_report
+from recbole_dgrm.reports.statistics import read_plan
+from recbole_dgrm.runs.split_folder import judged_keys, read_split
+from recbole_dgrm.start import __version__
+from recbole_dgrm.system.files import check_writable, write_folder, write_json
+
+LOG = logging.getLogger(__name__)
+COMPARED = "compared"  # folder within that of a split
+LONGEST_S = 1e9
+
+
+def compare(
+    split: Path | str,
+    predictions: Mapping[str, Path | str | pd.DataFrame],
+    *,
+    output: Path | str | None = None,
+    baseline: str | None = None,
+    seconds: Mapping[str, float] | None = None,
+    data_path: Path | str | None = None,
+) -> Report:
+    """Judge predictions for the test part of a split as our own models are judged, and write the report.
+
+    Every row of predictions becomes a run directory in ``output``. Rows of other splits, and runs of our own on the
+    same splits, may lie there too: the report is about all of them. A row that is there already is replaced.
+
+    Args:
+        split: a folder that ``split`` has made.
+        predictions: label to a file, or a DataFrame, with a user, item and prediction for every row of ``test.csv``.
+        output: where rows and report are written; ``compared`` in the folder of the split by default.
+        baseline: label that the others are tested against; by default that of a plan in ``output``, or the first.
+        seconds: label to how long the training took.
+        data_path: where the data is, if it has moved.
+
+    Raises:
+        OptionError: a label or a number of seconds cannot be used.
+        DataError: predictions are missing, or are for other pairs, or the data has changed.
+    """
+    split, seconds = Path(split), dict(seconds or {})
+    output = split / COMPARED if output is None else Path(output)
+    _check(predictions, seconds)
+    check_writable(output, "output")
+    tables = {label: _read(label, source) for label, source in predictions.items()}
+    config, splits = read_split(split, **({} if data_path is None else {"data_path": str(data_path)}))
+    _check_folder(output, config, splits)
+    test = _Test.of(config, splits)
+    scores = {label: test.scores(table, source) for label, (table, source) in tables.items()}
+    for label, score in scores.items():
+        record, vectors = test.judged(label, score, seconds.get(label))
+        record.environment["predictions"] = tables[label][1].name
+        _write(output / _name(record), record, vectors)
+    if baseline is None and not read_plan(output).get("baseline"):
+        baseline = next(iter(predictions))
+    return Report(write_report(output, output, baseline))
+
+
+def _check(predictions: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
+    if not predictions:
+        raise OptionError("there are no predictions to judge; name a file of them")
+    for label in predictions:
+        check_name("label", label)
+    check_known("seconds: there are no predictions called", seconds, predictions)
+    for label, value in seconds.items():
+        if not 0 <= value <= LONGEST_S:
+            raise OptionError(f"seconds={label}:{value} must be from 0 to {LONGEST_S:g}")
+
+
+def _read(label: str, source: Path | str | pd.DataFrame) -> tuple[pd.DataFrame, Path]:
+    """The predictions of one row, and what errors call them."""
+    if isinstance(source, pd.DataFrame):
+        name = Path(f"the DataFrame {label}")
+        return read_predictions(name, source), name
+    return read_predictions(Path(source)), Path(source)
+
+
+def _check_folder(output: Path, config, splits: Splits) -> None:
+    """Check that no run in ``output`` saw another split of the same data set, protocol and seed."""
+    own = {key: config.given[key] for key in ("dataset", "protocol", "seed")}
+    for run in find_runs(output) if output.is_dir() else []:
+        seen = run.record["data"].get("fingerprint", splits.fingerprint())
+        if all(run.record[key] == value for key, value in own.items()) and seen != splits.fingerprint():
+            raise DataError(
+                f"{run.path} saw another split ({seen}) than this one ({splits.fingerprint()}) of "
+                f"{config['dataset']}, seed {config.run.seed}; choose another --output"
+            )
+
+
+@dataclass(frozen=True)
+class _Test:
+    """The test part of a split, in the order in which our own models score it, and what stands beside every result."""
+
+    config: Any
+    splits: Splits
+    pairs: tuple[np.ndarray, ...]  # user, item, rank of the item, rating
+    references: references.References
+    about: dict[str, Any]
+
+    @classmethod
+    def of(cls, config, splits: Splits) -> "_Test":
+        batches = [batch for batch, *_ in loaders.eval_loader(config, splits, "test")]
+        fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], loaders.ITEM_RANK, config["RATING_FIELD"])
+        pairs = tuple(torch.cat([batch[field] for batch in batches]).numpy() for field in fields)
+        return cls(config, splits, pairs, references.measure(config, splits), splits.described())
+
+    def scores(self, table: pd.DataFrame, source: Path) -> np.ndarray:
+        """The predictions of all pairs."""
+        user, item, *_ = self.pairs
+        return beside(self.splits.test, user, item, table, source)
+
+    def judged(self, label: str, score: np.ndarray, seconds: float | None) -> tuple[RunRecord, dict[str, np.ndarray]]:
+        """The record of these predictions, and the metrics of each user."""
+        user, _, rank, rating = self.pairs
+        rule = recbole_metrics.rated_protocol(self.config, self.splits.scale)
+        evaluator = Evaluator(self.config)
+        record = new_record({**judged_keys(self.config), "model": JUDGED}, label)
+        record.hash = hashlib.sha256(score.tobytes()).hexdigest()[:16]
+        record.test = references.evaluated(
+            evaluator, RatedPredictions(user, rank, score, rating, rule, self.splits.scale)
+        )
+        record.data, record.reference = self.about, self.references.rows
+        record.resolution = {"test": self.references.resolution}
+        record.skill = references.skill(record.test, record.reference)
+        record.timing = {} if seconds is None else {"train_s": float(seconds)}
+        record.environment = {"recbole_dgrm": __version__, "numpy": np.__version__}
+        record.status = "finished"
+        users = self.splits.test.id2token(self.splits.test.uid_field, np.unique(user))
+        return record, {"user": np.asarray(users, dtype=str), **evaluator.per_user}
+
+
+def _name(record: RunRecord) -> str:
+    """The directory of a row: the same for the same label and split."""
+    label = re.sub(r"[^\w.+-]+", "_", record.label)
+    marked = label if label == record.label else f"{label}-{hashlib.sha256(record.label.encode()).hexdigest()[:6]}"
+    return f"{marked}-{record.dataset}-{record.protocol}-{record.seed}"
+
+
+def _write(path: Path, record: RunRecord, vectors: Mapping[str, np.ndarray]) -> None:
+    """Write the directory of a row, whole or not at all, in place of an older one of the same row."""
+    if path.exists():
+        if (old := read_run(path)) is None or old.record["model"] != JUDGED:
+            raise DataError(f"{path} is there and holds no predictions; choose another --output or move it away")
+        LOG.info("%s is judged again", path)
+        shutil.rmtree(path)
+
+    def write(partial: Path) -> None:
+        write_vectors(partial / PER_USER, vectors)
+        write_json(partial / RECORD, asdict(record))
+
+    write_folder(path, write)

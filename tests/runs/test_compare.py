@@ -1,0 +1,215 @@
+"""A split as files, and predictions of others judged as our own runs are."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import random_ratings, write_ratings
+
+import recbole_dgrm as rd
+from recbole_dgrm.cli import main
+from recbole_dgrm.data import dataset
+from recbole_dgrm.errors import CheckpointError, DataError, OptionError
+from recbole_dgrm.records import JUDGED, read_run, read_runs
+from recbole_dgrm.runs.compare import COMPARED
+from recbole_dgrm.runs.split_folder import PARTS, read_split
+
+
+@pytest.fixture
+def keys(ratings_path, tmp_path):
+    return {"data_path": str(ratings_path), "output_dir": str(tmp_path / "runs"), "device": "cpu"}
+
+
+@pytest.fixture
+def folder(keys, tmp_path):
+    return rd.split("noise", tmp_path / "split", **keys)
+
+
+@pytest.fixture
+def table(folder):
+    """The test part with a prediction for each row that none other has."""
+    test = pd.read_csv(folder / "test.csv", dtype={"user": str, "item": str})
+    return test[["user", "item"]].assign(prediction=np.linspace(1, 5, len(test)))
+
+
+def of_label(folder: Path, label: str) -> dict:
+    return next(run.record for run in read_runs(folder) if run.record["label"] == label)
+
+
+def test_the_parts_are_those_that_our_models_see(folder, make_config):
+    splits = dataset.build(make_config("MF", "noise"))
+    for part in PARTS:
+        table = pd.read_csv(folder / f"{part}.csv", dtype={"user": str, "item": str})
+        of_part = getattr(splits, part)
+        user, item, rating = splits.triples(part)
+        known = zip(of_part.id2token("user_id", user), of_part.id2token("item_id", item), rating, strict=True)
+        assert set(table.itertuples(index=False, name=None)) == set(known)
+    about = json.loads((folder / "split.json").read_text())
+    assert (about["fingerprint"], about["n_test"]) == (splits.fingerprint(), len(splits.test))
+
+
+def test_ratings_and_times_keep_every_digit(tmp_path):
+    ratings = random_ratings().assign(timestamp=lambda table: 881250949 + table.index)
+    ratings["rating"] = ratings["rating"] / 10
+    write_ratings(tmp_path, "timed", pd.concat([ratings, ratings[:3]]))  # repeated rows do not disturb
+    folder = rd.split("timed", tmp_path / "split", data_path=str(tmp_path))
+    parts = pd.concat([pd.read_csv(folder / f"{part}.csv") for part in PARTS])
+    parts = parts.sort_values(["user", "item"]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(parts.set_axis(ratings.columns, axis=1), ratings)
+
+
+@pytest.mark.parametrize("protocol", ["rated", "table3", "eq23"])
+def test_predictions_of_a_run_get_the_numbers_of_its_record(keys, tmp_path, protocol):
+    folder = rd.split("noise", tmp_path / "split", protocol=protocol, seed=7, **keys)
+    run = rd.train("MF", "noise", protocol=protocol, seed=7, epochs=2, **keys)
+    test = pd.read_csv(folder / "test.csv", dtype={"user": str, "item": str})
+    test["prediction"] = run.predict(test["user"], test["item"])
+    test.sample(frac=1, random_state=0).to_csv(tmp_path / "theirs.csv", index=False)
+    report = rd.compare(folder, {"theirs": tmp_path / "theirs.csv"}, output=keys["output_dir"])
+    ours, theirs = (of_label(tmp_path / "runs", label) for label in ("MF", "theirs"))
+    for key in ("test", "reference", "skill", "data", "dataset", "protocol", "seed"):
+        assert theirs[key] == ours[key], key
+    assert theirs["resolution"]["test"] == ours["resolution"]["test"]
+    vectors = [run.per_user() for run in read_runs(tmp_path / "runs")]
+    for name in vectors[0]:
+        np.testing.assert_array_equal(vectors[0][name], vectors[1][name])
+    means = report.table().pivot(index="model", columns="metric", values="mean")
+    assert (means.loc["MF"] == means.loc["theirs"]).all()  # one table, in which nothing tells them apart
+
+
+def test_a_report_without_a_run_of_ours_has_seeds_tests_marks_and_means(keys, tmp_path, table, caplog):
+    rng = np.random.default_rng(0)
+    for seed in (1, 2):
+        folder = rd.split("noise", tmp_path / f"split-{seed}", seed=seed, **keys)
+        test = pd.read_csv(folder / "test.csv", dtype={"user": str, "item": str})
+        near = test.assign(prediction=test["rating"] + rng.normal(0, 0.1, len(test)))
+        far = test.assign(prediction=400.0)  # beyond the scale: RMSE says so
+        predictions = {"near": near, "far": far}
+        report = rd.compare(folder, predictions, output=tmp_path / "both", seconds={"near": 2.5})
+    found = report.table().set_index(["model", "metric"])
+    assert found.loc[("near", "rmse"), "seeds"] == 2
+    assert found.loc[("far", "rmse"), "holm_t"] < 0.05
+    assert found.loc[("near", "rmse"), "train_s"] == 2.5
+    assert found.loc[("far", "ratedndcg@5"), "mean"] == found.loc[("random", "ratedndcg@5"), "mean"]  # exact ties
+    text = report.path.with_suffix(".md").read_text()
+    for said in (
+        "▼†",
+        "▲ better and ▼ worse than near",
+        "Of far, near only the predictions",
+        "Accuracy against training",
+    ):
+        assert said in text
+    assert "Learning curves" not in text
+    assert not [record for record in caplog.records if "cannot be drawn" in record.getMessage()]
+
+
+def test_a_row_is_judged_again_and_others_stay(folder, table, tmp_path):
+    rd.compare(folder, {"a": table, "b": table})
+    better = pd.read_csv(folder / "test.csv", dtype={"user": str, "item": str}).rename(columns={"rating": "est"})
+    rd.compare(folder, {"a": better})
+    assert of_label(folder / COMPARED, "a")["test"]["rmse"] == 0
+    assert of_label(folder / COMPARED, "b")["test"]["rmse"] > 0
+    assert len(read_runs(folder / COMPARED)) == 2
+
+
+def test_a_run_of_predictions_cannot_be_loaded(folder, table):
+    rd.compare(folder, {"a": table})
+    (run,) = read_runs(folder / COMPARED)
+    assert run.record["model"] == JUDGED
+    with pytest.raises(CheckpointError, match="their model is not known"):
+        rd.load_run(run.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda table: table[3:], r"no prediction for 3 of \d+ test pairs, the first user '\d+' and item '\d+'"),
+        (lambda table: pd.concat([table, table[:1]]), "1 pairs are there twice, the first in row"),
+        (lambda table: table.assign(user="9999"), "pairs are not in the test part, the first in row 1: user '9999'"),
+        (lambda table: table.assign(user=table["item"]), "are not in the test part"),
+        (lambda table: table.assign(prediction=np.nan), "predictions are no numbers"),
+        (lambda table: table.assign(prediction="good"), "predictions are no numbers"),
+        (lambda table: table.assign(prediction=1e20), "predictions are no numbers up to 1e"),
+        (lambda table: table.rename(columns={"prediction": "rating"}), "has no column 'prediction'; it has user, item"),
+        (lambda table: table.assign(user=None), "rows have no user or item"),
+    ],
+)
+def test_predictions_that_cannot_be_judged_are_said_and_nothing_is_written(folder, table, change, said):
+    with pytest.raises(DataError, match=said):
+        rd.compare(folder, {"good": table, "bad": change(table)})
+    assert not (folder / COMPARED).exists()
+
+
+def test_other_data_other_splits_and_other_folders_are_refused(folder, table, keys, tmp_path):
+    with pytest.raises(DataError, match=r"holds no split: it has no split.json; make one with recbole-dgrm split"):
+        rd.compare(tmp_path, {"a": table})
+    with pytest.raises(OptionError, match="exists already"):
+        rd.split("noise", folder, **keys)
+    other = write_ratings(tmp_path / "other", "noise", random_ratings(seed=1)).parent.parent
+    with pytest.raises(DataError, match=r"now gives another split .* than that in"):
+        rd.compare(folder, {"a": table}, data_path=other)
+    another = rd.split("noise", tmp_path / "another", **(keys | {"data_path": str(other)}))
+    theirs = pd.read_csv(another / "test.csv").assign(prediction=1.0)
+    rd.compare(another, {"a": theirs}, output=tmp_path / "out")
+    with pytest.raises(DataError, match="saw another split"):
+        rd.compare(folder, {"b": table}, output=tmp_path / "out")
+    assert len(read_runs(tmp_path / "out")) == 1
+
+
+def test_a_run_of_ours_is_not_replaced(folder, table, keys, tmp_path):
+    run = rd.train("MF", "noise", epochs=1, **keys)
+    (tmp_path / "out").mkdir()
+    next((tmp_path / "runs").glob("MF-*")).rename(tmp_path / "out" / "a-noise-rated-2020")
+    with pytest.raises(DataError, match="holds no predictions"):
+        rd.compare(folder, {"a": table}, output=tmp_path / "out")
+    assert of_label(tmp_path / "out", "MF")["test"] == run.record["test"]
+
+
+def test_keys_that_no_split_has_are_refused(keys, tmp_path, folder, table):
+    with pytest.raises(OptionError, match="protocol=full ranks all items"):
+        rd.split("noise", tmp_path / "full", protocol="full", **keys)
+    assert not (tmp_path / "full").exists()
+    with pytest.raises(OptionError, match="a split has no model"):
+        rd.split("noise", tmp_path / "model", model="MF", **keys)
+    with pytest.raises(OptionError, match="seconds: there are no predictions called"):
+        rd.compare(folder, {"a": table}, seconds={"b": 1})
+    with pytest.raises(OptionError, match="there are no predictions to judge"):
+        rd.compare(folder, {})
+    with pytest.raises(OptionError, match="is not a plain name"):
+        rd.compare(folder, {"a/b": table})
+
+
+def test_the_split_of_a_folder_is_that_of_a_run_with_its_config(folder, keys):
+    """``config.yaml`` says all, and says nothing about what has no effect."""
+    run = rd.train("MF", "noise", config_files=folder / "config.yaml", epochs=1)
+    _, splits = read_split(folder)
+    assert run.record["data"]["fingerprint"] == splits.fingerprint()
+
+
+def test_the_commands_split_and_compare(keys, tmp_path, capsys, caplog):
+    folder, places = tmp_path / "split", [f"--data_path={keys['data_path']}"]
+    assert main.main(["split", "--dataset=noise", f"--output={folder}", "--seed=3", "--topk=[3]", *places]) == 0
+    assert "recbole-dgrm compare --split=" in capsys.readouterr().out
+    test = pd.read_csv(folder / "test.csv", dtype=str)
+    for name, value in {"two": 2.0, "three": 3.0}.items():
+        test.assign(score=value).to_csv(tmp_path / f"{name}.csv", index=False)
+    files = [str(tmp_path / f"{name}.csv") for name in ("two", "three")]
+    caplog.set_level(logging.WARNING)
+    assert main.main(["compare", f"--split={folder}", *files, "--seconds=two:1.5"]) == 0
+    printed = capsys.readouterr()
+    for word in ("oracle", "RatedNDCG@3", "two", "three", "report.html"):
+        assert word in printed.out
+    assert "changes nothing" not in printed.err
+    assert read_run(folder / COMPARED / "two-noise-rated-3").record["timing"] == {"train_s": 1.5}
+    (tmp_path / "more").mkdir()
+    alike = tmp_path / "more" / "two.csv"
+    test.to_csv(alike, index=False)
+    with pytest.raises(SystemExit):
+        main.main(["compare", f"--split={folder}", *files, str(alike)])
+    assert "two.csv is named as another file is" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main.main(["compare", f"--split={folder}", *files, "--seconds=fast"])
+    assert "--seconds=fast is not understood" in capsys.readouterr().err
