@@ -234,8 +234,9 @@ def _explanations(summary: Summary) -> list[str]:
         "The resolution of a metric is (oracle − random) against the standard error over users of a comparison, that "
         f"of bias with random; from {LIMIT:.0f} on a difference of a tenth of the way from random to oracle is found "
         "four times out of five. For errors, whose oracle nobody comes near, the way is thrice that to bias.",
-        "A seed is another split, initialisation and noise; where a split is given, the seed varies training only. The "
-        "tests compare users, for the splits at hand; the deviation over seeds says how splits and training vary.",
+        "A seed is another split, initialisation and noise; where a split is given or cuts the timeline, the seed "
+        "varies training only. The tests compare users, for the splits at hand; the deviation over seeds says how "
+        "splits and training vary.",
         "Made with: " + "; ".join(machines) + ".",
     ]
 
