@@ -1,7 +1,7 @@
 """The figures of a benchmark: differences to the baseline, accuracy against time, and learning curves."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import fill
@@ -12,8 +12,19 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users, metric_label, reference_label, smaller_is_better
-from recbole_dgrm.reports import comparable
-from recbole_dgrm.reports.figures import COLOURS, PALE, label_points, legend, log_axis, new_figure, save, styled, styles
+from recbole_dgrm.reports import calibration, comparable
+from recbole_dgrm.reports.figures import (
+    COLOURS,
+    GIVEN,
+    PALE,
+    label_points,
+    legend,
+    log_axis,
+    new_figure,
+    save,
+    styled,
+    styles,
+)
 from recbole_dgrm.reports.result_tables import BETTER, WORSE, cell_mode, mark_of, ranked, telling, vector_label
 from recbole_dgrm.reports.rows import Cell, Row
 from recbole_dgrm.system.texts import in_figure
@@ -240,3 +251,19 @@ def _curve(lines: list[dict], metric: str) -> tuple[np.ndarray, np.ndarray, np.n
     validated = np.array([index for index, line in enumerate(lines) if line.get(f"valid_{metric}") is not None], int)
     epochs = np.array([lines[index]["epoch"] + 1 for index in validated])
     return epochs, seconds[validated], np.array([lines[index][f"valid_{metric}"] for index in validated])
+
+
+@styled
+def reliability(rows: Mapping[str, calibration.Found], means: calibration.Found, path: Path) -> None:
+    """The share of ratings that central intervals cover over the share that they promise; right on the diagonal."""
+    figure = new_figure(4.4, names=len(rows) + 2)
+    axes = figure.add_subplot()
+    axes.plot((0, 1), (0, 1), color="black", linewidth=1, linestyle=":", label="as promised")
+    axes.plot(means["nominal"], means["observed"], color=GIVEN, linewidth=3, label=calibration.MEANS.removeprefix("a "))
+    for (label, found), (colour, dash) in zip(rows.items(), styles(), strict=False):
+        points, name = (found["nominal"], found["observed"]), in_figure(label)
+        axes.plot(*points, color=colour, linestyle=dash, marker="o", markersize=3, label=name)
+    axes.set(xlabel="promised share of the ratings", ylabel="covered share of the ratings", xlim=(0, 1), ylim=(0, 1))
+    axes.set_aspect("equal")
+    legend(figure)
+    save(figure, path)

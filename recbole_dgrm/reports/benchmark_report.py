@@ -232,7 +232,7 @@ def _reliability(cell: Cell) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
     if rows:
         caption = "Means over seeds. Below the diagonal a model is too sure, above it not sure enough."
         figure = Figure(f"figures/{_stem(cell)}-reliability", f"Reliability, {cell.name}", caption)
-        yield figure, partial(calibration.reliability, rows, calibration.of_means(cell))
+        yield figure, partial(benchmark_figures.reliability, rows, calibration.of_means(cell))
 
 
 def _drawn(document: Document, summary: Summary, output_dir: Path) -> Iterator[Any]:
@@ -261,8 +261,9 @@ def _explanations(summary: Summary) -> list[str]:
         "The resolution of a metric is (oracle − random) against the standard error over users of a comparison, that "
         f"of bias with random; from {LIMIT:.0f} on a difference of a tenth of the way from random to oracle is found "
         "four times out of five. For errors, whose oracle nobody comes near, the way is thrice that to bias.",
-        "A seed is another split, initialisation and noise; where a split is given, the seed varies training only. The "
-        "tests compare users, for the splits at hand; the deviation over seeds says how splits and training vary.",
+        "A seed is another split, initialisation and noise; where a split is given or cuts the timeline, the seed "
+        "varies training only. The tests compare users, for the splits at hand; the deviation over seeds says how "
+        "splits and training vary.",
         *([trained_elsewhere] if judged else []),
         "Made with: " + "; ".join(machines) + ".",
     ]

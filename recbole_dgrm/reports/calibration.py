@@ -1,15 +1,12 @@
-"""What is said about how well models know how sure they are: a line, a table, sentences and a reliability figure."""
+"""What is said about how well models know how sure they are: a line, a table and sentences."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recbole_dgrm.reports.document import Table, Value
-from recbole_dgrm.reports.figures import GIVEN, legend, new_figure, save, styled, styles
 from recbole_dgrm.reports.rows import Cell
-from recbole_dgrm.system.texts import in_figure
 
 TITLE = "Do they know how sure they are?"
 MEANS = "a Gaussian around user + item means"
@@ -116,19 +113,3 @@ def verdict(rows: Mapping[str, Found], means: Found) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-@styled
-def reliability(rows: Mapping[str, Found], means: Found, path: Path) -> None:
-    """The share of ratings that central intervals cover over the share that they promise; right on the diagonal."""
-    figure = new_figure(4.4, names=len(rows) + 2)
-    axes = figure.add_subplot()
-    axes.plot((0, 1), (0, 1), color="black", linewidth=1, linestyle=":", label="as promised")
-    axes.plot(means["nominal"], means["observed"], color=GIVEN, linewidth=3, label=MEANS.removeprefix("a "))
-    for (label, found), (colour, dash) in zip(rows.items(), styles(), strict=False):
-        points, name = (found["nominal"], found["observed"]), in_figure(label)
-        axes.plot(*points, color=colour, linestyle=dash, marker="o", markersize=3, label=name)
-    axes.set(xlabel="promised share of the ratings", ylabel="covered share of the ratings", xlim=(0, 1), ylim=(0, 1))
-    axes.set_aspect("equal")
-    legend(figure)
-    save(figure, path)

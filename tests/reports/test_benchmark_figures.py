@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from reports_helpers import NDCG, RATED, REFERENCE, draw, only_cell, put, write_plan
 
-from recbole_dgrm.reports import benchmark_figures, calibration, figures
+from recbole_dgrm.reports import benchmark_figures, figures
 from recbole_dgrm.reports.benchmark_figures import accuracy_against_time, best_rows, forest, forest_words, frontier
 from recbole_dgrm.reports.benchmark_report import write_report
 
@@ -177,5 +177,5 @@ def test_every_figure_has_the_width_of_a_telephone(tmp_path):
 
 def test_the_reliability_figure_is_as_wide(tmp_path):
     found = {"nominal": [0.5, 0.9], "observed": [0.4, 0.8]}
-    calibration.reliability({"A": found}, found, tmp_path / "reliability")
+    benchmark_figures.reliability({"A": found}, found, tmp_path / "reliability")
     assert f'width="{72 * figures.WIDTH:g}pt"' in (tmp_path / "reliability.svg").read_text()
