@@ -81,7 +81,7 @@ class Benchmark:
     ) -> "Benchmark":
         """The benchmark of a plan's file or content; the arguments are those of ``benchmark``."""
         if isinstance(config, Mapping):
-            config, changes = None, {**config, **changes}
+            changes, config = {**config, **changes}, None
         path = find_plan(config) if config else None
         folder = Path(output_dir or Path("runs") / (path.stem if path else "benchmark"))
         changes = {key: _written(value, folder) if key == "datasets" else value for key, value in changes.items()}
