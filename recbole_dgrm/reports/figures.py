@@ -100,7 +100,7 @@ def log_axis(axes: Axes) -> None:
     """Make the horizontal axis logarithmic, with numbers as people write them."""
     axes.set_xscale("log")
     low, high = axes.dataLim.intervalx
-    if high < HAIR * low:  # matplotlib rounds the ends of such an axis to one number
+    if low <= high < HAIR * low:  # matplotlib rounds the ends of such an axis to one number
         axes.set_xlim(low / 2, high * 2)
     low, high = axes.get_xlim()
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < MANY * low else (1,)))
