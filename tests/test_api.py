@@ -145,9 +145,9 @@ def test_a_benchmark_of_a_dataframe_needs_no_file(frame, tmp_path, monkeypatch):
     report = rd.benchmark(plan, datasets=frame, output_dir=tmp_path)
     (written,) = (tmp_path / "data").iterdir()
     assert set(report.table()["dataset"]) == {written.name}
-    assert (
-        rd.benchmark(models=["MF"], datasets=[frame], seeds=[1], config=KEYS, output_dir=tmp_path).path == report.path
-    )
+    assert written.name in str(report)
+    rd.benchmark(models=["ItemKNN"], datasets=[frame], seeds=[1], output_dir=tmp_path / "other")
+    assert len(list((tmp_path / "other").rglob("record.json"))) == 1
     with pytest.raises(rd.UserError, match="the plan names no models"):
         rd.benchmark(datasets=frame, output_dir=tmp_path)
     with pytest.raises(rd.UserError, match="datasets"):

@@ -81,9 +81,8 @@ class Benchmark:
     ) -> "Benchmark":
         """The benchmark of a plan's file or content; the arguments are those of ``benchmark``."""
         if isinstance(config, Mapping):
-            path, changes = None, {**config, **changes}
-        else:
-            path = find_plan(config) if config else None
+            changes, config = {**config, **changes}, None
+        path = find_plan(config) if config else None
         folder = Path(output_dir or Path("runs") / (path.stem if path else "benchmark"))
         changes = {key: _written(value, folder) if key == "datasets" else value for key, value in changes.items()}
         return cls.of(read_plan_file(path, changes, {} if data_path is None else {"data_path": data_path}), folder)

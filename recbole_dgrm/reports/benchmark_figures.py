@@ -173,7 +173,7 @@ def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
     axes = figure.add_subplot()
     rows = [row for row in cell.rows if metric in row.scores and np.isfinite(row.learning_seconds()).all()]
     seconds = [np.maximum(row.learning_seconds(), 1e-3) for row in rows]
-    middles = [float(np.exp(np.log(each).mean()).round(6)) for each in seconds]  # a hair's breadth is no axis
+    middles = [float(np.exp(np.log(each).mean())) for each in seconds]
     means = [row.scores[metric].mean for row in rows]
     best = frontier(middles, means, smaller_is_better(metric))
     for number, row in enumerate(rows):

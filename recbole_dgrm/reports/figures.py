@@ -35,6 +35,7 @@ WIDTH, DPI = 4.8, 150  # inches of every figure: a telephone shows four fifths o
 STEPS, DOT = (7, 18, 30, 44), 7  # printer's points from a point to its text; pixels around a point that stay free
 Place = tuple[int, tuple[int, int]]  # how far from a point, and on which side: (right, up)
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+HAIR = 1.01  # from the least to the largest number that are to be told apart
 MANY = 1e3  # from the low to the high end of a logarithmic axis, that has no room for 2 and 5
 LEGEND_LINE, LONG = 0.19, 22  # inches of a line; letters of a name that needs a line of its own
 STYLE: dict[Any, Any] = {
@@ -98,6 +99,9 @@ def legend(figure: Figure) -> None:
 def log_axis(axes: Axes) -> None:
     """Make the horizontal axis logarithmic, with numbers as people write them."""
     axes.set_xscale("log")
+    low, high = axes.dataLim.intervalx
+    if low <= high < HAIR * low:  # matplotlib rounds the ends of such an axis to one number
+        axes.set_xlim(low / 2, high * 2)
     low, high = axes.get_xlim()
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < MANY * low else (1,)))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -138,6 +138,16 @@ def test_accuracy_against_time_names_every_model_and_fades_the_beaten(tmp_path, 
     assert axes.get_xscale() == "log"
 
 
+@pytest.mark.parametrize("seconds", [0.29800000000000004, 1e-3, 0.0, 7e5])
+def test_one_model_has_an_axis_of_seconds(tmp_path, drawn, seconds):
+    put(tmp_path, "MF", timing={"train_s": seconds})
+    put(tmp_path, "A", timing={"train_s": seconds * (1 + 1e-16)})
+    axes = drawn(accuracy_against_time, only_cell(tmp_path), NDCG).axes[0]
+    low, high = axes.get_xlim()
+    assert high > 2 * low > 0
+    assert np.isfinite(axes.transData.transform((max(seconds, 1e-3), 0.5))).all()
+
+
 def test_errors_are_turned_so_that_up_is_better(tmp_path, drawn):
     axes = drawn(accuracy_against_time, bench(tmp_path, more=0.1), "rmse").axes[0]
     low, high = axes.get_ylim()
