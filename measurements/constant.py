@@ -10,7 +10,8 @@ import logging
 import numpy as np
 
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.references import rated_row
 
@@ -29,7 +30,7 @@ def main() -> None:
         rows = []
         for seed in SEEDS:
             config = load_config(config_dict={"model": "MF", "protocol": protocol, "seed": seed, **given})
-            splits = dataset.build(config)
+            splits = build_splits(config)
             user, item, rating = splits.triples("test")
             rank = loaders.item_rank(splits.test).numpy()[item]
             scores = np.full(len(rating), splits.scale.high)

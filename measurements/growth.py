@@ -51,7 +51,7 @@ def memory():
 empty = memory()
 config = load_config(config_dict=json.loads(sys.argv[1]))
 config = config.writing_to(Path("."))
-splits = dataset.build(config)
+splits = build_splits(config)
 init_seed(1, True)
 model = registry.model_class(config["model"])(config, splits.train)
 trainer = trainer_class(type(model))(config, model)

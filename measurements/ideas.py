@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.data import dataset
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.references import rated_row
 from recbole_dgrm.maths.als import Penalty, half_sweep
@@ -189,7 +189,7 @@ def main() -> None:
     scores: dict[str, list[list[float]]] = {}
     for seed in SEEDS:
         config = load_config(config_dict={"model": "MF", "seed": seed, **given})
-        splits = dataset.build(config, with_test=False)
+        splits = build_splits(config, with_test=False)
         user, item, rating = splits.triples("train")
         shape = splits.train.user_num, splits.train.item_num
         found = predictions(sp.csr_matrix((rating, (user, item)), shape), config["bias_shrinkage"], seed)

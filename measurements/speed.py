@@ -43,7 +43,8 @@ from recbole.utils import get_trainer, init_seed
 
 from recbole_dgrm import compat
 from recbole_dgrm.config.layers import RECBOLE_PROPERTIES, load_config, read_yaml
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.models import registry
 from recbole_dgrm.training.optimizers import OptimizerGroup
 from recbole_dgrm.training.trainers import trainer_class
@@ -84,7 +85,7 @@ class Row:
         if given.data_path:
             keys["data_path"] = given.data_path
         self.config = load_config(config_dict=keys).writing_to(Path("."))
-        self.splits = dataset.build(self.config)
+        self.splits = build_splits(self.config)
         init_seed(self.config["seed"], True)
         self.model = (DiffRec if theirs else registry.model_class(name))(self.config, self.splits.train)
         self.trainer = trainer_class(type(self.model))(self.config, self.model)

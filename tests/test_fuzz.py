@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from recbole_dgrm.config.layers import RECBOLE_PROPERTIES, load_config, parse_value, properties_dir, read_yaml
-from recbole_dgrm.data import dataset
 from recbole_dgrm.data.convert import WHOLE, convert
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError, UserError
 
 few = settings(
@@ -52,7 +52,7 @@ def plain_config(folder, **overrides):
 def builds(config):
     """Whether the data set of ``config`` can be used; what is wrong with it must be said."""
     try:
-        dataset.build(deepcopy(config))
+        build_splits(deepcopy(config))
     except UserError:
         return False
     return True

@@ -233,9 +233,9 @@ def properties() -> Row:
 def ml_100k() -> Row:
     """Config and split of the data set that comes with RecBole, as a run would make them."""
     from recbole_dgrm.config.layers import load_config
-    from recbole_dgrm.data import dataset
+    from recbole_dgrm.data.splits import build_splits
 
-    sizes = dataset.build(load_config(config_dict={"model": "MF", "dataset": "ml-100k"})).sizes()
+    sizes = build_splits(load_config(config_dict={"model": "MF", "dataset": "ml-100k"})).sizes()
     ratings = sizes["n_train"] + sizes["n_valid"] + sizes["n_test"]
     return Row("ml-100k of RecBole", f"{sizes['n_users']:,} users, {sizes['n_items']:,} items, {ratings:,} ratings")
 

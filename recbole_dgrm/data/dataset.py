@@ -4,12 +4,9 @@ RecBole reads and filters the atomic files and cuts the split; this module refus
 quietly repair and makes the split depend on the seed alone.
 """
 
-import hashlib
 import logging
-from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +14,9 @@ import recbole.data.dataset.dataset
 import torch
 from numpy.typing import NDArray
 from recbole.data.dataset import Dataset
-from recbole.data.interaction import cat_interactions
 from recbole.utils import FeatureSource
 
-from recbole_dgrm.data.atomic_files import check_source, read_atomic, source_files, source_hash
+from recbole_dgrm.data.atomic_files import check_source, read_atomic, source_files
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale, without_noise
 from recbole_dgrm.data.timeline import PARTS, cut, cuts_timeline, known_to
 from recbole_dgrm.errors import DataError, UserError
@@ -243,95 +239,3 @@ class RatingDataset(Dataset):
         for ratio in reversed(ratios[1:]):  # the last part first; one rating stays for training
             ends.append(max(ends[-1] - ceil(ratio * tot - 1e-9), min(1, tot)))
         return ends[:0:-1]
-
-
-@dataclass
-class Splits:
-    """The parts of one data set, the same for every model with the same seed.
-
-    Attributes:
-        known: training and validation together, for the refit.
-        test: the test part; None where it was not asked for.
-        scale: the scale of the ratings; None where feedback is implicit.
-        notes: sentences about what was changed or noticed in the input.
-    """
-
-    train: Dataset
-    valid: Dataset
-    known: Dataset
-    test: Dataset | None
-    scale: RatingScale | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def triples(self, part: str) -> tuple[NDArray, NDArray, NDArray]:
-        """The users, items and ratings of a part, each ``(n,)``; a rating is 1 where the data has none."""
-        dataset = getattr(self, part)
-        inter, name = dataset.inter_feat, dataset.config["RATING_FIELD"]
-        user, item = inter[dataset.uid_field].numpy(), inter[dataset.iid_field].numpy()
-        return user, item, inter[name].double().numpy() if name in inter.columns else np.ones(len(user))
-
-    def fingerprint(self) -> str:
-        """Hash of which pair with which rating lies in which part; the order of rows does not matter."""
-        digest = hashlib.sha256()
-        for part in self._parts():
-            user, item, rating = self.triples(part)
-            order = np.lexsort((item, user))
-            for column in (user, item, rating):
-                digest.update(np.ascontiguousarray(column[order]).tobytes())
-            digest.update(part.encode())
-        return digest.hexdigest()[:16]
-
-    def described(self) -> dict[str, Any]:
-        """What a record says of the data: source, fingerprint, sizes, notes and scale."""
-        about = {"source": source_hash(self.train.config), "fingerprint": self.fingerprint(), **self.sizes()}
-        return about | {"notes": self.notes, "scale": self.scale and self.scale.to_dict()}
-
-    def sizes(self) -> dict[str, int]:
-        """The numbers of users and items without the padding, and of ratings in each part."""
-        return {
-            "n_users": self.train.user_num - 1,
-            "n_items": self.train.item_num - 1,
-            **{f"n_{part}": len(getattr(self, part)) for part in self._parts()},
-        }
-
-    def _parts(self) -> list[str]:
-        return ["train", "valid"] if self.test is None else ["train", "valid", "test"]
-
-
-def build(config, with_test: bool = True, dataset: RatingDataset | None = None) -> Splits:
-    """Read, check and split the data set of ``config``; the split depends on the seed alone.
-
-    Args:
-        with_test: without it the test part is dropped as soon as it is cut, and a test file is not opened.
-        dataset: the ratings of ``config``, if they have been read already.
-
-    Raises:
-        DataError: the input cannot be used.
-    """
-    if not with_test and (files := config.run.benchmark_filename):
-        config = config.replaced(benchmark_filename=files[:-1])
-    dataset = dataset or RatingDataset(config)
-    parts = dict(zip(("train", "valid", "test"), dataset.build(with_test), strict=False))
-    for name, part in parts.items():
-        if len(part) == 0:
-            why = f"too few ratings for the split {config['eval_args']['split']}"
-            if cuts_timeline(config["eval_args"]):
-                why = "none of its ratings is of a user and an item that have some in training; take other shares"
-            raise DataError(f"the {name} part of {config['dataset']} is empty: {why}")
-    known = dataset.copy(cat_interactions([parts["train"].inter_feat, parts["valid"].inter_feat]))
-    if test := parts.get("test"):
-        _note_test(dataset, known, test)
-    return Splits(parts["train"], parts["valid"], known, test, dataset.scale, dataset.notes)
-
-
-def _note_test(dataset: RatingDataset, known: Dataset, test: Dataset) -> None:
-    """Note how many users are not tested, and which test users and items have no rating in training."""
-    without = dataset.user_num - 1 - len(torch.unique(test.inter_feat[dataset.uid_field]))
-    if without:
-        dataset.note(f"{without} users have no test items and are not evaluated")
-    for name, kind in [(dataset.uid_field, "users"), (dataset.iid_field, "items")]:
-        new = ~torch.isin(test.inter_feat[name], known.inter_feat[name])
-        if new.any():
-            number = f"{len(torch.unique(test.inter_feat[name][new])):,} {kind}"
-            share = f"{int(new.sum()):,} of its {len(test):,} ratings"
-            dataset.note(f"{number} of the test part, with {share}, have no rating in training")

@@ -14,8 +14,8 @@ from recbole.data.interaction import Interaction
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import InputType
 
-from recbole_dgrm.data.dataset import Splits
 from recbole_dgrm.data.rating_scale import RatingScale
+from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.data_parallel import share_of_rank

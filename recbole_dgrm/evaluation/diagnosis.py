@@ -17,8 +17,8 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recbole_dgrm.data import loaders
-from recbole_dgrm.data.dataset import Splits
 from recbole_dgrm.data.rating_scale import RatingScale
+from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.evaluation import calibration, recbole_metrics
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION, judge_run
 from recbole_dgrm.evaluation.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from recbole_dgrm.data import loaders
-from recbole_dgrm.data.dataset import Splits
+from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users
 from recbole_dgrm.evaluation.references import evaluated, training_part, user_item_means

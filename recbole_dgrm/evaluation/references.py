@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from recbole.evaluator.collector import DataStruct
 
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.evaluation import recbole_metrics, resolution
 from recbole_dgrm.evaluation.recbole_metrics import RatedPredictions
 from recbole_dgrm.maths.biases import Biases, fit_biases
@@ -35,7 +36,7 @@ class References:
     of_users: dict[str, NDArray] = field(compare=False)  # they follow from what the rows follow from
 
 
-def measure(config, splits: dataset.Splits, part: str = "test") -> References:
+def measure(config, splits: Splits, part: str = "test") -> References:
     """The reference rows on ``test``, learnt from all that a tested model learns from, or on ``valid``."""
     known = "train" if part == "valid" else training_part(config)
     if config["eval_args"]["mode"][part] == "labeled":
@@ -58,13 +59,13 @@ def training_part(config) -> str:
     return "known" if config.run.refit else "train"
 
 
-def user_item_means(config, splits: dataset.Splits, part: str) -> Biases:
+def user_item_means(config, splits: Splits, part: str) -> Biases:
     """The means of users and items that a part of the splits has."""
     size = splits.train.user_num, splits.train.item_num
     return fit_biases(*splits.triples(part), *size, config.run.bias_shrinkage)
 
 
-def _rated(config, splits: dataset.Splits, part: str, known: str) -> References:
+def _rated(config, splits: Splits, part: str, known: str) -> References:
     user, item, rating = splits.triples(part)
     biases = user_item_means(config, splits, known)
     protocol = recbole_metrics.rated_protocol(config, splits.scale)
@@ -98,7 +99,7 @@ def evaluated(evaluator: recbole_metrics.Evaluator, predictions: RatedPrediction
     return dict(evaluator.evaluate(struct))
 
 
-def _ranked(config, splits: dataset.Splits, part: str, known: str) -> References:
+def _ranked(config, splits: Splits, part: str, known: str) -> References:
     user, item, _ = splits.triples(part)
     known_user, known_item, _ = splits.triples("known" if part == "test" else "train")
     _, trained_item, _ = splits.triples(known)

@@ -3,7 +3,7 @@
 import logging
 
 from recbole_dgrm.compat import Config
-from recbole_dgrm.data.dataset import Splits
+from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.evaluation import references
 from recbole_dgrm.evaluation.metric_names import LABELS, smaller_is_better
 from recbole_dgrm.evaluation.references import Metrics

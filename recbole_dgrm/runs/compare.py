@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 
 from recbole_dgrm.data import loaders
-from recbole_dgrm.data.dataset import Splits
 from recbole_dgrm.data.predictions import beside, read_predictions
+from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.evaluation import recbole_metrics, references
 from recbole_dgrm.evaluation.recbole_metrics import Evaluator, RatedPredictions

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from recbole_dgrm import compat
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import Splits, build_splits
 from recbole_dgrm.errors import CheckpointError, OptionError, UserError, explained
 from recbole_dgrm.evaluation import collapse, diagnosis, groups, references, selection
 from recbole_dgrm.models import registry
@@ -147,7 +148,7 @@ class _Run:
 
     def __init__(self, config, run_dir: Path, record: RunRecord, show_progress: bool, with_test: bool = True):
         self.run_dir, self.record, self.show_progress = run_dir, record, show_progress
-        self.splits = dataset.build(config, with_test)
+        self.splits = build_splits(config, with_test)
         if (longest := max(config.run.topk)) > (n_items := self.splits.train.item_num - 1):
             raise OptionError(
                 f"topk={config['topk']}: there are only {n_items} items, fewer than {longest}; name shorter lists"
@@ -244,7 +245,7 @@ class _Run:
         return trainer
 
 
-def untrained(config, splits: dataset.Splits, part: str) -> tuple[RecordedTrainer, Any, float]:
+def untrained(config, splits: Splits, part: str) -> tuple[RecordedTrainer, Any, float]:
     """A trainer with its model before the first step, after all random generators are seeded: one config, one model.
 
     Returns:

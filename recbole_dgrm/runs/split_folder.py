@@ -11,6 +11,7 @@ from recbole_dgrm import record_types
 from recbole_dgrm.config.layers import load_config, read_yaml
 from recbole_dgrm.data import dataset
 from recbole_dgrm.data.frames import run_keys
+from recbole_dgrm.data.splits import Splits, build_splits
 from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.evaluation import selection
 from recbole_dgrm.models import registry
@@ -65,7 +66,7 @@ def write_split(config, folder: Path) -> dict[str, Any]:
     check_writable(folder, "output")
     whole = dataset.RatingDataset(config)
     times = _times(whole)
-    splits = dataset.build(config, dataset=whole)
+    splits = build_splits(config, dataset=whole)
     selects = selection.settled(config, splits)[0]["valid_metric"]
     about = {"recbole_dgrm": __version__, **splits.described(), "selects": selects}
 
@@ -79,7 +80,7 @@ def write_split(config, folder: Path) -> dict[str, Any]:
     return about
 
 
-def read_split(folder: Path, **where: Any) -> tuple[Any, dataset.Splits]:
+def read_split(folder: Path, **where: Any) -> tuple[Any, Splits]:
     """The config of a split, and the split, made again from the data.
 
     Args:
@@ -95,7 +96,7 @@ def read_split(folder: Path, **where: Any) -> tuple[Any, dataset.Splits]:
     about = read_json(path, "the description of a split", "make the split again", record_types.Split)
     config = load_config(folder / CONFIG, {"model": BASIS, **where})
     check_labeled(config)
-    splits = dataset.build(config)
+    splits = build_splits(config)
     if (found := splits.fingerprint()) != about["fingerprint"]:
         raise DataError(
             f"the data of {config['dataset']} now gives another split ({found}) than that in {folder} "
@@ -126,7 +127,7 @@ def _times(whole: dataset.RatingDataset) -> pd.Series | None:
     return whole.inter_feat.set_index([whole.uid_field, whole.iid_field])[whole.time_field]
 
 
-def _table(splits: dataset.Splits, part: str, times: pd.Series | None) -> pd.DataFrame:
+def _table(splits: Splits, part: str, times: pd.Series | None) -> pd.DataFrame:
     user, item, _ = splits.triples(part)
     of_part = getattr(splits, part)
     names = [of_part.field2id_token[field] for field in (of_part.uid_field, of_part.iid_field)]

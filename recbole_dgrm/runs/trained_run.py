@@ -15,9 +15,10 @@ from scipy.sparse import csr_matrix
 
 from recbole_dgrm.config.consistency import check_scores
 from recbole_dgrm.config.layers import load_config, protocol_layer, read_yaml
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data import loaders
 from recbole_dgrm.data.frames import as_pandas, run_keys
 from recbole_dgrm.data.rating_files import usual_columns
+from recbole_dgrm.data.splits import Splits, build_splits
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
 from recbole_dgrm.evaluation import references
 from recbole_dgrm.evaluation.lists import Lists, described
@@ -48,7 +49,7 @@ class TrainedRun(Recommender):
         splits: its data, built again.
     """
 
-    def __init__(self, config, record: dict[str, Any], splits: dataset.Splits, trainer: RecordedTrainer):
+    def __init__(self, config, record: dict[str, Any], splits: Splits, trainer: RecordedTrainer):
         self.record, self.splits = record, splits
         users = splits.train.field2id_token[splits.train.uid_field][1:]
         parts = [splits.triples(part)[:2] for part in ("known", "test")]
@@ -202,7 +203,7 @@ def load_run(path: Path | str, **where: Any) -> TrainedRun:
     _check_config(path, saved.record["config"])
     config = load_config([path / CONFIG], where).writing_to(path)
     state = read_checkpoint(path / CHECKPOINT, config["device"])
-    splits = dataset.build(config)
+    splits = build_splits(config)
     if splits.fingerprint() != saved.record["data"]["fingerprint"]:
         raise DataError(
             f"the data of {config['dataset']} has changed since the run in {path} was made: its ids would name other "

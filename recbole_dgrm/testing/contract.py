@@ -11,7 +11,8 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_dgrm.config.layers import read_yaml
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models import registry
 from recbole_dgrm.models.base import Phase
@@ -131,7 +132,7 @@ class ModelContract:
     def test_a_checkpoint_gives_the_same_scores(self, make_config):
         config = make_config(self.model, refit=False)
         _, path = run_one(config)
-        splits = dataset.build(config)
+        splits = build_splits(config)
         state = read_checkpoint(path / "checkpoint.pt", config["device"])
         models = [registry.model_class(self.model)(config, splits.train).eval() for _ in range(2)]
         for model in models:

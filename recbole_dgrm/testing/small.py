@@ -11,7 +11,7 @@ import torch
 
 from recbole_dgrm.compat import Config
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.data import dataset as datasets
+from recbole_dgrm.data.splits import Splits, build_splits
 from recbole_dgrm.evaluation import selection
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import RunOptions
@@ -82,9 +82,9 @@ def small_config(
     return load_config(config_dict={"model": model, "dataset": dataset, **given}).writing_to(folder)
 
 
-def untrained_model(config: Config) -> tuple[Config, datasets.Splits, Any]:
+def untrained_model(config: Config) -> tuple[Config, Splits, Any]:
     """The config, its splits and an untrained model."""
-    splits = datasets.build(config)
+    splits = build_splits(config)
     config, _ = selection.settled(config, splits)
     torch.manual_seed(config["seed"])
     return config, splits, registry.model_class(config["model"])(config, splits.train)

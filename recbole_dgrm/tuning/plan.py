@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_dgrm import record_types
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.data import dataset
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.evaluation import selection
 from recbole_dgrm.records import WHERE, read_json, run_name
@@ -128,7 +128,7 @@ def _with_metric(config: Mapping[str, Any]) -> Mapping[str, Any]:
     asked = load_config(config_dict=config)
     if asked["valid_metric"] != selection.AUTO:
         return config
-    used, _ = selection.settled(asked, dataset.build(asked, with_test=False))
+    used, _ = selection.settled(asked, build_splits(asked, with_test=False))
     return {**config, "valid_metric": used["valid_metric"]}
 
 

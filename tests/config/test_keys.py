@@ -22,6 +22,7 @@ from recbole_dgrm.config import recbole_keys
 from recbole_dgrm.config.layers import RECBOLE_PROPERTIES, RunOptions, load_config, parse_line, parse_value, read_yaml
 from recbole_dgrm.data import dataset
 from recbole_dgrm.data.intervals import quoted, read_intervals
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError, UnknownModel, UserError
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
@@ -212,7 +213,7 @@ def test_a_file_with_an_interval_that_yaml_cannot_read_says_how(tmp_path):
 def test_columns_that_are_not_there_are_named_before_ratings_are_read(make_config, monkeypatch, keys, said):
     monkeypatch.setattr(dataset.RatingDataset, "_load_feat", lambda *_: pytest.fail("data was read"))
     with pytest.raises(OptionError, match=said):
-        dataset.build(make_config("MF", **keys))
+        build_splits(make_config("MF", **keys))
 
 
 def test_columns_of_side_files_count(ratings_path, make_config):
@@ -221,9 +222,9 @@ def test_columns_of_side_files_count(ratings_path, make_config):
     (ratings_path / "sided" / "sided.item").write_text("item_id:token\tyear:float\n" + lines)
     keys = {"val_interval": {"year": "[1995,inf)"}, "filter_inter_by_user_or_item": True}
     with pytest.raises(OptionError, match="val_interval: the column 'year' is not loaded; name it in load_col, too"):
-        dataset.build(make_config("MF", "sided", **keys))
+        build_splits(make_config("MF", "sided", **keys))
     columns = {"inter": ["user_id", "item_id", "rating"], "item": ["item_id", "year"]}
-    splits = dataset.build(make_config("MF", "sided", **keys, load_col=columns, rating_scale=[1, 5], rating_step=1))
+    splits = build_splits(make_config("MF", "sided", **keys, load_col=columns, rating_scale=[1, 5], rating_step=1))
     assert splits.sizes()["n_items"] == 15
 
 

@@ -14,6 +14,7 @@ from recbole_dgrm.config.layers import load_config, read_yaml
 from recbole_dgrm.data import dataset
 from recbole_dgrm.data.convert import WHOLE, convert
 from recbole_dgrm.data.rating_files import Reading
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.data.tables import Layout
 from recbole_dgrm.errors import DataError, OptionError
 
@@ -319,7 +320,7 @@ def test_a_split_that_is_given_is_kept(parts, tmp_path, capsys):
     assert read_yaml(tmp_path / "mine" / "mine.yaml")["benchmark_filename"] == ["train", "valid", "test"]
     assert f"--dataset=mine --data_path={tmp_path}" in capsys.readouterr().out.replace("\n", " ")
     config = load_config(config_dict={"model": "MF", "dataset": "mine", "data_path": str(tmp_path)})
-    splits = dataset.build(config)
+    splits = build_splits(config)
     total = len(random_ratings())
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (250, 50, total - 300)
     assert splits.train.user_num == 31  # ids of all formats are the same text
@@ -329,7 +330,7 @@ def test_without_a_validation_part_it_is_cut_from_training(parts, tmp_path):
     del parts["valid"]
     convert(parts, tmp_path, "mine")
     config = load_config(config_dict={"model": "MF", "dataset": "mine", "data_path": str(tmp_path)})
-    splits = dataset.build(config)
+    splits = build_splits(config)
     assert len(splits.train) + len(splits.valid) == 250
     assert len(splits.test) == len(random_ratings()) - 300
 

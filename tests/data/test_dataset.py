@@ -6,7 +6,8 @@ import pytest
 import torch
 from helpers import checkerboard, random_ratings, write_ratings
 
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import DataError, OptionError
 
 
@@ -16,20 +17,20 @@ def build(make_config, tmp_path):
 
     def make(table: pd.DataFrame, **overrides):
         write_ratings(tmp_path, "mine", table)
-        return dataset.build(make_config(dataset="mine", data_path=str(tmp_path), **overrides))
+        return build_splits(make_config(dataset="mine", data_path=str(tmp_path), **overrides))
 
     return make
 
 
 def test_a_missing_folder_says_where_the_file_belongs(make_config, tmp_path):
     with pytest.raises(DataError, match=r"there is no folder .*nowhere.*--data_path=DIR"):
-        dataset.build(make_config(dataset="nowhere", data_path=str(tmp_path)))
+        build_splits(make_config(dataset="nowhere", data_path=str(tmp_path)))
 
 
 def test_a_missing_file_is_named(make_config, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty\.inter does not exist"):
-        dataset.build(make_config(dataset="empty", data_path=str(tmp_path)))
+        build_splits(make_config(dataset="empty", data_path=str(tmp_path)))
 
 
 @pytest.mark.parametrize("column", ["user_id", "item_id", "rating"])
@@ -37,21 +38,21 @@ def test_a_missing_column_is_named(make_config, tmp_path, column):
     path = write_ratings(tmp_path, "mine", random_ratings())
     path.write_text(path.read_text().replace(f"{column}:", "other:", 1))
     with pytest.raises(DataError, match=f"mine.inter has no column {column}:"):
-        dataset.build(make_config(dataset="mine", data_path=str(tmp_path)))
+        build_splits(make_config(dataset="mine", data_path=str(tmp_path)))
 
 
 def test_a_column_that_stands_there_twice_is_refused(make_config, tmp_path):
     path = write_ratings(tmp_path, "mine", random_ratings().assign(again=1.0))
     path.write_text(path.read_text().replace("timestamp:float", "rating:float", 1))
     with pytest.raises(DataError, match=r"mine\.inter has 2 columns 'rating'; rename all but one"):
-        dataset.build(make_config(dataset="mine", data_path=str(tmp_path)))
+        build_splits(make_config(dataset="mine", data_path=str(tmp_path)))
 
 
 def test_a_header_without_types_is_explained(make_config, tmp_path):
     path = write_ratings(tmp_path, "mine", random_ratings())
     path.write_text(path.read_text().replace(":token", "").replace(":float", ""))
     with pytest.raises(DataError, match="must name columns as name:type"):
-        dataset.build(make_config(dataset="mine", data_path=str(tmp_path)))
+        build_splits(make_config(dataset="mine", data_path=str(tmp_path)))
 
 
 def test_a_rating_that_is_no_number_is_named_with_its_line(build):
@@ -82,7 +83,7 @@ def test_rows_with_more_fields_than_the_header_are_refused_not_shifted(make_conf
     header, *rows = path.read_text().splitlines()
     path.write_text("\n".join([header, *(f"{row}\t0" for row in rows)]))
     with pytest.raises(DataError, match=r"mine\.inter: line 2 has 4 fields, but line 1 has 3"):
-        dataset.build(make_config(dataset="mine", data_path=str(tmp_path)))
+        build_splits(make_config(dataset="mine", data_path=str(tmp_path)))
 
 
 def test_bytes_that_are_no_text_are_said(make_config, tmp_path):
@@ -90,7 +91,7 @@ def test_bytes_that_are_no_text_are_said(make_config, tmp_path):
     for content in (b"\xff" + path.read_bytes(), path.read_bytes() + b"\xff\t1\t1\n"):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"mine\.inter.*codec can't decode byte 0xff"):
-            dataset.build(make_config(dataset="mine", data_path=str(tmp_path)))
+            build_splits(make_config(dataset="mine", data_path=str(tmp_path)))
 
 
 def test_a_missing_user_is_refused(build):
@@ -207,7 +208,7 @@ def test_a_leak_is_called_a_leak_and_left_out_of_the_test(make_config, tmp_path)
     train, test = table.iloc[:300], table.iloc[300:]
     names = lay_out(tmp_path, "leaky", train=train, test=pd.concat([test, train.iloc[:7], test.iloc[:2]]))
     config = make_config(dataset="leaky", data_path=str(tmp_path), benchmark_filename=names)
-    splits = dataset.build(config)
+    splits = build_splits(config)
     left_out = "they are left out of leaky.test.inter"
     assert f"a leak: 7 pairs of leaky.test.inter are in a file before it, too; {left_out}" in splits.notes
     assert any(note.startswith("2 rows repeat a user-item pair and are dropped") for note in splits.notes)
@@ -220,7 +221,7 @@ def test_users_and_items_that_training_does_not_know_are_counted(make_config, tm
     test.iloc[:4, 1] = "unseen"
     test = test.drop_duplicates(["user_id", "item_id"])
     names = lay_out(tmp_path, "new", train=table.iloc[:300], test=test)
-    splits = dataset.build(make_config(dataset="new", data_path=str(tmp_path), benchmark_filename=names))
+    splits = build_splits(make_config(dataset="new", data_path=str(tmp_path), benchmark_filename=names))
     users, n = test["user_id"].nunique(), len(test)
     assert f"{users} users of the test part, with {n} of its {n} ratings, have no rating in training" in splits.notes
     assert any(note.startswith("1 items of the test part, with ") for note in splits.notes)
@@ -231,7 +232,7 @@ def test_filters_of_a_split_that_is_given_are_applied_or_refused(make_config, tm
     names = lay_out(tmp_path, "pre", train=table.iloc[:300], test=table.iloc[300:])
 
     def build(**overrides):
-        return dataset.build(make_config(dataset="pre", data_path=str(tmp_path), benchmark_filename=names, **overrides))
+        return build_splits(make_config(dataset="pre", data_path=str(tmp_path), benchmark_filename=names, **overrides))
 
     splits = build(val_interval={"rating": "[2,5]"})
     kept = table["rating"] >= 2
@@ -286,7 +287,7 @@ def test_lone_quotation_marks_swallow_no_lines(build, make_config, tmp_path, nam
         build(table)
         items.to_csv(tmp_path / "mine" / "mine.item", sep="\t", index=False, quoting=3)
         columns = {"inter": ["user_id", "item_id", "rating"], "item": ["item_id", "title"]}
-        train = dataset.build(make_config(dataset="mine", data_path=str(tmp_path), load_col=columns)).train
+        train = build_splits(make_config(dataset="mine", data_path=str(tmp_path), load_col=columns)).train
         assert train.item_feat is not None
         assert whole <= set(train.field2id_token["title"])
 
@@ -300,7 +301,7 @@ def test_rows_of_another_length_are_refused_in_every_file(build, make_config, tm
     path.write_text(path.read_text().replace("\n", "\t7\n", 3).replace("\t7\n", "\n", 2))
     columns = {"inter": ["user_id", "item_id", "rating"], "item": ["item_id", "title"]}
     with pytest.raises(DataError, match=rf"{name}: line 3 has \d fields, but line 1 has"):
-        dataset.build(make_config(dataset="mine", data_path=str(tmp_path), load_col=columns))
+        build_splits(make_config(dataset="mine", data_path=str(tmp_path), load_col=columns))
 
 
 def test_a_byte_order_mark_and_other_encodings(build, make_config, tmp_path):
@@ -311,9 +312,9 @@ def test_a_byte_order_mark_and_other_encodings(build, make_config, tmp_path):
     for encoding, said in [("utf-8-sig", "utf-8"), ("latin-1", "latin-1"), ("utf-16", "utf-16")]:
         path.write_bytes(text.encode(encoding))
         config = make_config(dataset="mine", data_path=str(tmp_path), encoding=said)
-        assert rating_of_pairs(dataset.build(config)) == expected
+        assert rating_of_pairs(build_splits(config)) == expected
     with pytest.raises(DataError, match="--encoding=latin-1"):
-        dataset.build(make_config(dataset="mine", data_path=str(tmp_path)))
+        build_splits(make_config(dataset="mine", data_path=str(tmp_path)))
 
 
 def test_an_empty_file_is_refused(build):
@@ -335,16 +336,16 @@ def test_users_without_test_items_are_counted_and_said(build):
 
 
 def test_the_split_depends_on_the_seed_alone(make_config):
-    first = dataset.build(make_config())
+    first = build_splits(make_config())
     torch.rand(1000)
     np.random.rand(1000)
-    assert dataset.build(make_config("DGRMPlus", epochs=7)).fingerprint() == first.fingerprint()
-    assert dataset.build(make_config("BPR")).fingerprint() == first.fingerprint()
-    assert dataset.build(make_config(seed=1)).fingerprint() != first.fingerprint()
+    assert build_splits(make_config("DGRMPlus", epochs=7)).fingerprint() == first.fingerprint()
+    assert build_splits(make_config("BPR")).fingerprint() == first.fingerprint()
+    assert build_splits(make_config(seed=1)).fingerprint() != first.fingerprint()
 
 
 def test_the_parts_are_disjoint_whole_and_of_the_right_size(make_config):
-    splits = dataset.build(make_config())
+    splits = build_splits(make_config())
     pairs = {part: set(zip(*splits.triples(part)[:2], strict=True)) for part in ("train", "valid", "known", "test")}
     assert not pairs["train"] & pairs["valid"]
     assert pairs["known"] == pairs["train"] | pairs["valid"]
@@ -366,7 +367,7 @@ def test_recboles_own_split_is_left_alone_under_full_ranking(make_config):
     from recbole.data.dataset import Dataset
 
     config = make_config("Pop", protocol="full")
-    ours = dataset.build(config)
+    ours = build_splits(config)
     torch.manual_seed(config["seed"])
     for part, theirs in zip(("train", "valid", "test"), Dataset(config).build(), strict=True):
         expected = zip(theirs.inter_feat["user_id"].tolist(), theirs.inter_feat["item_id"].tolist(), strict=True)
@@ -382,7 +383,7 @@ def test_a_published_split_keeps_its_test_part_and_cuts_validation_from_training
     config = make_config(
         dataset="fixed", data_path=str(tmp_path), benchmark_filename=["train", "test"], protocol="table3"
     )
-    splits = dataset.build(config)
+    splits = build_splits(config)
     user, item, _ = splits.triples("test")
     tokens = zip(splits.test.id2token("user_id", user), splits.test.id2token("item_id", item), strict=True)
     assert set(tokens) == set(zip(held_out["user_id"], held_out["item_id"], strict=True))
@@ -393,7 +394,7 @@ def test_a_published_split_keeps_its_test_part_and_cuts_validation_from_training
 @pytest.mark.parametrize("model", ["DGRM", "MultiDAE"])
 def test_batches_hold_every_user_once_and_never_the_padding_user(make_config, model):
     config = make_config(model, train_batch_size=7)
-    splits = dataset.build(config)
+    splits = build_splits(config)
     loader = loaders.train_loader(config, splits, "train")
     epochs = [torch.cat([batch["user_id"] for batch in loader]) for _ in range(2)]
     for users in epochs:
@@ -404,7 +405,7 @@ def test_batches_hold_every_user_once_and_never_the_padding_user(make_config, mo
 @pytest.mark.parametrize("size", [1, 4, 1000])
 def test_evaluation_batches_hold_every_pair_once_whole_users_at_a_time(make_config, size):
     config = make_config(eval_batch_size=size)
-    splits = dataset.build(config)
+    splits = build_splits(config)
     batches = [interaction for interaction, *_ in loaders.eval_loader(config, splits, "test")]
     users = [set(batch["user_id"].tolist()) for batch in batches]
     assert all(len(group) <= size for group in users)

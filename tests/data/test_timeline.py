@@ -8,7 +8,7 @@ import pytest
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.data import dataset
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.data.timeline import cut
 from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.runs import experiment
@@ -54,7 +54,7 @@ def test_the_shares_decide_and_an_instant_is_not_cut():
 
 def test_every_validation_rating_is_younger_than_all_of_training_and_every_test_rating_than_both(make):
     table = over_time(random_ratings())
-    splits, time = dataset.build(make(table)), times(table)
+    splits, time = build_splits(make(table)), times(table)
     spans = [[time[pair] for pair in pairs(splits, part)] for part in ("train", "valid", "test")]
     assert all(max(one) < min(other) for one, other in pairwise(spans))
     assert list(map(len, spans)) == pytest.approx([0.8 * len(table), 0.1 * len(table), 0.1 * len(table)], abs=1)
@@ -64,7 +64,7 @@ def test_every_validation_rating_is_younger_than_all_of_training_and_every_test_
 
 def test_times_are_exact_where_float32_would_merge_them(make):
     table = over_time(random_ratings())  # all within 400 seconds, so four values of float32
-    splits = dataset.build(make(table))
+    splits = build_splits(make(table))
     order = table.sort_values("timestamp")[["user_id", "item_id"]].astype(str).itertuples(index=False, name=None)
     wanted = set(list(order)[: len(splits.train)])
     assert set(pairs(splits, "train")) == wanted
@@ -73,7 +73,7 @@ def test_times_are_exact_where_float32_would_merge_them(make):
 def test_ratings_of_one_instant_lie_in_one_part(make):
     table = over_time(random_ratings())
     table["timestamp"] = START + (table["timestamp"] - START) // 40
-    splits, time = dataset.build(make(table)), times(table)
+    splits, time = build_splits(make(table)), times(table)
     instants = [{time[pair] for pair in pairs(splits, part)} for part in ("train", "valid", "test")]
     assert sum(map(len, instants)) == len(set.union(*instants))
 
@@ -87,7 +87,7 @@ def newcomers() -> pd.DataFrame:
 
 
 def test_users_and_items_of_the_future_are_left_out_and_said(make):
-    splits = dataset.build(make(newcomers()))
+    splits = build_splits(make(newcomers()))
     assert splits.sizes() == {"n_users": 10, "n_items": 10, "n_train": 80, "n_valid": 6, "n_test": 7}
     left_out = "ratings of {} are left out: {} users and {} items have no rating in training"
     assert "4 of 10 " + left_out.format("validation", 2, 2) in splits.notes
@@ -100,9 +100,9 @@ def test_users_and_items_of_the_future_are_left_out_and_said(make):
 
 def test_the_split_depends_on_nothing_but_the_data(make):
     table = newcomers()
-    first = dataset.build(make(table))
-    assert dataset.build(make(table, seed=9)).fingerprint() == first.fingerprint()
-    assert pairs(dataset.build(make(table.iloc[::-1])), "test") == pairs(first, "test")
+    first = build_splits(make(table))
+    assert build_splits(make(table, seed=9)).fingerprint() == first.fingerprint()
+    assert pairs(build_splits(make(table.iloc[::-1])), "test") == pairs(first, "test")
 
 
 def test_the_future_changes_nothing_that_training_knows(make):
@@ -111,11 +111,11 @@ def test_the_future_changes_nothing_that_training_knows(make):
     other = table.copy()
     later = other.index[int(0.8 * len(table)) :]
     other.loc[later, "rating"] = other["rating"].max() - 0.3 * np.random.default_rng(1).random(len(later))
-    before, after = (dataset.build(make(each, rating_scale=[1, 5])) for each in (table, other))
+    before, after = (build_splits(make(each, rating_scale=[1, 5])) for each in (table, other))
     assert before.scale.continuous  # its threshold is a median, and its bins are quantiles
     assert before.scale == after.scale
     assert pairs(before, "train") == pairs(after, "train")
-    whole = dataset.build(make(other, rating_scale=[1, 5], protocol="rated"))
+    whole = build_splits(make(other, rating_scale=[1, 5], protocol="rated"))
     assert whole.scale.threshold > after.scale.threshold
 
 
@@ -125,7 +125,7 @@ def test_filters_count_the_ratings_of_training_alone(make):
     early = table.iloc[: int(0.8 * len(table))]
     counts = early["user_id"].value_counts()
     least = int(counts.min()) + 1
-    splits = dataset.build(make(table, user_inter_num_interval=f"[{least},inf)"))
+    splits = build_splits(make(table, user_inter_num_interval=f"[{least},inf)"))
     kept = {user for user, _ in pairs(splits, "train")}
     assert kept == {str(user) for user, count in counts.items() if count >= least}
     assert {user for user, _ in pairs(splits, "test")} <= kept
@@ -134,7 +134,7 @@ def test_filters_count_the_ratings_of_training_alone(make):
 def test_of_a_repeated_pair_the_past_is_kept(make):
     table = newcomers()
     again = table.iloc[[3, 5]].assign(timestamp=START + 99.5, rating=table["rating"].iloc[[3, 5]] % 5 + 1)
-    splits = dataset.build(make(pd.concat([again, table])))  # younger, yet first in the file
+    splits = build_splits(make(pd.concat([again, table])))  # younger, yet first in the file
     kept = {**pairs(splits, "train"), **pairs(splits, "test")}
     for user, item, rating, _ in table.iloc[[3, 5]].itertuples(index=False):
         assert kept[str(int(user)), str(int(item))] == rating
@@ -145,13 +145,13 @@ def test_of_a_repeated_pair_the_past_is_kept(make):
 def test_what_cannot_be_cut_is_refused(make):
     table = random_ratings(10, 10, 1.0)
     with pytest.raises(OptionError, match="order=TO needs the column timestamp:float"):
-        dataset.build(make(table))
+        build_splits(make(table))
     with pytest.raises(DataError, match="timestamp has 1 different time; a split of the timeline needs 3"):
-        dataset.build(make(table.assign(timestamp=5.0)))
+        build_splits(make(table.assign(timestamp=5.0)))
     late = newcomers()
     late.loc[90:, "user_id"] += 500
     with pytest.raises(DataError, match="the test part of mine is empty: none of its ratings is of a user and an item"):
-        dataset.build(make(late))
+        build_splits(make(late))
     with pytest.raises(OptionError, match="cuts the timeline, and benchmark_filename gives another split"):
         make(late, benchmark_filename=["train", "test"])
 
@@ -171,7 +171,7 @@ def test_a_run_is_refitted_on_the_past_and_loaded_again(make, model):
 
 def test_a_search_gets_no_test_part_and_the_same_validation(make):
     config = make(newcomers())
-    searched, whole = dataset.build(config, with_test=False), dataset.build(config)
+    searched, whole = build_splits(config, with_test=False), build_splits(config)
     assert searched.test is None
     assert pairs(searched, "valid") == pairs(whole, "valid")
 
@@ -194,7 +194,7 @@ def test_all_items_are_ranked_where_the_metrics_ask_for_it(make):
 def test_recboles_own_split_by_time_stays_as_it_is(make):
     args = {"split": {"TS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": "none"}
     table = over_time(random_ratings(), 1000)
-    splits, time = dataset.build(make(table, eval_args=args)), times(table)
+    splits, time = build_splits(make(table, eval_args=args)), times(table)
     known, test = ([time[pair] for pair in pairs(splits, part)] for part in ("known", "test"))
     assert max(known) < min(test)
     assert max(time[pair] for pair in pairs(splits, "train")) > min(time[pair] for pair in pairs(splits, "valid"))

@@ -10,7 +10,8 @@ from helpers import write_ratings
 from scipy.sparse import csr_matrix
 from scipy.stats import ks_2samp
 
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation import collapse, diagnosis, references
 from recbole_dgrm.evaluation.collapse import COLLAPSED, INTACT, NARROW, UNKNOWN
@@ -113,7 +114,7 @@ def test_the_numbers_of_the_test_part(make_config):
     config = make_config("MF", refit=False)
     record, path = run_one(config)
     config = config.writing_to(path)
-    splits = dataset.build(config)
+    splits = build_splits(config)
     model = registry.model_class("MF")(config, splits.train)
     trainer = trainer_class(registry.model_class("MF"))(config, model)
     model.load_state_dict(torch.load(path / "checkpoint.pt", weights_only=True)["best_state_dict"])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.evaluation import groups, references
 from recbole_dgrm.models import registry
 from recbole_dgrm.records import read_run
@@ -55,7 +56,7 @@ def test_the_numbers_are_those_of_the_users_and_items_of_a_group(make_model, edg
 def test_one_group_is_the_whole_test_and_its_bias_row_the_reference(make_config):
     record, path = run_one(make_config("MF"))
     assert read_run(path).record["groups"] == record.groups
-    rows = references.measure(make_config("MF"), dataset.build(make_config("MF"))).rows
+    rows = references.measure(make_config("MF"), build_splits(make_config("MF"))).rows
     total = record.groups["items"]
     for name, whole in (("model", record.test), ("bias", rows["bias"])):
         squares = sum(group["n"] * group["rmse"] ** 2 for group in total[name])

@@ -8,7 +8,8 @@ import scipy.sparse as sp
 import torch
 
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import lists as module
 from recbole_dgrm.evaluation.lists import Lists, described, gini
@@ -108,7 +109,7 @@ def test_they_are_those_of_the_lists_of_unseen_items(make_model):
 def test_items_that_a_user_has_fill_no_list(make_config):
     more = {"metrics": ["NDCG", "ItemCoverage"], "topk": [28], "valid_metric": "NDCG@28"}
     config = make_config("Pop", "board", protocol="full", **more)
-    splits = dataset.build(config)
+    splits = build_splits(config)
     loader = loaders.eval_loader(config, splits, "test")
     left = loader.known.shape[1] - 1 - np.diff(loader.known.indptr)[loader.users.numpy()]
     assert left.max() < 28

@@ -12,7 +12,8 @@ from recbole.evaluator import Collector as RecBoleCollector
 from recbole.evaluator import Evaluator as RecBoleEvaluator
 
 from recbole_dgrm import compat
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import UnknownModel
 from recbole_dgrm.evaluation import recbole_metrics, references
 from recbole_dgrm.models import registry
@@ -112,7 +113,7 @@ def test_rmse_and_mae_are_those_of_the_pairs(make_model):
 @pytest.mark.parametrize("protocol", ["rated", "table3", "eq23"])
 def test_reference_rows_frame_every_result(make_config, protocol):
     config = make_config("DGRM", "board", protocol=protocol, topk=[2], valid_metric="RMSE")
-    rows = references.measure(config, dataset.build(config)).rows
+    rows = references.measure(config, build_splits(config)).rows
     for key in ("ratedrecall@2", "ratedndcg@2"):
         assert 0 < rows["random"][key] < rows["oracle"][key]
         assert rows["bias"][key] < rows["oracle"][key]
@@ -123,7 +124,7 @@ def test_reference_rows_frame_every_result(make_config, protocol):
 @pytest.mark.parametrize("protocol", ["rated", "table3"])
 def test_the_random_row_is_the_mean_over_random_orders(make_config, protocol):
     config = make_config("DGRM", topk=[2], valid_metric="RMSE", protocol=protocol)
-    splits = dataset.build(config)
+    splits = build_splits(config)
     user, item, rating = splits.triples("test")
     rng = np.random.default_rng(0)
     rule = recbole_metrics.rated_protocol(config, splits.scale)
@@ -153,7 +154,7 @@ def ranked_by(config, splits, item_score) -> dict[str, float]:
 @pytest.mark.parametrize("row", ["random", "bias"])
 def test_rows_of_full_ranking_are_means_over_the_orders_of_ties(make_config, row):
     config = make_config("DGRM", protocol="full", topk=[3, 10])
-    splits = dataset.build(config)
+    splits = build_splits(config)
     expected = references.measure(config, splits).rows[row]
     popularity = torch.bincount(splits.train.inter_feat["item_id"], minlength=splits.train.item_num)
     assert len(popularity[1:].unique()) < 0.6 * len(popularity)  # there are ties
@@ -168,7 +169,7 @@ def test_rows_of_full_ranking_are_means_over_the_orders_of_ties(make_config, row
 
 def test_the_oracle_row_of_full_ranking_cannot_be_beaten(make_config):
     config = make_config("DGRM", protocol="full")
-    rows = references.measure(config, dataset.build(config)).rows
+    rows = references.measure(config, build_splits(config)).rows
     assert rows["oracle"]["ndcg@10"] == rows["oracle"]["mrr@10"] == 1
     assert all(rows["random"][key] < rows["oracle"][key] for key in rows["oracle"])
 
@@ -182,7 +183,7 @@ def test_skill_is_0_for_random_and_1_for_the_oracle():
 
 def test_rating_kl_of_a_constant_predictor_is_far_from_0(make_config):
     config = make_config("DGRM")
-    splits = dataset.build(config)
+    splits = build_splits(config)
     user, item, rating = splits.triples("test")
     rule = recbole_metrics.rated_protocol(config, splits.scale)
 
@@ -227,6 +228,6 @@ def test_the_collector_keeps_counts_between_evaluations(make_config):
     collector = recbole_metrics.Collector(config)
     setattr(collector.register, "data.num_items", True)  # as a metric of somebody else may ask
     assert isinstance(collector, compat.RepairedCollector)
-    collector.data_collect(loaders.train_loader(config, dataset.build(config), "train"))
+    collector.data_collect(loaders.train_loader(config, build_splits(config), "train"))
     for _ in range(2):
         assert collector.get_data_struct().get("data.num_items") > 0

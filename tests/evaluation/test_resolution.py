@@ -8,7 +8,7 @@ import pytest
 from helpers import write_ratings
 from scipy import stats
 
-from recbole_dgrm.data import dataset
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.evaluation import references, resolution, selection
 from recbole_dgrm.evaluation.resolution import LIMIT, POWER_80, SMALLEST, THIRD
 
@@ -42,7 +42,7 @@ def make(make_config, tmp_path):
     def build(name, **keys):
         write_ratings(tmp_path / "data", name.replace(" ", "_"), SETS[name])
         config = make_config("MF", name.replace(" ", "_"), data_path=str(tmp_path / "data"), **keys)
-        return config, dataset.build(config)
+        return config, build_splits(config)
 
     return build
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from helpers import random_ratings, write_ratings
 
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models.base import Phase
 from recbole_dgrm.testing import ModelContract
@@ -39,7 +40,7 @@ def test_it_overfits_ten_ratings(make_model):
 def test_ratings_are_trained_without_negatives_and_implicit_feedback_with(make_config):
     for protocol, negatives in [("rated", False), ("full", True)]:
         config = make_config("NCF", protocol=protocol)
-        splits = dataset.build(config)
+        splits = build_splits(config)
         seen = set(zip(*(column.tolist() for column in splits.triples("train")[:2]), strict=True))
         batch = next(iter(loaders.train_loader(config, splits, "train")))
         pairs = set(zip(batch["user_id"].tolist(), batch["item_id"].tolist(), strict=True))

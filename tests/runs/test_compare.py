@@ -11,7 +11,7 @@ from helpers import random_ratings, write_ratings
 
 import recbole_dgrm as rd
 from recbole_dgrm.cli import main
-from recbole_dgrm.data import dataset
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError
 from recbole_dgrm.records import JUDGED, read_run, read_runs
 from recbole_dgrm.runs.compare import COMPARED
@@ -40,7 +40,7 @@ def of_label(folder: Path, label: str) -> dict:
 
 
 def test_the_parts_are_those_that_our_models_see(folder, make_config):
-    splits = dataset.build(make_config("MF", "noise"))
+    splits = build_splits(make_config("MF", "noise"))
     for part in PARTS:
         table = pd.read_csv(folder / f"{part}.csv", dtype={"user": str, "item": str})
         of_part = getattr(splits, part)

@@ -17,7 +17,8 @@ import yaml
 from helpers import ROOT, random_ratings, write_ratings
 
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import Splits, build_splits
 from recbole_dgrm.errors import CheckpointError, DataError, TrainingDiverged
 from recbole_dgrm.evaluation import selection
 from recbole_dgrm.models import registry
@@ -131,10 +132,10 @@ def test_without_refit_the_best_state_is_tested_not_the_last(make_config, monkey
     ]
     assert differ
     config = make_config(epochs=4)
-    model = registry.model_class("DGRM")(config, dataset.build(config).train)
+    model = registry.model_class("DGRM")(config, build_splits(config).train)
     model.load_state_dict(state["best_state_dict"])
     trainer = trainer_class(registry.model_class("DGRM"))(config, model)
-    assert trainer.evaluate(loaders.eval_loader(config, dataset.build(config), "test")) == record.test
+    assert trainer.evaluate(loaders.eval_loader(config, build_splits(config), "test")) == record.test
 
 
 def test_refit_learns_from_training_and_validation_for_the_chosen_epochs(make_config, monkeypatch):
@@ -288,7 +289,7 @@ def test_resume_refuses_what_is_no_run_and_changed_data(make_config, tmp_path, m
     with pytest.raises(CheckpointError, match="is not a run directory"):
         resume(tmp_path)
     _, path = run_one(make_config())
-    monkeypatch.setattr(dataset.Splits, "fingerprint", lambda self: "other")
+    monkeypatch.setattr(Splits, "fingerprint", lambda self: "other")
     with pytest.raises(CheckpointError, match="the data has changed"):
         resume(path)
 
@@ -373,7 +374,7 @@ def test_reduced_precision_agrees_and_the_test_is_float32(name, make_config, mon
     assert record.test != exact.test
     assert record.test["rmse"] == pytest.approx(exact.test["rmse"], abs=0.05)
     trainer = tested[1]
-    loader = loaders.eval_loader(trainer.config, dataset.build(make_config(name, "board")), "test")
+    loader = loaders.eval_loader(trainer.config, build_splits(make_config(name, "board")), "test")
     assert dict(trainer.evaluate(loader)) == record.test
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recbole_dgrm.data import dataset
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.models import registry
 from recbole_dgrm.training.trainers import trainer_class
 
@@ -13,7 +13,7 @@ from recbole_dgrm.training.trainers import trainer_class
 )
 def test_all_networks_are_compiled_but_those_whose_gradient_is_differentiated_again(name, compiled, make_config):
     config = make_config(name, compile=True)
-    model = registry.model_class(name)(config, dataset.build(config).train)
+    model = registry.model_class(name)(config, build_splits(config).train)
     trainer_class(type(model))(config.writing_to("."), model)
     networks = {key: network for key, network in model.named_children() if list(network.parameters())}
     assert {key for key, network in networks.items() if network._compiled_call_impl} == compiled

@@ -29,7 +29,7 @@ from sqlalchemy.exc import OperationalError
 from recbole_dgrm.benchmarks import executors
 from recbole_dgrm.cli import main
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.data import dataset
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.records import config_hash, write_config
 from recbole_dgrm.reports import figures
@@ -117,7 +117,7 @@ def test_the_test_part_is_never_there(plan, in_process, tmp_path, monkeypatch):
         write_ratings(tmp_path / "data", "board", table)
         config = {**FIXED, "data_path": str(tmp_path / "data")}
         if scramble:
-            splits = dataset.build(load_config(config_dict=plan(config=config).config))
+            splits = build_splits(load_config(config_dict=plan(config=config).config))
             user, item, _ = splits.triples("test")
             tokens = zip(splits.test.id2token("user_id", user), splits.test.id2token("item_id", item), strict=True)
             tested = set(tokens)
@@ -138,7 +138,7 @@ def test_a_given_test_file_may_be_missing_from_the_search(plan, in_process, tmp_
         path = write_ratings(tmp_path / "data", "board", rows)
         path.rename(path.with_name(f"board.{part}.inter"))
     config = {**FIXED, "data_path": str(tmp_path / "data"), "benchmark_filename": ["train", "test"]}
-    splits = dataset.build(load_config(config_dict=plan(config=config).config), with_test=False)
+    splits = build_splits(load_config(config_dict=plan(config=config).config), with_test=False)
     assert splits.test is None
     assert set(splits.sizes()) == {"n_users", "n_items", "n_train", "n_valid"}
     (tmp_path / "data" / "board" / "board.test.inter").unlink()

@@ -6,7 +6,8 @@ from typing import ClassVar
 import pytest
 import torch
 
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models import registry
 from recbole_dgrm.models.dgrm import scoring
@@ -44,7 +45,7 @@ def both(make_config):
 
     def made(**keys):
         config = make_config("DGRM", orientation="item", **keys)
-        part = dataset.build(config).train
+        part = build_splits(config).train
         exchanged = copy(part)
         exchanged.uid_field, exchanged.iid_field = part.iid_field, part.uid_field
         names = {"USER_ID_FIELD": part.iid_field, "ITEM_ID_FIELD": part.uid_field}
