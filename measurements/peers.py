@@ -4,7 +4,7 @@
 
 Below ``FOLDER`` it makes an environment for each library (``envs``), the splits (``recbole-dgrm split``), for each
 model a search on the validation part of the first split (``tuned``) and predictions for the test part of each split,
-learnt from training and validation together, and the report (``results``, by ``recbole-dgrm compare``). Searches and
+learnt from training and validation together, and the report (``peers``, by ``recbole-dgrm compare``). Searches and
 trainings are one process and one thread each, one after the other (``peers_models.py``). All select by RMSE, ours too.
 MF is searched with as many trials; BMF and DGRMPlus have their defaults. What is there already is not made again.
 """
@@ -77,7 +77,7 @@ def predicted(label: str, folder: Path, split: Path, settings: dict) -> tuple[Pa
 
 def train_ours(folder: Path, given: argparse.Namespace) -> None:
     """MF, tuned on the first split, and models of ours with their defaults, on every split."""
-    results = folder / "results"
+    results = folder / "peers"
     every = {"data_path": given.data_path, "valid_metric": "RMSE", "device": "cpu"}
     search = {"seed": given.seeds[0], "trials": given.trials, "output_dir": folder / "tuned" / "MF"}
     best = rd.tune("MF", given.dataset, **search, **every).best
@@ -115,7 +115,7 @@ def main() -> None:
     for split, rows in made.items():
         files = {label: path for label, (path, _) in rows.items()}
         seconds = {label: taken for label, (_, taken) in rows.items()}
-        rd.compare(split, files, output=folder / "results", baseline=BASELINE, seconds=seconds)
+        rd.compare(split, files, output=folder / "peers", baseline=BASELINE, seconds=seconds)
     for label in given.models:
         about = tuned(label, folder, splits[0], given.trials)
         print(f"| {label} | {about['settings']} | {about['valid_rmse']:.4f} | {about['tuning_s']:.0f} |")
