@@ -177,7 +177,7 @@ def bfloat16() -> Row:
     speed = seconds[torch.float32] / seconds[torch.bfloat16]
     flags = {word for line in _cpuinfo() if line.startswith("flags") for word in line.split()}
     units = [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
-    found = f"a product of matrices is {speed:.1f} times as fast as in float32 on {device}"
+    found = f"a product of matrices is {speed:.2g} times as fast as in float32 on {device}"
     found += f"; the processor has {' and '.join(units) or 'neither avx512_bf16 nor amx_bf16'}"
     return judged("bfloat16", found, "leave precision=float32", speed < 1)
 

@@ -1,7 +1,9 @@
 """Read and check a user's own file of ratings: find the columns, keep ids byte for byte, read numbers and dates."""
 
 import logging
+import math
 import re
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -191,14 +193,19 @@ def to_number(column: pd.Series) -> pd.Series:
     """The numbers as float64 without loss of a digit; NaN where there is none."""
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         if pd.api.types.infer_dtype(column, skipna=True) != "string":
-            column = column.map(lambda value: value if _scalar(value) else None).astype(object)
+            column = column.map(_scalar).astype(object)
         number = pd.to_numeric(column, errors="coerce")  # says what is a number, and rounds in the last digit
         column = column.where(number.notna() & column.notna())
     return column.astype("float64")
 
 
-def _scalar(value: object) -> bool:
-    return isinstance(value, (str, int, float, Decimal)) and not isinstance(value, bool)
+def _scalar(value: object) -> object:
+    """The value if it is a number or a text, else None; whole numbers beyond float64 are infinite."""
+    if not isinstance(value, (str, int, float, Decimal)) or isinstance(value, bool):
+        return None
+    if isinstance(value, int) and value.bit_length() > sys.float_info.max_exp:
+        return math.inf if value > 0 else -math.inf
+    return value
 
 
 def _seconds(column: pd.Series, source: Path) -> pd.Series:

@@ -17,6 +17,7 @@ from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.evaluation import recbole_metrics, resolution
 from recbole_dgrm.evaluation.recbole_metrics import RatedPredictions
 from recbole_dgrm.maths.biases import Biases, fit_biases
+from recbole_dgrm.records import BIAS
 
 Metrics = dict[str, float]
 
@@ -34,6 +35,11 @@ class References:
     rows: dict[str, Metrics]
     resolution: dict[str, Metrics]
     of_users: dict[str, NDArray] = field(compare=False)  # they follow from what the rows follow from
+
+    def vectors(self, users: NDArray) -> dict[str, NDArray]:
+        """The vectors of the row ``bias`` for ``users`` ``(n,)``, by the names that they have in a run's files."""
+        own = np.searchsorted(self.of_users["user_id"], users)
+        return {BIAS + metric: values[own] for metric, values in self.of_users.items() if metric != "user_id"}
 
 
 def measure(config, splits: Splits, part: str = "test") -> References:

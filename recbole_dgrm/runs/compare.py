@@ -145,8 +145,9 @@ class _Test:
         record.timing = {} if seconds is None else {"train_s": float(seconds)}
         record.environment = {"recbole_dgrm": __version__, "numpy": np.__version__}
         record.status = "finished"
-        users = self.splits.test.id2token(self.splits.test.uid_field, np.unique(user))
-        return record, {"user": np.asarray(users, dtype=str), **evaluator.per_user}
+        users = np.unique(user)
+        tokens = self.splits.test.id2token(self.splits.test.uid_field, users)
+        return record, {"user": np.asarray(tokens, dtype=str), **evaluator.per_user, **self.references.vectors(users)}
 
 
 def _name(record: RunRecord) -> str:

@@ -26,7 +26,6 @@ from recbole_dgrm.evaluation import collapse, diagnosis, groups, references, sel
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import (
-    BIAS,
     CONFIG,
     PER_USER,
     RUN_LOG,
@@ -195,8 +194,7 @@ class _Run:
         vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
         with self._kept("reference rows"):
             reference = references.measure(self.config, self.splits)
-            own = np.searchsorted(reference.of_users.pop("user_id"), users.numpy())
-            vectors |= {BIAS + metric: values[own] for metric, values in reference.of_users.items()}
+            vectors |= reference.vectors(users.numpy())
             self.record.reference, self.record.resolution["test"] = reference.rows, reference.resolution
             self.record.skill = references.skill(self.record.test, self.record.reference)
         with self._kept("result by groups"):
