@@ -28,6 +28,7 @@ from recbole_dgrm import compat
 from recbole_dgrm.config.layers import load_config, read_yaml
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.dataset import RatingDataset
+from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.metric_names import smaller_is_better
 from recbole_dgrm.evaluation.selection import ASKED, AUTO, candidates
@@ -76,7 +77,8 @@ def _config(
     if type(config) is not recbole.config.Config or not (
         named := _named(model, [*(read_yaml(Path(file)) for file in files), given])
     ):
-        return CONFIG(config, model, dataset, config_file_list, config_dict)
+        CONFIG(config, model, dataset, config_file_list, config_dict)
+        return _check_metrics(config)
     given |= {"model": named} | ({"dataset": dataset} if dataset else {})
     if not any("protocol" in layer for layer in (given, *(read_yaml(Path(file)) for file in files))):
         given["protocol"] = "full"
@@ -87,6 +89,15 @@ def _config(
         LOG.warning("%s looks at the data, which RecBole reads later; %s selects", ASKED, metric)
     ours = ours.writing_to(new_directory(ours))
     config.__class__, config.__dict__ = compat.Config, vars(ours)
+
+
+def _check_metrics(config: recbole.config.Config) -> None:
+    """Refuse metrics that trainers of RecBole's own do not collect."""
+    if type(config) is recbole.config.Config:
+        for metric in config["metrics"]:
+            if metric.lower() in recbole_metrics.OURS:
+                runs = f"recbole_dgrm.train({config['model']!r}, {config['dataset']!r}) has them"
+                raise OptionError(f"metrics: {metric} is none that RecBole's own trainers can compute; {runs}")
 
 
 def _named(model: str | type | None, layers: list[Mapping[str, Any]]) -> str | None:

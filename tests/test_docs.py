@@ -45,6 +45,13 @@ class TestLinear(ModelContract):
 
 
 @pytest.mark.slow
+def test_the_script_of_recbole_runs(tmp_path):
+    (code,) = blocks(ROOT / "docs" / "scripts.md", "python")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert "ndcg@10" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
 def test_the_example_runs_as_a_model_that_is_not_ours(tmp_path):
     """With its three lines of tests, in a package that is installed nowhere."""
     (code, tests), (defaults,) = (blocks(ROOT / "CONTRIBUTING.md", language) for language in ("python", "yaml"))

@@ -107,6 +107,11 @@ def test_recboles_own_models_run_in_a_script_and_load_what_they_saved(ratings_pa
     trainer.resume_checkpoint(trainer.saved_model_file)
 
 
+def test_a_metric_that_recboles_trainers_cannot_compute_is_refused(ratings_path):
+    with pytest.raises(OptionError, match=r"metrics: GiniIndex is none .* recbole_dgrm\.train\('BPR', 'board'\)"):
+        recbole.config.Config(model="BPR", config_dict=keys(ratings_path, metrics=["NDCG", "GiniIndex"]))
+
+
 def test_nothing_that_recboles_config_is_given_is_run(ratings_path):
     bomb = "__import__('pathlib').Path('ran').touch()"
     given = keys(ratings_path, note=bomb, width="[1, 2]", rate="1e-3", deep="True", low="false", none="None")

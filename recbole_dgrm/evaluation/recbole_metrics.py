@@ -173,11 +173,13 @@ class Diversity(_ListMetric):
 OF_LISTS = (ItemCoverage, GiniIndex, ShannonEntropy, AveragePopularity, TailPercentage, Novelty, Diversity)
 
 
+OURS = {metric.__name__.lower(): metric for metric in (RatedRecall, RatedNDCG, RatingKL, *OF_LISTS)}
+
+
 def register() -> None:
     """Enter the metrics into RecBole's own tables, so that ``metrics: [RatedRecall]`` is known."""
     tables = recbole.evaluator.register
-    for metric in (RatedRecall, RatedNDCG, RatingKL, *OF_LISTS):
-        name = metric.__name__.lower()
+    for name, metric in OURS.items():
         tables.metrics_dict[name] = metric
         tables.metric_information[name] = list(metric.metric_need)
         tables.metric_types[name] = metric.metric_type
