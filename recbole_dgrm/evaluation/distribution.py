@@ -14,7 +14,6 @@ import scipy
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from scipy.spatial.distance import jensenshannon
 from scipy.special import entr
 from torch import Tensor
 
@@ -44,7 +43,7 @@ def kl_divergence(p: NDArray, q: NDArray) -> NDArray[np.float64]:
 
 def js_divergence(p: NDArray, q: NDArray) -> NDArray[np.float64]:
     """Jensen-Shannon divergence in nats, between 0 and log 2."""
-    return jensenshannon(*np.broadcast_arrays(p, q), axis=-1) ** 2
+    return scipy.spatial.distance.jensenshannon(*np.broadcast_arrays(p, q), axis=-1) ** 2
 
 
 def wasserstein(p: NDArray, q: NDArray, levels: NDArray) -> NDArray[np.float64]:
