@@ -44,6 +44,17 @@ class TestLinear(ModelContract):
         monkeypatch.setitem(sys.modules, f"{registry.GENERAL}.linear", module)
 
 
+def test_a_number_that_no_report_has_is_found():
+    spec = spec_from_file_location("check_docs", ROOT / "measurements" / "check_docs.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    where, head = "<!-- checked: who_rated, ml-100k, rated; means: bias -->", "| | RMSE ↓ |\n|---|---:|\n"
+    right = "| `BMF` | **0.877 ± 0.004** ▲ |\n| means | .941 |\n"
+    assert [found for found, _ in module.compared(where, head + right)] == [True, True]
+    for line in ("| BMF | 0.878 ± 0.004 |", "| BMF | 0.877 ± 0.005 |", "| BFM | 0.877 |"):
+        assert [found for found, _ in module.compared(where, head + line)] == [False]
+
+
 @pytest.mark.slow
 def test_the_script_of_recbole_runs(tmp_path):
     (code,) = blocks(ROOT / "docs" / "scripts.md", "python")
