@@ -63,7 +63,6 @@ NO_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory",
 # RecBole pins a ray that has no wheel for Python 3.12 and later, and that nothing here imports. pip cannot leave one
 # dependency out, so RecBole is installed without any, and setup.py has the others.
 INSTALL = {"recbole": "pip install --no-deps recbole==1.2.1"}
-REINSTALL = "install the package again with -c constraints.txt"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ After ``register`` a script made of RecBole's own functions runs our models:
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,16 +73,16 @@ def _config(
 
     Protocol ``full`` is RecBole's own, so it is the default here. The command line of the script is not read.
     """
+    if type(config) is not recbole.config.Config:  # one of ours, which is being built
+        return CONFIG(config, model, dataset, config_file_list, config_dict)
     files, given = list(config_file_list or []), dict(config_dict or {})
-    if type(config) is not recbole.config.Config or not (
-        named := _named(model, [*(read_yaml(Path(file)) for file in files), given])
-    ):
+    layers = [*(read_yaml(Path(file)) for file in files), given]
+    if not (named := _named(model, layers)):
         CONFIG(config, model, dataset, config_file_list, config_dict)
         return _check_metrics(config)
-    given |= {"model": named} | ({"dataset": dataset} if dataset else {})
-    if not any("protocol" in layer for layer in (given, *(read_yaml(Path(file)) for file in files))):
+    if not any("protocol" in layer for layer in layers):
         given["protocol"] = "full"
-    ours = load_config(files, given)
+    ours = load_config(files, given | {"model": named} | ({"dataset": dataset} if dataset else {}))
     if ours["valid_metric"] == AUTO:
         metric = candidates(ours["metrics"], ours["topk"])[0]
         ours = ours.replaced(valid_metric=metric, valid_metric_bigger=not smaller_is_better(metric.lower()))
@@ -93,14 +93,13 @@ def _config(
 
 def _check_metrics(config: recbole.config.Config) -> None:
     """Refuse metrics that trainers of RecBole's own do not collect."""
-    if type(config) is recbole.config.Config:
-        for metric in config["metrics"]:
-            if metric.lower() in recbole_metrics.OURS:
-                runs = f"recbole_dgrm.train({config['model']!r}, {config['dataset']!r}) has them"
-                raise OptionError(f"metrics: {metric} is none that RecBole's own trainers can compute; {runs}")
+    for metric in config["metrics"]:
+        if metric.lower() in recbole_metrics.OURS:
+            runs = f"recbole_dgrm.train({config['model']!r}, {config['dataset']!r}) has them"
+            raise OptionError(f"metrics: {metric} is none that RecBole's own trainers can compute; {runs}")
 
 
-def _named(model: str | type | None, layers: list[Mapping[str, Any]]) -> str | None:
+def _named(model: str | type | None, layers: Sequence[Mapping[str, Any]]) -> str | None:
     """The name of the model, if it is one of ours."""
     named = model or next((layer["model"] for layer in reversed(layers) if layer.get("model")), None)
     return next((name for name, ours in OURS.items() if named in (name, ours)), None)

@@ -120,7 +120,8 @@ class Benchmark:
 
 def _written(datasets: Any, folder: Path) -> Any:
     """The data sets of a plan, after DataFrames among them are written as data sets in the folder."""
-    rows = [datasets] if as_pandas(datasets) is not None else datasets
+    frame = as_pandas(datasets)
+    rows = datasets if frame is None else [frame]
     if not isinstance(rows, list):
         return rows
     found = [(row, *as_dataset(row, folder)) for row in rows]

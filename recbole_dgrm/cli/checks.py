@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbole_dgrm.errors import INSTALL, REINSTALL
+from recbole_dgrm.errors import INSTALL
 from recbole_dgrm.start import WAITING
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def examine(output_dir: Path) -> Iterator[Row]:
     Args:
         output_dir: where runs would be written.
     """
-    reinstall, none = REINSTALL, "none needed: it is only named here"
+    reinstall, none = "install the package again with -c constraints.txt", "none needed: it is only named here"
     yield Check("python", python, none).row()
     try:
         wanted = list(requirements())

@@ -213,12 +213,12 @@ class RatingDataset(Dataset):
             self.inter_feat = self.inter_feat.iloc[np.lexsort((self.inter_feat[self.time_field], self._kept))]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.run.seed)
-            parts = self._parts(wanted)
+            parts = self._cut_parts(wanted)
         for place, part in enumerate(parts):
             part.before = parts[:place]
         return parts[:wanted]
 
-    def _parts(self, wanted: int) -> list[Dataset]:
+    def _cut_parts(self, wanted: int) -> list[Dataset]:
         parts = super().build()
         if self.benchmark_filename_list is not None and len(parts) < wanted:
             if len(parts) != wanted - 1:

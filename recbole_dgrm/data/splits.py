@@ -16,6 +16,8 @@ from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.data.timeline import cuts_timeline
 from recbole_dgrm.errors import DataError
 
+PARTS = ("train", "valid", "test")
+
 
 @dataclass
 class Splits:
@@ -67,7 +69,7 @@ class Splits:
         }
 
     def _parts(self) -> list[str]:
-        return ["train", "valid"] if self.test is None else ["train", "valid", "test"]
+        return [part for part in PARTS if getattr(self, part) is not None]
 
 
 def build_splits(config, with_test: bool = True, dataset: RatingDataset | None = None) -> Splits:
@@ -83,7 +85,7 @@ def build_splits(config, with_test: bool = True, dataset: RatingDataset | None =
     if not with_test and (files := config.run.benchmark_filename):
         config = config.replaced(benchmark_filename=files[:-1])
     dataset = dataset or RatingDataset(config)
-    parts = dict(zip(("train", "valid", "test"), dataset.build(with_test), strict=False))
+    parts = dict(zip(PARTS, dataset.build(with_test), strict=False))
     for name, part in parts.items():
         if len(part) == 0:
             why = f"too few ratings for the split {config['eval_args']['split']}"

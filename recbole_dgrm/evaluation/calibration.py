@@ -73,9 +73,9 @@ class Gaussians:
     def rank_correlation(self) -> float | None:
         """Spearman's, of deviations with absolute errors; None where either is the same for all ratings."""
         errors = np.abs(self.error)
-        return (
-            float(scipy.stats.spearmanr(self.deviation, errors).statistic) if self._differ and np.ptp(errors) else None
-        )
+        if not self._differ or not np.ptp(errors):
+            return None
+        return float(scipy.stats.spearmanr(self.deviation, errors).statistic)
 
     @cached_property
     def _differ(self) -> bool:

@@ -4,7 +4,6 @@ The groups have fixed edges, so that those of several data sets, splits and repo
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,21 @@ from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users
-from recbole_dgrm.evaluation.references import evaluated, training_part, user_item_means
+from recbole_dgrm.evaluation.references import References, training_part
 
 EDGES = (5, 20, 50, 200)  # the most ratings of a group; the last group has whatever is above
 Groups = list[dict[str, Any]]
 Vectors = Mapping[str, NDArray]
 
 
-def measure(evaluator: recbole_metrics.Evaluator, config, splits: Splits, users: NDArray) -> dict[str, Any]:
+def measure(
+    evaluator: recbole_metrics.Evaluator, config, splits: Splits, users: NDArray, reference: References
+) -> dict[str, Any]:
     """What ``evaluator`` has just found on the test part, by groups.
 
     Args:
         users: ids of the tested users, in the order of the evaluator's vectors.
+        reference: the reference rows of the test part.
 
     Returns:
         ``users`` and, where predictions are ratings, ``items``; each with the groups of the ``model`` and, where the
@@ -34,24 +36,20 @@ def measure(evaluator: recbole_metrics.Evaluator, config, splits: Splits, users:
         (None for the last), ``n`` users or test ratings, and the metrics: means over its users, of errors over its
         ratings. A group without any is left out.
     """
-    part = training_part(config)
-    user, item, _ = splits.triples(part)
+    user, item, _ = splits.triples(training_part(config))
     of_users = np.bincount(user, minlength=splits.train.user_num)[users]
-    pairs = evaluator.predictions
+    pairs, means = evaluator.predictions, reference.means
     vectors = {key: value for key, value in evaluator.per_user.items() if key != "user_id"}
-    if pairs is None:
+    if pairs is None or means is None:
         return {"users": {"model": _by_users(of_users, vectors, None)}}
     tested = torch.argsort(loaders.item_rank(splits.train)).numpy()[pairs.item]
     of_items = np.bincount(item, minlength=splits.train.item_num)[tested]
     number = np.unique(pairs.user, return_counts=True)[1]
-    means = replace(pairs, score=user_item_means(config, splits, part).predict(pairs.user, tested))
-    other = recbole_metrics.Evaluator(config)
-    evaluated(other, means)
-    of_means = {key: value for key, value in other.per_user.items() if key in vectors}
+    of_means = {key: value for key, value in reference.of(users).items() if key in vectors}
     found = {"users": {"model": _by_users(of_users, vectors, number), "bias": _by_users(of_users, of_means, number)}}
     if "rmse" in vectors or "mae" in vectors:
-        rows = {"model": pairs, "bias": means}
-        found["items"] = {name: _by_items(of_items, row.score - row.rating) for name, row in rows.items()}
+        scores = {"model": pairs.score, "bias": means.predict(pairs.user, tested)}
+        found["items"] = {name: _by_items(of_items, score - pairs.rating) for name, score in scores.items()}
     return found
 
 

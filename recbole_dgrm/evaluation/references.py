@@ -30,16 +30,22 @@ class References:
         rows: the metrics of ``random``, ``bias`` and ``oracle``.
         resolution: by metric, see ``recbole_dgrm.evaluation.resolution.of_rows``.
         of_users: the vectors ``(n_users,)`` of the row ``bias`` by metric, and ``user_id``, which ascends.
+        means: the user + item means of the row ``bias``, where rated items are judged.
     """
 
     rows: dict[str, Metrics]
     resolution: dict[str, Metrics]
     of_users: dict[str, NDArray] = field(compare=False)  # they follow from what the rows follow from
+    means: Biases | None = field(default=None, compare=False)
+
+    def of(self, users: NDArray) -> dict[str, NDArray]:
+        """The vectors of the row ``bias`` for ``users`` ``(n,)``, by metric."""
+        own = np.searchsorted(self.of_users["user_id"], users)
+        return {metric: values[own] for metric, values in self.of_users.items() if metric != "user_id"}
 
     def vectors(self, users: NDArray) -> dict[str, NDArray]:
-        """The vectors of the row ``bias`` for ``users`` ``(n,)``, by the names that they have in a run's files."""
-        own = np.searchsorted(self.of_users["user_id"], users)
-        return {BIAS + metric: values[own] for metric, values in self.of_users.items() if metric != "user_id"}
+        """The same by the names that they have in a run's files."""
+        return {BIAS + metric: values for metric, values in self.of(users).items()}
 
 
 def measure(config, splits: Splits, part: str = "test") -> References:
@@ -88,7 +94,7 @@ def _rated(config, splits: Splits, part: str, known: str) -> References:
         rows[name] = evaluated(evaluator, RatedPredictions(user, rank, score, rating, rule, splits.scale))
         vectors[name] = evaluator.per_user
     ratings = np.unique(user, return_counts=True)[1]
-    return References(rows, resolution.of_rows(vectors, list(rows["random"]), ratings), vectors["bias"])
+    return References(rows, resolution.of_rows(vectors, list(rows["random"]), ratings), vectors["bias"], biases)
 
 
 def rated_row(config, predictions: RatedPredictions) -> Metrics:

@@ -192,13 +192,13 @@ class _Run:
         }
         tokens = self.splits.test.id2token(self.splits.test.uid_field, users.numpy())
         vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
-        with self._kept("reference rows"):
+        with self._kept("reference rows and result by groups"):
             reference = references.measure(self.config, self.splits)
             vectors |= reference.vectors(users.numpy())
             self.record.reference, self.record.resolution["test"] = reference.rows, reference.resolution
             self.record.skill = references.skill(self.record.test, self.record.reference)
-        with self._kept("result by groups"):
-            self.record.groups = groups.measure(trainer.evaluator, self.config, self.splits, users.numpy())
+            of_groups = groups.measure(trainer.evaluator, self.config, self.splits, users.numpy(), reference)
+            self.record.groups = of_groups
         write_vectors(self.run_dir / PER_USER, vectors)
         with self._kept("diagnosis"):
             self.record.diagnosis = diagnosis.examine(trainer, self.config, self.splits, lines, selected["epochs"])

@@ -11,7 +11,7 @@ from recbole_dgrm import record_types
 from recbole_dgrm.config.layers import load_config, read_yaml
 from recbole_dgrm.data import dataset
 from recbole_dgrm.data.frames import run_keys
-from recbole_dgrm.data.splits import Splits, build_splits
+from recbole_dgrm.data.splits import PARTS, Splits, build_splits
 from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.evaluation import selection
 from recbole_dgrm.models import registry
@@ -24,7 +24,6 @@ from recbole_dgrm.system.files import check_writable, write_folder, write_json
 LOG = logging.getLogger(__name__)
 SPLIT = "split.json"
 BASIS = "MF"  # every config names a model; the split is the same for all
-PARTS = ("train", "valid", "test")
 
 
 def split(

@@ -34,7 +34,7 @@ def test_the_numbers_are_those_of_the_users_and_items_of_a_group(make_model, edg
     trainer = trainer_class(registry.model_class("DGRM"))(config, model)
     loader = loaders.eval_loader(config, splits, "test")
     result = trainer.evaluate(loader)
-    found = groups.measure(trainer.evaluator, config, splits, loader.users.numpy())
+    found = groups.measure(trainer.evaluator, config, splits, loader.users.numpy(), references.measure(config, splits))
     pairs, (known_user, known_item, _) = trainer.evaluator.predictions, splits.triples("known")
     user, item, rating = splits.triples("test")
     score = dict(zip(zip(pairs.user, pairs.item, strict=True), pairs.score, strict=True))
