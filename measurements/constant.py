@@ -12,7 +12,7 @@ import numpy as np
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import build_splits
-from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.evaluation import collector
 from recbole_dgrm.evaluation.references import rated_row
 
 SEEDS = range(2020, 2025)
@@ -34,8 +34,8 @@ def main() -> None:
             user, item, rating = splits.triples("test")
             rank = loaders.item_rank(splits.test).numpy()[item]
             scores = np.full(len(rating), splits.scale.high)
-            rule = recbole_metrics.rated_protocol(config, splits.scale)
-            pairs = recbole_metrics.RatedPredictions(user, rank, scores, rating, rule, splits.scale)
+            rule = collector.rated_protocol(config, splits.scale)
+            pairs = collector.RatedPredictions(user, rank, scores, rating, rule, splits.scale)
             rows.append(rated_row(config, pairs))
             if config["benchmark_filename"]:
                 break

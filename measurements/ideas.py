@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data.splits import build_splits
-from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.evaluation import collector
 from recbole_dgrm.evaluation.references import rated_row
 from recbole_dgrm.maths.als import Penalty, half_sweep
 from recbole_dgrm.maths.biases import fit_biases
@@ -195,8 +195,8 @@ def main() -> None:
         found = predictions(sp.csr_matrix((rating, (user, item)), shape), config["bias_shrinkage"], seed)
         user, item, rating = splits.triples("valid")
         for name, score in found.items():
-            rule = recbole_metrics.rated_protocol(config, splits.scale)
-            pairs = recbole_metrics.RatedPredictions(user, item, score[user, item], rating, rule, splits.scale)
+            rule = collector.rated_protocol(config, splits.scale)
+            pairs = collector.RatedPredictions(user, item, score[user, item], rating, rule, splits.scale)
             row = rated_row(config, pairs)
             scores.setdefault(name, []).append([row[key] for key in ("ratedrecall@5", "ratedndcg@5", "rmse")])
         print(f"split {seed} is done", file=sys.stderr, flush=True)

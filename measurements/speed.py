@@ -41,7 +41,7 @@ from recbole.data.utils import create_samplers
 from recbole.model.general_recommender.diffrec import DiffRec
 from recbole.utils import get_trainer, init_seed
 
-from recbole_dgrm import compat
+from recbole_dgrm.compat.training import RepairedCollector, no_events, passing_bars
 from recbole_dgrm.config.layers import RECBOLE_PROPERTIES, load_config, read_yaml
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import build_splits
@@ -182,7 +182,7 @@ def ranked(label: str, given: Namespace) -> str:
     lines = [line("ours", lambda: row.trainer.evaluate(loader)), line("ours, bfloat16", reduced)]
     for size in THEIR_BATCHES:
         name = f"RecBole's, batch {size:,}" + (" (its default)" if size == THEIR_BATCHES[0] else "")
-        with compat.no_events(), compat.passing_bars():
+        with no_events(), passing_bars():
             lines.append(line(name, their_loop(row, size)))
     return "\n".join(lines)
 
@@ -192,7 +192,7 @@ def their_loop(row: Row, size: int) -> Callable[[], dict]:
     config, splits = row.config.replaced(eval_batch_size=size), row.splits
     *_, sampler = create_samplers(config, splits.train, [splits.train, splits.valid, splits.test])
     theirs = get_trainer(row.model.type, type(row.model).__name__)(config, row.model)
-    theirs.eval_collector = compat.RepairedCollector(config)
+    theirs.eval_collector = RepairedCollector(config)
     batches = FullSortEvalDataLoader(config, splits.test, sampler, shuffle=False)
     theirs.eval_collector.data_collect(loaders.train_loader(config, splits, "train"))
     return lambda: theirs.evaluate(batches, load_best_model=False)

@@ -24,7 +24,8 @@ import recbole.data.utils
 import recbole.trainer
 from recbole.data.dataloader import AbstractDataLoader
 
-from recbole_dgrm import compat
+from recbole_dgrm.compat.config import Config
+from recbole_dgrm.compat.repairs import prepare
 from recbole_dgrm.config.layers import load_config, read_yaml
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.dataset import RatingDataset
@@ -50,7 +51,7 @@ def register() -> None:
     stays RecBole's there. For our models RecBole's ``Config`` has the keys of ``load_config``, with its checks; its
     ``data_preparation`` gives our loaders.
     """
-    compat.prepare()
+    prepare()
     recbole_metrics.register()
     for name, model in MODELS.items():
         ours = sys.modules[model.__module__]
@@ -88,7 +89,7 @@ def _config(
         ours = ours.replaced(valid_metric=metric, valid_metric_bigger=not smaller_is_better(metric.lower()))
         LOG.warning("%s looks at the data, which RecBole reads later; %s selects", ASKED, metric)
     ours = ours.writing_to(new_directory(ours))
-    config.__class__, config.__dict__ = compat.Config, vars(ours)
+    config.__class__, config.__dict__ = Config, vars(ours)
 
 
 def _check_metrics(config: recbole.config.Config) -> None:
@@ -107,10 +108,10 @@ def _named(model: str | type | None, layers: Sequence[Mapping[str, Any]]) -> str
 
 def _loader_class(config: recbole.config.Config, phase: str) -> Any:
     """RecBole's ``get_dataloader``, which for our configs gives what makes our loaders."""
-    return partial(_loader, phase) if isinstance(config, compat.Config) else LOADER(config, phase)
+    return partial(_loader, phase) if isinstance(config, Config) else LOADER(config, phase)
 
 
-def _loader(phase: str, config: compat.Config, dataset: Any, sampler: Any, shuffle: bool = False) -> AbstractDataLoader:
+def _loader(phase: str, config: Config, dataset: Any, sampler: Any, shuffle: bool = False) -> AbstractDataLoader:
     if phase == "train":
         return loaders.batches_of(config, dataset, lambda: sampler)
     return loaders.evaluated(config, dataset, phase)

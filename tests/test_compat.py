@@ -7,7 +7,8 @@ import recbole.config
 import torch
 from recbole.data.dataset import Dataset
 
-from recbole_dgrm import compat, plugin
+from recbole_dgrm import plugin
+from recbole_dgrm.compat.repairs import prepare
 from recbole_dgrm.data.dataset import RatingDataset
 
 
@@ -49,14 +50,14 @@ def test_features_in_sequences_can_be_normalised(features):
 
 
 def test_a_column_outside_of_recbole_has_pandas_own_agg():
-    compat.prepare()
+    prepare()
     assert pd.Series([1.0, 2.0]).agg("sum") == 3
 
 
 def test_the_removed_numpy_and_scipy_names_are_back():
     from scipy.sparse import dok_matrix
 
-    compat.prepare()
+    prepare()
     assert np.float is np.float64
     matrix = dok_matrix((2, 2))
     matrix._update({(0, 1): 3.0})

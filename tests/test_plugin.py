@@ -9,7 +9,9 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
-from recbole_dgrm import compat, plugin
+from recbole_dgrm import plugin
+from recbole_dgrm.compat.config import Config
+from recbole_dgrm.compat.repairs import load_weights
 from recbole_dgrm.data.loaders import ProfileLoader, RankingLoader, RatedLoader
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError
 from recbole_dgrm.models import registry
@@ -91,7 +93,7 @@ def test_a_config_that_is_one_of_ours_is_checked_and_names_a_metric(ratings_path
     file.write_text("model: MF\nprotocol: rated\n")
     with caplog.at_level(logging.WARNING):
         config = recbole.config.Config(config_file_list=[file], config_dict=keys(ratings_path))
-    assert isinstance(config, compat.Config)
+    assert isinstance(config, Config)
     assert config["valid_metric"] == "RatedNDCG@5"
     assert "RatedNDCG@5 selects" in caplog.text
 
@@ -131,4 +133,4 @@ def test_a_pickled_data_set_is_refused(ratings_path, tmp_path):
 def test_a_checkpoint_of_recbole_is_refused(tmp_path):
     torch.save({"config": Ellipsis.__class__}, tmp_path / "theirs.pth")
     with pytest.raises(CheckpointError, match="cannot be read as weights"):
-        compat.load_weights(tmp_path / "theirs.pth")
+        load_weights(tmp_path / "theirs.pth")

@@ -16,7 +16,8 @@ import torch
 import yaml
 from helpers import ROOT
 
-from recbole_dgrm import compat, plugin
+from recbole_dgrm import plugin
+from recbole_dgrm.compat.repairs import UNSAFE_LOADS, load_array, load_weights, refuse_pickle
 from recbole_dgrm.config.layers import parse_value, read_yaml
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError
 from recbole_dgrm.reports import figures
@@ -58,7 +59,7 @@ SAFE_YAML = "reads with our YamlLoader"
 OTHER_CALLS = {
     ("config.configurator", "yaml.load"): SAFE_YAML,
     ("data.dataset.dataset", "yaml.load"): SAFE_YAML,
-    ("config.configurator", "eval"): "compat.literal is in the place of _convert_config_dict",
+    ("config.configurator", "eval"): "repairs.literal is in the place of _convert_config_dict",
     ("utils.url", "ur.urlopen"): "never called: RatingDataset leaves _download out",
     ("data.utils", "importlib.import_module"): "takes a name of RecBole's own",
     ("utils.utils", "importlib.import_module"): "takes a name of RecBole's own",
@@ -77,20 +78,20 @@ def test_every_call_of_recbole_that_could_run_a_file_is_known_and_handled():
         module = ".".join(path.relative_to(RECBOLE).with_suffix("").parts)
         calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
         found |= {(module, name) for call in calls if (name := risky(call))}
-    assert found == {*compat.UNSAFE_LOADS, *OTHER_CALLS}
+    assert found == {*UNSAFE_LOADS, *OTHER_CALLS}
 
 
 def test_what_is_replaced_is_replaced_and_the_rest_is_not_imported_or_named_by_a_reason():
     plugin.register()
-    for name, call in compat.UNSAFE_LOADS:
+    for name, call in UNSAFE_LOADS:
         load = getattr(sys.modules[f"recbole.{name}"], call.partition(".")[0]).load
-        assert load in (compat.load_weights, compat.load_array, compat.refuse_pickle), name
+        assert load in (load_weights, load_array, refuse_pickle), name
     for (name, _), handling in OTHER_CALLS.items():
         if handling in ("no general recommender", "never imported"):
             assert "general_recommender" not in name
             assert f"recbole.{name}" not in sys.modules
     assert torch.load.__module__ == "torch.serialization"  # ours alone are bound to RecBole's modules
-    assert np.load is not compat.load_array
+    assert np.load is not load_array
 
 
 PRETRAINED = [

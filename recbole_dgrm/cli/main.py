@@ -77,6 +77,6 @@ def _notes_to_stderr() -> logging.Handler:
 
 
 def _is_note(record: logging.LogRecord) -> bool:
-    from recbole_dgrm.compat import KNOWN_LOGS  # loaded long before anything is logged
+    from recbole_dgrm.compat.repairs import KNOWN_LOGS  # loaded long before anything is logged
 
     return record.levelno == logging.WARNING and not record.getMessage().startswith(KNOWN_LOGS)

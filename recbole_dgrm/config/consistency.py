@@ -7,7 +7,7 @@ from recbole.data.dataloader import UserDataLoader
 from recbole.data.utils import get_dataloader
 from recbole.utils import InputType
 
-from recbole_dgrm import compat
+from recbole_dgrm.compat.config import Config
 from recbole_dgrm.config.recbole_keys import idle, say_once
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation.metric_names import OVER_RATINGS
@@ -50,7 +50,7 @@ def check_scores(model: str, keys: Mapping[str, Any]) -> None:
             raise OptionError(f"metrics: {metric} compares scores with ratings, and {scores}; leave it out")
 
 
-def check_changed(config: compat.Config) -> None:
+def check_changed(config: Config) -> None:
     """Refuse keys that somebody has set to what is impossible, and note those that have no effect.
 
     RecBole would take an ``eval_step`` above ``epochs`` for ``epochs``, as with one that a model has by default.

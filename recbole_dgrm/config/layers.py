@@ -22,7 +22,8 @@ import torch
 import yaml
 from recbole.utils import InputType, argument_list
 
-from recbole_dgrm import compat
+from recbole_dgrm.compat.config import Config
+from recbole_dgrm.compat.repairs import prepare
 from recbole_dgrm.config import evaluation_keys, recbole_keys
 from recbole_dgrm.config.consistency import check_changed, check_scores, needed_columns
 from recbole_dgrm.data.intervals import as_text, quoted
@@ -113,7 +114,7 @@ def load_config(
     config_files: Iterable[Path | str] | Path | str = (),
     config_dict: Mapping[str, Any] | None = None,
     command_line: Mapping[str, Any] | None = None,
-) -> compat.Config:
+) -> Config:
     """The config of one run, from all layers; checked, nothing read but YAML.
 
     Args:
@@ -127,7 +128,7 @@ def load_config(
     Raises:
         OptionError, recbole_dgrm.errors.UnknownModel: what is wrong, the value, and the remedy.
     """
-    compat.prepare()
+    prepare()
     recbole_metrics.register()
     in_python = dict(config_dict) if isinstance(config_dict, Mapping) else check("config_dict", config_dict or {}, dict)
     named = {**in_python, **(command_line or {})}
@@ -204,7 +205,7 @@ def _check_machine(run: RunOptions) -> None:
         raise OptionError("compile=true, but no C++ compiler is installed (g++, clang++); install one or leave it off")
 
 
-def _build(model_class: type, merged: Layer, run: RunOptions, whole: Layer, changed: set[str]) -> compat.Config:
+def _build(model_class: type, merged: Layer, run: RunOptions, whole: Layer, changed: set[str]) -> Config:
     final = {**merged, **whole}
     for key in ("user_inter_num_interval", "item_inter_num_interval"):
         final[key] = as_text(merged[key])
@@ -218,7 +219,7 @@ def _build(model_class: type, merged: Layer, run: RunOptions, whole: Layer, chan
     if registry.declares_options(merged["model"]) and (listwise or run.feedback == "rating"):
         final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled
     try:
-        return compat.Config(merged["model"], model_class, final, run, merged, changed)
+        return Config(merged["model"], model_class, final, run, merged, changed)
     except Exception as error:  # RecBole checks few of its keys, and falls over the values of the others
         raise OptionError(f"RecBole cannot use this configuration: {type(error).__name__}: {error}") from error
 

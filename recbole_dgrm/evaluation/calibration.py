@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import Splits
-from recbole_dgrm.evaluation.recbole_metrics import RatedPredictions
+from recbole_dgrm.evaluation.collector import RatedPredictions
 from recbole_dgrm.evaluation.references import training_part, user_item_means
 from recbole_dgrm.record_types import LARGEST
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.data.splits import Splits
-from recbole_dgrm.evaluation import calibration, recbole_metrics
+from recbole_dgrm.evaluation import calibration, collector
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION, judge_run
 from recbole_dgrm.evaluation.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
 from recbole_dgrm.evaluation.lists import gini
@@ -253,7 +253,7 @@ def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
     user, item, rank, rating = (torch.cat([batch[name] for batch in pairs]) for name in fields)
     model: Denoiser = trainer.model.eval()
     readings = ("posterior", "x_0_hat") if model.options.noise_support == "all" else ("x_0_hat",)
-    rule = recbole_metrics.rated_protocol(config, splits.scale)
+    rule = collector.rated_protocol(config, splits.scale)
     points = []
     for steps, predicted in enumerate(model.walk(user.to(config["device"]), item.to(config["device"]) - 1)):
         for reading, score in zip(("posterior", "x_0_hat"), predicted, strict=True):
@@ -261,6 +261,6 @@ def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
                 point = {"prediction": reading, "denoising_steps": steps}
                 point["prediction_noise_steps"] = model.options.noise_steps
                 of_users, ranks, scores, ratings = (each.numpy() for each in (user, rank, score.cpu(), rating))
-                predictions = recbole_metrics.RatedPredictions(of_users, ranks, scores, ratings, rule, splits.scale)
+                predictions = collector.RatedPredictions(of_users, ranks, scores, ratings, rule, splits.scale)
                 points.append(point | rated_row(config, predictions))
     return points

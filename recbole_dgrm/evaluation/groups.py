@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import Splits
-from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.evaluation import collector
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users
 from recbole_dgrm.evaluation.references import References, training_part
 
@@ -22,7 +22,7 @@ Vectors = Mapping[str, NDArray]
 
 
 def measure(
-    evaluator: recbole_metrics.Evaluator, config, splits: Splits, users: NDArray, reference: References
+    evaluator: collector.Evaluator, config, splits: Splits, users: NDArray, reference: References
 ) -> dict[str, Any]:
     """What ``evaluator`` has just found on the test part, by groups.
 

@@ -14,8 +14,8 @@ from recbole.evaluator.collector import DataStruct
 
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import Splits
-from recbole_dgrm.evaluation import recbole_metrics, resolution
-from recbole_dgrm.evaluation.recbole_metrics import RatedPredictions
+from recbole_dgrm.evaluation import collector, resolution
+from recbole_dgrm.evaluation.collector import RatedPredictions
 from recbole_dgrm.maths.biases import Biases, fit_biases
 from recbole_dgrm.records import BIAS
 
@@ -80,7 +80,7 @@ def user_item_means(config, splits: Splits, part: str) -> Biases:
 def _rated(config, splits: Splits, part: str, known: str) -> References:
     user, item, rating = splits.triples(part)
     biases = user_item_means(config, splits, known)
-    protocol = recbole_metrics.rated_protocol(config, splits.scale)
+    protocol = collector.rated_protocol(config, splits.scale)
     any_order = replace(protocol, ties="expected", filter="none")  # item_order would make a constant an order
     scores = {
         "random": (np.full(len(rating), biases.mean), any_order),
@@ -90,7 +90,7 @@ def _rated(config, splits: Splits, part: str, known: str) -> References:
     rank = loaders.item_rank(splits.train).numpy()[item]
     rows, vectors = {}, {}
     for name, (score, rule) in scores.items():
-        evaluator = recbole_metrics.Evaluator(config)
+        evaluator = collector.Evaluator(config)
         rows[name] = evaluated(evaluator, RatedPredictions(user, rank, score, rating, rule, splits.scale))
         vectors[name] = evaluator.per_user
     ratings = np.unique(user, return_counts=True)[1]
@@ -99,13 +99,13 @@ def _rated(config, splits: Splits, part: str, known: str) -> References:
 
 def rated_row(config, predictions: RatedPredictions) -> Metrics:
     """The metrics of scored rated pairs, whatever gave the scores."""
-    return evaluated(recbole_metrics.Evaluator(config), predictions)
+    return evaluated(collector.Evaluator(config), predictions)
 
 
-def evaluated(evaluator: recbole_metrics.Evaluator, predictions: RatedPredictions) -> Metrics:
+def evaluated(evaluator: collector.Evaluator, predictions: RatedPredictions) -> Metrics:
     """The metrics of scored rated pairs; ``evaluator`` keeps the vectors per user."""
     struct = DataStruct()
-    struct.set(recbole_metrics.PREDICTIONS, predictions)
+    struct.set(collector.PREDICTIONS, predictions)
     struct.set("rec.score", torch.from_numpy(predictions.score))
     struct.set("data.label", torch.from_numpy(predictions.rating))
     return dict(evaluator.evaluate(struct))

@@ -2,7 +2,7 @@
 
 import logging
 
-from recbole_dgrm.compat import Config
+from recbole_dgrm.compat.config import Config
 from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.evaluation import references
 from recbole_dgrm.evaluation.metric_names import LABELS, smaller_is_better

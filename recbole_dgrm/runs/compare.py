@@ -17,8 +17,8 @@ from recbole_dgrm.data import loaders
 from recbole_dgrm.data.predictions import beside, read_predictions
 from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.errors import DataError, OptionError
-from recbole_dgrm.evaluation import recbole_metrics, references
-from recbole_dgrm.evaluation.recbole_metrics import Evaluator, RatedPredictions
+from recbole_dgrm.evaluation import collector, references
+from recbole_dgrm.evaluation.collector import Evaluator, RatedPredictions
 from recbole_dgrm.options import check_known, check_name
 from recbole_dgrm.records import JUDGED, PER_USER, RECORD, RunRecord, find_runs, new_record, read_run, write_vectors
 from recbole_dgrm.reports.benchmark_report import Report, write_report
@@ -132,7 +132,7 @@ class _Test:
     def judged(self, label: str, score: np.ndarray, seconds: float | None) -> tuple[RunRecord, dict[str, np.ndarray]]:
         """The record of these predictions, and the metrics of each user."""
         user, _, rank, rating = self.pairs
-        rule = recbole_metrics.rated_protocol(self.config, self.splits.scale)
+        rule = collector.rated_protocol(self.config, self.splits.scale)
         evaluator = Evaluator(self.config)
         record = new_record({**judged_keys(self.config), "model": JUDGED}, label)
         record.hash = hashlib.sha256(score.tobytes()).hexdigest()[:16]

@@ -17,7 +17,7 @@ import numpy as np
 from recbole.utils import init_seed
 from torch import Tensor
 
-from recbole_dgrm import compat
+from recbole_dgrm.compat.training import building
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import Splits, build_splits
@@ -252,7 +252,7 @@ def untrained(config, splits: Splits, part: str) -> tuple[RecordedTrainer, Any, 
     init_seed(config.run.seed, config["reproducibility"])
     loader = loaders.train_loader(config, splits, part)
     start = monotonic()  # some of RecBole's models learn while they are built
-    with compat.building(config):
+    with building(config):
         model = registry.model_class(config["model"])(config, getattr(splits, part)).to(config["device"])
     seconds = monotonic() - start
     return trainer_class(type(model))(config, model), loader, seconds

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recbole_dgrm.compat import Config
+from recbole_dgrm.compat.config import Config
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data.splits import Splits, build_splits
 from recbole_dgrm.evaluation import selection

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from recbole_dgrm import compat
+from recbole_dgrm.compat.training import NoEvents
 from recbole_dgrm.errors import CheckpointError
 from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, read_epochs, write_epochs
 from recbole_dgrm.system import distributed
@@ -28,7 +28,7 @@ class EpochLog:
     def __init__(self, run_dir: Path):
         self.run_dir = run_dir
         self.n_lines = len(read_epochs(run_dir))
-        self.events: SummaryWriter | compat.NoEvents = compat.NoEvents()
+        self.events: SummaryWriter | NoEvents = NoEvents()
         self._trained: dict[str, Any] = {}
 
     def open_events(self, stage: str, start_epoch: int) -> "SummaryWriter":

@@ -10,9 +10,9 @@ import torch
 from recbole.utils import calculate_valid_score
 from torch import Tensor
 
-from recbole_dgrm import compat
+from recbole_dgrm.compat.training import no_events, passing_bars
 from recbole_dgrm.errors import TrainingDiverged
-from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.evaluation import collector
 from recbole_dgrm.evaluation.scoring import PAIRS, pair_scores
 from recbole_dgrm.system import distributed
 from recbole_dgrm.training.checkpoints import Checkpointer
@@ -36,13 +36,13 @@ class RecordedTrainer:
     """
 
     def __init__(self, config, model):
-        with compat.no_events():
+        with no_events():
             super().__init__(config, model)
         self.epoch_log = EpochLog(Path(config["checkpoint_dir"]))
         self.checkpointer = Checkpointer(config, model)
         self.test_batch_size = PAIRS  # RecBole splits pairs by it; our eval_batch_size counts users
-        self.eval_collector = recbole_metrics.Collector(config)
-        self.evaluator = recbole_metrics.Evaluator(config)
+        self.eval_collector = collector.Collector(config)
+        self.evaluator = collector.Evaluator(config)
         self.best_epoch = -1
         self.best_state: dict[str, Tensor] = {}
         self.best_other: dict[str, Any] = {}
@@ -72,7 +72,7 @@ class RecordedTrainer:
                 callback_fn(epoch, score)
 
         name = f"{self.config['model']}{'' if self._select else ' (refit)'}"
-        with compat.passing_bars(), self.epoch_log.bar(name, self.start_epoch, self.epochs):
+        with passing_bars(), self.epoch_log.bar(name, self.start_epoch, self.epochs):
             result = super().fit(train_data, valid_data, verbose, True, show_progress, after_validation)
         if self.best_epoch < 0:
             raise TrainingDiverged(f"{self.valid_metric} on validation was never a number; look at the learning rate")
@@ -87,7 +87,7 @@ class RecordedTrainer:
         if load_best_model:
             self.load_best()
         self.eval_collector.scale, self.eval_collector.known = eval_data.scale, eval_data.known
-        with compat.passing_bars(), self.own_randomness():
+        with passing_bars(), self.own_randomness():
             return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
     @contextmanager

@@ -11,11 +11,12 @@ from recbole.data.utils import create_samplers
 from recbole.evaluator import Collector as RecBoleCollector
 from recbole.evaluator import Evaluator as RecBoleEvaluator
 
-from recbole_dgrm import compat
+from recbole_dgrm.compat.training import RepairedCollector
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import UnknownModel
-from recbole_dgrm.evaluation import recbole_metrics, references
+from recbole_dgrm.evaluation import references
+from recbole_dgrm.evaluation.collector import Collector, Evaluator, RatedPredictions, rated_protocol
 from recbole_dgrm.models import registry
 from recbole_dgrm.runs.experiment import resume, run_one
 from recbole_dgrm.training.trainers import trainer_class
@@ -127,10 +128,10 @@ def test_the_random_row_is_the_mean_over_random_orders(make_config, protocol):
     splits = build_splits(config)
     user, item, rating = splits.triples("test")
     rng = np.random.default_rng(0)
-    rule = recbole_metrics.rated_protocol(config, splits.scale)
+    rule = rated_protocol(config, splits.scale)
 
     def row(score):
-        pairs = recbole_metrics.RatedPredictions(user, item, score, rating, rule, splits.scale)
+        pairs = RatedPredictions(user, item, score, rating, rule, splits.scale)
         return references.rated_row(config, pairs)
 
     drawn = [row(rng.random(len(user))) for _ in range(300)]
@@ -142,7 +143,7 @@ def test_the_random_row_is_the_mean_over_random_orders(make_config, protocol):
 
 def ranked_by(config, splits, item_score) -> dict[str, float]:
     """Metrics of one score per item, the same for everybody, through RecBole's metrics."""
-    collector, evaluator = recbole_metrics.Collector(config), recbole_metrics.Evaluator(config)
+    collector, evaluator = Collector(config), Evaluator(config)
     for interaction, history, positive_u, positive_i in loaders.eval_loader(config, splits, "test"):
         scores = item_score.repeat(len(interaction), 1)
         scores[:, 0] = -torch.inf
@@ -185,10 +186,10 @@ def test_rating_kl_of_a_constant_predictor_is_far_from_0(make_config):
     config = make_config("DGRM")
     splits = build_splits(config)
     user, item, rating = splits.triples("test")
-    rule = recbole_metrics.rated_protocol(config, splits.scale)
+    rule = rated_protocol(config, splits.scale)
 
     def row(score):
-        pairs = recbole_metrics.RatedPredictions(user, item, score, rating, rule, splits.scale)
+        pairs = RatedPredictions(user, item, score, rating, rule, splits.scale)
         return references.rated_row(config, pairs)
 
     assert row(np.full(len(rating), 3.0))["ratingkl"] > 1
@@ -225,9 +226,9 @@ def test_a_missing_library_is_named(make_config, monkeypatch):
 
 def test_the_collector_keeps_counts_between_evaluations(make_config):
     config = make_config("Pop", protocol="full")
-    collector = recbole_metrics.Collector(config)
+    collector = Collector(config)
     setattr(collector.register, "data.num_items", True)  # as a metric of somebody else may ask
-    assert isinstance(collector, compat.RepairedCollector)
+    assert isinstance(collector, RepairedCollector)
     collector.data_collect(loaders.train_loader(config, build_splits(config), "train"))
     for _ in range(2):
         assert collector.get_data_struct().get("data.num_items") > 0

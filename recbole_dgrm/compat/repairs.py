@@ -1,50 +1,26 @@
-"""What RecBole 1.2.1 needs on today's numpy, scipy, pandas and torch: every concession, with its reason.
-
-RecBole is frozen upstream. We change it only where it breaks, and only through subclasses or the
-patches below; ``recbole.quick_start`` is never imported (it imports ray, which numpy 2 breaks).
-"""
+"""What stands in the place of functions of RecBole that break, or that would run what they read."""
 
 import ast
-import copy
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import recbole.config
+import recbole.data.dataset.dataset
+import recbole.data.utils
 import scipy.sparse
 import torch
-from tqdm import tqdm
+from recbole.utils import FeatureType
 
 from recbole_dgrm.errors import CheckpointError, DataError
-from recbole_dgrm.options import RunOptions
 from recbole_dgrm.system.files import check_unpacked
-from recbole_dgrm.system.patching import Altered, in_place_of, late, replaced
+from recbole_dgrm.system.patching import Altered, replaced
 from recbole_dgrm.system.yaml_files import YamlLoader
-
-# What RecBole imports of scikit-learn, for SLIMElastic, NCEPLRec and AUC; a third of the time that all loading takes.
-USED = {
-    "sklearn.metrics": ("auc", "mean_absolute_error", "mean_squared_error"),
-    "sklearn.linear_model": ("ElasticNet",),
-    "sklearn.utils.extmath": ("randomized_svd",),
-}
-SKLEARN = {module: {name: late(module, name) for name in names} for module, names in USED.items()}
-SKLEARN["sklearn.exceptions"] = {"ConvergenceWarning": UserWarning}  # what it is, to SLIMElastic, which ignores it
-
-with in_place_of(SKLEARN):
-    import recbole.config
-    import recbole.data.dataset.dataset
-    import recbole.data.utils
-    import recbole.evaluator
-    import recbole.model.general_recommender
-    import recbole.trainer.trainer
-    from recbole.evaluator.collector import DataStruct
-    from recbole.utils import FeatureType
 
 # RecBole uses aliases that numpy removed; it sets them itself through ``np.float_``, which is gone too.
 NUMPY_ALIASES = {
@@ -57,10 +33,8 @@ NUMPY_ALIASES = {
     "unicode": np.str_,
 }
 
-# Keys of RecBole's models that name a file of weights to begin with; it is read as plain data.
-PRETRAINED = ("pretrain_path", "pre_model_path", "mf_pretrain_path", "mlp_pretrain_path")
-
-# RecBole's loads that would unpickle a file; ``prepare`` puts ``load_weights`` or ``load_array`` in their place.
+# RecBole's loads that would unpickle a file; ``prepare`` puts ``load_weights``, ``load_array`` or
+# ``refuse_pickle`` in their place.
 UNSAFE_LOADS = (
     ("data.utils", "pickle.load"),
     ("model.general_recommender.convncf", "torch.load"),
@@ -226,138 +200,3 @@ def load_array(path: Path | str, **_: Any) -> np.ndarray:
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or not np.isfinite(array).all():
         raise DataError(f"{path} holds no table of finite numbers; {remedy}")
     return array
-
-
-@contextmanager
-def building(config: Any) -> Iterator[None]:
-    """Within the block, a model of RecBole is built; weights of another shape than the model's become an error.
-
-    Raises:
-        CheckpointError: they are not.
-    """
-    try:
-        yield
-    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError) as error:
-        files = [f"{key}={config[key]}" for key in PRETRAINED if config[key]]
-        if not files or isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(
-            f"{', '.join(files)}: these weights do not fit {config['model']} on {config['dataset']} "
-            f"({type(error).__name__}: {error}); give those of a run on the same data with the same sizes"
-        ) from error
-
-
-class Config(recbole.config.Config):
-    """RecBole's Config, built once from checked keys and never changed: ``replaced`` makes another.
-
-    It has no ``eval``, reads no ``sys.argv``, reads YAML safely, and has one key for the device.
-
-    Args:
-        model: the name of the model, which RecBole looks keys up by.
-        model_class: the class of that name, which RecBole need not know.
-        keys: all keys, checked.
-
-    Attributes:
-        run: the keys that every run has, typed.
-        given: all keys as they were given, ready to be written as YAML and read again.
-        changed: names of the keys that somebody has set.
-    """
-
-    def __init__(
-        self,
-        model: str,
-        model_class: type,
-        keys: dict[str, Any],
-        run: RunOptions,
-        given: dict[str, Any],
-        changed: Iterable[str],
-    ):
-        self.run, self.given, self.changed = run, given, frozenset(changed)
-        self._named = model, model_class, keys["dataset"]
-        super().__init__(config_dict=keys)
-
-    @property
-    def predicts_ratings(self) -> bool:
-        """Whether the scores of the model are ratings; those of RecBole's models are not."""
-        return self.run.feedback == "rating" and hasattr(self.model_class, "Options")
-
-    def replaced(self, **keys: Any) -> Self:
-        """This config with other values of some keys, which the caller has checked."""
-        other = copy.copy(self)
-        other.final_config_dict = {**self.final_config_dict, **keys}
-        other.run = copy.copy(self.run)  # not made anew: rules between keys hold for those that are given
-        vars(other.run).update({key: value for key, value in keys.items() if key in vars(self.run)})
-        return other
-
-    def writing_to(self, run_dir: Path) -> Self:
-        """This config for a run that leaves its files in ``run_dir``."""
-        return self.replaced(checkpoint_dir=str(run_dir))
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        raise TypeError(f"a config does not change once it is built; config.replaced({key}=...) makes another")
-
-    def _get_model_and_dataset(self, model: None, dataset: None) -> tuple[str, type, str]:
-        return self._named
-
-    def _set_default_parameters(self) -> None:
-        # RecBole takes its own copy of ml-100k in any case; we, where the folder that is named has none.
-        folder = self.final_config_dict["data_path"]
-        self.final_config_dict["data_path"] = folder or "dataset"
-        super()._set_default_parameters()
-        theirs, own = Path(self.final_config_dict["data_path"]), Path(folder or "dataset") / self.dataset
-        if folder and (own.is_dir() or not theirs.is_dir()):
-            self.final_config_dict["data_path"] = str(own)
-
-    def _load_cmd_line(self) -> dict:
-        return {}  # the command line is parsed in cli/; RecBole would read pytest's arguments and eval them
-
-    def _convert_config_dict(self, config_dict: dict) -> dict:
-        return config_dict  # our values come typed from YAML
-
-    def _init_device(self) -> None:
-        # RecBole hides the GPU by an empty gpu_id only, and by changing the environment of the process.
-        final = self.final_config_dict
-        final.update(single_spec=True, local_rank=0, device=torch.device(final["device"]))
-        final.update(use_gpu=final["device"].type == "cuda", enable_scaler=False)
-        final["enable_amp"] = final["precision"] == "bfloat16"
-
-
-class RepairedCollector(recbole.evaluator.Collector):
-    """RecBole's Collector calls ``.cpu()`` on everything, also on counts: ItemCoverage, GiniIndex,
-    AveragePopularity and TailPercentage die of it (RecBole issue 2194)."""
-
-    PER_EVALUATION = ("rec.", "data.label")  # how its keys begin
-
-    def get_data_struct(self) -> DataStruct:
-        """Return what was collected, and drop from the collector what belongs to this evaluation alone."""
-        struct = DataStruct()
-        for key, value in list(self.data_struct._data_dict.items()):
-            struct.set(key, value.cpu() if isinstance(value, torch.Tensor) else value)
-            if key.startswith(self.PER_EVALUATION):
-                del self.data_struct[key]
-        return struct
-
-
-class NoEvents:
-    """A TensorBoard writer that writes nothing."""
-
-    def add_scalar(self, tag: str, value: float, step: int) -> None: ...
-
-    def close(self) -> None: ...
-
-
-@contextmanager
-def no_events() -> Iterator[None]:
-    """A RecBole trainer that is built within the block opens no TensorBoard file.
-
-    RecBole opens one in ``log_tensorboard/`` of the working directory, also when nothing is trained.
-    """
-    with replaced(recbole.trainer.trainer, "get_tensorboard", lambda logger: NoEvents()):
-        yield
-
-
-@contextmanager
-def passing_bars() -> Iterator[None]:
-    """Within the block, RecBole's progress bars vanish when they are done, and are not drawn outside a terminal."""
-    with replaced(recbole.trainer.trainer, "tqdm", partial(tqdm, leave=False, disable=None)):
-        yield

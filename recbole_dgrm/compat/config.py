@@ -1,0 +1,86 @@
+"""RecBole's Config without what it evaluates and guesses."""
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+import recbole.config
+import torch
+
+from recbole_dgrm.options import RunOptions
+
+
+class Config(recbole.config.Config):
+    """RecBole's Config, built once from checked keys and never changed: ``replaced`` makes another.
+
+    It has no ``eval``, reads no ``sys.argv``, reads YAML safely, and has one key for the device.
+
+    Args:
+        model: the name of the model, which RecBole looks keys up by.
+        model_class: the class of that name, which RecBole need not know.
+        keys: all keys, checked.
+
+    Attributes:
+        run: the keys that every run has, typed.
+        given: all keys as they were given, ready to be written as YAML and read again.
+        changed: names of the keys that somebody has set.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        model_class: type,
+        keys: dict[str, Any],
+        run: RunOptions,
+        given: dict[str, Any],
+        changed: Iterable[str],
+    ):
+        self.run, self.given, self.changed = run, given, frozenset(changed)
+        self._named = model, model_class, keys["dataset"]
+        super().__init__(config_dict=keys)
+
+    @property
+    def predicts_ratings(self) -> bool:
+        """Whether the scores of the model are ratings; those of RecBole's models are not."""
+        return self.run.feedback == "rating" and hasattr(self.model_class, "Options")
+
+    def replaced(self, **keys: Any) -> Self:
+        """This config with other values of some keys, which the caller has checked."""
+        other = copy.copy(self)
+        other.final_config_dict = {**self.final_config_dict, **keys}
+        other.run = copy.copy(self.run)  # not made anew: rules between keys hold for those that are given
+        vars(other.run).update({key: value for key, value in keys.items() if key in vars(self.run)})
+        return other
+
+    def writing_to(self, run_dir: Path) -> Self:
+        """This config for a run that leaves its files in ``run_dir``."""
+        return self.replaced(checkpoint_dir=str(run_dir))
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise TypeError(f"a config does not change once it is built; config.replaced({key}=...) makes another")
+
+    def _get_model_and_dataset(self, model: None, dataset: None) -> tuple[str, type, str]:
+        return self._named
+
+    def _set_default_parameters(self) -> None:
+        # RecBole takes its own copy of ml-100k in any case; we, where the folder that is named has none.
+        folder = self.final_config_dict["data_path"]
+        self.final_config_dict["data_path"] = folder or "dataset"
+        super()._set_default_parameters()
+        theirs, own = Path(self.final_config_dict["data_path"]), Path(folder or "dataset") / self.dataset
+        if folder and (own.is_dir() or not theirs.is_dir()):
+            self.final_config_dict["data_path"] = str(own)
+
+    def _load_cmd_line(self) -> dict:
+        return {}  # the command line is parsed in cli/; RecBole would read pytest's arguments and eval them
+
+    def _convert_config_dict(self, config_dict: dict) -> dict:
+        return config_dict  # our values come typed from YAML
+
+    def _init_device(self) -> None:
+        # RecBole hides the GPU by an empty gpu_id only, and by changing the environment of the process.
+        final = self.final_config_dict
+        final.update(single_spec=True, local_rank=0, device=torch.device(final["device"]))
+        final.update(use_gpu=final["device"].type == "cuda", enable_scaler=False)
+        final["enable_amp"] = final["precision"] == "bfloat16"

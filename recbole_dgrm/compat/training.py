@@ -1,0 +1,78 @@
+"""Concessions to RecBole's models and trainers while they are built, trained and evaluated."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import recbole.evaluator
+import recbole.trainer.trainer
+import torch
+from recbole.evaluator.collector import DataStruct
+from tqdm import tqdm
+
+from recbole_dgrm.errors import CheckpointError
+from recbole_dgrm.system.patching import replaced
+
+# Keys of RecBole's models that name a file of weights to begin with; it is read as plain data.
+PRETRAINED = ("pretrain_path", "pre_model_path", "mf_pretrain_path", "mlp_pretrain_path")
+
+
+@contextmanager
+def building(config: Any) -> Iterator[None]:
+    """Within the block, a model of RecBole is built; weights of another shape than the model's become an error.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    try:
+        yield
+    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError) as error:
+        files = [f"{key}={config[key]}" for key in PRETRAINED if config[key]]
+        if not files or isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"{', '.join(files)}: these weights do not fit {config['model']} on {config['dataset']} "
+            f"({type(error).__name__}: {error}); give those of a run on the same data with the same sizes"
+        ) from error
+
+
+class RepairedCollector(recbole.evaluator.Collector):
+    """RecBole's Collector calls ``.cpu()`` on everything, also on counts: ItemCoverage, GiniIndex,
+    AveragePopularity and TailPercentage die of it (RecBole issue 2194)."""
+
+    PER_EVALUATION = ("rec.", "data.label")  # how its keys begin
+
+    def get_data_struct(self) -> DataStruct:
+        """Return what was collected, and drop from the collector what belongs to this evaluation alone."""
+        struct = DataStruct()
+        for key, value in list(self.data_struct._data_dict.items()):
+            struct.set(key, value.cpu() if isinstance(value, torch.Tensor) else value)
+            if key.startswith(self.PER_EVALUATION):
+                del self.data_struct[key]
+        return struct
+
+
+class NoEvents:
+    """A TensorBoard writer that writes nothing."""
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@contextmanager
+def no_events() -> Iterator[None]:
+    """A RecBole trainer that is built within the block opens no TensorBoard file.
+
+    RecBole opens one in ``log_tensorboard/`` of the working directory, also when nothing is trained.
+    """
+    with replaced(recbole.trainer.trainer, "get_tensorboard", lambda logger: NoEvents()):
+        yield
+
+
+@contextmanager
+def passing_bars() -> Iterator[None]:
+    """Within the block, RecBole's progress bars vanish when they are done, and are not drawn outside a terminal."""
+    with replaced(recbole.trainer.trainer, "tqdm", partial(tqdm, leave=False, disable=None)):
+        yield
