@@ -13,18 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recbole_dgrm.maths.conditionals import Design, Prior, posterior_variances
 from recbole_dgrm.maths.convergence import split_r_hat
 from recbole_dgrm.maths.effects import Moments
 from recbole_dgrm.maths.features import Features, shares
-from recbole_dgrm.maths.gibbs import (
-    Chain,
-    Design,
-    Prior,
-    Sample,
-    posterior_variances,
-    regressors,
-    scaled,
-)
+from recbole_dgrm.maths.gibbs import Chain, Sample, regressors, scaled
 from recbole_dgrm.maths.sparse import Places, products_at
 
 FEWEST = 4  # kept sweeps of a chain that can be halved

@@ -20,133 +20,18 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, Self
 
 import numpy as np
-import scipy
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recbole_dgrm.maths.conditionals import Design, Prior
 from recbole_dgrm.maths.effects import Effects
-from recbole_dgrm.maths.features import Features, product
-from recbole_dgrm.maths.sparse import Places, products_at, sparse_product
+from recbole_dgrm.maths.features import Features
+from recbole_dgrm.maths.sparse import products_at
 
-ROWS = 4096  # rows that are solved at once
 START = 0.1  # standard deviation of the first rows
 START_ALPHA = 1.25  # precision of a rating at first
-
-
-class Prior(NamedTuple):
-    """What rows are drawn from: ``eta ~ N(mean + F coefficients, precision^-1)``.
-
-    Attributes:
-        mean, precision: mu ``(d,)`` and Lambda ``(d, d)``.
-        coefficients: of the components of the features, ``(f, d)``.
-        strength: of the prior of the coefficients.
-    """
-
-    mean: NDArray[np.float64]
-    precision: NDArray[np.float64]
-    coefficients: NDArray[np.float64]
-    strength: float
-
-    def centre(self, features: Features | None) -> NDArray[np.float64]:
-        """The means of rows, ``(n, d)``, or ``(d,)`` without features."""
-        return self.mean if features is None else self.mean + features.times(self.coefficients)
-
-    def redrawn(self, eta: NDArray, features: Features | None, rng: np.random.Generator) -> "Prior":
-        """The prior drawn anew, given rows ``(n, d)`` and their features."""
-        mean, precision = self._normal_wishart(eta - self.centre(features) + self.mean, rng)
-        if features is None:
-            return Prior(mean, precision, self.coefficients, self.strength)
-        root, denominator = np.linalg.cholesky(precision), (features.size**2 + self.strength)[:, None]
-        noise = product(rng.standard_normal(self.coefficients.shape), np.linalg.inv(root))
-        found = features.size[:, None] / denominator * product(features.left.T, eta - mean) + noise / np.sqrt(
-            denominator
-        )
-        strength = rng.gamma(1 + found.size / 2) / (1 + np.square(product(found, root)).sum() / 2)
-        return Prior(mean, precision, found, strength)
-
-    def _normal_wishart(self, left: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
-        """mu and Lambda, given rows ``(n, d)`` without what features add, and the coefficients."""
-        (n, d), mean = left.shape, left.mean(axis=0)
-        spread = np.eye(d) + product((left - mean).T, left - mean) + n / (n + 1) * np.outer(mean, mean)
-        spread += self.strength * product(self.coefficients.T, self.coefficients)
-        scale = np.linalg.inv(spread)
-        drawn = scipy.stats.wishart.rvs(d + n + len(self.coefficients), (scale + scale.T) / 2, random_state=rng)
-        precision = np.reshape(drawn, (d, d))
-        root = np.linalg.cholesky(precision * (n + 1))
-        return n / (n + 1) * mean + rng.standard_normal(d) @ np.linalg.inv(root), precision
-
-
-class Design:
-    """The ratings of one side's rows, in blocks that are solved at once.
-
-    Args:
-        ratings: ``(n, n_columns)``.
-    """
-
-    def __init__(self, ratings: sp.csr_matrix):
-        self.places, self.rated = places_of(ratings), np.diff(ratings.indptr) > 0
-        self.rating = torch.as_tensor(ratings.data, dtype=torch.float32)
-        self._blocks = [places_of(ratings[start : start + ROWS]) for start in range(0, ratings.shape[0], ROWS)]
-
-    def without(self, other: Tensor, level: float) -> Tensor:
-        """The ratings minus ``level`` and the biases of the ``other`` side, ``(nnz,)``."""
-        return self.rating - level - self.places.column_values(other[:, -1].contiguous())
-
-    def posterior(
-        self, table: Tensor, target: Tensor, prior: Prior, features: Features | None, alpha: float, noise: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The mean and a draw of rows ``(n, d)`` that are regressed on the rows of ``table`` ``(n_columns, d)``.
-
-        Args:
-            target: for each rating ``(nnz,)`` what ``row . table[column]`` should be, with the precision ``alpha``.
-            prior, features: of the rows.
-            noise: standard normals, ``(n, d)``.
-        """
-        found, start, first = torch.empty(2, *noise.shape), 0, 0
-        precision = torch.as_tensor(prior.precision, dtype=torch.float32)
-        pull = torch.as_tensor(prior.centre(features), dtype=torch.float32).expand(noise.shape) @ precision
-        for places in self._blocks:
-            here, part = slice(start, start + places.n_rows), target[first : first + len(places.row)]
-            root = torch.linalg.cholesky(alpha * grams(places, table) + precision)
-            right = alpha * sparse_product(places, part, table) + pull[here]
-            half = torch.linalg.solve_triangular(root, right.unsqueeze(-1), upper=False)
-            both = torch.cat([half, half + noise[here].unsqueeze(-1)], dim=-1)
-            found[:, here] = torch.linalg.solve_triangular(root.mT, both, upper=True).permute(2, 0, 1)
-            start, first = here.stop, first + len(part)
-        return found[0], found[1]
-
-
-def places_of(ratings: sp.csr_matrix) -> Places:
-    """Where the entries of a matrix are."""
-    row, column = np.repeat(np.arange(ratings.shape[0]), np.diff(ratings.indptr)), ratings.indices.astype(np.int64)
-    n_rows, n_columns = ratings.shape
-    return Places(n_rows, n_columns, torch.from_numpy(row), torch.from_numpy(column))
-
-
-def grams(places: Places, table: Tensor) -> Tensor:
-    """For each row the sum of ``t t'`` over the rows ``t`` of ``table`` that it has places for, ``(n, d, d)``."""
-    size = table.shape[1]
-    first, second = torch.triu_indices(size, size)
-    total = sparse_product(places, torch.ones(len(places.row)), table[:, first] * table[:, second])
-    found = torch.empty(places.n_rows, size, size)
-    found[:, first, second] = found[:, second, first] = total
-    return found
-
-
-def posterior_variances(places: Places, asked: Places, table: Tensor, precision: Tensor, alpha: float) -> Tensor:
-    """The posterior variance ``(n,)`` of ``row . table[column]`` at the places that are ``asked``.
-
-    Args:
-        places: of the ratings that rows ``(B, d)`` follow from.
-        table, precision, alpha: as in ``Design.posterior``.
-    """
-    root, parts = torch.linalg.cholesky(alpha * grams(places, table) + precision), []
-    for row, column in zip(asked.row.split(ROWS), asked.column.split(ROWS), strict=True):
-        half = torch.linalg.solve_triangular(root[row], table[column].unsqueeze(-1), upper=False)
-        parts.append(half.squeeze(-1).square().sum(-1))
-    return torch.cat(parts)
 
 
 def regressors(other: Tensor, scale: float) -> Tensor:
