@@ -202,6 +202,7 @@ class RunOptions:
     checkpoint_interval: NonNegativeFloat
     diagnose_every: NonNegativeInt
     benchmark_filename: list[str] | None
+    known_share: Share
     encoding: Text
     rating_scale: list[Rating] | None
     rating_step: PositiveFloat | None
@@ -232,6 +233,8 @@ class RunOptions:
             check_name("benchmark_filename", part)
         if parts is not None and not 2 <= len(set(parts)) == len(parts) <= 3:
             raise OptionError(f"benchmark_filename={parts} must name [train, test] or three parts, each once")
+        if self.known_share == 0:
+            raise OptionError("known_share=0 would leave nothing to learn from; give a share above 0")
         scale = self.rating_scale
         if scale is not None and not (len(scale) == 2 and scale[0] < scale[1]):
             raise OptionError(f"rating_scale={scale} must be [lowest, highest] with lowest < highest")

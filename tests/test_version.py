@@ -1,12 +1,14 @@
 """What is said in several files is said alike."""
 
 import re
+import subprocess
 
 import pytest
 import yaml
 from helpers import ROOT
 
 import recbole_dgrm
+from recbole_dgrm.system.environment import code_commit
 
 
 def read(name: str) -> str:
@@ -30,3 +32,31 @@ def test_every_library_of_setup_py_has_an_exact_version(name):
     only_newest = {"mkdocs-material", "mkdocstrings"} if name == "constraints-oldest.txt" else set()
     assert {"torch", "psutil", "pytest", "psycopg"} < set(required)
     assert not set(required) - exact - only_newest
+
+
+def test_the_commit_of_the_code_is_that_of_the_package_alone(tmp_path):
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=x", "-c", "user.email=x@example.com")
+        done = subprocess.run(["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def commit() -> str:
+        code_commit.cache_clear()
+        return code_commit(tmp_path / "package")
+
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "code.py").write_text("1")
+    assert commit() == ""
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "code")
+    first = commit()
+    assert git("rev-parse", "HEAD").startswith(first)
+    assert len(first) == 10
+    (tmp_path / "page.md").write_text("only a page")
+    git("add", ".")
+    git("commit", "-q", "-m", "page")
+    assert commit() == first
+    (tmp_path / "package" / "more.py").write_text("2")
+    assert commit() == f"{first}+"
+    assert code_commit(tmp_path / "package" / "inner") == ""  # below a repository that is another's

@@ -52,16 +52,28 @@ class Published:
 
 @dataclass(frozen=True, eq=False)
 class PlannedRun:
-    """One run of a plan; ``config`` holds its merged keys, which have been checked."""
+    """One run of a plan.
+
+    Attributes:
+        config: its merged keys, which have been checked.
+        apart: the keys of the plan's entry of the data set, in words, where the set has several entries.
+    """
 
     label: str
     config: dict[str, Any]
     source: str
+    apart: str = ""
 
     @property
     def cell(self) -> tuple[str, str]:
         """The data set and the protocol: each pair has one table in the report."""
         return self.config["dataset"], self.config["protocol"]
+
+    @property
+    def line(self) -> tuple[str, str, str]:
+        """The data set with what sets it apart, the protocol and the model: what differs by the seed alone."""
+        dataset, protocol = self.cell
+        return dataset + (f" ({self.apart})" if self.apart else ""), protocol, self.label
 
     @property
     def hash(self) -> str:
@@ -171,6 +183,8 @@ def planned_runs(plan: Plan) -> tuple[list[PlannedRun], dict[str, str]]:
 
 def _runs_of(plan: Plan, entry: DatasetEntry, sources: dict[tuple, str]) -> list[PlannedRun]:
     found = []
+    several = [other.dataset for other in plan.dataset_entries()].count(entry.dataset) > 1
+    apart = ", ".join(f"{key}={value}" for key, value in entry.config.items()) if several else ""
     for protocol in entry.protocols or plan.protocols:
         for seed in entry.seeds or plan.seeds:
             for row in plan.model_entries():
@@ -188,7 +202,7 @@ def _runs_of(plan: Plan, entry: DatasetEntry, sources: dict[tuple, str]) -> list
                 if source not in sources:
                     atomic_files.check_source(config)
                     sources[source] = atomic_files.source_hash(config)
-                found.append(PlannedRun(row.label, config.given, sources[source]))
+                found.append(PlannedRun(row.label, config.given, sources[source], apart))
     return found
 
 

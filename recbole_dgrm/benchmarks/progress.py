@@ -51,10 +51,10 @@ class State:
             return None
         known: dict[tuple, list[float]] = {}
         for run, seconds in self.seconds.items():
-            known.setdefault((run.label, *run.cell), []).append(seconds)
+            known.setdefault(run.line, []).append(seconds)
         usual, now, left = mean(self.seconds.values()), monotonic(), 0.0
         for run, status in self.runs.items():
             if status in ("waiting", "running"):
-                expected = mean(known.get((run.label, *run.cell), [usual]))
+                expected = mean(known.get(run.line, [usual]))
                 left += max(expected - (now - self.started.get(run, now)), 0.0)
         return left / max(self.count("running"), 1)

@@ -44,7 +44,7 @@ def plan_table(runs: Iterable[PlannedRun], finished: set[PlannedRun]) -> Table:
     table.add_column("done", justify="right")
     lines: dict[tuple, list[PlannedRun]] = {}
     for run in runs:
-        lines.setdefault((*run.cell, run.label), []).append(run)
+        lines.setdefault(run.line, []).append(run)
     for key, group in lines.items():
         done = sum(run in finished for run in group)
         table.add_row(*map(text, key), ", ".join(str(run.config["seed"]) for run in group), f"{done}/{len(group)}")
@@ -53,8 +53,13 @@ def plan_table(runs: Iterable[PlannedRun], finished: set[PlannedRun]) -> Table:
 
 def means_tables(results: pd.DataFrame) -> Iterator[Table]:
     """For each data set and protocol of ``Report.table()`` the mean over seeds of each metric, a line per model."""
-    for (dataset, protocol, _), part in results.groupby(["dataset", "protocol", "definition"], sort=False):
-        table = Table(title=text(f"{dataset}, protocol {protocol}, means over seeds"), title_justify="left")
+    known: dict[tuple, list[set[str]]] = {}  # the definitions of each data set and protocol, key by key
+    for dataset, protocol, definition in results[["dataset", "protocol", "definition"]].drop_duplicates().to_numpy():
+        known.setdefault((dataset, protocol), []).append(set(str(definition).split(", ")))
+    for (dataset, protocol, definition), part in results.groupby(["dataset", "protocol", "definition"], sort=False):
+        shared = set.intersection(*known[dataset, protocol])
+        apart = [dataset, *(key for key in str(definition).split(", ") if key not in shared)]
+        table = Table(title=text(f"{', '.join(apart)}, protocol {protocol}, means over seeds"), title_justify="left")
         table.add_column("")
         for metric in part["metric"].unique():
             table.add_column(metric_label(metric), justify="right")
@@ -146,4 +151,5 @@ def duration(seconds: float) -> str:
 
 
 def _name(run: PlannedRun) -> str:
-    return f"{run.label} on {run.config['dataset']}, {run.config['protocol']}, seed {run.config['seed']}"
+    dataset, protocol, label = run.line
+    return f"{label} on {dataset}, {protocol}, seed {run.config['seed']}"

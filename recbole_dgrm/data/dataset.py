@@ -214,6 +214,7 @@ class RatingDataset(Dataset):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.run.seed)
             parts = self._cut_parts(wanted)
+            parts[:2] = self._thinned(parts[:2])
         for place, part in enumerate(parts):
             part.before = parts[:place]
         return parts[:wanted]
@@ -230,6 +231,16 @@ class RatingDataset(Dataset):
             return [*first.split_by_ratio(self._shares()[:2], group_by=self.uid_field), *test]
         return parts
 
+    def _thinned(self, parts: list[Dataset]) -> list[Dataset]:
+        """The parts before the test with ``known_share`` of each user's rows; a smaller share is part of a larger."""
+        share = self.config.run.known_share
+        if share == 1:
+            return parts
+        thinner = [part.copy(part.inter_feat[_share_of_each(part.inter_feat[self.uid_field], share)]) for part in parts]
+        kept, all_rows = (sum(map(len, several)) for several in (thinner, parts))
+        self.note(f"known_share={share:g} keeps {kept:,} of the {all_rows:,} ratings before the test part")
+        return thinner
+
     def _calcu_split_ids(self, tot: int, ratios: list[float]) -> list[int]:
         if self._cut is not None:
             return np.cumsum(self.file_size_list)[:-1].tolist()
@@ -239,3 +250,11 @@ class RatingDataset(Dataset):
         for ratio in reversed(ratios[1:]):  # the last part first; one rating stays for training
             ends.append(max(ends[-1] - ceil(ratio * tot - 1e-9), min(1, tot)))
         return ends[:0:-1]
+
+
+def _share_of_each(user: torch.Tensor, share: float) -> torch.Tensor:
+    """The places of rows ``(n,)`` that are kept when each user keeps a share of them, drawn at random, rounded up."""
+    order = np.lexsort((torch.rand(len(user)).numpy(), user.numpy()))
+    count = np.bincount(user)
+    place = np.arange(len(user)) - (np.cumsum(count) - count)[user[order]]
+    return torch.from_numpy(np.sort(order[place < np.ceil(share * count - 1e-9)[user[order]]]))

@@ -17,7 +17,7 @@ import pandas as pd
 from recbole_dgrm.evaluation.metric_names import metric_label
 from recbole_dgrm.evaluation.resolution import LIMIT
 from recbole_dgrm.records import JUDGED
-from recbole_dgrm.reports import benchmark_figures, calibration, comparable, figures, groups, ranks
+from recbole_dgrm.reports import benchmark_figures, calibration, comparable, densities, figures, groups, ranks
 from recbole_dgrm.reports.document import Document, Figure, Heading, Table, to_html, to_latex, to_markdown
 from recbole_dgrm.reports.result_tables import (
     cell_mode,
@@ -45,9 +45,10 @@ FIGURED = 10  # the first cells have figures, which take longer than everything 
 COLUMNS = """
     dataset protocol model metric seeds mean std skill user_standard_error
     baseline users difference low high p_wilcoxon p_t holm_wilcoxon holm_t published
-    parameters best_epoch build_s train_s evaluate_s peak_rss_mib resolution definition
+    parameters best_epoch build_s train_s evaluate_s peak_rss_mib resolution definition commit
 """
 SIZES = ("users", "items", "train", "valid", "test")
+DENSITIES = "densities.csv"
 NEEDED = ("config eval_args mode", "config valid_metric", *(f"data n_{what}" for what in SIZES))
 
 
@@ -116,6 +117,8 @@ def write_report(folder: Path, output_dir: Path, baseline: str | None = None) ->
     forms |= {"tex": to_latex(document), "csv": to_csv(summary)}
     for kind, text in forms.items():
         write_text(output_dir / f"report.{kind}", text)
+    if len(answers := densities.numbers(summary.cells)):
+        write_text(output_dir / DENSITIES, answers.to_csv(index=False))
     for fault in (fault for cell in summary.cells for fault in faults(cell)):
         LOG.warning("%s", fault)
     return output_dir / "report.html"
@@ -130,6 +133,7 @@ def benchmark_document(summary: Summary, name: str) -> Document:
     add(f"{cell.name}: {headline(cell)}" if several else headline(cell) for cell in summary.cells)
     add(f"{cell.name}: {said}" if several else said for cell in summary.cells for said in ends_below(cell))
     add(ranks.section(summary.cells))
+    add(densities.section(summary.cells))
     for number, cell in enumerate(summary.cells, 1):
         add([Heading(cell.name), _introduction(cell), result_table(cell)])
         if published := published_metrics(cell):
@@ -173,6 +177,7 @@ def _csv_values(cell: Cell, row: Row, metric: str) -> dict[str, Any]:
         values |= {"baseline": cell.baseline.label, **vars(score.comparison)}
     if row.runs:
         values["parameters"] = row.runs[0].record["parameters"]
+        values["commit"] = " ".join(sorted({run.record["environment"].get("commit", "") for run in row.runs}))
         values |= {key: row.timing(key) for key in ("best_epoch", "build_s", "train_s", "evaluate_s", "peak_rss_mib")}
     return values
 
@@ -239,14 +244,15 @@ def _drawn(document: Document, summary: Summary, output_dir: Path) -> Iterator[A
     """The blocks of the document after its figures are drawn; a sentence replaces one that cannot be drawn."""
     shown = [pair for cell in summary.cells[:FIGURED] for pair in (*_figures(cell), *_reliability(cell))]
     draw: dict[str, Callable[[Path], None]] = {figure.file: draws for figure, draws in shown}
-    draw |= {figure.file: draws for figure, draws in ranks.figures(summary.cells)}
+    for room in (ranks, densities):
+        draw |= {figure.file: draws for figure, draws in room.figures(summary.cells)}
     for block in document.blocks:
         yield figures.drawn(block, draw[block.file], output_dir) if isinstance(block, Figure) else block
 
 
 def _explanations(summary: Summary) -> list[str]:
     runs = [run.record for cell in summary.cells for row in cell.rows for run in row.runs]
-    keys = ("recbole_dgrm", "recbole", "torch", "numpy", "python", "device", "threads")
+    keys = ("recbole_dgrm", "commit", "recbole", "torch", "numpy", "python", "device", "threads")
     known = [[key for key in keys if key in run["environment"]] for run in runs]
     told = zip(known, runs, strict=True)
     machines = sorted({", ".join(f"{key} {run['environment'][key]}" for key in names) for names, run in told})

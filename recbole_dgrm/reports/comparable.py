@@ -26,6 +26,7 @@ EVAL_ARGS = {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "RO"
 LEARNING = {"random": ("refit",), "bias": ("refit", "bias_shrinkage"), "oracle": ()}  # what a reference row depends on
 ROUNDING = 1e-6  # what summing in another order may leave
 USUAL = "USER_ID_FIELD ITEM_ID_FIELD RATING_FIELD TIME_FIELD metric_decimal_place filter_inter_by_user_or_item"
+WHOLE = ("known_share", 1.0)  # nothing is left out of training and validation
 Definition = dict[str, Any]
 
 
@@ -53,6 +54,7 @@ def definitions(runs: Sequence[RunDirectory]) -> list[Definition]:
 def _definition(record: dict[str, Any]) -> Definition:
     config = record["config"]
     found = {key: config.get(key) for key in DATA.split()}
+    found["known_share"] = config.get("known_share", 1.0)
     found |= EVAL_ARGS | config.get("eval_args", {}) | {"mode": tested_by(config)}
     if found["mode"] == "labeled":
         found |= {key: config.get(key) for key in RATED} | _scale(record)
@@ -109,7 +111,9 @@ def differences(definition: Definition, others: Iterable[Definition]) -> str:
 def described(definition: Definition) -> str:
     """A definition in words, without what is the same for nearly everybody."""
     told = {
-        key: value for key, value in definition.items() if key not in USUAL.split() and value not in (None, "[0,inf)")
+        key: value
+        for key, value in definition.items()
+        if key not in USUAL.split() and value not in (None, "[0,inf)") and (key, value) != WHOLE
     }
     return ", ".join(f"{key}={plainly(value)}" for key, value in told.items())
 

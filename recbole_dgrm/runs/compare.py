@@ -24,7 +24,7 @@ from recbole_dgrm.records import JUDGED, PER_USER, RECORD, RunRecord, find_runs,
 from recbole_dgrm.reports.benchmark_report import Report, write_report
 from recbole_dgrm.reports.statistics import read_plan
 from recbole_dgrm.runs.split_folder import judged_keys, read_split
-from recbole_dgrm.start import __version__
+from recbole_dgrm.system.environment import own_version
 from recbole_dgrm.system.files import check_writable, write_folder, write_json
 
 LOG = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class _Test:
         record.resolution = {"test": self.references.resolution}
         record.skill = references.skill(record.test, record.reference)
         record.timing = {} if seconds is None else {"train_s": float(seconds)}
-        record.environment = {"recbole_dgrm": __version__, "numpy": np.__version__}
+        record.environment = {**own_version(), "numpy": np.__version__}
         record.status = "finished"
         users = np.unique(user)
         tokens = self.splits.test.id2token(self.splits.test.uid_field, users)

@@ -38,7 +38,8 @@ from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 from recbole_dgrm.training.trainers import trainer_class
 
 LOG = logging.getLogger(__name__)
-TRAINED_WITH = ("feedback", "eval_args", "split_rounding", "refit")  # a trained model is tied to these protocol keys
+# a trained model is tied to these keys
+TRAINED_WITH = ("feedback", "eval_args", "split_rounding", "known_share", "refit")
 
 
 class TrainedRun(Recommender):

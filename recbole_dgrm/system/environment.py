@@ -2,7 +2,10 @@
 
 import os
 import platform
+import subprocess
 import sys
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,13 @@ import torch
 from recbole_dgrm.start import __version__
 from recbole_dgrm.system import distributed
 
+GIT_S = 10  # seconds that git may take
+
 
 def environment(config: Any) -> dict[str, Any]:
     """Versions, device and processes of the run of ``config``."""
     return {
-        "recbole_dgrm": __version__,
+        **own_version(),
         **{library.__name__: library.__version__ for library in (recbole, torch, np)},
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -26,6 +31,38 @@ def environment(config: Any) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "processes": distributed.world_size(),
     }
+
+
+def own_version() -> dict[str, str]:
+    """The version of the package and, where it runs from a checkout, the commit of its code."""
+    commit = code_commit(Path(__file__).parent.parent)
+    return {"recbole_dgrm": __version__} | ({"commit": commit} if commit else {})
+
+
+@cache
+def code_commit(package: Path) -> str:
+    """The last commit that changed a file of ``package``, ten digits, and ``+`` if files differ from it.
+
+    Empty where the folder above is no checkout of git: another repository around it is none of ours.
+    """
+    if not (package.parent / ".git").exists():
+        return ""
+    words = ["rev-list", "-1", "--abbrev-commit", "--abbrev=10", "HEAD"], ["status", "--porcelain"]
+    try:
+        last, changed = (
+            subprocess.run(
+                ["git", "--no-optional-locks", *command, "--", package.name],
+                cwd=package.parent,
+                capture_output=True,
+                text=True,
+                timeout=GIT_S,
+                check=True,
+            ).stdout.strip()
+            for command in words
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return last and last + "+" * bool(changed)
 
 
 def peak_memory() -> float:

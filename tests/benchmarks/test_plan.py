@@ -136,7 +136,8 @@ def test_the_shipped_plans_are_good(path):
     assert find_plan(path.stem) == path
     runs, left_out = planned_runs(read_plan_file(path))
     assert {run.cell[0] for run in runs} == {"ml-100k"}  # the others need files that are not here
-    assert set(left_out) <= {"ml-100k-authors", "ml-1m", "ml-1m-authors", "amazon-apps-for-android"}
+    optional = {entry.dataset for entry in read_plan_file(path).dataset_entries() if entry.optional}
+    assert set(left_out) == optional
 
 
 def test_a_plan_of_ones_own_goes_before_a_shipped_one(tmp_path, monkeypatch):
@@ -147,3 +148,13 @@ def test_a_plan_of_ones_own_goes_before_a_shipped_one(tmp_path, monkeypatch):
     (tmp_path / "smoke").rmdir()
     (tmp_path / "smoke").write_text("models: [MF]\ndatasets: [noise]\n")
     assert find_plan("smoke") == Path("smoke")
+
+
+def test_a_data_set_that_stands_there_twice_is_told_apart_by_its_keys(plan):
+    runs, _ = planned_runs(plan(datasets=["noise", {"dataset": "noise", "config": {"known_share": 0.5}}], seeds=[1]))
+    assert [run.line for run in runs] == [
+        ("noise", "rated", "MF"),
+        ("noise", "rated", "DGRM"),
+        ("noise (known_share=0.5)", "rated", "MF"),
+        ("noise (known_share=0.5)", "rated", "DGRM"),
+    ]

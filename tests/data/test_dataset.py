@@ -437,3 +437,30 @@ def test_items_are_ranked_by_their_own_ids_not_by_the_rows_of_the_file(build):
     named = build(table.assign(item_id="item" + table["item_id"]))
     tokens = named.test.field2id_token["item_id"][1:].astype(str)
     np.testing.assert_array_equal(np.argsort(loaders.item_rank(named.test)[1:].numpy()), np.argsort(tokens))
+
+
+def pairs(splits, part: str) -> set[tuple[int, int]]:
+    user, item, _ = splits.triples(part)
+    return set(zip(user.tolist(), item.tolist(), strict=True))
+
+
+def test_a_share_of_what_is_known_leaves_the_test_part_and_a_smaller_one_is_part_of_a_larger(build):
+    table = random_ratings()
+    whole, half, tenth = (build(table, known_share=share) for share in (1.0, 0.5, 0.1))
+    for part in ("train", "valid"):
+        assert pairs(tenth, part) <= pairs(half, part) < pairs(whole, part)
+        for splits, share in ((half, 0.5), (tenth, 0.1)):
+            n_rows, kept = (np.bincount(some.triples(part)[0]) for some in (whole, splits))
+            np.testing.assert_array_equal(kept, np.ceil(share * n_rows))
+    assert pairs(tenth, "train") < pairs(half, "train")
+    assert pairs(tenth, "test") == pairs(half, "test") == pairs(whole, "test")
+    assert len(half.known) == len(half.train) + len(half.valid)
+    assert any("known_share=0.1 keeps" in note for note in tenth.notes)
+    again = build(table, known_share=0.1)
+    assert again.fingerprint() == tenth.fingerprint() != build(table, known_share=0.1, seed=3).fingerprint()
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.5])
+def test_a_share_that_leaves_nothing_or_more_than_all_is_refused(build, share):
+    with pytest.raises(OptionError, match="known_share"):
+        build(random_ratings(), known_share=share)

@@ -1,0 +1,269 @@
+"""Models against the density of data: how accuracy and collapse change as ratings become fewer.
+
+Density is the share of all user-item pairs that are training ratings. Accuracy is told as the distance to user + item
+means on the same data, because what can be reached differs from one data set to the next.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from recbole_dgrm.evaluation import collapse
+from recbole_dgrm.evaluation.metric_names import metric_label
+from recbole_dgrm.evaluation.resolution import can_tell
+from recbole_dgrm.reports.document import Figure, Heading, Table, Value
+from recbole_dgrm.reports.figures import COLOURS, legend, log_axis, new_figure, save, styled
+from recbole_dgrm.reports.rows import Cell
+from recbole_dgrm.system.texts import in_figure
+
+FEWEST = 3  # densities that a course is drawn through
+ACROSS = 3  # panels side by side
+PANEL = 1.3  # inches that a row of panels is high
+REACH = 6.0  # times what half of the values need, that an axis of differences may be long
+SHAPES = "osD^vP*Xp"  # of data sets
+RANKING = "ratedndcg@5"
+KEYS = ["protocol", "dataset", "apart", "density"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of each run.
+
+    Attributes:
+        name: of its files and in ``densities.csv``.
+        axis: the axis of its figure, with the unit.
+        answer: the value of a record; None where it has none.
+        metric: the metric that has to tell models apart on the data; empty where none has to.
+        signed: whether values are differences from 0.
+    """
+
+    name: str
+    title: str
+    axis: str
+    answer: Callable[[Mapping[str, Any]], float | None]
+    metric: str = ""
+    signed: bool = False
+
+
+def _gain(record: Mapping[str, Any]) -> float | None:
+    ours, means = record["test"].get("rmse"), record["reference"].get("bias", {}).get("rmse")
+    return 100 * (1 - ours / means) if ours is not None and means else None
+
+
+def _skill(record: Mapping[str, Any]) -> float | None:
+    rows = [record["test"], *(record["reference"].get(name, {}) for name in ("bias", "random", "oracle"))]
+    ours, means, random, oracle = (row.get(RANKING) for row in rows)
+    known = None not in (ours, means, random, oracle) and oracle != random
+    return 100 * (ours - means) / (oracle - random) if known else None
+
+
+def _distance(record: Mapping[str, Any]) -> float | None:
+    return record["test"].get("ratingkl")
+
+
+def _predicted(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    return record["diagnosis"].get(collapse.DISTRIBUTION, {})
+
+
+def _between(record: Mapping[str, Any]) -> float | None:
+    share = _predicted(record).get("between_users")
+    return None if share is None else 100 * share
+
+
+def _distinct(record: Mapping[str, Any]) -> float | None:
+    share = _predicted(record).get("lists", {}).get("distinct")
+    return None if share is None else 100 * share
+
+
+def _named(record: Mapping[str, Any]) -> float | None:
+    share = _predicted(record).get("lists", {}).get("items")
+    return None if share is None else 100 * share
+
+
+QUESTIONS = (
+    Question("rmse", "RMSE below that of user + item means", "% below that of the means", _gain, "rmse", True),
+    Question(
+        "ranking",
+        f"Skill in {metric_label(RANKING)[:-2]} above that of user + item means",
+        "% of the way from random to oracle",
+        _skill,
+        RANKING,
+        True,
+    ),
+    Question("ratingkl", "Distance of predicted from given ratings", metric_label("ratingkl")[:-2], _distance),
+    Question("between_users", "Variance of all predictions that is between users", "% of the variance", _between),
+    Question("lists", "Recommendation lists that are distinct", "% of the lists", _distinct),
+    Question("items", "Items that are in any recommendation list", "% of the items", _named),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Densities:
+    """What runs answer under one protocol.
+
+    Attributes:
+        answers: a row per cell, model and question, the sparsest cell first; ``collapsed`` is how many of its
+            runs have collapsed, ``tells`` whether the data can tell models apart by it."""
+
+    protocol: str
+    answers: pd.DataFrame
+
+    def of(self, question: Question) -> pd.DataFrame:
+        """The answers to one question."""
+        return self.answers[self.answers["question"] == question.name]
+
+    def questions(self) -> list[Question]:
+        """The questions that some run has an answer to."""
+        return [question for question in QUESTIONS if len(self.of(question))]
+
+
+def over_densities(cells: list[Cell]) -> Iterator[Densities]:
+    """The densities under each protocol that has ``FEWEST`` of them, where rated items are ranked."""
+    rated = [cell for cell in cells if cell.definition.get("mode") == "labeled"]
+    for protocol in dict.fromkeys(cell.protocol for cell in rated):
+        several = sorted((cell for cell in rated if cell.protocol == protocol), key=density)
+        if len(set(map(density, several))) >= FEWEST:
+            answers = pd.DataFrame([row for cell in several for row in _answers(cell)])
+            if len(answers):
+                yield Densities(protocol, answers)
+
+
+def density(cell: Cell) -> float:
+    """The share of the pairs of a cell that are training ratings, in per cent, in the mean over its runs."""
+    data = [run.record["data"] for row in cell.rows for run in row.runs]
+    return 100 * float(np.mean([one["n_train"] / (one["n_users"] * one["n_items"]) for one in data]))
+
+
+def _answers(cell: Cell) -> Iterator[dict[str, Any]]:
+    for row in cell.rows:
+        verdicts = [collapse.of_record(run.record) for run in row.runs]
+        collapsed = sum(verdict is not None and verdict.status == collapse.COLLAPSED for verdict in verdicts)
+        for question in QUESTIONS:
+            values = [value for run in row.runs if (value := question.answer(run.record)) is not None]
+            if len(values) == len(row.runs):
+                yield {
+                    **dict(zip(KEYS, (cell.protocol, cell.dataset, cell.apart, density(cell)), strict=True)),
+                    "model": row.label,
+                    "question": question.name,
+                    "seeds": len(values),
+                    "mean": np.mean(values),
+                    "std": np.std(values, ddof=1) if len(values) > 1 else np.nan,
+                    "collapsed": collapsed,
+                    "tells": can_tell(cell.resolution, question.metric),
+                }
+
+
+def numbers(cells: list[Cell]) -> pd.DataFrame:
+    """All answers, unrounded; empty where there are few densities."""
+    return pd.concat([one.answers for one in over_densities(cells)] or [pd.DataFrame()])
+
+
+def section(cells: list[Cell]) -> Iterator[Heading | str | Figure | Table]:
+    """The sections about densities: a figure and a table per question; nothing where there are few."""
+    for one in over_densities(cells):
+        yield Heading(f"Against density, {one.protocol}")
+        for question in one.questions():
+            yield _figure(one, question)
+            yield _table(one, question)
+
+
+def figures(cells: list[Cell]) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
+    """The figures of the sections, each with the function that draws it."""
+    for one in over_densities(cells):
+        for question in one.questions():
+            yield _figure(one, question), partial(draw, one, question)
+
+
+def _figure(one: Densities, question: Question) -> Figure:
+    stem = re.sub(r"[^\w.-]+", "-", one.protocol)[:80]
+    said = [
+        *(["Above the line is better than user + item means; an arrow is beyond the axis."] if question.signed else []),
+        "Means over seeds and standard deviations, over the share of all pairs that are training ratings; data sets of "
+        "which a part was left out are joined.",
+        *(["Hollow: the data cannot tell models apart."] if question.metric else []),
+        "A red cross: a run has collapsed.",
+    ]
+    return Figure(f"figures/density-{stem}-{question.name}", f"{question.title}, {one.protocol}", " ".join(said))
+
+
+def _table(one: Densities, question: Question) -> Table:
+    answers = one.of(question)
+    places = answers[KEYS].drop_duplicates().itertuples(index=False)
+    cells = {(place.dataset, place.apart): place.density for place in places}
+    rows = []
+    for label, of_model in answers.groupby("model", sort=False):
+        found = {(row.dataset, row.apart): row for row in of_model.itertuples()}
+        rows.append([Value(str(label)), *(_value(found.get(place), question) for place in cells)])
+    names = [f"{name}{f' ({apart})' if apart else ''}, {share:.2g} %" for (name, apart), share in cells.items()]
+    note = "Columns: the share of all pairs that are training ratings. ×: how many of the runs have collapsed."
+    return Table(f"{question.title}, {question.axis}, {one.protocol}", ["", *names], rows, note=note)
+
+
+def _value(row: Any, question: Question) -> Value:
+    if row is None:
+        return Value("–")
+    form = "+.1f" if question.signed else ".3f" if question.name == "ratingkl" else ".1f"
+    spread = f" ± {row.std:{form.lstrip('+')}}" if np.isfinite(row.std) else ""
+    mark = f"× {row.collapsed}/{row.seeds}" if row.collapsed else ""
+    return Value(f"{row.mean:{form}}{spread}".replace("-", "−"), row.mean, mark=mark)
+
+
+@styled
+def draw(one: Densities, question: Question, path: Path) -> None:
+    """A panel per model: the answer over density, a point per cell, cells of one data set joined by a line."""
+    answers = one.of(question)
+    models = list(answers["model"].unique())
+    looks = dict(zip(answers["dataset"].unique(), zip(cycle(COLOURS), cycle(SHAPES), strict=False), strict=False))
+    n_rows = -(-len(models) // ACROSS)
+    figure = new_figure(PANEL * n_rows + 0.5, names=-(-len(looks) // 2))
+    grid = figure.subplots(n_rows, ACROSS, sharex=True, sharey=True, squeeze=False).ravel()
+    limit = _limit(answers["mean"]) if question.signed else np.inf
+    for place, (axes, label) in enumerate(zip(grid, models, strict=False)):
+        axes.set_title(in_figure(label), fontsize=8)
+        for dataset, course in answers[answers["model"] == label].groupby("dataset", sort=False):
+            colour, shape = looks[dataset]
+            _course(axes, course, colour, shape, limit)
+        if question.signed:
+            axes.axhline(0, color="black", linewidth=1, zorder=1)
+        log_axis(axes)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.tick_params(labelsize=8)
+        if place + ACROSS >= len(models):  # nothing stands below it
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel("% of pairs rated (log)", fontsize=8)
+    for axes in grid[len(models) :]:
+        axes.set_axis_off()
+    for dataset, (colour, shape) in looks.items():
+        grid[0].plot([], [], shape, color=colour, label=in_figure(dataset))
+    figure.supylabel(question.axis, fontsize=9)
+    legend(figure)
+    save(figure, path)
+
+
+def _limit(values: pd.Series) -> float:
+    """How far from 0 an axis of differences goes."""
+    return float(min(values.abs().max(), REACH * values.abs().median())) or np.inf
+
+
+def _course(axes: Axes, course: pd.DataFrame, colour: str, shape: str, limit: float) -> None:
+    """The points of a model on one data set, the sparsest first, with the deviation over seeds where there is one."""
+    height = course["mean"].clip(-limit, limit)
+    axes.plot(course["density"], height, color=colour, linewidth=1, zorder=2)
+    for row, y in zip(course.itertuples(), height, strict=True):
+        beyond = "^" if row.mean > limit else "v" if row.mean < -limit else shape
+        filled = colour if row.tells else "white"
+        axes.plot(row.density, y, beyond, color=colour, markerfacecolor=filled, markersize=5, zorder=3)
+        if np.isfinite(row.std):
+            ends = np.clip([row.mean - row.std, row.mean + row.std], -limit, limit)
+            axes.plot([row.density] * 2, ends, color=colour, linewidth=1.4, zorder=2)
+        if row.collapsed:
+            axes.plot(row.density, y, "x", color="#c00000", markersize=9, markeredgewidth=1.5, zorder=4)

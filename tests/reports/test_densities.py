@@ -1,0 +1,88 @@
+"""Models against the density of data: what is asked of runs, and what a report shows of it."""
+
+import pandas as pd
+import pytest
+from reports_helpers import NDCG, RATED, SIZES, put
+
+from recbole_dgrm.reports.benchmark_report import write_report
+from recbole_dgrm.reports.densities import numbers, over_densities
+from recbole_dgrm.reports.statistics import summarise
+
+REFERENCE = {
+    "random": {NDCG: 0.25, "rmse": 2.0},
+    "bias": {NDCG: 0.5, "rmse": 1.0},
+    "oracle": {NDCG: 0.75, "rmse": 0.0},
+}
+
+
+def verdict(status: str) -> dict:
+    content = {"status": status, "reason": "", "epoch": 1, "since": None, "training": "", "passing": []}
+    lists = {
+        "n": 5,
+        "users": 30,
+        "of_users": 30,
+        "distinct": 0.4,
+        "rankings": 0.4,
+        "items": 0.1,
+        "gini": 0.5,
+        "entropy": 1.0,
+    }
+    return {"verdict": content, "distribution": {"between_users": 0.25, "lists": lists}}
+
+
+def fill(folder, shares=(1.0, 0.5, 0.1), rmse: float = 0.9) -> None:
+    for share in shares:
+        for seed in (1, 2):
+            put(
+                folder,
+                "A",
+                seed,
+                {**RATED, "known_share": share},
+                {**SIZES, "n_train": int(60 * share), "fingerprint": f"{share} {seed}"},
+                test={NDCG: 0.6, "rmse": rmse + 0.1 * seed, "ratingkl": 0.2},
+                vectors={},
+                reference=REFERENCE,
+                diagnosis=verdict("collapsed" if share == 0.1 and seed == 2 else "intact"),
+            )
+
+
+def test_the_answers_are_distances_to_the_means_on_the_same_data(tmp_path):
+    fill(tmp_path)
+    table = numbers(summarise(tmp_path).cells).set_index(["density", "question"])["mean"].unstack()
+    assert table.index.tolist() == pytest.approx([1.0, 5.0, 10.0])  # per cent of 30 x 20 pairs, the sparsest first
+    for name, value in {
+        "rmse": -5,
+        "ranking": 20,
+        "ratingkl": 0.2,
+        "between_users": 25,
+        "lists": 40,
+        "items": 10,
+    }.items():
+        assert table[name].tolist() == pytest.approx([value] * 3), name
+
+
+def test_two_densities_are_no_course(tmp_path):
+    fill(tmp_path, (1.0, 0.5))
+    assert not list(over_densities(summarise(tmp_path).cells))
+    assert numbers(summarise(tmp_path).cells).empty
+
+
+def test_a_report_has_a_figure_and_a_table_per_question(tmp_path):
+    fill(tmp_path)
+    write_report(tmp_path, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "## Against density, rated" in text
+    assert "![RMSE below that of user + item means, rated](figures/density-rated-rmse.png)" in text
+    assert "| A | −5.0 ± 7.1 × 1/2 | −5.0 ± 7.1 | −5.0 ± 7.1 |" in text
+    for name in ("rmse", "ranking", "ratingkl", "between_users", "lists", "items"):
+        assert (tmp_path / "figures" / f"density-rated-{name}.svg").stat().st_size > 1000
+    written = pd.read_csv(tmp_path / "densities.csv")
+    assert written.groupby("density")["collapsed"].first().tolist() == [1, 0, 0]
+
+
+def test_old_records_without_a_diagnosis_are_asked_for_accuracy_alone(tmp_path):
+    fill(tmp_path)
+    for path in tmp_path.rglob("record.json"):
+        path.write_text(path.read_text().replace('"distribution"', '"other"').replace('"verdict"', '"another"'))
+    (one,) = over_densities(summarise(tmp_path).cells)
+    assert [question.name for question in one.questions()] == ["rmse", "ranking", "ratingkl"]
