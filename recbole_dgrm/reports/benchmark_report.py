@@ -252,10 +252,6 @@ def _drawn(document: Document, summary: Summary, output_dir: Path) -> Iterator[A
 
 def _explanations(summary: Summary) -> list[str]:
     runs = [run.record for cell in summary.cells for row in cell.rows for run in row.runs]
-    keys = ("recbole_dgrm", "commit", "recbole", "torch", "numpy", "python", "device", "threads")
-    known = [[key for key in keys if key in run["environment"]] for run in runs]
-    told = zip(known, runs, strict=True)
-    machines = sorted({", ".join(f"{key} {run['environment'][key]}" for key in names) for names, run in told})
     judged = list(dict.fromkeys(run["label"] for run in runs if run["model"] == JUDGED))
     trained_elsewhere = (
         f"Of {', '.join(judged)} only the predictions for the test part were given: what they have learnt from, and "
@@ -271,7 +267,7 @@ def _explanations(summary: Summary) -> list[str]:
         "varies training only. The tests compare users, for the splits at hand; the deviation over seeds says how "
         "splits and training vary.",
         *([trained_elsewhere] if judged else []),
-        "Made with: " + "; ".join(machines) + ".",
+        comparable.made_with(runs),
     ]
 
 

@@ -6,7 +6,7 @@ It reads records and runs nothing. ``collapse_sections`` and ``chain_sections`` 
 from pathlib import Path
 
 from recbole_dgrm.evaluation import collapse
-from recbole_dgrm.reports import chain_sections, collapse_sections
+from recbole_dgrm.reports import chain_sections, collapse_sections, comparable
 from recbole_dgrm.reports.collapse_runs import Watched, watched
 from recbole_dgrm.reports.collapse_sections import number
 from recbole_dgrm.reports.document import Document, Heading, Table, Value, to_html, to_markdown
@@ -33,7 +33,8 @@ def diagnosis_document(runs: list[Watched], folder: Path) -> Document:
     document = Document(f"Mode collapse on {runs[0].record['dataset']}", [_introduction(runs), verdict_table(runs)])
     for section, shown in _sections(runs):
         document.blocks += section(shown, folder) if shown else []
-    document.blocks += [Heading("How to read this"), *_explanations()]
+    made_with = comparable.made_with(run.record for run in runs)
+    document.blocks += [Heading("How to read this"), *_explanations(), made_with]
     return document
 
 

@@ -24,6 +24,7 @@ DATA = """
 """
 EVAL_ARGS = {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "RO", "mode": "full"}  # RecBole's own
 LEARNING = {"random": ("refit",), "bias": ("refit", "bias_shrinkage"), "oracle": ()}  # what a reference row depends on
+MADE_WITH = ("recbole_dgrm", "commit", "recbole", "torch", "numpy", "python", "device", "threads")
 ROUNDING = 1e-6  # what summing in another order may leave
 USUAL = "USER_ID_FIELD ITEM_ID_FIELD RATING_FIELD TIME_FIELD metric_decimal_place filter_inter_by_user_or_item"
 WHOLE = ("known_share", 1.0)  # nothing is left out of training and validation
@@ -245,6 +246,13 @@ def still_improving(record: dict[str, Any]) -> bool:
     if not isinstance(allowed, int) or timing.get("epochs") != allowed or not trains(record):
         return False
     return every < allowed and timing.get("best_epoch", 0) > allowed - every
+
+
+def made_with(records: Iterable[dict[str, Any]]) -> str:
+    """A sentence about the versions and devices that runs were made with."""
+    found = [record["environment"] for record in records]
+    told = {", ".join(f"{key} {one[key]}" for key in MADE_WITH if key in one) for one in found}
+    return "Made with: " + "; ".join(sorted(told)) + "."
 
 
 def trains(record: dict[str, Any]) -> bool:
