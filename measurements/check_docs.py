@@ -38,25 +38,14 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 WATCHED = ("README.md", "docs/results/README.md", "docs/results/collapse.md", "docs/worth.md")
-OLDER = {  # folders of reports that are of older code, which the pages say
-    *(
-        "ablation",
-        "collapse/cfgan",
-        "collapse/ml-100k",
-        "collapse/ml-1m",
-        "dgrmplus",
-        "full",
-        "recbole",
-        "tuned",
-    ),  # 0.1.0
-    *("peers", "who_rated"),  # 0.2.0, before records named a commit
-}
+COLLAPSE = ("collapse/cfgan", "collapse/ml-100k", "collapse/ml-1m")
+OLDER = {"ablation", "dgrmplus", "full", "recbole", "tuned", *COLLAPSE}  # of version 0.1.0, which the pages say
+OLDER |= {"peers", "who_rated"}  # of 0.2.0, before records named a commit
 TABLE = re.compile(r"<!-- (checked|density|collapse): (.+?) -->\n\n((?:\|.*\n)+)")
 NOTE = re.compile(r"(\S+?)<!-- ([^:]+?) -->")
 BY_HAND = re.compile(r"<!-- by hand: .+? -->")
-QUIET = re.compile(
-    r"(?s)```.*?```|`[^`]*`|<!--.*?-->|\]\([^)]*\)|(?:version )?\d+(?:\.\d+){2,}|version \d\.\d"
-)  # no results
+CODE_AND_LINKS = r"(?s)```.*?```|`[^`]*`|<!--.*?-->|\]\([^)]*\)"
+QUIET = re.compile(CODE_AND_LINKS + r"|(?:version )?\d+(?:\.\d+){2,}|version \d\.\d")  # no numbers of results
 REFERENCES = {"random order": "random", "user + item means": "bias", "oracle: the true ratings": "oracle"}
 NUMBER = r"[-+−]?\d*\.?\d+"
 WITH_POINT = re.compile(r"(?<![\w.])\d*\.\d+(?![\w.]*\d)")
@@ -71,19 +60,18 @@ def rows_of(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def share_of(words: str) -> tuple[str, float]:
-    """The data set of ``ml-100k 0.05`` and how much of what is known was kept."""
-    name, _, share = words.partition(" ")
-    return name, float(share or 1)
+def place(row: Mapping[str, str], said: str) -> str:
+    """The data set of a line, with its ``known_share`` behind it (``ml-100k 0.05``) if the column ``said`` has one."""
+    kept = re.search(r"known_share=([\d.]+)", row.get(said) or "")
+    share = float(kept[1]) if kept else 1
+    return row["dataset"] + (f" {share:g}" if share != 1 else "")
 
 
 def report(folder: str, dataset: str, protocol: str) -> dict[tuple[str, str], MEAN_AND_STD]:
     """Mean and standard deviation by model and metric of one cell of a report; published numbers have no deviation."""
-    name, share = share_of(dataset)
     found = {}
     for row in rows_of(f"{folder}/report.csv"):
-        kept = re.search(r"known_share=([\d.]+)", row.get("definition") or "")
-        if (row["dataset"], row["protocol"], float(kept[1]) if kept else 1) == (name, protocol, share):
+        if (place(row, "definition"), row["protocol"]) == (dataset, protocol):
             label = metric_label(row["metric"])
             found[row["model"], label] = (row["mean"], row["std"])
             found[row["model"], f"{label}, published"] = (row["published"], "")
@@ -92,13 +80,8 @@ def report(folder: str, dataset: str, protocol: str) -> dict[tuple[str, str], ME
 
 def density(folder: str, question: str) -> dict[tuple[str, str], MEAN_AND_STD]:
     """Mean and standard deviation by model and data set (``ml-100k 0.05``) of a question about densities."""
-    found = {}
-    for row in rows_of(f"{folder}/densities.csv"):
-        if row["question"] == question:
-            kept = re.search(r"known_share=([\d.]+)", row["apart"])
-            share = float(kept[1]) if kept else 1
-            found[row["model"], row["dataset"] + (f" {share:g}" if share != 1 else "")] = (row["mean"], row["std"])
-    return found
+    rows = [row for row in rows_of(f"{folder}/densities.csv") if row["question"] == question]
+    return {(row["model"], place(row, "apart")): (row["mean"], row["std"]) for row in rows}
 
 
 def collapse(folder: str, columns: Mapping[str, str]) -> dict[tuple[str, str], MEAN_AND_STD]:
@@ -129,14 +112,14 @@ def compared(kind: str, where: str, text: str) -> Said:
     """For each cell of a table that its report has."""
     named, *rest = where.split("; ")
     given = dict(entry.split(": ", 1) for entry in rest)
-    folder, *place = (word.strip() for word in named.split(","))
+    folder, *cell = (word.strip() for word in named.split(","))
     others = {key.removeprefix("report "): value for key, value in given.items() if key.startswith("report ")}
     other = {**REFERENCES, **given}
     if kind == "checked":
-        usual = report(folder, *place)
-        of_row = {label: report(one, *place) for one, labels in others.items() for label in labels.split(" / ")}
+        usual = report(folder, *cell)
+        of_row = {label: report(one, *cell) for one, labels in others.items() for label in labels.split(" / ")}
     else:
-        usual = density(folder, *place) if kind == "density" else collapse(folder, given)
+        usual = density(folder, *cell) if kind == "density" else collapse(folder, given)
         of_row = {}
     head, _, *lines = text.splitlines()
     for line in lines:
@@ -184,15 +167,14 @@ def unsaid(text: str) -> Iterator[str]:
 def commits() -> Said:
     """Whether all reports were made with one commit of the code."""
     found: dict[str, set[str]] = {}
-    for path in sorted(RESULTS.rglob("report.csv")):
+    for path in (path for name in ("report.csv", "diagnosis.md") for path in sorted(RESULTS.rglob(name))):
         folder = path.parent.relative_to(RESULTS).as_posix()
-        rows = rows_of(f"{folder}/report.csv")
-        for commit in {word for row in rows for word in (row.get("commit") or "").split()} or {"none"}:
+        if path.suffix == ".csv":
+            named = {word for row in rows_of(f"{folder}/{path.name}") for word in (row.get("commit") or "").split()}
+        else:
+            named = set(re.findall(r"commit (\w+\+?)", path.read_text(encoding="utf-8")))
+        for commit in named or {"none"}:
             found.setdefault(commit, set()).add(folder)
-    for path in sorted(RESULTS.rglob("diagnosis.md")):
-        made_with = re.findall(r"commit (\w+\+?)", path.read_text(encoding="utf-8")) or ["none"]
-        for commit in made_with:
-            found.setdefault(commit, set()).add(path.parent.relative_to(RESULTS).as_posix())
     new = {commit: folders - OLDER for commit, folders in found.items() if folders - OLDER}
     yield len(new) <= 1, f"reports of several commits: {new}"
 
