@@ -155,8 +155,12 @@ Config = _keys(
         str: "valid_metric",
         list[Count]: "topk",
         list[str]: "metrics",
-        Count: "diagnose_every",
-        Count | None: "fixed_step",
+        Count: "epochs eval_step diagnose_every",
+        Count | None: "fixed_step metric_decimal_place",
+        list[Bounded] | None: "rating_scale",
+        Bounded | None: "rating_step rating_threshold",
+        Bounded: "bias_shrinkage",
+        Truth: "refit",
     },
 )
 Record = _keys(

@@ -198,6 +198,27 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_until_a_checkpoint_is_written(number, monkeypatch, tmp_path):
+    path, save = tmp_path / "checkpoint.pt", torch.save
+    usual = signal.signal(number, signal.default_int_handler)
+
+    def interrupted(state, file):
+        signal.raise_signal(number)
+        save(state, file)
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_checkpoint(path, {"weights": torch.zeros(3)})
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, usual)
+    assert torch.load(path, weights_only=True)["weights"].tolist() == [0, 0, 0]
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_run_whose_disk_fills_up_is_interrupted_and_goes_on_to_the_same_end(make_config, monkeypatch, tmp_path):
     given = {"generator_hidden": [400], "epochs": 4, "refit": False}
     whole, _ = run_one(make_config(**given))

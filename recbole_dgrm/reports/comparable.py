@@ -243,7 +243,7 @@ def still_improving(record: dict[str, Any]) -> bool:
     """
     config, timing = record["config"], record["timing"]
     allowed, every = config.get("epochs"), config.get("eval_step", 1)
-    if not isinstance(allowed, int) or timing.get("epochs") != allowed or not trains(record):
+    if allowed is None or timing.get("epochs") != allowed or not trains(record):
         return False
     return every < allowed and timing.get("best_epoch", 0) > allowed - every
 

@@ -12,6 +12,7 @@ import torch
 from recbole_dgrm.errors import CheckpointError
 from recbole_dgrm.records import CHECKPOINT
 from recbole_dgrm.system.files import check_unpacked, plain, write_whole
+from recbole_dgrm.system.interrupts import uninterrupted
 from recbole_dgrm.training.plain_state import (
     check_finite,
     check_forms,
@@ -32,7 +33,10 @@ REMEDY = "move it away, and the run begins again from its config.yaml"
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write ``state``, which has the keys of ``FIELDS``; after an error the old file is still there."""
+    """Write ``state``, which has the keys of ``FIELDS``; after an error the old file is still there.
+
+    An interrupt waits: within torch.save it would become an error of torch, or end the process.
+    """
 
     def write(partial: Path) -> None:
         with open(partial, "wb") as file:
@@ -43,7 +47,8 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
                     raise error.__context__ from None
                 raise
 
-    write_whole(path, write)
+    with uninterrupted():
+        write_whole(path, write)
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
