@@ -10,6 +10,7 @@ import pytest
 from helpers import Here, random_ratings
 
 import recbole_dgrm as rd
+from recbole_dgrm import records
 from recbole_dgrm.benchmarks import session
 from recbole_dgrm.data.frames import as_pandas
 
@@ -254,8 +255,10 @@ def test_a_search_is_a_call(frame, tmp_path):
 @pytest.mark.slow
 def test_a_diagnosis_is_a_call(ratings_path, tmp_path):
     where = {"data_path": str(ratings_path), "output_dir": tmp_path, "device": "cpu"}
-    found = rd.diagnose(["MF"], "noise", every=1, epochs=1, **where)
+    found = rd.diagnose(["MF"], "noise", every=1, epochs=1, threads=1, **where)
     assert found.path.is_file()
+    (run,) = records.read_runs(tmp_path)
+    assert run.record["environment"]["threads"] == 1
     assert list(found.verdicts) == ["MF"]
 
 

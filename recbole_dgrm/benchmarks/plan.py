@@ -102,7 +102,9 @@ class Plan:
         if twice:
             raise OptionError(f"models: {', '.join(sorted(twice))} stands there twice; give each row a label")
         if self.baseline is not None and self.baseline not in labels:
-            raise OptionError(f"baseline={self.baseline!r} is none of the models {labels}")
+            raise OptionError(
+                f"baseline={self.baseline!r} is none of the models {labels}; name one of them, or ~ for no tests"
+            )
         if not self.protocols or not self.seeds:
             raise OptionError("protocols and seeds must not be empty")
         self.dataset_entries()

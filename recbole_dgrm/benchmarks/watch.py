@@ -73,6 +73,7 @@ def prepare(
     seeds: Sequence[int] = (2020,),
     fixed_steps: Sequence[int] = (),
     output_dir: Path | str | None = None,
+    threads: int | None = None,
     **config: Any,
 ) -> Benchmark:
     """The runs of a diagnosis, checked.
@@ -84,6 +85,7 @@ def prepare(
         seeds: each is another split and training.
         fixed_steps: models that walk along a chain are trained once more with each of these steps only.
         output_dir: ``runs/diagnose/<dataset>`` by default.
+        threads: of each run; see ``properties/benchmark.yaml``.
         config: keys for all models.
     """
     steps = check("fixed_steps", plain(fixed_steps), list[PositiveInt])
@@ -91,7 +93,7 @@ def prepare(
     keys = {**watching, **config}
     protocols = [keys.pop("protocol", "rated")]
     named, place = as_dataset(dataset, output_dir)
-    where = {"datasets": [named], "protocols": protocols, "seeds": plain(seeds)}
+    where = {"datasets": [named], "protocols": protocols, "seeds": plain(seeds), "threads": threads}
     plan = make_plan({"models": rows(models, steps), **where, "config": {**keys, **place}})
     return Benchmark.of(plan, Path(output_dir or Path("runs") / "diagnose" / named))
 

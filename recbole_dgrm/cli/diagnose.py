@@ -30,6 +30,9 @@ def run(arguments: list[str], console: Console) -> int:
     parser.add_argument("--fixed_steps", default="[]", help="train DGRM with these t only, too (appendix B: [5,1])")
     parser.add_argument("--output_dir", type=Path, help="default runs/diagnose/<dataset>")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time (default 1)")
+    parser.add_argument(
+        "--threads", type=int, help="CPU threads of each run (default: the cores, shared among workers)"
+    )
     parser.add_argument("--retry", action="store_true", help="make failed and diverged runs again")
     named, others = parser.parse_known_args(arguments)
     for key in ("every", "epochs", "workers"):
@@ -40,7 +43,7 @@ def run(arguments: list[str], console: Console) -> int:
     from recbole_dgrm.config.layers import parse_line, parse_value
 
     config = parse_line(key_values(others, parser))
-    config |= {key: getattr(named, key) for key in ("every", "epochs", "output_dir")}
+    config |= {key: getattr(named, key) for key in ("every", "epochs", "output_dir", "threads")}
     config |= {"seeds": parse_value(named.seeds), "fixed_steps": parse_value(named.fixed_steps) or []}
     made = watch.prepare(parse_value(named.models, "models"), named.dataset, **config)
     with Board(console) as board:

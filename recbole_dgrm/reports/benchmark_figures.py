@@ -21,6 +21,7 @@ from recbole_dgrm.reports.figures import (
     legend,
     log_axis,
     new_figure,
+    reach,
     save,
     styled,
     styles,
@@ -31,7 +32,6 @@ from recbole_dgrm.system.texts import in_figure
 
 MOST_ROWS = 27  # in a figure: what colours and dashes tell apart
 NORMAL_95 = 1.96
-REACH = 6.0  # times what half of the rows need, that the axis of a forest plot may be long
 LINE = 0.27  # inches that a row of a forest plot is high
 SHAPES = {BETTER: "^", WORSE: "v", "": "o"}
 
@@ -137,8 +137,7 @@ def _values(cell: Cell, metric: str) -> Iterator[Point]:
 
 def _forest_panel(axes: Axes, points: list[Point], compared: bool, turned: bool) -> None:
     """The rows of a panel from top to bottom, their numbers at the right; ``turned`` has less at the right."""
-    reaches = [point.reach for point in points]
-    limit = min(max(reaches), REACH * float(np.median(reaches))) if compared else math.inf
+    limit = reach([point.reach for point in points]) if compared else math.inf
     for place, point in enumerate(points):
         colour = "#5f5f66" if point.quiet else COLOURS[0]
         beyond = abs(point.value) > limit

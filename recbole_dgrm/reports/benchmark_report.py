@@ -111,21 +111,23 @@ def write_report(folder: Path, output_dir: Path, baseline: str | None = None) ->
     for run in (run for cell in summary.cells for row in cell.rows for run in row.runs):
         run.need(*NEEDED)
     output_dir.mkdir(parents=True, exist_ok=True)
-    document = benchmark_document(summary, folder.resolve().name)
-    document.blocks = list(_drawn(document, summary, output_dir))
+    courses = list(densities.over_densities(summary.cells))
+    document = benchmark_document(summary, folder.resolve().name, courses)
+    document.blocks = list(_drawn(document, summary, courses, output_dir))
     forms = {"md": to_markdown(document), "html": to_html(document, output_dir)}
     forms |= {"tex": to_latex(document), "csv": to_csv(summary)}
     for kind, text in forms.items():
         write_text(output_dir / f"report.{kind}", text)
-    if len(answers := densities.numbers(summary.cells)):
+    if courses:
+        answers = pd.concat([course.answers for course in courses])
         write_text(output_dir / DENSITIES, answers.to_csv(index=False))
     for fault in (fault for cell in summary.cells for fault in faults(cell)):
         LOG.warning("%s", fault)
     return output_dir / "report.html"
 
 
-def benchmark_document(summary: Summary, name: str) -> Document:
-    """The document about a summary; its figures are not drawn yet."""
+def benchmark_document(summary: Summary, name: str, courses: list[densities.Densities]) -> Document:
+    """The document about a summary and what its runs answer over densities; its figures are not drawn yet."""
     document = Document(f"Benchmark {name}")
     add = document.blocks.extend
     several = len(summary.cells) > 1
@@ -133,7 +135,7 @@ def benchmark_document(summary: Summary, name: str) -> Document:
     add(f"{cell.name}: {headline(cell)}" if several else headline(cell) for cell in summary.cells)
     add(f"{cell.name}: {said}" if several else said for cell in summary.cells for said in ends_below(cell))
     add(ranks.section(summary.cells))
-    add(densities.section(summary.cells))
+    add(densities.section(courses))
     for number, cell in enumerate(summary.cells, 1):
         add([Heading(cell.name), _introduction(cell), result_table(cell)])
         if published := published_metrics(cell):
@@ -240,12 +242,12 @@ def _reliability(cell: Cell) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
         yield figure, partial(benchmark_figures.reliability, rows, calibration.of_means(cell))
 
 
-def _drawn(document: Document, summary: Summary, output_dir: Path) -> Iterator[Any]:
+def _drawn(document: Document, summary: Summary, courses: list[densities.Densities], output_dir: Path) -> Iterator[Any]:
     """The blocks of the document after its figures are drawn; a sentence replaces one that cannot be drawn."""
     shown = [pair for cell in summary.cells[:FIGURED] for pair in (*_figures(cell), *_reliability(cell))]
     draw: dict[str, Callable[[Path], None]] = {figure.file: draws for figure, draws in shown}
-    for room in (ranks, densities):
-        draw |= {figure.file: draws for figure, draws in room.figures(summary.cells)}
+    several = (*ranks.figures(summary.cells), *densities.figures(courses))
+    draw |= {figure.file: draws for figure, draws in several}
     for block in document.blocks:
         yield figures.drawn(block, draw[block.file], output_dir) if isinstance(block, Figure) else block
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,15 @@ from recbole_dgrm.evaluation import collapse
 from recbole_dgrm.evaluation.metric_names import metric_label
 from recbole_dgrm.evaluation.resolution import can_tell
 from recbole_dgrm.reports.document import Figure, Heading, Table, Value
-from recbole_dgrm.reports.figures import COLOURS, legend, log_axis, new_figure, save, styled
+from recbole_dgrm.reports.figures import COLOURS, legend, log_axis, new_figure, reach, save, styled
 from recbole_dgrm.reports.rows import Cell
 from recbole_dgrm.system.texts import in_figure
 
 FEWEST = 3  # densities that a course is drawn through
 ACROSS = 3  # panels side by side
 PANEL = 1.3  # inches that a row of panels is high
-REACH = 6.0  # times what half of the values need, that an axis of differences may be long
-SHAPES = "osD^vP*Xp"  # of data sets
+SHAPES = "osDP*Xphd"  # of data sets; triangles are beyond the axis
+ROOM = 30.0  # from the low to the high end of the axis of a small panel, that has no room for 2 and 5 beyond
 RANKING = "ratedndcg@5"
 KEYS = ["protocol", "dataset", "apart", "density"]
 
@@ -43,7 +44,7 @@ class Question:
         axis: the axis of its figure, with the unit.
         answer: the value of a record; None where it has none.
         metric: the metric that has to tell models apart on the data; empty where none has to.
-        signed: whether values are differences from 0.
+        form: of a value in a table; with a sign the values are differences from 0.
     """
 
     name: str
@@ -51,7 +52,12 @@ class Question:
     axis: str
     answer: Callable[[Mapping[str, Any]], float | None]
     metric: str = ""
-    signed: bool = False
+    form: str = ".1f"
+
+    @property
+    def signed(self) -> bool:
+        """Whether values are differences from 0."""
+        return self.form.startswith("+")
 
 
 def _gain(record: Mapping[str, Any]) -> float | None:
@@ -70,39 +76,39 @@ def _distance(record: Mapping[str, Any]) -> float | None:
     return record["test"].get("ratingkl")
 
 
-def _predicted(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    return record["diagnosis"].get(collapse.DISTRIBUTION, {})
+def _share(*keys: str) -> Callable[[Mapping[str, Any]], float | None]:
+    """What reads a share, in per cent, of the distribution of predictions in a record."""
 
+    def answer(record: Mapping[str, Any]) -> float | None:
+        found = record["diagnosis"].get(collapse.DISTRIBUTION, {})
+        for key in keys:
+            found = found.get(key) if found else None
+        return None if found is None else 100 * found
 
-def _between(record: Mapping[str, Any]) -> float | None:
-    share = _predicted(record).get("between_users")
-    return None if share is None else 100 * share
-
-
-def _distinct(record: Mapping[str, Any]) -> float | None:
-    share = _predicted(record).get("lists", {}).get("distinct")
-    return None if share is None else 100 * share
-
-
-def _named(record: Mapping[str, Any]) -> float | None:
-    share = _predicted(record).get("lists", {}).get("items")
-    return None if share is None else 100 * share
+    return answer
 
 
 QUESTIONS = (
-    Question("rmse", "RMSE below that of user + item means", "% below that of the means", _gain, "rmse", True),
+    Question("rmse", "RMSE below that of user + item means", "% below that of the means", _gain, "rmse", "+.1f"),
     Question(
         "ranking",
         f"Skill in {metric_label(RANKING)[:-2]} above that of user + item means",
         "% of the way from random to oracle",
         _skill,
         RANKING,
-        True,
+        "+.1f",
     ),
-    Question("ratingkl", "Distance of predicted from given ratings", metric_label("ratingkl")[:-2], _distance),
-    Question("between_users", "Variance of all predictions that is between users", "% of the variance", _between),
-    Question("lists", "Recommendation lists that are distinct", "% of the lists", _distinct),
-    Question("items", "Items that are in any recommendation list", "% of the items", _named),
+    Question(
+        "ratingkl", "Distance of predicted from given ratings", metric_label("ratingkl")[:-2], _distance, form=".3f"
+    ),
+    Question(
+        "between_users",
+        "Variance of all predictions that is between users",
+        "% of the variance",
+        _share("between_users"),
+    ),
+    Question("lists", "Recommendation lists that are distinct", "% of the lists", _share("lists", "distinct")),
+    Question("items", "Items that are in any recommendation list", "% of the items", _share("lists", "items")),
 )
 
 
@@ -112,7 +118,8 @@ class Densities:
 
     Attributes:
         answers: a row per cell, model and question, the sparsest cell first; ``collapsed`` is how many of its
-            runs have collapsed, ``tells`` whether the data can tell models apart by it."""
+            runs have collapsed, ``tells`` whether the data can tell models apart by it.
+    """
 
     protocol: str
     answers: pd.DataFrame
@@ -130,9 +137,9 @@ def over_densities(cells: list[Cell]) -> Iterator[Densities]:
     """The densities under each protocol that has ``FEWEST`` of them, where rated items are ranked."""
     rated = [cell for cell in cells if cell.definition.get("mode") == "labeled"]
     for protocol in dict.fromkeys(cell.protocol for cell in rated):
-        several = sorted((cell for cell in rated if cell.protocol == protocol), key=density)
-        if len(set(map(density, several))) >= FEWEST:
-            answers = pd.DataFrame([row for cell in several for row in _answers(cell)])
+        several = sorted(((density(cell), cell) for cell in rated if cell.protocol == protocol), key=itemgetter(0))
+        if len({share for share, _ in several}) >= FEWEST:
+            answers = pd.DataFrame([row for share, cell in several for row in _answers(cell, share)])
             if len(answers):
                 yield Densities(protocol, answers)
 
@@ -143,7 +150,7 @@ def density(cell: Cell) -> float:
     return 100 * float(np.mean([one["n_train"] / (one["n_users"] * one["n_items"]) for one in data]))
 
 
-def _answers(cell: Cell) -> Iterator[dict[str, Any]]:
+def _answers(cell: Cell, share: float) -> Iterator[dict[str, Any]]:
     for row in cell.rows:
         verdicts = [collapse.of_record(run.record) for run in row.runs]
         collapsed = sum(verdict is not None and verdict.status == collapse.COLLAPSED for verdict in verdicts)
@@ -151,7 +158,7 @@ def _answers(cell: Cell) -> Iterator[dict[str, Any]]:
             values = [value for run in row.runs if (value := question.answer(run.record)) is not None]
             if len(values) == len(row.runs):
                 yield {
-                    **dict(zip(KEYS, (cell.protocol, cell.dataset, cell.apart, density(cell)), strict=True)),
+                    **dict(zip(KEYS, (cell.protocol, cell.dataset, cell.apart, share), strict=True)),
                     "model": row.label,
                     "question": question.name,
                     "seeds": len(values),
@@ -162,23 +169,18 @@ def _answers(cell: Cell) -> Iterator[dict[str, Any]]:
                 }
 
 
-def numbers(cells: list[Cell]) -> pd.DataFrame:
-    """All answers, unrounded; empty where there are few densities."""
-    return pd.concat([one.answers for one in over_densities(cells)] or [pd.DataFrame()])
-
-
-def section(cells: list[Cell]) -> Iterator[Heading | str | Figure | Table]:
+def section(found: list[Densities]) -> Iterator[Heading | str | Figure | Table]:
     """The sections about densities: a figure and a table per question; nothing where there are few."""
-    for one in over_densities(cells):
+    for one in found:
         yield Heading(f"Against density, {one.protocol}")
         for question in one.questions():
             yield _figure(one, question)
             yield _table(one, question)
 
 
-def figures(cells: list[Cell]) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
+def figures(found: list[Densities]) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
     """The figures of the sections, each with the function that draws it."""
-    for one in over_densities(cells):
+    for one in found:
         for question in one.questions():
             yield _figure(one, question), partial(draw, one, question)
 
@@ -211,10 +213,9 @@ def _table(one: Densities, question: Question) -> Table:
 def _value(row: Any, question: Question) -> Value:
     if row is None:
         return Value("–")
-    form = "+.1f" if question.signed else ".3f" if question.name == "ratingkl" else ".1f"
-    spread = f" ± {row.std:{form.lstrip('+')}}" if np.isfinite(row.std) else ""
+    spread = f" ± {row.std:{question.form.lstrip('+')}}" if np.isfinite(row.std) else ""
     mark = f"× {row.collapsed}/{row.seeds}" if row.collapsed else ""
-    return Value(f"{row.mean:{form}}{spread}".replace("-", "−"), row.mean, mark=mark)
+    return Value(f"{row.mean:{question.form}}{spread}".replace("-", "−"), row.mean, mark=mark)
 
 
 @styled
@@ -226,7 +227,7 @@ def draw(one: Densities, question: Question, path: Path) -> None:
     n_rows = -(-len(models) // ACROSS)
     figure = new_figure(PANEL * n_rows + 0.5, names=-(-len(looks) // 2))
     grid = figure.subplots(n_rows, ACROSS, sharex=True, sharey=True, squeeze=False).ravel()
-    limit = _limit(answers["mean"]) if question.signed else np.inf
+    limit = reach(answers["mean"]) or np.inf if question.signed else np.inf
     for place, (axes, label) in enumerate(zip(grid, models, strict=False)):
         axes.set_title(in_figure(label), fontsize=8)
         for dataset, course in answers[answers["model"] == label].groupby("dataset", sort=False):
@@ -234,7 +235,7 @@ def draw(one: Densities, question: Question, path: Path) -> None:
             _course(axes, course, colour, shape, limit)
         if question.signed:
             axes.axhline(0, color="black", linewidth=1, zorder=1)
-        log_axis(axes)
+        log_axis(axes, ROOM)
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.tick_params(labelsize=8)
         if place + ACROSS >= len(models):  # nothing stands below it
@@ -247,11 +248,6 @@ def draw(one: Densities, question: Question, path: Path) -> None:
     figure.supylabel(question.axis, fontsize=9)
     legend(figure)
     save(figure, path)
-
-
-def _limit(values: pd.Series) -> float:
-    """How far from 0 an axis of differences goes."""
-    return float(min(values.abs().max(), REACH * values.abs().median())) or np.inf
 
 
 def _course(axes: Axes, course: pd.DataFrame, colour: str, shape: str, limit: float) -> None:

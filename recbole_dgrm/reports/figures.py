@@ -9,6 +9,7 @@ from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,6 +18,7 @@ from matplotlib.path import Path as Line
 from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox, BboxBase
+from numpy.typing import ArrayLike
 
 from recbole_dgrm.errors import OutputError, explained
 from recbole_dgrm.reports import document
@@ -37,6 +39,7 @@ Place = tuple[int, tuple[int, int]]  # how far from a point, and on which side: 
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 HAIR = 1.01  # from the least to the largest number that are to be told apart
 MANY = 1e3  # from the low to the high end of a logarithmic axis, that has no room for 2 and 5
+REACH = 6.0  # times what half of the values need, that an axis of differences may be long
 LEGEND_LINE, LONG = 0.19, 22  # inches of a line; letters of a name that needs a line of its own
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -96,16 +99,22 @@ def legend(figure: Figure) -> None:
         figure.legend(loc="outside lower center", ncols=min(columns, len(names)), frameon=False)
 
 
-def log_axis(axes: Axes) -> None:
-    """Make the horizontal axis logarithmic, with numbers as people write them."""
+def log_axis(axes: Axes, many: float = MANY) -> None:
+    """Make the horizontal axis logarithmic, with numbers as people write them; powers of ten from ``many`` on."""
     axes.set_xscale("log")
     low, high = axes.dataLim.intervalx
     if low <= high < HAIR * low:  # matplotlib rounds the ends of such an axis to one number
         axes.set_xlim(low / 2, high * 2)
     low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < MANY * low else (1,)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < many * low else (1,)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def reach(values: ArrayLike) -> float:
+    """How far from 0 an axis of differences goes: so that a few large ones do not hide all others."""
+    sizes = np.abs(np.asarray(values, dtype=float))
+    return float(min(sizes.max(), REACH * np.median(sizes)))
 
 
 def label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:

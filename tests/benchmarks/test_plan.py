@@ -96,7 +96,7 @@ def test_changes_of_the_command_line_stand_above_the_file(plan):
         ({"seeds": []}, "must not be empty"),
         ({"seeds": [-1]}, "seeds=.* out of range"),
         ({"models": ["MF", "MF"]}, "MF stands there twice"),
-        ({"baseline": "BPR"}, "baseline='BPR' is none of the models"),
+        ({"baseline": "BPR"}, r"baseline='BPR' is none of the models .*; name one of them"),
         ({"time_limit": 0}, "time_limit=0.0 is out of range"),
         ({"published": {"source": "a paper", "value": {}}}, "published: unknown key 'value'; did you mean 'values'"),
         ({"published": {"source": "a paper", "values": {}}}, "protocols is not set"),

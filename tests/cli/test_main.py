@@ -256,6 +256,7 @@ def test_options_are_given_once_and_with_a_value(run, capsys, arguments, said):
         (["tune", "--model=MF", "--test_seeds=5"], "test_seeds=5 is not a list of whole numbers"),
         (["tune", "--model=MF", "--study=../up"], "study='../up' is not a plain name"),
         (["diagnose", "--models=MF", "--fixed_steps=5"], "fixed_steps=5 is not a list of whole numbers"),
+        (["diagnose", "--models=MF", "--threads=0"], "threads=0 is out of range"),
         (["diagnose", "--models=[{label: x}]"], "neither a name nor a mapping with 'model: ...'"),
         (["diagnose", "--models=[{model: DGRM, config: 5}]"], "config=5 is not a mapping"),
     ],

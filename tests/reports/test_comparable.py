@@ -207,7 +207,7 @@ def test_the_headline_names_winner_margin_and_significance(tmp_path):
     assert "it needs a baseline (--baseline=LABEL)" in sentence(tmp_path)
     assert "one seed" not in sentence(tmp_path)
     write_plan(tmp_path, baseline="B")
-    assert to_markdown(benchmark_document(summarise(tmp_path), "x")).splitlines()[2] == sentence(tmp_path, "B")
+    assert to_markdown(benchmark_document(summarise(tmp_path), "x", [])).splitlines()[2] == sentence(tmp_path, "B")
 
 
 def test_the_headline_says_what_cannot_be_said(tmp_path):

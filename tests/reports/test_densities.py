@@ -5,7 +5,7 @@ import pytest
 from reports_helpers import NDCG, RATED, SIZES, put
 
 from recbole_dgrm.reports.benchmark_report import write_report
-from recbole_dgrm.reports.densities import numbers, over_densities
+from recbole_dgrm.reports.densities import over_densities
 from recbole_dgrm.reports.statistics import summarise
 
 REFERENCE = {
@@ -48,7 +48,8 @@ def fill(folder, shares=(1.0, 0.5, 0.1), rmse: float = 0.9) -> None:
 
 def test_the_answers_are_distances_to_the_means_on_the_same_data(tmp_path):
     fill(tmp_path)
-    table = numbers(summarise(tmp_path).cells).set_index(["density", "question"])["mean"].unstack()
+    (one,) = over_densities(summarise(tmp_path).cells)
+    table = one.answers.set_index(["density", "question"])["mean"].unstack()
     assert table.index.tolist() == pytest.approx([1.0, 5.0, 10.0])  # per cent of 30 x 20 pairs, the sparsest first
     for name, value in {
         "rmse": -5,
@@ -64,7 +65,8 @@ def test_the_answers_are_distances_to_the_means_on_the_same_data(tmp_path):
 def test_two_densities_are_no_course(tmp_path):
     fill(tmp_path, (1.0, 0.5))
     assert not list(over_densities(summarise(tmp_path).cells))
-    assert numbers(summarise(tmp_path).cells).empty
+    write_report(tmp_path, tmp_path)
+    assert not (tmp_path / "densities.csv").exists()
 
 
 def test_a_report_has_a_figure_and_a_table_per_question(tmp_path):
