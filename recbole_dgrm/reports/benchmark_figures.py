@@ -151,6 +151,8 @@ def _forest_panel(axes: Axes, points: list[Point], compared: bool, turned: bool)
         text = text.replace("-", "−")
         axes.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center", annotation_clip=False)
     axes.set_yticks(range(len(points)), [fill(point.label, 24) for point in points])
+    for name in axes.get_yticklabels():
+        name.set_fontsize(8 if "\n" in name.get_text() else 10)  # two lines have room between their neighbours
     axes.set_ylim(len(points) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -203,7 +205,7 @@ def accuracy_against_time(cell: Cell, metric: str, path: Path) -> None:
         (fill(in_figure(row.label), 22), "black" if number in best else "#5f5f66") for number, row in enumerate(rows)
     ]
     first = [*best, *(number for number in range(len(rows)) if number not in best)]
-    label_points(figure, axes, [(middles[number], means[number], *names[number]) for number in first])
+    label_points(figure, axes, [(middles[number], means[number], *names[number]) for number in first], len(best))
     save(figure, path)
 
 

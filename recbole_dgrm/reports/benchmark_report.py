@@ -209,7 +209,7 @@ def _figures(cell: Cell) -> Iterator[tuple[Figure, Callable[[Path], None]]]:
     yield figure("metrics", title, caption), partial(benchmark_figures.forest, shown)
     caption = (
         "The line: what is best for a time; models that another beats in both are paler. Small points: seeds; large: "
-        "their mean. Seconds as measured, on however busy a machine."
+        "their mean. A pale point whose name has no room has none. Seconds as measured, on however busy a machine."
     )
     if np.isfinite([second for row in shown.rows for second in row.learning_seconds()]).any():
         draw = partial(benchmark_figures.accuracy_against_time, shown, telling(cell))

@@ -117,17 +117,25 @@ def reach(values: ArrayLike) -> float:
     return float(min(sizes.max(), REACH * np.median(sizes)))
 
 
-def label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write a text beside each point (x, y, text, colour), in turn where it covers least of points and other texts."""
+def label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str, str]], needed: int) -> None:
+    """Write a text beside each point (x, y, text, colour), in turn where it covers least of points and other texts.
+
+    Args:
+        needed: how many of the first points have a text in any case; the others only where it covers nothing.
+    """
     figure.draw_without_rendering()  # what an inch is in data follows from the layout
     centres = axes.transData.transform([point[:2] for point in points])
     taken = [Bbox.from_bounds(x - DOT, y - DOT, 2 * DOT, 2 * DOT) for x, y in centres]
     taken += [text.get_window_extent() for text in axes.texts]
     lines = [line.get_transform().transform_path(line.get_path()) for line in axes.lines]
-    for x, y, text, colour in points:
+    for number, (x, y, text, colour) in enumerate(points):
         where: dict[str, Any] = {"xy": (x, y), "textcoords": "offset points"}
         note = axes.annotate(text, xytext=(0, 0), color=colour, fontsize=9, zorder=4, in_layout=False, **where)
-        step, side = min(product(STEPS, SIDES), key=lambda place: _covers(note, place, taken, lines, axes.bbox))
+        covers = {place: _covers(note, place, taken, lines, axes.bbox) for place in product(STEPS, SIDES)}
+        step, side = place = min(covers, key=lambda place: covers[place])
+        if covers[place] and number >= needed:
+            note.remove()
+            continue
         _put(note, step, side)
         taken.append(note.get_window_extent())
         if step > STEPS[0]:

@@ -160,11 +160,24 @@ def test_texts_beside_points_that_lie_close_do_not_cover_each_other():
     axes = figure.add_subplot()
     points = [(1 + 0.02 * (number % 4), 1 + 0.02 * (number // 4), f"model {number}", "black") for number in range(12)]
     axes.plot([0, 2], [0, 2], "o")
-    figures.label_points(figure, axes, points)
+    figures.label_points(figure, axes, points, len(points))
     boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
     assert len(boxes) == 12
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
     assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)
+
+
+def test_a_point_that_may_have_no_text_has_none_where_it_would_cover_another():
+    figure = figures.new_figure(4.4)
+    axes = figure.add_subplot()
+    points = [(1.0 + 1e-3 * number, 1.0, f"a long name of model {number}", "black") for number in range(40)]
+    axes.plot([0, 2], [0, 2], "o")
+    figures.label_points(figure, axes, points, 2)
+    named = [text for text in axes.texts if text.get_text()]
+    assert [text.get_text() for text in named[:2]] == ["a long name of model 0", "a long name of model 1"]
+    assert 2 < len(named) < 40
+    boxes = [text.get_window_extent() for text in named]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_the_best_rows_are_those_by_the_first_metric(tmp_path, monkeypatch):
