@@ -6,7 +6,6 @@ interrupted goes on, and a run that fails stops no other. What was made with oth
 """
 
 import logging
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
@@ -26,6 +25,7 @@ from recbole_dgrm.records import ASIDE, CHECKPOINT, PLAN, RECORD, RunDirectory, 
 from recbole_dgrm.reports.benchmark_report import Report, write_report
 from recbole_dgrm.system.files import check_writable, write_bytes, write_json
 from recbole_dgrm.system.processes import alone_in, threads_of_each
+from recbole_dgrm.system.texts import in_file_name
 
 LOG = logging.getLogger(__name__)
 CONTINUED = ("running", "interrupted")
@@ -130,7 +130,7 @@ def _written(datasets: Any, folder: Path) -> Any:
 
 def run_directory(output_dir: Path, run: PlannedRun) -> Path:
     """Where ``run`` is written; two configs never share a directory."""
-    dataset, protocol, label = (re.sub(r"[^\w.+-]+", "-", name).strip(".") for name in (*run.cell, run.label))
+    dataset, protocol, label = (in_file_name(name).strip(".") for name in (*run.cell, run.label))
     return output_dir / dataset / protocol / f"{label}-{run.config['seed']}-{run.hash[:8]}"
 
 

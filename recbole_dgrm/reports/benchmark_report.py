@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import logging
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -38,7 +37,7 @@ from recbole_dgrm.reports.rows import Cell, Row
 from recbole_dgrm.reports.shown import Shown
 from recbole_dgrm.reports.statistics import Summary, summarise
 from recbole_dgrm.system.files import write_text
-from recbole_dgrm.system.texts import in_spreadsheet
+from recbole_dgrm.system.texts import in_file_name, in_spreadsheet
 
 LOG = logging.getLogger(__name__)
 FIGURED = 10  # the first cells have figures, which take longer than everything else
@@ -276,7 +275,7 @@ def _explanations(summary: Summary) -> list[str]:
 def _stem(cell: Cell) -> str:
     """What the names of the cell's figures begin with; no two cells share it."""
     plain = f"{cell.dataset}-{cell.protocol}"
-    stem = re.sub(r"[^\w.-]+", "-", plain)
+    stem = in_file_name(plain)
     if stem == plain and not cell.apart:
         return stem
     return f"{stem[:80]}-{hashlib.sha256(cell.name.encode()).hexdigest()[:8]}"

@@ -4,7 +4,6 @@ Density is the share of all user-item pairs that are training ratings. Accuracy 
 means on the same data, because what can be reached differs from one data set to the next.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,7 @@ from recbole_dgrm.evaluation.resolution import can_tell
 from recbole_dgrm.reports.document import Figure, Heading, Table, Value
 from recbole_dgrm.reports.figures import COLOURS, legend, log_axis, new_figure, reach, save, styled
 from recbole_dgrm.reports.rows import Cell
-from recbole_dgrm.system.texts import in_figure
+from recbole_dgrm.system.texts import in_figure, in_file_name
 
 FEWEST = 3  # densities that a course is drawn through
 ACROSS = 3  # panels side by side
@@ -186,7 +185,7 @@ def figures(found: list[Densities]) -> Iterator[tuple[Figure, Callable[[Path], N
 
 
 def _figure(one: Densities, question: Question) -> Figure:
-    stem = re.sub(r"[^\w.-]+", "-", one.protocol)[:80]
+    stem = in_file_name(one.protocol)[:80]
     said = [
         *(["Above the line is better than user + item means; an arrow is beyond the axis."] if question.signed else []),
         "Means over seeds and standard deviations, over the share of all pairs that are training ratings; data sets of "

@@ -5,7 +5,6 @@ Benavoli, Corani and Mangili, "Should We Really Use Post-Hoc Tests Based on Mean
 Nemenyi's: whether two models differ does not depend on which others stand beside them.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,7 @@ from recbole_dgrm.reports.document import Figure, Heading
 from recbole_dgrm.reports.figures import COLOURS, new_figure, save, styled
 from recbole_dgrm.reports.rows import Cell
 from recbole_dgrm.reports.significance import DECIMALS, SIGNIFICANT, holm
-from recbole_dgrm.system.texts import in_figure
+from recbole_dgrm.system.texts import in_figure, in_file_name
 
 FEWEST = 5  # data sets that a rank is a mean of
 LINE = 0.3  # inches that a model is high
@@ -133,7 +132,7 @@ def figures(cells: list[Cell]) -> Iterator[tuple[Figure, Callable[[Path], None]]
 
 
 def _figure(ranks: Ranks) -> Figure:
-    stem = re.sub(r"[^\w.-]+", "-", ranks.protocol)[:80]
+    stem = in_file_name(ranks.protocol)[:80]
     return Figure(f"figures/ranks-{stem}", f"Mean ranks, {ranks.protocol}", CAPTION)
 
 

@@ -1,8 +1,10 @@
 """Make text that others chose (labels, names, ids, errors) harmless for the place where it is shown.
 
-Use ``printable`` for a page or a terminal, ``in_figure`` for a figure and ``in_spreadsheet`` for a spreadsheet.
+Use ``printable`` for a page or a terminal, ``in_figure`` for a figure, ``in_spreadsheet`` for a spreadsheet and
+``in_file_name`` for a part of a file's name.
 """
 
+import re
 from typing import Any
 
 JOINERS = "\u200c\u200d"  # invisible letters inside words of some scripts and inside emoji
@@ -39,3 +41,8 @@ def in_spreadsheet(value: Any) -> Any:
         return value
     words = printable(value)
     return f"'{words}" if words.lstrip().startswith(FORMULA) else words
+
+
+def in_file_name(text: str) -> str:
+    """``text`` with a hyphen in the place of all that a file system or a link may not bear."""
+    return re.sub(r"[^\w.+-]+", "-", text)
