@@ -36,8 +36,8 @@ What a user may rely on, tried by `python measurements/faults/run_faults.py` (ta
   same command. The result is exactly the one without the stop; what was finished is not made again. A run loses the
   seconds since its last checkpoint (`checkpoint_interval`), before the first all of them; RecBole's own models begin
   again.
-- **SIGTERM is treated as Ctrl-C**: the record says interrupted, the command how to go on, the status is 130. Both wait until a
-  checkpoint that is being written is whole.
+- **SIGTERM is treated as Ctrl-C**: the record says interrupted, the command how to go on, the status is 130. Both wait
+  until a checkpoint that is being written is whole.
 - **A full or read-only disk is a sentence** that names the file and the remedy; it counts as a stop, not as a failure.
 - **A damaged or foreign file is a sentence** that names the file and what to do.
 - **Nothing in a file runs code or crashes the process.** Weights and arrays are plain data, also where RecBole reads
