@@ -15,6 +15,7 @@ from jobs import damaged, family, leftovers, start
 
 ORPHANS_S = 15  # in which what a dead process has started must be gone
 PATIENCE_S = 300  # for a job that nobody disturbs any more
+LAST_WORDS = ("files of this run:", "report:")  # all is written; Python leaves, and handles no signal any more
 Stop = Callable[[psutil.Popen, list[psutil.Process], Path], list[str]]
 
 
@@ -137,7 +138,8 @@ def _orderly(process: psutil.Popen, log: Path) -> list[str]:
         return [f"{log}: still there after 30 s"]
     said = log.read_text(errors="replace")
     as_a_shell_says = 128 - process.returncode if process.returncode < 0 else process.returncode
-    status = [] if as_a_shell_says == 130 else [f"{log}: status {process.returncode} instead of 130"]
+    too_late = process.returncode == -signal.SIGTERM and any(words in said for words in LAST_WORDS)
+    status = [] if as_a_shell_says == 130 or too_late else [f"{log}: status {process.returncode} instead of 130"]
     return status + ([f"{log}: a traceback: {said[-300:]}"] if "Traceback" in said else [])
 
 

@@ -37,7 +37,8 @@ What a user may rely on, tried by `python measurements/faults/run_faults.py` (ta
   seconds since its last checkpoint (`checkpoint_interval`), before the first all of them; RecBole's own models begin
   again.
 - **SIGTERM is treated as Ctrl-C**: the record says interrupted, the command how to go on, the status is 130. Both wait
-  until a checkpoint that is being written is whole.
+  until a checkpoint that is being written is whole. Where all
+  was written and said before, the status is the system's.
 - **A full or read-only disk is a sentence** that names the file and the remedy; it counts as a stop, not as a failure.
 - **A damaged or foreign file is a sentence** that names the file and what to do.
 - **Nothing in a file runs code or crashes the process.** Weights and arrays are plain data, also where RecBole reads
@@ -120,8 +121,9 @@ def faults(folder: Path, times: int, only: list[str]) -> Iterator[tuple[str, str
         )
     if "signals" in only:
         for job in JOBS:
-            yield f"SIGTERM to all processes of a {job.name}", ORDERLY, stopped(job, few, [kills.terminate])
-            yield f"Ctrl-C twice in a {job.name}", ORDERLY, stopped(job, few, [kills.interrupt_twice])
+            count = times if job is training else few
+            yield f"SIGTERM to all processes of a {job.name}", ORDERLY, stopped(job, count, [kills.terminate])
+            yield f"Ctrl-C twice in a {job.name}", ORDERLY, stopped(job, count, [kills.interrupt_twice])
     if "disk" in only and disk.REASON_NOT:
         yield "disk", "", lambda place: kills.Tally(said=disk.REASON_NOT)
     elif "disk" in only:
