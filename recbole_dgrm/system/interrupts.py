@@ -22,9 +22,9 @@ def uninterrupted() -> Iterator[None]:
     came: list[int] = []
     # None: a handler that Python has not set and could not set again
     usual: dict[int, Any] = {number: found for number in KEPT if (found := signal.getsignal(number)) is not None}
-    for number in usual:
-        signal.signal(number, lambda number, _: came.append(number))
     try:
+        for number in usual:
+            signal.signal(number, lambda number, _: came.append(number))
         yield
     finally:
         for number, handler in usual.items():
