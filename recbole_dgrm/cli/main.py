@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from recbole_dgrm.errors import OptionError, UserError, explained
+from recbole_dgrm.start import own_process
 from recbole_dgrm.system.texts import lines
 
 COMMANDS = "train download convert benchmark tune diagnose report split compare recommend evaluate export doctor"
@@ -20,6 +21,7 @@ COMMANDS = "train download convert benchmark tune diagnose report split compare 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    own_process()
     command, *rest = arguments if arguments and arguments[0] in COMMANDS.split() else ["train", *arguments]
     console = _Terminal(markup=False, emoji=False)
     logging.getLogger().addHandler(handler := _notes_to_stderr())

@@ -17,6 +17,7 @@ from time import sleep
 from filelock import FileLock, Timeout
 
 from recbole_dgrm.errors import UserError, explained
+from recbole_dgrm.start import own_process
 from recbole_dgrm.system.files import drop_partials
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -105,6 +106,7 @@ def cause_of_death(process: subprocess.Popen, output: Path) -> str:
 
 def worker_main(work: Callable[..., object]) -> int:
     """In the child: ``work`` on the arguments of its command line until its parent is gone; returns the exit status."""
+    own_process()
     end_with_parent()
     try:
         with explained():
