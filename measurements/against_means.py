@@ -7,7 +7,7 @@ difference of the mean squared errors with its standard error over users, and p 
 corrected over all rows (Holm). The means are those of the run's own reference row.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +45,13 @@ def row(path: Path) -> tuple[str, float, float]:
     return " | ".join([*cells, f"{total:+.4f} ± {error:.4f}"]), total / error, total
 
 
-def main(folders: list[str]) -> None:
+def main() -> None:
     """Print the table of all runs below the folders."""
-    paths = sorted({path.parent for folder in folders for path in Path(folder).rglob("per_user.npz")})
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    paths = sorted({path.parent for folder in parser.parse_args().folders for path in folder.rglob("per_user.npz")})
+    if not paths:
+        parser.error("no finished run lies there; name folders of runs")
     rows = [row(path) for path in paths]
     p_values = holm(np.array([2 * norm.sf(abs(score)) for _, score, _ in rows]))
     print("| data set | model | seed | RMSE | means | squared error, difference | p | |")
@@ -58,4 +62,4 @@ def main(folders: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
