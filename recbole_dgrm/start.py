@@ -17,8 +17,8 @@ if not any(name in os.environ for name in WAITING):
 def own_process() -> None:
     """Look for garbage rarely, in a process that runs nothing but a command or a worker.
 
-    What libraries make while they load stays, and a training makes no cycles; by Python's default a fifth of the start
-    and most of the exit are spent on looking (measured in docs/scale.md).
+    What libraries make while they load stays, and a training makes hardly any garbage; by Python's default a quarter of
+    the start and most of the exit are spent on looking (measured in docs/scale.md).
     """
     gc.set_threshold(20_000)
     atexit.register(gc.freeze)  # at its end Python looks twice more; what is left goes with the process
