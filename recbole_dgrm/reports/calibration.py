@@ -7,6 +7,7 @@ import numpy as np
 
 from recbole_dgrm.reports.document import Table, Value
 from recbole_dgrm.reports.rows import Cell
+from recbole_dgrm.system.texts import listed
 
 TITLE = "Do they know how sure they are?"
 MEANS = "a Gaussian around user + item means"
@@ -104,10 +105,10 @@ def verdict(rows: Mapping[str, Found], means: Found) -> str:
     for what, labels in (("Too sure", too_sure), ("Not sure enough", unsure)):
         if labels:
             shown = [f"{label} (its 90 % intervals cover {_percent(covered(rows[label], 0.9))})" for label in labels]
-            said.append(f"{what}: {', '.join(shown)}.")
+            said.append(f"{what}: {listed(shown)}.")
     if worse and best not in worse:
         shown = [f"{label} ({rows[label]['crps']:.3f})" for label in worse]
-        said.append(f"Worse than {MEANS} in CRPS: {', '.join(shown)}.")
+        said.append(f"Worse than {MEANS} in CRPS: {listed(shown)}.")
     return " ".join(said)
 
 

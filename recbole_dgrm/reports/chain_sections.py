@@ -12,6 +12,7 @@ from recbole_dgrm.reports import collapse_figures, comparable
 from recbole_dgrm.reports.collapse_runs import Watched
 from recbole_dgrm.reports.collapse_sections import figure, number, on_ml_100k, write_csv
 from recbole_dgrm.reports.document import Heading, Table, Value
+from recbole_dgrm.system.texts import listed
 
 PUBLISHED_STEPS = {5: (0.547, 0.572), 1: (0.557, 0.583), None: (0.567, 0.593)}  # Table 4, ML-100K: Recall, NDCG
 
@@ -72,7 +73,7 @@ def fixed_steps(runs: list[Watched], folder: Path) -> Iterator[Any]:
     note += " Published numbers are of another protocol (table3)." if published else ""
     yield Table(title, columns, rows, note=note)
     name = names[-1]
-    told = ", ".join(f"{run.name} {run.record['test'][name]:.3f}" for run in chosen)
+    told = listed(f"{run.name} {run.record['test'][name]:.3f}" for run in chosen)
     yield f"{metric_label(name)[:-2]}: {told}. From one seed: differences as small as the error over users say nothing."
     yield from _unclear(chosen, "test", names)
 

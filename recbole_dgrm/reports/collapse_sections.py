@@ -17,7 +17,7 @@ from recbole_dgrm.reports import collapse_figures, figures
 from recbole_dgrm.reports.collapse_runs import Watched
 from recbole_dgrm.reports.document import Figure, Heading, Table, Value
 from recbole_dgrm.system.files import write_whole
-from recbole_dgrm.system.texts import in_spreadsheet
+from recbole_dgrm.system.texts import in_spreadsheet, listed
 
 Section = Callable[[list[Watched], Path], Iterator[Any]]
 GROUPS = ("rated", "unrated")
@@ -183,7 +183,7 @@ def ks_test(runs: list[Watched], folder: Path) -> Iterator[Any]:
         return
     place = alphas.index(ALPHA)
     ordered = sorted(runs, key=lambda run: -run.found["ks"]["hits"][place])
-    told = ", ".join(f"{run.name} {run.found['ks']['hits'][place] / users:.0%}" for run in ordered)
+    told = listed(f"{run.name} {run.found['ks']['hits'][place] / users:.0%}" for run in ordered)
     yield (
         f"Hits at α = {ALPHA:g}: {told}. A hit says that a user's few test ratings do not suffice to tell the two "
         "distributions apart, not that the predictions are right: shuffled ratings would hit everywhere."

@@ -13,6 +13,7 @@ from recbole_dgrm.reports.document import Table, Value
 from recbole_dgrm.reports.rows import Cell, Row, Score
 from recbole_dgrm.reports.significance import Comparison
 from recbole_dgrm.reports.statistics import Summary
+from recbole_dgrm.system.texts import listed
 
 BETTER, WORSE, IMPOSSIBLE, NOT_THERE = "▲", "▼", "‡", "–"
 NAMED = 3  # keys that a name tells at most
@@ -92,7 +93,7 @@ def ends_below(cell: Cell) -> list[str]:
         if score and score.below and can_tell(cell.resolution, metric):
             named.setdefault(metric, []).append(row.label)
     bias = reference_label("bias", cell_mode(cell))
-    return [f"Worse than {bias} in {metric_label(key)[:-2]}: {', '.join(rows)}." for key, rows in named.items()]
+    return [f"Worse than {bias} in {metric_label(key)[:-2]}: {listed(rows)}." for key, rows in named.items()]
 
 
 def faults(cell: Cell) -> list[str]:

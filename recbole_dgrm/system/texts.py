@@ -1,10 +1,11 @@
 """Make text that others chose (labels, names, ids, errors) harmless for the place where it is shown.
 
-Use ``printable`` for a page or a terminal, ``in_figure`` for a figure, ``in_spreadsheet`` for a spreadsheet and
-``in_file_name`` for a part of a file's name.
+Use ``printable`` for a page or a terminal, ``in_figure`` for a figure, ``in_spreadsheet`` for a spreadsheet,
+``in_file_name`` for a part of a file's name and ``listed`` where several stand in a sentence.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 JOINERS = "\u200c\u200d"  # invisible letters inside words of some scripts and inside emoji
@@ -46,3 +47,9 @@ def in_spreadsheet(value: Any) -> Any:
 def in_file_name(text: str) -> str:
     """``text`` with a hyphen in the place of all that a file system or a link may not bear."""
     return re.sub(r"[^\w.+-]+", "-", text)
+
+
+def listed(parts: Iterable[str]) -> str:
+    """Parts of a sentence with commas between them, with semicolons where a part has a comma of its own."""
+    parts = list(parts)
+    return ("; " if any("," in part for part in parts) else ", ").join(parts)

@@ -11,7 +11,7 @@ from recbole_dgrm.cli import display, main
 from recbole_dgrm.reports import benchmark_figures
 from recbole_dgrm.reports.benchmark_report import result_table, write_report
 from recbole_dgrm.reports.document import Document, Heading, Table, Value, to_html, to_latex, to_markdown
-from recbole_dgrm.system.texts import in_figure, in_file_name, in_spreadsheet, printable
+from recbole_dgrm.system.texts import in_figure, in_file_name, in_spreadsheet, listed, printable
 
 NASTY = [r"A $\foo$", "[/b]", "=cmd|' /C calc'!A0", "\x1b[31mred\x1b[0m\x07", "_hidden", "a|b\\|c"]
 NASTY += ["<script>alert(1)</script>", "`x` [a](javascript:1)", "x" * 300, "多い 😀", "line\nbreak\tand\u202eback"]
@@ -41,6 +41,11 @@ def test_what_cannot_be_printed_is_an_escape(text, shown):
 )
 def test_a_part_of_a_file_name_leads_nowhere(text, name):
     assert in_file_name(text) == name
+
+
+@pytest.mark.parametrize(("names", "said"), [(["MF", "BMF"], "MF, BMF"), (["MF", "BMF, tuned"], "MF; BMF, tuned")])
+def test_names_with_commas_stay_apart_in_a_sentence(names, said):
+    assert listed(names) == said
 
 
 @pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", "  =1", "＝1"])
