@@ -143,7 +143,8 @@ def compared(kind: str, where: str, text: str) -> Said:
 
 def noted(number: str, where: str) -> Said:
     """For a number in the text that says where it is from."""
-    folder, dataset, protocol, model, metric = (word.strip() for word in where.split(","))
+    folder, dataset, protocol, *label, metric = (word.strip() for word in where.split(","))
+    model = ", ".join(label)  # which may have commas
     shown = re.findall(NUMBER, number)
     found = {key: value for key, value in report(folder, dataset, protocol).items() if key[1].startswith(f"{metric} ")}
     exact = found.get((REFERENCES.get(model, model), next(iter(found), ("", ""))[1]))
