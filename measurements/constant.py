@@ -18,11 +18,11 @@ from recbole_dgrm.evaluation.references import rated_row
 SEEDS = range(2020, 2025)
 
 
-def row(dataset: str, protocol: str, data_path: dict[str, str]) -> str:
+def line(dataset: str, protocol: str, data_path: str | None) -> str:
     """A Markdown row: mean and deviation over five splits, or over one where the split is given."""
     rows = []
     for seed in SEEDS:
-        keys = {"model": "MF", "dataset": dataset, "protocol": protocol, "seed": seed, **data_path}
+        keys = {"model": "MF", "dataset": dataset, "protocol": protocol, "seed": seed, "data_path": data_path}
         config = load_config(config_dict=keys)
         splits = build_splits(config)
         user, item, rating = splits.triples("test")
@@ -50,7 +50,7 @@ def main() -> None:
     print("| data set | protocol | RatedRecall@5 | RatedNDCG@5 |\n|---|---|---:|---:|")
     for dataset in given.datasets:
         for protocol in ("rated", "table3", "eq23"):
-            print(row(dataset, protocol, {"data_path": given.data_path} if given.data_path else {}))
+            print(line(dataset, protocol, given.data_path))
 
 
 if __name__ == "__main__":
