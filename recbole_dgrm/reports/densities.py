@@ -10,6 +10,7 @@ from functools import partial
 from itertools import cycle
 from operator import itemgetter
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from recbole_dgrm.system.texts import in_figure, in_file_name
 FEWEST = 3  # densities that a course is drawn through
 ACROSS = 3  # panels side by side
 PANEL = 1.3  # inches that a row of panels is high
+TITLE, TITLE_LINE = 20, 0.13  # letters of a line above a panel, and the inches that it needs
 SHAPES = "osDP*Xphd"  # of data sets; triangles are beyond the axis
 ROOM = 30.0  # from the low to the high end of the axis of a small panel, that has no room for 2 and 5 beyond
 RANKING = "ratedndcg@5"
@@ -224,11 +226,13 @@ def draw(one: Densities, question: Question, path: Path) -> None:
     models = list(answers["model"].unique())
     looks = dict(zip(answers["dataset"].unique(), zip(cycle(COLOURS), cycle(SHAPES), strict=False), strict=False))
     n_rows = -(-len(models) // ACROSS)
-    figure = new_figure(PANEL * n_rows + 0.5, names=-(-len(looks) // 2))
+    titles = [fill(in_figure(label), TITLE) for label in models]
+    panel = PANEL + TITLE_LINE * max(title.count("\n") for title in titles)
+    figure = new_figure(panel * n_rows + 0.5, names=-(-len(looks) // 2))
     grid = figure.subplots(n_rows, ACROSS, sharex=True, sharey=True, squeeze=False).ravel()
     limit = reach(answers["mean"]) or np.inf if question.signed else np.inf
-    for place, (axes, label) in enumerate(zip(grid, models, strict=False)):
-        axes.set_title(in_figure(label), fontsize=8)
+    for place, (axes, label, title) in enumerate(zip(grid, models, titles, strict=False)):
+        axes.set_title(title, fontsize=8)
         for dataset, course in answers[answers["model"] == label].groupby("dataset", sort=False):
             colour, shape = looks[dataset]
             _course(axes, course, colour, shape, limit)

@@ -1,9 +1,12 @@
 """Models against the density of data: what is asked of runs, and what a report shows of it."""
 
+from itertools import combinations
+
 import pandas as pd
 import pytest
 from reports_helpers import NDCG, RATED, SIZES, put
 
+from recbole_dgrm.reports import densities
 from recbole_dgrm.reports.benchmark_report import write_report
 from recbole_dgrm.reports.densities import over_densities
 from recbole_dgrm.reports.statistics import summarise
@@ -30,12 +33,12 @@ def verdict(status: str) -> dict:
     return {"verdict": content, "distribution": {"between_users": 0.25, "lists": lists}}
 
 
-def fill(folder, shares=(1.0, 0.5, 0.1), rmse: float = 0.9) -> None:
+def fill(folder, shares=(1.0, 0.5, 0.1), rmse: float = 0.9, label: str = "A") -> None:
     for share in shares:
         for seed in (1, 2):
             put(
                 folder,
-                "A",
+                label,
                 seed,
                 {**RATED, "known_share": share},
                 {**SIZES, "n_train": int(60 * share), "fingerprint": f"{share} {seed}"},
@@ -88,3 +91,19 @@ def test_old_records_without_a_diagnosis_are_asked_for_accuracy_alone(tmp_path):
         path.write_text(path.read_text().replace('"distribution"', '"other"').replace('"verdict"', '"another"'))
     (one,) = over_densities(summarise(tmp_path).cells)
     assert [question.name for question in one.questions()] == ["rmse", "ranking", "ratingkl"]
+
+
+def test_long_names_above_panels_cover_nothing(tmp_path, monkeypatch):
+    for number in range(4):
+        fill(tmp_path, label=f"DGRM of residuals, tuned, without critic {number}")
+    (one,) = over_densities(summarise(tmp_path).cells)
+    figures: list = []
+    monkeypatch.setattr(densities, "save", lambda figure, path: figures.append(figure))
+    densities.draw(one, next(iter(one.questions())), tmp_path / "figure")
+    figure = figures[0]
+    figure.draw_without_rendering()
+    texts = [axes.title for axes in figure.axes if axes.title.get_text()]
+    assert len(texts) == 4
+    boxes = [text.get_window_extent() for text in [*texts, figure._supylabel]]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
