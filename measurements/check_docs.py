@@ -39,7 +39,6 @@ RESULTS = ROOT / "docs" / "results"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 WATCHED = ("README.md", "docs/results/README.md", "docs/results/collapse.md", "docs/worth.md")
 OLDER = {"collapse/ml-1m"}  # of 0.1.0
-OLDER |= {"peers"}  # of 0.2.0, before records named a commit; the pages say both
 TABLE = re.compile(r"<!-- (checked|density|collapse): (.+?) -->\n\n((?:\|.*\n)+)")
 NOTE = re.compile(r"(\S+?)<!-- ([^:]+?) -->")
 BY_HAND = re.compile(r"<!-- by hand: .+? -->")
