@@ -15,19 +15,33 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from recbole_dgrm.evaluation.references import training_part
-from recbole_dgrm.maths.biases import fit_biases
+from recbole_dgrm.maths.biases import Biases, fit_biases
 from recbole_dgrm.reports.significance import holm
 from recbole_dgrm.runs.trained_run import TrainedRun, load_run
 
 
-def squared_errors_of_means(run: TrainedRun) -> tuple[NDArray, NDArray]:
-    """The sum of squared errors and the number of the test ratings, ``(n_users,)`` each, of the means."""
+def means_of(run: TrainedRun) -> Biases:
+    """The user + item means of a run's own reference row."""
     user, item, rating = run.splits.triples(training_part(run.config))
     n_users, n_items = run.splits.train.user_num, run.splits.train.item_num
-    means = fit_biases(user, item, rating, n_users, n_items, run.config.run.bias_shrinkage)
+    return fit_biases(user, item, rating, n_users, n_items, run.config.run.bias_shrinkage)
+
+
+def squared_errors_of_means(run: TrainedRun) -> tuple[NDArray, NDArray]:
+    """The sum of squared errors and the number of the test ratings, ``(n_users,)`` each, of the means."""
     user, item, rating = run.splits.triples("test")
-    squares = np.square(means.predict(user, item) - rating)
+    squares, n_users = np.square(means_of(run).predict(user, item) - rating), run.splits.train.user_num
     return np.bincount(user, squares, n_users), np.bincount(user, minlength=n_users)
+
+
+def runs_below(description: str, file: str) -> list[Path]:
+    """The runs that have the file, in and below the folders that the command line names."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    paths = sorted({path.parent for folder in parser.parse_args().folders for path in folder.rglob(file)})
+    if not paths:
+        parser.error(f"no run with a {file} lies there; name folders of runs")
+    return paths
 
 
 def row(path: Path) -> tuple[str, float, float]:
@@ -47,12 +61,7 @@ def row(path: Path) -> tuple[str, float, float]:
 
 def main() -> None:
     """Print the table of all runs below the folders."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
-    paths = sorted({path.parent for folder in parser.parse_args().folders for path in folder.rglob("per_user.npz")})
-    if not paths:
-        parser.error("no finished run lies there; name folders of runs")
-    rows = [row(path) for path in paths]
+    rows = [row(path) for path in runs_below(__doc__ or "", "per_user.npz")]
     p_values = holm(np.array([2 * norm.sf(abs(score)) for _, score, _ in rows]))
     print("| data set | model | seed | RMSE | means | squared error, difference | p | |")
     print("|---|---|---|---:|---:|---:|---:|---|")
