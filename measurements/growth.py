@@ -15,73 +15,91 @@ import argparse
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from recbole.utils import init_seed
 
+from recbole_dgrm.compat.config import Config
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import Splits, build_splits
+from recbole_dgrm.models import registry
 from recbole_dgrm.system.files import write_whole
+from recbole_dgrm.training.optimizers import only_learning
+from recbole_dgrm.training.trainers import trainer_class
 
 START = {"users": 5_000, "items": 2_000, "ratings": 100_000}
 DOUBLINGS = {"users": 3, "items": 4, "ratings": 3}
 BATCH = {"train_batch_size": 512}
-MODELS = {
+MODELS: dict[str, dict] = {
     "DGRM": {"model": "DGRM", **BATCH},
     "DGRMPlus": {"model": "DGRMPlus", **BATCH},
     "MF": {"model": "MF"},
     "RecBole's MultiVAE": {"model": "MultiVAE", **BATCH},
 }
 MILLION = {"users": 7_200, "items": 1_000_000, "ratings": 1_000_800}  # 139 a user, of which 72 % are for training
-SMALL = {"model": "DGRM", **BATCH, "generator_hidden": [64], "critic_hidden": [64]}
-BUILD = """
-import json, resource, sys, time
-from pathlib import Path
-from recbole.utils import init_seed
-from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.data import dataset, loaders
-from recbole_dgrm.models import registry
-from recbole_dgrm.training.optimizers import only_learning
-from recbole_dgrm.training.trainers import trainer_class
-def memory():
+SMALL: dict = {"model": "DGRM", **BATCH, "generator_hidden": [64], "critic_hidden": [64]}
+VALUES = {"epoch_s": "seconds of an epoch", "evaluate_s": "seconds of an evaluation", "memory_mib": "memory, MiB"}
+
+
+def memory() -> float:
+    """The peak of memory of this process so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-empty = memory()
-config = load_config(config_dict=json.loads(sys.argv[1]))
-config = config.writing_to(Path("."))
-splits = build_splits(config)
-init_seed(1, True)
-model = registry.model_class(config["model"])(config, splits.train)
-trainer = trainer_class(type(model))(config, model)
-"""
-EPOCH = """
-loader = None if hasattr(model, "sweep") else loaders.train_loader(config, splits, "train")
-trainer._train_epoch(loader, 0)
-start = time.perf_counter()
-trainer._train_epoch(loader, 1)
-epoch = time.perf_counter() - start
-test = loaders.eval_loader(config, splits, "test")
-start = time.perf_counter()
-trainer.evaluate(test)
-print(json.dumps({"epoch_s": epoch, "evaluate_s": time.perf_counter() - start, "memory_mib": memory() - empty}))
-"""
-STEP = """
-batch = next(iter(loaders.train_loader(config, splits, "train")))
-found = []
-for phase in trainer.phases:
-    with only_learning(model, phase.parameters):
-        for _ in range(2):  # the first step makes the optimizer's state
-            trainer.optimizer[phase.name].zero_grad()
-            start = time.perf_counter()
-            phase.loss(batch).backward()
-            middle = time.perf_counter()
-            trainer.optimizer[phase.name].step()
-            end = time.perf_counter()
-    found.append({"phase": phase.name, "backward_s": middle - start, "optimizer_s": end - middle})
-print(json.dumps({"phases": found, "peak_mib": memory()}))
-"""
+
+
+def built(keys: dict) -> tuple[Config, Splits, Any]:
+    """The config, the splits and the trainer of a run with these keys."""
+    config = load_config(config_dict=keys).writing_to(Path("."))
+    splits = build_splits(config)
+    init_seed(1, True)
+    model = registry.model_class(config["model"])(config, splits.train)
+    return config, splits, trainer_class(type(model))(config, model)
+
+
+def an_epoch(keys: dict) -> dict:
+    """Seconds of the second epoch and of an evaluation, and memory above that of this process before."""
+    empty = memory()
+    config, splits, trainer = built(keys)
+    loader = None if hasattr(trainer.model, "sweep") else loaders.train_loader(config, splits, "train")
+    trainer._train_epoch(loader, 0)
+    start = time.perf_counter()
+    trainer._train_epoch(loader, 1)
+    epoch = time.perf_counter() - start
+    test = loaders.eval_loader(config, splits, "test")
+    trainer.evaluate(test)  # loads what only an evaluation needs
+    start = time.perf_counter()
+    trainer.evaluate(test)
+    return {"epoch_s": epoch, "evaluate_s": time.perf_counter() - start, "memory_mib": memory() - empty}
+
+
+def a_step(keys: dict) -> dict:
+    """Seconds of the second step of each phase, and the peak of memory."""
+    config, splits, trainer = built(keys)
+    batch = next(iter(loaders.train_loader(config, splits, "train")))
+    found = []
+    for phase in trainer.phases:
+        with only_learning(trainer.model, phase.parameters):
+            for _ in range(2):  # the first step makes the optimizer's state
+                trainer.optimizer[phase.name].zero_grad()
+                start = time.perf_counter()
+                phase.loss(batch).backward()
+                middle = time.perf_counter()
+                trainer.optimizer[phase.name].step()
+                end = time.perf_counter()
+        found.append({"phase": phase.name, "backward_s": middle - start, "optimizer_s": end - middle})
+    return {"phases": found, "peak_mib": memory()}
+
+
+PROGRAMS: dict[str, Callable[[dict], dict]] = {"epoch": an_epoch, "step": a_step}
 
 
 def generate(folder: Path, users: int, items: int, ratings: int) -> None:
@@ -99,10 +117,10 @@ def generate(folder: Path, users: int, items: int, ratings: int) -> None:
 
 
 def measure(program: str, keys: dict, folder: Path, threads: int) -> dict:
-    """What a program prints about one model on the set in ``folder``."""
+    """What one of ``PROGRAMS`` finds about a model on the set in ``folder``, in a process of its own."""
     config = {"dataset": "grown", "data_path": str(folder), "rating_scale": [1, 5], "rating_step": 1, "device": "cpu"}
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
-    line = [sys.executable, "-c", BUILD + program, json.dumps(config | keys)]
+    line = [sys.executable, __file__, "--one", program, json.dumps(config | keys)]
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -113,9 +131,14 @@ def main() -> None:
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--output", type=Path, help="folder of growth.csv and growth.png")
     chosen.add_argument("--million", action="store_true", help="a step at a million items instead")
+    chosen.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # a measurement, in a process of its own
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--doublings", type=int, default=max(DOUBLINGS.values()), help="at most (default as published)")
     given = parser.parse_args()
+    if given.one:
+        program, keys = given.one
+        print(json.dumps(PROGRAMS[program](json.loads(keys))))
+        return
     if given.million:
         print_million(given.threads)
         return
@@ -134,7 +157,7 @@ def grow(doublings: int, threads: int) -> Iterator[dict]:
             with tempfile.TemporaryDirectory() as folder:
                 generate(Path(folder), **size)
                 for model, keys in MODELS.items():
-                    found = measure(EPOCH, keys, Path(folder), threads)
+                    found = measure("epoch", keys, Path(folder), threads)
                     row = {"grown": grown, **size, "model": model, **found}
                     print(row, file=sys.stderr, flush=True)
                     yield row
@@ -155,14 +178,11 @@ def print_million(threads: int) -> None:
     """The table of a step of each phase at a million items."""
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder), **MILLION)
-        found = measure(STEP, SMALL, Path(folder), threads)
+        found = measure("step", SMALL, Path(folder), threads)
     print("| phase | threads | loss and backward s | optimizer s | peak MiB |\n|---|---:|---:|---:|---:|")
     for row in found["phases"]:
         times = f"{row['backward_s']:.2f} | {row['optimizer_s']:.2f}"
         print(f"| {row['phase']} | {threads} | {times} | {found['peak_mib']:,.0f} |")
-
-
-VALUES = {"epoch_s": "seconds of an epoch", "evaluate_s": "seconds of an evaluation", "memory_mib": "memory, MiB"}
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
