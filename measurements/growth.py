@@ -4,7 +4,7 @@
     python measurements/growth.py --million
 
 The first doubles one of users, items and ratings while the others stay, writes ``growth.csv`` and ``growth.png``, and
-prints the fitted exponents: the slope of log seconds (or of memory above that of an empty process) over log size. The
+prints the fitted exponents: the slope of log seconds (or of memory above that of a tiny set's run) over log size. The
 second prints, for a set of a million items and about a hundred training ratings a user, the seconds of loss and
 backward pass and those of the optimizer's step, of one step of each phase of DGRM with the hidden size 64, and the peak
 of memory of the process. Every measurement is a process of its own with ``--threads`` threads, and all models have
@@ -37,6 +37,7 @@ from recbole_dgrm.system.files import write_whole
 from recbole_dgrm.training.optimizers import only_learning
 from recbole_dgrm.training.trainers import trainer_class
 
+TINY = {"users": 100, "items": 50, "ratings": 1_000}
 START = {"users": 5_000, "items": 2_000, "ratings": 100_000}
 DOUBLINGS = {"users": 3, "items": 4, "ratings": 3}
 BATCH = {"train_batch_size": 512}
@@ -66,8 +67,14 @@ def built(keys: dict) -> tuple[Config, Splits, Any]:
 
 
 def an_epoch(keys: dict) -> dict:
-    """Seconds of the second epoch and of an evaluation, and memory above that of this process before."""
+    """Seconds of the second epoch and of an evaluation, and memory above that of the same on a tiny set before."""
+    timed(keys | {"dataset": "tiny"})  # loads what is loaded at its first use
     empty = memory()
+    return timed(keys) | {"memory_mib": memory() - empty}
+
+
+def timed(keys: dict) -> dict:
+    """Seconds of the second epoch and of an evaluation after it."""
     config, splits, trainer = built(keys)
     loader = None if hasattr(trainer.model, "sweep") else loaders.train_loader(config, splits, "train")
     trainer._train_epoch(loader, 0)
@@ -75,10 +82,9 @@ def an_epoch(keys: dict) -> dict:
     trainer._train_epoch(loader, 1)
     epoch = time.perf_counter() - start
     test = loaders.eval_loader(config, splits, "test")
-    trainer.evaluate(test)  # loads what only an evaluation needs
     start = time.perf_counter()
     trainer.evaluate(test)
-    return {"epoch_s": epoch, "evaluate_s": time.perf_counter() - start, "memory_mib": memory() - empty}
+    return {"epoch_s": epoch, "evaluate_s": time.perf_counter() - start}
 
 
 def a_step(keys: dict) -> dict:
@@ -102,15 +108,15 @@ def a_step(keys: dict) -> dict:
 PROGRAMS: dict[str, Callable[[dict], dict]] = {"epoch": an_epoch, "step": a_step}
 
 
-def generate(folder: Path, users: int, items: int, ratings: int) -> None:
-    """Ratings of random pairs, items by a power law, every user and item at least once, as ``folder/grown``."""
+def generate(folder: Path, name: str, users: int, items: int, ratings: int) -> None:
+    """Ratings of random pairs, items by a power law, every user and item at least once, as ``folder/name``."""
     rng = np.random.default_rng(0)
     share = 1 / (np.arange(items) + 10.0)
     item = rng.choice(items, size=ratings, p=share / share.sum())
     user = rng.integers(0, users, size=ratings)
     user[:users], item[-items:] = np.arange(users), np.arange(items)
     pairs = np.unique(np.stack([user, item]), axis=1)
-    path = folder / "grown" / "grown.inter"
+    path = folder / name / f"{name}.inter"
     path.parent.mkdir(parents=True, exist_ok=True)
     table = np.concatenate([pairs, rng.integers(1, 6, size=(1, pairs.shape[1]))]).T
     np.savetxt(path, table, "%d", "\t", header="user_id:token\titem_id:token\trating:float", comments="")
@@ -155,7 +161,8 @@ def grow(doublings: int, threads: int) -> Iterator[dict]:
         for doubling in range(min(doublings, published) + 1):
             size = START | {grown: START[grown] * 2**doubling}
             with tempfile.TemporaryDirectory() as folder:
-                generate(Path(folder), **size)
+                generate(Path(folder), "tiny", **TINY)
+                generate(Path(folder), "grown", **size)
                 for model, keys in MODELS.items():
                     found = measure("epoch", keys, Path(folder), threads)
                     row = {"grown": grown, **size, "model": model, **found}
@@ -177,7 +184,7 @@ def print_slopes(rows: list[dict]) -> None:
 def print_million(threads: int) -> None:
     """The table of a step of each phase at a million items."""
     with tempfile.TemporaryDirectory() as folder:
-        generate(Path(folder), **MILLION)
+        generate(Path(folder), "grown", **MILLION)
         found = measure("step", SMALL, Path(folder), threads)
     print("| phase | threads | loss and backward s | optimizer s | peak MiB |\n|---|---:|---:|---:|---:|")
     for row in found["phases"]:
