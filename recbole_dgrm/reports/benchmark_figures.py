@@ -156,6 +156,7 @@ def _forest_panel(axes: Axes, points: list[Point], compared: bool, turned: bool)
     axes.set_ylim(len(points) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.ticklabel_format(axis="x", style="plain", useOffset=False)  # a power of ten would stand in the axis's name
     axes.spines["left"].set_visible(False)
     if compared:
         axes.axvline(0, color="black", linewidth=1)

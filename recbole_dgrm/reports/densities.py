@@ -231,13 +231,14 @@ def draw(one: Densities, question: Question, path: Path) -> None:
     figure = new_figure(panel * n_rows + 0.5, names=-(-len(looks) // 2))
     grid = figure.subplots(n_rows, ACROSS, sharex=True, sharey=True, squeeze=False).ravel()
     limit = reach(answers["mean"]) or np.inf if question.signed else np.inf
-    for place, (axes, label, title) in enumerate(zip(grid, models, titles, strict=False)):
+    for axes, label, title in zip(grid, models, titles, strict=False):
         axes.set_title(title, fontsize=8)
         for dataset, course in answers[answers["model"] == label].groupby("dataset", sort=False):
             colour, shape = looks[dataset]
             _course(axes, course, colour, shape, limit)
         if question.signed:
             axes.axhline(0, color="black", linewidth=1, zorder=1)
+    for place, axes in enumerate(grid[: len(models)]):
         log_axis(axes, ROOM)
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.tick_params(labelsize=8)

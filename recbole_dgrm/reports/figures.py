@@ -100,11 +100,15 @@ def legend(figure: Figure) -> None:
 
 
 def log_axis(axes: Axes, many: float = MANY) -> None:
-    """Make the horizontal axis logarithmic, with numbers as people write them; powers of ten from ``many`` on."""
+    """Make the horizontal axis logarithmic, with numbers as people write them; powers of ten from ``many`` on.
+
+    Panels that share the axis are to have their data by then.
+    """
     axes.set_xscale("log")
-    low, high = axes.dataLim.intervalx
-    if low <= high < HAIR * low:  # matplotlib rounds the ends of such an axis to one number
-        axes.set_xlim(low / 2, high * 2)
+    sharing = axes.get_shared_x_axes().get_siblings(axes)
+    ends = [end for each in sharing for end in each.dataLim.intervalx if np.isfinite(end)]
+    if ends and max(ends) < HAIR * min(ends):  # matplotlib rounds the ends of such an axis to one number
+        axes.set_xlim(min(ends) / 2, max(ends) * 2)
     low, high = axes.get_xlim()
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < many * low else (1,)))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -102,6 +102,15 @@ def test_a_row_far_beyond_the_others_is_an_arrow_with_its_number(tmp_path, drawn
     assert [line.get_marker() for line in axes.lines].count("<") == 1
 
 
+def test_differences_that_are_nearly_none_have_their_numbers_at_the_ticks():
+    axes = figures.new_figure(2.0).subplots()
+    point = benchmark_figures.Point("A", 3e-5, 1e-5, 5e-5, "", quiet=False)
+    benchmark_figures._forest_panel(axes, [point], compared=True, turned=False)
+    axes.figure.draw_without_rendering()
+    assert axes.xaxis.get_offset_text().get_text() == ""
+    assert "0.00003" in [tick.get_text().rstrip("0") for tick in axes.get_xticklabels()]
+
+
 def test_without_a_baseline_a_forest_plot_has_the_values(tmp_path, drawn):
     cell = bench(tmp_path, baseline=None, other=0.1)
     axes = drawn(forest, cell).axes[0]

@@ -93,15 +93,31 @@ def test_old_records_without_a_diagnosis_are_asked_for_accuracy_alone(tmp_path):
     assert [question.name for question in one.questions()] == ["rmse", "ranking", "ratingkl"]
 
 
+def drawn(folder, monkeypatch):
+    """The figure of the first question of the runs in ``folder``, with its layout."""
+    (one,) = over_densities(summarise(folder).cells)
+    figures: list = []
+    monkeypatch.setattr(densities, "save", lambda figure, path: figures.append(figure))
+    densities.draw(one, next(iter(one.questions())), folder / "figure")
+    figures[0].draw_without_rendering()
+    return figures[0]
+
+
+def test_a_model_of_one_density_does_not_take_the_others_off_the_axis(tmp_path, monkeypatch):
+    fill(tmp_path)
+    fill(tmp_path, (1.0,), label="B")
+    panels = [axes for axes in drawn(tmp_path, monkeypatch).axes if axes.title.get_text()]
+    assert [axes.title.get_text() for axes in panels] == ["A", "B"]
+    for axes in panels:
+        low, high = axes.get_xlim()
+        assert low < 1
+        assert high > 10
+
+
 def test_long_names_above_panels_cover_nothing(tmp_path, monkeypatch):
     for number in range(4):
         fill(tmp_path, label=f"DGRM of residuals, tuned, without critic {number}")
-    (one,) = over_densities(summarise(tmp_path).cells)
-    figures: list = []
-    monkeypatch.setattr(densities, "save", lambda figure, path: figures.append(figure))
-    densities.draw(one, next(iter(one.questions())), tmp_path / "figure")
-    figure = figures[0]
-    figure.draw_without_rendering()
+    figure = drawn(tmp_path, monkeypatch)
     texts = [axes.title for axes in figure.axes if axes.title.get_text()]
     assert len(texts) == 4
     boxes = [text.get_window_extent() for text in [*texts, figure._supylabel]]
