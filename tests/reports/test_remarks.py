@@ -97,3 +97,12 @@ def test_models_that_were_selected_by_different_metrics_say_so(tmp_path):
     put(tmp_path / "same", "A", config=AUTO, selected_by="RMSE")
     put(tmp_path / "same", "B", config=AUTO, selected_by="RMSE")
     assert [row[0].text for row in result_table(only_cell(tmp_path / "same")).rows] == ["A", "B"]
+
+
+@pytest.mark.parametrize(("rmse", "marks"), [(0.9, ("▲", 0)), (1.1, ("", 1))])
+def test_a_row_that_is_better_by_user_has_no_mark_at_a_number_that_is_worse(tmp_path, rmse, marks):
+    errors = draw("errors", 1)
+    put(tmp_path, "A", vectors={"rmse": errors}, test={"rmse": 1.0}, reference={})
+    put(tmp_path, "B", vectors={"rmse": errors - 0.1}, test={"rmse": rmse}, reference={})
+    table = result_table(only_cell(tmp_path, "A"))
+    assert ({row[0].text: row[1].mark for row in table.rows}["B"], table.note.count("No mark in RMSE")) == marks
