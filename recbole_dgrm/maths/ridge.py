@@ -31,7 +31,8 @@ class ItemRidge(nn.Module):
             gram = (self.rows.T @ self.rows).toarray() + self.strength * np.eye(self.rows.shape[1])
             inverse = torch.linalg.inv(torch.from_numpy(gram))
             weight = (-inverse / inverse.diagonal()).fill_diagonal_(0)
-            self.weight = weight.float().to(self.weight.device)
+            by_row = weight.float().contiguous()  # LAPACK's inverse is by column, and rows are read
+            self.weight = by_row.to(self.weight.device)
 
     def ratings(self, user: Tensor) -> Tensor:
         """The scores ``(B, n_items)`` of users ``(B,)``."""
