@@ -36,6 +36,7 @@ DASHES = ("-", "--", ":")
 WIDTH, DPI = 4.8, 150  # inches of every figure: a telephone shows four fifths of it, without scrolling
 STEPS, DOT = (7, 18, 30, 44), 7  # printer's points from a point to its text; pixels around a point that stay free
 Place = tuple[int, tuple[int, int]]  # how far from a point, and on which side: (right, up)
+AS_POINTS = 5  # how many points or lines a text covers rather than another text
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 HAIR = 1.01  # from the least to the largest number that are to be told apart
 MANY = 1e3  # from the low to the high end of a logarithmic axis, that has no room for 2 and 5
@@ -130,7 +131,7 @@ def label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, float
     figure.draw_without_rendering()  # what an inch is in data follows from the layout
     centres = axes.transData.transform([point[:2] for point in points])
     taken = [Bbox.from_bounds(x - DOT, y - DOT, 2 * DOT, 2 * DOT) for x, y in centres]
-    taken += [text.get_window_extent() for text in axes.texts]
+    taken += [text.get_window_extent() for text in axes.texts] * AS_POINTS
     lines = [line.get_transform().transform_path(line.get_path()) for line in axes.lines]
     for number, (x, y, text, colour) in enumerate(points):
         where: dict[str, Any] = {"xy": (x, y), "textcoords": "offset points"}
@@ -141,19 +142,19 @@ def label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, float
             note.remove()
             continue
         _put(note, step, side)
-        taken.append(note.get_window_extent())
+        taken += [note.get_window_extent()] * AS_POINTS
         if step > STEPS[0]:
             line = {"arrowstyle": "-", "color": PALE, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3}
             axes.annotate("", xytext=note.get_position(), arrowprops=line, in_layout=False, **where)
 
 
 def _covers(note: Annotation, place: Place, taken: list[Bbox], lines: list[Line], frame: BboxBase) -> int:
-    """How many boxes and lines a text covers there, with the edge of the frame as two."""
+    """How many boxes and lines a text covers there, with the edge of the frame as another text."""
     _put(note, *place)
     box = note.get_window_extent()
     inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
     crossed = sum(line.intersects_bbox(box, filled=False) for line in lines)
-    return sum(box.overlaps(other) for other in taken) + crossed + 2 * (not inside)
+    return sum(box.overlaps(other) for other in taken) + crossed + AS_POINTS * (not inside)
 
 
 def _put(note: Annotation, step: int, side: tuple[int, int]) -> None:

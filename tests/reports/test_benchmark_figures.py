@@ -176,6 +176,19 @@ def test_texts_beside_points_that_lie_close_do_not_cover_each_other():
     assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)
 
 
+def test_a_text_covers_points_and_lines_rather_than_another_text_or_the_frame():
+    figure = figures.new_figure(4.4)
+    axes = figure.add_subplot()
+    for height in np.linspace(0, 2, 80):
+        if abs(height - 1) > 0.08:  # room for one text
+            axes.plot([0, 2], [height, height])
+    named = [(0.01, 1.0, "a long name of a model", "black"), (0.01, 1.0, "a long name of another", "black")]
+    figures.label_points(figure, axes, named, 2)
+    one, other = (text.get_window_extent() for text in axes.texts if text.get_text())
+    assert not one.overlaps(other)
+    assert all(box.x0 >= axes.bbox.x0 and box.x1 <= axes.bbox.x1 for box in (one, other))
+
+
 def test_a_point_that_may_have_no_text_has_none_where_it_would_cover_another():
     figure = figures.new_figure(4.4)
     axes = figure.add_subplot()
