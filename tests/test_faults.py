@@ -4,11 +4,12 @@ import errno
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from recbole_dgrm.system import processes
 from recbole_dgrm.training import checkpoints
 from recbole_dgrm.training.checkpoints import read_checkpoint, write_checkpoint
 from recbole_dgrm.tuning.plan import SearchPlan
+from recbole_dgrm.tuning.study import Study
 from recbole_dgrm.tuning.workers import run_search
 
 CPU = torch.device("cpu")
@@ -168,13 +170,26 @@ def test_vectors_of_different_lengths_are_none(finished):
         read_run(finished).per_user()
 
 
-def test_a_damaged_database_of_a_search_is_a_sentence_with_its_name(tmp_path, make_config):
+@pytest.fixture
+def search(tmp_path, make_config) -> SearchPlan:
     config = make_config("MF", "board").given
-    search = SearchPlan(
-        config, {"factors": {"choice": [2]}}, "grid", 1, False, "mine", f"sqlite:///{tmp_path / 'study.db'}", "here"
-    )
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    return SearchPlan(config, {"factors": {"choice": [2]}}, "grid", 1, False, "mine", storage, "here")
+
+
+def test_a_damaged_database_of_a_search_is_a_sentence_with_its_name(tmp_path, search):
     (tmp_path / "study.db").write_bytes(b"no database, but long enough to be read as one" * 100)
     with pytest.raises(UserError, match=r"study\.db, cannot be used .*file is not a database.*move it away"):
+        run_search(search, tmp_path)
+
+
+@pytest.mark.parametrize("change", ["trial_system_attributes SET value_json = '{1'", "trials SET state = 'COMPLEUE'"])
+def test_a_database_of_a_search_whose_values_are_damaged_is_a_sentence_too(tmp_path, search, change):
+    Study(search, tmp_path).fill()
+    with closing(sqlite3.connect(tmp_path / "study.db")) as database:
+        assert database.execute(f"UPDATE {change}").rowcount
+        database.commit()
+    with pytest.raises(UserError, match=r"study\.db, cannot be used .*move it away"):
         run_search(search, tmp_path)
 
 

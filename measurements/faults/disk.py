@@ -84,7 +84,8 @@ def refused(folder: Path, runs: Path) -> Tally:
 
 
 def refusal(outcome, place: Path, log: Path) -> list[str]:
-    """Whether a command ended with a sentence about a file in ``place``."""
-    if outcome.status in (1, 2) and "Traceback" not in outcome.said and str(place) in outcome.said:
+    """Whether a command ended with a sentence about ``place``, a file in it, or the folder that cannot hold it."""
+    named = str(place) in outcome.said or f"{place.parent}: " in outcome.said
+    if outcome.status in (1, 2) and "Traceback" not in outcome.said and named:
         return []
     return [f"{log}: status {outcome.status}: {outcome.said[-700:]}"]

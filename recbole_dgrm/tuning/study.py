@@ -79,6 +79,10 @@ class Study:
             direction="maximize" if self.bigger else "minimize",
         )
         self._study_id = self._storage.get_study_id_from_name(search.study)
+        try:
+            self.optuna.get_trials(deepcopy=False)
+        except (ValueError, LookupError, TypeError) as error:  # of Optuna, about what tables hold as JSON and by name
+            raise optuna.exceptions.StorageInternalError(str(error)) from error
 
     def counted(self) -> dict[int, FrozenTrial]:
         """The trial that counts for each index: the first one of the last attempt."""
