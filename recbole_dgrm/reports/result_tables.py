@@ -122,12 +122,11 @@ def result_table(cell: Cell) -> Table:
     for row in cell.rows:
         name = _name(row) if row.seeds == seeds else f"{_name(row)} ({len(row.seeds)} of {len(seeds)} seeds)"
         skill = row.scores[main].skill if main in row.scores else math.nan
-        values = [_score_value(row, metric, cell.baseline) for metric in cell.metrics]
-        rows.append([Value(name), *values, _number(skill, "{:.3f}")])
+        rows.append([Value(name), *(_score_value(row, metric) for metric in cell.metrics), _number(skill, "{:.3f}")])
     quiet = []
     for row in cell.reference:
         label = Value(reference_label(row.label, cell_mode(cell)) + told(row.trained))
-        quiet.append([label, *(_score_value(row, metric, None) for metric in cell.metrics), Value("")])
+        quiet.append([label, *(_score_value(row, metric) for metric in cell.metrics), Value("")])
     if cell.resolution:
         ratios = [cell.resolution.get(metric, {}).get("ratio") for metric in cell.metrics]
         quiet.append([Value("resolution"), *(_number(ratio, "{:.0f}") for ratio in ratios), Value("")])
@@ -149,7 +148,7 @@ def _result_note(cell: Cell, rows: list[list[Value]]) -> str:
             f"No mark in {metric_label(metric)[:-2]}, because by user and on the common seeds the tests say the "
             f"contrary of these means: {listed(labels)}."
             for metric in cell.metrics
-            if (labels := [row.label for row in cell.rows if _contradicted(row, metric, cell.baseline)])
+            if (labels := [row.label for row in cell.rows if metric in row.scores and row.scores[metric].contradicted])
         ]
     if unclear := blunt(cell.resolution, cell.metrics):
         said.append(f"{unclear}: below a resolution of {LIMIT:.0f} no row is marked as best.")
@@ -174,27 +173,14 @@ def told(keys: dict[str, Any], most: int = NAMED) -> str:
     return f" ({', '.join(words)})" if words else ""
 
 
-def _score_value(row: Row, metric: str, baseline: Row | None) -> Value:
+def _score_value(row: Row, metric: str) -> Value:
     score = row.scores.get(metric)
     if score is None:
         return Value(NOT_THERE)
     text = f"{score.mean:.3f}" + (f" ± {score.std:.3f}" if math.isfinite(score.std) else "")
-    mark = "" if _contradicted(row, metric, baseline) else mark_of(metric, score)
+    mark = "" if score.contradicted else mark_of(metric, score)
     marks = mark + BELOW * score.below + IMPOSSIBLE * score.impossible
     return Value(text, score.mean, {1: "best", 2: "second"}.get(score.place, ""), marks)
-
-
-def _contradicted(row: Row, metric: str, baseline: Row | None) -> bool:
-    """Whether a row is significantly better by user, but worse by the number that stands in the table, or reverse.
-
-    RMSE is of all ratings together and a test of users, so a model may be better for most users and worse for those
-    with most ratings; and a row with fewer seeds than the baseline is compared on those that both have.
-    """
-    mine, theirs = (each.scores.get(metric) if each else None for each in (row, baseline))
-    if mine is None or theirs is None or not (mark := mark_of(metric, mine)):
-        return False
-    apart = (theirs.mean - mine.mean) * (1 if smaller_is_better(metric) else -1)  # above 0: the row is better
-    return apart < 0 if mark == BETTER else apart > 0
 
 
 def mark_of(metric: str, score: Score) -> str:

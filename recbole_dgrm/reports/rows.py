@@ -21,6 +21,8 @@ class Score:
         place: 1 for the best model of the cell, 2 for the second, else 0.
         below: whether the mean is worse than that of the bias row (on the same seeds).
         impossible: whether a seed is above the oracle by more than rounding.
+        contradicted: whether a significant test says the contrary of the means. RMSE is of all ratings and a test of
+            users, and a row with fewer seeds than the baseline is compared on those that both have.
     """
 
     values: NDArray
@@ -29,6 +31,7 @@ class Score:
     place: int = 0
     below: bool = False
     impossible: bool = False
+    contradicted: bool = False
     comparison: Comparison | None = None
     published: float = np.nan
 

@@ -145,7 +145,11 @@ def _fill(cell: Cell) -> None:
         corrected = [holm(np.array([getattr(test, name) for _, test in family])) for name in ("p_wilcoxon", "p_t")]
         for (row, test), p_wilcoxon, p_t in zip(family, *corrected, strict=True):
             values = {**vars(test), "holm_wilcoxon": float(p_wilcoxon), "holm_t": float(p_t)}
-            row.scores[metric].comparison = Comparison(**values)
+            score, test = row.scores[metric], Comparison(**values)
+            score.comparison = test
+            if baseline and metric in baseline.scores:
+                ahead = score.mean - baseline.scores[metric].mean
+                score.contradicted = test.significant and bool(test.difference * ahead < 0)
     if len(bias := [row for row in cell.reference if row.label == "bias"]) == 1:  # several have learnt from other parts
         for metric, score in bias[0].scores.items():
             if metric in theirs and BIAS + metric in theirs:
