@@ -6,14 +6,15 @@ A table is checked if a line like one of these stands before it, with an empty l
 
     <!-- checked: who_rated, ml-100k, rated -->
     <!-- checked: paper_table3, ml-100k-authors, table3; MF (ours): MF -->
-    <!-- density: sparse, rmse; a quarter: ml-100k 0.05 -->
+    <!-- density: sparse + sparsest, rmse; a quarter: ml-100k 0.05 -->
     <!-- collapse: collapse/ml-100k; KL: distances value distance=kl; distinct lists: lists distinct % -->
 
 The first word is a folder of ``docs/results``. *checked* names the data set and the protocol in its ``report.csv``; a
 data set of which a part was left out is called ``ml-100k 0.05``, after its ``known_share``. Columns are found by the
 names of metrics (``RMSE ↓, published`` is the published one), rows by the label of the model; ``label here: label
 there`` may follow where they differ, and ``report FOLDER: label / label`` where rows are of another report. *density*
-names a question of ``densities.csv``; its columns are data sets. *collapse* has for each column a file and a column of
+names a question of ``densities.csv``; its columns are data sets, and of several folders a cell is of the first that
+has it. *collapse* has for each column a file and a column of
 ``csv/``, ``%`` for shares. A cell ``0.534 ± 0.003`` must be the mean and the standard deviation of the report, rounded
 to the digits that are shown; an empty one is not compared.
 
@@ -75,10 +76,13 @@ def report(folder: str, dataset: str, protocol: str) -> dict[tuple[str, str], ME
     return found
 
 
-def density(folder: str, question: str) -> dict[tuple[str, str], MEAN_AND_STD]:
+def density(folders: str, question: str) -> dict[tuple[str, str], MEAN_AND_STD]:
     """Mean and standard deviation by model and data set (``ml-100k 0.05``) of a question about densities."""
-    rows = [row for row in rows_of(f"{folder}/densities.csv") if row["question"] == question]
-    return {(row["model"], place(row, "apart")): (row["mean"], row["std"]) for row in rows}
+    found = {}
+    for folder in reversed(folders.split(" + ")):
+        rows = [row for row in rows_of(f"{folder}/densities.csv") if row["question"] == question]
+        found |= {(row["model"], place(row, "apart")): (row["mean"], row["std"]) for row in rows}
+    return found
 
 
 def collapse(folder: str, columns: Mapping[str, str]) -> dict[tuple[str, str], MEAN_AND_STD]:

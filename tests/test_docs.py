@@ -89,6 +89,11 @@ def test_answers_about_density_and_collapse_are_compared(check_docs, results):
     head = "| | a twentieth | board |\n|---|---:|---:|\n"
     for line, found in (("| BMF | −1.2 ± 0.5 × 1/2 | +4.0 |", [True, True]), ("| BMF | 1.2 | 4.1 |", [False, False])):
         assert right(check_docs.compared("density", "mine, rmse; a twentieth: board 0.05", head + line)) == found
+    (results / "more").mkdir()
+    more = "dataset,apart,model,question,mean,std\nboard,,BMF,rmse,9,\nother,,BMF,rmse,2,\n"
+    (results / "more" / "densities.csv").write_text(more)
+    both = "| | board | other |\n|---|---:|---:|\n| BMF | 4 | 2 |\n"  # of the first folder that has it
+    assert right(check_docs.compared("density", "mine + more, rmse", both)) == [True, True]
     table = "| | hits | share |\n|---|---:|---:|\n| BMF | 5 | 500 % |\n"
     where = "mine; hits: ks hits alpha=0.05; share: ks hits alpha=0.05 %"
     assert right(check_docs.compared("collapse", where, table)) == [True, True]
