@@ -79,7 +79,7 @@ class ChainRecommender(ProfileRecommender):
             The ratings by ``x_{T-T'}`` and by the last ``x_0_hat``, both ``(n,)``; see ``Sampler.walk``.
         """
         walked = torch.empty(self.options.noise_steps + 1, 2, len(user), device=user.device)
-        for ids, here, at in self._by_profile(user, column):
+        for ids, here, at in self._by_profile(user, column, self.width):
             for step, states in enumerate(self.sampler(ids).walk()):
                 walked[step, :, here] = torch.stack([state[at.row, at.column] for state in states])
         distinct, row = torch.unique(user, return_inverse=True)
@@ -105,18 +105,19 @@ class ChainRecommender(ProfileRecommender):
         if known is not None:
             return known[torch.argsort(order)]
         found = torch.empty(len(row), device=row.device)
-        for ids, here, at in self._by_profile(user[row], column):
+        held = self.width if self.options.prediction == "posterior" else max(self.options.generator_hidden)
+        for ids, here, at in self._by_profile(user[row], column, held):
             found[here] = self.sampler(ids).spread(at).float()
         return found
 
-    def _by_profile(self, user: Tensor, column: Tensor) -> Iterator[tuple[Tensor, Tensor, Places]]:
-        """Pairs of a user and an item's column, some profiles at a time.
+    def _by_profile(self, user: Tensor, column: Tensor, held: int) -> Iterator[tuple[Tensor, Tensor, Places]]:
+        """Pairs of a user and an item's column, some profiles at a time, of which ``held`` numbers each are in memory.
 
         Yields:
             The ids of profiles ``(B,)``, the indices of the pairs in them, and the places of these in ``(B, width)``.
         """
         ids, index = torch.unique(column + 1 if self.by_item else user, return_inverse=True)
-        entry, size = user - 1 if self.by_item else column, max(1, BLOCK // self.width)
+        entry, size = user - 1 if self.by_item else column, max(1, BLOCK // held)
         order = torch.argsort(index, stable=True)
         for block, here in zip(ids.split(size), order.split(_counts(index, size)), strict=True):
             yield block, here, Places(len(block), self.width, index[here] % size, entry[here])

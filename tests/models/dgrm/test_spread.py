@@ -48,8 +48,26 @@ def test_deviations_are_a_function_of_the_pair_alone(make_model, monkeypatch, ke
     for pair in range(5):
         one = model.deviations(user[row[[pair]]], torch.tensor([0]), column[[pair]])
         torch.testing.assert_close(one, whole[[pair]], rtol=1e-4, atol=1e-6)
-    monkeypatch.setattr(scoring, "BLOCK", 2 * model.width)
+    monkeypatch.setattr(scoring, "BLOCK", 1)
     torch.testing.assert_close(model.deviations(user, row, column), whole, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("keys", "users_at_once"), [({}, 10), ({"prediction": "posterior"}, 1)])
+def test_how_many_users_are_drawn_at_once_goes_by_what_is_in_memory(make_model, monkeypatch, keys, users_at_once):
+    _, _, model = make_model("DGRM", generator_hidden=[2, 3], **keys)
+    assert model.width > 10
+    monkeypatch.setattr(scoring, "BLOCK", 30)
+    asked, sampler = [], model.sampler
+
+    def counted(ids):
+        asked.append(len(ids))
+        return sampler(ids)
+
+    monkeypatch.setattr(model, "sampler", counted)
+    users = torch.arange(1, 12)
+    model.deviations(users, torch.arange(11), torch.zeros(11, dtype=torch.int64))
+    assert max(asked) == users_at_once
+    assert sum(asked) == 11
 
 
 @pytest.mark.parametrize("orientation", ["user", "item"])
