@@ -56,7 +56,7 @@ class PlannedRun:
 
     Attributes:
         config: its merged keys, which have been checked.
-        apart: the keys of the plan's entry of the data set, in words, where the set has several entries.
+        apart: the keys of the plan's entry of the data set, in words.
     """
 
     label: str
@@ -185,8 +185,7 @@ def planned_runs(plan: Plan) -> tuple[list[PlannedRun], dict[str, str]]:
 
 def _runs_of(plan: Plan, entry: DatasetEntry, sources: dict[tuple, str]) -> list[PlannedRun]:
     found = []
-    several = [other.dataset for other in plan.dataset_entries()].count(entry.dataset) > 1
-    apart = ", ".join(f"{key}={value}" for key, value in entry.config.items()) if several else ""
+    apart = ", ".join(f"{key}={value}" for key, value in entry.config.items())
     for protocol in entry.protocols or plan.protocols:
         for seed in entry.seeds or plan.seeds:
             for row in plan.model_entries():

@@ -91,7 +91,8 @@ class Cell:
 
     Attributes:
         resolution: what each metric can tell, in the mean over runs; without those of old records.
-        apart: in which keys the definition differs from other cells of the same data set and protocol, in words.
+        apart: in which keys the definition differs from other cells of the same data set and protocol, and from that of
+            the whole data set, in words.
     """
 
     dataset: str

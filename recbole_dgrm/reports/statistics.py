@@ -104,7 +104,8 @@ def _cells(runs: list[RunDirectory], plan: dict[str, Any], baseline: str | None)
         for definition, members in sorted(group.values(), key=lambda pair: -len(pair[1])):
             cell = _cell(key, members, plan, baseline, definition is usual)
             cell.definition = definition
-            cell.apart = comparable.differences(definition, [other for other, _ in group.values()])
+            whole = definition | dict([comparable.WHOLE])  # a part is said to be one, also where nothing else is there
+            cell.apart = comparable.differences(definition, [whole, *(other for other, _ in group.values())])
             cells.append(cell)
     return cells
 

@@ -150,7 +150,7 @@ def test_a_plan_of_ones_own_goes_before_a_shipped_one(tmp_path, monkeypatch):
     assert find_plan("smoke") == Path("smoke")
 
 
-def test_a_data_set_that_stands_there_twice_is_told_apart_by_its_keys(plan):
+def test_a_data_set_with_keys_is_named_with_them(plan):
     runs, _ = planned_runs(plan(datasets=["noise", {"dataset": "noise", "config": {"known_share": 0.5}}], seeds=[1]))
     assert [run.line for run in runs] == [
         ("noise", "rated", "MF"),
@@ -158,3 +158,5 @@ def test_a_data_set_that_stands_there_twice_is_told_apart_by_its_keys(plan):
         ("noise (known_share=0.5)", "rated", "MF"),
         ("noise (known_share=0.5)", "rated", "DGRM"),
     ]
+    runs, _ = planned_runs(plan(datasets=[{"dataset": "noise", "config": {"known_share": 0.5}}], seeds=[1]))
+    assert [run.line[0] for run in runs] == ["noise (known_share=0.5)"] * 2

@@ -49,6 +49,19 @@ def fill(folder, shares=(1.0, 0.5, 0.1), rmse: float = 0.9, label: str = "A") ->
             )
 
 
+@pytest.mark.parametrize("shares", [(0.5,), (1.0, 0.5)])
+def test_a_part_of_a_data_set_is_said_to_be_one_also_where_the_whole_is_not_there(tmp_path, shares):
+    fill(tmp_path, shares)
+    named = {cell.apart: cell.name for cell in summarise(tmp_path).cells}
+    assert "(known_share=0.5)" in named["known_share=0.5"]
+    assert len(named) == len(shares)
+
+
+def test_a_whole_data_set_needs_no_word_more(tmp_path):
+    fill(tmp_path, (1.0,))
+    assert [cell.apart for cell in summarise(tmp_path).cells] == [""]
+
+
 def test_the_answers_are_distances_to_the_means_on_the_same_data(tmp_path):
     fill(tmp_path)
     (one,) = over_densities(summarise(tmp_path).cells)
