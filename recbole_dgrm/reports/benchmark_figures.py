@@ -155,7 +155,7 @@ def _forest_panel(axes: Axes, points: list[Point], compared: bool, turned: bool)
         name.set_fontsize(8 if "\n" in name.get_text() else 10)  # two lines have room between their neighbours
     axes.set_ylim(len(points) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(3))  # four of -0.012 touch
     axes.ticklabel_format(axis="x", style="plain", useOffset=False)  # a power of ten would stand in the axis's name
     axes.spines["left"].set_visible(False)
     if compared:

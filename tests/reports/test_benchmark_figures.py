@@ -1,7 +1,7 @@
 """What the figures of a benchmark show, and that people can read them."""
 
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -108,7 +108,21 @@ def test_differences_that_are_nearly_none_have_their_numbers_at_the_ticks():
     benchmark_figures._forest_panel(axes, [point], compared=True, turned=False)
     axes.figure.draw_without_rendering()
     assert axes.xaxis.get_offset_text().get_text() == ""
-    assert "0.00003" in [tick.get_text().rstrip("0") for tick in axes.get_xticklabels()]
+    assert "0.00004" in [tick.get_text().rstrip("0") for tick in axes.get_xticklabels()]
+
+
+@pytest.mark.parametrize("ends", [(-0.0115, 0.0028), (-0.0912, -0.0002), (-2.6, 16.5), (1e-5, 9e-5)])
+def test_numbers_at_the_ticks_do_not_touch(ends):
+    axes, below = figures.new_figure(4.0).subplots(2)
+    label = "DGRM of residuals, tuned"
+    points = [benchmark_figures.Point(label, end, end, end, "", quiet=False) for end in ends]
+    benchmark_figures._forest_panel(axes, points, compared=True, turned=False)
+    wide = benchmark_figures.Point(label, 20.1743, 20.0, 20.2, benchmark_figures.WORSE, quiet=False)
+    benchmark_figures._forest_panel(below, [wide], compared=True, turned=True)
+    axes.figure.draw_without_rendering()
+    boxes = [tick.get_window_extent() for tick in axes.get_xticklabels() if tick.get_text()]
+    assert len(boxes) > 1
+    assert all(left.x1 + 4 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_without_a_baseline_a_forest_plot_has_the_values(tmp_path, drawn):
