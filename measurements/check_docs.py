@@ -6,7 +6,7 @@ A table is checked if a line like one of these stands before it, with an empty l
 
     <!-- checked: who_rated, ml-100k, rated -->
     <!-- checked: paper_table3, ml-100k-authors, table3; MF (ours): MF -->
-    <!-- density: sparse + sparsest, rmse; a quarter: ml-100k 0.05 -->
+    <!-- density: sparse + sparse-more, rmse; a quarter: ml-100k 0.05 -->
     <!-- collapse: collapse/ml-100k; KL: distances value distance=kl; distinct lists: lists distinct % -->
 
 The first word is a folder of ``docs/results``. *checked* names the data set and the protocol in its ``report.csv``; a
