@@ -52,18 +52,23 @@ class ChainRecommender(ProfileRecommender):
         """Predicts the profiles with the distinct ids ``(B,)``."""
         return Sampler(self.options, self.chain, self.generator, self.row_noise, self.factors, ids, self.x_0(ids))
 
+    @property
+    def _of_whole_rows(self) -> bool:
+        """Whether a prediction is made of all items at once: those of the literal posterior."""
+        return self.options.prediction == "posterior"
+
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
         """Predicted ratings ``(B, I)``, the mean of ``prediction_draws`` draws."""
         if self.closed_form.alone:
             return self.closed_form.complete(user, torch.zeros(len(user), self.n_items - 1, device=user.device))
-        literal = self.options.prediction == "posterior"
-        return self.closed_form.complete(user, (self.sampler(user) if literal else self._outputs(user)).dense())
+        predicted = self.sampler(user) if self._of_whole_rows else self._outputs(user)
+        return self.closed_form.complete(user, predicted.dense())
 
     @torch.no_grad()
     def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """Predicted ratings ``(n,)`` of single items; only the literal posterior needs the others."""
-        if self.options.prediction == "posterior" or self.closed_form.reads_rows:
+        if self._of_whole_rows or self.closed_form.reads_rows:
             return super().score_pairs(user, row, column)
         places, order = self.by_user(len(user), row, column)
         alone = self.closed_form.alone
@@ -105,7 +110,7 @@ class ChainRecommender(ProfileRecommender):
         if known is not None:
             return known[torch.argsort(order)]
         found = torch.empty(len(row), device=row.device)
-        held = self.width if self.options.prediction == "posterior" else max(self.options.generator_hidden)
+        held = self.width if self._of_whole_rows else max(self.options.generator_hidden)
         for ids, here, at in self._by_profile(user[row], column, held):
             found[here] = self.sampler(ids).spread(at).float()
         return found

@@ -48,8 +48,9 @@ def test_deviations_are_a_function_of_the_pair_alone(make_model, monkeypatch, ke
     for pair in range(5):
         one = model.deviations(user[row[[pair]]], torch.tensor([0]), column[[pair]])
         torch.testing.assert_close(one, whole[[pair]], rtol=1e-4, atol=1e-6)
-    monkeypatch.setattr(scoring, "BLOCK", 1)
-    torch.testing.assert_close(model.deviations(user, row, column), whole, rtol=1e-4, atol=1e-6)
+    for block in (1, 2 * model.width, 2 * max(model.options.generator_hidden)):  # blocks of one user, and of two
+        monkeypatch.setattr(scoring, "BLOCK", block)
+        torch.testing.assert_close(model.deviations(user, row, column), whole, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("keys", "users_at_once"), [({}, 10), ({"prediction": "posterior"}, 1)])
