@@ -166,8 +166,11 @@ Config = _keys(
 Record = _keys(
     {str: "model dataset protocol", Seed: "seed", Config: "config"},
     {
-        str: "label hash selected_by",
-        Literal["running", "finished", "interrupted", "diverged", "failed", "timed_out"]: "status",
+        str: "label hash begun selected_by",
+        Count: "code",
+        Literal[
+            "running", "finished", "interrupted", "diverged", "failed", "timed_out", "validated", "pruned"
+        ]: "status",
         str | None: "error traceback",
         Count | None: "parameters",
         Scores: "valid test skill",
@@ -186,7 +189,8 @@ Epoch = _keys(
     {Distribution: "distribution", Seconds: "diagnose_s", str: "diagnosis_error"},
     Measured,
 )
-Search = _keys({dict: "config space", str: "sampler study place", Trials: "trials", Truth: "prune"})
+Search = _keys({dict: "config space", str: "sampler study data", Trials: "trials", Truth: "prune", Count: "code"})
+Trial = _keys({dict[str, Flat]: "labels", dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Bounded]: "medians"})
 Row: Any = _short_for("model", _keys({str: "model"}, {str: "label"}))
 Published = _keys(optional={str: "source", list[str]: "protocols", dict[str, dict[str, dict[str, Number]]]: "values"})
 Plan = _keys(

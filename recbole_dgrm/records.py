@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -20,7 +22,11 @@ from recbole_dgrm.system.files import parse_json, plain, read_bytes, write_text,
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
 BIAS = "bias "  # in front of a metric's name in per_user.npz: of the bias row, on the same users
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
-ASIDE = ".aside"  # a folder for runs that were put away; whoever reads a folder of runs skips it
+ASIDE, REASON = ".aside", "reason.txt"  # a folder of work that was put aside, which no reader of runs looks into
+TRIAL = "trial.json"  # in the directory of a run that is a trial of a search
+RESULTS = 1  # raised when a change of the code changes what a config gives on the same data
+UNFINISHED = ("running", "interrupted")  # status of a run that goes on from where it was stopped
+ENDED = ("finished", "validated", "pruned")  # status of a run whose record is not written any more
 JUDGED = "predictions"  # what a record calls the model where only its predictions are known
 PLAN = "benchmark.json"  # in a folder of runs: the plan that they belong to
 LARGEST_JSON = 1 << 26  # bytes; a record has about 20,000, and 64 MiB take some seconds to read
@@ -38,7 +44,10 @@ class RunRecord:
         model: its name, or ``JUDGED`` where predictions of another library were judged: there are no epochs, no
             parameters and no checkpoint then, and ``train_s`` only if somebody has said it.
         hash: of the config, see ``config_hash``; of the predictions where only these are known.
-        status: running, finished, interrupted, diverged, failed or timed_out.
+        code: ``RESULTS`` of the code that made the run.
+        begun: when the run was begun, in UTC, as ISO 8601 has it; empty in records of version 0.2.0.
+        status: running, finished, interrupted, diverged, failed or timed_out; of a trial of a search, which is not
+            tested, validated or pruned.
         valid, test: metric to value, from validation and from the one test.
         selected_by: the metric that selected on validation, also where the config says ``valid_metric: auto``; empty
             in records of older versions, as is the resolution.
@@ -57,6 +66,8 @@ class RunRecord:
     config: dict[str, Any]
     label: str = ""
     hash: str = ""
+    code: int = RESULTS
+    begun: str = ""
     status: str = "running"
     error: str | None = None
     traceback: str | None = None
@@ -88,15 +99,51 @@ def run_name(given: Mapping[str, Any]) -> str:
     return "-".join([short_name(given["model"]), *(str(given[key]) for key in ("dataset", "protocol", "seed"))])
 
 
-def new_record(given: Mapping[str, Any], label: str = "") -> RunRecord:
-    """The record of a run that is about to start, from its merged keys."""
-    return RunRecord(given["model"], given["dataset"], given["protocol"], given["seed"], plain(given), label)
+def new_record(given: Mapping[str, Any], label: str = "", source: str | None = None) -> RunRecord:
+    """The record of a run that is about to start, from its merged keys and the hash of its data files, if known."""
+    begun = datetime.now(UTC).isoformat(timespec="milliseconds")
+    data = {} if source is None else {"source": source}
+    names = (given[key] for key in ("model", "dataset", "protocol", "seed"))
+    return RunRecord(*names, plain(given), label, begun=begun, data=data)
 
 
 def config_hash(given: Mapping[str, Any]) -> str:
-    """Hash of all keys that determine a result: on the same data, two runs with one hash are the same run."""
+    """Hash of all keys that determine a result, which is the part of ``Identity`` that follows from the config."""
     what = {key: value for key, value in plain(given).items() if key not in WHERE}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What determines the result of a run, a cell of a benchmark or a trial of a search.
+
+    Stored work is taken, and continued, only where its identity is the one that is wanted.
+
+    Attributes:
+        config: see ``config_hash``.
+        data: hash of all files of the data set, see ``recbole_dgrm.data.atomic_files.source_hash``.
+        code: see ``RESULTS``.
+    """
+
+    config: str
+    data: str | None
+    code: int = RESULTS
+
+    def difference(self, stored: "Identity") -> str | None:
+        """Why work of the ``stored`` identity is not this work, in words; None where it is."""
+        if stored.data is not None and self.data != stored.data:
+            return f"the files of its data set have changed since (their hash was {stored.data}, it is {self.data} now)"
+        if self.code != stored.code:
+            return f"it was made by code that gave other results (number {stored.code}, it is {self.code} now)"
+        return None if self.config == stored.config else "it was made with other keys"
+
+
+def place_aside(folder: Path, name: str) -> Path:
+    """A new path ``folder/.aside/<name>-<number>`` for work that is put aside; the folders above it are made."""
+    place = folder / ASIDE / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    numbered = (place.with_name(f"{place.name}-{number}") for number in count(1))
+    return next(path for path in numbered if not path.exists())
 
 
 @dataclass(frozen=True)
@@ -110,6 +157,26 @@ class RunDirectory:
     def finished(self) -> bool:
         """Whether the run has its test result."""
         return self.record["status"] == "finished"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has come to its end: it is tested or, as a trial of a search, validated or pruned."""
+        return self.record["status"] in ENDED
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the run was stopped, or is at work, and can go on."""
+        return self.record["status"] in UNFINISHED
+
+    @property
+    def identity(self) -> Identity:
+        """What determined the result; the data is None where the run was stopped before it had read them."""
+        return Identity(self.record["hash"], self.record["data"].get("source"), self.record["code"])
+
+    @property
+    def age(self) -> tuple[str, str]:
+        """Sorts runs by the time when they were begun, and equal times by their paths."""
+        return self.record["begun"], str(self.path)
 
     def need(self, *places: str) -> None:
         """Check that the record has a value at each of ``places``: keys with blanks between, like ``timing train_s``.

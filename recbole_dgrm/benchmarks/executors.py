@@ -19,6 +19,7 @@ class LocalExecutor:
     remote = False
 
     def __init__(self, workers: int):
+        self.workers = workers
         self._unwanted = Event()
         self._threads = ThreadPoolExecutor(workers)
 
@@ -55,6 +56,7 @@ class DaskExecutor:
             self._client = distributed.Client(address, timeout=CONNECT_S)
         except (OSError, ValueError) as error:
             raise OptionError(f"no Dask scheduler answers at {address!r}: {error}") from error
+        self.workers = max(1, sum(self._client.nthreads().values()))  # runs at a time
         self._name = f"recbole_dgrm-{uuid4().hex}"
         self._unwanted = distributed.Event(self._name, client=self._client)
         self._variable = distributed.Variable
@@ -73,6 +75,11 @@ class DaskExecutor:
         self._unwanted.set()
         self._tasks.shutdown(wait=False)
         self._client.close()
+
+
+def executor_of(workers: int, scheduler: str | None) -> LocalExecutor | DaskExecutor:
+    """An executor for ``workers`` runs at a time on this machine, or for the Dask cluster at an address."""
+    return DaskExecutor(scheduler) if scheduler else LocalExecutor(workers)
 
 
 class WorkerLost(Exception):

@@ -13,7 +13,7 @@ from recbole_dgrm.data import atomic_files
 from recbole_dgrm.errors import DataError, OptionError, UserError
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.options import Seed, check_known, read, read_part
-from recbole_dgrm.records import config_hash, short_name
+from recbole_dgrm.records import Identity, config_hash, short_name
 
 T = TypeVar("T")
 DATASET = "{dataset}"  # in the name of a config file; the row stands for the data sets that have such a file
@@ -79,6 +79,11 @@ class PlannedRun:
     def hash(self) -> str:
         """The hash of the config; see ``recbole_dgrm.records.config_hash``."""
         return config_hash(self.config)
+
+    @property
+    def identity(self) -> Identity:
+        """What determines the result."""
+        return Identity(self.hash, self.source)
 
 
 @dataclass(frozen=True)
@@ -176,11 +181,24 @@ def planned_runs(plan: Plan) -> tuple[list[PlannedRun], dict[str, str]]:
     if not runs:
         raise DataError("none of the data sets is there: " + "; ".join(left_out.values()))
     _check_metrics(plan, runs)
-    seen: dict[str, str] = {}
-    for run in runs:
-        if (other := seen.setdefault(run.hash, run.label)) != run.label:
-            raise OptionError(f"{other} and {run.label} are the same runs: all their keys are equal; leave one out")
+    _check_distinct(runs)
     return runs, left_out
+
+
+def _check_distinct(runs: list[PlannedRun]) -> None:
+    """Check that no two rows are the same run, and that no name stands for two data sets."""
+    labels: dict[str, str] = {}
+    first: dict[tuple, PlannedRun] = {}
+    for run in runs:
+        if (label := labels.setdefault(run.hash, run.label)) != run.label:
+            raise OptionError(f"{label} and {run.label} are the same runs: all their keys are equal; leave one out")
+        name, files = run.config["dataset"], run.config["benchmark_filename"]
+        other = first.setdefault((name, *(files or [])), run)
+        if other.source != run.source:
+            raise OptionError(
+                f"datasets: {name} names two data sets, in data_path={other.config['data_path']} and "
+                f"{run.config['data_path']}; rename the folder and the files of one of them"
+            )
 
 
 def _runs_of(plan: Plan, entry: DatasetEntry, sources: dict[tuple, str]) -> list[PlannedRun]:

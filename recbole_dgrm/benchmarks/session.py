@@ -6,30 +6,24 @@ interrupted goes on, and a run that fails stops no other. What was made with oth
 """
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from dataclasses import asdict, dataclass
-from itertools import count
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recbole_dgrm.benchmarks import worker
-from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor
+from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor, executor_of
 from recbole_dgrm.benchmarks.plan import Plan, PlannedRun, find_plan, planned_runs, read_plan_file
 from recbole_dgrm.benchmarks.progress import State
+from recbole_dgrm.benchmarks.queue import Queue
+from recbole_dgrm.benchmarks.worker import Job
 from recbole_dgrm.data.frames import as_dataset, as_pandas
-from recbole_dgrm.errors import UserError
-from recbole_dgrm.models import registry
-from recbole_dgrm.records import ASIDE, CHECKPOINT, PLAN, RECORD, RunDirectory, find_runs, read_run
+from recbole_dgrm.records import ASIDE, PLAN, REASON, Identity, RunDirectory, find_runs, place_aside, read_run
 from recbole_dgrm.reports.benchmark_report import Report, write_report
-from recbole_dgrm.system.files import check_writable, write_bytes, write_json
+from recbole_dgrm.system.files import check_writable, write_json, write_text
 from recbole_dgrm.system.processes import alone_in, threads_of_each
 from recbole_dgrm.system.texts import in_file_name
 
 LOG = logging.getLogger(__name__)
-CONTINUED = ("running", "interrupted")
-REFRESH_S = 0.5
 Show = Callable[[State], None]
 
 
@@ -106,8 +100,7 @@ class Benchmark:
             show: called often with the state.
         """
         threads = self.plan.threads or (1 if scheduler else threads_of_each(workers))
-        executor = DaskExecutor(scheduler) if scheduler else LocalExecutor(workers)
-        return run_benchmark(self.plan, self.runs, self.folder, executor, threads, retry, show)
+        return run_benchmark(self.plan, self.runs, self.folder, executor_of(workers, scheduler), threads, retry, show)
 
     def report(self) -> Report:
         """Write the report on the runs in the folder."""
@@ -156,106 +149,50 @@ def run_benchmark(
     with alone_in(output_dir, "benchmark"):
         write_json(output_dir / PLAN, asdict(plan))
         state = State(dict.fromkeys(runs, "waiting"))
+        put_aside(output_dir, runs)
         for run in runs:
             if saved := done(output_dir, run, retry):
                 state.end(run, saved)
-        return _Session(plan, output_dir, executor, threads, show, state).go()
+        with Queue[PlannedRun](executor) as queue:
+            for run in [run for run, status in state.runs.items() if status == "waiting"]:
+                path = str(run_directory(output_dir, run))
+                queue.submit(run, Job(run.label, run.config, path, threads, plan.time_limit))
+            show(state)
+            while queue:
+                for run, saved in queue.ended():
+                    state.end(run, saved)
+                    show(replace(state, just=(run, saved, state.seconds[run])))
+                for run in queue.begun():
+                    state.begin(run)
+                show(state)
+    return state
 
 
 def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> RunDirectory | None:
-    """The directory of a run that has ended with this very config and data; None if it is still to be made."""
+    """The directory of a run of this very identity that has ended; None if the run is still to be made."""
     saved = read_run(run_directory(output_dir, run))
-    if saved is None or saved.record["hash"] != run.hash or saved.record["status"] in CONTINUED:
-        return None
-    if saved.record["data"].get("source", run.source) != run.source or (retry and not saved.finished):
+    if saved is None or saved.unfinished or run.identity.difference(saved.identity) or (retry and not saved.finished):
         return None
     return saved
 
 
-@dataclass(frozen=True)
-class _Session:
-    """One call of ``run_benchmark``: the state that its steps share."""
+def put_aside(output_dir: Path, runs: list[PlannedRun]) -> None:
+    """Move runs into ``.aside/`` that were made with other data of the same name, or by code with other results.
 
-    plan: Plan
-    output_dir: Path
-    executor: LocalExecutor | DaskExecutor
-    threads: int
-    show: Show
-    state: State
+    Also those that the plan does not have any more, because a report would compare them with the new ones.
 
-    def go(self) -> State:
-        futures: dict[Future, tuple[PlannedRun, worker.Job]] = {}
-        self._put_aside()
-        try:
-            for run in [run for run, status in self.state.runs.items() if status == "waiting"]:
-                job = self._job(run)
-                futures[self.executor.submit(job)] = (run, job)
-            self._watch(futures)
-        except KeyboardInterrupt:
-            LOG.warning("stopped; the same command goes on from here")
-            raise
-        finally:
-            self.executor.stop()
-        return self.state
-
-    def _job(self, run: PlannedRun) -> worker.Job:
-        path, config = run_directory(self.output_dir, run), run.config
-        saved = read_run(path)
-        goes_on = saved and saved.record["status"] in CONTINUED and saved.record["data"].get("source") == run.source
-        if not (goes_on and (path / CHECKPOINT).exists() and registry.declares_options(config["model"])):
-            shutil.rmtree(path, ignore_errors=True)  # RecBole's own models may not resume exactly
-        where = None if self.executor.remote else str(path)
-        return worker.Job(run.label, config, where, self.threads, self.plan.time_limit)
-
-    def _put_aside(self) -> None:
-        """Move runs that were made with other data of the same name into ``.aside/``, each under a number."""
-        sources: dict[str, set[str]] = {}
-        for run in self.state.runs:
-            sources.setdefault(run.cell[0], set()).add(run.source)
-        old = []
-        for saved in find_runs(self.output_dir):
-            source, now = saved.record["data"].get("source"), sources.get(saved.record["dataset"])
-            if source and now and source not in now:
-                old.append(saved)
-        for saved in old:
-            place = self.output_dir / ASIDE / saved.path.relative_to(self.output_dir)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            numbered = (place.with_name(f"{place.name}-{number}") for number in count(1))
-            saved.path.rename(next(path for path in numbered if not path.exists()))
-        if old:
-            said = "%d runs in %s were made with data that has changed since; they are kept in %s"
-            LOG.warning(said, len(old), self.output_dir, self.output_dir / ASIDE)
-
-    def _watch(self, futures: dict[Future, tuple[PlannedRun, worker.Job]]) -> None:
-        pending = set(futures)
-        while True:
-            for future in pending:
-                if future.running():
-                    self.state.begin(futures[future][0])
-            self.show(self.state)
-            if not pending:
-                return
-            ended, pending = wait(pending, REFRESH_S, FIRST_COMPLETED)
-            for future in ended:
-                self._settle(future, *futures[future])
-
-    def _settle(self, future: Future, run: PlannedRun, job: worker.Job) -> None:
-        path = run_directory(self.output_dir, run)
-        try:
-            self._keep(path, future.result())
-        except CancelledError:
-            raise UserError("the cluster is gone; the same command continues where it was") from None
-        except Exception as error:
-            LOG.info("%s", run.label, exc_info=True)
-            worker.lost(job, path, f"{type(error).__name__}: {error}")
-        saved = read_run(path) or worker.lost(job, path, "the run left no record")
-        self.state.end(run, saved)
-        self.state.just = run, saved, self.state.seconds[run]
-        self.show(self.state)
-        self.state.just = None
-
-    def _keep(self, path: Path, files: dict[str, bytes]) -> None:
-        """Write the files that came back from another machine, the record last: it vouches for the others."""
-        path.mkdir(parents=True, exist_ok=True)
-        for name in sorted(files, key=lambda name: name == RECORD):
-            write_bytes(path / name, files[name])
+    Raises:
+        UserError: another process is at work in one of them.
+    """
+    wanted: dict[str, list[Identity]] = {}
+    for run in runs:
+        wanted.setdefault(run.cell[0], []).append(run.identity)
+    for saved in find_runs(output_dir):
+        known = wanted.get(saved.record["dataset"], [])
+        reasons = [replace(one, config=saved.identity.config).difference(saved.identity) for one in known]
+        if reasons and all(reasons):
+            with alone_in(saved.path, "process", "wait for its end"):
+                new = place_aside(output_dir, str(saved.path.relative_to(output_dir)))
+                saved.path.rename(new)
+                write_text(new / REASON, f"This run was put aside: {reasons[0]}.\n")
+            LOG.warning("%s is put aside, %s: %s", saved.path, output_dir / ASIDE, reasons[0])

@@ -4,6 +4,7 @@
 checkpoint and ends when the run is no longer wanted or whoever started it is dead.
 """
 
+import math
 import signal
 import subprocess
 import sys
@@ -15,14 +16,9 @@ from time import monotonic, sleep
 from typing import Any, Protocol
 
 from recbole_dgrm import records
-from recbole_dgrm.records import (
-    RECORD,
-    RunDirectory,
-    new_record,
-    read_run,
-    write_config,
-)
+from recbole_dgrm.records import RECORD, RunDirectory, new_record, read_run, write_config
 from recbole_dgrm.runs import experiment
+from recbole_dgrm.runs.trial import Trial
 from recbole_dgrm.system import processes
 from recbole_dgrm.system.files import write_json
 
@@ -46,13 +42,22 @@ class Job:
         config: its merged keys, as in ``config.yaml``.
         run_dir: where it writes and continues; None: a temporary directory, whose files are sent back.
         time_limit: seconds.
+        trial: of a search, if the run is one.
     """
 
     label: str
     config: dict[str, Any]
     run_dir: str | None
     threads: int
-    time_limit: float
+    time_limit: float = math.inf
+    trial: Trial | None = None
+
+    def lay_out(self, run_dir: Path) -> None:
+        """Write into ``run_dir`` what ``recbole_dgrm.runs.experiment.resume`` makes the run of."""
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_config(run_dir, self.config)
+        if self.trial:
+            self.trial.save(run_dir)
 
 
 def execute(job: Job, unwanted: Flag | None = None) -> dict[str, bytes]:
@@ -79,8 +84,7 @@ def lost(job: Job, run_dir: Path, error: str) -> RunDirectory:
 
 
 def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_config(run_dir, job.config)
+    job.lay_out(run_dir)
     process = processes.spawn(
         "recbole_dgrm.benchmarks.worker", [str(run_dir), job.label], run_dir / OUTPUT, job.threads
     )

@@ -19,12 +19,30 @@ def source_files(config: Any) -> list[Path]:
     return [folder / file for file in names]
 
 
-def source_hash(config: Any) -> str:
-    """Hash of the bytes of the source files, which with the config determine the split; cheap beside building it."""
+def source_hash(config: Any, with_test: bool = True) -> str:
+    """Hash of the bytes of all files of the data set: ratings, users, items and its YAML file.
+
+    Args:
+        with_test: without it, a test part that is a file of its own is not opened.
+
+    Raises:
+        DataError: a file of ratings cannot be read.
+    """
+    stem, more = Path(config["data_path"]) / config["dataset"], config["additional_feat_suffix"] or []
+    suffixes = ["user", "item", *([more] if isinstance(more, str) else more), "yaml"]
+    ratings = source_files(config)
+    if not with_test and config.run.benchmark_filename:
+        ratings.pop()
+    others = [path for suffix in suffixes if (path := stem.with_name(f"{stem.name}.{suffix}")).is_file()]
     digest = hashlib.sha256()
-    for path in source_files(config):
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for path in [*ratings, *others]:
+        if path in others:
+            digest.update(path.suffix.encode())
+        try:
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise DataError(f"the data file {path} cannot be read: {error.strerror}; put it back") from error
     return digest.hexdigest()[:16]
 
 

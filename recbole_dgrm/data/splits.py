@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import cat_interactions
 
-from recbole_dgrm.data.atomic_files import source_hash
 from recbole_dgrm.data.dataset import RatingDataset
 from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.data.timeline import cuts_timeline
@@ -56,9 +55,9 @@ class Splits:
         return digest.hexdigest()[:16]
 
     def described(self) -> dict[str, Any]:
-        """What a record says of the data: source, fingerprint, sizes, notes and scale."""
-        about = {"source": source_hash(self.train.config), "fingerprint": self.fingerprint(), **self.sizes()}
-        return about | {"notes": self.notes, "scale": self.scale and self.scale.to_dict()}
+        """What a record says of the data, beside the hash of its files: fingerprint, sizes, notes and scale."""
+        scale = self.scale and self.scale.to_dict()
+        return {"fingerprint": self.fingerprint(), **self.sizes(), "notes": self.notes, "scale": scale}
 
     def sizes(self) -> dict[str, int]:
         """The numbers of users and items without the padding, and of ratings in each part."""

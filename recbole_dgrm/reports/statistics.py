@@ -121,7 +121,7 @@ def _cell(
     metrics = [metric for metric in plan.get("metrics") or [] if metric in computed] or computed
     wanted = baseline or plan.get("baseline")
     named = [row for row in rows if wanted in (row.name, row.label)]  # of several configurations the newest
-    newest = max(named, key=lambda row: max(run.path.stat().st_mtime for run in row.runs), default=None)
+    newest = max(named, key=lambda row: max(run.age for run in row.runs), default=None)
     resolution = averaged([comparable.resolutions(run.record) for run in runs])
     cell = Cell(dataset, protocol, metrics, rows, _reference_rows(runs, metrics), newest, resolution)
     _fill(cell)
@@ -192,7 +192,7 @@ def _tell_apart(cell: Cell) -> None:
 def make_rows(runs: list[RunDirectory], plan: dict[str, Any]) -> list[Row]:
     """A row per label and configuration; of two equal runs the newer counts."""
     configs: dict[str, dict[str, dict[int, RunDirectory]]] = {}
-    for run in sorted(runs, key=lambda run: run.path.stat().st_mtime):
+    for run in sorted(runs, key=lambda run: run.age):
         by_config = configs.setdefault(run.record["label"], {})
         by_config.setdefault(json.dumps(_choices(run), sort_keys=True), {})[run.record["seed"]] = run
     rows = []

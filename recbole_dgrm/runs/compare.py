@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from recbole_dgrm.data import loaders
+from recbole_dgrm.data.atomic_files import source_hash
 from recbole_dgrm.data.predictions import beside, read_predictions
 from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.errors import DataError, OptionError
@@ -122,7 +123,8 @@ class _Test:
         batches = [batch for batch, *_ in loaders.eval_loader(config, splits, "test")]
         fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], loaders.ITEM_RANK, config["RATING_FIELD"])
         pairs = tuple(torch.cat([batch[field] for batch in batches]).numpy() for field in fields)
-        return cls(config, splits, pairs, references.measure(config, splits), splits.described())
+        about = {"source": source_hash(config), **splits.described()}
+        return cls(config, splits, pairs, references.measure(config, splits), about)
 
     def scores(self, table: pd.DataFrame, source: Path) -> np.ndarray:
         """The predictions of all pairs."""

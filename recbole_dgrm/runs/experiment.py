@@ -6,9 +6,9 @@ validation parts for as many epochs. The test part is scored once, at the end.
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor
 from recbole_dgrm.compat.training import building
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import loaders
+from recbole_dgrm.data.atomic_files import check_source, source_hash
 from recbole_dgrm.data.splits import Splits, build_splits
 from recbole_dgrm.errors import CheckpointError, OptionError, UserError, explained
 from recbole_dgrm.evaluation import collapse, diagnosis, groups, references, selection
@@ -29,7 +30,10 @@ from recbole_dgrm.records import (
     CONFIG,
     PER_USER,
     RUN_LOG,
+    Identity,
+    RunDirectory,
     RunRecord,
+    config_hash,
     new_record,
     read_epochs,
     read_run,
@@ -38,6 +42,7 @@ from recbole_dgrm.records import (
 )
 from recbole_dgrm.runs import upstream
 from recbole_dgrm.runs.run_files import log_to, new_directory, recorded, state_to_continue, still_there
+from recbole_dgrm.runs.trial import Trial, read_trial
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.environment import environment
 from recbole_dgrm.system.files import plain
@@ -48,18 +53,13 @@ from recbole_dgrm.training.trainers import check_processes, trainer_class
 LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Validation:
-    """The result of a training without a test: its best validation score, the epoch (from 1) and all metrics of it."""
-
-    score: float
-    best_epoch: int
-    metrics: dict[str, float]
+class Pruned(Exception):
+    """A trial of a search has fallen behind the others."""
 
 
 @explained()
 def run_one(
-    config, run_dir: Path | None = None, show_progress: bool = False, label: str = ""
+    config, run_dir: Path | None = None, show_progress: bool = False, label: str = "", trial: Trial | None = None
 ) -> tuple[RunRecord, Path]:
     """Train, validate, test and save one model.
 
@@ -69,23 +69,29 @@ def run_one(
             made in ``output_dir``.
         show_progress: show bars on the terminal.
         label: the run's name in tables; the model's name by default.
+        trial: makes the run a trial of a search, which ends after the validation and never reads the test part.
 
     Returns:
-        The record and the directory of the run.
+        The record and the directory of the run. If the directory has this run already, finished, nothing is trained
+        and nothing is written.
 
     Raises:
         recbole_dgrm.errors.UserError: says what is wrong and what to do; the record has the same sentence.
     """
     check_processes(registry.model_class(config["model"]))
     distributed.check_device(config["device"])
+    check_source(config)
+    source = source_hash(config, with_test=trial is None)
     run_dir = run_dir or Path(distributed.broadcast_text(lambda: str(new_directory(config))))
     config = config.writing_to(run_dir)
     given = config.given
-    record = new_record(given, label)
-    record.environment = environment(config)
+    record = new_record(given, label, source)
     with ExitStack() as stack:
         if distributed.is_main_process():
             stack.enter_context(alone_in(run_dir, "process", "wait for its end; one run is made by one command"))
+        if stored := stored_run(run_dir, Identity(record.hash, source)):
+            return RunRecord(**stored.record), run_dir
+        record.environment = environment(config)
         state = state_to_continue(config, run_dir)
         stack.enter_context(still_there(run_dir))
         if distributed.is_main_process():
@@ -94,20 +100,39 @@ def run_one(
             stack.enter_context(recorded(record, run_dir))
         stack.enter_context(distributed.ends_in_order(f"continue with {option('resume', run_dir)}"))
         with upstream.explained(config):
-            _Run(config, run_dir, record, show_progress).go(state)
+            run = _Run(config, run_dir, record, show_progress, with_test=trial is None)
+            run.validate(state, trial) if trial else run.go(state)
     return record, run_dir
+
+
+def stored_run(run_dir: Path, identity: Identity) -> RunDirectory | None:
+    """The run of this identity in ``run_dir``, if it has come to its end; None if there is none, or it goes on.
+
+    Raises:
+        CheckpointError: the directory has a run of another identity.
+    """
+    if (stored := read_run(run_dir)) is None:
+        return None
+    if difference := identity.difference(stored.identity):
+        raise CheckpointError(f"the run in {run_dir} is another one: {difference}; undo the change, or start a new run")
+    return stored if stored.ended else None
 
 
 def resume(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple[RunRecord, Path]:
     """Continue a run that was stopped, from its last checkpoint if it has one, with its own config.
 
+    The record of a run that has come to its end is read only; its data need not be there any more.
+
     Raises:
-        CheckpointError: ``run_dir`` is not the directory of a run.
+        CheckpointError: ``run_dir`` is not the directory of a run, or its config or its data have changed.
     """
-    config = saved_config(run_dir)
-    if not label and (run := read_run(run_dir)):
-        label = run.record["label"]
-    return run_one(config, run_dir, show_progress, label)
+    config, stored = saved_config(run_dir), read_run(run_dir)
+    if stored and stored.ended:
+        identity = Identity(config_hash(config.given), stored.identity.data, stored.identity.code)
+        stored_run(run_dir, identity)  # refuses a config that has changed
+        return RunRecord(**stored.record), run_dir
+    trial = read_trial(run_dir)
+    return run_one(config, run_dir, show_progress, label or (stored.record["label"] if stored else ""), trial)
 
 
 def saved_config(run_dir: Path) -> Any:
@@ -125,23 +150,6 @@ def saved_config(run_dir: Path) -> Any:
         raise CheckpointError(f"{path} cannot be used: {error}; correct it, or start a new run") from error
 
 
-@explained()
-def validate_one(config, run_dir: Path, callback: Callable[[int, float], None] | None = None) -> Validation:
-    """Train and validate a model, from the checkpoint in ``run_dir`` on if there is one; the test part is not read.
-
-    Args:
-        callback: called with the epoch and its score after each validation; an exception that it raises ends the
-            training.
-    """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    state = state_to_continue(config, run_dir)
-    config = config.writing_to(run_dir)
-    with still_there(run_dir), log_to(run_dir / RUN_LOG):
-        run = _Run(config, run_dir, new_record(config.given), False, with_test=False)
-        trainer = run.train("train", state, callback=callback)
-    return Validation(float(trainer.best_valid_score), trainer.best_epoch + 1, plain(trainer.best_valid_result))
-
-
 class _Run:
     """The stages of one run, with the data and the record that they share."""
 
@@ -152,7 +160,7 @@ class _Run:
             raise OptionError(
                 f"topk={config['topk']}: there are only {n_items} items, fewer than {longest}; name shorter lists"
             )
-        record.data = self.splits.described()
+        record.data |= self.splits.described()
         self.config, found = selection.settled(config, self.splits)
         record.selected_by = self.config["valid_metric"]
         record.resolution = {"valid": found} if found else {}
@@ -170,6 +178,33 @@ class _Run:
             trainer = self.train("known", state, selected)
         self._test(trainer, selected)
 
+    def validate(self, state: dict[str, Any] | None, trial: Trial) -> None:
+        """Train with validation alone, as a trial of a search; end early where the trial falls behind the others."""
+
+        def compare(trainer: RecordedTrainer, epoch: int) -> None:
+            if trial.falls_behind(epoch, trainer.best_valid_score, trainer.valid_metric_bigger):
+                raise Pruned
+
+        try:
+            trainer = self.train("train", state, callback=compare)
+        except Pruned:
+            self.record.status = "pruned"
+            return
+        self.record.valid, self.record.status = plain(trainer.best_valid_result), "validated"
+        self._time(trainer.best_epoch + 1)
+
+    def _time(self, best_epoch: int) -> list[dict[str, Any]]:
+        """Enter how long the epochs took, also those from before the run was resumed; returns their lines."""
+        lines = read_epochs(self.run_dir)
+        seconds = [line["seconds"] for line in lines]
+        self.record.timing |= {
+            "train_s": round(sum(seconds), 3),
+            "epoch_s": round(sum(seconds) / len(seconds), 4),
+            "epochs": sum(line["stage"] == "select" for line in lines),
+            "best_epoch": best_epoch,
+        }
+        return lines
+
     def _test(self, trainer, selected: dict[str, Any]) -> None:
         loader = loaders.eval_loader(self.config, self.splits, "test")
         start = monotonic()
@@ -182,14 +217,7 @@ class _Run:
     def _complete(self, trainer, selected: dict[str, Any], users: Tensor) -> None:
         """Complete the record with all but the test result, and write the metric vectors of the tested ``users``."""
         self.record.valid = selected["valid"]
-        lines = read_epochs(self.run_dir)  # also those from before the run was resumed
-        seconds = [line["seconds"] for line in lines]
-        self.record.timing |= {
-            "train_s": round(sum(seconds), 3),
-            "epoch_s": round(sum(seconds) / len(seconds), 4),
-            "epochs": sum(line["stage"] == "select" for line in lines),
-            "best_epoch": selected["epochs"],
-        }
+        lines = self._time(selected["epochs"])
         tokens = self.splits.test.id2token(self.splits.test.uid_field, users.numpy())
         vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
         with self._kept("reference rows and result by groups"):
@@ -239,7 +267,8 @@ class _Run:
                 trainer.observe = diagnosis.EpochMonitor(config, self.splits)
         if state:
             trainer.resume(state, loader)
-        trainer.fit(loader, valid, show_progress=self.show_progress, callback_fn=callback)
+        after = None if callback is None else lambda epoch, _: callback(trainer, epoch)
+        trainer.fit(loader, valid, show_progress=self.show_progress, callback_fn=after)
         return trainer
 
 

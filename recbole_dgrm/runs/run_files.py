@@ -75,7 +75,7 @@ def recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
     try:
         with explained():
             yield
-        record.status = "finished"
+        record.status = "finished" if record.status == "running" else record.status
     except KeyboardInterrupt:
         record.status, record.error = "interrupted", "stopped by the user"
         LOG.warning("stopped; continue with %s", option("resume", run_dir))

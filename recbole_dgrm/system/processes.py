@@ -27,8 +27,13 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 @contextmanager
-def alone_in(folder: Path, what: str, remedy: str = "name another --output_dir or wait") -> Iterator[None]:
+def alone_in(
+    folder: Path, what: str, remedy: str = "name another --output_dir or wait", patience: float = 0
+) -> Iterator[None]:
     """Make the folder, and inside keep every other ``what`` out of it; a killed process keeps nobody out.
+
+    Args:
+        patience: seconds to wait for another one to leave.
 
     Raises:
         UserError: another one is at work there.
@@ -36,7 +41,7 @@ def alone_in(folder: Path, what: str, remedy: str = "name another --output_dir o
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout:
         raise UserError(f"another {what} is at work in {folder}; {remedy}") from None
     drop_partials(folder)

@@ -1,0 +1,46 @@
+"""What makes a run a trial of a search: it is validated and not tested, and ends early where it falls behind."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_dgrm import record_types
+from recbole_dgrm.records import TRIAL, read_json
+from recbole_dgrm.system.files import write_json
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial of a search, as ``trial.json`` in the directory of its run holds it.
+
+    Attributes:
+        labels: the searched keys and their values, see ``recbole_dgrm.tuning.space.Space``.
+        medians: epoch, counted from 0, to the median validation score that the trials before had at that epoch.
+    """
+
+    labels: Mapping[str, Any]
+    medians: Mapping[int, float]
+
+    def falls_behind(self, epoch: int, best: float, bigger: bool) -> bool:
+        """Whether the ``best`` score up to ``epoch`` is worse than the median there; ``bigger`` scores are better."""
+        median = self.medians.get(epoch, best)
+        return best < median if bigger else best > median
+
+    def save(self, run_dir: Path) -> None:
+        """Write ``trial.json``."""
+        write_json(run_dir / TRIAL, asdict(self))
+
+
+def read_trial(run_dir: Path) -> Trial | None:
+    """The trial that the run in ``run_dir`` is; None for other runs.
+
+    Raises:
+        recbole_dgrm.errors.DataError: its file is damaged.
+    """
+    path = run_dir / TRIAL
+    if not path.is_file():
+        return None
+    remedy = "remove its directory, and the search makes the trial again"
+    content = read_json(path, "a trial of a search", remedy, record_types.Trial)
+    return Trial(content["labels"], {int(epoch): score for epoch, score in content["medians"].items()})
