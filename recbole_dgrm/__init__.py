@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from recbole_dgrm.runs.compare import compare
     from recbole_dgrm.runs.split_folder import split
     from recbole_dgrm.runs.trained_run import TrainedRun, load_run, resume, train
-    from recbole_dgrm.tuning.tune import Search, tune
+    from recbole_dgrm.tuning.search import Search, tune
 
 __all__ = [
     "Diagnosis",
@@ -48,7 +48,7 @@ HOMES = {
     "runs.compare": ("compare",),
     "runs.split_folder": ("split",),
     "runs.trained_run": ("TrainedRun", "load_run", "resume", "train"),
-    "tuning.tune": ("Search", "tune"),
+    "tuning.search": ("Search", "tune"),
 }  # the module of each public name
 
 

@@ -101,10 +101,10 @@ def run_name(given: Mapping[str, Any]) -> str:
 
 def new_record(given: Mapping[str, Any], label: str = "", source: str | None = None) -> RunRecord:
     """The record of a run that is about to start, from its merged keys and the hash of its data files, if known."""
-    begun = datetime.now(UTC).isoformat(timespec="milliseconds")
-    data = {} if source is None else {"source": source}
-    names = (given[key] for key in ("model", "dataset", "protocol", "seed"))
-    return RunRecord(*names, plain(given), label, begun=begun, data=data)
+    record = RunRecord(given["model"], given["dataset"], given["protocol"], given["seed"], plain(given), label)
+    record.begun = datetime.now(UTC).isoformat(timespec="milliseconds")
+    record.data = {} if source is None else {"source": source}
+    return record
 
 
 def config_hash(given: Mapping[str, Any]) -> str:
@@ -167,6 +167,11 @@ class RunDirectory:
     def unfinished(self) -> bool:
         """Whether the run was stopped, or is at work, and can go on."""
         return self.record["status"] in UNFINISHED
+
+    @property
+    def lost(self) -> bool:
+        """Whether the process of the run died without having written why."""
+        return self.record["status"] == "failed" and self.record["traceback"] is None
 
     @property
     def identity(self) -> Identity:
@@ -332,9 +337,9 @@ def read_runs(folder: Path) -> list[RunDirectory]:
 
 
 def find_runs(folder: Path) -> list[RunDirectory]:
-    """All runs below ``folder`` as ``read_runs`` gives them; none where it has no run yet."""
+    """All runs below ``folder`` as ``read_runs`` gives them, but no trials of searches; perhaps there is no run yet."""
     files = [file for file in sorted(folder.rglob(RECORD)) if ASIDE not in file.relative_to(folder).parts]
-    return [run for file in files if (run := read_run(file.parent))]
+    return [run for file in files if not file.with_name(TRIAL).exists() and (run := read_run(file.parent))]
 
 
 def write_config(run_dir: Path, given: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import wait_for
+from recbole_dgrm.tuning.workers import run_search
 
 from recbole_dgrm.benchmarks import worker
 from recbole_dgrm.cli import main
@@ -29,7 +30,6 @@ from recbole_dgrm.training import checkpoints
 from recbole_dgrm.training.checkpoints import read_checkpoint, write_checkpoint
 from recbole_dgrm.tuning.plan import SearchPlan
 from recbole_dgrm.tuning.study import Study
-from recbole_dgrm.tuning.workers import run_search
 
 CPU = torch.device("cpu")
 

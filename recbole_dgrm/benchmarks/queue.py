@@ -59,6 +59,7 @@ class Queue(Generic[Key]):
             with alone_in(path, "process", "wait for its end", EXIT_S):  # a child of a killed parent soon ends
                 if not _goes_on(path, job):
                     shutil.rmtree(path)
+        job.lay_out(path)
         sent = replace(job, run_dir=None) if self._executor.remote else job
         self._jobs[self._executor.submit(sent)] = key, job, path
 
@@ -88,7 +89,7 @@ def _goes_on(path: Path, job: worker.Job) -> bool:
     """Whether the run in ``path`` continues from its checkpoint; RecBole's own models may not do that exactly."""
     saved = read_run(path)
     ours = registry.declares_options(job.config["model"])
-    return saved is not None and saved.unfinished and (path / CHECKPOINT).exists() and ours
+    return saved is not None and (saved.unfinished or saved.lost) and (path / CHECKPOINT).exists() and ours
 
 
 def _keep(path: Path, files: dict[str, bytes]) -> None:

@@ -146,25 +146,24 @@ def run_benchmark(
     Raises:
         UserError: another benchmark is at work in ``output_dir``, or the cluster is gone.
     """
-    with alone_in(output_dir, "benchmark"):
+    with Queue[PlannedRun](executor) as queue, alone_in(output_dir, "benchmark"):
         write_json(output_dir / PLAN, asdict(plan))
         state = State(dict.fromkeys(runs, "waiting"))
         put_aside(output_dir, runs)
         for run in runs:
             if saved := done(output_dir, run, retry):
                 state.end(run, saved)
-        with Queue[PlannedRun](executor) as queue:
-            for run in [run for run, status in state.runs.items() if status == "waiting"]:
-                path = str(run_directory(output_dir, run))
-                queue.submit(run, Job(run.label, run.config, path, threads, plan.time_limit))
+        for run in [run for run, status in state.runs.items() if status == "waiting"]:
+            path = str(run_directory(output_dir, run))
+            queue.submit(run, Job(run.label, run.config, path, threads, plan.time_limit))
+        show(state)
+        while queue:
+            for run, saved in queue.ended():
+                state.end(run, saved)
+                show(replace(state, just=(run, saved, state.seconds[run])))
+            for run in queue.begun():
+                state.begin(run)
             show(state)
-            while queue:
-                for run, saved in queue.ended():
-                    state.end(run, saved)
-                    show(replace(state, just=(run, saved, state.seconds[run])))
-                for run in queue.begun():
-                    state.begin(run)
-                show(state)
     return state
 
 

@@ -13,7 +13,7 @@ WIDE = 120  # columns that a table of all metrics needs
 EPILOG = """\
 Any config key may be set for all trials as --key=value. The space is YAML: learning_rate: {loguniform: [1e-4, 1e-2]};
 properties/tuning/<Model>.yaml holds a wide one and <Model>.paper.yaml the grid of the paper.
-Called again, the search goes on where it stopped, also after a kill; several machines share one --storage and --study.
+Called again, the search goes on where it stopped, also after a kill.
 """
 
 
@@ -29,11 +29,9 @@ def run(arguments: list[str], console: Console) -> int:
     parser.add_argument("--sampler", help="grid (every valid point once) | random | tpe (default: the space's, or tpe)")
     parser.add_argument("--trials", type=int, help="in all, those of earlier calls included (default: the grid, or 50)")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="stop then; the same command goes on")
-    parser.add_argument("--workers", type=int, default=1, help="processes on this machine (default 1)")
-    parser.add_argument(
-        "--storage", metavar="URL", help="a database for many machines: postgresql://... (default SQLite)"
-    )
-    parser.add_argument("--study", help="its name in the database (default <model>-<dataset>-<protocol>-<seed>)")
+    parser.add_argument("--workers", type=int, default=1, help="trials at a time on this machine (default 1)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="hand the trials to a Dask cluster: tcp://host:8786")
+    parser.add_argument("--study", help="name of the search (default <model>-<dataset>-<protocol>-<seed>)")
     parser.add_argument("--output_dir", type=Path, help="default runs/tune/<study>")
     parser.add_argument("--no_pruning", action="store_true", help="let every trial train to its end")
     parser.add_argument("--test_seeds", default="[2020, 2021, 2022]", help="of the final test; [] = none")
@@ -41,8 +39,8 @@ def run(arguments: list[str], console: Console) -> int:
     from recbole_dgrm.cli.display import document_table
     from recbole_dgrm.cli.search_board import SearchBoard
     from recbole_dgrm.config.layers import parse_line, parse_value
+    from recbole_dgrm.tuning.search import tune
     from recbole_dgrm.tuning.search_report import BEST, trials_table
-    from recbole_dgrm.tuning.tune import tune
 
     line = parse_line(key_values(others, parser))
     seeds = check("test_seeds", parse_value(named.test_seeds) or [], list[Seed])
@@ -55,10 +53,10 @@ def run(arguments: list[str], console: Console) -> int:
             trials=named.trials,
             sampler=named.sampler,
             workers=named.workers,
+            scheduler=named.scheduler,
             timeout=named.timeout,
             prune=not named.no_pruning,
             study=named.study,
-            storage=named.storage,
             show=board.show,
             **line,
         )

@@ -158,6 +158,14 @@ def load_config(
     return config
 
 
+def question_keys() -> set[str]:
+    """The keys that say what a model learns from and how it is judged, not how it is built and trained."""
+    theirs = ("general_arguments", "evaluation_arguments", "dataset_arguments")
+    every = {"model", "dataset"}.union(*(getattr(argument_list, name) for name in theirs))
+    every = every.union(read_yaml(properties_dir() / "overall.yaml"), *_all_protocols())
+    return every.difference(argument_list.training_arguments, ("precision", "bias_shrinkage"))
+
+
 def _with_side_columns(merged: Layer) -> Any:
     """``load_col`` with the ``side_features`` of a model; which file has a column is seen when they are read."""
     load, names = merged["load_col"], merged.get("side_features")

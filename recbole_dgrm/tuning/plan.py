@@ -1,41 +1,51 @@
-"""The plan of a search: what is searched, where and how often; its workers read it from ``search.json``."""
+"""The plan of a search: what is searched, on which data and how often; ``search.json`` in its folder."""
 
-import hashlib
-import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_dgrm import record_types
-from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.config.layers import load_config, question_keys
+from recbole_dgrm.data.atomic_files import check_source, source_hash
+from recbole_dgrm.data.frames import FRAMES
 from recbole_dgrm.data.splits import build_splits
-from recbole_dgrm.errors import DataError, OptionError
+from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import selection
-from recbole_dgrm.records import WHERE, read_json, run_name
-from recbole_dgrm.system.files import plain, write_json
+from recbole_dgrm.records import (
+    ASIDE,
+    REASON,
+    RESULTS,
+    WHERE,
+    Identity,
+    place_aside,
+    read_json,
+    run_name,
+)
+from recbole_dgrm.system.files import plain, write_json, write_text
+from recbole_dgrm.system.processes import LOCK
 from recbole_dgrm.tuning.space import Space, listed
 from recbole_dgrm.tuning.space_file import parse_space
 
-SEARCH, DATABASE = "search.json", "study.db"
-TRIALS = 50  # where neither a grid nor the caller says how many
+LOG = logging.getLogger(__name__)
+SEARCH, TRIALS = "search.json", "trials"  # the plan, and the folder of the trials
+USUAL_TRIALS = 50  # where neither a grid nor the caller says how many
+STAYS = (ASIDE, LOCK, FRAMES)  # in the folder of a search that is put aside
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What all workers of a study share; ``search.json`` in the output directory.
+    """A search.
 
     Attributes:
         config: keys above the model's YAML files: model, dataset, protocol and whatever is set for all trials.
         space: as ``recbole_dgrm.tuning.space_file.parse_space`` reads it.
         trials: how many are wanted in all.
-        storage: of Optuna; an SQLite file in the output directory by default.
-        place: names this output directory, to know its trials in a shared database.
+        study: its name.
+        data, code: see ``recbole_dgrm.records.Identity``; a test part that is a file of its own does not count.
     """
 
     config: dict[str, Any]
@@ -44,62 +54,62 @@ class SearchPlan:
     trials: int
     prune: bool
     study: str
-    storage: str
-    place: str
+    data: str
+    code: int = RESULTS
 
-    @property
-    def fingerprint(self) -> str:
-        """A hash of what must be equal for two searches to share a study."""
-        config = {key: value for key, value in self.config.items() if key not in WHERE}
-        what = {"config": config, "space": self.space, "sampler": self.sampler, "prune": self.prune}
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-
-    def save(self, folder: Path) -> None:
-        """Write ``search.json`` without ``storage``, which may hold a password."""
-        write_json(folder / SEARCH, {**asdict(self), "storage": None})
-
-    @classmethod
-    def load(cls, folder: Path, storage: str | None = None) -> "SearchPlan":
-        """Read ``search.json``.
+    def open(self, folder: Path) -> None:
+        """Write ``search.json``, after an older search of other data or code in ``folder`` is put aside.
 
         Raises:
-            DataError: it is damaged.
+            OptionError: the search in ``folder`` has other keys or another space.
         """
-        path, what = folder / SEARCH, "the plan of a search"
-        remedy = "move it away; the same command writes it again"
-        content = read_json(path, what, remedy, record_types.Search)
-        try:
-            return cls(**{**content, "storage": storage or default_storage(folder)})
-        except TypeError as error:
-            raise DataError(f"{path} is not {what} ({error}); {remedy}") from error
+        if (folder / SEARCH).is_file():
+            stored = _read(folder / SEARCH)
+            if reason := self.identity.difference(stored.identity):
+                _put_aside(folder, reason)
+            else:
+                self._check_same(stored, folder)
+        write_json(folder / SEARCH, asdict(self))
+
+    @property
+    def identity(self) -> Identity:
+        """What the results of all trials depend on, beside their configs."""
+        return Identity("", self.data, self.code)
+
+    def _check_same(self, stored: "SearchPlan", folder: Path) -> None:
+        ours, theirs = ({**asdict(plan), **plan.config} for plan in (self, stored))
+        keys = sorted({*ours, *theirs} - {*WHERE, "config", "trials", "study"})
+        if changed := [key for key in keys if ours.get(key) != theirs.get(key)]:
+            raise OptionError(
+                f"the search in {folder} has {changed[0]}={theirs.get(changed[0])}, not {ours.get(changed[0])}; give "
+                "the same keys and the same space, or name another --output_dir"
+            )
 
 
-def default_storage(folder: Path) -> str:
-    """The SQLite database of a search in ``folder``."""
-    return f"sqlite:///{(folder / DATABASE).resolve()}"
+def _read(path: Path) -> SearchPlan:
+    remedy = "move its folder away, or name another --output_dir"
+    content = read_json(path, "the plan of a search", remedy, record_types.Search)
+    return SearchPlan(**{key: content[key] for key in SearchPlan.__dataclass_fields__})
 
 
-def address(storage: str) -> URL:
-    """The parts of the address of a database.
-
-    Raises:
-        OptionError: it is none.
-    """
-    try:
-        return make_url(storage)
-    except SQLAlchemyError:
-        raise OptionError("--storage is no address of a database like postgresql://user@host/name") from None
+def _put_aside(folder: Path, reason: str) -> None:
+    """Move all that a search has left in ``folder`` into ``.aside/``, its plan last."""
+    new = place_aside(folder, "search")
+    new.mkdir()
+    left = [path for path in folder.iterdir() if path.name not in STAYS]
+    for path in sorted(left, key=lambda path: path.name == SEARCH):
+        path.rename(new / path.name)
+    write_text(new / REASON, f"This search was put aside: {reason}.\n")
+    LOG.warning("the search in %s is put aside, %s: %s", folder, new, reason)
 
 
 def plan_search(
     config: Mapping[str, Any],
     space: Mapping[str, Any],
-    folder: Path,
     sampler: str | None = None,
     trials: int | None = None,
     prune: bool = True,
     study: str | None = None,
-    storage: str | None = None,
 ) -> SearchPlan:
     """Plan a search and check it: the space fits the model and every value can be used, before anything is run.
 
@@ -107,29 +117,35 @@ def plan_search(
         UserError: what is wrong and the remedy.
     """
     parsed = parse_space({**space, "sampler": sampler or space.get("sampler")})
-    given = load_config(config_dict=config).given
-    seed = given["seed"]
-    _check_values(config, parsed, seed)
-    where = (storage or default_storage(folder)).replace("postgresql://", "postgresql+psycopg://")
-    address(where)
-    config = _with_metric(config)
+    asked = load_config(config_dict=config)
+    given = asked.given
+    _check_keys(parsed)
+    _check_values(config, parsed, given["seed"])
+    check_source(asked)
+    data = source_hash(asked, with_test=False)
     chosen = parsed.sampler or "tpe"
     if chosen == "grid":
-        size = len(parsed.grid(np.random.default_rng(seed)))
+        size = len(parsed.grid(np.random.default_rng(given["seed"])))
         trials = min(trials or size, size)
-    name = study or run_name(given)
-    saved = folder / SEARCH
-    place = SearchPlan.load(folder).place if saved.is_file() else uuid4().hex
-    return SearchPlan(plain(config), plain(space), chosen, trials or TRIALS, prune, name, where, place)
+    settled = plain(_with_metric(config, asked))
+    return SearchPlan(settled, plain(space), chosen, trials or USUAL_TRIALS, prune, study or run_name(given), data)
 
 
-def _with_metric(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_metric(config: Mapping[str, Any], asked: Any) -> Mapping[str, Any]:
     """The keys of the trials with the metric that all are compared by, where ``valid_metric`` leaves that open."""
-    asked = load_config(config_dict=config)
     if asked["valid_metric"] != selection.AUTO:
         return config
     used, _ = selection.settled(asked, build_splits(asked, with_test=False))
     return {**config, "valid_metric": used["valid_metric"]}
+
+
+def _check_keys(space: Space) -> None:
+    """Refuse keys of the data, the split, the metrics and the seed: the trial with the easiest question would win."""
+    if wrong := [key for key in space.keys if key in question_keys()]:
+        raise OptionError(
+            f"{wrong[0]} cannot be searched: it does not change how the model is built or trained, but what is "
+            f"measured; give it one value for all trials: --{wrong[0]}=VALUE"
+        )
 
 
 def _check_values(config: Mapping[str, Any], space: Space, seed: int) -> None:

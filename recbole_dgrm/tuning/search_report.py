@@ -20,7 +20,7 @@ from recbole_dgrm.tuning.study import Study
 BEST, TRIALS = "best.yaml", "trials.csv"
 SHOWN = 10  # trials in the table
 PANELS = 2  # of a figure, side by side
-ATTRIBUTES = ("number", "state", "value", "params", "user_attrs", "datetime_start", "duration")
+ATTRIBUTES = ("number", "state", "value", "params", "user_attrs")
 
 
 def write_search(study: Study, folder: Path) -> Path | None:
@@ -41,7 +41,7 @@ def write_search(study: Study, folder: Path) -> Path | None:
 
 
 def trials_frame(study: Study) -> pd.DataFrame:
-    """A row per trial of the database: its state, its score, its keys and what else is known of it."""
+    """A row per trial: its state, its score, its keys and what else is known of it."""
     return study.optuna.trials_dataframe(attrs=ATTRIBUTES)
 
 

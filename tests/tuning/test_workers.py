@@ -24,6 +24,7 @@ from helpers import checkerboard, random_ratings, wait_for, write_ratings
 from matplotlib import pyplot, rcParams, style
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
+from recbole_dgrm.tuning.workers import run_search, work
 from sqlalchemy.exc import OperationalError
 
 from recbole_dgrm.benchmarks import executors
@@ -39,7 +40,6 @@ from recbole_dgrm.tuning import search_figures, search_report, workers
 from recbole_dgrm.tuning import study as studies
 from recbole_dgrm.tuning.plan import SearchPlan, plan_search
 from recbole_dgrm.tuning.study import Study, worker_of
-from recbole_dgrm.tuning.workers import run_search, work
 
 FIXED = {"epochs": 3, "eval_step": 1, "device": "cpu", "rating_scale": [1, 5], "rating_step": 1}
 KINDS = ("png", "svg")

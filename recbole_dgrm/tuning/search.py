@@ -1,26 +1,35 @@
 """A search from its beginning to its report, in one call."""
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pandas as pd
 from narwhals.stable.v2.typing import IntoFrame
 
+from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor, executor_of
+from recbole_dgrm.benchmarks.queue import Queue
 from recbole_dgrm.config.layers import load_config, read_yaml
 from recbole_dgrm.data.frames import run_keys
-from recbole_dgrm.errors import OptionError
+from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.models.registry import space_file
 from recbole_dgrm.options import check_name
 from recbole_dgrm.records import run_name
 from recbole_dgrm.reports.shown import Shown, frame_of
-from recbole_dgrm.system import processes
 from recbole_dgrm.system.files import check_writable
-from recbole_dgrm.tuning import plan, search_report
+from recbole_dgrm.system.processes import alone_in, threads_of_each
+from recbole_dgrm.tuning import search_report
+from recbole_dgrm.tuning.plan import SearchPlan, plan_search
 from recbole_dgrm.tuning.space_file import read_space_file
 from recbole_dgrm.tuning.study import Study
-from recbole_dgrm.tuning.workers import run_search
+
+STARTS = 2  # a trial whose process died is started once more, and goes on from its checkpoint
+LOSSES = 3  # trials in a row that were lost: no other would be made either
+Show = Callable[[Study], None]
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Search(Shown):
         best: the keys of the best trial; None where no trial finished.
         trials: a row per trial, as in ``trials.csv``.
         path: the folder of the search, with ``best.yaml`` and ``report.html``.
-        study: the trials in their database.
+        study: the trials.
     """
 
     config: dict[str, Any]
@@ -55,14 +64,16 @@ def tune(
     trials: int | None = None,
     sampler: str | None = None,
     workers: int = 1,
+    scheduler: str | None = None,
     timeout: float | None = None,
     prune: bool = True,
     study: str | None = None,
-    storage: str | None = None,
-    show: Callable[[Study], None] = lambda study: None,
+    show: Show = lambda study: None,
     **keys: Any,
 ) -> Search:
     """Search the hyper-parameters of a model on the validation part; called again, the search goes on.
+
+    A search that is called again after its data has changed begins anew; the old one is put into ``.aside/``.
 
     Args:
         model, data: see ``recbole_dgrm.runs.trained_run.train``.
@@ -70,12 +81,12 @@ def tune(
         output_dir: where the search lies; ``runs/tune/<study>`` by default.
         trials: how many in all, those of earlier calls included; by default the whole grid, or 50.
         sampler: ``grid``, ``random`` or ``tpe``; by default the one that the space names, or ``tpe``.
-        workers: processes on this machine.
+        workers: trials at a time on this machine.
+        scheduler: address of a Dask cluster that makes the trials instead.
         timeout: seconds.
-        prune: end trials early that fall behind the others.
-        study: its name in the database.
-        storage: the address of a database that several machines share; by default a file in ``output_dir``.
-        show: called every second or so.
+        prune: end trials early whose best score is below the median of the trials before.
+        study: name of the search.
+        show: called whenever a trial begins or ends.
         keys: any config key, for all trials.
 
     Raises:
@@ -93,9 +104,51 @@ def tune(
     name = check_name("study", study or run_name(given))
     folder = Path(output_dir or Path("runs") / "tune" / name)
     check_writable(folder)
-    planned = plan.plan_search(config, space, folder, sampler, trials, prune, name, storage)
-    found = run_search(planned, folder, workers, processes.threads_of_each(workers), timeout, show)
+    planned = plan_search(config, space, sampler, trials, prune, name)
+    threads = 1 if scheduler else threads_of_each(workers)
+    found = run_search(planned, folder, executor_of(workers, scheduler), threads, timeout, show)
     search_report.write_search(found, folder)
     best = found.best()
     point = None if best is None else found.space.point(best.params)
     return Search(config, point, search_report.trials_frame(found), folder, found)
+
+
+def run_search(
+    search: SearchPlan,
+    folder: Path,
+    executor: LocalExecutor | DaskExecutor,
+    threads: int = 1,
+    timeout: float | None = None,
+    show: Show = lambda study: None,
+) -> Study:
+    """Make the trials of a search that are missing, each when a worker is free, until none is or the time is over.
+
+    Args:
+        folder: where ``search.json`` and the trials lie.
+        threads: of each trial.
+        timeout: seconds; trials at work then go on another time.
+
+    Raises:
+        UserError: another search is at work in ``folder``, or its processes cannot work.
+    """
+    deadline = monotonic() + (timeout or math.inf)
+    with Queue[int](executor) as queue, alone_in(folder, "search"):
+        search.open(folder)
+        study, starts, lost = Study(search, folder), Counter[int](), 0
+        show(study)
+        todo = study.waiting()
+        while (todo or queue) and monotonic() < deadline:
+            while todo and queue.has_room:
+                starts[number := todo.pop(0)] += 1
+                queue.submit(number, study.job(number, threads))
+                show(study)
+            for number, run in queue.ended():
+                if run.lost and starts[number] < STARTS:
+                    todo.insert(0, number)
+                    continue
+                study.settle(number)
+                show(study)
+                lost = lost + 1 if run.lost else 0
+                if lost >= LOSSES or run.unfinished:
+                    raise UserError(f"trial {number} could not be made, and the search stops: {run.record['error']}")
+    return study
