@@ -8,7 +8,6 @@ from uuid import uuid4
 from recbole_dgrm.benchmarks.worker import Job, execute
 from recbole_dgrm.errors import OptionError
 
-STARTS = 2  # a run whose worker died is started once more
 CONNECT_S = 10  # how long to wait for a scheduler
 ASK_S = 2  # how long an answer of the cluster counts
 
@@ -37,7 +36,7 @@ class DaskExecutor:
     """Hands runs to the workers of a Dask cluster; the future of a run holds the run's files.
 
     A worker needs this package, and the data under the same ``data_path``; no disk is shared. When a worker dies, Dask
-    starts its task again on another one; a run whose workers have died twice is given up.
+    starts its run again on another one, until ``allowed-failures`` workers of the cluster have died of it.
 
     Raises:
         OptionError: the library is not installed, or nobody answers at the address.
@@ -59,16 +58,11 @@ class DaskExecutor:
         self.workers = max(1, sum(self._client.nthreads().values()))  # runs at a time
         self._name = f"recbole_dgrm-{uuid4().hex}"
         self._unwanted = distributed.Event(self._name, client=self._client)
-        self._variable = distributed.Variable
         self._tasks = self._client.get_executor(pure=False)
 
     def submit(self, job: Job) -> Future:
         """Give the run to the cluster; its future holds what ``recbole_dgrm.benchmarks.worker.execute`` returns."""
-        starts = self._variable(f"{self._name}-{uuid4().hex}", client=self._client)
-        starts.set(0)
-        future = self._tasks.submit(_execute_counted, job, starts.name, self._name)
-        future.add_done_callback(lambda _: starts.delete())
-        return future
+        return self._tasks.submit(_execute, job, self._name)
 
     def stop(self) -> None:
         """End the runs at work and begin no other."""
@@ -80,10 +74,6 @@ class DaskExecutor:
 def executor_of(workers: int, scheduler: str | None) -> LocalExecutor | DaskExecutor:
     """An executor for ``workers`` runs at a time on this machine, or for the Dask cluster at an address."""
     return DaskExecutor(scheduler) if scheduler else LocalExecutor(workers)
-
-
-class WorkerLost(Exception):
-    """The workers of a run died under it."""
 
 
 class _Unwanted:
@@ -100,12 +90,5 @@ class _Unwanted:
         return self._set
 
 
-def _execute_counted(job: Job, starts_name: str, unwanted_name: str) -> dict[str, bytes]:
-    from distributed import Variable
-
-    starts = Variable(starts_name)
-    started = starts.get() + 1
-    starts.set(started)
-    if started > STARTS:
-        raise WorkerLost(f"the run took {STARTS} workers of the cluster down; too little memory is the usual cause")
+def _execute(job: Job, unwanted_name: str) -> dict[str, bytes]:
     return execute(job, _Unwanted(unwanted_name))

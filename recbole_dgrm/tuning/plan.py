@@ -1,12 +1,15 @@
 """The plan of a search: what is searched, on which data and how often; ``search.json`` in its folder."""
 
 import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
 from recbole_dgrm import record_types
 from recbole_dgrm.config.layers import load_config, question_keys
@@ -15,21 +18,14 @@ from recbole_dgrm.data.frames import FRAMES
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import selection
-from recbole_dgrm.records import (
-    ASIDE,
-    REASON,
-    RESULTS,
-    WHERE,
-    Identity,
-    place_aside,
-    read_json,
-    run_name,
-)
+from recbole_dgrm.records import ASIDE, REASON, RESULTS, WHERE, Identity, place_aside, read_json, run_name
 from recbole_dgrm.system.files import plain, write_json, write_text
 from recbole_dgrm.system.processes import LOCK
 from recbole_dgrm.tuning.space import Space, listed
 from recbole_dgrm.tuning.space_file import parse_space
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the constant liar is, since 2021
 LOG = logging.getLogger(__name__)
 SEARCH, TRIALS = "search.json", "trials"  # the plan, and the folder of the trials
 USUAL_TRIALS = 50  # where neither a grid nor the caller says how many
@@ -131,6 +127,11 @@ def plan_search(
     return SearchPlan(settled, plain(space), chosen, trials or USUAL_TRIALS, prune, study or run_name(given), data)
 
 
+def sampler(kind: str, seed: int) -> BaseSampler:
+    """Optuna's sampler of this kind, ``random`` or ``tpe``."""
+    return RandomSampler(seed) if kind == "random" else TPESampler(seed=seed, constant_liar=True)
+
+
 def _with_metric(config: Mapping[str, Any], asked: Any) -> Mapping[str, Any]:
     """The keys of the trials with the metric that all are compared by, where ``valid_metric`` leaves that open."""
     if asked["valid_metric"] != selection.AUTO:
@@ -150,7 +151,7 @@ def _check_keys(space: Space) -> None:
 
 def _check_values(config: Mapping[str, Any], space: Space, seed: int) -> None:
     """Build the config of a point, then with each value of a choice and with the ends of whole numbers in it."""
-    base = space.point(space.draw(np.random.default_rng(seed)))
+    base = space.point(space.sample(optuna.create_study(sampler=sampler("random", seed)), {}))
     load_config(config_dict={**config, **base})  # unknown keys
     for key, distribution in space.distributions.items():
         labels = listed(distribution)

@@ -56,8 +56,7 @@ def best_yaml(study: Study, best: FrozenTrial) -> str:
 
 def trials_table(study: Study) -> Table:
     """The best finished trials."""
-    done = [trial for trial in study.counted().values() if trial.state == TrialState.COMPLETE]
-    done.sort(key=study.goodness, reverse=True)
+    done = sorted(search_figures.finished(study), key=study.goodness, reverse=True)
     keys = list(study.space.distributions)
     rows = []
     for place, trial in enumerate(done[:SHOWN]):
@@ -102,8 +101,7 @@ def _introduction(study: Study, best: FrozenTrial) -> str:
 def _figures(study: Study, folder: Path) -> list[Figure | str]:
     score_of_each = Figure("figures/history", "History", "Score of each finished trial and the best so far.")
     found = [figures.drawn(score_of_each, partial(search_figures.history, study), folder)]
-    done = [trial for trial in study.counted().values() if trial.state == TrialState.COMPLETE]
-    keys = [key for key in study.space.distributions if any(key in trial.params for trial in done)]
+    keys = list(study.space.distributions)
     for number, first in enumerate(range(0, len(keys), PANELS), start=1):
         name = "figures/slices" if number == 1 else f"figures/slices-{number}"
         figure = Figure(name, "Slices", "Score of the finished trials over each key.")

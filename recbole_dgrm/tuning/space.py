@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FixedTrial
+from optuna.trial import TrialState
 
 from recbole_dgrm.errors import OptionError
 
@@ -107,21 +107,19 @@ class Space:
             raise OptionError(f"no point satisfies {', '.join(map(str, self.conditions))}")
         return [points[index] for index in rng.permutation(len(points))]
 
-    def draw(self, rng: np.random.Generator) -> dict[str, Any]:
-        """The labels of a valid point at random.
+    def sample(self, study: optuna.Study, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The labels of a valid point: those that are ``given``, and for other keys what the study's sampler suggests.
 
         Raises:
             OptionError: none was found.
         """
         for _ in range(DRAWS):
-            labels = {key: _drawn(distribution, rng) for key, distribution in self.distributions.items()}
-            if not self.violated(self.point(labels)):
-                return labels
+            study.enqueue_trial(dict(given))
+            trial = study.ask(dict(self.distributions))
+            if not self.violated(self.point(trial.params)):
+                return trial.params
+            study.tell(trial, state=TrialState.FAIL)
         raise OptionError(f"no valid point in {DRAWS} draws; look at {', '.join(map(str, self.conditions))}")
-
-    def suggest(self, trial: optuna.Trial | FixedTrial) -> Point:
-        """The point of an Optuna trial, fixed keys included; it may break a condition."""
-        return self.point({key: _suggested(trial, key, it) for key, it in self.distributions.items()})
 
     def point(self, labels: Mapping[str, Any]) -> Point:
         """The values behind labels, fixed keys included."""
@@ -155,27 +153,3 @@ def listed(distribution: Distribution) -> Sequence[Any]:
         case IntDistribution():
             return range(distribution.low, distribution.high + 1)
     return ()
-
-
-def _drawn(distribution: Distribution, rng: np.random.Generator) -> Any:
-    """A label at random."""
-    match distribution:
-        case CategoricalDistribution(choices=labels):
-            return labels[rng.integers(len(labels))]
-        case IntDistribution(low=low, high=high):
-            return int(rng.integers(low, high + 1))
-        case FloatDistribution(low=low, high=high, log=True):
-            return float(min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high))
-        case FloatDistribution(low=low, high=high, step=float(step)):
-            return min(low + step * float(rng.integers(round((high - low) / step) + 1)), high)
-    return float(rng.uniform(distribution.low, distribution.high))
-
-
-def _suggested(trial: optuna.Trial | FixedTrial, key: str, distribution: Distribution) -> Any:
-    """The label that ``trial`` takes."""
-    match distribution:
-        case CategoricalDistribution(choices=labels):
-            return trial.suggest_categorical(key, labels)
-        case IntDistribution(low=low, high=high):
-            return trial.suggest_int(key, low, high)
-    return trial.suggest_float(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)

@@ -5,10 +5,7 @@ the records again, and the sampler goes on from there.
 """
 
 import shutil
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +15,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from recbole_dgrm.benchmarks.worker import Job
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.records import (
-    CHECKPOINT,
-    EVENTS,
-    REASON,
-    RunDirectory,
-    place_aside,
-    read_run,
-)
+from recbole_dgrm.records import CHECKPOINT, EVENTS, REASON, RunDirectory, place_aside, read_run
 from recbole_dgrm.runs.trial import Trial, read_trial
 from recbole_dgrm.system.files import write_text
-from recbole_dgrm.tuning.plan import TRIALS, SearchPlan
-from recbole_dgrm.tuning.space import DRAWS
+from recbole_dgrm.tuning.plan import TRIALS, SearchPlan, sampler
 from recbole_dgrm.tuning.space_file import parse_space
 
 WARMUP_EPOCHS, STARTUP_TRIALS = 10, 5  # no trial ends early before so many epochs, and so many finished trials
@@ -38,8 +27,6 @@ STATES = {
     "pruned": TrialState.PRUNED,
     **dict.fromkeys(("running", "interrupted"), TrialState.RUNNING),
 }  # by the status of the run; every other is a failure
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the constant liar is, since 2021
 
 
 class Study:
@@ -55,7 +42,6 @@ class Study:
         config = load_config(config_dict=search.config)
         self.config, self.seed = config.given, config["seed"]
         self.metric, self.bigger = config["valid_metric"].lower(), config["valid_metric_bigger"]
-        self._points = list(islice(self._all_points(), search.trials))
         self._trials = {
             int(path.name): self._read(path)
             for path in (folder / TRIALS).glob("*")
@@ -144,29 +130,13 @@ class Study:
         found.number = int(path.name)
         return found
 
-    def _all_points(self) -> Iterator[dict[str, Any]]:
-        """The labels of each trial; a sampler begins with the model's defaults, so that its best is not worse."""
-        rng = np.random.default_rng(self.seed)
-        if self.search.sampler == "grid":
-            yield from self.space.grid(rng)
-            return
-        drawn = self.search.sampler == "random"
-        defaults = {**(self.space.draw(rng) if drawn else {}), **self.space.labels_of(self.config)}
-        yield {} if self.space.violated(self.space.point(defaults)) else defaults
-        while True:
-            yield self.space.draw(rng) if drawn else {}
-
     def _ask(self, number: int) -> dict[str, Any]:
-        """The labels of a new trial; what its point leaves open is suggested by the sampler, in view of all trials."""
-        study = self.optuna
-        study.sampler = optuna.samplers.TPESampler(seed=self.seed + number, constant_liar=True)
-        for _ in range(DRAWS):
-            study.enqueue_trial(self._points[number])
-            trial = study.ask()
-            if not self.space.violated(self.space.suggest(trial)):
-                return trial.params
-            study.tell(trial, state=TrialState.FAIL)
-        return self.space.draw(np.random.default_rng(self.seed + number))
+        """The labels of a new trial; a sampler begins with the model's defaults, so that its best is not worse."""
+        if self.search.sampler == "grid":
+            return self.space.grid(np.random.default_rng(self.seed))[number]
+        study, start = self.optuna, {} if number else self.space.labels_of(self.config)
+        study.sampler = sampler(self.search.sampler, self.seed + number)
+        return self.space.sample(study, {} if self.space.violated(self.space.point(start)) else start)
 
     def _medians(self) -> dict[int, float]:
         """For each epoch the median score that finished trials had there; empty where none is to be ended early."""

@@ -16,6 +16,10 @@ from recbole_dgrm.tuning.space_file import parse_space, read_space_file
 RNG = np.random.default_rng
 
 
+def study(seed: int) -> optuna.Study:
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+
+
 def test_a_grid_is_every_valid_point_once_in_an_order_of_the_seed():
     space = parse_space(
         {
@@ -44,7 +48,7 @@ def test_draws_are_valid_and_in_range(seed):
             "conditions": ["a < b", "c != 3"],
         }
     )
-    point = space.point(space.draw(RNG(seed)))
+    point = space.point(space.sample(study(seed), {}))
     assert 0 <= point["a"] <= 1
     assert 1e-3 <= point["b"] <= 10
     assert point["a"] < point["b"]
@@ -52,12 +56,13 @@ def test_draws_are_valid_and_in_range(seed):
     assert point["d"] in ("x", None)
 
 
-def test_optuna_suggests_the_values_behind_the_labels():
+def test_optuna_samples_the_values_behind_the_labels_and_keeps_what_is_given():
     space = parse_space(
         {"sizes": {"choice": [[8], [8, 4]]}, "n": {"int": [1, 3]}, "r": {"loguniform": [0.1, 1]}, "f": 2}
     )
-    trial = optuna.trial.FixedTrial({"sizes": "[8, 4]", "n": 2, "r": 0.3})
-    assert space.suggest(trial) == {"f": 2, "sizes": [8, 4], "n": 2, "r": 0.3}
+    point = space.point(space.sample(study(0), {"sizes": "[8, 4]", "n": 2}))
+    assert point == {"f": 2, "sizes": [8, 4], "n": 2, "r": point["r"]}
+    assert 0.1 <= point["r"] <= 1
 
 
 @pytest.mark.parametrize(
@@ -91,7 +96,7 @@ def test_a_grid_of_an_interval_or_without_a_valid_point_is_refused():
     with pytest.raises(OptionError, match=r"no point satisfies a > 5.0"):
         space.grid(RNG(0))
     with pytest.raises(OptionError, match="no valid point in 1000 draws"):
-        space.draw(RNG(0))
+        space.sample(study(0), {})
 
 
 def test_recboles_lines_are_read_with_literals_only(tmp_path):
@@ -105,7 +110,7 @@ def test_recboles_lines_are_read_with_literals_only(tmp_path):
     assert found["learning_rate"].choices == (0.01, 0.005)
     assert (found["weight"].low, found["weight"].high) == (math.exp(-8), 1)
     assert (found["drop"].low, found["drop"].high) == (0.1, 0.5)
-    assert {space.draw(RNG(seed))["size"] for seed in range(20)} == {10, 30, 50}
+    assert {space.sample(study(seed), {})["size"] for seed in range(20)} == {10, 30, 50}
     assert found["mlp"].choices == ("[64]", "[64,32]")
     path.write_text("learning_rate choice __import__('os').getcwd()\n")
     with pytest.raises(OptionError, match=r"hyper.test: .*is not understood"):
@@ -119,6 +124,6 @@ def test_the_shipped_spaces_have_points_that_the_model_takes(path):
     from recbole_dgrm.tuning.plan import plan_search
 
     config = {"model": path.name.split(".")[0], "dataset": "ml-100k", "protocol": "rated", "seed": 1}
-    search = plan_search(config, read_space_file(path, read_yaml), path.parent / "nowhere")
+    search = plan_search(config, read_space_file(path, read_yaml))
     assert search.sampler == ("grid" if "paper" in path.name else "tpe")
     assert search.trials > 1

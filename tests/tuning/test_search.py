@@ -1,0 +1,470 @@
+"""Searches: no trial lost, none made twice, the test part never there, whoever is killed."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import yaml
+from helpers import ROOT, Here, checkerboard, random_ratings, wait_for, write_ratings
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState, create_trial
+
+from recbole_dgrm.benchmarks.worker import Job
+from recbole_dgrm.cli import main
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.data.splits import build_splits
+from recbole_dgrm.errors import DataError, OptionError, UserError
+from recbole_dgrm.records import RECORD, find_runs, new_record, read_run, write_epochs
+from recbole_dgrm.reports import figures
+from recbole_dgrm.runs import experiment
+from recbole_dgrm.runs.trial import Trial
+from recbole_dgrm.system.files import write_json
+from recbole_dgrm.tuning import search_figures, search_report
+from recbole_dgrm.tuning.plan import SearchPlan, plan_search
+from recbole_dgrm.tuning.search import run_search
+from recbole_dgrm.tuning.study import Study
+
+FIXED = {"epochs": 3, "eval_step": 1, "device": "cpu", "rating_scale": [1, 5], "rating_step": 1}
+SPACE = {"factors": {"choice": [2, 3, 4]}, "regularization": {"choice": [0.1, 0.01]}, "regularize_by": "count"}
+WIDE = {"factors": {"int": [2, 50]}, "regularization": {"loguniform": [1e-3, 1]}, "conditions": ["factors > 5"]}
+LOST = {"status": "failed", "error": "killed by SIGKILL"}
+
+
+@pytest.fixture
+def plan(tmp_path, ratings_path):
+    """``plan(model, space, **options)``: a checked search on the data of the tests."""
+
+    def make(model="MF", space=SPACE, config=FIXED, **options) -> SearchPlan:
+        given = {"model": model, "dataset": "board", "protocol": "rated", "seed": 7, "data_path": str(ratings_path)}
+        return plan_search({**given, **config}, space, **{"sampler": "grid", **options})
+
+    return make
+
+
+class Scored(Here):
+    """Trains nothing: a trial has the validation scores that ``curve(config)`` gives, or ends as it says."""
+
+    def __init__(self, curve: Callable[[dict], list[float] | dict] = lambda config: [config["regularization"]]):
+        super().__init__()
+        self.curve, self.made = curve, list[str]()
+
+    def submit(self, job: Job) -> Future:
+        self.made.append(Path(job.run_dir).name)
+        record, scores = asdict(new_record(job.config, source=read_source(job))), self.curve(job.config)
+        ending = scores if isinstance(scores, dict) else {"status": "validated"}
+        scores = [] if isinstance(scores, dict) else scores
+        for epoch, score in enumerate(scores):
+            if job.trial.falls_behind(epoch, score, bigger=True):
+                scores, ending = scores[: epoch + 1], {"status": "pruned"}
+                break
+        lines = [{"stage": "select", "epoch": e, "seconds": 0.1, "valid_ratedndcg@5": s} for e, s in enumerate(scores)]
+        write_epochs(Path(job.run_dir), lines)
+        valid = {"ratedndcg@5": max(scores)} if ending["status"] == "validated" else {}
+        timing = {"best_epoch": len(scores)}
+        write_json(Path(job.run_dir) / RECORD, {**record, "valid": valid, "timing": timing, **ending})
+        return self._threads.submit(dict)
+
+
+def read_source(job: Job) -> str:
+    return json.loads((Path(job.run_dir).parents[1] / "search.json").read_text())["data"]
+
+
+def points(study: Study) -> list[tuple]:
+    return [tuple(sorted(trial.params.items())) for trial in study.counted().values()]
+
+
+def states(study: Study) -> Counter:
+    return Counter(trial.state for trial in study.counted().values())
+
+
+def result(study: Study) -> list[tuple]:
+    return [(number, trial.params, trial.value, trial.state) for number, trial in study.counted().items()]
+
+
+def test_a_grid_is_every_point_once_and_the_best_is_the_best(plan, tmp_path):
+    study = run_search(plan(), tmp_path / "out", Here())
+    assert sorted(points(study)) == sorted({*points(study)})
+    assert list(study.counted()) == list(range(6))
+    assert study.best().value == max(trial.value for trial in study.counted().values())
+    again = Scored()
+    assert result(run_search(plan(), tmp_path / "out", again)) == result(study)
+    assert again.made == []
+    assert find_runs(tmp_path / "out") == []  # trials are no runs of a report
+
+
+def test_the_score_is_the_validation_score_of_the_same_run(plan, tmp_path):
+    planned = plan(trials=1)
+    (trial,) = run_search(planned, tmp_path / "out", Here()).counted().values()
+    config = load_config(config_dict={**planned.config, **trial.params, "output_dir": str(tmp_path / "runs")})
+    record, _ = experiment.run_one(config)
+    assert trial.user_attrs["metrics"] == record.valid
+    assert trial.value == record.valid["ratedndcg@5"]
+    assert trial.user_attrs["best_epoch"] == record.timing["best_epoch"]
+
+
+def test_the_test_part_is_never_there(plan, tmp_path):
+    """Whatever the test ratings say, the search is the same."""
+    found = []
+    for scramble in (False, True):
+        table = random_ratings()
+        write_ratings(tmp_path / "data", "board", table)
+        config = {**FIXED, "data_path": str(tmp_path / "data"), "valid_metric": "RatedNDCG@5"}
+        if scramble:
+            splits = build_splits(load_config(config_dict=plan(config=config).config))
+            user, item, _ = splits.triples("test")
+            tested = set(zip(splits.test.id2token("user_id", user), splits.test.id2token("item_id", item), strict=True))
+            assert len(tested) > 50
+            rows = [(str(u), str(i)) in tested for u, i in zip(table.user_id, table.item_id, strict=True)]
+            table.loc[rows, "rating"] = 6 - table.loc[rows, "rating"]
+            write_ratings(tmp_path / "data", "board", table)
+        found.append(result(run_search(plan(config=config, trials=2), tmp_path / f"out{scramble}", Here())))
+    assert found[0] == found[1]
+
+
+def test_a_given_test_file_may_be_missing_from_the_search_and_is_no_part_of_its_identity(plan, tmp_path):
+    table = checkerboard()
+    cut = np.random.default_rng(0).random(len(table)) < 0.8
+    for part, rows in (("train", table[cut]), ("test", table[~cut])):
+        path = write_ratings(tmp_path / "data", "board", rows)
+        path.rename(path.with_name(f"board.{part}.inter"))
+    config = {**FIXED, "data_path": str(tmp_path / "data"), "benchmark_filename": ["train", "test"]}
+    config["valid_metric"] = "RatedNDCG@5"
+    before = plan(config=config, trials=1)
+    (tmp_path / "data" / "board" / "board.test.inter").write_text("user_id:token\titem_id:token\trating:float\n")
+    assert plan(config=config, trials=1) == before
+    study = run_search(before, tmp_path / "out", Here())
+    assert study.best() is not None
+    assert set(read_run(tmp_path / "out/trials/0").record["data"]) >= {"n_train", "n_valid"}
+    assert "n_test" not in read_run(tmp_path / "out/trials/0").record["data"]
+
+
+def test_trials_that_fail_are_recorded_and_the_search_goes_on(plan, tmp_path):
+    broken = {"status": "failed", "error": "ValueError: =cmd|' /C calc'!A0", "traceback": "Traceback ..."}
+
+    def curve(config: dict) -> list[float] | dict:
+        return broken if config["factors"] == 2 else [0.2, 0.5]
+
+    study = run_search(plan(), tmp_path / "out", Scored(curve))
+    assert states(study) == {TrialState.FAIL: 2, TrialState.COMPLETE: 4}
+    search_report.write_search(study, tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "trials.csv")
+    assert {"number", "state", "value", "params_factors", "params_regularization"} <= set(table)
+    assert Counter(table["state"]) == {"FAIL": 2, "COMPLETE": 4}
+    assert table["user_attrs_error"].dropna().str.startswith("ValueError").all()
+    assert table["params_regularization"].dtype == table["value"].dtype == float
+    again = Scored(curve)
+    assert result(run_search(plan(), tmp_path / "out", again)) == result(study)
+    assert again.made == []  # a failure of its own is not tried again
+
+
+def test_a_trial_that_falls_behind_the_median_ends_early(plan, tmp_path):
+    space = {"regularization": {"choice": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]}}
+
+    def curve(config: dict) -> list[float]:
+        return [(0.1 if config["regularization"] == 0.9 else 0.5) + epoch / 1000 for epoch in range(13)]
+
+    study = run_search(plan(space=space), tmp_path / "out", Scored(curve))
+    (late,) = [number for number, trial in study.counted().items() if trial.params["regularization"] == 0.9]
+    pruned = [number for number, trial in study.counted().items() if trial.state == TrialState.PRUNED]
+    assert pruned == ([] if late < 5 else [late])  # five finish before any is judged
+    for number in pruned:
+        assert max(study.counted()[number].intermediate_values) == 10
+    off = run_search(plan(space=space, prune=False), tmp_path / "off", Scored(curve))
+    assert states(off) == {TrialState.COMPLETE: 9}
+
+
+def test_a_training_ends_where_its_best_score_is_below_the_median(plan, tmp_path):
+    config = load_config(config_dict=plan().config)
+    for medians, status, epochs in (({1: 2.0}, "pruned", 2), ({1: 0.0}, "validated", 3)):
+        record, path = experiment.run_one(config, tmp_path / status, trial=Trial({}, medians))
+        assert (record.status, len(read_run(path).epochs())) == (status, epochs)
+        assert not (path / "per_user.npz").exists()
+        assert record.test == {}
+
+
+def test_tpe_fills_its_trials_with_valid_points_and_begins_with_the_defaults(plan, tmp_path):
+    study = run_search(plan(space=WIDE, sampler="tpe", trials=15), tmp_path / "out", Scored())
+    assert states(study) == {TrialState.COMPLETE: 15}
+    assert all(trial.params["factors"] > 5 for trial in study.counted().values())
+    assert len({trial.params["regularization"] for trial in study.counted().values()}) == 15
+    first = study.counted()[0].params
+    assert (first["factors"], first["regularization"]) == (12, 0.08)
+
+
+def test_a_random_search_grows_by_the_trials_that_are_missing(plan, tmp_path):
+    first = points(run_search(plan(space=WIDE, sampler="random", trials=2), tmp_path / "out", Scored()))
+    executor = Scored()
+    more = points(run_search(plan(space=WIDE, sampler="random", trials=4), tmp_path / "out", executor))
+    assert more[:2] == first
+    assert len(set(more)) == 4
+    assert executor.made == ["2", "3"]
+
+
+@pytest.mark.parametrize("step", ["ask", "save", "submit", "settle"])
+@pytest.mark.parametrize("turn", [1, 4])
+def test_a_search_that_dies_at_any_step_goes_on_as_if_nothing_had_happened(plan, tmp_path, monkeypatch, step, turn):
+    planned = plan(space=WIDE, sampler="tpe", trials=6)
+    whole = run_search(planned, tmp_path / "whole", Scored())
+    owner, name = {
+        "ask": (Study, "_ask"),
+        "save": (Trial, "save"),
+        "submit": (Scored, "submit"),
+        "settle": (Study, "settle"),
+    }[step]
+    real, calls = getattr(owner, name), [0]
+
+    def dies(*arguments):
+        calls[0] += 1
+        if calls[0] == turn:
+            raise SystemExit
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, dies)
+        with pytest.raises(SystemExit):
+            run_search(planned, tmp_path / "out", Scored())
+    assert result(run_search(planned, tmp_path / "out", Scored())) == result(whole)
+
+
+def test_a_search_over_other_data_or_by_other_code_begins_anew_and_the_old_one_is_put_aside(plan, tmp_path):
+    write_ratings(tmp_path / "data", "board", random_ratings())
+    config = {**FIXED, "data_path": str(tmp_path / "data"), "valid_metric": "RatedNDCG@5"}
+    first = run_search(plan(config=config, trials=2), tmp_path / "out", Scored())
+    search_report.write_search(first, tmp_path / "out")
+    write_ratings(tmp_path / "data", "board", random_ratings().iloc[1:])
+    executor = Scored()
+    run_search(plan(config=config, trials=2), tmp_path / "out", executor)
+    assert executor.made == ["0", "1"]
+    assert not (tmp_path / "out" / "best.yaml").exists()  # it was of other data
+    assert (tmp_path / "out" / ".aside" / "search-1" / "best.yaml").is_file()
+    assert "data set have changed" in (tmp_path / "out" / ".aside" / "search-1" / "reason.txt").read_text()
+    run_search(replace(plan(config=config, trials=1), code=99), tmp_path / "out", Scored())
+    assert "code that gave other results" in (tmp_path / "out" / ".aside" / "search-2" / "reason.txt").read_text()
+    (tmp_path / "data" / "board" / "board.yaml").write_text("rating_scale: [1, 5]\n")
+    assert plan(config=config).data != plan().data
+
+
+def test_a_trial_of_other_data_among_the_others_is_put_aside_alone(plan, tmp_path):
+    run_search(plan(trials=3), tmp_path / "out", Scored())
+    file = tmp_path / "out" / "trials" / "1" / "record.json"
+    record = json.loads(file.read_text())
+    write_json(file, {**record, "data": {**record["data"], "source": "other"}})
+    executor = Scored()
+    run_search(plan(trials=3), tmp_path / "out", executor)
+    assert executor.made == ["1"]
+    assert list((tmp_path / "out" / ".aside" / "trials").glob("1-*/reason.txt"))
+
+
+def test_another_search_does_not_get_into_the_same_folder(plan, tmp_path):
+    run_search(plan(trials=1), tmp_path / "out", Scored())
+    for other, key in (
+        (plan(space={**SPACE, "factors": {"choice": [9]}}), "space"),
+        (plan(config={**FIXED, "epochs": 4}), "epochs"),
+    ):
+        with pytest.raises(OptionError, match=f"the search in .* has {key}=.*; give the same keys"):
+            run_search(other, tmp_path / "out", Scored())
+    (tmp_path / "out" / "search.json").write_text("{}")
+    with pytest.raises(DataError, match=r"search.json is not the plan of a search"):
+        run_search(plan(), tmp_path / "out", Scored())
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "seed",
+        "rating_threshold",
+        "val_interval",
+        "eval_args",
+        "known_share",
+        "topk",
+        "metrics",
+        "valid_metric",
+        "data_path",
+    ],
+)
+def test_a_space_cannot_change_what_is_measured(plan, key):
+    with pytest.raises(OptionError, match=f"{key} cannot be searched: .* but what is measured"):
+        plan(space={**SPACE, key: {"choice": [1, 5]}})
+    with pytest.raises(OptionError, match=f"{key} cannot be searched"):
+        plan(space={**SPACE, key: 5})
+
+
+def test_a_trial_whose_process_died_is_started_once_more_and_a_third_lost_trial_ends_the_search(plan, tmp_path):
+    deaths = iter([True, False, True, True])
+    executor = Scored(lambda config: LOST if next(deaths, False) else [0.5])
+    study = run_search(plan(), tmp_path / "out", executor)
+    assert executor.made == ["0", "0", "1", "1", "2", "3", "4", "5"]
+    assert states(study) == {TrialState.COMPLETE: 5, TrialState.FAIL: 1}
+    with pytest.raises(UserError, match="trial 2 could not be made, and the search stops: killed by SIGKILL"):
+        run_search(plan(), tmp_path / "lost", Scored(lambda config: LOST))
+    full = {"status": "interrupted", "error": "record.json: No space left on device"}
+    with pytest.raises(UserError, match=r"trial 0 could not be made, .*No space"):
+        run_search(plan(), tmp_path / "full", Scored(lambda config: full))
+    assert states(run_search(plan(), tmp_path / "full", Scored())) == {TrialState.COMPLETE: 6}
+
+
+@pytest.mark.parametrize(
+    ("model", "space", "message"),
+    [
+        ("MF", {"latent_size": {"choice": [8, 16]}}, "unknown key 'latent_size'"),
+        ("MF", {"factors": {"choice": [8, 0]}}, "factors=0 is out of range"),
+        ("MF", {"factors": {"choice": [8, "many"]}}, "factors='many' is not a whole number"),
+        ("MF", {"factors": {"uniform": [1, 2]}}, "factors=.* is not a whole number"),
+        ("DGRM", {"noise_min": {"choice": [0.5]}, "noise_max": {"choice": [0.1]}}, "must be below noise_max"),
+    ],
+)
+def test_a_space_that_does_not_fit_the_model_is_an_error_before_anything_runs(plan, model, space, message):
+    with pytest.raises(OptionError, match=message):
+        plan(model=model, space=space)
+
+
+def test_auto_is_settled_once_for_all_trials(plan, tmp_path):
+    """Here every user has one item to validate, so no order differs from another."""
+    pairs = [(user, (user + step) % 9) for user in range(60) for step in (0, 2, 5)]
+    table = pd.DataFrame([(*pair, 1 + sum(pair) % 5) for pair in pairs], columns=["user_id", "item_id", "rating"])
+    write_ratings(tmp_path / "data", "few", table)
+    search = plan(config={**FIXED, "dataset": "few", "data_path": str(tmp_path / "data")})
+    assert search.config["valid_metric"] == "RMSE"
+    study = run_search(search, tmp_path / "out", Here())
+    assert (study.metric, study.bigger) == ("rmse", False)
+    assert study.best().value == min(trial.value for trial in study.counted().values())
+
+
+def command(tmp_path: Path, ratings_path: Path, space: dict, *arguments: str) -> list[str]:
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(space))
+    places = [f"--space={tmp_path / 'space.yaml'}", f"--output_dir={tmp_path / 'out'}", f"--data_path={ratings_path}"]
+    fixed = ["--model=MF", "--dataset=board", "--device=cpu", "--rating_scale=[1,5]", "--rating_step=1"]
+    return ["tune", *fixed, *places, *arguments]
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_and_its_trials_are_those_of_an_unbroken_one(plan, tmp_path, ratings_path):
+    """kill -9 while a trial is at work and others are done."""
+    arguments = ("--epochs=40", "--stopping_step=40", "--eval_step=1", "--test_seeds=[]", "--checkpoint_interval=0")
+    line = command(tmp_path, ratings_path, {"sampler": "grid", **SPACE}, *arguments)
+    process = subprocess.Popen([sys.executable, "-m", "recbole_dgrm", *line], cwd=ROOT, stdout=subprocess.DEVNULL)
+    at_work = tmp_path / "out" / "trials" / "2"
+    wait_for(lambda: (at_work / "checkpoint.pt").exists() or (at_work / "record.json").exists())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("trials/[01]/record.json")}
+    assert main.main(line) == 0
+    for name, time in done.items():
+        assert (tmp_path / "out" / "trials" / name / "record.json").stat().st_mtime_ns == time
+    config = {**FIXED, "epochs": 40, "stopping_step": 40, "checkpoint_interval": 0}
+    planned = plan(config=config)
+    whole = run_search(planned, tmp_path / "whole", Here())
+    assert result(whole) == result(Study(planned, tmp_path / "out"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choices", [[2, 3], [12]])
+def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_path, capsys, monkeypatch, choices):
+    """Where the defaults are the best, they are tested once."""
+    monkeypatch.setattr("recbole_dgrm.benchmarks.executors.LocalExecutor", Here)
+    space = {"factors": {"choice": choices}, "sampler": "grid"}
+    line = command(tmp_path, ratings_path, space, "--valid_metric=RatedNDCG@5", "--test_seeds=[1]")
+    assert main.main(line) == 0
+    out, tuned = capsys.readouterr().out, choices != [12]
+    for words in (f"[1/{len(choices)}] trial 0: RatedNDCG@5", f"Best of {len(choices)} finished", "MF, defaults"):
+        assert words in out
+    assert ("the best configuration is the default one" in out, "MF, tuned" in out) == (not tuned, tuned)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"best.yaml", "trials.csv", "report.html", "report.md", "figures", "search.json", "test"} <= names
+    for name in ("history", "slices"):
+        assert (tmp_path / "out" / "figures" / f"{name}.png").stat().st_size > 1000
+    best = yaml.safe_load((tmp_path / "out" / "best.yaml").read_text())
+    assert (
+        load_config([tmp_path / "out" / "best.yaml"], {"model": "MF", "dataset": "board"})["factors"]
+        == (best["factors"])
+    )
+    assert len(list((tmp_path / "out" / "test").rglob("record.json"))) == 1 + tuned
+
+
+def test_a_timeout_leaves_the_trials_for_another_time(plan, tmp_path):
+    study = run_search(plan(), tmp_path / "out", Scored(), timeout=1e-9)
+    assert (study.counted(), study.is_over()) == ({}, False)
+
+
+@pytest.mark.slow
+def test_a_cluster_makes_the_trials_of_a_search_with_the_same_scores(plan, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="the extra 'distributed' is not installed")
+    from recbole_dgrm.benchmarks.executors import DaskExecutor
+
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    with distributed.LocalCluster(**options) as cluster:
+        found = run_search(plan(trials=3), tmp_path / "out", DaskExecutor(cluster.scheduler_address))
+    assert result(found) == result(run_search(plan(trials=3), tmp_path / "here", Here()))
+
+
+def study_of(*trials: optuna.trial.FrozenTrial, distributions: dict) -> SimpleNamespace:
+    """What the figures need of a study that has these trials."""
+    made = optuna.create_study(direction="maximize")
+    made.add_trials(trials)
+    counted, space = dict(enumerate(made.trials)), SimpleNamespace(distributions=distributions)
+    return SimpleNamespace(optuna=made, counted=lambda: counted, metric="ratedndcg@5", seed=1, space=space, bigger=True)
+
+
+def test_a_key_from_an_interval_has_a_numeric_axis_however_few_its_values(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.extend(figure.axes))
+    values = [0.00012, 0.0034, 0.056]
+    distributions = {
+        "chosen": CategoricalDistribution(values),
+        "decay": FloatDistribution(0, 1),
+        "rate": FloatDistribution(1e-5, 1, log=True),
+    }
+    trials = [
+        create_trial(params=dict.fromkeys(distributions, value), distributions=distributions, value=0.5)
+        for value in values
+    ]
+    search_figures.slices(study_of(*trials, distributions=distributions), ["chosen", "decay", "rate"], tmp_path)
+    assert [axes.get_xscale() for axes in drawn] == ["linear", "linear", "log"]
+    for axes, places in zip(drawn, ([0, 1, 2], values, values), strict=True):
+        assert axes.collections[0].get_offsets()[:, 0].tolist() == places
+
+
+@pytest.mark.parametrize(("scores", "telling"), [([0.5], False), ([0.5, 0.5], False), ([0.1, 0.7, 0.3], True)])
+def test_figures_are_drawn_of_few_and_pruned_trials_with_any_names(tmp_path, scores, telling):
+    distributions = {"$a": CategoricalDistribution(["$x$ {", None, "y" * 200]), "$b^": FloatDistribution(0, 1)}
+    done = [
+        create_trial(params={"$a": label, "$b^": score}, distributions=distributions, value=score)
+        for label, score in zip(distributions["$a"].choices, scores, strict=False)
+    ]
+    rest = {"params": done[0].params, "distributions": distributions}
+    pruned = create_trial(state=TrialState.PRUNED, intermediate_values={0: 0.1}, **rest)
+    study = study_of(pruned, *done, create_trial(state=TrialState.FAIL, **rest), distributions=distributions)
+    search_figures.history(study, tmp_path / "history")
+    search_figures.slices(study, ["$a", "$b^"], tmp_path / "slices")
+    assert search_figures.tells_importance(study) == telling
+    if telling:
+        search_figures.importance(study, tmp_path / "importance")
+    names = {path.name for path in tmp_path.iterdir() if path.stat().st_size > 1000}
+    kinds = ["history", "slices", *["importance"] * telling]
+    assert names == {f"{name}.{kind}" for name in kinds for kind in ("png", "svg")}
+
+
+def test_a_plot_that_fails_loses_no_search(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(search_figures, "slices", lambda *_: 1 / 0)
+    study = run_search(plan(), tmp_path / "out", Scored())
+    assert search_report.write_search(study, tmp_path / "out").is_file()
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "The figure Slices cannot be drawn (ZeroDivisionError" in text
+    assert "![History]" in text
+
+
+def test_a_best_epoch_near_the_last_one_is_marked(plan, tmp_path):
+    shown = search_report.trials_table(run_search(plan(), tmp_path / "out", Scored(lambda config: [0.1, 0.2, 0.3])))
+    assert {row[-1].text for row in shown.rows} == {"3, still improving"}
+    assert "more epochs (--epochs) may do better" in shown.note
