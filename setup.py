@@ -33,7 +33,6 @@ setup(
         "filelock>=3.12",  # one benchmark or search at a time in a folder
         "optuna>=5,<6",  # hyper-parameter search
         "safetensors>=0.4",  # exported weights
-        "sqlalchemy>=2",  # under optuna; its errors are told from ours
         "packaging>=23.1",  # which versions of libraries fit: doctor
         # What RecBole 1.2.1 imports, said here because from Python 3.12 on it is installed without dependencies.
         "scikit-learn>=1.3",
@@ -46,7 +45,7 @@ setup(
         "plotly>=4.0",
     ],
     extras_require={
-        "distributed": ["distributed>=2024.1", "psycopg[binary]>=3.1.4"],  # Dask cluster, PostgreSQL
+        "distributed": ["distributed>=2024.1"],  # Dask cluster
         "parquet": ["pyarrow>=15"],  # ratings and lists as Parquet; an extra: 55 MB for one format
         "onnx": ["onnx>=1.23", "onnxscript>=0.7"],  # torch writes ONNX with them; older ones were not tried
         "test": [
@@ -54,7 +53,6 @@ setup(
             "pytest-xdist>=3.6.1",  # tests in as many processes as there are cores
             "pytest-cov>=7.0",  # which lines no test runs, those of worker processes included
             "distributed>=2024.1",
-            "psycopg[binary]>=3.1.4",
             "hypothesis>=6.100",  # properties of the chain and of the metrics; arbitrary input
             "pytrec-eval-terrier>=0.5.6",  # an independent ranking evaluator, as an oracle
             "polars>=1.0",  # DataFrames that are not of pandas

@@ -1,5 +1,6 @@
 """What several tests do or need; the small data sets are those of ``recbole_dgrm.testing``."""
 
+import json
 import re
 import time
 from concurrent.futures import Future
@@ -12,10 +13,12 @@ import recbole_dgrm
 from recbole_dgrm.benchmarks import worker
 from recbole_dgrm.benchmarks.executors import LocalExecutor
 from recbole_dgrm.maths.layers import layers_after
+from recbole_dgrm.records import RECORD
 from recbole_dgrm.runs import experiment
+from recbole_dgrm.system.files import write_json
 from recbole_dgrm.testing.small import SMALL, checkerboard, random_ratings, write_ratings
 
-__all__ = ["ROOT", "SMALL", "Here", "blocks", "checkerboard", "mlp", "random_ratings", "wait_for", "write_ratings"]
+__all__ = ["SMALL", "checkerboard", "random_ratings", "write_ratings"]
 ROOT = Path(recbole_dgrm.__file__).parent.parent
 
 
@@ -47,6 +50,13 @@ class Here(LocalExecutor):
             return {}
 
         return self._threads.submit(make)
+
+
+def interrupted(path: Path) -> Path:
+    """The directory of a run, after its record is changed to that of a run that was interrupted."""
+    record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    write_json(path / RECORD, {**record, "status": "interrupted"})
+    return path
 
 
 def mlp(sizes: list[int]) -> torch.nn.Sequential:

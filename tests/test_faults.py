@@ -4,19 +4,17 @@ import errno
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import wait_for
-from recbole_dgrm.tuning.workers import run_search
+from helpers import interrupted, wait_for
 
 from recbole_dgrm.benchmarks import worker
 from recbole_dgrm.cli import main
@@ -29,15 +27,14 @@ from recbole_dgrm.system import processes
 from recbole_dgrm.training import checkpoints
 from recbole_dgrm.training.checkpoints import read_checkpoint, write_checkpoint
 from recbole_dgrm.tuning.plan import SearchPlan
-from recbole_dgrm.tuning.study import Study
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def finished(make_config) -> Path:
-    """The directory of a finished run."""
-    return run_one(make_config(generator_hidden=[8], epochs=1))[1]
+    """The directory of a run that has all files of a finished one, and goes on."""
+    return interrupted(run_one(make_config(generator_hidden=[8], epochs=1))[1])
 
 
 @contextmanager
@@ -120,7 +117,7 @@ def test_a_foreign_checkpoint_is_a_sentence_with_its_name_and_the_remedy(finishe
 
 def test_without_the_foreign_checkpoint_the_run_begins_again_to_the_same_end(make_config):
     record, path = run_one(make_config())
-    (path / "checkpoint.pt").write_bytes(b"")
+    (interrupted(path) / "checkpoint.pt").write_bytes(b"")
     with pytest.raises(CheckpointError):
         resume(path)
     (path / "checkpoint.pt").rename(path / "foreign")
@@ -168,29 +165,6 @@ def test_vectors_of_different_lengths_are_none(finished):
     np.savez_compressed(finished / "per_user.npz", user=np.array(["a", "b"]), rmse=np.zeros(3))
     with pytest.raises(DataError, match=r"per_user\.npz holds vectors of different lengths"):
         read_run(finished).per_user()
-
-
-@pytest.fixture
-def search(tmp_path, make_config) -> SearchPlan:
-    config = make_config("MF", "board").given
-    storage = f"sqlite:///{tmp_path / 'study.db'}"
-    return SearchPlan(config, {"factors": {"choice": [2]}}, "grid", 1, False, "mine", storage, "here")
-
-
-def test_a_damaged_database_of_a_search_is_a_sentence_with_its_name(tmp_path, search):
-    (tmp_path / "study.db").write_bytes(b"no database, but long enough to be read as one" * 100)
-    with pytest.raises(UserError, match=r"study\.db, cannot be used .*file is not a database.*move it away"):
-        run_search(search, tmp_path)
-
-
-@pytest.mark.parametrize("change", ["trial_system_attributes SET value_json = '{1'", "trials SET state = 'COMPLEUE'"])
-def test_a_database_of_a_search_whose_values_are_damaged_is_a_sentence_too(tmp_path, search, change):
-    Study(search, tmp_path).fill()
-    with closing(sqlite3.connect(tmp_path / "study.db")) as database:
-        assert database.execute(f"UPDATE {change}").rowcount
-        database.commit()
-    with pytest.raises(UserError, match=r"study\.db, cannot be used .*move it away"):
-        run_search(search, tmp_path)
 
 
 def test_what_a_kill_left_of_a_writing_is_removed_when_the_run_goes_on(finished):

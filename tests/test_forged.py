@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from helpers import wait_for
+from helpers import interrupted, wait_for
 
 from recbole_dgrm import records
 from recbole_dgrm.benchmarks import worker
@@ -270,7 +270,9 @@ def weight(state: dict, part: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize(("part", "read"), [("best_state_dict", load_run), ("state_dict", resume)])
+@pytest.mark.parametrize(
+    ("part", "read"), [("best_state_dict", load_run), ("state_dict", lambda path: resume(interrupted(path)))]
+)
 def test_weights_that_are_no_numbers_are_refused(value, part, read, copy):
     rewrite(copy / "checkpoint.pt", lambda state: weight(state, part, value))
     with pytest.raises(
@@ -297,7 +299,7 @@ def test_weights_that_are_no_numbers_are_refused(value, part, read, copy):
 def test_counts_that_cannot_be_are_refused(change, said, copy):
     rewrite(copy / "checkpoint.pt", change)
     with pytest.raises(CheckpointError, match=said):
-        resume(copy)
+        resume(interrupted(copy))
 
 
 def test_a_packed_checkpoint_is_refused(copy):
@@ -372,6 +374,7 @@ def test_what_a_model_keeps_beside_its_weights_must_be_of_its_form(forged, make_
 
 
 def test_a_second_resume_of_one_run_is_refused(copy):
+    interrupted(copy)
     with processes.alone_in(copy, "process"):
         before = {path: path.read_bytes() for path in copy.iterdir() if path.is_file()}
         with pytest.raises(UserError, match=f"^another process is at work in {copy}; wait for its end"):

@@ -60,12 +60,23 @@ class SearchPlan:
             OptionError: the search in ``folder`` has other keys or another space.
         """
         if (folder / SEARCH).is_file():
-            stored = _read(folder / SEARCH)
+            stored = SearchPlan.load(folder)
             if reason := self.identity.difference(stored.identity):
                 _put_aside(folder, reason)
             else:
                 self._check_same(stored, folder)
         write_json(folder / SEARCH, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> "SearchPlan":
+        """Read ``search.json``.
+
+        Raises:
+            DataError: it is damaged, or of version 0.2.0.
+        """
+        remedy = "move the folder away, or name another --output_dir"
+        content = read_json(folder / SEARCH, "the plan of a search", remedy, record_types.Search)
+        return cls(**{key: content[key] for key in cls.__dataclass_fields__})
 
     @property
     def identity(self) -> Identity:
@@ -80,12 +91,6 @@ class SearchPlan:
                 f"the search in {folder} has {changed[0]}={theirs.get(changed[0])}, not {ours.get(changed[0])}; give "
                 "the same keys and the same space, or name another --output_dir"
             )
-
-
-def _read(path: Path) -> SearchPlan:
-    remedy = "move its folder away, or name another --output_dir"
-    content = read_json(path, "the plan of a search", remedy, record_types.Search)
-    return SearchPlan(**{key: content[key] for key in SearchPlan.__dataclass_fields__})
 
 
 def _put_aside(folder: Path, reason: str) -> None:

@@ -5,7 +5,7 @@ import os
 import sys
 
 import pytest
-from helpers import ROOT, blocks
+from helpers import ROOT, blocks, interrupted
 
 from recbole_dgrm.benchmarks.executors import LocalExecutor
 from recbole_dgrm.benchmarks.plan import make_plan, planned_runs
@@ -41,7 +41,7 @@ def test_a_run_of_it_is_called_by_its_class_and_taken_up_by_its_full_name(packag
     assert (record.model, record.label) == ("others.linear:Linear", "Linear")
     assert path.name.startswith("Linear-noise-")
     saved = json.loads((path / "record.json").read_text(encoding="utf-8"))
-    again, _ = resume(path)
+    again, _ = resume(interrupted(path))
     assert again.test == saved["test"]
     assert load_run(path).evaluate()["test"] == saved["test"]
 

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,18 +16,19 @@ import pytest
 import scipy.sparse
 import torch
 import yaml
-from helpers import ROOT, random_ratings, write_ratings
+from helpers import ROOT, interrupted, random_ratings, write_ratings
 
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import loaders
-from recbole_dgrm.data.splits import Splits, build_splits
+from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import CheckpointError, DataError, TrainingDiverged
 from recbole_dgrm.evaluation import selection
 from recbole_dgrm.models import registry
 from recbole_dgrm.models.dgrm.model import DGRM
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.runs.experiment import resume, run_one
-from recbole_dgrm.system.files import write_whole
+from recbole_dgrm.runs.trial import Trial
+from recbole_dgrm.system.files import write_json, write_whole
 from recbole_dgrm.training import checkpoints, recorded_trainer, trainers
 from recbole_dgrm.training.checkpoints import read_checkpoint
 from recbole_dgrm.training.plain_state import pack, unpack
@@ -181,10 +184,16 @@ def test_a_diverging_loss_stops_the_run_and_names_the_phase(make_config, monkeyp
 
 def test_a_failing_run_says_so_in_its_record(make_config, tmp_path):
     with pytest.raises(DataError):
-        run_one(make_config(dataset="missing"))
+        run_one(make_config(val_interval={"rating": "[90,91]"}))
     (path,) = (tmp_path / "runs").iterdir()
     assert record_of(path)["status"] == "failed"
-    assert "there is no folder" in record_of(path)["error"]
+    assert "no rating of noise is left" in record_of(path)["error"]
+
+
+def test_data_that_is_not_there_is_found_before_a_directory_is_made(make_config, tmp_path):
+    with pytest.raises(DataError, match="there is no folder"):
+        run_one(make_config(dataset="missing"))
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("stage", ["train", "known"])
@@ -278,25 +287,55 @@ def test_a_metric_that_is_named_selects_even_where_it_cannot_tell(blunt_config):
 @pytest.mark.parametrize("stage", ["train", "known"])
 def test_a_run_that_goes_on_is_selected_by_the_same_metric(blunt_config, monkeypatch, stage):
     _, path = run_one(blunt_config(refit=stage == "known"))
-    again, _ = resume(path)
+    again, _ = resume(interrupted(path))
     assert again.selected_by == "RMSE"
     monkeypatch.setattr(selection, "_choice", lambda names, found: "RatedNDCG@5")
     with pytest.raises(CheckpointError, match="selected by another metric"):
-        resume(path)
+        resume(interrupted(path))
 
 
-def test_resume_refuses_what_is_no_run_and_changed_data(make_config, tmp_path, monkeypatch):
+def files_of(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+
+
+@pytest.mark.parametrize("suffix", ["inter", "item", "user", "yaml"])
+def test_resume_refuses_what_is_no_run_and_data_of_which_a_file_has_changed(make_config, tmp_path, suffix):
     with pytest.raises(CheckpointError, match="is not a run directory"):
         resume(tmp_path)
-    _, path = run_one(make_config())
-    monkeypatch.setattr(Splits, "fingerprint", lambda self: "other")
-    with pytest.raises(CheckpointError, match="the data has changed"):
+    write_ratings(tmp_path / "data", "noise", random_ratings())
+    _, path = run_one(make_config("MF", data_path=str(tmp_path / "data")))
+    before = files_of(interrupted(path))
+    content = {"inter": "\nu1\ti1\t3", "item": "item_id:token\n1\n", "user": "user_id:token\n1\n", "yaml": "seed: 1\n"}
+    with open(tmp_path / "data" / "noise" / f"noise.{suffix}", "a") as file:
+        file.write(content[suffix])
+    with pytest.raises(CheckpointError, match="is another one: the files of its data set have changed since"):
         resume(path)
+    assert files_of(path) == before
+
+
+def test_a_run_by_code_that_gave_other_results_is_not_continued(make_config, monkeypatch):
+    _, path = run_one(make_config("MF"))
+    write_json(interrupted(path) / "record.json", {**record_of(path), "code": 99})
+    with pytest.raises(CheckpointError, match="it was made by code that gave other results"):
+        resume(path)
+
+
+def test_a_finished_run_is_read_and_not_written_also_without_its_data(make_config, tmp_path):
+    write_ratings(tmp_path / "data", "noise", random_ratings())
+    record, path = run_one(make_config("MF", data_path=str(tmp_path / "data")))
+    before = files_of(path)
+    shutil.rmtree(tmp_path / "data")
+    assert resume(path)[0].test == record.test
+    assert files_of(path) == before
+    (path / "config.yaml").write_text((path / "config.yaml").read_text().replace("epochs: ", "epochs: 1"))
+    with pytest.raises(CheckpointError, match="is another one: it was made with other keys"):
+        resume(path)
+    assert files_of(path)["record.json"] == before["record.json"]
 
 
 def test_a_run_stopped_before_its_first_checkpoint_begins_again(make_config):
     first, path = run_one(make_config(), label="mine")
-    (path / "checkpoint.pt").unlink()
+    (interrupted(path) / "checkpoint.pt").unlink()
     again, _ = resume(path)
     assert (again.test, again.label, again.hash) == (first.test, "mine", first.hash)
     assert again.timing["epochs"] == first.timing["epochs"]  # no line is counted twice
@@ -415,10 +454,11 @@ def test_where_reduced_precision_disagrees_training_goes_on_in_float32(make_conf
 @pytest.mark.parametrize("protocol", ["rated", "full"])
 def test_validation_alone_gives_the_score_of_the_whole_run(name, protocol, make_config, tmp_path):
     given = {"protocol": protocol, "topk": [5], "valid_metric": "ndcg@5" if protocol == "full" else "ratedndcg@5"}
-    alone = experiment.validate_one(make_config(name, **given), tmp_path / "alone")
+    alone, _ = run_one(make_config(name, **given), tmp_path / "alone", trial=Trial({}, {}))
     whole, _ = run_one(make_config(name, refit=False, **given))
-    assert alone.metrics == whole.valid
-    assert len(alone.metrics) > 1
+    assert (alone.status, alone.test) == ("validated", {})
+    assert alone.valid == whole.valid
+    assert len(alone.valid) > 1
 
 
 @pytest.mark.slow
