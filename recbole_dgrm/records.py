@@ -45,7 +45,7 @@ class RunRecord:
             parameters and no checkpoint then, and ``train_s`` only if somebody has said it.
         hash: of the config, see ``config_hash``; of the predictions where only these are known.
         code: ``RESULTS`` of the code that made the run.
-        begun: when the run was begun, in UTC, as ISO 8601 has it; empty in records of version 0.2.0.
+        begun: when the run was begun or last resumed, in UTC, as ISO 8601 has it; empty in records of version 0.2.0.
         status: running, finished, interrupted, diverged, failed or timed_out; of a trial of a search, which is not
             tested, validated or pruned.
         valid, test: metric to value, from validation and from the one test.

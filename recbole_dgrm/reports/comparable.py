@@ -25,6 +25,7 @@ DATA = """
 EVAL_ARGS = {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "RO", "mode": "full"}  # RecBole's own
 LEARNING = {"random": ("refit",), "bias": ("refit", "bias_shrinkage"), "oracle": ()}  # what a reference row depends on
 MADE_WITH = ("recbole_dgrm", "commit", "recbole", "torch", "numpy", "python", "device", "threads")
+MEANS = ("ratedndcg", "ratedrecall", "ndcg", "recall", "hit", "precision", "mrr", "map")  # plain means over users
 ROUNDING = 1e-6  # what summing in another order may leave
 USUAL = "USER_ID_FIELD ITEM_ID_FIELD RATING_FIELD TIME_FIELD metric_decimal_place filter_inter_by_user_or_item"
 WHOLE = ("known_share", 1.0)  # nothing is left out of training and validation
@@ -187,6 +188,14 @@ def check_references(runs: Iterable[RunDirectory]) -> None:
                         f"and {expected:.6f}, so one of them was made by other rules or another version; make the "
                         "older one again"
                     )
+
+
+def contradicted(run: RunDirectory) -> dict[str, float]:
+    """The metrics of a record that are not the means over users in ``per_user.npz``, with these means."""
+    vectors, test = run.per_user(), run.record["test"]
+    plain = [metric for metric in vectors.keys() & test.keys() if metric.partition("@")[0] in MEANS]
+    means = {metric: float(np.nanmean(vectors[metric])) for metric in sorted(plain) if test[metric] is not None}
+    return {key: mean for key, mean in means.items() if abs(mean - test[key]) > _rounding(run.record, mean)}
 
 
 def _rounding(record: dict[str, Any], value: float) -> float:

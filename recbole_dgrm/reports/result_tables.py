@@ -97,13 +97,20 @@ def ends_below(cell: Cell) -> list[str]:
 
 
 def faults(cell: Cell) -> list[str]:
-    """Sentences about results that are better than the oracle, which cannot be."""
-    return [
+    """Sentences about results that cannot be: better than the oracle, or not the mean of their own vectors."""
+    runs = [run for row in cell.rows for run in row.runs]
+    contradictions = [
+        f"ERROR in {run.path}: record.json has {metric} {run.record['test'][metric]:.4f}, but the mean of the users in "
+        f"per_user.npz is {mean:.4f}, so the two files are of different runs; make this run again, and do not use its "
+        "numbers."
+        for run in runs
+        for metric, mean in comparable.contradicted(run).items()
+    ]
+    return contradictions + [
         f"ERROR of recbole_dgrm: {run.record['label']}, seed {run.record['seed']}, has {metric} "
         f"{run.record['test'][metric]:.4f}, above the oracle's {run.record['reference']['oracle'][metric]:.4f}, which "
         f"cannot be; please report it with {run.path / 'record.json'}, and do not use these numbers."
-        for row in cell.rows
-        for run in row.runs
+        for run in runs
         for metric in comparable.above_oracle(run.record)
     ]
 

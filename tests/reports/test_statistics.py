@@ -16,6 +16,7 @@ from scipy import stats
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.records import RunRecord, config_hash, new_record, read_run, read_runs, write_vectors
+from recbole_dgrm.reports.result_tables import faults
 from recbole_dgrm.reports.significance import Comparison, compare, holm
 from recbole_dgrm.reports.statistics import summarise, user_means
 from recbole_dgrm.system.files import write_json
@@ -598,6 +599,16 @@ def test_what_averaging_leaves_in_the_last_digits_is_no_difference(tmp_path):
         write_run(tmp_path, "B", seed, {NDCG: values[seed % 3]})
     test = comparison_of(tmp_path, "A", "B")
     assert (test.difference, test.p_t, test.p_wilcoxon, test.significant) == (0, 1, 1, False)
+
+
+def test_a_record_that_contradicts_its_own_vectors_is_named(tmp_path):
+    path = write_run(tmp_path, "MF", 1)
+    write_run(tmp_path, "NCF", 1)
+    assert faults(only_cell(tmp_path)) == []
+    record = read_run(path).record
+    write_json(path / "record.json", {**record, "test": {NDCG: record["test"][NDCG] - 0.01}})
+    (sentence,) = faults(only_cell(tmp_path))
+    assert sentence.startswith(f"ERROR in {path}: record.json has {NDCG}")
 
 
 def test_a_baseline_in_two_configurations_is_the_newer_one(tmp_path):
