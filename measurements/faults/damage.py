@@ -13,17 +13,9 @@ from recbole_dgrm.errors import UserError
 from recbole_dgrm.records import read_epochs, read_run
 from recbole_dgrm.reports.statistics import read_plan
 from recbole_dgrm.runs.experiment import saved_config
+from recbole_dgrm.runs.trial import read_trial
 from recbole_dgrm.training.checkpoints import read_checkpoint
 from recbole_dgrm.tuning.plan import SearchPlan
-from recbole_dgrm.tuning.study import Study
-from recbole_dgrm.tuning.workers import database_explained
-
-
-def _database(path: Path) -> None:
-    search = SearchPlan.load(path.parent)
-    with database_explained(search.storage):
-        Study(search, path.parent).counted()
-
 
 FILES: dict[str, Callable[[Path], object]] = {
     "checkpoint.pt": lambda path: read_checkpoint(path, torch.device("cpu")),
@@ -33,7 +25,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     "config.yaml": lambda path: saved_config(path.parent),
     "benchmark.json": lambda path: read_plan(path.parent),
     "search.json": lambda path: SearchPlan.load(path.parent),
-    "study.db": _database,
+    "trial.json": lambda path: read_trial(path.parent),
 }
 
 

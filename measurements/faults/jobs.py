@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import yaml
 
 from recbole_dgrm.records import RECORD, read_epochs, read_json, read_run
 from recbole_dgrm.training.checkpoints import read_checkpoint
-from recbole_dgrm.tuning.plan import DATABASE, SearchPlan
+from recbole_dgrm.tuning.plan import SearchPlan
 from recbole_dgrm.tuning.study import Study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,22 +143,16 @@ class Tuning:
     def result(self, folder: Path) -> Any:
         """Point and score of each trial; a point that was finished twice shows."""
         study = Study(SearchPlan.load(folder), folder)
-        done = [trial for trial in study.optuna.trials if trial.state.name == "COMPLETE"]
+        done = [trial for trial in study.counted().values() if trial.state.name == "COMPLETE"]
         points = sorted(
             (json.dumps(trial.params, sort_keys=True), trial.value, trial.user_attrs["best_epoch"]) for trial in done
         )
         return [points, sorted(study.counted()), (folder / "best.yaml").read_text().splitlines()[1:]]
 
     def finished(self, folder: Path) -> dict[str, Any]:
-        """Finished trials with the moment of their end."""
-        if not (folder / DATABASE).is_file():
-            return {}
-        with sqlite3.connect(folder / DATABASE, timeout=30) as database:
-            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'trials'").fetchone():
-                return {}
-            return dict(
-                database.execute("SELECT number, datetime_complete FROM trials WHERE state = 'COMPLETE'").fetchall()
-            )
+        """Finished trials with the moment at which their record was written."""
+        runs = [run for file in folder.glob(f"trials/*/{RECORD}") if (run := read_run(file.parent))]
+        return {str(run.path): (run.path / RECORD).stat().st_mtime_ns for run in runs if run.ended}
 
 
 JOBS = (Training(), Benchmark(), Tuning())
@@ -228,17 +221,10 @@ def _read_arrays(path: Path) -> None:
         dict(file)
 
 
-def _read_database(path: Path) -> None:
-    with sqlite3.connect(path, timeout=30) as database:
-        if (answer := database.execute("PRAGMA integrity_check").fetchone()) != ("ok",):
-            raise ValueError(answer)
-
-
 READERS = {
     ".json": lambda path: read_json(path, "", ""),
     ".jsonl": lambda path: read_epochs(path.parent),
     ".yaml": lambda path: yaml.safe_load(path.read_text(encoding="utf-8")),
     ".npz": _read_arrays,
     ".pt": lambda path: read_checkpoint(path, torch.device("cpu")),
-    ".db": _read_database,
 }

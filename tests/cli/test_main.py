@@ -269,11 +269,6 @@ def test_options_of_commands_are_checked_before_anything_is_run(run, tmp_path, a
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_storage_that_is_none_is_said(run):
-    status, _, err = run("tune", "--model=MF", "--dataset=noise", *run.places, "--storage=abc", "--trials=1")
-    assert (status, err) == (2, "error: --storage is no address of a database like postgresql://user@host/name\n")
-
-
 def test_convert_does_not_overwrite(run, tmp_path):
     source = write_csv(tmp_path / "ratings.csv")
     assert run("convert", str(source), f"--data_path={tmp_path}")[0] == 0
