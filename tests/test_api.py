@@ -11,7 +11,7 @@ from helpers import Here, random_ratings
 
 import recbole_dgrm as rd
 from recbole_dgrm import records
-from recbole_dgrm.benchmarks import session
+from recbole_dgrm.benchmarks import executors
 from recbole_dgrm.data.frames import as_pandas
 
 LIGHT = """
@@ -141,7 +141,7 @@ def test_what_is_no_dataframe_is_none(data):
 
 
 def test_a_benchmark_of_a_dataframe_needs_no_file(frame, tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "LocalExecutor", Here)
+    monkeypatch.setattr(executors, "LocalExecutor", Here)
     plan = {"models": ["MF"], "seeds": [1], "config": KEYS}
     report = rd.benchmark(plan, datasets=frame, output_dir=tmp_path)
     (written,) = (tmp_path / "data").iterdir()
@@ -156,7 +156,7 @@ def test_a_benchmark_of_a_dataframe_needs_no_file(frame, tmp_path, monkeypatch):
 
 
 def test_a_diagnosis_and_a_search_take_a_dataframe_and_are_tables(frame, tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "LocalExecutor", Here)
+    monkeypatch.setattr(executors, "LocalExecutor", Here)
     found = rd.diagnose("MF", frame, epochs=1, every=1, output_dir=tmp_path / "diagnosis", device="cpu")
     assert found.verdicts["MF"] in str(found)
     assert "<td>" in found._repr_html_()

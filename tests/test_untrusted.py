@@ -24,7 +24,7 @@ from recbole_dgrm.reports import figures
 from recbole_dgrm.runs.experiment import run_one
 from recbole_dgrm.system import processes
 from recbole_dgrm.system.yaml_files import DEEPEST, LONGEST, load_yaml
-from recbole_dgrm.tuning.space_file import parse_space, read_space_file
+from recbole_dgrm.tuning.space import parse_space, read_space_file
 
 RECBOLE = Path(recbole.__file__).parent
 

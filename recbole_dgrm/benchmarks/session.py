@@ -90,17 +90,50 @@ class Benchmark:
             LOG.warning("%s is left out: %s", dataset, reason)
         return cls(plan, folder, runs)
 
-    def run(self, workers: int = 1, scheduler: str | None = None, retry: bool = False, show: Show = unseen) -> State:
-        """Make the missing runs.
+    def run(
+        self,
+        workers: int = 1,
+        scheduler: str | None = None,
+        retry: bool = False,
+        show: Show = unseen,
+        executor: LocalExecutor | DaskExecutor | None = None,
+    ) -> State:
+        """Make the runs that are not done yet; how each ended is in its record.
 
         Args:
             workers: runs at a time on this machine.
             scheduler: address of a Dask cluster that makes the runs instead.
             retry: make failed, diverged and timed-out runs again.
             show: called often with the state.
+            executor: makes the runs, if workers and scheduler do not say what does.
+
+        Raises:
+            UserError: another benchmark is at work in the folder, another process in one of its runs, or the cluster is
+                gone.
         """
         threads = self.plan.threads or (1 if scheduler else threads_of_each(workers))
-        return run_benchmark(self.plan, self.runs, self.folder, executor_of(workers, scheduler), threads, retry, show)
+        with (
+            Queue[PlannedRun](executor or executor_of(workers, scheduler)) as queue,
+            alone_in(self.folder, "benchmark"),
+        ):
+            write_json(self.folder / PLAN, asdict(self.plan))
+            put_aside(self.folder, self.runs)
+            state = State(dict.fromkeys(self.runs, "waiting"))
+            for run in self.runs:
+                if saved := done(self.folder, run, retry):
+                    state.end(run, saved)
+                else:
+                    path = str(run_directory(self.folder, run))
+                    queue.submit(run, Job(run.label, run.config, path, threads, self.plan.time_limit))
+            show(state)
+            while queue:
+                for run, saved in queue.ended():
+                    state.end(run, saved)
+                    show(replace(state, just=(run, saved, state.seconds[run])))
+                for run in queue.begun():
+                    state.begin(run)
+                show(state)
+        return state
 
     def report(self) -> Report:
         """Write the report on the runs in the folder."""
@@ -125,46 +158,6 @@ def run_directory(output_dir: Path, run: PlannedRun) -> Path:
     """Where ``run`` is written; two configs never share a directory."""
     dataset, protocol, label = (in_file_name(name).strip(".") for name in (*run.cell, run.label))
     return output_dir / dataset / protocol / f"{label}-{run.config['seed']}-{run.hash[:8]}"
-
-
-def run_benchmark(
-    plan: Plan,
-    runs: list[PlannedRun],
-    output_dir: Path,
-    executor: LocalExecutor | DaskExecutor,
-    threads: int,
-    retry: bool = False,
-    show: Show = unseen,
-) -> State:
-    """Make the runs that are not done yet; how each ended is in its record.
-
-    Args:
-        plan: written to ``benchmark.json`` for the report.
-        threads: of each run.
-        retry, show: see ``Benchmark.run``.
-
-    Raises:
-        UserError: another benchmark is at work in ``output_dir``, or the cluster is gone.
-    """
-    with Queue[PlannedRun](executor) as queue, alone_in(output_dir, "benchmark"):
-        write_json(output_dir / PLAN, asdict(plan))
-        state = State(dict.fromkeys(runs, "waiting"))
-        put_aside(output_dir, runs)
-        for run in runs:
-            if saved := done(output_dir, run, retry):
-                state.end(run, saved)
-        for run in [run for run, status in state.runs.items() if status == "waiting"]:
-            path = str(run_directory(output_dir, run))
-            queue.submit(run, Job(run.label, run.config, path, threads, plan.time_limit))
-        show(state)
-        while queue:
-            for run, saved in queue.ended():
-                state.end(run, saved)
-                show(replace(state, just=(run, saved, state.seconds[run])))
-            for run in queue.begun():
-                state.begin(run)
-            show(state)
-    return state
 
 
 def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> RunDirectory | None:

@@ -72,14 +72,14 @@ def run(arguments: list[str], console: Console) -> int:
 
 
 def _test_best(console: Console, config: dict[str, Any], best: Path, seeds: list[int], workers: int) -> None:
-    from recbole_dgrm.benchmarks import tuned
     from recbole_dgrm.cli import display
     from recbole_dgrm.reports import benchmark_report, statistics
+    from recbole_dgrm.tuning.best import compare_with_defaults, is_default
 
-    if tuned.best_is_default(config, best):
+    if is_default(config, best):
         console.print("the best configuration is the default one")
     folder = best.parent / "test"
     with display.Board(console) as board:
-        tuned.compare_with_defaults(config, best, seeds, folder, workers, board.show)
+        compare_with_defaults(config, best, seeds, folder, workers, board.show)
     for cell in statistics.summarise(folder).cells:
         console.print(display.document_table(benchmark_report.result_table(cell), 4 if console.width < WIDE else None))

@@ -21,8 +21,7 @@ from recbole_dgrm.evaluation import selection
 from recbole_dgrm.records import ASIDE, REASON, RESULTS, WHERE, Identity, place_aside, read_json, run_name
 from recbole_dgrm.system.files import plain, write_json, write_text
 from recbole_dgrm.system.processes import LOCK
-from recbole_dgrm.tuning.space import Space, listed
-from recbole_dgrm.tuning.space_file import parse_space
+from recbole_dgrm.tuning.space import Space, listed, parse_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the constant liar is, since 2021
@@ -38,7 +37,7 @@ class SearchPlan:
 
     Attributes:
         config: keys above the model's YAML files: model, dataset, protocol and whatever is set for all trials.
-        space: as ``recbole_dgrm.tuning.space_file.parse_space`` reads it.
+        space: as ``recbole_dgrm.tuning.space.parse_space`` reads it.
         trials: how many are wanted in all.
         study: its name.
         data, code: see ``recbole_dgrm.records.Identity``; a test part that is a file of its own does not count.
@@ -162,5 +161,5 @@ def _check_values(config: Mapping[str, Any], space: Space, seed: int) -> None:
         labels = listed(distribution)
         for label in {labels[0], labels[-1]} if isinstance(labels, range) else labels:
             point = {**base, key: space.point({key: label})[key]}
-            if not space.violated(point):
+            if space.is_valid(point):
                 load_config(config_dict={**config, **point})

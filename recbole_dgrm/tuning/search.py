@@ -24,7 +24,7 @@ from recbole_dgrm.system.files import check_writable
 from recbole_dgrm.system.processes import alone_in, threads_of_each
 from recbole_dgrm.tuning import search_report
 from recbole_dgrm.tuning.plan import SearchPlan, plan_search
-from recbole_dgrm.tuning.space_file import read_space_file
+from recbole_dgrm.tuning.space import read_space_file
 from recbole_dgrm.tuning.study import Study
 
 STARTS = 2  # a trial whose process died is started once more, and goes on from its checkpoint

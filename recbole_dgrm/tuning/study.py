@@ -19,7 +19,7 @@ from recbole_dgrm.records import CHECKPOINT, EVENTS, REASON, RunDirectory, place
 from recbole_dgrm.runs.trial import Trial, read_trial
 from recbole_dgrm.system.files import write_text
 from recbole_dgrm.tuning.plan import TRIALS, SearchPlan, sampler
-from recbole_dgrm.tuning.space_file import parse_space
+from recbole_dgrm.tuning.space import parse_space
 
 WARMUP_EPOCHS, STARTUP_TRIALS = 10, 5  # no trial ends early before so many epochs, and so many finished trials
 STATES = {
@@ -136,7 +136,7 @@ class Study:
             return self.space.grid(np.random.default_rng(self.seed))[number]
         study, start = self.optuna, {} if number else self.space.labels_of(self.config)
         study.sampler = sampler(self.search.sampler, self.seed + number)
-        return self.space.sample(study, {} if self.space.violated(self.space.point(start)) else start)
+        return self.space.sample(study, start if self.space.is_valid(self.space.point(start)) else {})
 
     def _medians(self) -> dict[int, float]:
         """For each epoch the median score that finished trials had there; empty where none is to be ended early."""

@@ -15,10 +15,10 @@ import psutil
 import pytest
 from helpers import ROOT, Here, random_ratings, wait_for, write_ratings
 
-from recbole_dgrm.benchmarks import queue, session, worker
-from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor
+from recbole_dgrm.benchmarks import executors, queue, session, worker
+from recbole_dgrm.benchmarks.executors import DaskExecutor
 from recbole_dgrm.benchmarks.plan import planned_runs, read_plan_file
-from recbole_dgrm.benchmarks.session import run_benchmark, run_directory
+from recbole_dgrm.benchmarks.session import Benchmark, run_directory
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.records import read_run, read_runs
@@ -52,11 +52,12 @@ def plan(tmp_path, ratings_path):
 
 
 def run_all(plan_and_runs, folder: Path, workers: int = 2, **options):
-    return run_benchmark(*plan_and_runs, folder, LocalExecutor(workers), threads=1, **options)
+    plan, runs = plan_and_runs
+    return Benchmark(replace(plan, threads=1), folder, runs).run(workers, **options)
 
 
 def run_here(plan_and_runs, folder: Path):
-    return run_benchmark(*plan_and_runs, folder, Here(), threads=1)
+    return run_all(plan_and_runs, folder, executor=Here())
 
 
 def results(folder: Path) -> dict[str, dict]:
@@ -263,7 +264,7 @@ def test_odd_names_stay_in_the_folder(plan, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_plans_runs_and_reports(plan, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(session, "LocalExecutor", Here)
+    monkeypatch.setattr(executors, "LocalExecutor", Here)
     made, _ = plan(seeds=[1], config={**TINY["config"], "valid_metric": "RatedNDCG@5"})
     arguments = [
         "benchmark",
@@ -288,7 +289,7 @@ def test_the_command_plans_runs_and_reports(plan, tmp_path, capsys, monkeypatch)
 
 
 def test_python_runs_a_plan_and_has_its_report(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "LocalExecutor", Here)
+    monkeypatch.setattr(executors, "LocalExecutor", Here)
     made, _ = plan(seeds=[1])
     where = {"output_dir": tmp_path / "out", "data_path": made.config["data_path"]}
     report = session.benchmark(str(tmp_path / "tiny.yaml"), **where, seeds=[3], models=TINY["models"][:1])
@@ -340,7 +341,7 @@ def test_a_cluster_sends_the_records_back_and_a_lost_workers_run_is_retried(plan
 
     thread = Thread(target=kill)
     thread.start()
-    state = run_benchmark(*given, tmp_path / "out", DaskExecutor(cluster.scheduler_address), threads=1)
+    state = run_all(given, tmp_path / "out", executor=DaskExecutor(cluster.scheduler_address))
     thread.join()
     assert killed
     assert state.count("finished") == 2
@@ -366,7 +367,7 @@ def test_a_run_that_takes_its_workers_down_is_recorded_as_failed(plan, tmp_path,
 
     thread = Thread(target=kill_each)
     thread.start()
-    state = run_benchmark(*given, tmp_path / "out", DaskExecutor(cluster.scheduler_address), threads=1)
+    state = run_all(given, tmp_path / "out", executor=DaskExecutor(cluster.scheduler_address))
     thread.join()
     assert {run.label: status for run, status in state.runs.items()} == {"endless": "failed", "MF": "finished"}
     record = read_run(run_directory(tmp_path / "out", given[1][0])).record

@@ -7,9 +7,8 @@ import sys
 import pytest
 from helpers import ROOT, blocks, interrupted
 
-from recbole_dgrm.benchmarks.executors import LocalExecutor
-from recbole_dgrm.benchmarks.plan import make_plan, planned_runs
-from recbole_dgrm.benchmarks.session import run_benchmark
+from recbole_dgrm.benchmarks.plan import make_plan
+from recbole_dgrm.benchmarks.session import Benchmark
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import CheckpointError, OptionError, UnknownModel
 from recbole_dgrm.models import registry
@@ -67,10 +66,9 @@ def test_child_processes_find_it_on_the_path_of_python(package, ratings_path, tm
     monkeypatch.setenv("PYTHONPATH", str(package.parent), prepend=os.pathsep)
     keys = {"data_path": str(ratings_path), "device": "cpu", "epochs": 1}
     plan = make_plan({"models": ["others.linear:Linear"], "datasets": ["noise"], "seeds": [1], "config": keys})
-    runs, _ = planned_runs(plan)
-    assert [run.label for run in runs] == ["Linear"]
-    state = run_benchmark(plan, runs, tmp_path / "runs", LocalExecutor(1), 1)
-    assert list(state.runs.values()) == ["finished"]
+    made = Benchmark.of(plan, tmp_path / "runs")
+    assert [run.label for run in made.runs] == ["Linear"]
+    assert list(made.run().runs.values()) == ["finished"]
     (path,) = (tmp_path / "runs" / "noise").glob("*/Linear-1-*")
     assert read_run(path).record["model"] == "others.linear:Linear"
 

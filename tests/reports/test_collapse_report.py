@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import Here
 
-from recbole_dgrm.benchmarks import session
+from recbole_dgrm.benchmarks import executors
 from recbole_dgrm.benchmarks.watch import rows
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import DataError
@@ -155,7 +155,7 @@ def test_rows_of_the_command_line():
 
 @pytest.mark.slow
 def test_one_line_watches_and_reports(ratings_path, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(session, "LocalExecutor", Here)
+    monkeypatch.setattr(executors, "LocalExecutor", Here)
     folder = tmp_path / "out"
     keys = ["--epochs=3", "--device=cpu", "--rating_scale=[1,5]", "--rating_step=1", "--train_batch_size=8"]
     where = [f"--data_path={ratings_path}", f"--output_dir={folder}"]

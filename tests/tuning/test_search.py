@@ -20,6 +20,7 @@ from helpers import ROOT, Here, checkerboard, random_ratings, wait_for, write_ra
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
+from recbole_dgrm.benchmarks import executors
 from recbole_dgrm.benchmarks.worker import Job
 from recbole_dgrm.cli import main
 from recbole_dgrm.config.layers import load_config
@@ -372,7 +373,7 @@ def test_a_killed_search_goes_on_and_its_trials_are_those_of_an_unbroken_one(pla
 @pytest.mark.parametrize("choices", [[2, 3], [12]])
 def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_path, capsys, monkeypatch, choices):
     """Where the defaults are the best, they are tested once."""
-    monkeypatch.setattr("recbole_dgrm.benchmarks.executors.LocalExecutor", Here)
+    monkeypatch.setattr(executors, "LocalExecutor", Here)
     space = {"factors": {"choice": choices}, "sampler": "grid"}
     line = command(tmp_path, ratings_path, space, "--valid_metric=RatedNDCG@5", "--test_seeds=[1]")
     assert main.main(line) == 0

@@ -1,4 +1,4 @@
-"""The benchmark that tests what a search has found: the best configuration beside the model's defaults."""
+"""The test of what a search has found: a benchmark of the best configuration and the model's defaults."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,19 +12,13 @@ from recbole_dgrm.records import config_hash, short_name
 PLANNED = ("model", "dataset", "protocol", "seed")  # keys that a plan has places of its own for
 
 
-def best_is_default(config: Mapping[str, Any], best: Path) -> bool:
+def is_default(config: Mapping[str, Any], best: Path) -> bool:
     """Whether the file ``best`` changes no key of the model's defaults."""
-    hashes = {config_hash(load_config(files, config).given) for files in ([best], [])}
-    return len(hashes) == 1
+    return len({config_hash(load_config(files, config).given) for files in ([best], [])}) == 1
 
 
 def compare_with_defaults(
-    config: Mapping[str, Any],
-    best: Path,
-    seeds: list[int],
-    folder: Path,
-    workers: int = 1,
-    show: Show = unseen,
+    config: Mapping[str, Any], best: Path, seeds: list[int], folder: Path, workers: int = 1, show: Show = unseen
 ) -> None:
     """Train the best configuration and the defaults with each seed, test them, and write the report into ``folder``.
 
@@ -33,20 +27,11 @@ def compare_with_defaults(
         best: the file of the keys that were found; where they are the defaults, these are trained alone.
     """
     model, name = config["model"], short_name(config["model"])
-    defaults = f"{name}, defaults"
-    rows = [{"model": model, "label": defaults}]
-    if not best_is_default(config, best):
+    rows: list[dict[str, Any]] = [{"model": model, "label": f"{name}, defaults"}]
+    if not is_default(config, best):
         rows.insert(0, {"model": model, "label": f"{name}, tuned", "config_files": [str(best)]})
-    plan = make_plan(
-        {
-            "models": rows,
-            "datasets": [config["dataset"]],
-            "protocols": [config["protocol"]],
-            "seeds": seeds,
-            "config": {key: value for key, value in config.items() if key not in PLANNED},
-            "baseline": defaults,
-        }
-    )
-    made = Benchmark.of(plan, folder)
+    rest = {key: value for key, value in config.items() if key not in PLANNED}
+    where = {"datasets": [config["dataset"]], "protocols": [config["protocol"]], "seeds": seeds, "config": rest}
+    made = Benchmark.of(make_plan({"models": rows, **where, "baseline": f"{name}, defaults"}), folder)
     made.run(workers, show=show)
     made.report()
