@@ -42,6 +42,7 @@ from recbole_dgrm.system import distributed
 from recbole_dgrm.system.environment import environment
 from recbole_dgrm.system.files import plain
 from recbole_dgrm.system.processes import alone_in
+from recbole_dgrm.system.turns import turn
 from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 from recbole_dgrm.training.trainers import check_processes, trainer_class
 
@@ -58,6 +59,7 @@ class Validation:
 
 
 @explained()
+@turn()
 def run_one(
     config, run_dir: Path | None = None, show_progress: bool = False, label: str = ""
 ) -> tuple[RunRecord, Path]:
@@ -126,6 +128,7 @@ def saved_config(run_dir: Path) -> Any:
 
 
 @explained()
+@turn()
 def validate_one(config, run_dir: Path, callback: Callable[[int, float], None] | None = None) -> Validation:
     """Train and validate a model, from the checkpoint in ``run_dir`` on if there is one; the test part is not read.
 
