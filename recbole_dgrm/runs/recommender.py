@@ -50,6 +50,7 @@ class Recommender:
         items = {name: index for index, name in enumerate(self.items) if index}
         return {"users": {name: index + 1 for index, name in enumerate(self.users)}, "items": items}
 
+    @usual_settings()
     def ids(self, kind: str, names: Iterable[Any]) -> Tensor:
         """The model's ids ``(n,)`` of external ids; ``kind`` is ``users`` or ``items``.
 
@@ -132,8 +133,8 @@ class Recommender:
             DataError: an id is unknown, or the numbers of users and items differ.
         """
         user, item = self._pairs(users, items)
-        pairs = Interaction({self.config["USER_ID_FIELD"]: user, self.config["ITEM_ID_FIELD"]: item})
         with self._scoring(self._own_randomness()):
+            pairs = Interaction({self.config["USER_ID_FIELD"]: user, self.config["ITEM_ID_FIELD"]: item})
             return pair_scores(self.model, self.config, pairs).float().cpu().numpy()
 
     def deviations(self, users: Iterable[Any], items: Iterable[Any]) -> NDArray[np.float32]:

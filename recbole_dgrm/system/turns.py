@@ -7,7 +7,6 @@ after the other: within ``turn`` everything is as in a new process, and afterwar
 """
 
 import random
-import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -22,27 +21,21 @@ DEVICES = ("cpu", "cuda")
 _TURN = threading.RLock()
 _HANDED_DOWN: ContextVar[torch.Generator | None] = ContextVar("handed_down", default=None)
 
-# Warnings of other libraries that our users can do nothing about, by their exact opening.
-KNOWN_WARNINGS = (
-    # pandas 2 and 3: RecBole fills missing values in place on a column; ``read_csv`` and ``fill_missing`` do it before.
-    "A value is trying to be set on a copy of a DataFrame or Series through chained assignment using an inplace",
-    "A value is being set on a copy of a DataFrame or Series through chained assignment using an inplace",
-    # pandas 3: RecBole makes tensors of columns, which are read-only there; it drops the table right after.
-    "The given NumPy array is not writable",
-    # torch: RecBole's graph models build their matrices the old way.
-    "torch.sparse.SparseTensor(indices, values",
-    "Creating a tensor from a list of numpy.ndarrays is extremely slow.",
-    # scipy: it takes the asymptotic p-value where it cannot compute the exact one.
-    "ks_2samp: Exact calculation unsuccessful.",
+# Warnings that users can do nothing about: all of RecBole, which is frozen, and some others by their opening.
+KNOWN_WARNINGS = (  # opening and module
+    ("", r"recbole\."),
+    ("The 'float_precision' argument is deprecated.", ""),  # pandas 3: it will have another name
+    ("ks_2samp: Exact calculation unsuccessful.", ""),  # scipy takes the asymptotic p-value
 )
-_FILTERS = [("ignore", re.compile(r"\s*" + re.escape(opening), re.I), Warning, None, 0) for opening in KNOWN_WARNINGS]
+_INSTALLED: list[Any] = []  # the filters of these as ``warnings`` has them
 
 
 def ignore_known_warnings() -> None:
     """Ignore ``KNOWN_WARNINGS`` from now on, even if the caller has made errors of all warnings."""
-    if warnings.filters[: len(_FILTERS)] != _FILTERS:
-        for _, pattern, *_ in reversed(_FILTERS):
-            warnings.filterwarnings("ignore", message=pattern.pattern)
+    if warnings.filters[: len(_INSTALLED)] != _INSTALLED or not _INSTALLED:
+        for opening, module in KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", opening, module=module)
+        _INSTALLED[:] = warnings.filters[: len(KNOWN_WARNINGS)]
 
 
 @contextmanager
@@ -55,12 +48,17 @@ def usual_settings() -> Iterator[None]:
         torch.device("cpu") if elsewhere else nullcontext(),
         np.errstate(all="ignore"),
     ):
+        depth = torch.autocast_increment_nesting() - 1  # of the caller's blocks; ours is counted, too
+        for _ in range(depth + 1):
+            torch.autocast_decrement_nesting()  # where an outermost block ends, casts of old weights are forgotten
         try:
             for device in DEVICES:
                 torch.set_autocast_enabled(device, False)
                 torch.set_autocast_dtype(device, torch.bfloat16)  # RecBole's own loop does not say which
             yield
         finally:
+            for _ in range(depth):
+                torch.autocast_increment_nesting()
             for device, enabled, dtype in before:
                 torch.set_autocast_enabled(device, enabled)
                 torch.set_autocast_dtype(device, dtype)
@@ -97,7 +95,8 @@ class OwnRandomness:
     """
 
     def __init__(self, seed: int):
-        self._seed, self._own = seed, None
+        self._seed = seed
+        self._own: tuple[Any, ...] | None = None
 
     def __enter__(self) -> Self:
         _TURN.acquire()
