@@ -160,6 +160,7 @@ class TrainedRun(Recommender):
         """
         return described(Lists(lists, self.splits.known.inter_matrix(form="csr")))
 
+    @usual_settings()
     def export(self, folder: Path | str) -> Path:
         """Write the weights and the ids of their rows into a new folder; see ``recbole_dgrm.runs.export.export``."""
         return export(self, Path(folder))
