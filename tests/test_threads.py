@@ -87,7 +87,10 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 def assert_same_run(run: rd.TrainedRun, other: rd.TrainedRun) -> None:
-    assert run.record["test"] == other.record["test"]
+    for part in ("test", "valid", "reference", "skill", "resolution", "groups", "data", "error"):
+        assert run.record[part] == other.record[part], part
+    diagnoses = [{**each.record["diagnosis"], "seconds": 0} for each in (run, other)]
+    assert diagnoses[0] == diagnoses[1]
     for name, value in other.model.state_dict().items():
         assert torch.equal(run.model.state_dict()[name], value), name
 
@@ -303,6 +306,19 @@ def test_trainings_are_the_same_whatever_the_caller_has_set(kept, trained, model
         assert state() == before
         assert_same(predicted(loaded), expected)
         assert loaded.evaluate()["test"] == run.record["test"]
+        assert state() == before
+
+
+def test_a_training_that_fails_leaves_what_the_caller_has_set(trained, monkeypatch):
+    def fails(*_: object) -> None:
+        np.random.rand(), torch.rand(1), random.random()
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(registry.MODELS["ICDAE"], "calculate_loss", fails)
+    with caller("strict"):
+        before = state()
+        with pytest.raises(RuntimeError, match="broken"):
+            trained("ICDAE")
         assert state() == before
 
 
