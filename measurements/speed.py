@@ -41,7 +41,7 @@ from recbole.data.utils import create_samplers
 from recbole.model.general_recommender.diffrec import DiffRec
 from recbole.utils import get_trainer, init_seed
 
-from recbole_dgrm.compat.training import RepairedCollector, no_events, passing_bars
+from recbole_dgrm.compat.training import RepairedCollector
 from recbole_dgrm.config.layers import RECBOLE_PROPERTIES, load_config, read_yaml
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import build_splits
@@ -182,8 +182,7 @@ def ranked(label: str, given: Namespace) -> str:
     lines = [line("ours", lambda: row.trainer.evaluate(loader)), line("ours, bfloat16", reduced)]
     for size in THEIR_BATCHES:
         name = f"RecBole's, batch {size:,}" + (" (its default)" if size == THEIR_BATCHES[0] else "")
-        with no_events(), passing_bars():
-            lines.append(line(name, their_loop(row, size)))
+        lines.append(line(name, their_loop(row, size)))
     return "\n".join(lines)
 
 

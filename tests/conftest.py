@@ -15,7 +15,8 @@ torch.set_num_threads(1)
 warnings.filterwarnings("ignore")
 
 
-SHARING = ("test_distributed.py", "test_trained_run.py", "test_forged.py")  # an expensive fixture, for all their tests
+# an expensive fixture, for all their tests
+SHARING = ("test_distributed.py", "test_trained_run.py", "test_forged.py", "test_threads.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

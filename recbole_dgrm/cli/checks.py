@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from recbole_dgrm.errors import INSTALL
 from recbole_dgrm.start import WAITING
+from recbole_dgrm.system.processor import bfloat16_units, cpuinfo
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -129,7 +130,7 @@ def library(name: str, allowed: "SpecifierSet") -> Row:
 
 def processor() -> Row:
     """Name of the processor and cores that this process may use."""
-    names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
+    names = [line.partition(":")[2].strip() for line in cpuinfo() if line.startswith("model name")]
     return Row("processor", f"{(names or [platform.processor()])[0]}, {_cores()} of {os.cpu_count()} cores usable")
 
 
@@ -175,10 +176,8 @@ def bfloat16() -> Row:
         timer = Timer("matrix @ matrix", globals={"matrix": matrix}, num_threads=torch.get_num_threads())
         seconds[dtype] = timer.blocked_autorange(min_run_time=0.05).median
     speed = seconds[torch.float32] / seconds[torch.bfloat16]
-    flags = {word for line in _cpuinfo() if line.startswith("flags") for word in line.split()}
-    units = [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
     found = f"a product of matrices is {speed:.2g} times as fast as in float32 on {device}"
-    found += f"; the processor has {' and '.join(units) or 'neither avx512_bf16 nor amx_bf16'}"
+    found += f"; the processor has {' and '.join(bfloat16_units()) or 'neither avx512_bf16 nor amx_bf16'}"
     return judged("bfloat16", found, "leave precision=float32", speed < 1)
 
 
@@ -247,12 +246,6 @@ def of_some_models(module: str) -> Row:
     return judged(
         module, "installed" if there else "not installed", f"only for RecBole's {use}: pip install {package}", not there
     )
-
-
-def _cpuinfo() -> list[str]:
-    """Lines about the processor; none where the system has no such file."""
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def _cores() -> int:

@@ -1,9 +1,8 @@
 """What stands in the place of functions of RecBole that break, or that would run what they read."""
 
 import ast
-import re
-import warnings
-from collections.abc import Callable
+import logging
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,17 @@ import pandas as pd
 import recbole.config
 import recbole.data.dataset.dataset
 import recbole.data.utils
+import recbole.trainer.trainer
+import recbole.utils
 import scipy.sparse
 import torch
 from recbole.utils import FeatureType
+from tqdm import tqdm
 
 from recbole_dgrm.errors import CheckpointError, DataError
 from recbole_dgrm.system.files import check_unpacked
-from recbole_dgrm.system.patching import Altered, replaced
+from recbole_dgrm.system.patching import Altered
+from recbole_dgrm.system.turns import ignore_known_warnings
 from recbole_dgrm.system.yaml_files import YamlLoader
 
 # RecBole uses aliases that numpy removed; it sets them itself through ``np.float_``, which is gone too.
@@ -45,23 +48,7 @@ UNSAFE_LOADS = (
     ("trainer.trainer", "torch.load"),
 )
 
-PROCESSING = recbole.data.dataset.dataset.Dataset._data_processing  # RecBole's own, which ``prepare`` wraps
-
-# Upstream warnings that our users can do nothing about, by their exact opening.
-KNOWN_WARNINGS = (
-    # pandas 2 and 3: RecBole fills missing values in place on a column; ``read_csv`` and ``fill_missing`` do it before.
-    "A value is trying to be set on a copy of a DataFrame or Series through chained assignment using an inplace",
-    "A value is being set on a copy of a DataFrame or Series through chained assignment using an inplace",
-    # pandas 3: RecBole makes tensors of columns, which are read-only there; it drops the table right after.
-    "The given NumPy array is not writable",
-    # torch: RecBole still uses the old name of the gradient scaler; on a CPU it is switched off.
-    "`torch.cuda.amp.GradScaler(args...)` is deprecated.",
-    "torch.cuda.amp.GradScaler is enabled, but CUDA is not available.",
-    # torch: RecBole's graph models build their matrices the old way.
-    "torch.sparse.SparseTensor(indices, values",
-    "Creating a tensor from a list of numpy.ndarrays is extremely slow.",
-)
-# The same for RecBole's own log: it notes that one user rated much, and nothing follows from it.
+# What RecBole logs and nothing follows from: one user rated much.
 KNOWN_LOGS = ("Max value of user's history interaction records has reached",)
 
 
@@ -75,9 +62,12 @@ def prepare() -> None:
     dataset = recbole.data.dataset.dataset
     dataset.pd = Altered(pd, read_csv=read_csv)
     dataset.Dataset._fill_nan = fill_missing
-    dataset.Dataset._data_processing = with_lengths(PROCESSING)
-    for opening in KNOWN_WARNINGS:
-        warnings.filterwarnings("ignore", message=r"\s*" + re.escape(opening))
+    dataset.len = lengths
+    trainer = recbole.trainer.trainer
+    trainer.get_tensorboard = LateEvents
+    trainer.tqdm = partial(tqdm, leave=False, disable=None)  # bars vanish when done; none outside of a terminal
+    trainer.amp = Altered(torch.cuda.amp, GradScaler=partial(torch.amp.GradScaler, "cuda"))  # its new name
+    ignore_known_warnings()
     plain = {
         "torch": Altered(torch, load=load_weights, save=save_weights),
         "np": Altered(np, load=load_array),
@@ -118,21 +108,29 @@ def fill_missing(dataset: Any) -> None:
                 feat[field] = column.map(lambda value, empty=empty: empty if isinstance(value, float) else value)
 
 
-def with_lengths(processing: Callable[[Any], None]) -> Callable[[Any], None]:
-    """A step of RecBole's Dataset in which ``column.agg(len)`` gives the length of each value, as on pandas 2.
+def lengths(values: Any) -> Any:
+    """What stands for ``len`` in RecBole's Dataset, which calls ``column.agg(len)`` for the length of each value.
 
-    On pandas 3 it gives that of the column, and the columns of sequences could not be numbered.
+    On pandas 3 that gives the length of the column, and columns of sequences could not be numbered.
     """
-    original = pd.Series.agg
+    return values.map(len) if isinstance(values, pd.Series) else len(values)
 
-    def lengths(column: pd.Series, function: Any, *arguments: Any, **options: Any) -> Any:
-        return column.map(len) if function is len else original(column, function, *arguments, **options)
 
-    def process(dataset: Any) -> None:
-        with replaced(pd.Series, "agg", lengths):
-            processing(dataset)
+class LateEvents:
+    """RecBole's TensorBoard writer, opened when it is first written to.
 
-    return process
+    RecBole opens one in ``log_tensorboard/`` of the working directory for each trainer, also when nothing is trained.
+    """
+
+    def __init__(self, logger: logging.Logger):
+        self._logger = logger
+
+    @cached_property
+    def _writer(self) -> Any:
+        return recbole.utils.get_tensorboard(self._logger)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
 
 
 def literal(value: Any) -> Any:

@@ -2,17 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import recbole.evaluator
-import recbole.trainer.trainer
 import torch
 from recbole.evaluator.collector import DataStruct
-from tqdm import tqdm
 
 from recbole_dgrm.errors import CheckpointError
-from recbole_dgrm.system.patching import replaced
 
 # Keys of RecBole's models that name a file of weights to begin with; it is read as plain data.
 PRETRAINED = ("pretrain_path", "pre_model_path", "mf_pretrain_path", "mlp_pretrain_path")
@@ -59,20 +55,3 @@ class NoEvents:
     def add_scalar(self, tag: str, value: float, step: int) -> None: ...
 
     def close(self) -> None: ...
-
-
-@contextmanager
-def no_events() -> Iterator[None]:
-    """A RecBole trainer that is built within the block opens no TensorBoard file.
-
-    RecBole opens one in ``log_tensorboard/`` of the working directory, also when nothing is trained.
-    """
-    with replaced(recbole.trainer.trainer, "get_tensorboard", lambda logger: NoEvents()):
-        yield
-
-
-@contextmanager
-def passing_bars() -> Iterator[None]:
-    """Within the block, RecBole's progress bars vanish when they are done, and are not drawn outside a terminal."""
-    with replaced(recbole.trainer.trainer, "tqdm", partial(tqdm, leave=False, disable=None)):
-        yield

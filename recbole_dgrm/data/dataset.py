@@ -22,6 +22,7 @@ from recbole_dgrm.data.timeline import PARTS, cut, cuts_timeline, known_to
 from recbole_dgrm.errors import DataError, UserError
 from recbole_dgrm.options import LARGEST_RATING, RATING_RANGE
 from recbole_dgrm.system.patching import Altered, replaced
+from recbole_dgrm.system.turns import OwnRandomness
 
 LOG = logging.getLogger(__name__)
 
@@ -211,8 +212,7 @@ class RatingDataset(Dataset):
         wanted = 3 if with_test else 2
         if self._by_time():
             self.inter_feat = self.inter_feat.iloc[np.lexsort((self.inter_feat[self.time_field], self._kept))]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.run.seed)
+        with OwnRandomness(self.config.run.seed):
             parts = self._cut_parts(wanted)
             parts[:2] = self._thinned(parts[:2])
         for place, part in enumerate(parts):

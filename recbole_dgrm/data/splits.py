@@ -14,6 +14,7 @@ from recbole_dgrm.data.dataset import RatingDataset
 from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.data.timeline import cuts_timeline
 from recbole_dgrm.errors import DataError
+from recbole_dgrm.system.turns import turn
 
 PARTS = ("train", "valid", "test")
 
@@ -71,6 +72,7 @@ class Splits:
         return [part for part in PARTS if getattr(self, part) is not None]
 
 
+@turn()
 def build_splits(config, with_test: bool = True, dataset: RatingDataset | None = None) -> Splits:
     """Read, check and split the data set of ``config``; the split depends on the seed alone.
 

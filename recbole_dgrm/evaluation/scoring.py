@@ -15,7 +15,7 @@ AT_ONCE = 1 << 23  # scores of a batch at most
 
 def all_scores(model, config, users: Tensor, n_items: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of users and their scores ``(B, n_items)``; the padding item scores minus infinity."""
-    for batch in users.split(max(1, min(config.run.eval_batch_size, AT_ONCE // n_items))):
+    for batch in batches(config, users, n_items):
         given = Interaction({config["USER_ID_FIELD"]: batch}).to(config["device"])
         try:
             scores = model.full_sort_predict(given).view(len(batch), n_items).clone()
@@ -24,6 +24,11 @@ def all_scores(model, config, users: Tensor, n_items: int) -> Iterator[tuple[Ten
             scores = torch.cat([_all_pairs(model, config, part, n_items) for part in parts])
         scores[:, 0] = -torch.inf
         yield batch, scores
+
+
+def batches(config, users: Tensor, n_items: int) -> tuple[Tensor, ...]:
+    """Users in batches whose scores of all items fit into memory."""
+    return users.split(max(1, min(config.run.eval_batch_size, AT_ONCE // n_items)))
 
 
 def pair_scores(model, config, pairs: Interaction) -> Tensor:

@@ -87,7 +87,7 @@ class Design:
             prior, features: of the rows.
             noise: standard normals, ``(n, d)``.
         """
-        found, start, first = torch.empty(2, *noise.shape), 0, 0
+        found, start, first = noise.new_empty(2, *noise.shape), 0, 0
         precision = torch.as_tensor(prior.precision, dtype=torch.float32)
         pull = torch.as_tensor(prior.centre(features), dtype=torch.float32).expand(noise.shape) @ precision
         for places in self._blocks:
@@ -112,8 +112,8 @@ def grams(places: Places, table: Tensor) -> Tensor:
     """For each row the sum of ``t t'`` over the rows ``t`` of ``table`` that it has places for, ``(n, d, d)``."""
     size = table.shape[1]
     first, second = torch.triu_indices(size, size)
-    total = sparse_product(places, torch.ones(len(places.row)), table[:, first] * table[:, second])
-    found = torch.empty(places.n_rows, size, size)
+    total = sparse_product(places, table.new_ones(len(places.row)), table[:, first] * table[:, second])
+    found = table.new_empty(places.n_rows, size, size)
     found[:, first, second] = found[:, second, first] = total
     return found
 

@@ -183,7 +183,7 @@ class Factorization(nn.Module):
             mean = (row[places.row, :-1] * column[:, :-1]).sum(1) + row[places.row, -1] + column[:, -1]
             mean = mean.double() + self.levels[place]
             total, squares = total + mean, squares + mean.square()
-        solved = torch.linspace(0, count - 1, min(count, SOLVED)).round().int().tolist()
+        solved = torch.linspace(0, count - 1, min(count, SOLVED), dtype=torch.float32).round().int().tolist()
         for place in solved:
             other, _, alpha, scale = self.item_rows[:, place], *self._numbers(place)
             table, precision = regressors(other, scale), self.precisions[place].float()
@@ -226,7 +226,7 @@ class Factorization(nn.Module):
         matrix = _matrix(ratings, self.how, "user", unknown)
         features = self.components and self.components.of_rows(matrix)
         design = Design(self._standard(ratings))
-        rows = torch.zeros(ratings.shape[0], *self.user_rows.shape[1:])
+        rows = torch.zeros(ratings.shape[0], *self.user_rows.shape[1:], dtype=torch.float32)
         for place in range(self._count):
             rows[:, place] = self._solved(design, features, place)
         self.user_rows = rows
@@ -234,7 +234,7 @@ class Factorization(nn.Module):
     def _solved(self, design: Design, features: Features | None, place: int) -> Tensor:
         """The means of users' rows given all else of a kept sweep, ``(n, d)``."""
         other, level, alpha, scale = self.item_rows[:, place], *self._numbers(place)
-        target, noise = design.without(other, level), torch.zeros(design.places.n_rows, other.shape[1])
+        target, noise = design.without(other, level), other.new_zeros(design.places.n_rows, other.shape[1])
         mean, _ = design.posterior(regressors(other, scale), target, self._prior(place), features, alpha, noise)
         return scaled(mean, scale)
 

@@ -40,7 +40,7 @@ class ItemRidge(nn.Module):
         rows = self.rows[user.cpu().numpy()]
         row, column = (torch.as_tensor(index, dtype=torch.long, device=user.device) for index in rows.nonzero())
         places = Places(len(user), rows.shape[1], row, column)
-        return sparse_product(places, torch.ones(len(row), device=user.device), self.weight)
+        return sparse_product(places, self.weight.new_ones(len(row)), self.weight)
 
     def set_users(self, rows: sp.csr_matrix) -> None:
         """Score other users, whose items are the rows of ``rows``."""

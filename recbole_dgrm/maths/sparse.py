@@ -17,6 +17,10 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+# Said of the first such tensor of a process, which is made here, so that no later one can be an error for a caller.
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+torch.sparse_csr_tensor([0], [], [], (0, 0), dtype=torch.float32, device="cpu", check_invariants=False)
+
 
 @dataclass(frozen=True, eq=False)
 class Places:
@@ -165,12 +169,11 @@ def _by_column(places: Places, value: Tensor, table: Tensor) -> Tensor:
 
 def _sampled(places: Places, left: Tensor, right: Tensor) -> Tensor:
     size = places.n_rows, places.n_columns
-    with warnings.catch_warnings(), torch.autocast(left.device.type, enabled=False):
+    with torch.autocast(left.device.type, enabled=False):
         if not len(places.row):
             return left.new_zeros(0, dtype=torch.float32)
         if len(places.row) > size[0] * size[1]:  # some are there twice, and the kernel takes no more than all
             return (left.float() @ right.float().T)[places.row, places.column]
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         nothing = left.new_zeros(len(places.row), dtype=torch.float32)
         pattern = torch.sparse_csr_tensor(places.row_start, places.column, nothing, size, check_invariants=False)
         return torch.sparse.sampled_addmm(pattern, left.float(), right.float().T, beta=0.0).values()

@@ -226,7 +226,7 @@ class ProfileRecommender(GeneralRecommender):
 
 def entries_of(blocks: Iterable[Tensor], row: Tensor, column: Tensor) -> Tensor:
     """The entries ``(n,)`` at ``row`` and ``column`` of a matrix whose rows come in blocks, one after the other."""
-    entries, start = torch.empty(len(row), device=row.device), 0
+    entries, start = torch.empty(len(row), dtype=torch.float32, device=row.device), 0
     for block in blocks:
         here = torch.nonzero((row >= start) & (row < start + len(block))).squeeze(-1)
         entries[here] = block[row[here] - start, column[here]].float()

@@ -1,9 +1,9 @@
 """DiffRec: the diffusion recommender model (Wang et al. 2023) in RecBole's implementation, on ratings.
 
-Chain, network, loss and sampling are RecBole's. Here the model reads rating profiles from a sparse matrix
-instead of a padded matrix of ones. Its loss can be restricted to rated items (``reconstruct: rated``), because
-the unrated ones pull predictions to 0. Its history of importance sampling is saved in the checkpoint, and its
-noise at prediction depends on the user only. With implicit feedback it equals RecBole's DiffRec.
+Chain, network and loss are RecBole's. Here the model reads rating profiles from a sparse matrix instead of a padded
+matrix of ones. Its loss can be restricted to rated items (``reconstruct: rated``), because the unrated ones pull
+predictions to 0. Its history of importance sampling is saved in the checkpoint, and the noise that a profile starts
+with at prediction depends on the user only. With implicit feedback it equals RecBole's DiffRec.
 ``sampling_steps`` counts FORWARD steps at inference, unlike DGRM's T'.
 Profiles stay dense: the network is RecBole's, whose dropout falls on every entry of a profile with noise on it.
 """
@@ -22,6 +22,7 @@ from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.models.base import Phase, ProfileRecommender
 from recbole_dgrm.options import Share, read
 from recbole_dgrm.system.data_parallel import gather_batch
+from recbole_dgrm.system.turns import handed_down
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,13 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
 
     def get_rating_matrix(self, user: Tensor) -> Tensor:
         """The profiles ``(B, n_items)``, with the padding column in front that RecBole's class expects."""
+        x_0, self._mask = self._padded(user)
+        return x_0
+
+    def _padded(self, user: Tensor) -> tuple[Tensor, Tensor]:
+        """The profiles and their mask, both ``(B, n_items)``."""
         x_0, mask = self.profiles(user)
-        self._mask = pad(mask, (1, 0))
-        return pad(x_0, (1, 0))
+        return pad(x_0, (1, 0)), pad(mask, (1, 0))
 
     def phases(self) -> list[Phase]:
         """One phase trains the denoiser, with one pass per epoch."""
@@ -91,28 +96,30 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
         """RecBole's record of losses by step, of the whole batch where several processes train."""
         super().update_Lt_history(*gather_batch(ts, reloss.detach()))
 
-    def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Jump forward as RecBole does; at prediction the noise of a user is always the same."""
-        if noise is None and not self.training:
-            noise = self.row_noise(self._asked, self.n_items, 0)
-        return super().q_sample(x_start, t, noise)
-
-    def p_mean_variance(self, x: Tensor, t: Tensor) -> dict[str, Tensor]:
-        """Take RecBole's reverse step; with ``reconstruct: rated`` it reads the rated items of the state only.
-
-        Nothing pulls the predictions of unrated items to 0 then. Steps that read them instead of the profile would
-        bring all users to the same state.
-        """
-        if self.options.reconstruct == "rated" and not self.implicit:
-            x = x * self._mask
-        return super().p_mean_variance(x, t)
-
     def set_users(self) -> None:
         """Centre the profiles of new users."""
         self.recenter(self.center)
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
-        """The scores ``(B, I)`` at the end of RecBole's reverse chain, without the padding item."""
-        self._asked = user
-        return self.p_sample(self.get_rating_matrix(user))[:, 1:] + self.center.rows(user)
+        """The scores ``(B, I)`` at the end of RecBole's reverse chain, without the padding item.
+
+        The noise that a profile starts with is always the same for a user. With ``reconstruct: rated`` each step reads
+        the rated items of the state only. Nothing pulls the predictions of unrated items to 0 then, and steps that read
+        them instead of the profile would bring all users to the same state.
+        """
+        o, (x_t, mask) = self.options, self._padded(user)
+        if o.sampling_steps:
+            x_t = self.q_sample(x_t, torch.full_like(user, o.sampling_steps - 1), self.row_noise(user, self.n_items, 0))
+        for step in reversed(range(o.steps)):
+            t = torch.full_like(user, step)
+            if o.noise_scale == 0:
+                x_t = self.mlp(x_t, t)
+                continue
+            seen = x_t * mask if o.reconstruct == "rated" and not self.implicit else x_t
+            found = self.p_mean_variance(seen, t)
+            x_t = found["mean"]
+            if o.sampling_noise:
+                noise = torch.randn(x_t.shape, generator=handed_down(), dtype=x_t.dtype, device=x_t.device)
+                x_t = x_t + (step > 0) * torch.exp(0.5 * found["log_variance"]) * noise
+        return x_t[:, 1:] + self.center.rows(user)

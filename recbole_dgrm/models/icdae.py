@@ -57,7 +57,7 @@ class ICDAE(ProfileRecommender):
 
     def encode(self, user: Tensor, places: Places, value: Tensor) -> Tensor:
         """The hidden layer ``(B, latent_size)`` of users ``(B,)``, given their (corrupted) entries at ``places``."""
-        activity = places.spread(self.activity(user).clamp(min=1))
+        activity = places.spread(self.activity(user).clamp(min=1)).float()
         scaled = value / activity**self.options.activity_exponent
         return torch.sigmoid(self.encoder(places, scaled) + self.user_node(user))
 

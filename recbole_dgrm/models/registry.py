@@ -53,6 +53,11 @@ def is_recbole(name: str) -> bool:
     return find_spec(f"{GENERAL}.{name.lower()}") is not None
 
 
+def is_ours(model: object) -> bool:
+    """Whether a model is one of ours, whose predictions take no random numbers from torch's own generator."""
+    return type(model) in MODELS.values()
+
+
 def declares_options(name: str) -> bool:
     """Whether a model declares its keys in a dataclass ``Options``, as ours do and RecBole's do not.
 

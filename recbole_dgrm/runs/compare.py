@@ -27,12 +27,14 @@ from recbole_dgrm.reports.statistics import read_plan
 from recbole_dgrm.runs.split_folder import judged_keys, read_split
 from recbole_dgrm.system.environment import own_version
 from recbole_dgrm.system.files import check_writable, write_folder, write_json
+from recbole_dgrm.system.turns import turn
 
 LOG = logging.getLogger(__name__)
 COMPARED = "compared"  # folder within that of a split
 LONGEST_S = 1e9
 
 
+@turn()
 def compare(
     split: Path | str,
     predictions: Mapping[str, Path | str | pd.DataFrame],

@@ -47,6 +47,8 @@ from recbole_dgrm.system import distributed
 from recbole_dgrm.system.environment import environment
 from recbole_dgrm.system.files import plain
 from recbole_dgrm.system.processes import alone_in
+from recbole_dgrm.system.processor import bfloat16_units, cpuinfo
+from recbole_dgrm.system.turns import turn
 from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 from recbole_dgrm.training.trainers import check_processes, trainer_class
 
@@ -58,6 +60,7 @@ class Pruned(Exception):
 
 
 @explained()
+@turn()
 def run_one(
     config, run_dir: Path | None = None, show_progress: bool = False, label: str = "", trial: Trial | None = None
 ) -> tuple[RunRecord, Path]:
@@ -155,6 +158,7 @@ class _Run:
 
     def __init__(self, config, run_dir: Path, record: RunRecord, show_progress: bool, with_test: bool = True):
         self.run_dir, self.record, self.show_progress = run_dir, record, show_progress
+        _warn_of_slow_precision(config)
         self.splits = build_splits(config, with_test)
         if (longest := max(config.run.topk)) > (n_items := self.splits.train.item_num - 1):
             raise OptionError(
@@ -270,6 +274,14 @@ class _Run:
         after = None if callback is None else lambda epoch, _: callback(trainer, epoch)
         trainer.fit(loader, valid, show_progress=self.show_progress, callback_fn=after)
         return trainer
+
+
+def _warn_of_slow_precision(config) -> None:
+    if config.run.precision == "bfloat16" and config["device"].type == "cpu" and cpuinfo() and not bfloat16_units():
+        LOG.warning(
+            "precision=bfloat16: this processor has neither avx512_bf16 nor amx_bf16, so training may take "
+            "much longer than in float32, 36 times as long where it was measured; take precision=float32"
+        )
 
 
 def untrained(config, splits: Splits, part: str) -> tuple[RecordedTrainer, Any, float]:

@@ -16,6 +16,7 @@ from recbole_dgrm.models import registry
 from recbole_dgrm.runs.export import CONTENTS, check_new, contents
 from recbole_dgrm.runs.recommender import Recommender
 from recbole_dgrm.system.files import write_folder, write_json
+from recbole_dgrm.system.turns import turn
 
 GRAPH = "model.onnx"
 NEEDED = ("onnx", "onnxscript")  # torch writes the graph with them
@@ -34,6 +35,7 @@ class _Scores(nn.Module):
         return self.model.score_ratings(rated if self.model.implicit else ratings, rated)
 
 
+@turn()
 def export_onnx(run: Recommender, folder: Path) -> Path:
     """Write ``model.onnx`` and ``config.json`` of a ``TrainedRun`` into a new ``folder``, all or nothing.
 

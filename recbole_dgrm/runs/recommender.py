@@ -15,9 +15,10 @@ from torch import Tensor
 
 from recbole_dgrm.data import loaders
 from recbole_dgrm.errors import DataError, OptionError, UnknownModel
-from recbole_dgrm.evaluation.scoring import all_scores, pair_scores
+from recbole_dgrm.evaluation.scoring import all_scores, batches, pair_scores
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import check
+from recbole_dgrm.system.turns import OwnGenerator, OwnRandomness, turn, usual_settings
 from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 
 EXCLUDE = ("seen", "none")
@@ -49,6 +50,7 @@ class Recommender:
         items = {name: index for index, name in enumerate(self.items) if index}
         return {"users": {name: index + 1 for index, name in enumerate(self.users)}, "items": items}
 
+    @usual_settings()
     def ids(self, kind: str, names: Iterable[Any]) -> Tensor:
         """The model's ids ``(n,)`` of external ids; ``kind`` is ``users`` or ``items``.
 
@@ -104,14 +106,16 @@ class Recommender:
         return map(self._with_deviations, tables)
 
     def _tables(self, users: Tensor, topk: int, without_seen: bool) -> Iterator[pd.DataFrame]:
-        order = self._order.to(self.config["device"])
-        with self._scoring():
-            for batch, scores in all_scores(self.model, self.config, users, len(self.items)):
+        order, own = self._order.to(self.config["device"]), self._own_randomness()
+        for part in batches(self.config, users, len(self.items)):
+            with self._scoring(own):  # left before the table is given away: the caller has settings of its own
+                ((batch, scores),) = all_scores(self.model, self.config, part, len(self.items))
                 if without_seen:
                     rated = self.rated[batch.numpy()].tocoo()  # a rating of 0 is a rating
                     scores[torch.as_tensor(rated.row).long(), torch.as_tensor(rated.col).long()] = -torch.inf
                 column, score = best_columns(scores[:, order], topk)
-                yield self._table(batch, order[column].cpu(), score.cpu())
+                table = self._table(batch, order[column].cpu(), score.cpu())
+            yield table
 
     def _table(self, users: Tensor, items: Tensor, scores: Tensor) -> pd.DataFrame:
         row, position = np.nonzero(np.isfinite(scores.numpy()))
@@ -129,8 +133,8 @@ class Recommender:
             DataError: an id is unknown, or the numbers of users and items differ.
         """
         user, item = self._pairs(users, items)
-        pairs = Interaction({self.config["USER_ID_FIELD"]: user, self.config["ITEM_ID_FIELD"]: item})
-        with self._scoring():
+        with self._scoring(self._own_randomness()):
+            pairs = Interaction({self.config["USER_ID_FIELD"]: user, self.config["ITEM_ID_FIELD"]: item})
             return pair_scores(self.model, self.config, pairs).float().cpu().numpy()
 
     def deviations(self, users: Iterable[Any], items: Iterable[Any]) -> NDArray[np.float32]:
@@ -143,7 +147,7 @@ class Recommender:
         self._check_uncertain()
         user, item = (ids.to(self.config["device"]) for ids in self._pairs(users, items))
         distinct, row = torch.unique(user, return_inverse=True)
-        with self._scoring():
+        with self._scoring(self._own_randomness()):
             return self.model.deviations(distinct, row, item - 1).float().cpu().numpy()
 
     def _with_deviations(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -163,10 +167,17 @@ class Recommender:
                 "on ratings"
             )
 
+    def _own_randomness(self) -> OwnGenerator | OwnRandomness:
+        """Random numbers for one call, the same for each call."""
+        if registry.is_ours(self.model):
+            return OwnGenerator(self.config.run.seed, self.config["device"])
+        return self.trainer.own_randomness()
+
     @contextmanager
-    def _scoring(self) -> Iterator[None]:
+    def _scoring(self, own: OwnGenerator | OwnRandomness) -> Iterator[None]:
+        """Within the block, the model scores. Threads do so at the same time with our models, and else in turns."""
         self.model.eval()
-        with self.trainer.own_randomness(), torch.no_grad():
+        with usual_settings() if registry.is_ours(self.model) else turn(), own, torch.no_grad():
             yield
 
 

@@ -99,21 +99,15 @@ def recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
 def still_there(run_dir: Path) -> Iterator[None]:
     """Within the block, a run whose directory is removed by somebody ends with a sentence.
 
-    TensorBoard writes in a thread of its own, which would print the same error as a traceback.
-
     Raises:
         OutputError: the directory is gone.
     """
-    printed = threading.excepthook
-    threading.excepthook = lambda met: None if isinstance(met.exc_value, OSError) else printed(met)
     try:
         yield
     except FileNotFoundError as error:
         if run_dir.is_dir():
             raise
         raise OutputError(f"{run_dir} was removed while the run was at work in it; start the run again") from error
-    finally:
-        threading.excepthook = printed
 
 
 class _RunLog(logging.FileHandler):
@@ -124,17 +118,19 @@ class _RunLog(logging.FileHandler):
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Within the block, everything that RecBole and we log is written to ``path`` as well."""
+    """Within the block, everything that RecBole and we log in this thread is written to ``path`` as well."""
     handler = _RunLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(RemoveColorFilter())
-    root = logging.getLogger()
-    level = root.level
+    own = threading.get_ident()
+    handler.addFilter(lambda record: record.thread == own)
+    root, ours = logging.getLogger(), logging.getLogger("recbole_dgrm")
+    level = ours.level
     root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    ours.setLevel(min(logging.INFO, ours.getEffectiveLevel()))
     try:
         yield
     finally:
         root.removeHandler(handler)
-        root.setLevel(level)
+        ours.setLevel(level)
         handler.close()

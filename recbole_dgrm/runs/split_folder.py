@@ -20,12 +20,14 @@ from recbole_dgrm.records import CONFIG, read_json, write_config
 from recbole_dgrm.runs.export import check_new
 from recbole_dgrm.start import __version__
 from recbole_dgrm.system.files import check_writable, write_folder, write_json
+from recbole_dgrm.system.turns import turn
 
 LOG = logging.getLogger(__name__)
 SPLIT = "split.json"
 BASIS = "MF"  # every config names a model; the split is the same for all
 
 
+@turn()
 def split(
     data: str | pd.DataFrame, folder: Path | str, *, config_files: Iterable[Path | str] | Path | str = (), **keys: Any
 ) -> Path:

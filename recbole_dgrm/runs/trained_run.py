@@ -1,14 +1,12 @@
 """A finished run, loaded from disk with its data and its best model, to recommend, predict and be evaluated."""
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from narwhals.stable.v2.typing import IntoFrame
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
@@ -32,8 +30,8 @@ from recbole_dgrm.runs.experiment import untrained
 from recbole_dgrm.runs.export import export
 from recbole_dgrm.runs.recommender import Recommender
 from recbole_dgrm.system.files import plain
+from recbole_dgrm.system.turns import turn, usual_settings
 from recbole_dgrm.training.checkpoints import read_checkpoint
-from recbole_dgrm.training.plain_state import random_state, set_random_state
 from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 from recbole_dgrm.training.trainers import trainer_class
 
@@ -64,6 +62,7 @@ class TrainedRun(Recommender):
     def _repr_html_(self) -> str:
         return run_table.as_html(self.record)
 
+    @usual_settings()
     def with_ratings(self, ratings: IntoFrame) -> Recommender:
         """The same model for other users, from their ratings; nothing is trained.
 
@@ -123,6 +122,7 @@ class TrainedRun(Recommender):
             LOG.warning("%d rows repeat a user-item pair; the first row of a pair is kept", len(known) - len(single))
         return single
 
+    @turn()
     def evaluate(self, protocol: str | None = None, part: str = "test") -> Evaluation:
         """Evaluate the model again.
 
@@ -160,6 +160,7 @@ class TrainedRun(Recommender):
         """
         return described(Lists(lists, self.splits.known.inter_matrix(form="csr")))
 
+    @usual_settings()
     def export(self, folder: Path | str) -> Path:
         """Write the weights and the ids of their rows into a new folder; see ``recbole_dgrm.runs.export.export``."""
         return export(self, Path(folder))
@@ -178,6 +179,7 @@ class TrainedRun(Recommender):
         return self.config.replaced(**changes)
 
 
+@turn()
 def load_run(path: Path | str, **where: Any) -> TrainedRun:
     """Load a finished run, ready to recommend, predict and be evaluated.
 
@@ -210,12 +212,12 @@ def load_run(path: Path | str, **where: Any) -> TrainedRun:
             f"the data of {config['dataset']} has changed since the run in {path} was made: its ids would name other "
             "rows of the model; put the old data back (--data_path=DIR) or train again"
         )
-    with _random_state_kept():
-        trainer, _, _ = untrained(config, splits, references.training_part(config))
+    trainer, _, _ = untrained(config, splits, references.training_part(config))
     trainer.load(state, best=True)
     return TrainedRun(config, saved.record, splits, trainer)
 
 
+@turn()
 def train(
     model: str,
     data: str | IntoFrame,
@@ -265,14 +267,3 @@ def _check_config(path: Path, recorded: dict[str, Any]) -> None:
             f"{path / CONFIG} is not that of the run: it has {changed[0]}={given.get(changed[0])}, and {RECORD} "
             f"{recorded.get(changed[0])}; put the old value back, or make a run of its own with --config_files"
         )
-
-
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """Afterwards the caller's random numbers continue as if none had been drawn inside."""
-    unused = torch.Generator()
-    state = random_state(unused)
-    try:
-        yield
-    finally:
-        set_random_state(state, unused)

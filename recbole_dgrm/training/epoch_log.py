@@ -1,7 +1,8 @@
 """What a training leaves of each epoch: a line of ``metrics.jsonl``, points in TensorBoard, a step of the bar."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ class EpochLog:
         from torch.utils.tensorboard import SummaryWriter  # slow to load
 
         self.events = SummaryWriter(str(self.run_dir / EVENTS / stage), purge_step=start_epoch or None)
+        with suppress(AttributeError):  # another version of TensorBoard
+            _forgive_disk(self.events.file_writer.event_writer._async_writer._writer)
         return self.events
 
     @contextmanager
@@ -78,6 +81,16 @@ class EpochLog:
         self.n_lines = n_lines
         if distributed.is_main_process():
             write_epochs(self.run_dir, lines)
+
+
+def _forgive_disk(records: Any) -> None:
+    """TensorBoard's thread would print an error of the disk as a traceback; the run meets it, too, and explains it."""
+
+    def forgiving(work: Callable[..., None], *arguments: Any) -> None:
+        with suppress(OSError):
+            work(*arguments)
+
+    records.write, records.flush = partial(forgiving, records.write), partial(forgiving, records.flush)
 
 
 def named(losses: Any) -> dict[str, float]:

@@ -1,8 +1,7 @@
 """A mixin for RecBole's trainers: they log and checkpoint into one run directory, keep the best state, and resume."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ import torch
 from recbole.utils import calculate_valid_score
 from torch import Tensor
 
-from recbole_dgrm.compat.training import no_events, passing_bars
 from recbole_dgrm.errors import TrainingDiverged
 from recbole_dgrm.evaluation import collector
 from recbole_dgrm.evaluation.scoring import PAIRS, pair_scores
 from recbole_dgrm.system import distributed
+from recbole_dgrm.system.turns import OwnRandomness, usual_settings
 from recbole_dgrm.training.checkpoints import Checkpointer
 from recbole_dgrm.training.epoch_log import EpochLog, named
 
@@ -36,9 +35,10 @@ class RecordedTrainer:
     """
 
     def __init__(self, config, model):
-        with no_events():
-            super().__init__(config, model)
+        super().__init__(config, model)
+        self.logger = LOG  # RecBole's is the root logger
         self.epoch_log = EpochLog(Path(config["checkpoint_dir"]))
+        self.tensorboard = self.epoch_log.events
         self.checkpointer = Checkpointer(config, model)
         self.test_batch_size = PAIRS  # RecBole splits pairs by it; our eval_batch_size counts users
         self.eval_collector = collector.Collector(config)
@@ -52,7 +52,6 @@ class RecordedTrainer:
         self._writes = self._select = True
         self._reduced = config.run.precision == "bfloat16"
         self._checked = False
-        torch.set_autocast_dtype(self.device.type, torch.bfloat16)  # RecBole's own loop does not say which
 
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
         """RecBole's ``fit``; afterwards the model has its best state.
@@ -72,7 +71,7 @@ class RecordedTrainer:
                 callback_fn(epoch, score)
 
         name = f"{self.config['model']}{'' if self._select else ' (refit)'}"
-        with passing_bars(), self.epoch_log.bar(name, self.start_epoch, self.epochs):
+        with usual_settings(), self.epoch_log.bar(name, self.start_epoch, self.epochs):
             result = super().fit(train_data, valid_data, verbose, True, show_progress, after_validation)
         if self.best_epoch < 0:
             raise TrainingDiverged(f"{self.valid_metric} on validation was never a number; look at the learning rate")
@@ -87,16 +86,12 @@ class RecordedTrainer:
         if load_best_model:
             self.load_best()
         self.eval_collector.scale, self.eval_collector.known = eval_data.scale, eval_data.known
-        with passing_bars(), self.own_randomness():
+        with self.own_randomness():
             return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
-    @contextmanager
-    def own_randomness(self) -> Iterator[None]:
+    def own_randomness(self) -> OwnRandomness:
         """Within the block, random numbers have a source of their own; training continues as if none had been drawn."""
-        devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(self.config.run.seed)
-            yield
+        return OwnRandomness(self.config.run.seed)
 
     def in_precision(self) -> torch.autocast:
         """Within the block, matrix products have the precision that the config asks for."""

@@ -12,6 +12,7 @@ import torch
 from recbole_dgrm import start
 from recbole_dgrm.cli import checks, main
 from recbole_dgrm.cli.checks import FAILS, LIMITED, WORKS, Check, Row
+from recbole_dgrm.system import processor
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_a_gpu_is_named_and_a_driver_without_its_torch_is_noticed(monkeypatch):
     [("fpu avx512_bf16 amx_bf16", "avx512_bf16 and amx_bf16"), ("fpu", "neither avx512_bf16 nor amx_bf16")],
 )
 def test_bfloat16_is_timed_and_its_units_are_named(monkeypatch, flags, said):
-    monkeypatch.setattr(checks, "_cpuinfo", lambda: ["model name\t: chip", f"flags\t\t: {flags}"])
+    monkeypatch.setattr(processor, "cpuinfo", lambda: ["model name\t: chip", f"flags\t\t: {flags}"])
     row = checks.bfloat16()
     assert said in row.found
     speed = float(row.found.partition("is ")[2].split()[0])

@@ -43,8 +43,8 @@ class State:
     @classmethod
     def of(cls, rows: Rows, places: Places) -> "State":
         """A state that is ``rows`` and has no values at ``places``."""
-        value = torch.zeros(len(places.row), device=places.row.device)
-        return cls(places, value, {rows: torch.ones(1, 1, device=value.device)})
+        value = torch.zeros(len(places.row), dtype=torch.float32, device=places.row.device)
+        return cls(places, value, {rows: value.new_ones(1, 1)})
 
     def __add__(self, other: "State") -> "State":
         rows = dict(self.rows)

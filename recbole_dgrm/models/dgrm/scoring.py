@@ -61,7 +61,7 @@ class ChainRecommender(ProfileRecommender):
     def score_profiles(self, user: Tensor) -> Tensor:
         """Predicted ratings ``(B, I)``, the mean of ``prediction_draws`` draws."""
         if self.closed_form.alone:
-            return self.closed_form.complete(user, torch.zeros(len(user), self.n_items - 1, device=user.device))
+            return self.closed_form.complete(user, self.row_noise.pool.new_zeros(len(user), self.n_items - 1))
         predicted = self.sampler(user) if self._of_whole_rows else self._outputs(user)
         return self.closed_form.complete(user, predicted.dense())
 
@@ -72,7 +72,7 @@ class ChainRecommender(ProfileRecommender):
             return super().score_pairs(user, row, column)
         places, order = self.by_user(len(user), row, column)
         alone = self.closed_form.alone
-        x_0_hat = torch.zeros(len(row), device=row.device) if alone else self._outputs(user).at(places)
+        x_0_hat = self.row_noise.pool.new_zeros(len(row)) if alone else self._outputs(user).at(places)
         ratings = self.closed_form.complete_at(user, places, x_0_hat)
         return ratings[torch.argsort(order)]
 
@@ -83,7 +83,7 @@ class ChainRecommender(ProfileRecommender):
         Yields:
             The ratings by ``x_{T-T'}`` and by the last ``x_0_hat``, both ``(n,)``; see ``Sampler.walk``.
         """
-        walked = torch.empty(self.options.noise_steps + 1, 2, len(user), device=user.device)
+        walked = self.row_noise.pool.new_empty(self.options.noise_steps + 1, 2, len(user))
         for ids, here, at in self._by_profile(user, column, self.width):
             for step, states in enumerate(self.sampler(ids).walk()):
                 walked[step, :, here] = torch.stack([state[at.row, at.column] for state in states])
@@ -109,7 +109,7 @@ class ChainRecommender(ProfileRecommender):
         known = self.closed_form.deviations_at(user, places, self.pairs_of(user))
         if known is not None:
             return known[torch.argsort(order)]
-        found = torch.empty(len(row), device=row.device)
+        found = self.row_noise.pool.new_empty(len(row))
         held = self.width if self._of_whole_rows else max(self.options.generator_hidden)
         for ids, here, at in self._by_profile(user[row], column, held):
             found[here] = self.sampler(ids).spread(at).float()
@@ -152,19 +152,18 @@ class Kept:
     """
 
     def __init__(self) -> None:
-        self._value: Any = None
-        self._mode: tuple[Any, ...] = ()
-        self._copies: list[Tensor] = []
+        self._kept: tuple[Any, list[Tensor], Any] = None, [], None  # one object, which threads replace as a whole
 
     def __call__(self, network: nn.Module, compute: Callable[[], Outputs]) -> Outputs:
         """What ``compute()`` gives, or has given with these parameters on this device in this precision."""
         parameters = [parameter.detach() for parameter in network.parameters()]
         device = parameters[0].device
         mode = device, torch.is_autocast_enabled(device.type)
-        if mode != self._mode or not all(map(torch.equal, parameters, self._copies)):
-            self._value = compute()
-            self._mode, self._copies = mode, [parameter.clone() for parameter in parameters]
-        return self._value
+        kept_mode, copies, value = self._kept
+        if mode != kept_mode or not all(map(torch.equal, parameters, copies)):
+            value = compute()
+            self._kept = mode, [parameter.clone() for parameter in parameters], value
+        return value
 
     def __deepcopy__(self, memo: dict) -> "Kept":
         return type(self)()
