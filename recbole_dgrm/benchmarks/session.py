@@ -23,7 +23,7 @@ from recbole_dgrm.errors import UserError
 from recbole_dgrm.models import registry
 from recbole_dgrm.records import ASIDE, CHECKPOINT, PLAN, RECORD, RunDirectory, find_runs, read_run
 from recbole_dgrm.reports.benchmark_report import Report, write_report
-from recbole_dgrm.system.files import check_writable, write_bytes, write_json
+from recbole_dgrm.system.files import check_writable, make_folder, write_bytes, write_json, writing
 from recbole_dgrm.system.processes import alone_in, threads_of_each
 from recbole_dgrm.system.texts import in_file_name
 
@@ -219,9 +219,10 @@ class _Session:
                 old.append(saved)
         for saved in old:
             place = self.output_dir / ASIDE / saved.path.relative_to(self.output_dir)
-            place.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(place.parent)
             numbered = (place.with_name(f"{place.name}-{number}") for number in count(1))
-            saved.path.rename(next(path for path in numbered if not path.exists()))
+            with writing(place):
+                saved.path.rename(next(path for path in numbered if not path.exists()))
         if old:
             said = "%d runs in %s were made with data that has changed since; they are kept in %s"
             LOG.warning(said, len(old), self.output_dir, self.output_dir / ASIDE)
@@ -256,6 +257,6 @@ class _Session:
 
     def _keep(self, path: Path, files: dict[str, bytes]) -> None:
         """Write the files that came back from another machine, the record last: it vouches for the others."""
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         for name in sorted(files, key=lambda name: name == RECORD):
             write_bytes(path / name, files[name])

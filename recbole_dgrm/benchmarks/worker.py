@@ -15,6 +15,7 @@ from time import monotonic, sleep
 from typing import Any, Protocol
 
 from recbole_dgrm import records
+from recbole_dgrm.errors import OutputError
 from recbole_dgrm.records import (
     RECORD,
     RunDirectory,
@@ -24,7 +25,7 @@ from recbole_dgrm.records import (
 )
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.system import processes
-from recbole_dgrm.system.files import write_json
+from recbole_dgrm.system.files import make_folder, write_json
 
 OUTPUT = "output.txt"  # what the process printed, for the post-mortem
 # What travels back from another machine.
@@ -73,13 +74,14 @@ def execute(job: Job, unwanted: Flag | None = None) -> dict[str, bytes]:
 
 
 def lost(job: Job, run_dir: Path, error: str) -> RunDirectory:
-    """Record that the run failed without having written how."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    return _close_record(job, run_dir, "failed", error)
+    """Record that the run failed without having written how; what the disk refused only interrupts it."""
+    status = "interrupted" if OutputError.__name__ in error else "failed"
+    make_folder(run_dir)
+    return _close_record(job, run_dir, status, error)
 
 
 def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
-    run_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(run_dir)
     write_config(run_dir, job.config)
     process = processes.spawn(
         "recbole_dgrm.benchmarks.worker", [str(run_dir), job.label], run_dir / OUTPUT, job.threads

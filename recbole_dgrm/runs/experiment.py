@@ -21,7 +21,7 @@ from recbole_dgrm.compat.training import building
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import Splits, build_splits
-from recbole_dgrm.errors import CheckpointError, OptionError, UserError, explained
+from recbole_dgrm.errors import CheckpointError, OptionError, OutputError, UserError, explained
 from recbole_dgrm.evaluation import collapse, diagnosis, groups, references, selection
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
@@ -40,7 +40,7 @@ from recbole_dgrm.runs import upstream
 from recbole_dgrm.runs.run_files import log_to, new_directory, recorded, state_to_continue, still_there
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.environment import environment
-from recbole_dgrm.system.files import plain
+from recbole_dgrm.system.files import make_folder, plain
 from recbole_dgrm.system.processes import alone_in
 from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 from recbole_dgrm.training.trainers import check_processes, trainer_class
@@ -133,7 +133,7 @@ def validate_one(config, run_dir: Path, callback: Callable[[int, float], None] |
         callback: called with the epoch and its score after each validation; an exception that it raises ends the
             training.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(run_dir)
     state = state_to_continue(config, run_dir)
     config = config.writing_to(run_dir)
     with still_there(run_dir), log_to(run_dir / RUN_LOG):
@@ -209,6 +209,8 @@ class _Run:
         """Within the block, after the test, an error is logged and recorded, and the run finishes all the same."""
         try:
             yield
+        except OutputError:
+            raise
         except Exception as error:
             said = f"the test is done, but its {what} failed: {type(error).__name__}: {error}"
             self.record.error = f"{self.record.error}; {said}" if self.record.error else said

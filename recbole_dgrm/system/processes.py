@@ -16,9 +16,9 @@ from time import sleep
 
 from filelock import FileLock, Timeout
 
-from recbole_dgrm.errors import UserError, explained
+from recbole_dgrm.errors import UserError, explained, refused
 from recbole_dgrm.start import own_process
-from recbole_dgrm.system.files import drop_partials
+from recbole_dgrm.system.files import drop_partials, make_folder
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LOCK = ".lock"
@@ -30,21 +30,24 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 def alone_in(folder: Path, what: str, remedy: str = "name another --output_dir or wait") -> Iterator[None]:
     """Make the folder, and inside keep every other ``what`` out of it; a killed process keeps nobody out.
 
+    The lock's file stays: who removed it would keep out nobody who has opened it already, while others lock a new one.
+
     Raises:
         UserError: another one is at work there.
+        OutputError: the disk refuses the folder or the lock.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"another {what} is at work in {folder}; {remedy}") from None
-    drop_partials(folder)
+    except (OSError, NotImplementedError) as error:
+        raise refused(folder / LOCK, error) from error
     try:
+        drop_partials(folder)
         yield
     finally:
-        with suppress(OSError):  # Windows does not remove an open file
-            (folder / LOCK).unlink()
         lock.release()
 
 
