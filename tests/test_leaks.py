@@ -136,10 +136,17 @@ def test_the_test_part_reaches_no_weight(model, protocol, keys, configs):
 
 @pytest.mark.parametrize(("model", "protocol", "keys"), FEWER)
 def test_the_validation_part_reaches_no_weight_but_by_the_chosen_epoch(model, protocol, keys, configs):
-    """The last weights after a fixed number of epochs; which of them were the best is left to validation."""
+    """The last weights after a fixed number of epochs; which of them were the best is left to validation.
+
+    The share of DGRMPlus is chosen on validation, and so is the epoch that PRGAN remembers and goes on from.
+    """
+    if model == "PRGAN":
+        pytest.skip("it goes on from the epoch that is best on validation, as the paper has it")
     keys = {"stopping_step": 100, "refit": False, **keys}
     last = "state_dict", "other", "optimizer", "random"
     one, other = (left(run_one(config)[1], *last) for config in configs("valid", model, protocol, **keys))
+    for weights in (one, other):
+        weights.pop("/state_dict/closed_form.share", None)
     assert_equal(one, other)
 
 

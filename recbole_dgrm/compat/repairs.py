@@ -52,6 +52,8 @@ KNOWN_WARNINGS = (
     # pandas 2 and 3: RecBole fills missing values in place on a column; ``read_csv`` and ``fill_missing`` do it before.
     "A value is trying to be set on a copy of a DataFrame or Series through chained assignment using an inplace",
     "A value is being set on a copy of a DataFrame or Series through chained assignment using an inplace",
+    # pandas 3.1: RecBole changes its tables in place.
+    "The inplace keyword in ",
     # pandas 3: RecBole makes tensors of columns, which are read-only there; it drops the table right after.
     "The given NumPy array is not writable",
     # torch: RecBole still uses the old name of the gradient scaler; on a CPU it is switched off.

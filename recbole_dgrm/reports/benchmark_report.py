@@ -51,9 +51,9 @@ DENSITIES = "densities.csv"
 NEEDED = ("config eval_args mode", "config valid_metric", *(f"data n_{what}" for what in SIZES))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report(Shown):
-    """A report that is written; ``print`` and a notebook show its results.
+    """A report that is written; shown as its results.
 
     Attributes:
         path: its page, ``report.html``; Markdown, LaTeX, CSV and figures lie beside it.

@@ -23,9 +23,9 @@ from recbole_dgrm.tuning.study import Study
 from recbole_dgrm.tuning.workers import run_search
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Search(Shown):
-    """What a search has found so far; ``print`` and a notebook show its best trials.
+    """What a search has found so far; shown as its best trials.
 
     Attributes:
         config: the keys of all trials, with ``model``, ``dataset``, ``protocol`` and ``seed``.
