@@ -18,10 +18,10 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from helpers import wait_for
+from helpers import Here, wait_for
 from tensorboard.summary.writer import event_file_writer
 
-from recbole_dgrm.benchmarks import worker
+from recbole_dgrm.benchmarks import session, worker
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import CheckpointError, DataError, OutOfMemory, OutputError, UserError, explained
 from recbole_dgrm.models.dgrm.model import DGRM
@@ -391,6 +391,23 @@ def test_a_worker_whose_disk_refuses_a_file_is_interrupted_not_failed(make_confi
     job = worker.Job("MF", make_config("MF").given, str(tmp_path / "run"), 1, 60)
     saved = worker.lost(job, tmp_path / "run", "the process ended with status 1: OutputError: record.json: EIO")
     assert saved.record["status"] == "interrupted"
+
+
+def test_a_checkpoint_that_the_disk_does_not_give_is_not_said_to_be_damaged(finished, monkeypatch):
+    monkeypatch.setattr(torch, "load", Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
+    with pytest.raises(OutputError, match=r"checkpoint\.pt: Input/output error; look at the disk, then go on with"):
+        resume(finished)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "record.json"])
+def test_a_run_of_a_benchmark_that_the_disk_stops_is_interrupted_and_goes_on(name, ratings_path, monkeypatch, tmp_path):
+    monkeypatch.setattr(session, "LocalExecutor", Here)
+    plan = {"models": ["MF"], "datasets": ["noise"], "seeds": [1], "config": {"epochs": 2, "device": "cpu"}}
+    made = session.Benchmark.read(plan, tmp_path / "out", {}, str(ratings_path))
+    with monkeypatch.context() as patched:
+        Disk(patched, name, errno.ESTALE, lasting=False)
+        assert set(made.run().runs.values()) == {"interrupted"}
+    assert set(made.run().runs.values()) == {"finished"}
 
 
 # Too little memory

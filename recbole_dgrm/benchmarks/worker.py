@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -25,7 +26,7 @@ from recbole_dgrm.records import (
 )
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.system import processes
-from recbole_dgrm.system.files import make_folder, write_json
+from recbole_dgrm.system.files import make_folder, write_json, writing
 
 OUTPUT = "output.txt"  # what the process printed, for the post-mortem
 # What travels back from another machine.
@@ -83,9 +84,10 @@ def lost(job: Job, run_dir: Path, error: str) -> RunDirectory:
 def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
     make_folder(run_dir)
     write_config(run_dir, job.config)
-    process = processes.spawn(
-        "recbole_dgrm.benchmarks.worker", [str(run_dir), job.label], run_dir / OUTPUT, job.threads
-    )
+    with writing(run_dir / OUTPUT):
+        process = processes.spawn(
+            "recbole_dgrm.benchmarks.worker", [str(run_dir), job.label], run_dir / OUTPUT, job.threads
+        )
     try:
         in_time = _wait(process, job.time_limit, unwanted)
     finally:
@@ -100,7 +102,8 @@ def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
     elif run is None or run.record["status"] == "running":
         lost(job, run_dir, processes.cause_of_death(process, run_dir / OUTPUT))
     else:
-        (run_dir / OUTPUT).unlink(missing_ok=True)
+        with suppress(OSError):  # the record has been written, and stays
+            (run_dir / OUTPUT).unlink()
 
 
 def _wait(process: subprocess.Popen, time_limit: float, unwanted: Flag | None) -> bool:
