@@ -30,7 +30,7 @@ setup(
         "tensorboard>=2.10",  # training curves
         "matplotlib>=3.8",  # figures of reports
         "jinja2>=3.1",  # the page of a report
-        "filelock>=3.12",  # one benchmark or search at a time in a folder
+        "filelock>=3.21",  # one benchmark or search at a time in a folder
         "optuna>=5,<6",  # hyper-parameter search
         "safetensors>=0.4",  # exported weights
         "packaging>=23.1",  # which versions of libraries fit: doctor

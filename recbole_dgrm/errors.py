@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class UserError(Exception):
@@ -37,7 +38,7 @@ class LostProcess(UserError, RuntimeError):
     """One of the processes that train together has ended."""
 
 
-class OutputError(UserError):
+class OutputError(UserError, OSError):
     """A file that the disk or its permissions refuse."""
 
 
@@ -52,10 +53,13 @@ class TrainingDiverged(UserError, RuntimeError):
 _ROOM = "free some space or name an --output_dir on another disk"
 _LEAVE = "look at its permissions or name an --output_dir that can be written"
 _NAME = "something else has that name; move it away or name another --output_dir"
+_LOCK = "this disk has no locks; name an --output_dir on another disk"
+_LOOK = "look at the disk, then go on with the same command"
 REMEDIES = (
     dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM)
     | dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _LEAVE)
     | dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), _NAME)
+    | dict.fromkeys((errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS), _LOCK)
 )
 NO_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory", "bad_alloc", "bad allocation")
 
@@ -63,6 +67,14 @@ NO_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory",
 # RecBole pins a ray that has no wheel for Python 3.12 and later, and that nothing here imports. pip cannot leave one
 # dependency out, so RecBole is installed without any, and setup.py has the others.
 INSTALL = {"recbole": "pip install --no-deps recbole==1.2.1"}
+
+
+def refused(path: Any, error: Exception) -> OutputError:
+    """The sentence about a file that could not be written: its ``path``, the reason and the remedy."""
+    if isinstance(error, OutputError) and isinstance(error.__cause__, Exception):  # of a file within a folder
+        error = error.__cause__
+    number, reason = getattr(error, "errno", None), getattr(error, "strerror", None)
+    return OutputError(f"{path}: {reason or error}; {REMEDIES.get(number or 0, _LOOK)}")
 
 
 @contextmanager
@@ -79,7 +91,7 @@ def explained() -> Iterator[None]:
     except OSError as error:
         if error.errno not in REMEDIES:
             raise
-        raise OutputError(f"{error.filename or 'a file'}: {error.strerror}; {REMEDIES[error.errno]}") from error
+        raise refused(error.filename or "a file", error) from error
     except ModuleNotFoundError as error:
         if error.name not in INSTALL:
             raise

@@ -113,5 +113,5 @@ def _loader_class(config: recbole.config.Config, phase: str) -> Any:
 
 def _loader(phase: str, config: Config, dataset: Any, sampler: Any, shuffle: bool = False) -> AbstractDataLoader:
     if phase == "train":
-        return loaders.batches_of(config, dataset, lambda: sampler)
+        return loaders.batches_of(config, dataset)
     return loaders.evaluated(config, dataset, phase)

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -17,12 +18,16 @@ from numpy.typing import NDArray
 from recbole_dgrm import record_types
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.record_types import LARGEST, departure
-from recbole_dgrm.system.files import parse_json, plain, read_bytes, write_text, write_whole
+from recbole_dgrm.system.files import make_folder, parse_json, plain, read_bytes, write_text, write_whole, writing
+from recbole_dgrm.system.processes import LOCK
 
+LOG = logging.getLogger(__name__)
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
 BIAS = "bias "  # in front of a metric's name in per_user.npz: of the bias row, on the same users
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
 ASIDE, REASON = ".aside", "reason.txt"  # a folder of work that was put aside, which no reader of runs looks into
+SEARCH = "search.json"  # in the folder of a search: its plan
+VOUCHING = (RECORD, SEARCH)  # the file that says what lies beside it is written, and put aside, last
 TRIAL = "trial.json"  # in the directory of a run that is a trial of a search
 RESULTS = 1  # raised when a change of the code changes what a config gives on the same data
 UNFINISHED = ("running", "interrupted")  # status of a run that goes on from where it was stopped
@@ -138,12 +143,23 @@ class Identity:
         return None if self.config == stored.config else "it was made with other keys"
 
 
-def place_aside(folder: Path, name: str) -> Path:
-    """A new path ``folder/.aside/<name>-<number>`` for work that is put aside; the folders above it are made."""
+def put_aside(path: Path, folder: Path, name: str, reason: str, stays: Collection[str] = ()) -> None:
+    """Move the content of ``path``, whose lock the caller holds, into ``folder/.aside/<name>-<number>``.
+
+    Args:
+        folder: of the benchmark or search.
+        reason: why; it is logged, and written to ``reason.txt``.
+        stays: names that are left where they are, as the lock is.
+    """
     place = folder / ASIDE / name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    numbered = (place.with_name(f"{place.name}-{number}") for number in count(1))
-    return next(path for path in numbered if not path.exists())
+    new = next(new for number in count(1) if not (new := place.with_name(f"{place.name}-{number}")).exists())
+    make_folder(new)
+    with writing(new):
+        for each in sorted(path.iterdir(), key=lambda each: each.name in VOUCHING):
+            if each.name not in (LOCK, ASIDE, *stays):
+                each.rename(new / each.name)
+    write_text(new / REASON, f"{path} was put aside: {reason}.\n")
+    LOG.warning("%s is put aside, into %s: %s", path, new, reason)
 
 
 @dataclass(frozen=True)

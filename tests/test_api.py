@@ -146,7 +146,7 @@ def test_a_benchmark_of_a_dataframe_needs_no_file(frame, tmp_path, monkeypatch):
     report = rd.benchmark(plan, datasets=frame, output_dir=tmp_path)
     (written,) = (tmp_path / "data").iterdir()
     assert set(report.table()["dataset"]) == {written.name}
-    assert written.name in str(report)
+    assert written.name in repr(report) == str(report)
     rd.benchmark(models=["ItemKNN"], datasets=[frame], seeds=[1], output_dir=tmp_path / "other")
     assert len(list((tmp_path / "other").rglob("record.json"))) == 1
     with pytest.raises(rd.UserError, match="the plan names no models"):
@@ -158,7 +158,7 @@ def test_a_benchmark_of_a_dataframe_needs_no_file(frame, tmp_path, monkeypatch):
 def test_a_diagnosis_and_a_search_take_a_dataframe_and_are_tables(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(executors, "LocalExecutor", Here)
     found = rd.diagnose("MF", frame, epochs=1, every=1, output_dir=tmp_path / "diagnosis", device="cpu")
-    assert found.verdicts["MF"] in str(found)
+    assert found.verdicts["MF"] in repr(found) == str(found)
     assert "<td>" in found._repr_html_()
 
 
@@ -167,6 +167,7 @@ def test_what_is_shown_is_harmless_and_whole(tmp_path):
     found = rd.Diagnosis(tmp_path, {"A\x1b[31m<b>": verdict})
     assert "A\\x1b[31m<b>" in str(found)
     assert verdict.strip() in str(found)
+    assert repr(found) == str(found)
     assert "&lt;b&gt;" in found._repr_html_()
 
 
@@ -175,7 +176,7 @@ def test_an_evaluation_is_a_dict_and_a_table(ratings_path, tmp_path):
     for part in ("test", "valid"):
         found = run.evaluate(part=part)
         assert json.loads(json.dumps(found))[part] == found[part]
-        for text in (str(found), found._repr_html_()):
+        for text in (repr(found), str(found), found._repr_html_()):
             assert "random" in text
             assert f"{found[part]['rmse']:.4f}" in text
 

@@ -1,6 +1,8 @@
 """What a broken machine or a foreign file does: a sentence with the remedy, and nothing lost."""
 
+import builtins
 import errno
+import logging
 import os
 import shutil
 import signal
@@ -10,13 +12,15 @@ import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
-from helpers import interrupted, wait_for
+from helpers import Here, interrupted, wait_for
+from tensorboard.summary.writer import event_file_writer
 
-from recbole_dgrm.benchmarks import worker
+from recbole_dgrm.benchmarks import session, worker
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import CheckpointError, DataError, OutOfMemory, OutputError, UserError, explained
 from recbole_dgrm.models.dgrm.model import DGRM
@@ -171,7 +175,7 @@ def test_what_a_kill_left_of_a_writing_is_removed_when_the_run_goes_on(finished)
     for name in (".record.json.17.partial", ".checkpoint.pt.17.partial"):
         (finished / name).write_text("half")
     resume(finished)
-    assert not list(finished.glob(".*"))
+    assert not list(finished.glob(".*.partial"))
 
 
 # Full and read-only disks
@@ -180,9 +184,8 @@ def test_what_a_kill_left_of_a_writing_is_removed_when_the_run_goes_on(finished)
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
     path = tmp_path / "checkpoint.pt"
     path.write_text("old")
-    with file_size_limit(50_000), pytest.raises(OSError, match="File too large") as error:
+    with file_size_limit(50_000), pytest.raises(OutputError, match=f"^{path}: File too large; free some space"):
         write_checkpoint(path, {"weights": torch.zeros(100_000)})
-    assert error.value.filename == str(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -227,7 +230,7 @@ def test_a_run_whose_disk_fills_up_is_interrupted_and_goes_on_to_the_same_end(ma
     assert record["status"] == "interrupted"
     assert "File too large; free some space" in record["error"]
     assert read_checkpoint(path / "checkpoint.pt", CPU)["epoch"] == 1
-    assert not list(path.glob(".*"))
+    assert not list(path.glob(".*.partial"))
     assert resume(path)[0].test == whole.test
 
 
@@ -269,6 +272,116 @@ def test_a_file_in_the_place_of_the_output_directory_is_said(command, below, fin
     assert f"error: {tmp_path / 'file'}" in said
     assert "something else has that name" in said
     assert (tmp_path / "file").read_text() == "mine"
+
+
+ERRORS = ("ENOSPC", "EIO", "ESTALE", "EXDEV", "EMFILE", "ENFILE", "EBUSY", "ETIMEDOUT", "ENOTCONN", "ENOENT", "EROFS")
+FILES = {
+    "config.yaml": 0,
+    "record.json": 1,
+    "checkpoint.pt": 1,
+    "metrics.jsonl": 1,
+    "per_user.npz": 0,
+    "run.log": 3,
+    "events": 4,
+}  # each file of a run, and after how many successes the disk refuses it
+
+
+class Disk:
+    """Refuses a file of a run with an error number after some successes, once or from then on."""
+
+    def __init__(self, patched, name: str, number: int, lasting: bool):
+        self.name, self.number, self.lasting, self.left, self.refused = name, number, lasting, FILES[name], 0
+        replaced = lambda _, target: Path(target).name == name  # noqa: E731
+        opened = lambda path, mode="r", *_, **__: Path(str(path)).name == name and mode == "a"  # noqa: E731
+        logged = lambda handler: Path(getattr(handler, "baseFilename", "")).name == name  # noqa: E731
+        self.watch(patched, os, "replace", replaced)
+        self.watch(patched, builtins, "open", opened)
+        self.watch(patched, logging.StreamHandler, "flush", logged)
+        self.watch(patched, event_file_writer.RecordWriter, "write", lambda *_: name == "events")
+
+    def watch(self, patched, home, call: str, is_meant: Callable) -> None:
+        original = getattr(home, call)
+
+        def perform(*arguments, **options):
+            if is_meant(*arguments, **options):
+                self.left -= 1
+                if self.left < 0 and (self.lasting or not self.refused):
+                    self.refused += 1
+                    raise OSError(self.number, os.strerror(self.number))
+            return original(*arguments, **options)
+
+        patched.setattr(home, call, perform)
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [(name, "EIO") for name in FILES] + [("checkpoint.pt", error) for error in ERRORS if error != "EIO"],
+)
+def test_whatever_the_disk_refuses_is_an_interruption_that_names_the_file(
+    name, error, lasting, make_config, monkeypatch, tmp_path
+):
+    """The run goes on to the same end once the disk is well again."""
+    given = {"epochs": 3, "refit": False}
+    config = make_config("MF", **given, output_dir=str(tmp_path / "ill"))
+    with monkeypatch.context() as patched:
+        disk = Disk(patched, name, getattr(errno, error), lasting)
+        with pytest.raises(OutputError) as met:
+            run_one(config)
+    assert disk.refused
+    (path,) = (tmp_path / "ill").iterdir()
+    assert str(met.value).startswith(f"{path}/{name}")
+    assert f": {os.strerror(getattr(errno, error))}; " in str(met.value)
+    assert not list(path.glob(".*.partial"))
+    if name == "config.yaml":  # it is written before the record
+        return
+    record = read_run(path).record
+    stays = name == "record.json" and lasting
+    assert record["status"] == ("running" if stays else "interrupted")
+    assert record["error"] == (None if stays else str(met.value))
+    assert resume(path)[0].test == run_one(make_config("MF", **given))[0].test
+
+
+def test_the_first_error_is_seen_and_not_that_of_the_record(make_config, monkeypatch):
+    def fails(self, batch):
+        monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+        raise ValueError("the model's own")
+
+    monkeypatch.setattr(DGRM, "generator_loss", fails)
+    with pytest.raises(ValueError, match="the model's own"):
+        run_one(make_config())
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_a_sentence(number, make_config, monkeypatch, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(number, os.strerror(number))))
+    said = rf"\.lock: {os.strerror(number)}; this disk has no locks; name an --output_dir on another"
+    with pytest.raises(OutputError, match=said):
+        run_one(make_config(), tmp_path / "run")
+
+
+def test_a_worker_whose_disk_refuses_a_file_is_interrupted_not_failed(make_config, tmp_path):
+    job = worker.Job("MF", make_config("MF").given, str(tmp_path / "run"), 1, 60)
+    saved = worker.lost(job, tmp_path / "run", "the process ended with status 1: OutputError: record.json: EIO")
+    assert saved.record["status"] == "interrupted"
+
+
+def test_a_checkpoint_that_the_disk_does_not_give_is_not_said_to_be_damaged(finished, monkeypatch):
+    monkeypatch.setattr(torch, "load", Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
+    with pytest.raises(OutputError, match=r"checkpoint\.pt: Input/output error; look at the disk, then go on with"):
+        resume(finished)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "record.json"])
+def test_a_run_of_a_benchmark_that_the_disk_stops_is_interrupted_and_goes_on(name, ratings_path, monkeypatch, tmp_path):
+    monkeypatch.setattr(session, "LocalExecutor", Here)
+    plan = {"models": ["MF"], "datasets": ["noise"], "seeds": [1], "config": {"epochs": 2, "device": "cpu"}}
+    made = session.Benchmark.read(plan, tmp_path / "out", {}, str(ratings_path))
+    with monkeypatch.context() as patched:
+        Disk(patched, name, errno.ESTALE, lasting=False)
+        assert set(made.run().runs.values()) == {"interrupted"}
+    assert set(made.run().runs.values()) == {"finished"}
 
 
 # Too little memory

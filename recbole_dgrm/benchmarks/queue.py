@@ -1,7 +1,6 @@
 """The runs that are at work for a benchmark or a search: submitted to an executor, and settled in their directories."""
 
 import logging
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import replace
@@ -13,8 +12,8 @@ from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor
 from recbole_dgrm.errors import UserError
 from recbole_dgrm.models import registry
 from recbole_dgrm.records import CHECKPOINT, RECORD, RunDirectory, read_run
-from recbole_dgrm.system.files import write_bytes
-from recbole_dgrm.system.processes import EXIT_S, alone_in
+from recbole_dgrm.system.files import make_folder, write_bytes
+from recbole_dgrm.system.processes import EXIT_S, alone_in, clear
 
 LOG = logging.getLogger(__name__)
 REFRESH_S = 0.5
@@ -58,7 +57,7 @@ class Queue(Generic[Key]):
         if path.exists():
             with alone_in(path, "process", "wait for its end", EXIT_S):  # a child of a killed parent soon ends
                 if not _goes_on(path, job):
-                    shutil.rmtree(path)
+                    clear(path)
         job.lay_out(path)
         sent = replace(job, run_dir=None) if self._executor.remote else job
         self._jobs[self._executor.submit(sent)] = key, job, path
@@ -94,6 +93,6 @@ def _goes_on(path: Path, job: worker.Job) -> bool:
 
 def _keep(path: Path, files: dict[str, bytes]) -> None:
     """Write the files that came back from another machine, the record last: it vouches for the others."""
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     for name in sorted(files, key=lambda name: name == RECORD):
         write_bytes(path / name, files[name])

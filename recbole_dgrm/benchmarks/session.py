@@ -17,9 +17,9 @@ from recbole_dgrm.benchmarks.progress import State
 from recbole_dgrm.benchmarks.queue import Queue
 from recbole_dgrm.benchmarks.worker import Job
 from recbole_dgrm.data.frames import as_dataset, as_pandas
-from recbole_dgrm.records import ASIDE, PLAN, REASON, Identity, RunDirectory, find_runs, place_aside, read_run
+from recbole_dgrm.records import PLAN, Identity, RunDirectory, find_runs, put_aside, read_run
 from recbole_dgrm.reports.benchmark_report import Report, write_report
-from recbole_dgrm.system.files import check_writable, write_json, write_text
+from recbole_dgrm.system.files import check_writable, write_json
 from recbole_dgrm.system.processes import alone_in, threads_of_each
 from recbole_dgrm.system.texts import in_file_name
 
@@ -117,7 +117,7 @@ class Benchmark:
             alone_in(self.folder, "benchmark"),
         ):
             write_json(self.folder / PLAN, asdict(self.plan))
-            put_aside(self.folder, self.runs)
+            put_others_aside(self.folder, self.runs)
             state = State(dict.fromkeys(self.runs, "waiting"))
             for run in self.runs:
                 if saved := done(self.folder, run, retry):
@@ -168,7 +168,7 @@ def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> RunDirectory
     return saved
 
 
-def put_aside(output_dir: Path, runs: list[PlannedRun]) -> None:
+def put_others_aside(output_dir: Path, runs: list[PlannedRun]) -> None:
     """Move runs into ``.aside/`` that were made with other data of the same name, or by code with other results.
 
     Also those that the plan does not have any more, because a report would compare them with the new ones.
@@ -184,7 +184,4 @@ def put_aside(output_dir: Path, runs: list[PlannedRun]) -> None:
         reasons = [replace(one, config=saved.identity.config).difference(saved.identity) for one in known]
         if reasons and all(reasons):
             with alone_in(saved.path, "process", "wait for its end"):
-                new = place_aside(output_dir, str(saved.path.relative_to(output_dir)))
-                saved.path.rename(new)
-                write_text(new / REASON, f"This run was put aside: {reasons[0]}.\n")
-            LOG.warning("%s is put aside, %s: %s", saved.path, output_dir / ASIDE, reasons[0])
+                put_aside(saved.path, output_dir, str(saved.path.relative_to(output_dir)), str(reasons[0]))

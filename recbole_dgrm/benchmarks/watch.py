@@ -24,9 +24,9 @@ NEVER = 1_000_000  # validations without a new best before training stops
 ALL = "all"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis(Shown):
-    """The report on mode collapse in a folder of runs; ``print`` and a notebook show the verdicts.
+    """The report on mode collapse in a folder of runs; shown as its verdicts.
 
     Attributes:
         path: its page, ``diagnosis.html``; Markdown, CSV and figures lie beside it.

@@ -10,17 +10,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Protocol
 
 from recbole_dgrm import records
+from recbole_dgrm.errors import OutputError
 from recbole_dgrm.records import RECORD, RunDirectory, new_record, read_run, write_config
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.runs.trial import Trial
 from recbole_dgrm.system import processes
-from recbole_dgrm.system.files import write_json
+from recbole_dgrm.system.files import make_folder, write_json, writing
 
 OUTPUT = "output.txt"  # what the process printed, for the post-mortem
 # What travels back from another machine.
@@ -54,7 +56,7 @@ class Job:
 
     def lay_out(self, run_dir: Path) -> None:
         """Write into ``run_dir`` what ``recbole_dgrm.runs.experiment.resume`` makes the run of."""
-        run_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(run_dir)
         write_config(run_dir, self.config)
         if self.trial:
             self.trial.save(run_dir)
@@ -78,16 +80,18 @@ def execute(job: Job, unwanted: Flag | None = None) -> dict[str, bytes]:
 
 
 def lost(job: Job, run_dir: Path, error: str) -> RunDirectory:
-    """Record that the run failed without having written how."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    return _close_record(job, run_dir, "failed", error)
+    """Record that the run failed without having written how; what the disk refused only interrupts it."""
+    status = "interrupted" if OutputError.__name__ in error else "failed"
+    make_folder(run_dir)
+    return _close_record(job, run_dir, status, error)
 
 
 def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
     job.lay_out(run_dir)
-    process = processes.spawn(
-        "recbole_dgrm.benchmarks.worker", [str(run_dir), job.label], run_dir / OUTPUT, job.threads
-    )
+    with writing(run_dir / OUTPUT):
+        process = processes.spawn(
+            "recbole_dgrm.benchmarks.worker", [str(run_dir), job.label], run_dir / OUTPUT, job.threads
+        )
     try:
         in_time = _wait(process, job.time_limit, unwanted)
     finally:
@@ -102,7 +106,8 @@ def _run(job: Job, run_dir: Path, unwanted: Flag | None) -> None:
     elif run is None or run.record["status"] == "running":
         lost(job, run_dir, processes.cause_of_death(process, run_dir / OUTPUT))
     else:
-        (run_dir / OUTPUT).unlink(missing_ok=True)
+        with suppress(OSError):  # the record has been written, and stays
+            (run_dir / OUTPUT).unlink()
 
 
 def _wait(process: subprocess.Popen, time_limit: float, unwanted: Flag | None) -> bool:

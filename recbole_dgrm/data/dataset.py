@@ -14,6 +14,7 @@ import recbole.data.dataset.dataset
 import torch
 from numpy.typing import NDArray
 from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource
 
 from recbole_dgrm.data.atomic_files import check_source, read_atomic, source_files
@@ -194,10 +195,17 @@ class RatingDataset(Dataset):
             run, rating = self.config.run, self._rating()
             place = lambda index: self._place(rows[index])  # noqa: E731
             declared = run.rating_scale, run.rating_step, run.rating_threshold
-            past = None if self._cut is None else self._kept == 0
+            past = None if n_parts == 1 else self._kept == 0
             self.scale = find_scale(rating, *declared, place, self.note, past)
             self.inter_feat[self.config["RATING_FIELD"]] = without_noise(rating, self.scale)
         super()._reset_index()
+
+    def _fill_nan(self) -> None:
+        """Numbers that ratings lack stay missing until the parts are cut: RecBole would take the mean of all parts."""
+        missing = {field: column.isna() for field, column in self.inter_feat.items() if column.dtype.kind == "f"}
+        super()._fill_nan()
+        for field, rows in missing.items():
+            self.inter_feat[field] = self.inter_feat[field].mask(rows)
 
     # Splitting
 
@@ -214,6 +222,7 @@ class RatingDataset(Dataset):
             self.inter_feat = self.inter_feat.iloc[np.lexsort((self.inter_feat[self.time_field], self._kept))]
         with OwnRandomness(self.config.run.seed):
             parts = self._cut_parts(wanted)
+            _fill_with_means(parts)
             parts[:2] = self._thinned(parts[:2])
         for place, part in enumerate(parts):
             part.before = parts[:place]
@@ -250,6 +259,15 @@ class RatingDataset(Dataset):
         for ratio in reversed(ratios[1:]):  # the last part first; one rating stays for training
             ends.append(max(ends[-1] - ceil(ratio * tot - 1e-9), min(1, tot)))
         return ends[:0:-1]
+
+
+def _fill_with_means(parts: list[Dataset]) -> None:
+    """Fill the numbers that ratings lack with their mean in the training part, the first of ``parts``."""
+    for field, column in parts[0].inter_feat.interaction.items():
+        if column.is_floating_point() and any(part.inter_feat[field].isnan().any() for part in parts):
+            mean = float(column.nanmean().nan_to_num())
+            for part in parts:
+                part.inter_feat.update(Interaction({field: part.inter_feat[field].nan_to_num(nan=mean)}))
 
 
 def _share_of_each(user: torch.Tensor, share: float) -> torch.Tensor:

@@ -1,8 +1,6 @@
 """Batches without the padding: of users or items to train on profiles, of users to score pairs or to rank items."""
 
-from collections.abc import Callable
 from math import ceil
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +9,8 @@ import torch
 from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader, UserDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.data.utils import create_samplers, get_dataloader
+from recbole.data.utils import get_dataloader
+from recbole.sampler.sampler import AbstractSampler, RepeatableSampler, Sampler
 from recbole.utils import InputType
 
 from recbole_dgrm.data.rating_scale import RatingScale
@@ -155,34 +154,58 @@ def _pairs(dataset: Dataset) -> sp.csr_matrix:
 
 def train_loader(config, splits: Splits, part: str):
     """Batches of ``part`` to learn from."""
-    dataset = getattr(splits, part)
-    test = splits.valid if splits.test is None else splits.test  # a search has none, and nobody draws for it
-
-    def sampler():
-        try:
-            return create_samplers(config, dataset, [dataset, splits.valid, test])[0]
-        except ValueError as error:
-            if "all items" not in str(error):
-                raise
-            raise DataError(
-                f"RecBole draws for {config['model']} items that a user has not rated, and some users of "
-                f"{config['dataset']} have rated all {dataset.item_num - 1}; leave these users out with "
-                f"--user_inter_num_interval='[0,{dataset.item_num - 2}]', or take a model of ours"
-            ) from error
-
-    return batches_of(config, dataset, sampler)
+    if config.run.refit:  # an error of the refit is raised before the first training
+        _check_negatives(config, splits.known)
+    return batches_of(config, getattr(splits, part))
 
 
-def batches_of(config, dataset: Dataset, sampler: Callable[[], Any]):
-    """Batches to learn from: profiles for models of whole profiles, ours or RecBole's; else RecBole's own loader.
-
-    Args:
-        sampler: makes what RecBole's loader draws negative items from.
-    """
+def batches_of(config, dataset: Dataset):
+    """Batches to learn from: profiles for models of whole profiles, ours or RecBole's; else RecBole's own loader."""
     loader = get_dataloader(config, "train")
-    if config["MODEL_INPUT_TYPE"] == InputType.LISTWISE or loader is UserDataLoader:
+    if _takes_profiles(config):
         return ProfileLoader(config, dataset)  # RecBole's has the padding user in it: a false all-zero row
-    return loader(config, dataset, sampler(), shuffle=config["shuffle"])
+    return loader(config, dataset, _negatives(config, dataset), shuffle=config["shuffle"])
+
+
+def _takes_profiles(config) -> bool:
+    return config["MODEL_INPUT_TYPE"] == InputType.LISTWISE or get_dataloader(config, "train") is UserDataLoader
+
+
+def _negatives(config, dataset: Dataset) -> AbstractSampler | None:
+    """The sampler of negative items, which knows ``dataset`` alone; None where the config asks for no negatives.
+
+    RecBole's ``create_samplers`` counts the popularity of items in the validation and the test part, too.
+
+    Raises:
+        DataError: a user has no item left that could be drawn.
+    """
+    args = config["train_neg_sample_args"]
+    if args["distribution"] == "none":
+        return None
+    _check_negatives(config, dataset)
+    kind = RepeatableSampler if config["repeatable"] else Sampler
+    return kind("train", dataset, args["distribution"], args["alpha"]).set_phase("train")
+
+
+def _check_negatives(config, dataset: Dataset) -> None:
+    """Check that each user has an item left that can be drawn as a negative; RecBole would search for one forever.
+
+    Raises:
+        DataError: a user has none.
+    """
+    distribution = config["train_neg_sample_args"]["distribution"]
+    if distribution == "none" or _takes_profiles(config):
+        return
+    rated = _pairs(dataset)
+    popular = distribution == "popularity"
+    candidates = len(np.unique(rated.indices)) if popular else dataset.item_num - 1
+    most = 1 if config["repeatable"] else np.diff(rated.indptr).max()
+    if most == candidates:
+        raise DataError(
+            f"RecBole draws for {config['model']} items that a user has not rated, and some users of "
+            f"{config['dataset']} have rated all {candidates}{' that have a rating in training' if popular else ''}; "
+            f"leave these users out with --user_inter_num_interval='[0,{candidates - 1}]', or take a model of ours"
+        )
 
 
 def eval_loader(config, splits: Splits, part: str):

@@ -36,7 +36,7 @@ from recbole_dgrm.reports.result_tables import (
 from recbole_dgrm.reports.rows import Cell, Row
 from recbole_dgrm.reports.shown import Shown
 from recbole_dgrm.reports.statistics import Summary, summarise
-from recbole_dgrm.system.files import write_text
+from recbole_dgrm.system.files import make_folder, write_text
 from recbole_dgrm.system.texts import in_file_name, in_spreadsheet
 
 LOG = logging.getLogger(__name__)
@@ -51,9 +51,9 @@ DENSITIES = "densities.csv"
 NEEDED = ("config eval_args mode", "config valid_metric", *(f"data n_{what}" for what in SIZES))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report(Shown):
-    """A report that is written; ``print`` and a notebook show its results.
+    """A report that is written; shown as its results.
 
     Attributes:
         path: its page, ``report.html``; Markdown, LaTeX, CSV and figures lie beside it.
@@ -109,7 +109,7 @@ def write_report(folder: Path, output_dir: Path, baseline: str | None = None) ->
     summary = summarise(folder, baseline)
     for run in (run for cell in summary.cells for row in cell.rows for run in row.runs):
         run.need(*NEEDED)
-    output_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(output_dir)
     courses = list(densities.over_densities(summary.cells))
     document = benchmark_document(summary, folder.resolve().name, courses)
     document.blocks = list(_drawn(document, summary, courses, output_dir))

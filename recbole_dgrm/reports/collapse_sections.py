@@ -16,7 +16,7 @@ from recbole_dgrm.evaluation.distribution import Sample, distances
 from recbole_dgrm.reports import collapse_figures, figures
 from recbole_dgrm.reports.collapse_runs import Watched
 from recbole_dgrm.reports.document import Figure, Heading, Table, Value
-from recbole_dgrm.system.files import write_whole
+from recbole_dgrm.system.files import make_folder, write_whole
 from recbole_dgrm.system.texts import in_spreadsheet, listed
 
 Section = Callable[[list[Watched], Path], Iterator[Any]]
@@ -250,5 +250,5 @@ def write_csv(folder: Path, name: str, columns: Sequence[str], rows: Iterable[Se
             writer.writerow(columns)
             writer.writerows([in_spreadsheet(value) for value in row] for row in rows)
 
-    (folder / "csv").mkdir(exist_ok=True)
+    make_folder(folder / "csv")
     write_whole(folder / "csv" / f"{name}.csv", write)

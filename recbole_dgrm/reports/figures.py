@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from recbole_dgrm.errors import OutputError, explained
 from recbole_dgrm.reports import document
-from recbole_dgrm.system.files import write_whole
+from recbole_dgrm.system.files import make_folder, write_whole
 
 LOG = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ def _put(note: Annotation, step: int, side: tuple[int, int]) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as ``<path>.png`` and ``<path>.svg``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if layout := figure.get_layout_engine():  # once; saving would do it twice for each file
         layout.execute(figure)
         figure.set_layout_engine(None)

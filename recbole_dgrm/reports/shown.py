@@ -1,4 +1,4 @@
-"""Results that ``print`` and a notebook show as a table."""
+"""Results that ``print``, the prompt of Python and a notebook show as a table."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ class Shown:
     """A result whose ``shown()`` is its table; names in it are printed letter by letter."""
 
     def shown(self) -> pd.DataFrame:
-        """The table that ``print`` and a notebook show; for people, the numbers are rounded."""
+        """The table that is shown; for people, the numbers are rounded."""
         raise NotImplementedError
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         with pd.option_context("display.max_colwidth", None):
             return _harmless(self.shown()).to_string()
 
@@ -26,14 +26,14 @@ class Shown:
 
 
 class Evaluation(dict[str, Any]):
-    """What an evaluation has found, a dict; ``print`` and a notebook show the table of a run."""
+    """What an evaluation has found, a dict that is shown as the table of a run."""
 
     @property
     def part(self) -> str:
         """``test`` or ``valid``."""
         return "test" if "test" in self else "valid"
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return run_table.in_text(run_table.run_table(self, self.part))
 
     def _repr_html_(self) -> str:

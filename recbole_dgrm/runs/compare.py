@@ -26,7 +26,7 @@ from recbole_dgrm.reports.benchmark_report import Report, write_report
 from recbole_dgrm.reports.statistics import read_plan
 from recbole_dgrm.runs.split_folder import judged_keys, read_split
 from recbole_dgrm.system.environment import own_version
-from recbole_dgrm.system.files import check_writable, write_folder, write_json
+from recbole_dgrm.system.files import check_writable, write_folder, write_json, writing
 from recbole_dgrm.system.turns import turn
 
 LOG = logging.getLogger(__name__)
@@ -167,7 +167,8 @@ def _write(path: Path, record: RunRecord, vectors: Mapping[str, np.ndarray]) -> 
         if (old := read_run(path)) is None or old.record["model"] != JUDGED:
             raise DataError(f"{path} is there and holds no predictions; choose another --output or move it away")
         LOG.info("%s is judged again", path)
-        shutil.rmtree(path)
+        with writing(path):
+            shutil.rmtree(path)
 
     def write(partial: Path) -> None:
         write_vectors(partial / PER_USER, vectors)

@@ -22,7 +22,7 @@ from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.atomic_files import check_source, source_hash
 from recbole_dgrm.data.splits import Splits, build_splits
-from recbole_dgrm.errors import CheckpointError, OptionError, UserError, explained
+from recbole_dgrm.errors import CheckpointError, OptionError, OutputError, UserError, explained
 from recbole_dgrm.evaluation import collapse, diagnosis, groups, references, selection
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
@@ -241,6 +241,8 @@ class _Run:
         """Within the block, after the test, an error is logged and recorded, and the run finishes all the same."""
         try:
             yield
+        except OutputError:
+            raise
         except Exception as error:
             said = f"the test is done, but its {what} failed: {type(error).__name__}: {error}"
             self.record.error = f"{self.record.error}; {said}" if self.record.error else said

@@ -3,10 +3,11 @@
 import logging
 import secrets
 import shutil
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from recbole_dgrm.options import option
 from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, RECORD, RunRecord, is_scores, run_name
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.environment import peak_memory
-from recbole_dgrm.system.files import check_writable, drop_partials, write_json
+from recbole_dgrm.system.files import check_writable, drop_partials, write_json, writing
 from recbole_dgrm.training.checkpoints import REMEDY, read_checkpoint
 
 LOG = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ def state_to_continue(config, run_dir: Path) -> dict[str, Any] | None:
             raise CheckpointError(f"{path} is not a checkpoint of a run: its note is damaged; {REMEDY}")
         return state
     if distributed.is_main_process():
-        (run_dir / EPOCHS).unlink(missing_ok=True)
+        with writing(run_dir / EPOCHS):
+            (run_dir / EPOCHS).unlink(missing_ok=True)
         shutil.rmtree(run_dir / EVENTS, ignore_errors=True)
     return None
 
@@ -75,24 +77,38 @@ def recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
     try:
         with explained():
             yield
-        record.status = "finished" if record.status == "running" else record.status
-    except KeyboardInterrupt:
-        record.status, record.error = "interrupted", "stopped by the user"
-        LOG.warning("stopped; continue with %s", option("resume", run_dir))
+        _write_end(record, run_dir, "finished" if record.status == "running" else record.status)
+    except (KeyboardInterrupt, Exception) as error:
+        with suppress(OutputError):  # the first error is the one to be seen
+            _write_end(record, run_dir, *_end(error))
+        with suppress(OutputError):
+            _log_end(record, run_dir)
         raise
-    except OutputError as error:  # the disk is to blame, not the run, which can continue as after an interruption
-        record.status, record.error = "interrupted", str(error)
-        LOG.warning("stopped by the disk; once that is mended, continue with %s", option("resume", run_dir))
-        raise
-    except Exception as error:
-        record.status = "diverged" if isinstance(error, TrainingDiverged) else "failed"
-        record.error = f"{type(error).__name__}: {error}"
-        record.traceback = traceback.format_exc()
-        LOG.exception("the run %s", record.status)
-        raise
-    finally:
-        record.timing["peak_rss_mib"] = peak_memory()
-        write_json(run_dir / RECORD, asdict(record))
+
+
+def _end(error: BaseException) -> tuple[str, str, str | None]:
+    """The status of a run that ``error`` ends, what its record says of it, and the traceback if somebody needs one."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "stopped by the user", None
+    if isinstance(error, OutputError):  # the disk is to blame, not the run, which can continue as after an interruption
+        return "interrupted", str(error), None
+    status = "diverged" if isinstance(error, TrainingDiverged) else "failed"
+    return status, f"{type(error).__name__}: {error}", traceback.format_exc()
+
+
+def _write_end(record: RunRecord, run_dir: Path, status: str, *why: str | None) -> None:
+    record.status = status
+    if why:
+        record.error, record.traceback = why
+    record.timing["peak_rss_mib"] = peak_memory()
+    write_json(run_dir / RECORD, asdict(record))
+
+
+def _log_end(record: RunRecord, run_dir: Path) -> None:
+    if record.status == "interrupted":
+        LOG.warning("%s; continue with %s", record.error, option("resume", run_dir))
+    else:
+        LOG.error("the run %s\n%s", record.status, record.traceback)
 
 
 @contextmanager
@@ -104,22 +120,33 @@ def still_there(run_dir: Path) -> Iterator[None]:
     """
     try:
         yield
-    except FileNotFoundError as error:
-        if run_dir.is_dir():
+    except (FileNotFoundError, OutputError) as error:
+        if not isinstance(error.__cause__ or error, FileNotFoundError) or run_dir.is_dir():
             raise
         raise OutputError(f"{run_dir} was removed while the run was at work in it; start the run again") from error
 
 
 class _RunLog(logging.FileHandler):
-    """Ignores a full disk, because the run itself meets it and ends with a sentence."""
+    """Raises what the disk refuses, once: the run ends with it, and its end is logged by the other handlers."""
 
-    def handleError(self, record: logging.LogRecord) -> None: ...
+    _refused = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._refused:
+            self._refused = True
+            with writing(Path(self.baseFilename)):
+                super().emit(record)
+            self._refused = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(error := sys.exc_info()[1], OSError):
+            raise error
 
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Within the block, everything that RecBole and we log in this thread is written to ``path`` as well."""
-    handler = _RunLog(path, encoding="utf-8")
+    handler = _RunLog(path, encoding="utf-8", delay=True)  # opened at the first line, within the run
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(RemoveColorFilter())
     own = threading.get_ident()
@@ -133,4 +160,5 @@ def log_to(path: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         ours.setLevel(level)
-        handler.close()
+        with suppress(OSError):  # each line was written before
+            handler.close()

@@ -41,7 +41,7 @@ TRAINED_WITH = ("feedback", "eval_args", "split_rounding", "known_share", "refit
 
 
 class TrainedRun(Recommender):
-    """A finished run: the ``Recommender`` of the users it was trained on. ``print`` and a notebook show its table.
+    """A finished run: the ``Recommender`` of the users it was trained on. It is shown as its table.
 
     Attributes:
         record: the content of its ``record.json``.
@@ -56,7 +56,7 @@ class TrainedRun(Recommender):
         rated = csr_matrix((np.ones(len(user), bool), (user, item)), (splits.train.user_num, splits.train.item_num))
         super().__init__(config, trainer, trainer.model, users, splits.train, rated)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return run_table.as_text(self.record)
 
     def _repr_html_(self) -> str:

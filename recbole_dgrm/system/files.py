@@ -14,17 +14,21 @@ from zipfile import ZipFile
 import numpy as np
 import torch
 
-from recbole_dgrm.errors import OutputError
+from recbole_dgrm.errors import OutputError, refused
 
 LONGEST_SHOWN = 100  # characters of a path in an error
 DEEPEST = 32  # levels of lists and mappings in JSON; a record has 6
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write to a temporary file beside ``path`` and rename it, so that a kill leaves no half file."""
+    """Write to a temporary file beside ``path`` and rename it, so that a kill leaves no half file.
+
+    Raises:
+        OutputError: the disk refuses.
+    """
     partial = path.absolute().with_name(f".{path.name}.{os.getpid()}.partial")  # pandas would read a '~' in front
     try:
-        with naming(path):
+        with writing(path):
             write(partial)
             os.replace(partial, path)
     except BaseException:
@@ -35,17 +39,29 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def drop_partials(folder: Path) -> None:
     """Remove the temporary files that killed writers left in ``folder``; nobody may be writing there."""
-    for partial in folder.glob(".*.partial"):
-        partial.unlink(missing_ok=True)
+    with writing(folder):
+        for partial in folder.glob(".*.partial"):
+            partial.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where there is none.
+
+    Raises:
+        OutputError: the disk refuses.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
     """Write a new folder that is whole or absent, as ``write_whole`` does with a file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
     try:
-        write(partial)
-        os.replace(partial, path)
+        with writing(path):
+            partial.mkdir(parents=True)
+            write(partial)
+            os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -54,8 +70,7 @@ def check_writable(folder: Path, option: str = "output_dir") -> None:
     """Check that files can be written into ``folder``, which need not exist yet.
 
     Raises:
-        OSError: the nearest folder that is there cannot be written, or is a file.
-        OutputError: it is no possible name.
+        OutputError: the nearest folder that is there cannot be written, or is a file; or it is no possible name.
     """
     there = folder
     try:
@@ -64,22 +79,23 @@ def check_writable(folder: Path, option: str = "output_dir") -> None:
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", None)
         if isinstance(error, OSError) and number not in (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
-            error.filename = str(there)
-            raise
+            raise refused(there, error) from error
         name, reason = str(folder), getattr(error, "strerror", None) or error
         shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..."
         raise OutputError(f"{option}={shown} cannot be written ({reason}); name a folder that can be") from error
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let an OSError name ``path``: a failed write names no file by itself, and a failed opening the temporary one."""
+def writing(path: Path) -> Iterator[None]:
+    """Within the block a file or folder of ours is written: whatever the disk refuses becomes a sentence.
+
+    Raises:
+        OutputError: it names ``path``, the reason and the remedy.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno is not None:
-            error.filename = str(path)
-        raise
+        raise refused(path, error) from error
 
 
 def read_bytes(path: Path, most: int) -> bytes:
@@ -97,7 +113,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
     """Append ``value`` to a JSON-lines file; a kill may leave half a line, which has no end of line."""
-    with naming(path), open(path, "a", encoding="utf-8") as lines:
+    with writing(path), open(path, "a", encoding="utf-8") as lines:
         lines.write(json.dumps(plain(value)) + "\n")
 
 

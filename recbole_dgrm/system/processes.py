@@ -4,6 +4,7 @@ A child runs as long as its standard input is open; the parent, or its death, cl
 """
 
 import os
+import shutil
 import signal
 import site
 import subprocess
@@ -16,9 +17,9 @@ from time import sleep
 
 from filelock import FileLock, Timeout
 
-from recbole_dgrm.errors import UserError, explained
+from recbole_dgrm.errors import UserError, explained, refused
 from recbole_dgrm.start import own_process
-from recbole_dgrm.system.files import drop_partials
+from recbole_dgrm.system.files import drop_partials, make_folder, writing
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LOCK = ".lock"
@@ -32,25 +33,42 @@ def alone_in(
 ) -> Iterator[None]:
     """Make the folder, and inside keep every other ``what`` out of it; a killed process keeps nobody out.
 
+    The lock's file stays: who removed it would keep out nobody who has opened it already, while others lock a new one.
+
     Args:
         patience: seconds to wait for another one to leave.
 
     Raises:
         UserError: another one is at work there.
+        OutputError: the disk refuses the folder or the lock.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=patience)
     except Timeout:
         raise UserError(f"another {what} is at work in {folder}; {remedy}") from None
-    drop_partials(folder)
+    except (OSError, NotImplementedError) as error:
+        raise refused(folder / LOCK, error) from error
     try:
+        drop_partials(folder)
         yield
     finally:
-        with suppress(OSError):  # Windows does not remove an open file
-            (folder / LOCK).unlink()
         lock.release()
+
+
+def clear(folder: Path) -> None:
+    """Remove all that lies in a folder but its lock, which the caller holds.
+
+    Raises:
+        OutputError: the disk refuses.
+    """
+    with writing(folder):
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
 
 
 def threads_of_each(workers: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from recbole_dgrm.errors import CheckpointError
+from recbole_dgrm.errors import CheckpointError, refused
 from recbole_dgrm.records import CHECKPOINT
 from recbole_dgrm.system.files import check_unpacked, plain, write_whole
 from recbole_dgrm.system.interrupts import uninterrupted
@@ -56,10 +56,13 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
 
     Raises:
         CheckpointError: it is not a checkpoint of plain data, or a field is missing or has another type.
+        OutputError: the disk does not give it.
     """
     try:
         check_unpacked(path)
         state = torch.load(path, map_location=device, weights_only=True)
+    except OSError as error:  # the file may be good
+        raise refused(path, error) from error
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path} is not a checkpoint of plain data ({first}); {REMEDY}") from error

@@ -1,10 +1,9 @@
 """What a training leaves of each epoch: a line of ``metrics.jsonl``, points in TensorBoard, a step of the bar."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
@@ -12,10 +11,32 @@ from recbole_dgrm.compat.training import NoEvents
 from recbole_dgrm.errors import CheckpointError
 from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, read_epochs, write_epochs
 from recbole_dgrm.system import distributed
-from recbole_dgrm.system.files import append_line
+from recbole_dgrm.system.files import append_line, writing
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+
+class Events:
+    """A TensorBoard writer of scalars, whose errors are sentences; it writes in a thread, and raises at a later call.
+
+    Attributes:
+        folder: where it writes.
+    """
+
+    def __init__(self, folder: Path, start_epoch: int):
+        from torch.utils.tensorboard import SummaryWriter  # slow to load
+
+        self.folder = folder
+        with writing(folder):
+            self._writer = SummaryWriter(str(folder), purge_step=start_epoch or None)
+        with suppress(AttributeError):  # its thread would print a traceback of what the next call here raises
+            self._writer.file_writer.event_writer._async_writer._worker._invoke_excepthook = lambda *_: None
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        with writing(self.folder):
+            self._writer.add_scalar(tag, value, step)
+
+    def close(self) -> None:
+        with writing(self.folder):
+            self._writer.close()
 
 
 class EpochLog:
@@ -29,16 +50,12 @@ class EpochLog:
     def __init__(self, run_dir: Path):
         self.run_dir = run_dir
         self.n_lines = len(read_epochs(run_dir))
-        self.events: SummaryWriter | NoEvents = NoEvents()
+        self.events: Events | NoEvents = NoEvents()
         self._trained: dict[str, Any] = {}
 
-    def open_events(self, stage: str, start_epoch: int) -> "SummaryWriter":
+    def open_events(self, stage: str, start_epoch: int) -> Events:
         """Begin to write TensorBoard events; those of a resumed training from ``start_epoch`` on are replaced."""
-        from torch.utils.tensorboard import SummaryWriter  # slow to load
-
-        self.events = SummaryWriter(str(self.run_dir / EVENTS / stage), purge_step=start_epoch or None)
-        with suppress(AttributeError):  # another version of TensorBoard
-            _forgive_disk(self.events.file_writer.event_writer._async_writer._writer)
+        self.events = Events(self.run_dir / EVENTS / stage, start_epoch)
         return self.events
 
     @contextmanager
@@ -81,16 +98,6 @@ class EpochLog:
         self.n_lines = n_lines
         if distributed.is_main_process():
             write_epochs(self.run_dir, lines)
-
-
-def _forgive_disk(records: Any) -> None:
-    """TensorBoard's thread would print an error of the disk as a traceback; the run meets it, too, and explains it."""
-
-    def forgiving(work: Callable[..., None], *arguments: Any) -> None:
-        with suppress(OSError):
-            work(*arguments)
-
-    records.write, records.flush = partial(forgiving, records.write), partial(forgiving, records.flush)
 
 
 def named(losses: Any) -> dict[str, float]:

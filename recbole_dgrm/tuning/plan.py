@@ -1,6 +1,5 @@
 """The plan of a search: what is searched, on which data and how often; ``search.json`` in its folder."""
 
-import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,17 +17,14 @@ from recbole_dgrm.data.frames import FRAMES
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import selection
-from recbole_dgrm.records import ASIDE, REASON, RESULTS, WHERE, Identity, place_aside, read_json, run_name
-from recbole_dgrm.system.files import plain, write_json, write_text
-from recbole_dgrm.system.processes import LOCK
+from recbole_dgrm.records import RESULTS, SEARCH, WHERE, Identity, put_aside, read_json, run_name
+from recbole_dgrm.system.files import plain, write_json
 from recbole_dgrm.tuning.space import Space, listed, parse_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the constant liar is, since 2021
-LOG = logging.getLogger(__name__)
-SEARCH, TRIALS = "search.json", "trials"  # the plan, and the folder of the trials
+TRIALS = "trials"  # in the folder of a search, the folder of its trials
 USUAL_TRIALS = 50  # where neither a grid nor the caller says how many
-STAYS = (ASIDE, LOCK, FRAMES)  # in the folder of a search that is put aside
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class SearchPlan:
         if (folder / SEARCH).is_file():
             stored = SearchPlan.load(folder)
             if reason := self.identity.difference(stored.identity):
-                _put_aside(folder, reason)
+                put_aside(folder, folder, "search", reason, stays=[FRAMES])
             else:
                 self._check_same(stored, folder)
         write_json(folder / SEARCH, asdict(self))
@@ -90,17 +86,6 @@ class SearchPlan:
                 f"the search in {folder} has {changed[0]}={theirs.get(changed[0])}, not {ours.get(changed[0])}; give "
                 "the same keys and the same space, or name another --output_dir"
             )
-
-
-def _put_aside(folder: Path, reason: str) -> None:
-    """Move all that a search has left in ``folder`` into ``.aside/``, its plan last."""
-    new = place_aside(folder, "search")
-    new.mkdir()
-    left = [path for path in folder.iterdir() if path.name not in STAYS]
-    for path in sorted(left, key=lambda path: path.name == SEARCH):
-        path.rename(new / path.name)
-    write_text(new / REASON, f"This search was put aside: {reason}.\n")
-    LOG.warning("the search in %s is put aside, %s: %s", folder, new, reason)
 
 
 def plan_search(

@@ -32,9 +32,9 @@ LOSSES = 3  # trials in a row that were lost: no other would be made either
 Show = Callable[[Study], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Search(Shown):
-    """What a search has found so far; ``print`` and a notebook show its best trials.
+    """What a search has found so far; shown as its best trials.
 
     Attributes:
         config: the keys of all trials, with ``model``, ``dataset``, ``protocol`` and ``seed``.

@@ -15,9 +15,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from recbole_dgrm.benchmarks.worker import Job
 from recbole_dgrm.config.layers import load_config
-from recbole_dgrm.records import CHECKPOINT, EVENTS, REASON, RunDirectory, place_aside, read_run
+from recbole_dgrm.records import CHECKPOINT, EVENTS, RunDirectory, put_aside, read_run
 from recbole_dgrm.runs.trial import Trial, read_trial
-from recbole_dgrm.system.files import write_text
+from recbole_dgrm.system.files import make_folder, writing
+from recbole_dgrm.system.processes import alone_in
 from recbole_dgrm.tuning.plan import TRIALS, SearchPlan, sampler
 from recbole_dgrm.tuning.space import parse_space
 
@@ -83,7 +84,7 @@ class Study:
         path = self._path(number)
         if (trial := read_trial(path) if number in self._trials else None) is None:
             trial = Trial(self._ask(number), self._medians())
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             trial.save(path)
             self._trials[number] = self._read(path)
         return Job(f"trial {number}", self._given(trial), str(path), threads, trial=trial)
@@ -93,7 +94,8 @@ class Study:
         path = self._path(number)
         self._trials[number] = trial = self._read(path)
         if trial.state.is_finished():
-            (path / CHECKPOINT).unlink(missing_ok=True)
+            with writing(path):
+                (path / CHECKPOINT).unlink(missing_ok=True)
             shutil.rmtree(path / EVENTS, ignore_errors=True)
         return trial
 
@@ -109,8 +111,8 @@ class Study:
         if run is None or trial is None:
             return trial is not None
         if reason := replace(self.search.identity, config=run.identity.config).difference(run.identity):
-            path.rename(new := place_aside(self.folder, f"{TRIALS}/{path.name}"))
-            write_text(new / REASON, f"This trial was put aside: {reason}.\n")
+            with alone_in(path, "process"):
+                put_aside(path, self.folder, f"{TRIALS}/{path.name}", reason)
         return not reason
 
     def _read(self, path: Path) -> FrozenTrial:

@@ -233,9 +233,10 @@ def test_a_model_without_full_ranking_recommends_pair_by_pair(run_of, monkeypatc
     pd.testing.assert_frame_equal(run.recommend(run.users), expected, atol=1e-6)
 
 
-def test_a_run_prints_its_table_and_shows_it_in_a_notebook(run_of):
+def test_a_run_is_shown_as_its_table_by_print_by_the_prompt_and_in_a_notebook(run_of):
     run = load_run(run_of("MF"))
     text = str(run)
+    assert repr(run) == text
     assert all(words in text for words in ("random", "oracle", "skill", f"{run.record['test']['rmse']:.4f}"))
     assert "MF" in run._repr_html_()
     assert "<pre>" in run._repr_html_()
@@ -453,6 +454,13 @@ def test_three_lines_of_python_and_a_light_import(run_of):
     assert run.predict(["3", "4"], ["1", "2"]).shape == (2,)
     code = "import sys, recbole_dgrm as rd; assert 'load_run' in dir(rd); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_package_lists_its_public_names_and_no_others():
+    assert [name for name in dir(recbole_dgrm) if not name.startswith("__")] == sorted(
+        name for name in recbole_dgrm.__all__ if not name.startswith("__")
+    )
+    assert {"__all__", "__doc__", "__file__", "__version__"} <= set(dir(recbole_dgrm))
 
 
 def test_moved_data_is_found_where_it_is_said_to_be(run_of, tmp_path):

@@ -1,0 +1,239 @@
+"""No number of the test part reaches a model, and of the validation part only the choice of the epoch.
+
+Each test trains twice, on data sets that differ in one part alone, and compares all that the trainings leave.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from recbole.model import general_recommender
+
+from recbole_dgrm.compat.config import Config
+from recbole_dgrm.data import loaders
+from recbole_dgrm.data.splits import build_splits
+from recbole_dgrm.errors import DataError, OptionError
+from recbole_dgrm.models.registry import MODELS
+from recbole_dgrm.records import CHECKPOINT
+from recbole_dgrm.runs.experiment import run_one, validate_one
+from recbole_dgrm.testing.small import small_config
+from recbole_dgrm.training.checkpoints import read_checkpoint
+
+N_USERS, N_ITEMS, LEVELS = 24, 25, 5
+SHARES = {"train": 0.4, "valid": 0.05, "test": 0.05}
+PARTS = {"benchmark_filename": list(SHARES)}
+POPULAR = {"train_neg_sample_args": {"distribution": "popularity", "sample_num": 1}}
+PROTOCOLS = ("eq23", "table3", "rated", "temporal", "full")
+FAST = ("MF", "BPR", "Pop")
+KEYS = {("MF", "full"): {"unrated_weight": 0.1}}
+NOT_TRAINED = {"NCL", "RaCT", "Random"}  # they need another library, the weights of a run before, and nothing
+OF_RECBOLE = [
+    name
+    for name, kind in vars(general_recommender).items()
+    if isinstance(kind, type) and name not in NOT_TRAINED.union(MODELS)
+]
+
+
+def cases(models: Iterable[str], protocols: Iterable[str], keys: dict[str, Any] | None = None) -> list:
+    """Parameters ``(model, protocol, keys)``; those of models that are not fast are slow."""
+    return [
+        pytest.param(
+            model,
+            protocol,
+            keys or {},
+            marks=() if model in FAST else pytest.mark.slow,
+            id="-".join([model, protocol, *(keys or {})]),
+        )
+        for model in models
+        for protocol in protocols
+        if (model, protocol) != ("BMF", "full")  # a model of ratings
+    ]
+
+
+OURS = [*cases(MODELS, PROTOCOLS), *cases(["NCF"], ["full"], POPULAR)]
+FEWER = [*cases(FAST, PROTOCOLS[-3:]), *cases(sorted(MODELS.keys() - FAST), ["rated", "full"])]
+FEWER += cases([*FAST[1:], "NCF"], ["full"], POPULAR)
+THEIRS = [*cases(FAST[1:], PROTOCOLS[-2:]), *cases(OF_RECBOLE, ["full"], POPULAR)]
+
+
+def parts(changed: str = "") -> dict[str, pd.DataFrame]:
+    """Ratings by part; of the ``changed`` part the pairs, ratings and times are others, of the same users and items.
+
+    Every user, item and level occurs in each training part, so that numbers of ids and the scale are the same.
+    """
+    rng = np.random.default_rng(0)
+    cells = rng.permutation(N_USERS * N_ITEMS)
+    first = np.arange(N_USERS * N_ITEMS).reshape(N_USERS, N_ITEMS)[np.arange(N_USERS), np.arange(N_USERS) % N_ITEMS]
+    cells = np.concatenate([first, cells[~np.isin(cells, first)]])
+    ends = np.cumsum([int(share * len(cells)) for share in SHARES.values()])
+    tables, free = {}, cells[ends[-1] :]
+    for number, (name, cell) in enumerate(zip(SHARES, np.split(cells, ends)[:-1], strict=True)):
+        if name == changed:
+            rng = np.random.default_rng(1)
+            cell = rng.permutation(free)[: len(cell)]
+        user, item = np.divmod(cell, N_ITEMS)
+        rating = rng.permutation(np.arange(len(cell)) % LEVELS + 1.0)
+        time = 1000 * number + np.sort(rng.choice(1000, len(cell), replace=False)) + 1e9
+        tables[name] = pd.DataFrame({"user_id": user, "item_id": item, "rating": rating, "timestamp": time})
+    return tables
+
+
+def write(folder: Path, tables: dict[str, pd.DataFrame], whole: bool = False) -> Path:
+    """A ``data_path`` with the data set ``set`` in three files, or in one."""
+    (folder / "set").mkdir(parents=True)
+    header = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    files = {"": pd.concat(tables.values())} if whole else {f".{name}": table for name, table in tables.items()}
+    for name, table in files.items():
+        table.to_csv(folder / "set" / f"set{name}.inter", sep="\t", index=False, header=header)
+    return folder
+
+
+@pytest.fixture
+def configs(tmp_path) -> Callable[..., list[Config]]:
+    """``configs(changed, model, protocol, **keys)``: two configs, of data that differ in the ``changed`` part."""
+
+    def make(changed: str, model: str, protocol: str = "rated", **keys: Any) -> list[Config]:
+        whole = protocol == "temporal"
+        folders = [write(tmp_path / (name or "same"), parts(name), whole) for name in ("", changed)]
+        batch = {} if model in MODELS else {"train_batch_size": 64}
+        given = {"protocol": protocol, **({} if whole else PARTS), **KEYS.get((model, protocol), {}), **batch, **keys}
+        return [small_config(folder, folder / "out", model, "set", **given) for folder in folders]
+
+    return make
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings and sequences by their paths."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else None
+    if pairs is None:
+        return {name: value}
+    return {place: leaf for key, part in pairs for place, leaf in flat(part, f"{name}/{key}").items()}
+
+
+def left(path: Path, *fields: str) -> dict[str, Any]:
+    """Some fields of the checkpoint in a directory, all but the fingerprint of the data by default."""
+    state = read_checkpoint(path / CHECKPOINT, torch.device("cpu"))
+    state["note"].pop("fingerprint")
+    return flat({field: state[field] for field in fields or state})
+
+
+def assert_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one.keys() == other.keys()
+    assert any(isinstance(value, torch.Tensor) and value.numel() for value in one.values())
+    for key, value in one.items():
+        np.testing.assert_array_equal(value, other[key], key)
+
+
+@pytest.mark.parametrize(("model", "protocol", "keys"), [*OURS, *THEIRS])
+def test_the_test_part_reaches_no_weight(model, protocol, keys, configs):
+    one, other = (left(run_one(config)[1]) for config in configs("test", model, protocol, **keys))
+    assert_equal(one, other)
+
+
+@pytest.mark.parametrize(("model", "protocol", "keys"), FEWER)
+def test_the_validation_part_reaches_no_weight_but_by_the_chosen_epoch(model, protocol, keys, configs):
+    """The last weights after a fixed number of epochs; which of them were the best is left to validation.
+
+    The share of DGRMPlus is chosen on validation, and so is the epoch that PRGAN remembers and goes on from.
+    """
+    if model == "PRGAN":
+        pytest.skip("it goes on from the epoch that is best on validation, as the paper has it")
+    keys = {"stopping_step": 100, "refit": False, **keys}
+    last = "state_dict", "other", "optimizer", "random"
+    one, other = (left(run_one(config)[1], *last) for config in configs("valid", model, protocol, **keys))
+    for weights in (one, other):
+        weights.pop("/state_dict/closed_form.share", None)
+    assert_equal(one, other)
+
+
+@pytest.mark.parametrize(("model", "protocol", "keys"), FEWER)
+def test_a_search_which_reads_no_test_part_trains_as_a_run_does(model, protocol, keys, configs, tmp_path):
+    config = configs("test", model, protocol, **{"refit": False, **keys})[0]
+    searched = tmp_path / "searched"
+    validate_one(config, searched)
+    assert_equal(left(searched), left(run_one(config)[1]))
+
+
+def test_ratings_of_the_test_part_of_one_file_reach_no_weight(tmp_path):
+    table = pd.concat(parts().values(), ignore_index=True)
+    folders = [write(tmp_path / "same", {"": table}, whole=True)]
+    splits = build_splits(small_config(folders[0], tmp_path, "MF", "set"))
+    user, item, _ = splits.triples("test")
+    tested = zip(splits.test.id2token("user_id", user), splits.test.id2token("item_id", item), strict=True)
+    pairs = pd.MultiIndex.from_frame(table[["user_id", "item_id"]].astype(str))
+    table["rating"] = table["rating"].where(~pairs.isin(list(tested)), 1 + table["rating"] % LEVELS)
+    folders.append(write(tmp_path / "test", {"": table}, whole=True))
+    assert_equal(*(left(run_one(small_config(folder, folder / "out", "MF", "set"))[1]) for folder in folders))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_missing_numbers_become_the_mean_of_the_training_part(whole, tmp_path):
+    tables = parts()
+    for table in tables.values():
+        table.loc[::5, "rating"] = np.nan
+    tables["test"]["rating"] += 20
+    folder = write(tmp_path, tables, whole)
+    given = {} if whole else PARTS
+    config = small_config(folder, folder / "out", "DMF", "set", protocol="full", inter_matrix_type="rating", **given)
+    found = {part: build_splits(config).triples(part)[2] for part in SHARES}
+    known = {part: rating % 1 == 0 for part, rating in found.items()}
+    mean = found["train"][known["train"]].mean()
+    for part, rating in found.items():
+        assert 0 < known[part].sum() < len(rating)
+        np.testing.assert_allclose(rating[~known[part]], mean, rtol=1e-6)
+
+
+def test_the_bins_of_a_continuous_scale_are_those_of_the_training_file(configs, tmp_path):
+    scales = []
+    for shift in (0, 1):
+        tables = {part: table.assign(rating=np.linspace(1, 5, len(table))) for part, table in parts().items()}
+        tables["test"]["rating"] = tables["test"]["rating"].clip(1 + shift, 5)
+        folder = write(tmp_path / str(shift), tables)
+        scales.append(build_splits(small_config(folder, folder / "out", "MF", "set", **PARTS)).scale)
+    assert scales[0].continuous
+    assert scales[0] == scales[1]
+
+
+def test_popular_negatives_are_drawn_by_the_training_part_alone(configs):
+    """Each item by its training ratings, and none that a user has rated there."""
+    config = configs("test", "BPR", "full", **POPULAR)[0]
+    splits = build_splits(config)
+    sampler = loaders.train_loader(config, splits, "train")._sampler
+    user, item, _ = splits.triples("train")
+    count = np.bincount(item, minlength=N_ITEMS + 1)
+    drawn = np.bincount(sampler.sampling(200_000), minlength=N_ITEMS + 1)
+    np.testing.assert_allclose(drawn / drawn.sum(), count / count.sum(), atol=0.005)
+    assert all(sampler.used_ids[one] == set(item[user == one]) for one in range(1, N_USERS + 1))
+
+
+@pytest.mark.parametrize("keys", [{}, POPULAR])
+def test_a_user_for_whom_no_negative_is_left_is_an_error_before_the_training(keys, tmp_path):
+    """Of the items that can be drawn: with popular negatives those that have a rating in training."""
+    every, tables = (N_ITEMS if not keys else 20), parts()
+    tables["train"] = pd.DataFrame({"user_id": 0, "item_id": np.arange(every), "rating": 3.0, "timestamp": 1e9})
+    folder = write(tmp_path / "set", tables)
+    config = small_config(folder, tmp_path, "BPR", "set", protocol="full", **PARTS, **keys)
+    with pytest.raises(DataError, match=rf"have rated all {every}\b.*leave these users out"):
+        run_one(config)
+
+
+def test_what_the_refit_cannot_draw_is_an_error_before_the_first_training(tmp_path):
+    tables = parts()
+    rest = np.setdiff1d(np.arange(N_ITEMS), tables["train"].query("user_id == 0")["item_id"])
+    tables["valid"] = pd.DataFrame({"user_id": 0, "item_id": rest, "rating": 3.0, "timestamp": 1e9})
+    folder = write(tmp_path / "set", tables)
+    config = small_config(folder, tmp_path, "BPR", "set", protocol="full", refit=True, **PARTS)
+    with pytest.raises(DataError, match=f"have rated all {N_ITEMS};"):
+        run_one(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("key", ["normalize_all", "normalize_field", "discretization"])
+def test_a_key_that_would_measure_numbers_of_all_parts_is_refused(key, configs):
+    value = {"normalize_all": True, "normalize_field": ["timestamp"], "discretization": {"timestamp": {"method": "ED"}}}
+    with pytest.raises(OptionError, match=key):
+        configs("test", "MF", **{key: value[key]})
