@@ -4,7 +4,6 @@ import json
 import re
 import time
 from concurrent.futures import Future
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -45,8 +44,7 @@ class Here(LocalExecutor):
 
     def submit(self, job: worker.Job) -> Future:
         def make() -> dict[str, bytes]:
-            with suppress(Exception):  # as in a process of its own, the record has the error
-                experiment.resume(Path(job.run_dir), label=job.label)
+            experiment.resume(Path(job.run_dir), label=job.label)
             return {}
 
         return self._threads.submit(make)

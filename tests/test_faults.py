@@ -20,7 +20,7 @@ import torch
 from helpers import Here, interrupted, wait_for
 from tensorboard.summary.writer import event_file_writer
 
-from recbole_dgrm.benchmarks import session, worker
+from recbole_dgrm.benchmarks import executors, session, worker
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import CheckpointError, DataError, OutOfMemory, OutputError, UserError, explained
 from recbole_dgrm.models.dgrm.model import DGRM
@@ -373,14 +373,18 @@ def test_a_checkpoint_that_the_disk_does_not_give_is_not_said_to_be_damaged(fini
         resume(finished)
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "record.json"])
-def test_a_run_of_a_benchmark_that_the_disk_stops_is_interrupted_and_goes_on(name, ratings_path, monkeypatch, tmp_path):
-    monkeypatch.setattr(session, "LocalExecutor", Here)
+def test_a_run_of_a_benchmark_that_the_disk_stops_is_interrupted_and_goes_on(ratings_path, monkeypatch, tmp_path):
+    monkeypatch.setattr(executors, "LocalExecutor", Here)
     plan = {"models": ["MF"], "datasets": ["noise"], "seeds": [1], "config": {"epochs": 2, "device": "cpu"}}
     made = session.Benchmark.read(plan, tmp_path / "out", {}, str(ratings_path))
-    with monkeypatch.context() as patched:
-        Disk(patched, name, errno.ESTALE, lasting=False)
-        assert set(made.run().runs.values()) == {"interrupted"}
+    for name in ("record.json", "config.yaml"):
+        with monkeypatch.context() as patched:
+            Disk(patched, name, errno.ESTALE, lasting=False)
+            if name == "config.yaml":  # it is written before anything of the run is made
+                with pytest.raises(OutputError, match=r"config\.yaml: Stale file handle"):
+                    made.run()
+            else:
+                assert set(made.run().runs.values()) == {"interrupted"}
     assert set(made.run().runs.values()) == {"finished"}
 
 
