@@ -19,7 +19,8 @@ from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.models.registry import MODELS
 from recbole_dgrm.records import CHECKPOINT
-from recbole_dgrm.runs.experiment import run_one, validate_one
+from recbole_dgrm.runs.experiment import run_one
+from recbole_dgrm.runs.trial import Trial
 from recbole_dgrm.testing.small import small_config
 from recbole_dgrm.training.checkpoints import read_checkpoint
 
@@ -154,7 +155,7 @@ def test_the_validation_part_reaches_no_weight_but_by_the_chosen_epoch(model, pr
 def test_a_search_which_reads_no_test_part_trains_as_a_run_does(model, protocol, keys, configs, tmp_path):
     config = configs("test", model, protocol, **{"refit": False, **keys})[0]
     searched = tmp_path / "searched"
-    validate_one(config, searched)
+    run_one(config, searched, trial=Trial({}, {}))
     assert_equal(left(searched), left(run_one(config)[1]))
 
 
