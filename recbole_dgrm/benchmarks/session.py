@@ -18,7 +18,7 @@ from recbole_dgrm.benchmarks import worker
 from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor
 from recbole_dgrm.benchmarks.plan import Plan, PlannedRun, find_plan, planned_runs, read_plan_file
 from recbole_dgrm.benchmarks.progress import State
-from recbole_dgrm.data.frames import as_dataset, as_pandas
+from recbole_dgrm.data.convert import as_dataset
 from recbole_dgrm.errors import UserError
 from recbole_dgrm.models import registry
 from recbole_dgrm.records import ASIDE, CHECKPOINT, PLAN, RECORD, RunDirectory, find_runs, read_run
@@ -120,12 +120,11 @@ class Benchmark:
 
 def _written(datasets: Any, folder: Path) -> Any:
     """The data sets of a plan, after DataFrames among them are written as data sets in the folder."""
-    frame = as_pandas(datasets)
-    rows = datasets if frame is None else [frame]
-    if not isinstance(rows, list):
-        return rows
-    found = [(row, *as_dataset(row, folder)) for row in rows]
-    return [{"dataset": name, "config": place} if place else row for row, name, place in found]
+    if datasets is None or isinstance(datasets, (str, Mapping)):  # the plan says what is wrong with it
+        return datasets
+    rows = datasets if isinstance(datasets, (list, tuple)) else [datasets]
+    found = [(row, {}) if isinstance(row, Mapping) else as_dataset(row, folder) for row in rows]
+    return [{"dataset": name, "config": place} if place else name for name, place in found]
 
 
 def run_directory(output_dir: Path, run: PlannedRun) -> Path:

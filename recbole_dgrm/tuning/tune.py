@@ -9,7 +9,7 @@ import pandas as pd
 from narwhals.stable.v2.typing import IntoFrame
 
 from recbole_dgrm.config.layers import load_config, read_yaml
-from recbole_dgrm.data.frames import run_keys
+from recbole_dgrm.data.convert import run_keys
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models.registry import space_file
 from recbole_dgrm.options import check_name

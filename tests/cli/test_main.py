@@ -354,13 +354,13 @@ def test_recommend_goes_to_new_users_by_their_ratings(run, finished, tmp_path):
 
 
 def test_recommend_leaves_no_half_file(run, finished, tmp_path, monkeypatch):
-    from recbole_dgrm.data import tables
+    from recbole_dgrm.runs import export
 
     def dies(path, parts):
         path.write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(tables.WRITERS, "csv", dies)
+    monkeypatch.setitem(export.WRITERS, "csv", dies)
     status, *_ = run("recommend", f"--run={finished}", f"--output={tmp_path / 'lists.csv'}")
     assert status == 130
     assert not list(tmp_path.glob("*lists*"))
