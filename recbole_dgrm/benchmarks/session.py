@@ -120,10 +120,10 @@ class Benchmark:
 
 def _written(datasets: Any, folder: Path) -> Any:
     """The data sets of a plan, after DataFrames among them are written as data sets in the folder."""
-    if datasets is None or isinstance(datasets, (str, Mapping)):  # the plan says what is wrong with it
+    if datasets is None or isinstance(datasets, str):  # the plan says what is wrong with it
         return datasets
     rows = datasets if isinstance(datasets, (list, tuple)) else [datasets]
-    found = [(row, {}) if isinstance(row, Mapping) else as_dataset(row, folder) for row in rows]
+    found = [(row, {}) if isinstance(row, Mapping) and "dataset" in row else as_dataset(row, folder) for row in rows]
     return [{"dataset": name, "config": place} if place else name for name, place in found]
 
 

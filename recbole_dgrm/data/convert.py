@@ -195,7 +195,7 @@ def as_dataset(data: Any, output_dir: Path | str | None) -> tuple[str, dict[str,
     if isinstance(data, str):
         return data, {}
     if as_frame(data) is None:
-        raise no_frame(data, "data that is no name of a data set")
+        raise no_frame(data, "the name of a data set")
     data_path = Path(output_dir or "runs").resolve() / FRAMES
     return write_frame(data, data_path), {"data_path": str(data_path)}
 

@@ -124,7 +124,7 @@ def read_ratings(
     if isinstance(source, (str, Path)):
         table = read_table(Path(source), reading.layout, choose, (value, "timestamp"))
     else:
-        table = _read_frame(source, choose, name, value)
+        table = _read_frame(source, choose, value)
     unrated = _unrated(table[value], reading.missing)
     if unrated.all():
         codes = f" but those that --missing={','.join(reading.missing)} leaves out" if len(table) else ""
@@ -181,17 +181,18 @@ def as_frame(data: Any) -> Any:
     return frame if isinstance(frame, (nw.DataFrame, nw.LazyFrame)) else None
 
 
-def no_frame(data: Any, name: str, value: str = "rating") -> DataError:
-    """The error that says what to give in place of ``data``."""
+def no_frame(data: Any, other: str, value: str = "rating") -> DataError:
+    """The error that says what to give in place of ``data``: a DataFrame or the ``other``."""
     made = f"pandas.DataFrame({{'user': ..., 'item': ..., '{value}': ...}})"
-    return DataError(f"{name} must be a DataFrame, and a {type(data).__name__} is none; build one: {made}")
+    kind = type(data).__name__
+    return DataError(f"{value}s are given as a DataFrame or as {other}, not as a value of type {kind}; build {made}")
 
 
-def _read_frame(data: Any, choose: Choose, name: str, value: str) -> pd.DataFrame:
+def _read_frame(data: Any, choose: Choose, value: str) -> pd.DataFrame:
     """The chosen columns of a DataFrame under our names, its rows numbered from 1."""
     frame = as_frame(data)
     if frame is None:
-        raise no_frame(data, name, value)
+        raise no_frame(data, "the path of a file", value)
     if isinstance(frame, pd.DataFrame):
         names = list(map(str, frame.columns))
         columns = {ours: frame.iloc[:, names.index(column)] for ours, column in choose(names).items()}
