@@ -174,11 +174,16 @@ def _listed(names: list[str], most: int = 20) -> str:
 
 
 def as_frame(data: Any) -> Any:
-    """The DataFrame itself if it is of pandas, a narwhals frame of another library's, and None for all else."""
-    if isinstance(data, pd.DataFrame):
+    """A DataFrame of pandas or pyarrow itself, a narwhals frame of another library's, and None for all else."""
+    if isinstance(data, pd.DataFrame) or _is_arrow(data):
         return data
     frame = nw.from_native(data, pass_through=True)
     return frame if isinstance(frame, (nw.DataFrame, nw.LazyFrame)) else None
+
+
+def _is_arrow(data: Any) -> bool:
+    """Whether it is a table of pyarrow, which may have two columns of one name; narwhals refuses these."""
+    return type(data).__module__.startswith("pyarrow") and hasattr(data, "column_names")
 
 
 def no_frame(data: Any, other: str, value: str = "rating") -> DataError:
@@ -196,6 +201,8 @@ def _read_frame(data: Any, choose: Choose, value: str) -> pd.DataFrame:
     if isinstance(frame, pd.DataFrame):
         names = list(map(str, frame.columns))
         columns = {ours: frame.iloc[:, names.index(column)] for ours, column in choose(names).items()}
+    elif _is_arrow(frame):
+        columns = {ours: frame.column(column).to_pandas() for ours, column in choose(list(frame.column_names)).items()}
     else:
         chosen = choose(frame.collect_schema().names())
         frame = frame.select(*dict.fromkeys(chosen.values()))
@@ -206,4 +213,9 @@ def _read_frame(data: Any, choose: Choose, value: str) -> pd.DataFrame:
 
 
 def _as_pandas(column: nw.Series) -> pd.Series:
-    return pd.Series(column.to_numpy()) if column.implementation.is_polars() else column.to_pandas()  # without pyarrow
+    if not column.implementation.is_polars():
+        return column.to_pandas()
+    flat = column.dtype in (nw.Boolean, nw.String, nw.Date, nw.Datetime) or column.dtype.is_numeric()
+    if flat and column.dtype not in (nw.Int128, nw.UInt128):
+        return pd.Series(column.to_numpy())  # to_pandas needs pyarrow
+    return pd.Series(column.to_list(), dtype=object)

@@ -22,6 +22,7 @@ MISSING = frozenset(STR_NA_VALUES)  # texts that pandas, and with it RecBole, ta
 DAYS = (19000101, 21001231)  # a number between them, of eight digits, is a day
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 UNWRITABLE = re.compile(r"[\t\n\r\0]")  # characters that RecBole's format cannot hold
+NUMBERS = (int, float, Decimal, np.integer, np.floating)
 LARGEST_ID = 1e30  # of ids that are numbers
 
 
@@ -33,7 +34,7 @@ def _distinct(column: pd.Series) -> tuple[NDArray[np.intp], list[Any]]:
         return np.where(column.isna(), -1, np.arange(len(column))), list(column)  # True would be taken for 1
     try:
         places, values = pd.factorize(column)
-    except TypeError:  # lists and the like
+    except (TypeError, NotImplementedError):  # lists and the like
         return np.where(column.isna(), -1, np.arange(len(column))), list(column)
     return places, list(values)
 
@@ -55,7 +56,7 @@ def id_text(value: Any) -> str | None:
     """The text of an id: a text itself, or a whole number of any type; None for what is no id."""
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, np.integer, np.floating)):
+    if isinstance(value, bool) or not isinstance(value, NUMBERS) or value != value:
         return None
     largest = 2.0**53 if isinstance(value, (float, np.floating)) else LARGEST_ID
     return str(int(value)) if -largest < value < largest and value == int(value) else None
@@ -99,10 +100,10 @@ def numbers(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 def _number(value: Any) -> float:
     if isinstance(value, str):
         return float(value) if NUMBER.fullmatch(value) else math.nan
-    if not isinstance(value, (int, float, Decimal, np.integer, np.floating)) or isinstance(value, bool):
+    if not isinstance(value, NUMBERS) or isinstance(value, bool):
         return math.nan
     if isinstance(value, int) and value.bit_length() > sys.float_info.max_exp:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
     return float(value)
 
 
@@ -130,13 +131,13 @@ def seconds(column: pd.Series, where: str) -> pd.Series:
     if isinstance(kind, pd.PeriodDtype):
         starts = column.array.asfreq(pd.offsets.Second(), how="start").asi8
         column = pd.Series(starts.astype("datetime64[s]"), column.index)
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+    if column.dtype.kind == "M" and not isinstance(column.dtype, pd.ArrowDtype):
         found, missing = _since_1970(column), column.isna().to_numpy()
     else:
         found, missing = numbers(column)
         if np.isnan(found).all():
             found = _each(column, _moment, math.nan, np.float64)
-        elif ((found >= DAYS[0]) & (found <= DAYS[1]) & (found % 1 == 0)).all():
+        elif ((found >= DAYS[0]) & (found <= DAYS[1])).all() and (found % 1 == 0).all():
             days = _each(pd.Series(found.astype(np.int64).astype(str)), _moment, math.nan, np.float64)
             if np.isfinite(days).all():
                 LOG.warning("%s: its timestamps are taken for days of eight digits", where)
@@ -162,6 +163,8 @@ def _moment(value: Any) -> float:
                 value = datetime.fromisoformat(value.strip())
             except ValueError:
                 value = pd.to_datetime(value, utc=True, format="ISO8601")  # knows more forms, and fewer years
+        elif isinstance(value, (np.datetime64, pd.Period)):
+            value = pd.Timestamp(value) if isinstance(value, np.datetime64) else value.start_time
         elif isinstance(value, date) and not isinstance(value, datetime):
             value = datetime(value.year, value.month, value.day)
         elif not isinstance(value, datetime):
@@ -177,6 +180,7 @@ def refuse(
     """Raise a DataError if values of ``column`` are ``bad (n,)``: how many, and the first with its place."""
     if bad.any():
         place = int(np.argmax(bad))
-        value = f": {str(column.iloc[place])[:80]!r}" if shown else ""
-        first = f"the first in {column.index.name} {column.index[place]}{value}"
+        value = column.iloc[place]
+        text = str(value)[:80] if not isinstance(value, int) or abs(value) < LARGEST_ID else "a huge number"
+        first = f"the first in {column.index.name} {column.index[place]}" + (f": {text!r}" if shown else "")
         raise DataError(f"{where}: {bad.sum():,} {said}, {first}{remedy}")
