@@ -12,9 +12,10 @@ import logging
 import lzma
 import re
 import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".x
 USUAL = ["user", "item", "rating", "timestamp"]  # columns of well-known files without a header
 NO_TEXT = ".xls .xlsx .ods .pkl .pickle .npy .npz .mat .h5 .hdf5 .feather .rds .rdata .sqlite .db"
 LIKE_TIME = 1e8  # a number as large is no rating, but seconds since 1970
+LINES = 10_000  # of JSON that are read at once
 WIDE = 8  # a file without a header and with more columns of numbers is a matrix
 TYPED = re.compile(r"(.*):(?:token|float|token_seq|float_seq)")  # a column's name in RecBole's atomic format
 
@@ -200,6 +202,7 @@ def _names(table: TextRows, given: tuple[str, ...], choose: Choose) -> tuple[lis
 
 def _read_json(source: Path, data: bytes, choose: Choose) -> pd.DataFrame:
     """Read an array of objects, or an object per line; a row has no value in a column that it does not name."""
+    names: dict[str, None] = {}
     repeated: dict[str, None] = {}
 
     def row_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -207,32 +210,51 @@ def _read_json(source: Path, data: bytes, choose: Choose) -> pd.DataFrame:
             repeated.update(dict.fromkeys(name for name, _ in pairs if [one for one, _ in pairs].count(name) > 1))
         return row
 
-    decode = json.JSONDecoder(object_pairs_hook=row_of).decode
-    names = dict.fromkeys(name for *_, row in _json_rows(source, data, decode) for name in row)
+    for *_, rows in _json_rows(source, data, row_of):
+        for row in rows:
+            names |= dict.fromkeys(row) if not row.keys() <= names.keys() else {}
     chosen = choose([*names, *repeated])
-    rows = [(kind, place, *map(row.get, chosen.values())) for kind, place, row in _json_rows(source, data, decode)]
-    kinds, places, *cells = zip(*rows, strict=True) if rows else ((),) * (2 + len(chosen))
-    index = pd.Index(places, name=kinds[0], dtype="int64")
-    return pd.DataFrame({ours: pd.Series(cell, index, object) for ours, cell in zip(chosen, cells, strict=True)})
+    places: list[int] = []
+    cells: dict[str, list[Any]] = {column: [] for column in chosen.values()}
+    for _, numbers, rows in _json_rows(source, data):
+        places += numbers
+        for column, values in cells.items():
+            values += [row.get(column) for row in rows]
+    index = pd.Index(places, name="row" if data.lstrip()[:1] == b"[" else "line", dtype="int64")
+    return pd.DataFrame({ours: pd.Series(cells[column], index, object) for ours, column in chosen.items()})
 
 
-def _json_rows(source: Path, data: bytes, decode: Callable[[str], Any]) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """The rows of JSON, each with its number and what is numbered."""
-    array, line = data.lstrip()[:1] == b"[", 1
+def _json_rows(source: Path, data: bytes, hook: Any = None) -> Iterator[tuple[str, list[int], list[dict[str, Any]]]]:
+    """Many rows of JSON at once, with their numbers and what is numbered."""
+    kind, line, decode = "line", 1, json.JSONDecoder(object_pairs_hook=hook).decode
     try:
-        texts = [data.decode()] if array else io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="\n")
-        for line, text in enumerate(texts, 1):
-            for row, found in enumerate(decode(text) if array else [decode(text)] if text.strip() else [], 1):
-                place = ("row", row) if array else ("line", line)
-                if not isinstance(found, dict):
-                    said = f"{place[0]} {place[1]} is no JSON object; one object per rating is expected"
-                    raise DataError(f"{source}: {said}")
-                yield *place, found
+        if data.lstrip()[:1] == b"[":
+            kind, line = "row", 0
+            rows = decode(data.decode())
+            yield kind, list(range(1, len(rows) + 1)), _objects(source, kind, range(1, len(rows) + 1), rows)
+            return
+        texts = enumerate(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="\n"), 1)
+        while some := list(islice(texts, LINES)):
+            numbers = [number for number, text in some if text.strip()]
+            rows = None
+            with suppress(ValueError, RecursionError):  # one call for many lines is three times as fast
+                rows = decode(f"[{','.join(text for _, text in some if text.strip())}]")
+            if rows is None or len(rows) != len(numbers):
+                rows = []
+                for line, text in some:  # noqa: B007 - named where it is no JSON
+                    rows += [decode(text)] if text.strip() else []
+            yield kind, numbers, _objects(source, kind, numbers, rows)
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", 1) if array else line
-        raise DataError(f"{source}: line {line} is no JSON: {error}") from None
+        raise DataError(f"{source}: line {line or getattr(error, 'lineno', 1)} is no JSON: {error}") from None
+
+
+def _objects(source: Path, kind: str, numbers: Iterable[int], rows: list[Any]) -> list[dict[str, Any]]:
+    if not {dict}.issuperset(map(type, rows)):
+        place = next(number for number, row in zip(numbers, rows, strict=True) if not isinstance(row, dict))
+        raise DataError(f"{source}: {kind} {place} is no JSON object; one object per rating is expected")
+    return rows
 
 
 def _read_parquet(source: Path, file: Any, choose: Choose) -> pd.DataFrame:

@@ -7,7 +7,7 @@ commas, semicolons and bars it quotes a cell, and a cell of several lines must n
 
 import csv
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,13 +108,19 @@ class TextRows:
             The numbers of the lines that rows begin with, ``(n,)``, whether a row has content, and the most fields.
         """
         lines, filled, width, line = [], [], len(self.first), self.line
-        for block in self._blocks():
+        start, step = 0, BLOCK
+        while start < len(self.data):
+            end = self.data.find(b"\n", start + step) + 1 or len(self.data)
+            block = np.frombuffer(self.data, np.uint8, end - start, start)
             breaks, marks = (np.flatnonzero(block == ord(char)) for char in ("\n", self.separator))
             breaks = breaks if block[-1] == ord("\n") else np.append(breaks, len(block))
             ends = breaks
             if self.quotes:
-                inside = self._inside(block)
-                self._check_swallowed(block, breaks, marks, inside[breaks], rating)
+                inside = self._inside(block, line, end == len(self.data))
+                if inside[-1]:  # a quoted cell goes on behind the block
+                    step *= 2
+                    continue
+                self._check_swallowed(block, breaks, marks, inside[breaks], rating, line)
                 ends, marks = breaks[~inside[breaks]], marks[~inside[marks]]
             starts = np.append(0, ends[:-1] + 1)
             fields = 1 + np.diff(np.searchsorted(marks, np.append(0, ends)))
@@ -124,16 +130,8 @@ class TextRows:
                 cells = self._cells(bytes(block[starts[row] : ends[row]]))
                 if len(cells) < _filled(self.first) or _filled(cells) > len(self.first):
                     self._refuse_width(cells, lines[-1][row], fields[filled[-1]])
-            line, width = line + len(breaks), max(width, fields.max())
+            start, line, width = end, line + len(breaks), max(width, fields.max())
         return np.concatenate(lines), np.concatenate(filled), width
-
-    def _blocks(self) -> Iterator[NDArray[np.uint8]]:
-        """Pieces of the table that end with a line; all of it where a cell may go over several lines."""
-        start, step = 0, len(self.data) if self.quotes else BLOCK
-        while start < len(self.data):
-            end = self.data.find(b"\n", start + step) + 1 or len(self.data)
-            yield np.frombuffer(self.data, np.uint8, end - start, start)
-            start = end
 
     def _refuse_width(self, cells: list[str], line: int, fields: NDArray[np.int64]) -> None:
         hint = ""
@@ -146,7 +144,7 @@ class TextRows:
             f"{' | '.join(cells)[:SHOWN]!r}{hint}"
         )
 
-    def _inside(self, block: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    def _inside(self, block: NDArray[np.uint8], begin: int, last: bool) -> NDArray[np.bool_]:
         """For each byte and for the end whether a quoted cell goes on there; marks within a word are texts."""
         quote = np.flatnonzero(block == ord('"'))
         edges = [ord(self.separator), ord("\n"), ord('"')]
@@ -157,11 +155,11 @@ class TextRows:
         inside = np.zeros(len(block) + 1, bool)
         inside[marks] = True
         inside = np.logical_xor.accumulate(inside)
-        wrong = np.flatnonzero(~np.append(np.where(closes, fits[1], fits[0]), len(marks) % 2 == 0))
+        wrong = np.flatnonzero(~np.append(np.where(closes, fits[1], fits[0]), not last or len(marks) % 2 == 0))
         lone = quote[~before & ~after & inside[quote]]
         places = np.append(lone, marks[np.minimum(wrong, len(marks) - 1) // 2 * 2] if len(marks) else marks)
         if len(places):
-            line = self.line + np.count_nonzero(block[: places.min()] == ord("\n"))
+            line = begin + np.count_nonzero(block[: places.min()] == ord("\n"))
             raise DataError(
                 f"{self.source}: a quotation mark in line {line} does not quote a cell; within a quoted cell write it "
                 "twice, and quote the cells that begin or end with one"
@@ -169,7 +167,13 @@ class TextRows:
         return inside
 
     def _check_swallowed(
-        self, block: NDArray, breaks: NDArray, marks: NDArray, goes_on: NDArray[np.bool_], rating: int | None
+        self,
+        block: NDArray,
+        breaks: NDArray,
+        marks: NDArray,
+        goes_on: NDArray[np.bool_],
+        rating: int | None,
+        begin: int,
     ) -> None:
         """Check that no cell of several lines has lines that look like rows; ``goes_on`` says where cells do."""
         begins, went_on = np.append(0, breaks[:-1] + 1), np.append(False, goes_on[:-1])
@@ -183,8 +187,8 @@ class TextRows:
             first = np.flatnonzero(~went_on[:line])[-1]
             if is_row(int(line)) and (goes_on[line] or is_row(int(first))):
                 raise DataError(
-                    f"{self.source}: a quotation mark in line {self.line + first} makes one cell of several lines, and "
-                    f"line {self.line + line} among them is a row; remove the lone mark, or the line breaks"
+                    f"{self.source}: a quotation mark in line {begin + first} makes one cell of several lines, and "
+                    f"line {begin + line} among them is a row; remove the lone mark, or the line breaks"
                 )
 
 
