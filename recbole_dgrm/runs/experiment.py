@@ -20,7 +20,6 @@ from torch import Tensor
 from recbole_dgrm.compat.training import building
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import loaders
-from recbole_dgrm.data.atomic_files import check_source
 from recbole_dgrm.data.splits import Splits, build_splits
 from recbole_dgrm.errors import CheckpointError, OptionError, UserError, explained
 from recbole_dgrm.evaluation import collapse, diagnosis, groups, references, selection
@@ -79,8 +78,6 @@ def run_one(
     """
     check_processes(registry.model_class(config["model"]))
     distributed.check_device(config["device"])
-    if run_dir is None:
-        check_source(config)  # before a directory is made
     run_dir = run_dir or Path(distributed.broadcast_text(lambda: str(new_directory(config))))
     config = config.writing_to(run_dir)
     given = config.given

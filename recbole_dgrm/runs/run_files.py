@@ -14,6 +14,7 @@ from typing import Any
 
 from recbole.utils.logger import RemoveColorFilter
 
+from recbole_dgrm.data.atomic_files import check_source
 from recbole_dgrm.errors import CheckpointError, OutputError, TrainingDiverged, explained
 from recbole_dgrm.options import option
 from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, RECORD, RunRecord, is_scores, run_name
@@ -30,8 +31,10 @@ def new_directory(config) -> Path:
 
     Raises:
         OutputError: it cannot be made.
+        DataError: the data set does not exist, or lacks a column.
     """
     check_writable(folder := Path(config.run.output_dir))
+    check_source(config)
     path = folder / f"{run_name(config.given)}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     try:
         path.mkdir(parents=True)

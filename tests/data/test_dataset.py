@@ -66,7 +66,7 @@ def test_a_rating_that_is_no_number_is_named_with_its_line(build):
 def test_missing_and_infinite_ratings_are_refused(build, value):
     table = random_ratings()
     table.loc[3, "rating"] = value
-    with pytest.raises(DataError, match="1 ratings are (missing|no numbers), the first in line 5"):
+    with pytest.raises(DataError, match=r"1 ratings are (missing|no numbers), the first in line 5"):
         build(table)
 
 
