@@ -66,8 +66,9 @@ class TextRows:
         Raises:
             DataError: a row has another number of fields, or a quotation mark swallows lines.
         """
-        lines, filled, width = self._check(next((place for place, name in columns.items() if name == "rating"), None))
-        body, lines, filled = io.BytesIO(self.data), lines[int(has_header) :], filled[int(has_header) :]
+        lines, filled, fields = self._check(next((place for place, name in columns.items() if name == "rating"), None))
+        body, top = io.BytesIO(self.data), int(has_header)
+        lines, filled, fields = lines[top:], filled[top:], fields[top:]
         start = len(body.readline()) if has_header else 0
 
         def parsed(number: type | str) -> pd.DataFrame:
@@ -76,7 +77,7 @@ class TextRows:
                 body,
                 sep=self.separator,
                 header=None,
-                names=range(width),
+                names=range(fields.max()),
                 usecols=sorted(columns),
                 index_col=False,
                 skip_blank_lines=False,
@@ -98,16 +99,16 @@ class TextRows:
                 table[name] = _without_quotes(table[name])
         return table
 
-    def _check(self, rating: int | None) -> tuple[NDArray[np.int64], NDArray[np.bool_], int]:
+    def _check(self, rating: int | None) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
         """Check that rows have as many fields as the first, but for empty ones at their end.
 
         Args:
             rating: place of a column of numbers: it tells a row from a line of text.
 
         Returns:
-            The numbers of the lines that rows begin with, ``(n,)``, whether a row has content, and the most fields.
+            The numbers of the lines that rows begin with, ``(n,)``, whether a row has content, and its fields.
         """
-        lines, filled, width, line = [], [], len(self.first), self.line
+        lines, filled, found, line = [], [], [], self.line
         start, step = 0, BLOCK
         while start < len(self.data):
             end = self.data.find(b"\n", start + step) + 1 or len(self.data)
@@ -124,14 +125,15 @@ class TextRows:
                 ends, marks = breaks[~inside[breaks]], marks[~inside[marks]]
             starts = np.append(0, ends[:-1] + 1)
             fields = 1 + np.diff(np.searchsorted(marks, np.append(0, ends)))
+            found.append(fields)
             lines.append(line + np.searchsorted(breaks, starts))
             filled.append(ends > starts)
             for row in np.flatnonzero(filled[-1] & (fields != len(self.first))):
                 cells = self._cells(bytes(block[starts[row] : ends[row]]))
                 if len(cells) < _filled(self.first) or _filled(cells) > len(self.first):
                     self._refuse_width(cells, lines[-1][row], fields[filled[-1]])
-            start, line, width = end, line + len(breaks), max(width, fields.max())
-        return np.concatenate(lines), np.concatenate(filled), width
+            start, line = end, line + len(breaks)
+        return np.concatenate(lines), np.concatenate(filled), np.concatenate(found)
 
     def _refuse_width(self, cells: list[str], line: int, fields: NDArray[np.int64]) -> None:
         hint = ""

@@ -10,6 +10,7 @@ import pytest
 from helpers import ROOT, random_ratings, write_ratings
 
 from recbole_dgrm.cli import main
+from recbole_dgrm.config.layers import read_yaml
 
 SMALL = ["--epochs=1", "--generator_hidden=[8]", "--critic_hidden=[4]", "--latent_size=2", "--device=cpu"]
 
@@ -357,7 +358,7 @@ def test_recommend_reads_ratings_as_convert_read_the_data_set_unless_its_own_opt
     table = random_ratings().assign(note="x")[["item_id", "rating", "note", "user_id"]]
     table.to_csv(tmp_path / "mine.txt", sep="|", header=False, index=False)
     options = ["--sep=|", "--columns=film,points,_,viewer", "--user=viewer", "--item=film", "--rating=points"]
-    status, out, _ = run("convert", str(tmp_path / "mine.txt"), "--missing=NA,99", *options, f"--data_path={tmp_path}")
+    status, *_ = run("convert", str(tmp_path / "mine.txt"), "--missing=NA,99", *options, f"--data_path={tmp_path}")
     assert status == 0
     described = read_yaml(tmp_path / "mine" / "mine.yaml")["convert"]
     assert described["columns"] == ["film", "points", "_", "viewer"]

@@ -89,7 +89,7 @@ def test_a_column_of_a_tab_separated_file_whose_cells_all_are_quoted_loses_the_q
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("u,i,r\n0,a,b,1\n1,a,c,2\n", "line 2 has 4 fields, but line 1 has 3: '0 | a | b | 1'; .* R writes"),
+        ("u,i,r\n0,a,b,1\n1,a,c,2\n", "line 2 has 4 fields, but line 1 has 3: '0 | a | b | 1'; .* row numbers of R"),
         ("u,i,r\na,b,2\na,c,2,5\n", "line 3 has 4 fields, .*decimal comma"),
         ("u,i,r\na,b\n", "line 2 has 2 fields, but line 1 has 3"),
         ("u,i,r\n\na,b,1\n,\n", "line 4 has 2 fields"),
