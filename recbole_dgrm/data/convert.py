@@ -101,19 +101,16 @@ def write_ratings(read: Mapping[str, Ratings], target: Path, name: str, reading:
 
 def _scale(read: Mapping[str, Ratings]) -> tuple[RatingScale, list[str]]:
     """The scale of all ratings, and sentences about it for the user."""
-    rating = np.concatenate([ratings.table["rating"] for ratings in read.values()])
-    index = [(place, ratings) for ratings in read.values() for place in (ratings.table.index,)]
-    ends = np.cumsum([len(places) for places, _ in index])
+    rating = pd.concat([ratings.table["rating"] for ratings in read.values()], keys=read)
 
     def place(row: int) -> str:
-        part = int(np.searchsorted(ends, row, side="right"))
-        places, ratings = index[part]
-        return f"{places.name} {places[row - ends[part]]}" + (f" of {ratings.source}" if len(read) > 1 else "")
+        part, number = rating.index[row]
+        return f"{read[part].table.index.name} {number} of {read[part].source}"
 
     where = " and ".join(ratings.source for ratings in read.values())
     notes: list[str] = []
     try:
-        scale = find_scale(rating, None, None, None, place, notes.append)
+        scale = find_scale(rating.to_numpy(), None, None, None, place, notes.append)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
     step = None if scale.continuous else even_step(np.asarray(scale.levels))

@@ -7,34 +7,31 @@ import bz2
 import codecs
 import gzip
 import io
-import json
 import logging
 import lzma
 import re
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from recbole_dgrm.data.json_rows import Choose, read_json
 from recbole_dgrm.data.text_rows import BLOCK, NO_TRIPLES, SHOWN, TextRows, is_number
 from recbole_dgrm.errors import DataError, UserError
 
 LOG = logging.getLogger(__name__)
-Choose = Callable[[list[str]], dict[str, str]]  # names of all columns -> name of ours to that of the file
 BLANKS, UNIT = r"\s+", "\x1f"  # a separator: any number of blanks and tabs; what replaces one of several characters
 SEPARATORS = ("::", "\t", ";", ",", "|")  # that are guessed; blanks where none of them occurs
 SAMPLE, BEGIN = 50, 1 << 16  # lines that a separator is guessed from, and bytes that hold them
 FREE, RATIO = 1 << 26, 200  # a packed file may unpack to so many bytes, and to so many times its size
-PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+PACKED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 USUAL = ["user", "item", "rating", "timestamp"]  # columns of well-known files without a header
 NO_TEXT = ".xls .xlsx .ods .pkl .pickle .npy .npz .mat .h5 .hdf5 .feather .rds .rdata .sqlite .db"
 LIKE_TIME = 1e8  # a number as large is no rating, but seconds since 1970
-LINES = 10_000  # of JSON that are read at once
 WIDE = 8  # a file without a header and with more columns of numbers is a matrix
 TYPED = re.compile(r"(.*):(?:token|float|token_seq|float_seq)")  # a column's name in RecBole's atomic format
 
@@ -81,7 +78,7 @@ def read_table(source: Path, layout: Layout, choose: Choose, numbers: Collection
                 return _read_parquet(source, file, choose)
             kind = "JSON" if ending in (".jsonl", ".ndjson", ".json") else kind
             data = _as_utf_8(source, _unpacked(source, file), layout.encoding)
-        return _read_json(source, data, choose) if kind == "JSON" else _read_text(source, data, layout, choose, numbers)
+        return read_json(source, data, choose) if kind == "JSON" else _read_text(source, data, layout, choose, numbers)
     except UserError:
         raise
     except Exception as error:  # whatever a parser fails at, it is the file that cannot be read
@@ -198,63 +195,6 @@ def _names(table: TextRows, given: tuple[str, ...], choose: Choose) -> tuple[lis
     said = "%s has no header: its columns are taken as %s; if they are others, name them with --columns"
     LOG.warning(said, table.source.name, ", ".join(usual))
     return usual, False
-
-
-def _read_json(source: Path, data: bytes, choose: Choose) -> pd.DataFrame:
-    """Read an array of objects, or an object per line; a row has no value in a column that it does not name."""
-    names: dict[str, None] = {}
-    repeated: dict[str, None] = {}
-
-    def row_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(row := dict(pairs)) < len(pairs):
-            repeated.update(dict.fromkeys(name for name, _ in pairs if [one for one, _ in pairs].count(name) > 1))
-        return row
-
-    for *_, rows in _json_rows(source, data, row_of):
-        for row in rows:
-            names |= dict.fromkeys(row) if not row.keys() <= names.keys() else {}
-    chosen = choose([*names, *repeated])
-    places: list[int] = []
-    cells: dict[str, list[Any]] = {column: [] for column in chosen.values()}
-    for _, numbers, rows in _json_rows(source, data):
-        places += numbers
-        for column, values in cells.items():
-            values += [row.get(column) for row in rows]
-    index = pd.Index(places, name="row" if data.lstrip()[:1] == b"[" else "line", dtype="int64")
-    return pd.DataFrame({ours: pd.Series(cells[column], index, object) for ours, column in chosen.items()})
-
-
-def _json_rows(source: Path, data: bytes, hook: Any = None) -> Iterator[tuple[str, list[int], list[dict[str, Any]]]]:
-    """Many rows of JSON at once, with their numbers and what is numbered."""
-    kind, line, decode = "line", 1, json.JSONDecoder(object_pairs_hook=hook).decode
-    try:
-        if data.lstrip()[:1] == b"[":
-            kind, line = "row", 0
-            rows = decode(data.decode())
-            yield kind, list(range(1, len(rows) + 1)), _objects(source, kind, range(1, len(rows) + 1), rows)
-            return
-        texts = enumerate(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="\n"), 1)
-        while some := list(islice(texts, LINES)):
-            numbers = [number for number, text in some if text.strip()]
-            rows = None
-            with suppress(ValueError, RecursionError):  # one call for many lines is three times as fast
-                rows = decode(f"[{','.join(text for _, text in some if text.strip())}]")
-            if rows is None or len(rows) != len(numbers):
-                rows = []
-                for line, text in some:  # noqa: B007 - named where it is no JSON
-                    rows += [decode(text)] if text.strip() else []
-            yield kind, numbers, _objects(source, kind, numbers, rows)
-    except UserError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{source}: line {line or getattr(error, 'lineno', 1)} is no JSON: {error}") from None
-
-
-def _objects(source: Path, kind: str, numbers: Iterable[int], rows: list[Any]) -> list[dict[str, Any]]:
-    if not {dict}.issuperset(map(type, rows)):
-        place = next(number for number, row in zip(numbers, rows, strict=True) if not isinstance(row, dict))
-        raise DataError(f"{source}: {kind} {place} is no JSON object; one object per rating is expected")
-    return rows
 
 
 def _read_parquet(source: Path, file: Any, choose: Choose) -> pd.DataFrame:
