@@ -79,7 +79,10 @@ class RatingDataset(Dataset):
                 refuse(table[name], np.isnan(found) & ~missing, filepath, f"values of {name} are no numbers")
                 table[name] = found
             elif kind.endswith("seq"):
-                table[name] = self._sequences(table[name], name, float if kind.startswith("float") else str)
+                try:
+                    table[name] = self._sequences(table[name], name, float if kind.startswith("float") else str)
+                except ValueError as error:
+                    raise DataError(f"{filepath}: {name}: {error}") from None
         texts = table.select_dtypes("category").columns  # RecBole knows no categories
         return table.astype(dict.fromkeys(texts, object)).reset_index(drop=True)
 

@@ -111,15 +111,12 @@ def read_ratings(
         DataError: it is neither, a column is missing, or a value cannot be used.
     """
     reading = reading or Reading()
-    columns: dict[str, str] = {}
     names: list[str] = []
     where = str(source) if isinstance(source, (str, Path)) else name
 
     def choose(found: list[str]) -> dict[str, str]:
-        names[:], chosen = found, _chosen(found, where, reading, value)
-        columns.clear()
-        columns.update(chosen)
-        return chosen
+        names[:] = found
+        return _chosen(found, where, reading, value)
 
     if isinstance(source, (str, Path)):
         table = read_table(Path(source), reading.layout, choose, (value, "timestamp"))
@@ -134,6 +131,7 @@ def read_ratings(
     checked[value] = rated(table[value], where, LIMITS[value])
     if "timestamp" in table:
         checked["timestamp"] = seconds(table["timestamp"], where)
+    columns = choose(names)
     others = [column for column in names if column not in columns.values() and column != "_"]
     return Ratings(pd.DataFrame(checked), where, columns, others, int(unrated.sum()))
 

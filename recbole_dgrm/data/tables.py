@@ -173,7 +173,7 @@ def _names(table: TextRows, given: tuple[str, ...], choose: Choose) -> tuple[lis
             remedy = f"--columns names {len(given)}; call those that are not wanted _"
             raise DataError(f"{where} has {len(first)} columns, and {remedy}: {shown}")
         return list(given), False
-    if all(map(TYPED.fullmatch, first)):
+    if any(map(TYPED.fullmatch, first)):
         return [TYPED.sub(r"\1", name) for name in first], True
     with suppress(DataError):
         choose(first)

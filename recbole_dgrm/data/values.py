@@ -21,7 +21,7 @@ LOG = logging.getLogger(__name__)
 MISSING = frozenset(STR_NA_VALUES)  # texts that pandas, and with it RecBole, takes for a missing value
 DAYS = (19000101, 21001231)  # a number between them, of eight digits, is a day
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
-UNWRITABLE = re.compile(r"[\t\n\r\0]")  # characters that RecBole's format cannot hold
+UNWRITABLE = {re.compile("[\t\n\r\0]"): "a tab or a line break", re.compile("[\ud800-\udfff]"): "half a surrogate pair"}
 NUMBERS = (int, float, Decimal, np.integer, np.floating)
 LARGEST_ID = 1e30  # of ids that are numbers
 
@@ -75,16 +75,10 @@ def ids(column: pd.Series, where: str) -> pd.Series:
     missing = np.isin(places, [-1, *(place for place, one in enumerate(texts) if one in MISSING)])
     refuse(column, missing, where, "rows have no user or item", shown=False)
     refuse(column, codes < 0, where, f"values of {column.name} are no text and no whole number")
-    unwritable = np.array([bool(UNWRITABLE.search(name)) for name in names], bool)
-    said = f"values of {column.name} hold a tab or a line break, which RecBole's format cannot"
-    refuse(column, unwritable[codes], where, said)
-    halves = np.array([not name.isascii() and not name.isprintable() and _is_half(name) for name in names], bool)
-    refuse(column, halves[codes], where, f"values of {column.name} hold half a surrogate pair, which is no text")
+    for pattern, what in UNWRITABLE.items():
+        bad = np.array([bool(pattern.search(name)) for name in names], bool)
+        refuse(column, bad[codes], where, f"values of {column.name} hold {what}, which RecBole's format cannot")
     return pd.Series(pd.Categorical.from_codes(codes, pd.Index(names, dtype=object)), column.index, name=column.name)
-
-
-def _is_half(text: str) -> bool:
-    return any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def numbers(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
