@@ -7,8 +7,9 @@ import io
 import json
 import lzma
 import re
+import warnings
 import zipfile
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from types import SimpleNamespace
 
@@ -175,3 +176,58 @@ def test_two_of_one_id_are_one_whatever_their_types(tmp_path):
     assert found.table["user_id"].tolist() == ["1"] * 6
     assert "5 rows repeat a user-item pair, 5 of them" not in found.sentence()
     assert "5 rows repeat a user-item pair, 4 of them with another rating" in found.sentence()
+
+
+FIRST, LAST = -62135596800, 253402214400  # 0001-01-01 and 9999-12-31
+DATES = {
+    "text": ["0001-01-01", "9999-12-31T00:00:00Z"],
+    "date": [date(1, 1, 1), date(9999, 12, 31)],
+    "datetime": [datetime(1, 1, 1), datetime(9999, 12, 31, tzinfo=UTC)],
+    "zone": [datetime(1, 1, 1, 14, tzinfo=timezone(timedelta(hours=14))), datetime(9999, 12, 31)],
+    "s": np.array(["0001-01-01", "9999-12-31"], "datetime64[s]"),
+    "us": np.array(["0001-01-01", "9999-12-31"], "datetime64[us]"),
+    "period": pd.PeriodIndex(["0001-01-01", "9999-12-31"], freq="D"),
+    "arrow": pd.array([date(1, 1, 1), date(9999, 12, 31)], dtype=pd.ArrowDtype(pa.date32())),
+    "category": pd.Categorical(["0001-01-01", "9999-12-31"]),
+    "polars": pl.Series([date(1, 1, 1), date(9999, 12, 31)]),
+    "arrow s": pa.array([datetime(1, 1, 1), datetime(9999, 12, 31)], pa.timestamp("s", tz="UTC")),
+}
+
+
+@pytest.mark.parametrize("kind", DATES)
+def test_dates_of_the_years_1_and_9999_of_any_type_are_times(kind):
+    build = {"polars": pl.DataFrame, "arrow s": pa.table}.get(kind, pd.DataFrame)
+    frame = build({"user": ["a", "b"], "item": ["x", "y"], "rating": [1, 2], "time": DATES[kind]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_ratings(frame).table["timestamp"].tolist() == [FIRST, LAST]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("rating", [True, False], "2 ratings are no numbers, the first in row 1: 'True'"),
+        ("rating", [1, True], "1 ratings are no numbers, the first in row 2: 'True'"),
+        ("rating", [1j, 2], "2 ratings are no numbers"),
+        ("rating", pd.to_timedelta([1, 2], unit="s"), "2 ratings are no numbers"),
+        ("rating", [10**400, 1], "1 ratings are no numbers"),
+        ("user", pd.Series(["\ud800", "b"], dtype=object), "hold half a surrogate pair"),
+        ("user", [1.5, 2], "no text and no whole number, the first in row 1: '1.5'"),
+        ("user", [(1, 2), (3, 4)], "2 values of user_id are no text"),
+        ("user", pd.array([1, None], "Int64"), "1 rows have no user or item, the first in row 2"),
+        ("time", ["10000-01-01", "2020-01-01"], "1 timestamps are neither a number nor an ISO date"),
+        ("time", pd.to_datetime(["2020-01-01", None]), "1 timestamps are missing, the first in row 2"),
+    ],
+)
+def test_values_that_are_none_are_refused_with_their_row(column, values, said):
+    frame = pd.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "rating": [1, 2], "time": [1, 2], column: values})
+    with pytest.raises(DataError, match=said):
+        read_ratings(frame)
+
+
+def test_of_two_columns_of_one_name_the_wanted_ones_are_refused():
+    frame = pd.DataFrame([["a", "x", 1, 2]], columns=["user", "item", "rating", "rating"])
+    for given in (frame, pa.table([["a"], ["x"], [1], [2]], names=list(frame))):
+        with pytest.raises(DataError, match="has 2 columns 'rating'; rename all but the wanted one"):
+            read_ratings(given)
+    assert len(read_ratings(frame.set_axis(["user", "item", "rating", "z"], axis=1).assign(y=1)).table) == 1
