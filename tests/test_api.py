@@ -12,7 +12,8 @@ from helpers import Here, random_ratings
 import recbole_dgrm as rd
 from recbole_dgrm import records
 from recbole_dgrm.benchmarks import executors
-from recbole_dgrm.data.frames import as_pandas
+from recbole_dgrm.data.convert import as_dataset
+from recbole_dgrm.data.ratings import as_frame, read_ratings
 
 LIGHT = """
 import sys, recbole_dgrm
@@ -122,9 +123,7 @@ def test_a_dataframe_of_polars_is_the_data_set_that_one_of_pandas_is(frame, pola
     monkeypatch.setitem(sys.modules, "pyarrow", None)  # an extra; nobody needs it for this
     other = polars.DataFrame({name: frame[name].to_list() for name in frame})
     for given in (other, other.lazy()):
-        pd.testing.assert_frame_equal(as_pandas(given), frame, check_dtype=False)
-    words = polars.DataFrame({"user": ["a", "b"], "rating": [1.5, None]})
-    assert as_pandas(words).to_numpy().tolist() == [["a", 1.5], ["b", pytest.approx(float("nan"), nan_ok=True)]]
+        pd.testing.assert_frame_equal(read_ratings(given).table, read_ratings(frame).table)
 
 
 def test_training_and_new_users_take_dataframes_of_polars(frame, polars, tmp_path):
@@ -135,9 +134,43 @@ def test_training_and_new_users_take_dataframes_of_polars(frame, polars, tmp_pat
     assert set(run.with_ratings(new).recommend(["new"])["user"]) == {"new"}
 
 
+def test_a_column_that_nobody_asked_for_does_no_harm_and_equal_ratings_have_one_data_set(frame, polars, tmp_path):
+    expected = as_dataset(frame, tmp_path)
+    nested = frame.assign(genres=[["a", "b"]] * len(frame), user=frame["user"].astype(str))
+    other = polars.DataFrame({name: frame[name].to_list() for name in frame})
+    for given in (nested, other.with_columns(all=polars.struct(["user", "item"])), nested.astype({"item": "category"})):
+        assert as_dataset(given, tmp_path) == expected
+
+
+WRONG = [np.ones((2, 3)), pd.Series([1, 2]), np.rec.fromrecords([(1, 2)]), [1, 2], {"user": [1]}, None, 3]
+
+
+@pytest.mark.parametrize("data", WRONG, ids=lambda data: type(data).__name__)
+def test_what_is_no_dataframe_is_told_how_to_become_one_at_every_door(data, tmp_path):
+    doors = [
+        lambda: rd.train("MF", data, output_dir=tmp_path),
+        lambda: rd.tune("MF", data, output_dir=tmp_path),
+        lambda: rd.split(data, tmp_path / "split"),
+        lambda: rd.diagnose("MF", data, output_dir=tmp_path),
+        lambda: rd.benchmark(models=["MF"], datasets=[data], output_dir=tmp_path),
+        lambda: read_ratings(data),
+        lambda: read_ratings(data, value="prediction"),
+    ]
+    for door in doors:
+        with pytest.raises(rd.UserError, match=r"build pandas\.DataFrame\(\{'user': .*'(rating|prediction)': "):
+            door()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_data_set_that_does_not_exist_leaves_no_directory(tmp_path):
+    with pytest.raises(rd.UserError, match="there is no folder"):
+        rd.train("MF", "nonexistent", data_path=tmp_path / "data", output_dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("data", ["ml-100k", 3, None, {"user": [1]}, [1, 2], np.ones((2, 3)), pd.Series([1, 2])])
 def test_what_is_no_dataframe_is_none(data):
-    assert as_pandas(data) is None
+    assert as_frame(data) is None
 
 
 def test_a_benchmark_of_a_dataframe_needs_no_file(frame, tmp_path, monkeypatch):
@@ -201,7 +234,7 @@ def test_the_columns_of_new_ratings_may_be_called_as_those_of_training(frame, tm
     [
         (
             lambda frame: frame.drop(columns="rating"),
-            "no column 'rating'; it has user, item, timestamp: rename",
+            "no column 'rating'; it has user, item, timestamp: name it",
         ),
         (
             lambda frame: frame.assign(rating="good"),
@@ -210,7 +243,10 @@ def test_the_columns_of_new_ratings_may_be_called_as_those_of_training(frame, tm
         (lambda frame: frame.assign(user=None), "the DataFrame: .* rows have no user or item, the first in row 1"),
         (lambda frame: frame.assign(item="a\tb"), "the DataFrame: .* hold a tab or a line break"),
         (lambda frame: frame.iloc[:0], "the DataFrame holds no ratings"),
-        (lambda frame: frame.assign(item=[[1]] * len(frame)), "the DataFrame holds values that are neither texts nor"),
+        (
+            lambda frame: frame.assign(item=[[1]] * len(frame)),
+            "values of item_id are no text and no whole number",
+        ),
     ],
 )
 def test_a_dataframe_that_cannot_be_used_is_an_error_and_leaves_nothing(frame, tmp_path, change, said):

@@ -16,7 +16,7 @@ from recbole_dgrm.benchmarks.plan import Plan, PlannedRun, find_plan, planned_ru
 from recbole_dgrm.benchmarks.progress import State
 from recbole_dgrm.benchmarks.queue import Queue
 from recbole_dgrm.benchmarks.worker import Job
-from recbole_dgrm.data.frames import as_dataset, as_pandas
+from recbole_dgrm.data.convert import as_dataset
 from recbole_dgrm.records import PLAN, Identity, RunDirectory, find_runs, put_aside, read_run
 from recbole_dgrm.reports.benchmark_report import Report, write_report
 from recbole_dgrm.system.files import check_writable, write_json
@@ -146,12 +146,11 @@ class Benchmark:
 
 def _written(datasets: Any, folder: Path) -> Any:
     """The data sets of a plan, after DataFrames among them are written as data sets in the folder."""
-    frame = as_pandas(datasets)
-    rows = datasets if frame is None else [frame]
-    if not isinstance(rows, list):
-        return rows
-    found = [(row, *as_dataset(row, folder)) for row in rows]
-    return [{"dataset": name, "config": place} if place else row for row, name, place in found]
+    if datasets is None or isinstance(datasets, str):  # the plan says what is wrong with it
+        return datasets
+    rows = datasets if isinstance(datasets, (list, tuple)) else [datasets]
+    found = [(row, {}) if isinstance(row, Mapping) and "dataset" in row else as_dataset(row, folder) for row in rows]
+    return [{"dataset": name, "config": place} if place else name for name, place in found]
 
 
 def run_directory(output_dir: Path, run: PlannedRun) -> Path:

@@ -11,7 +11,7 @@ from pydantic import PositiveInt
 
 from recbole_dgrm.benchmarks.plan import make_plan
 from recbole_dgrm.benchmarks.session import Benchmark, Show, unseen
-from recbole_dgrm.data.frames import as_dataset
+from recbole_dgrm.data.convert import as_dataset
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import check
 from recbole_dgrm.records import short_name

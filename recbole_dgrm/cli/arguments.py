@@ -122,6 +122,34 @@ def places(given: argparse.Namespace) -> dict[str, str]:
     return {key: value for key in ("data_path", "device") if (value := getattr(given, key)) is not None}
 
 
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how ratings are read from a file."""
+    parser.add_argument("--sep", help="separator of the CSV (default: guessed)")
+    parser.add_argument("--encoding", help="of the text: latin-1, cp1252, utf-16, ... (default utf-8)")
+    columns_help = "of a CSV without a header: user,item,rating,timestamp, with _ for one that is not wanted"
+    parser.add_argument("--columns", metavar="NAMES", help=columns_help)
+    parser.add_argument("--missing", metavar="CODES", help='ratings that mean "not rated": 99, or -1,NA')
+    for field in ("user", "item", "rating", "timestamp"):
+        parser.add_argument(f"--{field}", metavar="COLUMN", help=f"column with the {field} (default: guessed)")
+
+
+def reading_of(given: argparse.Namespace, below: Any = None) -> Any:
+    """How to read a file of ratings: as the options say, and where they say nothing, as the ``Reading`` ``below``."""
+    from recbole_dgrm.data.ratings import Layout, Reading
+
+    below = below or Reading()
+    columns, missing = below.layout.columns, below.missing
+    if given.columns is not None:
+        columns = tuple(name.strip() for name in given.columns.split(",")) if given.columns else ()
+    if given.missing is not None:
+        missing = tuple(given.missing.split(","))
+    layout = Layout(given.sep or below.layout.separator, given.encoding or below.layout.encoding, columns)
+    fields = {"user_id": given.user, "item_id": given.item, "rating": given.rating, "timestamp": given.timestamp}
+    return Reading(
+        {name: column for name, column in fields.items() if column is not None}, layout, missing, below.usual
+    )
+
+
 def key_values(others: list[str], parser: argparse.ArgumentParser) -> dict[str, str]:
     """``--key=value`` and ``--key value``; a value may contain ``=``."""
     pairs: dict[str, str] = {}

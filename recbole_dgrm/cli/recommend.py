@@ -7,12 +7,13 @@ from time import monotonic
 
 from rich.console import Console
 
-from recbole_dgrm.cli.arguments import add_run, make_parser, places
+from recbole_dgrm.cli.arguments import add_reading, add_run, make_parser, places, reading_of
 
 ALL = "all"
 EPILOG = """\
 The columns are user, rank, item, score and, where the model predicts ratings, predicted_rating: the score within the
-rating scale. With --deviations there is deviation, too: how sure the model is, a standard deviation in ratings. Items
+rating scale. --ratings are read as convert has read the data set, unless options such as --sep and --user say
+otherwise. With --deviations there is deviation, too: how sure the model is, a standard deviation in ratings. Items
 of one score stand in the order of their ids.
 
 examples:
@@ -35,22 +36,24 @@ def run(arguments: list[str], console: Console) -> int:
     deviations_help = "add the standard deviation of each rating; the model must know it, as BMF and DGRM do"
     parser.add_argument("--deviations", action="store_true", help=deviations_help)
     ratings_help = "ratings (user, item, rating) of users to recommend to, who need not have been there in training"
-    parser.add_argument("--ratings", type=Path, metavar="CSV", help=ratings_help)
+    parser.add_argument("--ratings", type=Path, metavar="FILE", help=ratings_help)
+    add_reading(parser)
     given = parser.parse_args(arguments)
     if given.topk < 1:
         parser.error(f"--topk={given.topk} must be at least 1")
     if not given.output.parent.is_dir():
         parser.error(f"--output={given.output}: there is no folder {given.output.parent}")
     from recbole_dgrm.cli.display import duration, list_table
-    from recbole_dgrm.data.rating_files import read_ratings
-    from recbole_dgrm.data.tables import table_format
-    from recbole_dgrm.runs.export import write_lists
-    from recbole_dgrm.runs.trained_run import load_run
+    from recbole_dgrm.data.convert import described
+    from recbole_dgrm.runs.export import table_format, write_lists
+    from recbole_dgrm.runs.trained_run import Recommender, load_run
 
     kind = table_format(given.output, given.format)
-    ratings = read_ratings(given.ratings).table if given.ratings else None
     run = load_run(given.run, **places(given))
-    source = run if ratings is None else run.with_ratings(ratings)
+    source: Recommender = run
+    if given.ratings:  # a file of the layout that the data set was made of
+        made = described(Path(run.config["data_path"]) / f"{run.config['dataset']}.yaml")
+        source = run.with_ratings(given.ratings, reading_of(given, made))
     users = list(dict.fromkeys(source.users if given.users == ALL else _users(given.users, set(source.users))))
     start = monotonic()
     first, lists = write_lists(source, users, given.topk, given.exclude, given.output, kind, given.deviations)

@@ -26,8 +26,9 @@ from recbole_dgrm.compat.config import Config
 from recbole_dgrm.compat.repairs import prepare
 from recbole_dgrm.config import evaluation_keys, recbole_keys
 from recbole_dgrm.config.consistency import check_changed, check_scores, needed_columns
+from recbole_dgrm.data.convert import DESCRIBED
 from recbole_dgrm.data.intervals import as_text, quoted
-from recbole_dgrm.data.text_tables import codec
+from recbole_dgrm.data.tables import codec
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.metric_names import OVER_RATINGS
@@ -273,6 +274,7 @@ def _dataset_layer(dataset: str, data_path: str | None, known: set[str]) -> Laye
     if not (content := _optional(path)):
         return _optional(properties_dir() / "dataset" / f"{dataset}.yaml")
     content = {key: value for key, value in content.items() if value or key not in recbole_keys.REPLACED}
+    content.pop(DESCRIBED, None)  # how the data set was made of files; no key of a run
     if wrong := [key for key in ("model", "dataset", "protocol", "data_path") if key in content]:
         raise OptionError(f"{path}: {wrong[0]} cannot be set there, it says which files are read; say it with the run")
     try:

@@ -2,7 +2,7 @@
 
 RecBole checks few of its keys: it fails on a wrong value, or uses it without a word. Keys for which a type is not
 enough have functions below; ``eval_args``, ``metrics`` and the like are in ``evaluation_keys.py``, and the names of
-columns are compared with the files in ``data/columns.py``.
+columns are compared with the files in ``data/atomic_files.py``.
 """
 
 import logging

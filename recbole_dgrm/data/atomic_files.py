@@ -1,38 +1,38 @@
-"""Find, check and read ratings in RecBole's atomic format."""
+"""Find the files of a data set in RecBole's atomic format, and compare the config with their first lines."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+from recbole_dgrm.data.intervals import check_intervals
+from recbole_dgrm.errors import DataError, OptionError
 
-from recbole_dgrm.data.columns import check_columns, typed_columns
-from recbole_dgrm.data.text_tables import TextTable
-from recbole_dgrm.errors import DataError
+NUMBERS, TEXTS = "float", "token"
+FILTER = "val_interval"
 
 
-def source_files(config: Any) -> list[Path]:
-    """The ``.inter`` files of the data set of ``config``."""
+def source_files(config: Any, with_test: bool = True) -> list[Path]:
+    """The ``.inter`` files of the data set of ``config``; ``with_test``, also a test part that is a file of its own."""
     folder, name, parts = Path(config["data_path"]), config["dataset"], config.run.benchmark_filename
-    names = [f"{name}.inter"] if parts is None else [f"{name}.{part}.inter" for part in parts]
-    return [folder / file for file in names]
+    if parts is None:
+        return [folder / f"{name}.inter"]
+    return [folder / f"{name}.{part}.inter" for part in (parts if with_test else parts[:-1])]
 
 
 def source_hash(config: Any, with_test: bool = True) -> str:
     """Hash of the bytes of all files of the data set: ratings, users, items and its YAML file.
 
     Args:
-        with_test: without it, a test part that is a file of its own is not opened.
+        with_test: see ``source_files``.
 
     Raises:
         DataError: a file of ratings cannot be read.
     """
     stem, more = Path(config["data_path"]) / config["dataset"], config["additional_feat_suffix"] or []
     suffixes = ["user", "item", *([more] if isinstance(more, str) else more), "yaml"]
-    ratings = source_files(config)
-    if not with_test and config.run.benchmark_filename:
-        ratings.pop()
+    ratings = source_files(config, with_test)
     others = [path for suffix in suffixes if (path := stem.with_name(f"{stem.name}.{suffix}")).is_file()]
     digest = hashlib.sha256()
     for path in [*ratings, *others]:
@@ -46,11 +46,15 @@ def source_hash(config: Any, with_test: bool = True) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_source(config: Any) -> None:
-    """Check that the files exist and name the columns that are needed.
+def check_source(config: Any, with_test: bool = True) -> None:
+    """Check that the files exist, and that their first lines have every column that the config needs or names.
+
+    Args:
+        with_test: see ``source_files``.
 
     Raises:
         DataError: what is missing and where it belongs.
+        OptionError: key, column and remedy.
     """
     folder, name = Path(config["data_path"]), config["dataset"]
     if not folder.is_dir():
@@ -59,57 +63,94 @@ def check_source(config: Any) -> None:
             "from a table, recbole-dgrm download fetches well-known ones) or say where they are: "
             f"--data_path=DIR with DIR/{name}/{name}.inter"
         )
-    for path in source_files(config):
-        check_columns(config, _check_header(path, config))
+    needed = {config["USER_ID_FIELD"]: TEXTS, config["ITEM_ID_FIELD"]: TEXTS}
+    if config.run.feedback == "rating":
+        needed[config["RATING_FIELD"]] = NUMBERS
+    for path in source_files(config, with_test):
+        if not path.is_file():
+            raise DataError(f"{path} does not exist; RecBole's atomic format wants the ratings there")
+        header = typed_columns(path, config)
+        for column, kind in needed.items():
+            if header.get(column) != kind:
+                raise DataError(
+                    f"{path} has no column {column}:{kind}; its first line must name columns as name:type, separated "
+                    f"by {config['field_separator']!r}, and names {', '.join(header) or 'none'}; other names are set "
+                    "with USER_ID_FIELD, ITEM_ID_FIELD, RATING_FIELD"
+                )
+        _check_columns(config, header)
 
 
-def _check_header(path: Path, config: Any) -> dict[str, str]:
-    """The columns that a file names, with their types, after checking that the needed ones are among them."""
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; RecBole's atomic format wants the ratings there")
+def typed_columns(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """The columns that the first line of an atomic file names, with their types.
+
+    Raises:
+        DataError: it is no text, or a name occurs twice.
+    """
     try:
         with open(path, encoding=config["encoding"]) as lines:
-            header = lines.readline().rstrip("\r\n")
+            first = lines.readline().rstrip("\r\n")
     except (UnicodeError, LookupError) as error:
         remedy = "save it in UTF-8, or say --encoding=latin-1, cp1252, ..."
         raise DataError(f"{path} cannot be read as text in {config['encoding']}: {error}; {remedy}") from None
-    separator = config["field_separator"]
-    columns = typed_columns(path, header, separator)
-    needed = {config["USER_ID_FIELD"]: "token", config["ITEM_ID_FIELD"]: "token"}
-    if config.run.feedback == "rating":
-        needed[config["RATING_FIELD"]] = "float"
-    for name, kind in needed.items():
-        if columns.get(name) != kind:
-            raise DataError(
-                f"{path} has no column {name}:{kind}; its first line is {header!r} and must name columns as "
-                f"name:type, separated by {separator!r}; other names are set with USER_ID_FIELD, "
-                "ITEM_ID_FIELD, RATING_FIELD"
-            )
-    return columns
+    pairs = [name.rpartition(":")[::2] for name in first.split(config["field_separator"]) if ":" in name]
+    names = [name for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(f"{path} has {names.count(twice)} columns {twice!r}; rename all but one of them")
+    return dict(pairs)
 
 
-def read_atomic(
-    path: Path, separator: str, encoding: str, wanted: Collection[str], types: Mapping[str, type], rating: str
-) -> pd.DataFrame:
-    """The ``wanted`` columns, called ``name:type``, of a file in RecBole's format; the index holds the lines.
+def _check_columns(config: Mapping[str, Any], header: Mapping[str, str]) -> None:
+    """Check that every column that the config names exists, is loaded, and has a suitable type."""
+    files = {"inter": dict(header), **_side_files(config)}
+    kinds = {name: kind for columns in files.values() for name, kind in columns.items()}
+    for key, name in _named(config):
+        if name not in kinds:
+            near = get_close_matches(name, kinds, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(kinds)}"
+            raise OptionError(f"{key}: there is no column {name!r}; {hint}")
+        if not any(name in columns and _is_loaded(config, suffix, name) for suffix, columns in files.items()):
+            raise OptionError(f"{key}: the column {name!r} is not loaded; name it in load_col, too")
+        if key.startswith("alias") and not kinds[name].startswith(TEXTS):
+            raise OptionError(f"{key}: {name} is a column of numbers, not of ids; leave it out")
+    for name, value in (config[FILTER] or {}).items():
+        if kinds[name] == NUMBERS:
+            check_intervals(f"{FILTER}: {name}", value)
+        elif not (kinds[name] == TEXTS and isinstance(value, list) and all(isinstance(text, str) for text in value)):
+            said = f"must list the texts that stay, in quotes: ['1', '2']; it is a column of type {kinds[name]}"
+            raise OptionError(f"{FILTER}: {name}={value!r} {said}")
+    time = config["TIME_FIELD"]
+    if config["eval_args"]["order"] == "TO" and header.get(time) != NUMBERS:
+        found = f"{time}:float (TIME_FIELD), and the data has {', '.join(header)} only"
+        raise OptionError(f"eval_args: order=TO needs the column {found}; say order: RO")
 
-    A sequence that is missing is an empty one.
 
-    Raises:
-        DataError: a row has another number of fields than the first, or a number is none.
-    """
-    table = TextTable.open(path, separator, encoding)
-    places = {place: name for place, name in enumerate(table.first) if name in wanted}
-    numbers = frozenset(name for name in wanted if types[name] is not str)
-    rated = next((place for place, name in enumerate(table.first) if name == f"{rating}:float"), None)
-    empty = {name: "" for name in places.values() if name.endswith("_seq")}
-    try:
-        return table.read(places, rating=rated, numbers=numbers).fillna(empty)
-    except ValueError:
-        text = table.read(places, rating=rated).fillna(empty)
-    for name in numbers:
-        bad = text[name].notna() & pd.to_numeric(text[name], errors="coerce").isna()
-        if bad.any():
-            line, column = bad.idxmax(), name.partition(":")[0]
-            raise DataError(f"{path}: the {column} in line {line} is {text[name][line]!r}, not a number") from None
-    return text.astype(dict.fromkeys(numbers, "float64"))
+def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The columns that must exist, each with the key that names it."""
+    standard = [config[f"{role}_FIELD"] for role in ("USER_ID", "ITEM_ID", "RATING", "TIME")]
+    if "side_features" in config:
+        yield from (("side_features", name) for name in config["side_features"] or [])
+    for key in ("load_col", "unused_col"):
+        for suffix, names in (config[key] or {}).items():
+            if names != "*" and suffix in ("inter", "user", "item"):
+                yield from ((key, name) for name in names if name not in standard)
+    if config["eval_args"]["mode"]["test"] == "labeled":
+        yield "RATING_FIELD", config["RATING_FIELD"]
+    for key in (FILTER, "seq_len", "alias_of_user_id", "alias_of_item_id"):
+        yield from ((key, name) for name in config[key] or [])
+
+
+def _side_files(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The columns of the files of users and items that RecBole reads, too."""
+    more = config["additional_feat_suffix"] or []
+    more = [more] if isinstance(more, str) else more
+    stem = Path(config["data_path"]) / config["dataset"]
+    paths = {suffix: Path(f"{stem}.{suffix}") for suffix in ("user", "item", *more)}
+    for suffix in more:
+        if not paths[suffix].is_file():
+            raise OptionError(f"additional_feat_suffix: there is no file {paths[suffix]}; leave {suffix!r} out")
+    return {suffix: typed_columns(path, config) for suffix, path in paths.items() if path.is_file()}
+
+
+def _is_loaded(config: Mapping[str, Any], suffix: str, name: str) -> bool:
+    wanted = "*" if config["load_col"] is None else config["load_col"].get(suffix, [])
+    return (wanted == "*" or name in wanted) and name not in (config["unload_col"] or {}).get(suffix, [])

@@ -1,6 +1,8 @@
-"""Convert a user's own file of ratings into RecBole's atomic format, with a YAML file that describes it."""
+"""Write ratings of a user's own as a data set: RecBole's atomic format, with a YAML file that describes it."""
 
 import csv
+import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,18 +12,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from numpy.typing import NDArray
 
-from recbole_dgrm.data.rating_files import Reading, read_ratings, refuse
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale
-from recbole_dgrm.errors import DataError
+from recbole_dgrm.data.ratings import Layout, Ratings, Reading, as_frame, no_frame, read_ratings
+from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.maths.levels import even_step
-from recbole_dgrm.options import check_name
+from recbole_dgrm.options import check, check_name
 from recbole_dgrm.system.files import plain, write_text, write_whole
+from recbole_dgrm.system.yaml_files import load_yaml
 
+LOG = logging.getLogger(__name__)
 TYPES = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}
 WHOLE = ""  # the part of a data set that is not split
-UNWRITABLE = r"[\t\n\r\0]"  # characters that RecBole's format cannot hold
+FRAMES = "data"  # folder in ``output_dir`` of the data sets that were given as DataFrames
+DESCRIBED = "convert"  # key of a data set's YAML file: what was said about the files that it was made of
+LAYOUT, COLUMNS = ("separator", "encoding", "columns"), ("user", "item", "rating", "timestamp")
 
 
 @dataclass(frozen=True)
@@ -37,65 +42,75 @@ class Conversion:
     lines: list[str]
 
 
-def convert(
-    sources: Mapping[str, Path],
-    target: Path,
-    name: str,
-    reading: Reading | None = None,
-    frame: pd.DataFrame | None = None,
-) -> Conversion:
+def convert(sources: Mapping[str, Path], target: Path, name: str, reading: Reading | None = None) -> Conversion:
     """Write ``target/name/name.inter``, or a file per part of a split, and ``target/name/name.yaml``.
 
     Args:
-        sources: part (``train``, ``valid``, ``test``) to file, or ``WHOLE`` to the only one: CSV, JSON (lines or an
-            array of objects), or Parquet, as the ending says.
-        frame: the ratings, if they are in no file; the only source is then what errors call it.
+        sources: part (``train``, ``valid``, ``test``) to file, or ``WHOLE`` to the only one; see ``read_ratings``.
 
     Raises:
         OptionError: the name is no plain one.
         DataError: a file or a column is missing, a value cannot be used, or the target exists.
     """
-    folder = target / check_name("name", name)
-    paths = {part: folder / (f"{name}.{part}.inter" if part else f"{name}.inter") for part in sources}
-    for path in (*paths.values(), description := folder / f"{name}.yaml"):
+    reading = reading or Reading()
+    check_new(target, check_name("name", name), sources)
+    read = {part: read_ratings(source, reading) for part, source in sources.items()}
+    return write_ratings(read, target, name, reading)
+
+
+def paths_of(target: Path, name: str, parts: Any) -> dict[str, Path]:
+    """The ``.inter`` file of each part of a data set."""
+    return {part: target / name / (f"{name}.{part}.inter" if part else f"{name}.inter") for part in parts}
+
+
+def check_new(target: Path, name: str, parts: Any) -> None:
+    """Check that no file of a data set exists yet."""
+    for path in (*paths_of(target, name, parts).values(), target / name / f"{name}.yaml"):
         if path.exists():
             raise DataError(f"{path} exists already; choose another --name or remove it")
-    read = {part: read_ratings(source, reading, frame) for part, source in sources.items()}
-    tables = {part: ratings.table for part, ratings in read.items()}
-    if len({tuple(table) for table in tables.values()}) > 1:
+
+
+def write_ratings(read: Mapping[str, Ratings], target: Path, name: str, reading: Reading) -> Conversion:
+    """Write checked ratings, whole or not at all."""
+    paths, tables = paths_of(target, name, read), [ratings.table for ratings in read.values()]
+    if len({tuple(table) for table in tables}) > 1:
         raise DataError("some parts have a timestamp and others have none; --timestamp= leaves it out of all")
-    for table, source in zip(tables.values(), sources.values(), strict=True):
-        for field in ("user_id", "item_id"):
-            said = f"values of {field} hold a tab or a line break, which RecBole's format cannot"
-            refuse(table[field], table[field].str.contains(UNWRITABLE).to_numpy(), source, said)
-    scale, notes = _scale(np.concatenate([table["rating"] for table in tables.values()]), sources)
-    split = {} if WHOLE in sources else {"benchmark_filename": list(sources)}
-    names = ", ".join(source.name for source in sources.values())
-    make_folder(folder)
+    scale, notes = _scale(read)
+    make_folder(target / name)
     written: list[Path] = []
     try:
-        for part, table in tables.items():
-            write_whole(paths[part], partial(write_atomic, table))
+        for part, ratings in read.items():
+            write_whole(paths[part], partial(write_atomic, ratings.table))
             written.append(paths[part])
-        write_description(description, names, scale, split)
+        more: dict[str, Any] = {"benchmark_filename": list(read)} if WHOLE not in read else {}
+        if said := as_yaml(reading):
+            more[DESCRIBED] = said
+        names = ", ".join(Path(ratings.source).name for ratings in read.values())
+        write_description(target / name / f"{name}.yaml", names, scale, more)
     except BaseException:
         for path in written:
             path.unlink()
         raise
+    first = next(iter(read.values()))
     lines = [f"{paths[part].name}: {ratings.sentence()}" for part, ratings in read.items()]
-    columns = next(iter(read.values())).columns
-    lines.append("columns: " + ", ".join(f"{field} from {column!r}" for field, column in columns.items()))
+    lines.append("columns: " + ", ".join(f"{field} from {column!r}" for field, column in first.columns.items()))
+    if first.others:
+        lines.append(f"columns that are left out: {', '.join(map(repr, first.others))}")
     return Conversion(written, [*lines, *notes])
 
 
-def _scale(rating: NDArray[np.float64], sources: Mapping[str, Path]) -> tuple[RatingScale, list[str]]:
+def _scale(read: Mapping[str, Ratings]) -> tuple[RatingScale, list[str]]:
     """The scale of all ratings, and sentences about it for the user."""
-    where = " and ".join(map(str, sources.values()))
-    if rating.min() == rating.max():
-        raise DataError(f"all ratings of {where} are equal: {rating[:1]}; there is nothing to learn")
+    rating = pd.concat([ratings.table["rating"] for ratings in read.values()], keys=read)
+
+    def place(row: int) -> str:
+        part, number = rating.index[row]
+        return f"{read[part].table.index.name} {number} of {read[part].source}"
+
+    where = " and ".join(ratings.source for ratings in read.values())
     notes: list[str] = []
     try:
-        scale = find_scale(rating, None, None, None, lambda index: f"rating {index + 1}", notes.append)
+        scale = find_scale(rating.to_numpy(), None, None, None, place, notes.append)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
     step = None if scale.continuous else even_step(np.asarray(scale.levels))
@@ -127,3 +142,65 @@ def write_description(path: Path, names: str, scale: RatingScale, more: Mapping[
     content = {"rating_scale": [scale.low, scale.high]} | ({} if step is None else {"rating_step": step})
     note = f"# Taken from {names}; correct the scale if not every rating occurs in it.\n"
     write_text(path, note + yaml.safe_dump(plain({**more, **content}), default_flow_style=None, sort_keys=False))
+
+
+def as_yaml(reading: Reading) -> dict[str, Any]:
+    """What was said about the files, for the key ``convert`` of the data set's YAML file."""
+    said = {field.removesuffix("_id"): column for field, column in reading.columns.items()}
+    said |= {name: value for name in LAYOUT if (value := getattr(reading.layout, name)) != getattr(Layout, name)}
+    return said | ({"missing": list(reading.missing)} if reading.missing else {})
+
+
+def described(path: Path) -> Reading:
+    """What was said about the files that a data set was made of: the key ``convert`` of its YAML file.
+
+    Raises:
+        OptionError: the key has another form.
+    """
+    content = load_yaml(path.read_text(encoding="utf-8")) if path.is_file() else None
+    said = check(f"{path}: {DESCRIBED}", (content or {}).get(DESCRIBED, {}), dict[str, str | list[str]])
+    lists = {name: tuple(said.get(name, ())) for name in ("columns", "missing")}
+    layout = {name: said[name] for name in LAYOUT[:2] if name in said} | {"columns": lists["columns"]}
+    columns = {name if name in TYPES else f"{name}_id": said[name] for name in COLUMNS if name in said}
+    return Reading({}, Layout(**layout), lists["missing"], columns)
+
+
+def write_frame(frame: Any, data_path: Path) -> str:
+    """Write a DataFrame of ratings as a data set below ``data_path``; returns its name.
+
+    Equal ratings have one data set: its name is made of them.
+
+    Raises:
+        DataError: a column is missing, or a value cannot be used.
+    """
+    ratings = read_ratings(frame)
+    rows = pd.util.hash_pandas_object(ratings.table, index=False).to_numpy()
+    name = f"ratings-{hashlib.sha256(repr(list(ratings.table)).encode() + rows.tobytes()).hexdigest()[:12]}"
+    if not (data_path / name / f"{name}.yaml").is_file():  # it is written last
+        for line in write_ratings({WHOLE: ratings}, data_path, name, Reading()).lines:
+            LOG.info("%s", line)
+    LOG.info("the ratings of %s lie in %s", ratings.source, data_path / name)
+    return name
+
+
+def as_dataset(data: Any, output_dir: Path | str | None) -> tuple[str, dict[str, str]]:
+    """The name of a data set and the keys that say where it lies, after a DataFrame is written as one.
+
+    Raises:
+        DataError: ``data`` is neither a name nor a DataFrame, or its ratings cannot be used.
+    """
+    if isinstance(data, str):
+        return data, {}
+    if as_frame(data) is None:
+        raise no_frame(data, "the name of a data set")
+    data_path = Path(output_dir or "runs").resolve() / FRAMES
+    return write_frame(data, data_path), {"data_path": str(data_path)}
+
+
+def run_keys(model: str, data: Any, keys: dict[str, Any]) -> dict[str, Any]:
+    """Config keys with the model and the data set, after a DataFrame is written as one."""
+    keys = {key: plain(value) for key, value in keys.items()}
+    if "data_path" in keys and as_frame(data) is not None:
+        raise OptionError(f"data_path={keys['data_path']} names data sets on disk; leave it out with a DataFrame")
+    dataset, where = as_dataset(data, keys.get("output_dir"))
+    return {**keys, "model": model, "dataset": dataset, **where}

@@ -10,19 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import recbole.data.dataset.dataset
 import torch
 from numpy.typing import NDArray
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureSource
+from recbole.utils import FeatureSource, FeatureType
 
-from recbole_dgrm.data.atomic_files import check_source, read_atomic, source_files
+from recbole_dgrm.data.atomic_files import check_source, source_files, typed_columns
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale, without_noise
+from recbole_dgrm.data.tables import Layout, read_table
 from recbole_dgrm.data.timeline import PARTS, cut, cuts_timeline, known_to
-from recbole_dgrm.errors import DataError, UserError
-from recbole_dgrm.options import LARGEST_RATING, RATING_RANGE
-from recbole_dgrm.system.patching import Altered, replaced
+from recbole_dgrm.data.values import ids, numbers, rated, refuse
+from recbole_dgrm.errors import DataError
 from recbole_dgrm.system.turns import OwnRandomness
 
 LOG = logging.getLogger(__name__)
@@ -60,44 +59,73 @@ class RatingDataset(Dataset):
         super()._load_inter_feat(token, dataset_path)
         if len(self.inter_feat) == 0:
             raise DataError(f"{source_files(self.config)[0]} holds no ratings")
-        for name in (self.uid_field, self.iid_field):
-            self._refuse(self.inter_feat[name].isna(), f"rows have no {name}")
-        if self.config.run.feedback == "rating":
-            rating = self._rating()
-            self._refuse(~np.isfinite(rating), "ratings are missing or infinite", "; remove these rows")
-            bad = np.abs(rating) > LARGEST_RATING
-            self._refuse(bad, "ratings are out of range", f": {rating[bad][:1].sum():g}; allowed: {RATING_RANGE}")
-        if self._by_time():
-            missing = ~np.isfinite(self.inter_feat[self.time_field])
-            self._refuse(missing, f"rows have no {self.time_field}", "; remove these rows, or say order: RO")
 
     def _load_feat(self, filepath, source):
-        def read(file, delimiter, usecols, dtype, encoding, **_) -> pd.DataFrame:
-            table = read_atomic(Path(file), delimiter, encoding, usecols, dtype, self.config["RATING_FIELD"])
-            if source == FeatureSource.INTERACTION:
-                self._lines.append(table.index.to_numpy())
-            return table.reset_index(drop=True)
+        """The columns of a file that the config wants, and what RecBole notes about them; None if it wants none."""
+        load, unload = self._get_load_and_unload_col(source)
+        kinds = typed_columns(Path(filepath), self.config)
+        wanted = (set(kinds) if load is None else load) - (unload or set())
+        kinds = {name: kind for name, kind in kinds.items() if name in wanted}
+        if not kinds:
+            return None
+        self._note_columns(kinds, source, filepath)
+        layout = Layout(self.config["field_separator"], self.config["encoding"])
+        floats = [name for name, kind in kinds.items() if kind == FeatureType.FLOAT.value]
+        table = read_table(Path(filepath), layout, lambda _: {name: name for name in kinds}, floats)
+        checked = self._checked(table, filepath) if source == FeatureSource.INTERACTION else {}
+        for name, kind in kinds.items():
+            if name in checked:
+                table[name] = checked[name]
+            elif name in floats:
+                found, missing = numbers(table[name])
+                refuse(table[name], np.isnan(found) & ~missing, filepath, f"values of {name} are no numbers")
+                table[name] = found
+            elif kind.endswith("seq"):
+                try:
+                    table[name] = self._sequences(table[name], name, float if kind.startswith("float") else str)
+                except ValueError as error:
+                    raise DataError(f"{filepath}: {name}: {error}") from None
+        texts = table.select_dtypes("category").columns  # RecBole knows no categories
+        return table.astype(dict.fromkeys(texts, object)).reset_index(drop=True)
 
-        # pandas takes a quotation mark at the beginning of a cell for a quoted one, and so swallows lines; it fills
-        # rows that are too short, and shifts those that are too long
-        plain = Altered(pd, read_csv=read)
-        try:
-            with replaced(recbole.data.dataset.dataset, "pd", plain):
-                return super()._load_feat(filepath, source)
-        except UserError:
-            raise
-        except Exception as error:  # whatever RecBole stumbles over, it is the file that cannot be read
-            raise DataError(f"{filepath}: {error}") from error
+    def _note_columns(self, kinds, source, filepath) -> None:
+        known = [kind.value for kind in FeatureType]
+        if unknown := [name for name, kind in kinds.items() if kind not in known]:
+            raise DataError(f"{filepath}: the type of {unknown[0]}:{kinds[unknown[0]]} is none of {', '.join(known)}")
+        for name, kind in kinds.items() if source != "link" else ():
+            self.field2source[name], self.field2type[name] = source, FeatureType(kind)
+            if not kind.endswith("seq"):
+                self.field2seqlen[name] = 1
+            if kind.startswith("float"):
+                self.field2bucketnum[name] = 2
+
+    def _checked(self, table: pd.DataFrame, filepath: str) -> dict[str, pd.Series]:
+        """The users, items, ratings and times that a run needs, after the checks that ratings from anywhere have."""
+        self._lines.append(table.index.to_numpy())
+        checked = {name: ids(table[name], filepath) for name in (self.uid_field, self.iid_field)}
+        if self.config.run.feedback == "rating":
+            rating = self.config["RATING_FIELD"]
+            checked[rating] = rated(table[rating], filepath)
+        if self._by_time():
+            missing = ~np.isfinite(numbers(table[self.time_field])[0])
+            remedy = "; remove these rows, or say order: RO"
+            refuse(table[self.time_field], missing, filepath, f"rows have no {self.time_field}", remedy, shown=False)
+        return checked
+
+    def _sequences(self, column: pd.Series, name: str, make: type) -> list[NDArray]:
+        """The values of a cell as an array; a cell that is missing has none."""
+        cells = column.astype(object).where(column.notna(), "")
+        parts = [np.array([make(part) for part in cell.split(self.config["seq_separator"]) if part]) for cell in cells]
+        longest = max(map(len, parts), default=0)
+        most = (self.config["seq_len"] or {}).get(name, longest)
+        self.field2seqlen[name] = min(most, longest)
+        return [part[:most] for part in parts]
 
     def _load_user_or_item_feat(self, token, dataset_path, source, field_name):
         """Without users and items that have no rating: they would be numbered, and be candidates."""
         feat = super()._load_user_or_item_feat(token, dataset_path, source, field_name)
         field = getattr(self, field_name)
         return feat if feat is None else feat[feat[field].isin(self.inter_feat[field])].reset_index(drop=True)
-
-    def _refuse(self, bad: NDArray | pd.Series, said: str, remedy: str = "") -> None:
-        if np.any(bad):
-            raise DataError(f"{np.sum(bad)} {said}, the first in {self._place(int(np.argmax(bad)))}{remedy}")
 
     def _place(self, row: int) -> str:
         """Name the line of a row that was loaded, and its file if there are several files."""

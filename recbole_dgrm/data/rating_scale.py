@@ -17,6 +17,7 @@ from recbole_dgrm.maths.levels import NOISE, nearest_level, rating_levels
 MOST_LEVELS = 100  # more distinct ratings make a continuous scale
 BINS = 20  # that a continuous scale is cut into
 RESOLUTION = 0.01  # float32 must resolve this share of the distance between two levels
+STRAY = 1e5  # a rating that is so many times as far from the median as most others are wide belongs to no scale
 NAMED = 12  # the most levels that a sentence lists
 
 
@@ -63,7 +64,7 @@ def find_scale(
             ends, are taken from all.
 
     Raises:
-        DataError: the ratings contradict what is declared, are all equal, or lie too close for float32.
+        DataError: the ratings contradict what is declared, are all equal, or are more than float32 can tell apart.
     """
     low, high = map(float, ends or (rating.min(), rating.max()))
     outside = (rating < low) | (rating > high)
@@ -74,6 +75,7 @@ def find_scale(
         raise DataError(
             f"all ratings are {rating[0]:g}: there is nothing to learn; for implicit data use --protocol=full"
         )
+    _check_strays(rating, place)
     if ends is None:
         note(f"rating_scale is taken from the data: {[low, high]}")
     levels, learnt = distinct_ratings(rating), rating if past is None else rating[past]
@@ -93,7 +95,7 @@ def find_scale(
         note(f"the levels of the ratings are taken from the data: {_named(levels)}")
     else:
         levels = rating_levels(low, high, step)
-    check_resolution(levels)
+    _check_resolution(levels, rating, place)
     median = float(np.median(learnt)) if continuous else None
     found = _threshold(rating, low, high, threshold, median, note)
     return RatingScale(low, high, tuple(map(float, levels)), found, continuous)
@@ -113,20 +115,35 @@ def without_noise(rating: NDArray[np.float64], scale: RatingScale) -> NDArray[np
     return rating if scale.continuous else levels[nearest_level(rating, levels)]
 
 
-def check_resolution(levels: NDArray[np.float64]) -> None:
-    """Whether models, which compute in float32, can tell the ``levels`` apart.
+def _check_strays(rating: NDArray[np.float64], place: Callable[[int], str]) -> None:
+    """Check that no rating is so far from the others that float32 cannot hold their differences in one scale."""
+    most = np.sort(rating)[(rest := max(1, len(rating) // 100)) : -rest]
+    if len(most) and (spread := most[-1] - most[0]):
+        far = np.abs(rating - np.median(rating)) > STRAY * spread
+        said = f"ratings lie so far from the others ({most[0]:g} to {most[-1]:g}) that float32 cannot hold both"
+        _refuse(far, rating, place, said, "correct or remove these rows")
 
-    Raises:
-        DataError: they cannot.
-    """
+
+def _check_resolution(levels: NDArray, rating: NDArray[np.float64], place: Callable[[int], str]) -> None:
+    """Check that models, which compute in float32, can tell the ``levels`` apart."""
+    if not (blurred := _blurred(levels)).any():
+        return
+    first = int(np.argmax(blurred))
+    said = f"the ratings {levels[first]:.12g} and {levels[first + 1]:.12g} lie too close together for float32"
+    if not _blurred(levels - levels[0]).any():
+        remedy = f"subtract a constant from all ratings, {levels[0]:.12g} for example"
+        raise DataError(f"{said}, in which models compute: {remedy}")
+    nearest = nearest_level(rating, levels)
+    rows = [np.flatnonzero(nearest == level) for level in (first, first + 1)]
+    rare = int(len(rows[1]) <= len(rows[0]))
+    count = f"{len(rows[rare]):,} rows have {levels[first + rare]:.12g}, the first in {place(int(rows[rare][0]))}"
+    raise DataError(f"{said}; {count}: correct or remove such rows, or round all ratings")
+
+
+def _blurred(levels: NDArray) -> NDArray[np.bool_]:
+    """Between which neighbouring levels float32 has too few numbers, ``(n_levels - 1,)``."""
     largest = np.abs(np.stack([levels[:-1], levels[1:]])).max(axis=0)
-    blurred = np.spacing(largest.astype(np.float32)) > RESOLUTION * np.diff(levels)
-    if blurred.any():
-        one, other = levels[np.argmax(blurred) :][:2]
-        raise DataError(
-            f"the ratings {one:.12g} and {other:.12g} lie too close together for float32, in which models compute: "
-            f"subtract a constant from all ratings, {levels[0]:.12g} for example, or divide them"
-        )
+    return np.spacing(largest.astype(np.float32)) > RESOLUTION * np.diff(levels)
 
 
 def _middles(rating: NDArray, values: NDArray) -> NDArray[np.float64]:

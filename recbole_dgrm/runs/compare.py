@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from narwhals.stable.v2.typing import IntoFrame
 
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.atomic_files import source_hash
-from recbole_dgrm.data.predictions import beside, read_predictions
+from recbole_dgrm.data.ratings import PAIR, Ratings, read_ratings
 from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.evaluation import collector, references
@@ -37,7 +38,7 @@ LONGEST_S = 1e9
 @turn()
 def compare(
     split: Path | str,
-    predictions: Mapping[str, Path | str | pd.DataFrame],
+    predictions: Mapping[str, Path | str | IntoFrame],
     *,
     output: Path | str | None = None,
     baseline: str | None = None,
@@ -65,14 +66,15 @@ def compare(
     output = split / COMPARED if output is None else Path(output)
     _check(predictions, seconds)
     check_writable(output, "output")
-    tables = {label: _read(label, source) for label, source in predictions.items()}
+    called = "the DataFrame {}".format
+    tables = {label: read_ratings(given, None, "prediction", called(label)) for label, given in predictions.items()}
     config, splits = read_split(split, **({} if data_path is None else {"data_path": str(data_path)}))
     _check_folder(output, config, splits)
     test = _Test.of(config, splits)
-    scores = {label: test.scores(table, source) for label, (table, source) in tables.items()}
+    scores = {label: test.scores(read) for label, read in tables.items()}
     for label, score in scores.items():
         record, vectors = test.judged(label, score, seconds.get(label))
-        record.environment["predictions"] = tables[label][1].name
+        record.environment["predictions"] = Path(tables[label].source).name
         _write(output / _name(record), record, vectors)
     if baseline is None and not read_plan(output).get("baseline"):
         baseline = next(iter(predictions))
@@ -88,14 +90,6 @@ def _check(predictions: Mapping[str, Any], seconds: Mapping[str, float]) -> None
     for label, value in seconds.items():
         if not 0 <= value <= LONGEST_S:
             raise OptionError(f"seconds={label}:{value} must be from 0 to {LONGEST_S:g}")
-
-
-def _read(label: str, source: Path | str | pd.DataFrame) -> tuple[pd.DataFrame, Path]:
-    """The predictions of one row, and what errors call them."""
-    if isinstance(source, pd.DataFrame):
-        name = Path(f"the DataFrame {label}")
-        return read_predictions(name, source), name
-    return read_predictions(Path(source)), Path(source)
 
 
 def _check_folder(output: Path, config, splits: Splits) -> None:
@@ -128,10 +122,29 @@ class _Test:
         about = {"source": source_hash(config), **splits.described()}
         return cls(config, splits, pairs, references.measure(config, splits), about)
 
-    def scores(self, table: pd.DataFrame, source: Path) -> np.ndarray:
-        """The predictions of all pairs."""
-        user, item, *_ = self.pairs
-        return beside(self.splits.test, user, item, table, source)
+    def scores(self, read: Ratings) -> np.ndarray:
+        """The prediction ``(n,)`` of each pair, in the precision in which our models are judged.
+
+        Raises:
+            DataError: a pair has no prediction, or several, or one is for another pair.
+        """
+        (user, item, *_), part = self.pairs, self.splits.test
+        names = [part.field2id_token[field] for field in (part.uid_field, part.iid_field)]
+        row, column = (
+            pd.Index(ids[1:]).get_indexer(read.table[field]) + 1 for ids, field in zip(names, PAIR, strict=True)
+        )
+        given, wanted = pd.Index(row * part.item_num + column), pd.Index(user * part.item_num + item)
+        _refuse(read, ~given.isin(wanted) | (row == 0) | (column == 0), "are not in the test part")
+        _refuse(read, given.duplicated(), "are there twice")
+        place = given.get_indexer(wanted)
+        if (missing := place < 0).any():
+            first = int(np.argmax(missing))
+            pair = f"user {str(names[0][user[first]])!r} and item {str(names[1][item[first]])!r}"
+            raise DataError(
+                f"{read.source} has no prediction for {missing.sum():,} of {len(wanted):,} test pairs, "
+                f"the first {pair}; every row of test.csv needs one"
+            )
+        return read.table["prediction"].to_numpy(np.float32)[place]
 
     def judged(self, label: str, score: np.ndarray, seconds: float | None) -> tuple[RunRecord, dict[str, np.ndarray]]:
         """The record of these predictions, and the metrics of each user."""
@@ -152,6 +165,16 @@ class _Test:
         users = np.unique(user)
         tokens = self.splits.test.id2token(self.splits.test.uid_field, users)
         return record, {"user": np.asarray(tokens, dtype=str), **evaluator.per_user, **self.references.vectors(users)}
+
+
+def _refuse(read: Ratings, bad: np.ndarray, said: str) -> None:
+    if bad.any():
+        first = int(np.argmax(bad))
+        (user, item), places = (read.table[field].iloc[first][:80] for field in PAIR), read.table.index
+        raise DataError(
+            f"{read.source}: {bad.sum():,} pairs {said}, the first in {places.name} {places[first]}: user {user!r}, "
+            f"item {item!r}; one row for each row of test.csv is expected, and no other"
+        )
 
 
 def _name(record: RunRecord) -> str:

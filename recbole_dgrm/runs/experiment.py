@@ -83,7 +83,7 @@ def run_one(
     """
     check_processes(registry.model_class(config["model"]))
     distributed.check_device(config["device"])
-    check_source(config)
+    check_source(config, with_test=trial is None)
     source = source_hash(config, with_test=trial is None)
     run_dir = run_dir or Path(distributed.broadcast_text(lambda: str(new_directory(config))))
     config = config.writing_to(run_dir)

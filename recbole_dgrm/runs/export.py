@@ -1,6 +1,6 @@
 """What a finished run gives other programs as plain files: its weights with the ids of their rows, lists, scores."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
-from recbole_dgrm.data.tables import write_tables
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.records import WHERE
 from recbole_dgrm.runs.recommender import Recommender
 from recbole_dgrm.start import __version__
-from recbole_dgrm.system.files import write_folder, write_json
+from recbole_dgrm.system.files import write_folder, write_json, write_whole
 
 WEIGHTS, CONTENTS = "model.safetensors", "config.json"
 
@@ -61,7 +60,7 @@ def write_lists(
 
     Args:
         topk, exclude, deviations: see ``Recommender.tables``.
-        kind: the format, from ``recbole_dgrm.data.tables.table_format``.
+        kind: the format, from ``table_format``.
 
     Returns:
         The list of the first user, and the items of all lists as ids of the model, ``(n_lists, topk)``, 0 where a list
@@ -131,3 +130,57 @@ def contents(run: Recommender) -> dict[str, Any]:
         "users": ["[PAD]", *run.users],
         "items": list(run.items),
     }
+
+
+def table_format(path: Path, given: str | None = None) -> str:
+    """The ``given`` format, or the one that the ending of ``path`` stands for.
+
+    Raises:
+        OptionError: there is no such format, or its library is not installed.
+    """
+    name = given or path.suffix[1:]
+    if name not in WRITERS:
+        raise OptionError(f"{path} does not end in one of {', '.join('.' + end for end in WRITERS)}: say --format")
+    if name == "parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ModuleNotFoundError:
+            raise OptionError(
+                "--format=parquet needs pyarrow, which is not installed: pip install 'recbole-dgrm[parquet]'"
+            ) from None
+    return name
+
+
+def write_tables(path: Path, tables: Iterable[pd.DataFrame], name: str) -> None:
+    """Write tables of the same columns one below the other into a file that is whole or absent."""
+    write_whole(path, lambda partial: WRITERS[name](partial, tables))
+
+
+def _write_csv(path: Path, tables: Iterable[pd.DataFrame]) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        for index, table in enumerate(tables):
+            table.to_csv(file, index=False, header=index == 0)
+
+
+def _write_jsonl(path: Path, tables: Iterable[pd.DataFrame]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        for table in tables:
+            table.to_json(file, orient="records", lines=True, force_ascii=False)
+
+
+def _write_parquet(path: Path, tables: Iterable[pd.DataFrame]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = None
+    try:
+        for table in tables:
+            rows = pa.Table.from_pandas(table, schema=writer.schema if writer else None, preserve_index=False)
+            writer = writer or pq.ParquetWriter(path, rows.schema)
+            writer.write_table(rows)
+    finally:
+        if writer:
+            writer.close()
+
+
+WRITERS = {"csv": _write_csv, "parquet": _write_parquet, "jsonl": _write_jsonl}

@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recbole_dgrm.data import loaders
+from recbole_dgrm.data.values import id_text
 from recbole_dgrm.errors import DataError, OptionError, UnknownModel
 from recbole_dgrm.evaluation.scoring import all_scores, batches, pair_scores
 from recbole_dgrm.models import registry
@@ -192,10 +193,11 @@ def _texts(kind: str, names: Iterable[Any]) -> list[str]:
     if not isinstance(names, Iterable) or isinstance(names, (bytes, Mapping, pd.DataFrame)):
         raise OptionError(f"{kind} must be a list of ids like ['196', '186'], not a {type(names).__name__}")
     given = list(names)
-    for name in given:
-        if not isinstance(name, (str, int, np.integer)) or isinstance(name, bool):
-            raise OptionError(f"{kind}: an id is a text or a whole number, and {name!r} is a {type(name).__name__}")
-    return [str(name) for name in given]
+    texts = [text for name in given if (text := id_text(name)) is not None]
+    if len(texts) < len(given):
+        name = next(name for name in given if id_text(name) is None)
+        raise OptionError(f"{kind}: an id is a text or a whole number, and {name!r} is a {type(name).__name__}")
+    return texts
 
 
 def best_columns(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:

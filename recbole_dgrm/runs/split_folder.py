@@ -10,7 +10,7 @@ import pandas as pd
 from recbole_dgrm import record_types
 from recbole_dgrm.config.layers import load_config, read_yaml
 from recbole_dgrm.data import dataset
-from recbole_dgrm.data.frames import run_keys
+from recbole_dgrm.data.convert import run_keys
 from recbole_dgrm.data.splits import PARTS, Splits, build_splits
 from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.evaluation import selection

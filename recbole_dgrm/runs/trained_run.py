@@ -14,8 +14,8 @@ from scipy.sparse import csr_matrix
 from recbole_dgrm.config.consistency import check_scores
 from recbole_dgrm.config.layers import load_config, protocol_layer, read_yaml
 from recbole_dgrm.data import loaders
-from recbole_dgrm.data.frames import as_pandas, run_keys
-from recbole_dgrm.data.rating_files import usual_columns
+from recbole_dgrm.data.convert import run_keys
+from recbole_dgrm.data.ratings import Ratings, Reading, read_ratings
 from recbole_dgrm.data.splits import Splits, build_splits
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
 from recbole_dgrm.evaluation import references
@@ -63,25 +63,21 @@ class TrainedRun(Recommender):
         return run_table.as_html(self.record)
 
     @usual_settings()
-    def with_ratings(self, ratings: IntoFrame) -> Recommender:
+    def with_ratings(self, ratings: IntoFrame | Path | str, reading: Reading | None = None) -> Recommender:
         """The same model for other users, from their ratings; nothing is trained.
 
         Args:
-            ratings: a DataFrame of ``user_id``, ``item_id`` and ``rating``, or other usual names of these columns. A
-                user of the run may be among them, who then has these ratings only. Unknown items are counted, said
-                and dropped.
+            ratings: a DataFrame or a file of ``user_id``, ``item_id`` and ``rating``, or other usual names of these
+                columns, with the checks of ``convert``. A user of the run may be among them, who then has these
+                ratings only. Unknown items are counted, said and dropped.
+            reading: what cannot be seen from a file; see ``recbole_dgrm.data.ratings.Reading``.
 
         Raises:
             UnknownModel: the model can score only the users of its training.
-            DataError: a column is missing, a rating lies outside the scale, or no item is known.
+            DataError: a column is missing, a value cannot be used, a rating lies outside the scale, or no item is
+                known.
         """
-        table = as_pandas(ratings)
-        if table is not None:
-            usual = usual_columns([str(name) for name in table.columns])
-            table = table.rename(columns={column: field for field, column in usual.items()})
-        if table is None or not {"user_id", "item_id", "rating"} <= set(table):
-            what = type(ratings).__name__ if table is None else ", ".join(map(str, table))
-            raise DataError(f"ratings must be a DataFrame with the columns user_id, item_id and rating, not {what}")
+        read = read_ratings(ratings, reading)
         if not getattr(self.model, "takes_new_users", False):
             able = [name for name, model in registry.MODELS.items() if getattr(model, "takes_new_users", False)]
             what = f"{self.config['model']}{' with orientation=item' if self.config['orientation'] == 'item' else ''}"
@@ -89,26 +85,28 @@ class TrainedRun(Recommender):
                 f"{what} cannot score users who were not there in training; train it again with their "
                 f"ratings in the data, or use a model that reads profiles: {', '.join(able)}"
             )
-        table = self._usable(table)
+        table = self._usable(read)
         users, row = np.unique(table["user_id"].to_numpy(str), return_inverse=True)
-        column = self.ids("items", table["item_id"].astype(str)).numpy()
+        column = self.ids("items", table["item_id"]).numpy()
         shape = len(users) + 1, len(self.items)
         matrix = csr_matrix((table["rating"].to_numpy(np.float64), (row + 1, column)), shape)
         model = self.model.with_profiles(matrix)
         return Recommender(self.config, self.trainer, model, users, self.splits.train, matrix)
 
-    def _usable(self, ratings: pd.DataFrame) -> pd.DataFrame:
+    def _usable(self, read: Ratings) -> pd.DataFrame:
         """The ratings of known items, one per user-item pair, after a check that all lie within the scale."""
+        ratings = read.table
         if not self.model.implicit:
             low, high = self.splits.scale.low, self.splits.scale.high
             outside = ratings[(ratings["rating"] < low) | (ratings["rating"] > high)]
             if len(outside):
+                first = f"{ratings.index.name} {outside.index[0]}: {outside['rating'].iloc[0]:g}"
                 raise DataError(
-                    f"{len(outside)} ratings lie outside rating_scale=[{low:g}, {high:g}] of the run, the first: "
-                    f"{outside['rating'].iloc[0]:g} of user {outside['user_id'].iloc[0]!r}; correct them"
+                    f"{read.source}: {len(outside)} ratings lie outside rating_scale=[{low:g}, {high:g}] of the run, "
+                    f"the first in {first} of user {outside['user_id'].iloc[0]!r}; correct them"
                 )
         n_users = ratings["user_id"].nunique()
-        known = ratings[ratings["item_id"].astype(str).isin(self._positions["items"])]
+        known = ratings[ratings["item_id"].isin(self._positions["items"])]
         if len(known) == 0:
             raise DataError(f"none of the {ratings['item_id'].nunique()} items that are rated is known to the model")
         if len(known) < len(ratings):

@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from recbole_dgrm import record_types
 from recbole_dgrm.config.layers import load_config, question_keys
 from recbole_dgrm.data.atomic_files import check_source, source_hash
-from recbole_dgrm.data.frames import FRAMES
+from recbole_dgrm.data.convert import FRAMES
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import selection
@@ -106,7 +106,7 @@ def plan_search(
     given = asked.given
     _check_keys(parsed)
     _check_values(config, parsed, given["seed"])
-    check_source(asked)
+    check_source(asked, with_test=False)
     data = source_hash(asked, with_test=False)
     chosen = parsed.sampler or "tpe"
     if chosen == "grid":

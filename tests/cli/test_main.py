@@ -10,6 +10,7 @@ import pytest
 from helpers import ROOT, random_ratings, write_ratings
 
 from recbole_dgrm.cli import main
+from recbole_dgrm.config.layers import read_yaml
 
 SMALL = ["--epochs=1", "--generator_hidden=[8]", "--critic_hidden=[4]", "--latent_size=2", "--device=cpu"]
 
@@ -182,7 +183,7 @@ def test_convert_takes_columns_separator_and_dates(run, tmp_path):
             "has no column 'rating'; it has user_id, item_id, opinion",
         ),
         (lambda table: table.assign(rating="good"), "ratings are no numbers, the first in line 2: 'good'"),
-        (lambda table: table.assign(rating=3), "all ratings of"),
+        (lambda table: table.assign(rating=3), "all ratings are 3"),
         (lambda table: table.assign(user_id=None), "rows have no user or item"),
     ],
 )
@@ -348,14 +349,39 @@ def test_recommend_goes_to_new_users_by_their_ratings(run, finished, tmp_path):
     assert "1 of 1 users are not known, the first: '3'" in err
 
 
+def test_recommend_reads_ratings_as_convert_read_the_data_set_unless_its_own_options_say_otherwise(run, tmp_path):
+    table = random_ratings().assign(note="x")[["item_id", "rating", "note", "user_id"]]
+    table.to_csv(tmp_path / "mine.txt", sep="|", header=False, index=False)
+    options = ["--sep=|", "--columns=film,points,_,viewer", "--user=viewer", "--item=film", "--rating=points"]
+    status, *_ = run("convert", str(tmp_path / "mine.txt"), "--missing=NA,99", *options, f"--data_path={tmp_path}")
+    assert status == 0
+    described = read_yaml(tmp_path / "mine" / "mine.yaml")["convert"]
+    assert described["columns"] == ["film", "points", "_", "viewer"]
+    assert (described["user"], described["separator"], described["missing"]) == ("viewer", "|", ["NA", "99"])
+    keys = ["--model=ICDAE", "--dataset=mine", f"--data_path={tmp_path}", "--epochs=1", run.places[1]]
+    assert run(*keys)[0] == 0
+    (path,) = (tmp_path / "runs").glob("ICDAE-mine-*")
+    (tmp_path / "new.txt").write_text("1|5|x|zoe\n2|99|x|zoe\n2|1|x|yan\n")
+    arguments = ["recommend", f"--run={path}", f"--output={tmp_path / 'lists.csv'}"]
+    assert run(*arguments, f"--ratings={tmp_path / 'new.txt'}")[0] == 0
+    assert set(pd.read_csv(tmp_path / "lists.csv")["user"]) == {"zoe", "yan"}
+    (tmp_path / "other.csv").write_text("who,film,points\nann,1,5\n")
+    own = ["--sep=,", "--columns=", "--user=who"]
+    assert run(*arguments, f"--ratings={tmp_path / 'other.csv'}", *own)[0] == 0
+    assert set(pd.read_csv(tmp_path / "lists.csv")["user"]) == {"ann"}
+    (tmp_path / "bad.txt").write_text("1|5|x|zoe\n2|NA|x|\n2||x|yan|3\n")
+    status, _, err = run(*arguments, f"--ratings={tmp_path / 'bad.txt'}")
+    assert (status, "line 3 has 5 fields, but line 1 has 4" in err) == (2, True)
+
+
 def test_recommend_leaves_no_half_file(run, finished, tmp_path, monkeypatch):
-    from recbole_dgrm.data import tables
+    from recbole_dgrm.runs import export
 
     def dies(path, parts):
         path.write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(tables.WRITERS, "csv", dies)
+    monkeypatch.setitem(export.WRITERS, "csv", dies)
     status, *_ = run("recommend", f"--run={finished}", f"--output={tmp_path / 'lists.csv'}")
     assert status == 130
     assert not list(tmp_path.glob("*lists*"))

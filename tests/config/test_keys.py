@@ -21,7 +21,7 @@ from recbole_dgrm.config import layers as config_module
 from recbole_dgrm.config import recbole_keys
 from recbole_dgrm.config.layers import RECBOLE_PROPERTIES, RunOptions, load_config, parse_line, parse_value, read_yaml
 from recbole_dgrm.data import dataset
-from recbole_dgrm.data.intervals import quoted, read_intervals
+from recbole_dgrm.data.intervals import check_intervals, quoted
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError, UnknownModel, UserError
 from recbole_dgrm.models import registry
@@ -180,8 +180,7 @@ def test_intervals_are_read_in_both_spellings():
         "item_id": ["a", "b"],
     }
     assert quoted("[1, 2]") == "[1, 2]"
-    low, high = read_intervals("[1,2];(3, inf)")
-    assert (low.counts, high.counts, high.with_low) == (range(1, 3), range(4, 5), False)
+    assert check_intervals("key", "[1,2];(3, inf)") == [("[", 1, 2, "]"), ("(", 3, float("inf"), ")")]
 
 
 def test_a_file_with_an_interval_that_yaml_cannot_read_says_how(tmp_path):

@@ -13,9 +13,8 @@ from recbole_dgrm.cli import main
 from recbole_dgrm.config.layers import load_config, read_yaml
 from recbole_dgrm.data import dataset
 from recbole_dgrm.data.convert import WHOLE, convert
-from recbole_dgrm.data.rating_files import Reading
+from recbole_dgrm.data.ratings import Layout, Reading
 from recbole_dgrm.data.splits import build_splits
-from recbole_dgrm.data.tables import Layout
 from recbole_dgrm.errors import DataError, OptionError
 
 ROWS = [
@@ -57,10 +56,10 @@ def test_every_format_gives_the_same_data_set(tmp_path, file):
     [
         ({"user": None}, "1 rows have no user or item, the first in PLACE"),
         ({"item": None}, "1 rows have no user or item, the first in PLACE"),
-        ({"rating": None}, "1 ratings are no numbers, the first in PLACE"),
+        ({"rating": None}, "1 ratings are missing, the first in PLACE"),
         ({"rating": math.inf}, "1 ratings are no numbers, the first in PLACE: 'inf"),
         ({"rating": 2e9}, "1 ratings are out of range; allowed: .*, the first in PLACE"),
-        ({"time": None}, "1 timestamps are neither a number nor an ISO date; --timestamp= leaves them out"),
+        ({"time": None}, r"1 timestamps are missing, the first in PLACE; give each rating a time, .* \(--timestamp=\)"),
     ],
 )
 @pytest.mark.parametrize("file", FORMATS)
@@ -81,9 +80,9 @@ def test_every_format_has_the_same_checks_and_names_the_place(tmp_path, file, ch
         ('{"user": "a", "item": true, "rating": 1}\n', "1 values of item_id are no text"),
         ('{"user": "a", "item": 1.5, "rating": 1}\n', "1 values of item_id are no text and no whole number"),
         ('{"user": "a", "item": "b", "rating": [1]}\n', r"1 ratings are no numbers, the first in line 1: '\[1\]'"),
-        ('{"user": "a", "rating": 1}\n', "has no column 'item_id'; it has user, rating: say --item=COLUMN"),
+        ('{"user": "a", "rating": 1}\n', "has no column 'item_id'; it has user, rating: name it .--item=COLUMN"),
         ('{"user": "NA", "item": "b", "rating": 1}\n', "1 rows have no user or item"),
-        ("", "holds no ratings"),
+        ("", "is empty"),
         ("[" * 100_000, "line 1 is no JSON"),
         ("1" * 5_000, "line 1 is no JSON"),
     ],
@@ -163,14 +162,14 @@ def test_a_file_without_a_header_loses_no_row(tmp_path, caplog, text, columns, s
         ),
         ("1,2,887889712,5\n1,3,887889713,4\n", (), "names no columns"),
         ("1,2,5,1,7\n1,3,4,1,7\n", (), "--columns=user,item,rating,timestamp,_"),
-        ("1,2,5\n", ("user", "item"), "--columns names 2 columns, but line 1 has 3"),
+        ("1,2,5\n", ("user", "item"), "line 1 has 3 columns, and --columns names 2"),
         (
             "user,item,rating\n1,2,5\n",
             ("user", "item", "rating"),
             "1 ratings are no numbers, the first in line 1: 'rating'",
         ),
         ("who,what,much\na,b,1\n", (), "has no column 'user_id'; it has who, what, much"),
-        ("user,item,rating,rating\n1,2,5,4\n", (), "has 2 columns called 'rating'"),
+        ("user,item,rating,rating\n1,2,5,4\n", (), "has 2 columns 'rating'"),
     ],
 )
 def test_columns_that_nobody_can_tell_are_asked_for(tmp_path, text, columns, said):
@@ -222,7 +221,7 @@ def test_a_json_array_is_read(tmp_path):
         (path,) = convert({WHOLE: tmp_path / source}, tmp_path / "out", source).files
         assert pd.read_csv(path, sep="\t")["rating:float"].tolist() == [5, 1, 2.5]
     (tmp_path / "bad.json").write_text(json.dumps([ROWS[0], {**ROWS[1], "rating": None}]))
-    with pytest.raises(DataError, match="1 ratings are no numbers, the first in row 2"):
+    with pytest.raises(DataError, match="1 ratings are missing, the first in row 2"):
         convert({WHOLE: tmp_path / "bad.json"}, tmp_path, "bad")
     (tmp_path / "bad.json").write_text("[{},\n {]")
     with pytest.raises(DataError, match="line 2 is no JSON"):

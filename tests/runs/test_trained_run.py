@@ -289,11 +289,12 @@ def test_unknown_ids_and_wrong_arguments_are_named(run_of):
         for call in (run.recommend, lambda ids: run.predict(ids, ["1"]), lambda ids: run.predict(["1"], ids)):
             with pytest.raises(OptionError, match=r"(users|items) must be a list of ids like"):
                 call(users)
-    for users in ([1.0], [None], [True], [["1"]], ["1", ("2",)]):
+    for users in ([1.5], [None], [float("nan")], [True], [["1"]], ["1", ("2",)]):
         with pytest.raises(OptionError, match="users: an id is a text or a whole number"):
             run.recommend(users)
-    for ratings in (None, [("1", "2", 3)], pd.DataFrame({"user": ["1"]})):
-        with pytest.raises(DataError, match="ratings must be a DataFrame with the columns user_id, item_id and rating"):
+    assert run.predict([1.0, "1"], [2, "2"]).tolist() == [run.predict(["1"], ["2"])[0]] * 2
+    for ratings, said in ((None, r"build pandas\.DataFrame"), (pd.DataFrame({"user": ["1"]}), "no column 'item_id'")):
+        with pytest.raises(DataError, match=said):
             run.with_ratings(ratings)
     with pytest.raises(CheckpointError, match="named by the path of its directory, and 5 is none"):
         load_run(5)
@@ -383,7 +384,7 @@ def test_unknown_items_repeated_pairs_and_lost_users_are_said(run_of, caplog):
 def test_ratings_that_cannot_be_used_are_refused(run_of):
     run = load_run(run_of("CFGAN"))
     table = pd.DataFrame([["a", "1", 9.0]], columns=["user_id", "item_id", "rating"])
-    with pytest.raises(DataError, match=r"outside rating_scale=\[1, 5\] of the run, the first: 9 of user 'a'"):
+    with pytest.raises(DataError, match=r"outside rating_scale=\[1, 5\] of the run, the first in row 1: 9 of user 'a'"):
         run.with_ratings(table)
     with pytest.raises(DataError, match="none of the 1 items"):
         run.with_ratings(table.assign(item_id="film", rating=3.0))

@@ -142,7 +142,7 @@ def test_a_given_test_file_may_be_missing_from_the_search_and_is_no_part_of_its_
     config = {**FIXED, "data_path": str(tmp_path / "data"), "benchmark_filename": ["train", "test"]}
     config["valid_metric"] = "RatedNDCG@5"
     before = plan(config=config, trials=1)
-    (tmp_path / "data" / "board" / "board.test.inter").write_text("user_id:token\titem_id:token\trating:float\n")
+    (tmp_path / "data" / "board" / "board.test.inter").unlink()
     assert plan(config=config, trials=1) == before
     study = run_search(before, tmp_path / "out", Here())
     assert study.best() is not None

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import warnings
 import zipfile
 
 import pandas as pd
@@ -10,21 +11,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_dgrm.data import text_tables
-from recbole_dgrm.data.text_tables import TextTable, guess_separator
+from recbole_dgrm.data import tables, text_rows
+from recbole_dgrm.data.ratings import read_ratings
+from recbole_dgrm.data.tables import Layout, guess_separator, read_table
+from recbole_dgrm.data.text_rows import TextRows
 from recbole_dgrm.errors import DataError
 
 FIELDS = {0: "user", 1: "item", 2: "rating"}
 repeatable = settings(max_examples=60, deadline=None, derandomize=True)
 
 
+def read(path, separator=None, fields=FIELDS, names=(), numbers=(), encoding="utf-8"):
+    """The columns at these places of a file."""
+    choose = lambda found: {field: found[place] for place, field in fields.items()}  # noqa: E731
+    return read_table(path, Layout(separator, encoding, names), choose, numbers)
+
+
 @pytest.fixture
 def table(tmp_path):
     """``table(text, separator)``: a text as a table."""
 
-    def make(text: str | bytes, separator: str | None = None, name: str = "a.csv", **where) -> TextTable:
-        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-        return TextTable.open(tmp_path / name, separator, **where)
+    def make(text: str | bytes, separator: str | None = None, **options) -> pd.DataFrame:
+        (tmp_path / "a.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+        return read(tmp_path / "a.csv", separator, **options)
 
     return make
 
@@ -46,7 +55,7 @@ LONE = [('u5,"i5,3', 'u30,"i30,4'), ('u5,"i5,3', 'u30,i30",4'), ('"u5,i5,3', 'u3
 @pytest.mark.parametrize(("first", "last"), LONE)
 @pytest.mark.parametrize("separator", ["\t", "::"])
 def test_between_tabs_a_lone_quotation_mark_is_a_character(table, separator, first, last):
-    found = table(swallowing(separator, first, last)).read(FIELDS)
+    found = table(swallowing(separator, first, last))
     assert len(found) == 40
     assert rows(found)[5] == first.split(",")
     assert rows(found)[30] == last.split(",")
@@ -56,31 +65,31 @@ def test_between_tabs_a_lone_quotation_mark_is_a_character(table, separator, fir
 @pytest.mark.parametrize("separator", [",", ";", "|"])
 def test_between_commas_a_lone_quotation_mark_is_refused_with_its_line(table, separator, first, last):
     with pytest.raises(DataError, match=r"a\.csv: a quotation mark in line 7 "):
-        table(swallowing(separator, first, last)).read(FIELDS, rating=2)
+        table(swallowing(separator, first, last))
 
 
 def test_a_lone_quotation_mark_in_a_column_that_nobody_reads_is_refused_too(table):
     text = 'user,item,rating,review\na,b,1,"lone\nc,d,2,x\ne,f,3,lone"\ng,h,4,y\n'
-    with pytest.raises(DataError, match="line 2 makes one cell of the lines 2 to 4"):
-        table(text).read(FIELDS, rating=2)
+    with pytest.raises(DataError, match="line 2 makes one cell of several lines, and line 3 among them is a row"):
+        table(text)
 
 
 def test_text_over_several_lines_is_no_row(table):
     text = 'user,item,rating,review\na,b,1,"good,\nbetter, ""best"",\nend"\nc,d,2,x\n'
-    assert rows(table(text).read(FIELDS, rating=2)) == [["a", "b", "1"], ["c", "d", "2"]]
+    assert rows(table(text)) == [["a", "b", "1"], ["c", "d", "2"]]
     first = 'review,user,item,rating\n"good\nend",a,b,1\nx,c,d,2\n'
-    assert rows(table(first).read({1: "u", 3: "r"}, rating=3)) == [["a", "1"], ["c", "2"]]
+    assert rows(table(first, fields={1: "u", 3: "rating"})) == [["a", "1"], ["c", "2"]]
 
 
 def test_a_column_of_a_tab_separated_file_whose_cells_all_are_quoted_loses_the_quotes(table):
-    found = table('"user"\t"item"\trating\n"a"\t"b ""c"""\t1\n"d"\t"e\t2\n').read(FIELDS)
+    found = table('"user"\t"item"\trating\n"a"\t"b ""c"""\t1\n"d"\t"e\t2\n')
     assert rows(found) == [["a", '"b ""c"""', "1"], ["d", '"e', "2"]]
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("u,i,r\n0,a,b,1\n1,a,c,2\n", "line 2 has 4 fields, but line 1 has 3: '0 | a | b | 1'; .* R writes"),
+        ("u,i,r\n0,a,b,1\n1,a,c,2\n", "line 2 has 4 fields, but line 1 has 3: '0 | a | b | 1'; .* row numbers of R"),
         ("u,i,r\na,b,2\na,c,2,5\n", "line 3 has 4 fields, .*decimal comma"),
         ("u,i,r\na,b\n", "line 2 has 2 fields, but line 1 has 3"),
         ("u,i,r\n\na,b,1\n,\n", "line 4 has 2 fields"),
@@ -91,34 +100,33 @@ def test_a_column_of_a_tab_separated_file_whose_cells_all_are_quoted_loses_the_q
 )
 def test_rows_with_another_number_of_fields_are_refused(table, text, said):
     with pytest.raises(DataError, match=said.replace("|", r"\|")):
-        table(text).read(FIELDS)
+        table(text)
 
 
 @pytest.mark.parametrize("text", ["u,i,r\na,b,1,,\nc,d,2\n", "u,i,r,,\na,b,1\nc,d,2,\n", 'u,i,r\n"a",b,1,\nc,d,2\n'])
 def test_empty_fields_at_the_end_are_no_harm(table, text):
-    assert rows(table(text).read(FIELDS)) == [["a", "b", "1"], ["c", "d", "2"]]
+    assert rows(table(text)) == [["a", "b", "1"], ["c", "d", "2"]]
 
 
 def test_columns_between_which_there_are_others(table):
     text = "u,a,i,b,c\nx,1,y,2,3\nz,4,w,5,6\n"
-    assert rows(table(text).read({0: "u", 2: "i"})) == [["x", "y"], ["z", "w"]]
-    assert rows(table(text).read({2: "i"})) == [["y"], ["w"]]
+    assert rows(table(text, fields={0: "u", 2: "i"})) == [["x", "y"], ["z", "w"]]
+    assert rows(table(text, fields={2: "i"})) == [["y"], ["w"]]
 
 
 def test_the_check_goes_over_blocks(table, monkeypatch):
-    monkeypatch.setattr(text_tables, "BLOCK", 16)
+    monkeypatch.setattr(text_rows, "BLOCK", 16)
     text = "u,i,r\n" + "".join(f"user{number},i,{number}\n\n" for number in range(50))
-    found = table(text).read(FIELDS)
+    found = table(text)
     assert found.index.tolist() == list(range(2, 102, 2))
     with pytest.raises(DataError, match="line 100 has 4 fields"):
-        table(text.replace("user49,", "user49,,")).read(FIELDS)
+        table(text.replace("user49,", "user49,,"))
 
 
 def test_ids_are_read_byte_for_byte_and_numbers_exactly(table):
-    found = table(" u ,i,r\n a , b,0.1\n007,1e3,0.30000000000000004\n").read(FIELDS, numbers=frozenset(["rating"]))
+    found = table(" u ,i,r\n a , b,0.1\n007,1e3,0.30000000000000004\n", numbers=["rating"])
     assert rows(found) == [[" a ", " b", 0.1], ["007", "1e3", 0.30000000000000004]]
-    with pytest.raises(ValueError, match="float"):
-        table("u,i,r\na,b,1_0\n").read(FIELDS, numbers=frozenset(["rating"]))
+    assert rows(table("u,i,r\na,b,1_0\n", numbers=["rating"])) == [["a", "b", "1_0"]]  # no number: a text
 
 
 @repeatable
@@ -126,7 +134,7 @@ def test_ids_are_read_byte_for_byte_and_numbers_exactly(table):
 def test_numbers_come_back_as_they_were_written(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("numbers") / "a.tsv"
     path.write_text("".join(f"{value!r}\tx\n" for value in values))
-    found = TextTable.open(path).read({0: "number"}, has_header=False, numbers=frozenset(["number"]))
+    found = read(path, fields={0: "number"}, names=("number", "x"), numbers=["number"])
     assert found["number"].tolist() == values
 
 
@@ -148,16 +156,15 @@ def test_the_separator_is_that_which_all_lines_have(text, separator):
 
 def test_blanks_and_longer_separators(table):
     expected = [["1", "2", "3"], ["4", "5", "6"]]
-    assert rows(table(" 1 2   3 \n4  5 6\n").read(FIELDS, has_header=False)) == expected
-    assert rows(table("1<>2<>3\n4<>5<>6", "<>").read(FIELDS, has_header=False)) == expected
+    assert rows(table(" 1 2   3 \n4  5 6\n", names=("a", "b", "c"))) == expected
+    assert rows(table("1<>2<>3\n4<>5<>6", "<>", names=("a", "b", "c"))) == expected
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1", "cp1252"])
 def test_encodings_that_are_said(table, encoding):
     text = "üser,item,rating\nzoë,b,1\n"
     found = table(text.encode(encoding), encoding="utf-8" if encoding == "utf-8-sig" else encoding)
-    assert found.first[0] == "üser"
-    assert rows(found.read(FIELDS)) == [["zoë", "b", "1"]]
+    assert rows(found) == [["zoë", "b", "1"]]
 
 
 @pytest.mark.parametrize(
@@ -179,24 +186,94 @@ def test_compressed_files(tmp_path):
     for ending, opener in [("gz", gzip.open), ("bz2", bz2.open), ("xz", lzma.open)]:
         with opener(tmp_path / f"a.csv.{ending}", "wb") as file:
             file.write(text)
-        found = TextTable.open(tmp_path / f"a.csv.{ending}").read(FIELDS)
+        found = read(tmp_path / f"a.csv.{ending}")
         assert rows(found) == [["a", "b", "1"], ["c", "d", "2"]]
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a.csv", text)
-    assert len(TextTable.open(tmp_path / "a.zip").read(FIELDS)) == 2
+    assert len(read(tmp_path / "a.zip")) == 2
     with zipfile.ZipFile(tmp_path / "a.zip", "a") as archive:
         archive.writestr("b.csv", text)
     with pytest.raises(DataError, match="holds 2 files; unpack it"):
-        TextTable.open(tmp_path / "a.zip")
+        read(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "csv.bz2", "jsonl.xz", "csv.zip"])
+def test_a_file_that_unpacks_to_far_more_than_ratings_do_is_refused_before_it_fills_the_memory(
+    tmp_path, monkeypatch, ending
+):
+    monkeypatch.setattr(tables, "FREE", 1000)
+    path, text = tmp_path / f"a.{ending}", b"u,i,r\n" + b"1,1,5\n" * 100_000
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.csv", text)
+    else:
+        path.write_bytes({".gz": gzip, ".bz2": bz2, ".xz": lzma}[path.suffix].compress(text))
+    with pytest.raises(DataError, match=r"unpacks to more than [\d,]+ bytes, as ratings never do"):
+        read(path)
+    monkeypatch.setattr(tables, "RATIO", 100_000)
+    assert ending == "jsonl.xz" or len(read(path)) == 100_000
+
+
+def test_parquet_that_unpacks_to_far_more_than_ratings_do_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(tables, "FREE", 1000)
+    pd.DataFrame({"user": [1] * 1_000_000, "item": 1, "rating": 1}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="unpacks to 3,000,000 values"):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("text", ["sep=;\nu;i;r\na;b;2\n", "SEP=,\r\n\r\nu,i,r\r\na,b,2\r\n"])
+def test_the_line_that_excel_writes_above_a_header_names_the_separator(table, text):
+    assert rows(table(text)) == [["a", "b", "2"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 10 20 30\n2 5 7\n3 1 2 3 4 5\n4 5\n", "lists the items of a user, these are no triples.*explode"),
+        (f"user,{','.join(map(str, range(20)))}\n1{',3' * 20}\n", "an item, these are no triples.*melt"),
+        ("user,Heat,Alien,Jaws,Big\n1,5,,3,\n", "has no column 'item_id'.*if each column is an item, .*melt"),
+    ],
+)
+def test_what_is_no_table_of_triples_says_how_to_make_one(tmp_path, text, said):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_ratings(tmp_path / "a.csv")
+
+
+def test_a_word_with_a_quotation_mark_in_it_needs_no_quotes(table):
+    assert rows(table('u,i,r\na"b,"c, ""d""",1\n')) == [['a"b', 'c, "d"', "1"]]
+    with pytest.raises(DataError, match="a quotation mark in line 3 does not quote a cell"):
+        table('u,i,r\n"a",b,1\nc 12",d,1\n')
+
+
+def test_quoted_cells_over_the_end_of_a_block(table, monkeypatch):
+    monkeypatch.setattr(text_rows, "BLOCK", 16)
+    text = "u,i,r,review\n" + "".join(f'u{row},i,{row},"one\ntwo\nthree"\n' for row in range(20))
+    found = table(text)
+    assert found.index.tolist() == list(range(2, 62, 3))
+    assert found["rating"].tolist() == list(map(str, range(20)))
+
+
+def test_reading_warns_of_nothing(tmp_path):
+    (tmp_path / "a.csv").write_text("user,item,rating\na,b,1\nc,d,x\n")
+    (tmp_path / "a.jsonl").write_text('{"user":1,"item":2,"rating":3}')
+    frame = pd.DataFrame({"user": ["a"], "item": [1], "rating": [2.5]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read_ratings(frame).table) == len(read_ratings(tmp_path / "a.jsonl").table) == 1
+        with pytest.raises(DataError, match="1 ratings are no numbers, the first in line 3: 'x'"):
+            read_ratings(tmp_path / "a.csv")
 
 
 @repeatable
-@given(st.text(st.sampled_from('ab,"\n\t1'), min_size=1, max_size=40))
+@given(st.text(st.sampled_from('ab,"\n\t1'), min_size=1, max_size=40).filter(str.strip))
 def test_arbitrary_lines_between_tabs_are_read_one_by_one_or_refused(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("text") / "a.txt"
-    path.write_text(text)
+    content = text.lstrip("\n")
     try:
-        found = TextTable.open(path, "\t").read({0: "first"}, has_header=False)
+        rows = TextRows(path, content.encode(), "\t", 1 + len(text) - len(content))
+        found = rows.read({0: "first"}, has_header=False, numbers=())
     except DataError:
         return
     lines = {number: line.split("\t") for number, line in enumerate(text.split("\n"), 1) if line}
