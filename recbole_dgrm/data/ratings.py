@@ -200,7 +200,11 @@ def _read_frame(data: Any, choose: Choose, value: str) -> pd.DataFrame:
         names = list(map(str, frame.columns))
         columns = {ours: frame.iloc[:, names.index(column)] for ours, column in choose(names).items()}
     elif _is_arrow(frame):
-        columns = {ours: frame.column(column).to_pandas() for ours, column in choose(list(frame.column_names)).items()}
+        cells = {ours: frame.column(column) for ours, column in choose(list(frame.column_names)).items()}
+        coded = {ours: hasattr(cell.type, "index_type") for ours, cell in cells.items()}  # as categories of polars are
+        columns = {
+            ours: (cell.cast(cell.type.value_type) if coded[ours] else cell).to_pandas() for ours, cell in cells.items()
+        }
     else:
         chosen = choose(frame.collect_schema().names())
         frame = frame.select(*dict.fromkeys(chosen.values()))

@@ -33,7 +33,7 @@ USUAL = ["user", "item", "rating", "timestamp"]  # columns of well-known files w
 NO_TEXT = ".xls .xlsx .ods .pkl .pickle .npy .npz .mat .h5 .hdf5 .feather .rds .rdata .sqlite .db"
 LIKE_TIME = 1e8  # a number as large is no rating, but seconds since 1970
 WIDE = 8  # a file without a header and with more columns of numbers is a matrix
-TYPED = re.compile(r"(.*):(?:token|float|token_seq|float_seq)")  # a column's name in RecBole's atomic format
+TYPED = re.compile(r"(.*):(?:token|float)(?:_seq)?$")  # a column's name in RecBole's atomic format
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def _distinct(column: pd.Series) -> tuple[NDArray[np.intp], list[Any]]:
         return np.where(column.isna(), -1, np.arange(len(column))), list(column)  # True would be taken for 1
     try:
         places, values = pd.factorize(column)
-    except (TypeError, NotImplementedError):  # lists and the like
+    except (TypeError, NotImplementedError, OverflowError):  # lists and the like; huge integers
         return np.where(column.isna(), -1, np.arange(len(column))), list(column)
     return places, list(values)
 

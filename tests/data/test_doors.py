@@ -210,7 +210,7 @@ def test_dates_of_the_years_1_and_9999_of_any_type_are_times(kind):
         ("rating", [1, True], "1 ratings are no numbers, the first in row 2: 'True'"),
         ("rating", [1j, 2], "2 ratings are no numbers"),
         ("rating", pd.to_timedelta([1, 2], unit="s"), "2 ratings are no numbers"),
-        ("rating", [10**400, 1], "1 ratings are no numbers"),
+        ("rating", pd.Series([10**400, 1], dtype=object), "1 ratings are no numbers"),
         ("user", pd.Series(["\ud800", "b"], dtype=object), "hold half a surrogate pair"),
         ("user", [1.5, 2], "no text and no whole number, the first in row 1: '1.5'"),
         ("user", [(1, 2), (3, 4)], "2 values of user_id are no text"),
