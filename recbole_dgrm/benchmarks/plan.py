@@ -192,8 +192,11 @@ def _check_distinct(runs: list[PlannedRun]) -> None:
     for run in runs:
         if (label := labels.setdefault(run.hash, run.label)) != run.label:
             raise OptionError(f"{label} and {run.label} are the same runs: all their keys are equal; leave one out")
-        name, files = run.config["dataset"], run.config["benchmark_filename"]
-        other = first.setdefault((name, *(files or [])), run)
+        name, files = (
+            run.config["dataset"],
+            [run.config[key] for key in ("benchmark_filename", "additional_feat_suffix")],
+        )
+        other = first.setdefault((name, str(files)), run)
         if other.source != run.source:
             raise OptionError(
                 f"datasets: {name} names two data sets, in data_path={other.config['data_path']} and "
@@ -217,7 +220,7 @@ def _runs_of(plan: Plan, entry: DatasetEntry, sources: dict[tuple, str]) -> list
                     config = load_config(files, given)
                 except UserError as error:
                     raise type(error)(f"{row.label} on {entry.dataset}, protocol {protocol}: {error}") from error
-                source = tuple(atomic_files.source_files(config))
+                source = *atomic_files.source_files(config), str(config["additional_feat_suffix"])
                 if source not in sources:
                     atomic_files.check_source(config)
                     sources[source] = atomic_files.source_hash(config)

@@ -58,7 +58,8 @@ class Queue(Generic[Key]):
             with alone_in(path, "process", "wait for its end", EXIT_S):  # a child of a killed parent soon ends
                 if not _goes_on(path, job):
                     clear(path)
-        job.lay_out(path)
+        if job.trial:  # a search knows its trials by their directories
+            job.lay_out(path)
         sent = replace(job, run_dir=None) if self._executor.remote else job
         self._jobs[self._executor.submit(sent)] = key, job, path
 

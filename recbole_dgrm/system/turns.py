@@ -24,7 +24,6 @@ _HANDED_DOWN: ContextVar[torch.Generator | None] = ContextVar("handed_down", def
 # Warnings that users can do nothing about: all of RecBole, which is frozen, and some others by their opening.
 KNOWN_WARNINGS = (  # opening and module
     ("", r"recbole\."),
-    ("The 'float_precision' argument is deprecated.", ""),  # pandas 3: it will have another name
     ("ks_2samp: Exact calculation unsuccessful.", ""),  # scipy takes the asymptotic p-value
 )
 _INSTALLED: list[Any] = []  # the filters of these as ``warnings`` has them
