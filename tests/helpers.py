@@ -44,7 +44,7 @@ class Here(LocalExecutor):
 
     def submit(self, job: worker.Job) -> Future:
         def make() -> dict[str, bytes]:
-            experiment.resume(Path(job.run_dir), label=job.label)
+            experiment.make(Path(job.run_dir), label=job.label)
             return {}
 
         return self._threads.submit(make)

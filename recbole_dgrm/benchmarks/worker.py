@@ -55,7 +55,7 @@ class Job:
     trial: Trial | None = None
 
     def lay_out(self, run_dir: Path) -> None:
-        """Write into ``run_dir`` what ``recbole_dgrm.runs.experiment.resume`` makes the run of."""
+        """Write into ``run_dir`` what ``recbole_dgrm.runs.experiment.make`` makes the run of."""
         make_folder(run_dir)
         write_config(run_dir, self.config)
         if self.trial:
@@ -129,4 +129,4 @@ def _close_record(job: Job, run_dir: Path, status: str, error: str) -> RunDirect
 
 
 if __name__ == "__main__":  # python -m recbole_dgrm.benchmarks.worker RUN_DIR LABEL
-    sys.exit(processes.worker_main(lambda run_dir, label: experiment.resume(Path(run_dir), label=label)))
+    sys.exit(processes.worker_main(lambda run_dir, label: experiment.make(Path(run_dir), label=label)))

@@ -30,6 +30,7 @@ from recbole_dgrm.records import (
     CONFIG,
     PER_USER,
     RUN_LOG,
+    TRIAL,
     Identity,
     RunDirectory,
     RunRecord,
@@ -127,8 +128,15 @@ def resume(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple
     The record of a run that has come to its end is read only; its data need not be there any more.
 
     Raises:
-        CheckpointError: ``run_dir`` is not the directory of a run, or its config or its data have changed.
+        CheckpointError: ``run_dir`` is no directory of a run, or is that of a trial; the config or the data have changed.
     """
+    if (run_dir / TRIAL).exists():
+        raise CheckpointError(f"{run_dir} is a trial of a search, which is never tested; the same tune command goes on")
+    return make(run_dir, show_progress, label)
+
+
+def make(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple[RunRecord, Path]:
+    """Make or continue the run whose config lies in ``run_dir``, which may be a trial; see ``resume``."""
     config, stored = saved_config(run_dir), read_run(run_dir)
     if stored and stored.ended:
         identity = Identity(config_hash(config.given), stored.identity.data, stored.identity.code)

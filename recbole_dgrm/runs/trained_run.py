@@ -22,7 +22,7 @@ from recbole_dgrm.evaluation import references
 from recbole_dgrm.evaluation.lists import Lists, described
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
-from recbole_dgrm.records import CHECKPOINT, CONFIG, JUDGED, RECORD, WHERE, read_run
+from recbole_dgrm.records import CHECKPOINT, CONFIG, JUDGED, RECORD, TRIAL, WHERE, read_run
 from recbole_dgrm.reports import run_table
 from recbole_dgrm.reports.shown import Evaluation
 from recbole_dgrm.runs import experiment
@@ -197,6 +197,8 @@ def load_run(path: Path | str, **where: Any) -> TrainedRun:
         if saved and saved.record["model"] == JUDGED:
             raise CheckpointError(f"{path} holds predictions that were judged; their model is not known here")
         raise CheckpointError(f"{path} is not a run directory: it has no record.json with a {CONFIG}")
+    if (path / TRIAL).exists():
+        raise CheckpointError(f"{path} is a trial of a search, which is never tested; train its {CONFIG} as a run")
     if not saved.finished:
         status = f"not finished but {saved.record['status']}"
         raise CheckpointError(f"the run in {path} is {status}; go on with {option('resume', path)}")

@@ -25,10 +25,11 @@ from recbole_dgrm.benchmarks.worker import Job
 from recbole_dgrm.cli import main
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data.splits import build_splits
-from recbole_dgrm.errors import DataError, OptionError, UserError
+from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UserError
 from recbole_dgrm.records import RECORD, find_runs, new_record, read_run, write_epochs
 from recbole_dgrm.reports import figures
 from recbole_dgrm.runs import experiment
+from recbole_dgrm.runs.trained_run import load_run
 from recbole_dgrm.runs.trial import Trial
 from recbole_dgrm.system.files import write_json
 from recbole_dgrm.tuning import search_figures, search_report
@@ -102,6 +103,9 @@ def test_a_grid_is_every_point_once_and_the_best_is_the_best(plan, tmp_path):
     assert result(run_search(plan(), tmp_path / "out", again)) == result(study)
     assert again.made == []
     assert find_runs(tmp_path / "out") == []  # trials are no runs of a report
+    for taken in (experiment.resume, load_run):
+        with pytest.raises(CheckpointError, match="is a trial of a search, which is never tested"):
+            taken(tmp_path / "out" / "trials" / "0")
 
 
 def test_the_score_is_the_validation_score_of_the_same_run(plan, tmp_path):
