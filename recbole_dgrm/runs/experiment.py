@@ -128,7 +128,7 @@ def resume(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple
     The record of a run that has come to its end is read only; its data need not be there any more.
 
     Raises:
-        CheckpointError: ``run_dir`` is no directory of a run, or is that of a trial; the config or the data have changed.
+        CheckpointError: ``run_dir`` holds no run, or a trial, or one whose config or data have changed.
     """
     if (run_dir / TRIAL).exists():
         raise CheckpointError(f"{run_dir} is a trial of a search, which is never tested; the same tune command goes on")
