@@ -53,8 +53,7 @@ What a user may rely on, tried by `python measurements/faults/run_faults.py` (ta
 
 Not covered: a machine that loses power may lose what its disk had not yet written (files are renamed, not synced);
 values of the right form are believed, so that a file changed by hand may give a wrong result; locks on a network disk
-that has none; a database of a search that a stranger wrote; a Dask cluster, whose scheduler and workers exchange
-pickles, must be one's own. The kills of a search are of one with SQLite, for which an empty file is an empty database.
+that has none; a Dask cluster, whose scheduler and workers exchange pickles, must be one's own.
 
 Small jobs on ML-100K, broken at moments from a seed; a stopped job is continued until it ends between two stops, and
 its result compared. Made in several calls on two busy cores, so the seconds say little.
