@@ -27,7 +27,7 @@ from recbole_dgrm.system.files import write_text
 TEXT = """\
 # When something breaks
 
-What a user may rely on, tried by `python measurements/faults/run_faults.py` (table below) and `tests/test_faults.py`:
+What a user may rely on, tried by `python measurements/faults/run_faults.py` (table below) and by `tests/test_faults.py`:
 
 - **A file is whole or absent.** Records, configurations, vectors and checkpoints are written beside their place and
   renamed; a checkpoint that cannot be written leaves the one before it. `metrics.jsonl` alone grows by lines; half a
@@ -39,7 +39,10 @@ What a user may rely on, tried by `python measurements/faults/run_faults.py` (ta
 - **SIGTERM is treated as Ctrl-C**: the record says interrupted, the command how to go on, the status is 130. Both wait
   until a checkpoint that is being written is whole. Where all
   was written and said before, the status is the system's.
-- **A full or read-only disk is a sentence** that names the file and the remedy; it counts as a stop, not as a failure.
+- **Whatever the disk refuses is a sentence** that names the file and the remedy: a full or read-only disk, and also an
+  input/output error, a stale handle of a network disk or too many open files. It counts as a stop, not as a failure:
+  the record says interrupted where it can be written, and the run goes on to the same end. If several files are
+  refused, the first is the one that is named.
 - **A damaged or foreign file is a sentence** that names the file and what to do.
 - **Nothing in a file runs code or crashes the process.** Weights and arrays are plain data, also where RecBole reads
   them (`tests/test_untrusted.py` names each of its calls); YAML has no references, and sizes and depths are
@@ -48,12 +51,13 @@ What a user may rely on, tried by `python measurements/faults/run_faults.py` (ta
   refused.
 - **Processes run this package**, not what lies in the working directory.
 - **One run is made by one process**: a second `--resume` is refused; the lock of a killed process is free at once. A
-  run whose directory is removed ends with a sentence.
+  run whose directory is removed ends with a sentence, and so does one on a disk without locks. The file `.lock` stays
+  in the directory: if it were removed, two processes could hold two locks of one name.
 - **Too little memory ends one run**, with the keys that save memory; a benchmark goes on with the next.
 
 Not covered: a machine that loses power may lose what its disk had not yet written (files are renamed, not synced);
-values of the right form are believed, so that a file changed by hand may give a wrong result; locks on a network disk
-that has none; a Dask cluster, whose scheduler and workers exchange pickles, must be one's own.
+values of the right form are believed, so that a file changed by hand may give a wrong result; a Dask cluster, whose
+scheduler and workers exchange pickles, must be one's own.
 
 Small jobs on ML-100K, broken at moments from a seed; a stopped job is continued until it ends between two stops, and
 its result compared. Made in several calls on two busy cores, so the seconds say little.
