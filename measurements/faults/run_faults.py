@@ -27,7 +27,8 @@ from recbole_dgrm.system.files import write_text
 TEXT = """\
 # When something breaks
 
-What a user may rely on, tried by `python measurements/faults/run_faults.py` (table below) and by `tests/test_faults.py`:
+What a user may rely on, tried by `python measurements/faults/run_faults.py` (table below) and by
+`tests/test_faults.py`:
 
 - **A file is whole or absent.** Records, configurations, vectors and checkpoints are written beside their place and
   renamed; a checkpoint that cannot be written leaves the one before it. `metrics.jsonl` alone grows by lines; half a
