@@ -82,7 +82,7 @@ def recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
         with suppress(OutputError):  # the first error is the one to be seen
             _write_end(record, run_dir, *_end(error))
         with suppress(OutputError):
-            _log_end(record, run_dir)
+            _log_end(record, run_dir, error)
         raise
 
 
@@ -104,9 +104,10 @@ def _write_end(record: RunRecord, run_dir: Path, status: str, *why: str | None) 
     write_json(run_dir / RECORD, asdict(record))
 
 
-def _log_end(record: RunRecord, run_dir: Path) -> None:
+def _log_end(record: RunRecord, run_dir: Path, error: BaseException) -> None:
     if record.status == "interrupted":
-        LOG.warning("%s; continue with %s", record.error, option("resume", run_dir))
+        by_disk = " by the disk, which is to be mended first" if isinstance(error, OutputError) else ""
+        LOG.warning("stopped%s; continue with %s", by_disk, option("resume", run_dir))
     else:
         LOG.error("the run %s\n%s", record.status, record.traceback)
 
