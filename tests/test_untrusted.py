@@ -225,7 +225,7 @@ def test_a_grid_without_end_is_refused(space):
 def test_a_condition_between_a_number_and_a_text_is_refused():
     space = parse_space({"factors": {"int": [1, 9]}, "lr": {"choice": ["a"]}, "conditions": ["factors < lr"]})
     with pytest.raises(OptionError, match="condition 'factors < lr': 1 and 'a' cannot be compared"):
-        space.violated({"factors": 1, "lr": "a"})
+        space.is_valid({"factors": 1, "lr": "a"})
 
 
 # The working directory

@@ -46,7 +46,7 @@ from recbole_dgrm.runs.run_files import log_to, new_directory, recorded, state_t
 from recbole_dgrm.runs.trial import Trial, read_trial
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.environment import environment
-from recbole_dgrm.system.files import plain
+from recbole_dgrm.system.files import check_writable, plain
 from recbole_dgrm.system.processes import alone_in
 from recbole_dgrm.system.processor import bfloat16_units, cpuinfo
 from recbole_dgrm.system.turns import turn
@@ -84,6 +84,8 @@ def run_one(
     """
     check_processes(registry.model_class(config["model"]))
     distributed.check_device(config["device"])
+    if run_dir is None:
+        check_writable(Path(config.run.output_dir))
     check_source(config, with_test=trial is None)
     source = source_hash(config, with_test=trial is None)
     run_dir = run_dir or Path(distributed.broadcast_text(lambda: str(new_directory(config))))

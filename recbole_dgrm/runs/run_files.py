@@ -20,7 +20,7 @@ from recbole_dgrm.options import option
 from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, RECORD, RunRecord, is_scores, run_name
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.environment import peak_memory
-from recbole_dgrm.system.files import check_writable, drop_partials, write_json, writing
+from recbole_dgrm.system.files import drop_partials, write_json, writing
 from recbole_dgrm.training.checkpoints import REMEDY, read_checkpoint
 
 LOG = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def new_directory(config) -> Path:
     Raises:
         OutputError: it cannot be made.
     """
-    check_writable(folder := Path(config.run.output_dir))
+    folder = Path(config.run.output_dir)
     path = folder / f"{run_name(config.given)}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     try:
         path.mkdir(parents=True)
