@@ -44,6 +44,7 @@ class Here(LocalExecutor):
 
     def submit(self, job: worker.Job) -> Future:
         def make() -> dict[str, bytes]:
+            job.lay_out(Path(job.run_dir))
             experiment.make(Path(job.run_dir), label=job.label)
             return {}
 

@@ -356,7 +356,14 @@ def command(tmp_path: Path, ratings_path: Path, space: dict, *arguments: str) ->
 @pytest.mark.slow
 def test_a_killed_search_goes_on_and_its_trials_are_those_of_an_unbroken_one(plan, tmp_path, ratings_path):
     """kill -9 while a trial is at work and others are done."""
-    arguments = ("--epochs=40", "--stopping_step=40", "--eval_step=1", "--test_seeds=[]", "--checkpoint_interval=0")
+    arguments = (
+        "--epochs=40",
+        "--stopping_step=40",
+        "--eval_step=1",
+        "--test_seeds=[]",
+        "--checkpoint_interval=0",
+        "--seed=7",
+    )
     line = command(tmp_path, ratings_path, {"sampler": "grid", **SPACE}, *arguments)
     process = subprocess.Popen([sys.executable, "-m", "recbole_dgrm", *line], cwd=ROOT, stdout=subprocess.DEVNULL)
     at_work = tmp_path / "out" / "trials" / "2"
