@@ -52,7 +52,7 @@ class TrainingDiverged(UserError, RuntimeError):
 
 _ROOM = "free some space or name an --output_dir on another disk"
 _LEAVE = "look at its permissions or name an --output_dir that can be written"
-_NAME = "something else has that name; move it away or name another --output_dir"
+_NAME = "something else has that name; move it away or name another folder"
 _LOCK = "this disk has no locks; name an --output_dir on another disk"
 _LOOK = "look at the disk, then go on with the same command"
 REMEDIES = (

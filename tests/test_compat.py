@@ -69,21 +69,17 @@ def test_the_removed_numpy_and_scipy_names_are_back():
     assert matrix.tocsr()[0, 1] == 3.0
 
 
-STRICT = ["-W", "error", "-W", "ignore:The 'float_precision'"]  # the reader's own, on pandas 3.1
-
-
 @pytest.mark.parametrize("model", ["MF", "DGRM", "BPR"])
 def test_a_caller_for_whom_warnings_are_errors_meets_none_of_other_libraries(model, make_config):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "The 'float_precision'")
         record, _ = run_one(make_config(model, epochs=1))
     assert (record.status, record.error) == ("finished", None)
 
 
 @pytest.mark.slow
 def test_no_warning_of_another_library_ends_a_command(ratings_path, tmp_path):
-    command = [sys.executable, *STRICT, "-m", "recbole_dgrm"]
+    command = [sys.executable, "-W", "error", "-m", "recbole_dgrm"]
     where = [f"--data_path={ratings_path}", f"--output_dir={tmp_path}", "--epochs=1", "--device=cpu"]
     for more in (["--model=MF", "--dataset=noise", *where], ["report", str(tmp_path)]):
         made = subprocess.run([*command, *more], capture_output=True, text=True)

@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from recbole_dgrm.data.intervals import check_intervals
 from recbole_dgrm.errors import DataError, OptionError
+from recbole_dgrm.options import check_known
 
 NUMBERS, TEXTS = "float", "token"
 FILTER = "val_interval"
@@ -30,12 +30,9 @@ def source_hash(config: Any, with_test: bool = True) -> str:
     Raises:
         DataError: a file of ratings cannot be read.
     """
-    stem, more = Path(config["data_path"]) / config["dataset"], config["additional_feat_suffix"] or []
-    suffixes = ["user", "item", *([more] if isinstance(more, str) else more), "yaml"]
-    ratings = source_files(config, with_test)
-    others = [path for suffix in suffixes if (path := stem.with_name(f"{stem.name}.{suffix}")).is_file()]
     digest = hashlib.sha256()
-    for path in [*ratings, *others]:
+    others = _side_files(config, "yaml").values()
+    for path in [*source_files(config, with_test), *others]:
         if path in others:
             digest.update(path.suffix.encode())
         try:
@@ -101,13 +98,11 @@ def typed_columns(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
 
 def _check_columns(config: Mapping[str, Any], header: Mapping[str, str]) -> None:
     """Check that every column that the config names exists, is loaded, and has a suitable type."""
-    files = {"inter": dict(header), **_side_files(config)}
+    sides = {suffix: typed_columns(path, config) for suffix, path in _side_files(config).items()}
+    files = {"inter": dict(header), **sides}
     kinds = {name: kind for columns in files.values() for name, kind in columns.items()}
     for key, name in _named(config):
-        if name not in kinds:
-            near = get_close_matches(name, kinds, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(kinds)}"
-            raise OptionError(f"{key}: there is no column {name!r}; {hint}")
+        check_known(f"{key}: there is no column", [name], kinds)
         if not any(name in columns and _is_loaded(config, suffix, name) for suffix, columns in files.items()):
             raise OptionError(f"{key}: the column {name!r} is not loaded; name it in load_col, too")
         if key.startswith("alias") and not kinds[name].startswith(TEXTS):
@@ -139,16 +134,16 @@ def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from ((key, name) for name in config[key] or [])
 
 
-def _side_files(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """The columns of the files of users and items that RecBole reads, too."""
+def _side_files(config: Mapping[str, Any], *others: str) -> dict[str, Path]:
+    """The files of users and items that RecBole reads, too, and others of the data set, by suffix, if they exist."""
     more = config["additional_feat_suffix"] or []
     more = [more] if isinstance(more, str) else more
     stem = Path(config["data_path"]) / config["dataset"]
-    paths = {suffix: Path(f"{stem}.{suffix}") for suffix in ("user", "item", *more)}
+    paths = {suffix: Path(f"{stem}.{suffix}") for suffix in ("user", "item", *more, *others)}
     for suffix in more:
         if not paths[suffix].is_file():
             raise OptionError(f"additional_feat_suffix: there is no file {paths[suffix]}; leave {suffix!r} out")
-    return {suffix: typed_columns(path, config) for suffix, path in paths.items() if path.is_file()}
+    return {suffix: path for suffix, path in paths.items() if path.is_file()}
 
 
 def _is_loaded(config: Mapping[str, Any], suffix: str, name: str) -> bool:

@@ -9,16 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale
 from recbole_dgrm.data.ratings import Layout, Ratings, Reading, as_frame, no_frame, read_ratings
 from recbole_dgrm.errors import DataError, OptionError
-from recbole_dgrm.maths.levels import even_step
 from recbole_dgrm.options import check, check_name
-from recbole_dgrm.system.files import plain, write_text, write_whole
+from recbole_dgrm.system.files import make_folder, plain, write_text, write_whole
 from recbole_dgrm.system.yaml_files import load_yaml
 
 LOG = logging.getLogger(__name__)
@@ -113,20 +111,7 @@ def _scale(read: Mapping[str, Ratings]) -> tuple[RatingScale, list[str]]:
         scale = find_scale(rating.to_numpy(), None, None, None, place, notes.append)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
-    step = None if scale.continuous else even_step(np.asarray(scale.levels))
-    return scale, notes if step is None else [f"{notes[0]}, in steps of {step:g}", *notes[1:]]
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where there is none.
-
-    Raises:
-        DataError: it cannot be made.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot make the folder {path}: {error.strerror}") from None
+    return scale, notes if scale.step is None else [f"{notes[0]}, in steps of {scale.step:g}", *notes[1:]]
 
 
 def write_atomic(ratings: pd.DataFrame, path: Path, append: bool = False) -> None:
@@ -138,8 +123,7 @@ def write_atomic(ratings: pd.DataFrame, path: Path, append: bool = False) -> Non
 
 def write_description(path: Path, names: str, scale: RatingScale, more: Mapping[str, Any]) -> None:
     """Write the YAML file of a data set whose ratings have this ``scale``."""
-    step = None if scale.continuous else even_step(np.asarray(scale.levels))
-    content = {"rating_scale": [scale.low, scale.high]} | ({} if step is None else {"rating_step": step})
+    content = {"rating_scale": [scale.low, scale.high]} | ({} if scale.step is None else {"rating_step": scale.step})
     note = f"# Taken from {names}; correct the scale if not every rating occurs in it.\n"
     write_text(path, note + yaml.safe_dump(plain({**more, **content}), default_flow_style=None, sort_keys=False))
 

@@ -5,7 +5,6 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
@@ -17,12 +16,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from recbole_dgrm.data.convert import TYPES, make_folder, write_atomic, write_description
+from recbole_dgrm.data.convert import TYPES, write_atomic, write_description
 from recbole_dgrm.data.rating_scale import find_scale
 from recbole_dgrm.errors import DataError, DownloadError
-from recbole_dgrm.options import read
+from recbole_dgrm.options import check_known, read
 from recbole_dgrm.start import __version__
-from recbole_dgrm.system.files import write_whole
+from recbole_dgrm.system.files import make_folder, write_whole
 from recbole_dgrm.system.yaml_files import load_yaml, properties_dir
 
 TIMEOUT = 30  # seconds without a byte
@@ -53,16 +52,10 @@ def find_source(name: str) -> Source:
     """Where to get a data set, from ``properties/download.yaml``.
 
     Raises:
-        DataError: there is no data set of that name.
+        OptionError: there is no data set of that name.
     """
     known = load_yaml((properties_dir() / "download.yaml").read_text(encoding="utf-8"))
-    if name not in known:
-        near = get_close_matches(name, known, n=1)
-        raise DataError(
-            f"there is no data set {name!r} to download"
-            + (f"; did you mean {near[0]!r}?" if near else "")
-            + f"; there are {', '.join(known)}; a file of your own goes through recbole-dgrm convert"
-        )
+    check_known("a file of your own goes through recbole-dgrm convert; to download there is no data set", [name], known)
     return read(Source, {"name": name, **known[name]})
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.maths.levels import NOISE, nearest_level, rating_levels
+from recbole_dgrm.maths.levels import NOISE, even_step, nearest_level, rating_levels
 
 MOST_LEVELS = 100  # more distinct ratings make a continuous scale
 BINS = 20  # that a continuous scale is cut into
@@ -37,6 +37,11 @@ class RatingScale:
     levels: tuple[float, ...]
     threshold: float
     continuous: bool = False
+
+    @property
+    def step(self) -> float | None:
+        """The distance between two levels; None if it is not the same for all, or the scale is continuous."""
+        return None if self.continuous else even_step(np.asarray(self.levels))
 
     def to_dict(self) -> dict[str, Any]:
         """The scale as plain data, for the record."""

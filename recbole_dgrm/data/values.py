@@ -5,6 +5,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -30,13 +31,15 @@ def _distinct(column: pd.Series) -> tuple[NDArray[np.intp], list[Any]]:
     """For each row the place of its value among the distinct values, -1 where it is missing; and these values."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.codes.to_numpy(), list(column.cat.categories)
-    if column.dtype == object and not {bool, np.bool_}.isdisjoint(map(type, column)):
-        return np.where(column.isna(), -1, np.arange(len(column))), list(column)  # True would be taken for 1
-    try:
-        places, values = pd.factorize(column)
-    except (TypeError, NotImplementedError, OverflowError):  # lists and the like; huge integers
-        return np.where(column.isna(), -1, np.arange(len(column))), list(column)
-    return places, list(values)
+    kinds = set(map(type, column)) if column.dtype == object else set()
+    if Decimal in kinds:  # pandas cannot ask whether a signalling NaN is missing
+        cells = [None if isinstance(one, Decimal) and one.is_nan() else one for one in column]
+        column = pd.Series(cells, column.index, object)
+    with suppress(TypeError, NotImplementedError, OverflowError):  # lists and the like; huge integers
+        if kinds.isdisjoint((bool, np.bool_)):  # True would be taken for 1
+            places, values = pd.factorize(column)
+            return places, list(values)
+    return np.where(column.isna(), -1, np.arange(len(column))), list(column)
 
 
 def _each(column: pd.Series, make: Callable[[Any], Any], missing: Any, dtype: Any) -> NDArray:
@@ -56,7 +59,9 @@ def id_text(value: Any) -> str | None:
     """The text of an id: a text itself, or a whole number of any type; None for what is no id."""
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or not isinstance(value, NUMBERS) or value != value:
+    if isinstance(value, bool) or not isinstance(value, NUMBERS):
+        return None
+    if value.is_nan() if isinstance(value, Decimal) else value != value:
         return None
     largest = 2.0**53 if isinstance(value, (float, np.floating)) else LARGEST_ID
     return str(int(value)) if -largest < value < largest and value == int(value) else None
@@ -108,7 +113,10 @@ def rated(column: pd.Series, where: str, largest: float = LARGEST_RATING) -> pd.
         DataError: one is missing, no number, or out of range.
     """
     (found, missing), what = numbers(column), "predictions" if column.name == "prediction" else "ratings"
-    refuse(column, missing, where, f"{what} are missing", shown=False)
+    remedy = "; give them, or remove these rows"
+    if what == "ratings":
+        remedy += ": of a file, recbole-dgrm convert --missing= leaves them out"
+    refuse(column, missing, where, f"{what} are missing", remedy, shown=False)
     refuse(column, ~np.isfinite(found), where, f"{what} are no numbers")
     said = f"{what} are out of range; allowed: in [{-largest:g}, {largest:g}]"
     refuse(pd.Series(found, column.index), np.abs(found) > largest, where, said)

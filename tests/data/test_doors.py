@@ -165,7 +165,7 @@ def test_ratings_are_the_same_or_refused_with_the_same_sentence_at_every_door(tm
         if "timestamp" not in table:
             frame = as_pandas(table, types).rename(columns={"rating": "prediction"})
             judged = result(frame, lambda source: read_ratings(source, value="prediction"))
-            assert judged == first or "out of range" in first
+            assert judged == first or "out of range" in first or judged == first.split(": of a file")[0]
     assert 0 < refused < 10
 
 
@@ -211,6 +211,13 @@ def test_dates_of_the_years_1_and_9999_of_any_type_are_times(kind):
         ("rating", [1j, 2], "2 ratings are no numbers"),
         ("rating", pd.to_timedelta([1, 2], unit="s"), "2 ratings are no numbers"),
         ("rating", pd.Series([10**400, 1], dtype=object), "1 ratings are no numbers"),
+        (
+            "rating",
+            pd.Series([1, Decimal("sNaN")], dtype=object),
+            "1 ratings are missing, .* --missing= leaves them out",
+        ),
+        ("user", pd.Series([Decimal("sNaN"), 1], dtype=object), "1 rows have no user or item, the first in row 1"),
+        ("time", pd.Series([1, Decimal("sNaN")], dtype=object), "1 timestamps are missing, the first in row 2"),
         ("user", pd.Series(["\ud800", "b"], dtype=object), "hold half a surrogate pair"),
         ("user", [1.5, 2], "no text and no whole number, the first in row 1: '1.5'"),
         ("user", [(1, 2), (3, 4)], "2 values of user_id are no text"),

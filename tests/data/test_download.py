@@ -15,7 +15,7 @@ from recbole_dgrm.cli import main
 from recbole_dgrm.config.layers import properties_dir, read_yaml
 from recbole_dgrm.data import download as module
 from recbole_dgrm.data.download import Source, download, find_source
-from recbole_dgrm.errors import DataError, DownloadError
+from recbole_dgrm.errors import DataError, DownloadError, OptionError
 
 ROWS = "1::10::5::100\n1::20::3.5::200\n2::10::1::300\n" * 400
 EXPECTED = pd.read_csv(io.StringIO(ROWS), sep=":", header=None, usecols=[0, 2, 4, 6]).to_numpy()
@@ -237,8 +237,10 @@ def test_every_listed_source_is_whole_and_named_by_the_help(capsys):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(DataError, match=r"no data set 'ml-10k'.*did you mean 'ml-100k'.*ml-1m, ml-10m"):
+    with pytest.raises(OptionError, match=r"goes through .* convert; .* no data set 'ml-10k'; did you mean 'ml-100k'"):
         find_source("ml-10k")
+    with pytest.raises(OptionError, match=r"no data set 'mine'; one of .*ml-100k, ml-10m, ml-1m"):
+        find_source("mine")
 
 
 def test_the_command_says_what_it_did_and_what_comes_next(source, tmp_path, monkeypatch, capsys):
