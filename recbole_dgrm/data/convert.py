@@ -50,31 +50,21 @@ def convert(sources: Mapping[str, Path], target: Path, name: str, reading: Readi
         OptionError: the name is no plain one.
         DataError: a file or a column is missing, a value cannot be used, or the target exists.
     """
-    reading = reading or Reading()
-    check_new(target, check_name("name", name), sources)
-    read = {part: read_ratings(source, reading) for part, source in sources.items()}
-    return write_ratings(read, target, name, reading)
-
-
-def paths_of(target: Path, name: str, parts: Any) -> dict[str, Path]:
-    """The ``.inter`` file of each part of a data set."""
-    return {part: target / name / (f"{name}.{part}.inter" if part else f"{name}.inter") for part in parts}
-
-
-def check_new(target: Path, name: str, parts: Any) -> None:
-    """Check that no file of a data set exists yet."""
-    for path in (*paths_of(target, name, parts).values(), target / name / f"{name}.yaml"):
+    reading, stem = reading or Reading(), target / check_name("name", name) / name
+    paths = {part: Path(f"{stem}.{part}.inter" if part else f"{stem}.inter") for part in sources}
+    for path in (*paths.values(), Path(f"{stem}.yaml")):
         if path.exists():
             raise DataError(f"{path} exists already; choose another --name or remove it")
+    return write_ratings({part: read_ratings(source, reading) for part, source in sources.items()}, paths, reading)
 
 
-def write_ratings(read: Mapping[str, Ratings], target: Path, name: str, reading: Reading) -> Conversion:
-    """Write checked ratings, whole or not at all."""
-    paths, tables = paths_of(target, name, read), [ratings.table for ratings in read.values()]
-    if len({tuple(table) for table in tables}) > 1:
+def write_ratings(read: Mapping[str, Ratings], paths: Mapping[str, Path], reading: Reading) -> Conversion:
+    """Write the checked ratings of each part to its path, and the YAML file of the data set, whole or not at all."""
+    if len({tuple(ratings.table) for ratings in read.values()}) > 1:
         raise DataError("some parts have a timestamp and others have none; --timestamp= leaves it out of all")
     scale, notes = _scale(read)
-    make_folder(target / name)
+    folder = next(iter(paths.values())).parent
+    make_folder(folder)
     written: list[Path] = []
     try:
         for part, ratings in read.items():
@@ -84,7 +74,7 @@ def write_ratings(read: Mapping[str, Ratings], target: Path, name: str, reading:
         if said := as_yaml(reading):
             more[DESCRIBED] = said
         names = ", ".join(Path(ratings.source).name for ratings in read.values())
-        write_description(target / name / f"{name}.yaml", names, scale, more)
+        write_description(folder / f"{folder.name}.yaml", names, scale, more)
     except BaseException:
         for path in written:
             path.unlink()
@@ -149,26 +139,10 @@ def described(path: Path) -> Reading:
     return Reading({}, Layout(**layout), lists["missing"], columns)
 
 
-def write_frame(frame: Any, data_path: Path) -> str:
-    """Write a DataFrame of ratings as a data set below ``data_path``; returns its name.
-
-    Equal ratings have one data set: its name is made of them.
-
-    Raises:
-        DataError: a column is missing, or a value cannot be used.
-    """
-    ratings = read_ratings(frame)
-    rows = pd.util.hash_pandas_object(ratings.table, index=False).to_numpy()
-    name = f"ratings-{hashlib.sha256(repr(list(ratings.table)).encode() + rows.tobytes()).hexdigest()[:12]}"
-    if not (data_path / name / f"{name}.yaml").is_file():  # it is written last
-        for line in write_ratings({WHOLE: ratings}, data_path, name, Reading()).lines:
-            LOG.info("%s", line)
-    LOG.info("the ratings of %s lie in %s", ratings.source, data_path / name)
-    return name
-
-
 def as_dataset(data: Any, output_dir: Path | str | None) -> tuple[str, dict[str, str]]:
     """The name of a data set and the keys that say where it lies, after a DataFrame is written as one.
+
+    Equal ratings have one data set: its name is made of them.
 
     Raises:
         DataError: ``data`` is neither a name nor a DataFrame, or its ratings cannot be used.
@@ -177,8 +151,14 @@ def as_dataset(data: Any, output_dir: Path | str | None) -> tuple[str, dict[str,
         return data, {}
     if as_frame(data) is None:
         raise no_frame(data, "the name of a data set")
-    data_path = Path(output_dir or "runs").resolve() / FRAMES
-    return write_frame(data, data_path), {"data_path": str(data_path)}
+    ratings, data_path = read_ratings(data), Path(output_dir or "runs").resolve() / FRAMES
+    rows = pd.util.hash_pandas_object(ratings.table, index=False).to_numpy()
+    name = f"ratings-{hashlib.sha256(repr(list(ratings.table)).encode() + rows.tobytes()).hexdigest()[:12]}"
+    if not (data_path / name / f"{name}.yaml").is_file():  # it is written last
+        for line in write_ratings({WHOLE: ratings}, {WHOLE: data_path / name / f"{name}.inter"}, Reading()).lines:
+            LOG.info("%s", line)
+    LOG.info("the ratings of %s lie in %s", ratings.source, data_path / name)
+    return name, {"data_path": str(data_path)}
 
 
 def run_keys(model: str, data: Any, keys: dict[str, Any]) -> dict[str, Any]:

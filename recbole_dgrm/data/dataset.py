@@ -134,9 +134,6 @@ class RatingDataset(Dataset):
         line = f"line {self._lines[part][row - ends[part]]}"
         return line if len(ends) == 1 else f"{line} of {source_files(self.config)[part].name}"
 
-    def _rating(self) -> NDArray[np.float64]:
-        return self.inter_feat[self.config["RATING_FIELD"]].to_numpy()
-
     def _by_time(self) -> bool:
         return self.config["eval_args"]["order"] == "TO"
 
@@ -220,7 +217,7 @@ class RatingDataset(Dataset):
         n_parts = len(self._lines) if self._cut is None else len(PARTS)
         self.file_size_list = np.bincount(self._kept, minlength=n_parts).tolist()
         if self.config.run.feedback == "rating":
-            run, rating = self.config.run, self._rating()
+            run, rating = self.config.run, self.inter_feat[self.config["RATING_FIELD"]].to_numpy()
             place = lambda index: self._place(rows[index])  # noqa: E731
             declared = run.rating_scale, run.rating_step, run.rating_threshold
             past = None if n_parts == 1 else self._kept == 0
