@@ -5,8 +5,7 @@ are then compared in ``BINS`` bins that hold equally many ratings each, and a le
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +41,6 @@ class RatingScale:
     def step(self) -> float | None:
         """The distance between two levels; None if it is not the same for all, or the scale is continuous."""
         return None if self.continuous else even_step(np.asarray(self.levels))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The scale as plain data, for the record."""
-        return asdict(self)
 
 
 def find_scale(

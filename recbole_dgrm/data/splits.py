@@ -1,7 +1,7 @@
 """The parts of a data set that every model of a run sees, and what is noted about them."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ class Splits:
 
     def described(self) -> dict[str, Any]:
         """What a record says of the data, beside the hash of its files: fingerprint, sizes, notes and scale."""
-        scale = self.scale and self.scale.to_dict()
+        scale = self.scale and asdict(self.scale)
         return {"fingerprint": self.fingerprint(), **self.sizes(), "notes": self.notes, "scale": scale}
 
     def sizes(self) -> dict[str, int]:

@@ -268,7 +268,7 @@ def test_noise_of_ratings_makes_exact_ties(build):
 
 
 def test_the_record_of_a_split_has_its_scale(build):
-    scale = build(random_ratings()).scale.to_dict()
+    scale = build(random_ratings()).described()["scale"]
     assert scale == {"low": 1, "high": 5, "levels": (1, 2, 3, 4, 5), "threshold": 3, "continuous": False}
 
 
