@@ -20,7 +20,7 @@ from recbole_dgrm.data.convert import as_dataset
 from recbole_dgrm.records import PLAN, Identity, RunDirectory, find_runs, put_aside, read_run
 from recbole_dgrm.reports.benchmark_report import Report, write_report
 from recbole_dgrm.system.files import check_writable, write_json
-from recbole_dgrm.system.processes import alone_in, threads_of_each
+from recbole_dgrm.system.processes import EXIT_S, alone_in, threads_of_each
 from recbole_dgrm.system.texts import in_file_name
 
 LOG = logging.getLogger(__name__)
@@ -182,5 +182,5 @@ def put_others_aside(output_dir: Path, runs: list[PlannedRun]) -> None:
         known = wanted.get(saved.record["dataset"], [])
         reasons = [replace(one, config=saved.identity.config).difference(saved.identity) for one in known]
         if reasons and all(reasons):
-            with alone_in(saved.path, "process", "wait for its end"):
+            with alone_in(saved.path, "process", "wait for its end", EXIT_S):
                 put_aside(saved.path, output_dir, str(saved.path.relative_to(output_dir)), str(reasons[0]))

@@ -18,7 +18,7 @@ from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.records import CHECKPOINT, EVENTS, RunDirectory, put_aside, read_run
 from recbole_dgrm.runs.trial import Trial, read_trial
 from recbole_dgrm.system.files import make_folder, writing
-from recbole_dgrm.system.processes import alone_in
+from recbole_dgrm.system.processes import EXIT_S, alone_in
 from recbole_dgrm.tuning.plan import TRIALS, SearchPlan, sampler
 from recbole_dgrm.tuning.space import parse_space
 
@@ -111,7 +111,7 @@ class Study:
         if run is None or trial is None:
             return trial is not None
         if reason := replace(self.search.identity, config=run.identity.config).difference(run.identity):
-            with alone_in(path, "process"):
+            with alone_in(path, "process", "wait for its end", EXIT_S):
                 put_aside(path, self.folder, f"{TRIALS}/{path.name}", reason)
         return not reason
 
