@@ -104,7 +104,7 @@ def _figures(study: Study, folder: Path) -> list[Figure | str]:
     keys = list(study.space.distributions)
     for number, first in enumerate(range(0, len(keys), PANELS), start=1):
         name = "figures/slices" if number == 1 else f"figures/slices-{number}"
-        figure = Figure(name, "Slices", "Score of the finished trials over each key.")
+        figure = Figure(name, "Slices", "Score of the finished trials over each key; later trials are darker.")
         draw = partial(search_figures.slices, study, keys[first : first + PANELS])
         found.append(figures.drawn(figure, draw, folder))
     if search_figures.tells_importance(study):
