@@ -105,11 +105,11 @@ def log_axis(axes: Axes, many: float = MANY) -> None:
 
     Panels that share the axis are to have their data by then.
     """
-    axes.set_xscale("log")
     sharing = axes.get_shared_x_axes().get_siblings(axes)
     ends = [end for each in sharing for end in each.dataLim.intervalx if np.isfinite(end)]
-    if ends and max(ends) < HAIR * min(ends):  # matplotlib rounds the ends of such an axis to one number
+    if ends and max(ends) < HAIR * min(ends):  # matplotlib rounds the ends of such an axis to one number, and warns
         axes.set_xlim(min(ends) / 2, max(ends) * 2)
+    axes.set_xscale("log")
     low, high = axes.get_xlim()
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < many * low else (1,)))
     axes.xaxis.set_minor_locator(NullLocator())
