@@ -139,7 +139,7 @@ class Identity:
         if stored.data is not None and self.data != stored.data:
             return f"the files of its data set have changed since (their hash was {stored.data}, it is {self.data} now)"
         if self.code != stored.code:
-            return f"it was made by code that gave other results (number {stored.code}, it is {self.code} now)"
+            return f"it was made by code that gives other results (results version {stored.code}, now {self.code})"
         return None if self.config == stored.config else "it was made with other keys"
 
 
@@ -158,8 +158,8 @@ def put_aside(path: Path, folder: Path, name: str, reason: str, stays: Collectio
         for each in sorted(path.iterdir(), key=lambda each: each.name in VOUCHING):
             if each.name not in (LOCK, ASIDE, *stays):
                 each.rename(new / each.name)
-    write_text(new / REASON, f"{path} was put aside: {reason}.\n")
-    LOG.warning("%s is put aside, into %s: %s", path, new, reason)
+    write_text(new / REASON, f"{path} was moved here, because {reason}.\n")
+    LOG.warning("%s was moved to %s, because %s; it is made again", path, new, reason)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from recbole_dgrm.errors import DataError
 QUOTING = (",", ";", "|")  # separators between which quotation marks quote
 BLOCK = 1 << 24  # bytes that are checked at once
 SHOWN = 80  # characters of a row in a message
-NO_TRIPLES = "these are no triples, one rating per row with its user and its item; pandas.DataFrame.{} makes such rows"
+NO_TRIPLES = "these rows are no triples (a user, an item and one rating per row); pandas.DataFrame.{} makes such rows"
 EXACT = {"float_precision": "round_trip"} if pd.__version__ < "3.1" else {}  # from 3.1 on all numbers are exact
 
 

@@ -120,7 +120,9 @@ def stored_run(run_dir: Path, identity: Identity) -> RunDirectory | None:
     if (stored := read_run(run_dir)) is None:
         return None
     if difference := identity.difference(stored.identity):
-        raise CheckpointError(f"the run in {run_dir} is another one: {difference}; undo the change, or start a new run")
+        raise CheckpointError(
+            f"the run in {run_dir} cannot go on, because {difference}; undo the change, or start a new run"
+        )
     return stored if stored.ended else None
 
 
@@ -133,7 +135,9 @@ def resume(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple
         CheckpointError: ``run_dir`` holds no run, or a trial, or one whose config or data have changed.
     """
     if (run_dir / TRIAL).exists():
-        raise CheckpointError(f"{run_dir} is a trial of a search, which is never tested; the same tune command goes on")
+        raise CheckpointError(
+            f"{run_dir} is a trial of a search, and a trial is never tested; repeat the tune command to go on"
+        )
     return make(run_dir, show_progress, label)
 
 

@@ -198,7 +198,9 @@ def load_run(path: Path | str, **where: Any) -> TrainedRun:
             raise CheckpointError(f"{path} holds predictions that were judged; their model is not known here")
         raise CheckpointError(f"{path} is not a run directory: it has no record.json with a {CONFIG}")
     if (path / TRIAL).exists():
-        raise CheckpointError(f"{path} is a trial of a search, which is never tested; train its {CONFIG} as a run")
+        raise CheckpointError(
+            f"{path} is a trial of a search, and a trial is never tested; train its {CONFIG} as a run"
+        )
     if not saved.finished:
         status = f"not finished but {saved.record['status']}"
         raise CheckpointError(f"the run in {path} is {status}; go on with {option('resume', path)}")

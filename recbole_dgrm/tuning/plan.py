@@ -133,8 +133,8 @@ def _check_keys(space: Space) -> None:
     """Refuse keys of the data, the split, the metrics and the seed: the trial with the easiest question would win."""
     if wrong := [key for key in space.keys if key in question_keys()]:
         raise OptionError(
-            f"{wrong[0]} cannot be searched: it does not change how the model is built or trained, but what is "
-            f"measured; give it one value for all trials: --{wrong[0]}=VALUE"
+            f"{wrong[0]} cannot be part of the search space: it changes the data or the evaluation, so trials could "
+            f"not be compared; remove it from the space, and give it one value for all trials: --{wrong[0]}=VALUE"
         )
 
 

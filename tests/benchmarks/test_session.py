@@ -105,7 +105,7 @@ def test_results_of_data_that_has_changed_are_put_aside(plan, tmp_path, ratings_
         caplog.clear()
         state = run_here(plan(models=models, seeds=[1]), folder)
         assert state.count("finished") == 1
-        assert any("is put aside" in record.message for record in caplog.records)
+        assert any("it is made again" in record.message for record in caplog.records)
         assert len(read_runs(folder)) == 1
         kept = list((folder / ".aside").rglob("record.json"))
         assert len(kept) == 1 + round_
@@ -224,7 +224,7 @@ def test_runs_by_code_that_gave_other_results_are_put_aside_and_made_again(plan,
     write_json(path, {**record, "code": 0})
     run_here(given, tmp_path / "out")
     assert json.loads(path.read_text())["code"] == record["code"]
-    assert "code that gave other results" in next((tmp_path / "out").rglob("reason.txt")).read_text()
+    assert "code that gives other results" in next((tmp_path / "out").rglob("reason.txt")).read_text()
 
 
 def test_a_benchmark_leaves_a_run_alone_that_another_process_makes(plan, tmp_path, monkeypatch):

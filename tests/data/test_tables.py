@@ -230,8 +230,8 @@ def test_the_line_that_excel_writes_above_a_header_names_the_separator(table, te
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("1 10 20 30\n2 5 7\n3 1 2 3 4 5\n4 5\n", "lists the items of a user, these are no triples.*explode"),
-        (f"user,{','.join(map(str, range(20)))}\n1{',3' * 20}\n", "an item, these are no triples.*melt"),
+        ("1 10 20 30\n2 5 7\n3 1 2 3 4 5\n4 5\n", "lists the items of a user, these rows are no triples.*explode"),
+        (f"user,{','.join(map(str, range(20)))}\n1{',3' * 20}\n", "an item, these rows are no triples.*melt"),
         ("user,Heat,Alien,Jaws,Big\n1,5,,3,\n", "has no column 'item_id'.*if each column is an item, .*melt"),
     ],
 )

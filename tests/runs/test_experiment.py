@@ -308,7 +308,7 @@ def test_resume_refuses_what_is_no_run_and_data_of_which_a_file_has_changed(make
     content = {"inter": "\nu1\ti1\t3", "item": "item_id:token\n1\n", "user": "user_id:token\n1\n", "yaml": "seed: 1\n"}
     with open(tmp_path / "data" / "noise" / f"noise.{suffix}", "a") as file:
         file.write(content[suffix])
-    with pytest.raises(CheckpointError, match="is another one: the files of its data set have changed since"):
+    with pytest.raises(CheckpointError, match="cannot go on, because the files of its data set have changed since"):
         resume(path)
     assert files_of(path) == before
 
@@ -316,7 +316,7 @@ def test_resume_refuses_what_is_no_run_and_data_of_which_a_file_has_changed(make
 def test_a_run_by_code_that_gave_other_results_is_not_continued(make_config, monkeypatch):
     _, path = run_one(make_config("MF"))
     write_json(interrupted(path) / "record.json", {**record_of(path), "code": 99})
-    with pytest.raises(CheckpointError, match="it was made by code that gave other results"):
+    with pytest.raises(CheckpointError, match="it was made by code that gives other results"):
         resume(path)
 
 
@@ -328,7 +328,7 @@ def test_a_finished_run_is_read_and_not_written_also_without_its_data(make_confi
     assert resume(path)[0].test == record.test
     assert files_of(path) == before
     (path / "config.yaml").write_text((path / "config.yaml").read_text().replace("epochs: ", "epochs: 1"))
-    with pytest.raises(CheckpointError, match="is another one: it was made with other keys"):
+    with pytest.raises(CheckpointError, match="cannot go on, because it was made with other keys"):
         resume(path)
     assert files_of(path)["record.json"] == before["record.json"]
 

@@ -104,7 +104,7 @@ def test_a_grid_is_every_point_once_and_the_best_is_the_best(plan, tmp_path):
     assert again.made == []
     assert find_runs(tmp_path / "out") == []  # trials are no runs of a report
     for taken in (experiment.resume, load_run):
-        with pytest.raises(CheckpointError, match="is a trial of a search, which is never tested"):
+        with pytest.raises(CheckpointError, match="is a trial of a search, and a trial is never tested"):
             taken(tmp_path / "out" / "trials" / "0")
 
 
@@ -255,7 +255,7 @@ def test_a_search_over_other_data_or_by_other_code_begins_anew_and_the_old_one_i
     assert (tmp_path / "out" / ".aside" / "search-1" / "best.yaml").is_file()
     assert "data set have changed" in (tmp_path / "out" / ".aside" / "search-1" / "reason.txt").read_text()
     run_search(replace(plan(config=config, trials=1), code=99), tmp_path / "out", Scored())
-    assert "code that gave other results" in (tmp_path / "out" / ".aside" / "search-2" / "reason.txt").read_text()
+    assert "code that gives other results" in (tmp_path / "out" / ".aside" / "search-2" / "reason.txt").read_text()
     (tmp_path / "data" / "board" / "board.yaml").write_text("rating_scale: [1, 5]\n")
     assert plan(config=config).data != plan().data
 
@@ -299,9 +299,9 @@ def test_another_search_does_not_get_into_the_same_folder(plan, tmp_path):
     ],
 )
 def test_a_space_cannot_change_what_is_measured(plan, key):
-    with pytest.raises(OptionError, match=f"{key} cannot be searched: .* but what is measured"):
+    with pytest.raises(OptionError, match=f"{key} cannot be part of .*: it changes the data or the evaluation"):
         plan(space={**SPACE, key: {"choice": [1, 5]}})
-    with pytest.raises(OptionError, match=f"{key} cannot be searched"):
+    with pytest.raises(OptionError, match=f"{key} cannot be part of the search space"):
         plan(space={**SPACE, key: 5})
 
 
