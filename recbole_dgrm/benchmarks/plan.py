@@ -192,11 +192,9 @@ def _check_distinct(runs: list[PlannedRun]) -> None:
     for run in runs:
         if (label := labels.setdefault(run.hash, run.label)) != run.label:
             raise OptionError(f"{label} and {run.label} are the same runs: all their keys are equal; leave one out")
-        name, files = (
-            run.config["dataset"],
-            [run.config[key] for key in ("benchmark_filename", "additional_feat_suffix")],
-        )
-        other = first.setdefault((name, str(files)), run)
+        name = run.config["dataset"]
+        files = str([run.config[key] for key in ("benchmark_filename", "additional_feat_suffix")])
+        other = first.setdefault((name, files), run)
         if other.source != run.source:
             raise OptionError(
                 f"datasets: {name} names two data sets, in data_path={other.config['data_path']} and "
