@@ -7,14 +7,13 @@ report looks.
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import mean
-from time import monotonic
 from typing import Any
 
 from recbole_dgrm.benchmarks.executors import LocalExecutor, executor_of
 from recbole_dgrm.benchmarks.plan import Plan, PlannedRun, find_plan, make_plan, planned_runs
+from recbole_dgrm.benchmarks.progress import State
 from recbole_dgrm.benchmarks.worker import Job
 from recbole_dgrm.config.layers import read_yaml
 from recbole_dgrm.data.convert import as_dataset
@@ -26,59 +25,6 @@ from recbole_dgrm.system.texts import in_file_name
 
 LOG = logging.getLogger(__name__)
 Source = str | Mapping[str, Any] | None  # of a plan
-
-
-@dataclass
-class State:
-    """How far a benchmark is, for a display.
-
-    Attributes:
-        runs: each run of the plan with its status: ``waiting``, ``running``, or the status in its record.
-        started: when the runs of this session began.
-        just: the run that has ended since the last call, if any, with its seconds in this session.
-        seconds: how long each run took that has ended, now or in an earlier session.
-    """
-
-    runs: dict[PlannedRun, str]
-    started: dict[PlannedRun, float] = field(default_factory=dict)
-    just: tuple[PlannedRun, RunDirectory, float] | None = None
-    seconds: dict[PlannedRun, float] = field(default_factory=dict)
-
-    def count(self, *status: str) -> int:
-        """Number of runs that have one of these statuses."""
-        return sum(value in status for value in self.runs.values())
-
-    def begin(self, run: PlannedRun) -> None:
-        """Note that a worker makes the run from now on."""
-        if run not in self.started:
-            self.runs[run], self.started[run] = "running", monotonic()
-
-    def end(self, run: PlannedRun, saved: RunDirectory) -> None:
-        """Note that a run has ended, in this session or in an earlier one."""
-        timing = saved.record["timing"]
-        recorded = timing.get("train_s", 0.0) + timing.get("evaluate_s", 0.0)
-        self.runs[run] = saved.record["status"]
-        self.seconds[run] = monotonic() - self.started[run] if run in self.started else recorded
-
-    @property
-    def left_s(self) -> float | None:
-        """Expected seconds to the end; None before any run has ended.
-
-        A run is expected to take as long as the mean of those of its line, or of all if none of them has ended yet.
-        """
-        if not self.seconds:
-            return None
-        lines: dict[tuple, list[float]] = {}
-        for run, seconds in self.seconds.items():
-            lines.setdefault(run.line, []).append(seconds)
-        now, left = monotonic(), 0.0
-        for run, status in self.runs.items():
-            if status in ("waiting", "running"):
-                expected = mean(lines.get(run.line, self.seconds.values()))
-                left += max(expected - (now - self.started.get(run, now)), 0.0)
-        return left / max(self.count("running"), 1)
-
-
 Show = Callable[[State], object]
 
 

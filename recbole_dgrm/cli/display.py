@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recbole_dgrm.benchmarks.plan import PlannedRun
-from recbole_dgrm.benchmarks.session import State
+from recbole_dgrm.benchmarks.progress import State
 from recbole_dgrm.evaluation.collapse import of_record
 from recbole_dgrm.evaluation.metric_names import STILL, metric_label, reference_label
 from recbole_dgrm.evaluation.resolution import can_tell

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from recbole_dgrm.benchmarks.plan import PlannedRun
-from recbole_dgrm.benchmarks.session import State
+from recbole_dgrm.benchmarks.progress import State
 from recbole_dgrm.cli.display import Board
 from recbole_dgrm.records import RunDirectory
 from recbole_dgrm.reports.run_table import explanation, run_table

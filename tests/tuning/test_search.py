@@ -74,7 +74,7 @@ class Scored(Here):
         write_epochs(run_dir, lines)
         valid = {"ratedndcg@5": max(scores)} if ending["status"] == "validated" else {}
         timing = {"best_epoch": len(scores), "epochs": len(scores)}
-        write_json(run_dir / RECORD, {**record, "valid": valid, "timing": timing, **ending})
+        write_json(run_dir / RECORD, {**record, "parameters": 9, "valid": valid, "timing": timing, **ending})
         return self._threads.submit(dict)
 
 
