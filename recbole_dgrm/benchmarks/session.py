@@ -69,9 +69,10 @@ class Benchmark:
         cls, config: Source, output_dir: Path | str | None, changes: Mapping[str, Any], data_path: str | None
     ) -> "Benchmark":
         """The benchmark of a plan's file or content; the arguments are those of ``benchmark``."""
-        path = None if config is None or isinstance(config, Mapping) else find_plan(str(config))
+        content: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
+        path = find_plan(config) if config and not isinstance(config, Mapping) else None
         folder = Path(output_dir or Path("runs") / (path.stem if path else "benchmark"))
-        plan: dict[str, Any] = {**(read_yaml(path) if path else dict(config or {})), **changes}  # type: ignore[arg-type]
+        plan = {**(read_yaml(path) if path else content), **changes}
         plan["datasets"] = _written(plan.get("datasets"), folder)
         if data_path is not None:
             plan["config"] = {**(plan.get("config") or {}), "data_path": data_path}

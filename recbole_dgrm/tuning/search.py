@@ -31,7 +31,7 @@ from recbole_dgrm.system.files import check_writable, plain, write_text, write_w
 from recbole_dgrm.system.processes import alone_in, threads_of_each
 from recbole_dgrm.system.texts import in_figure, in_spreadsheet
 from recbole_dgrm.tuning.plan import SearchPlan, plan_search
-from recbole_dgrm.tuning.space import read_space_file
+from recbole_dgrm.tuning.space import Distribution, read_space_file
 from recbole_dgrm.tuning.study import Search
 
 STARTS = 2  # a trial whose process died is started once more, and continues from its checkpoint
@@ -188,7 +188,7 @@ def draw_trials(search: Search, path: Path) -> None:
     best = (np.maximum if search.bigger else np.minimum).accumulate(np.array(scores, float))
     panels[0, 0].step(numbers, best, where="post", color=figures.COLOURS[1])
     panels[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    keys = {"trial": None, **search.space.distributions}
+    keys: dict[str, Distribution | None] = {"trial": None, **search.space.distributions}
     for axes, (key, distribution) in zip(panels.flat, keys.items(), strict=False):
         values = [trial.params[key] for trial in trials] if distribution else numbers
         if isinstance(distribution, CategoricalDistribution):  # side by side, in the order of the space
