@@ -44,77 +44,15 @@ class TestLinear(ModelContract):
         monkeypatch.setitem(sys.modules, f"{registry.GENERAL}.linear", module)
 
 
-@pytest.fixture(scope="module")
-def check_docs():
-    spec = spec_from_file_location("check_docs", ROOT / "measurements" / "check_docs.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def results(check_docs, tmp_path, monkeypatch):
-    """A folder of results with one report."""
-    monkeypatch.setattr(check_docs, "RESULTS", tmp_path)
-    check_docs.rows_of.cache_clear()
-    (tmp_path / "mine" / "csv").mkdir(parents=True)
-    (tmp_path / "mine" / "report.csv").write_text(
-        "dataset,protocol,model,metric,mean,std,published,definition,commit\n"
-        "board,rated,BMF,rmse,0.8771,0.0040,0.9,,abc\nboard,rated,bias,rmse,0.9410,0.0030,,,\n"
-        'board,rated,BMF,rmse,0.9876,0.0050,,"known_share=0.05, order=RO",abc\n'
-    )
-    (tmp_path / "mine" / "densities.csv").write_text(
-        "dataset,apart,model,question,mean,std\nboard,known_share=0.05,BMF,rmse,-1.25,0.5\nboard,known_share=1,BMF,rmse,4,\n"
-    )
-    (tmp_path / "mine" / "csv" / "ks.csv").write_text("model,alpha,hits\nBMF,0.01,7\nBMF,0.05,5\n")
-    yield tmp_path
-    check_docs.rows_of.cache_clear()
-
-
-def right(said) -> list[bool]:
-    return [found for found, _ in said]
-
-
-def test_a_number_that_its_report_does_not_have_is_found(check_docs, results):
-    where, head = "mine, board, rated; means: bias", "| | RMSE ↓ | RMSE ↓, published |\n|---|---:|---:|\n"
-    table = head + "| `BMF` | **0.877 ± 0.004** ▲ | .9 |\n| means | .941 | |\n"
-    assert right(check_docs.compared("checked", where, table)) == [True, True, True]
-    for line in ("| BMF | 0.878 ± 0.004 | |", "| BMF | 0.877 ± 0.005 | |", "| BMF | | .8 |", "| BFM | 0.877 | |"):
-        assert right(check_docs.compared("checked", where, head + line)) == [False]
-    thinned = head + "| BMF | 0.988 | |"
-    assert right(check_docs.compared("checked", "mine, board 0.05, rated", thinned)) == [True]
-
-
-def test_answers_about_density_and_collapse_are_compared(check_docs, results):
-    head = "| | a twentieth | board |\n|---|---:|---:|\n"
-    for line, found in (("| BMF | −1.2 ± 0.5 × 1/2 | +4.0 |", [True, True]), ("| BMF | 1.2 | 4.1 |", [False, False])):
-        assert right(check_docs.compared("density", "mine, rmse; a twentieth: board 0.05", head + line)) == found
-    (results / "more").mkdir()
-    more = "dataset,apart,model,question,mean,std\nboard,,BMF,rmse,9,\nother,,BMF,rmse,2,\n"
-    (results / "more" / "densities.csv").write_text(more)
-    both = "| | board | other |\n|---|---:|---:|\n| BMF | 4 | 2 |\n"  # of the first folder that has it
-    assert right(check_docs.compared("density", "mine + more, rmse", both)) == [True, True]
-    table = "| | hits | share |\n|---|---:|---:|\n| BMF | 5 | 500 % |\n"
-    where = "mine; hits: ks hits alpha=0.05; share: ks hits alpha=0.05 %"
-    assert right(check_docs.compared("collapse", where, table)) == [True, True]
-    assert right(check_docs.compared("collapse", where, table.replace("| 5 ", "| 7 "))) == [False, True]
-
-
-def test_a_number_in_the_text_is_compared_or_said_to_be_from_elsewhere(check_docs, results):
-    assert right(check_docs.noted(".877", "mine, board, rated, BMF, RMSE")) == [True]
-    assert right(check_docs.noted(".878", "mine, board, rated, BMF, RMSE")) == [False]
-    assert right(check_docs.noted("0.94", "mine, board, rated, user + item means, RMSE")) == [True]
-    note = "<!-- mine, board, rated, BMF, RMSE -->"
-    assert not list(check_docs.unsaid(f"# One\n\nBMF has .877{note}, in 2 steps of `0.5`, version 0.2.0.\n"))
-    assert len(list(check_docs.unsaid("# One\n\nBMF has .877 and .123.\n# Two\n\n<!-- by hand: old -->\n.5\n"))) == 2
-    assert len(list(check_docs.unsaid("| | RMSE |\n|---|---|\n| A | .9 |\n"))) == 1
-
-
-def test_reports_of_two_commits_are_found(check_docs, results):
-    assert right(check_docs.commits()) == [True]
-    (results / "other").mkdir()
-    (results / "other" / "diagnosis.md").write_text("Made with: recbole_dgrm 0.2.0, commit abd, python 3.")
-    assert right(check_docs.commits()) == [False]
+def test_the_tables_of_pages_are_those_of_the_reports(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    tables = import_module("tables")
+    for page in tables.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert tables.filled(text) == text, "make tables"
+        assert tables.filled(text.replace(" ± 0.00", " ± 0.01")) == text  # so there is a table, and it is found
+    with pytest.raises(SystemExit, match="no report has NFM"):
+        tables.filled(f"{tables.ACCURACY}\n| `NFM` | | | | |\n")
 
 
 @pytest.mark.slow
