@@ -10,19 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recbole_dgrm.maths.conditionals import Design, Prior, posterior_variances
 from recbole_dgrm.maths.convergence import split_r_hat
-from recbole_dgrm.maths.effects import Moments
 from recbole_dgrm.maths.features import Features, shares
 from recbole_dgrm.maths.gibbs import Chain, Sample, regressors, scaled
 from recbole_dgrm.maths.sparse import Places, products_at
 
 FEWEST = 4  # kept sweeps of a chain that can be halved
 WATCHED = 500  # training pairs whose predictions tell whether chains agree
-Sides = tuple[sp.csr_matrix | None, sp.csr_matrix | None]
 SMALLEST = 1e-9  # of the mean; a smaller deviation is rounding, and all ratings are equal
 SOLVED = 10  # kept sweeps whose variances of rows are solved; these hardly differ between sweeps
 KEPT_BYTES = 256 << 20  # of rows of kept sweeps, where ``keep_every`` is auto
@@ -66,8 +63,6 @@ class Factorization(nn.Module):
     Args:
         ratings: a row for each user.
         how: how they are sampled.
-        sides: further features of users and items, ``(n_users, ...)`` and ``(n_items, ...)``; None without.
-        moments: when the ratings, in the order of ``ratings.data``, were given; None leaves that out.
     """
 
     user_rows: Tensor
@@ -81,20 +76,16 @@ class Factorization(nn.Module):
     sweeps: Tensor
     kept: Tensor
 
-    def __init__(
-        self, ratings: sp.csr_matrix, how: Sampling, sides: Sides = (None, None), moments: Moments | None = None
-    ):
+    def __init__(self, ratings: sp.csr_matrix, how: Sampling):
         super().__init__()
         self.how, self.every = how, how.every(sum(ratings.shape))
         self.centre, deviation = float(ratings.data.mean()), float(ratings.data.std())
         self.deviation = deviation if deviation > SMALLEST * abs(self.centre) else 1.0
         standard = self._standard(ratings)
-        self.n_side = 0 if sides[0] is None else sides[0].shape[1]
-        self.components = user = _features(ratings, how, "user", sides[0])
-        item = _features(ratings.T.tocsr(), how, "item", sides[1])
+        self.components = user = _features(ratings, how, "user")
+        item = _features(ratings.T.tocsr(), how, "item")
         seeds = [(how.seed, number) for number in range(how.chains)]
-        self.moments, groups = moments, moments.groups if moments else ()
-        self._chains = [Chain(standard, (user, item), how.factors, seed, groups) for seed in seeds]
+        self._chains = [Chain(standard, (user, item), how.factors, seed) for seed in seeds]
         self.chains = nn.ModuleList(self._chains)
         n_kept, size = how.chains * max(1, -(-(how.sweeps - how.burn_in) // self.every)), how.factors + 1
         n_components = 0 if user is None else len(user.size)
@@ -108,8 +99,6 @@ class Factorization(nn.Module):
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float32 if "rows" in name else torch.float64))
-        for place, effect in enumerate(self._chains[0].effects):
-            self.register_buffer(f"effects_{place}", torch.zeros_like(effect.value))
         self.precisions += torch.eye(size)
         self.alphas.fill_(1)
         pairs = np.stack(ratings.nonzero(), axis=1)
@@ -132,7 +121,6 @@ class Factorization(nn.Module):
             for place, sample in enumerate(samples, first):
                 self._keep(place, sample)
             self.kept.fill_(first + len(samples))
-            self._keep_effects(since <= 0)
         return self.deviation * float(np.mean([sample.alpha**-0.5 for sample in samples]))
 
     def _keep(self, place: int, sample: Sample) -> None:
@@ -141,21 +129,6 @@ class Factorization(nn.Module):
         self.means[place] = torch.from_numpy(sample.prior.mean)
         self.precisions[place] = torch.from_numpy(sample.prior.precision)
         self.coefficients[place] = torch.from_numpy(sample.prior.coefficients)
-
-    def _keep_effects(self, first: bool) -> None:
-        """Add the deviations of groups in all chains to those of the kept sweeps before, unless these are the first."""
-        for place in range(len(self._chains[0].effects)):
-            total = self.get_buffer(f"effects_{place}")
-            total.mul_(not first).add_(sum(chain.effects[place].value for chain in self._chains))
-
-    def effects_at(self, user: NDArray, item: NDArray, time: NDArray) -> NDArray[np.float64]:
-        """What the moments of pairs ``(n,)`` add to their ratings; nothing where training has none like it."""
-        assert self.moments
-        added = np.zeros(len(user))
-        for place, (known, group) in enumerate(self.moments.find(user, item, time)):
-            total = self.get_buffer(f"effects_{place}").cpu().numpy()
-            added += known * total[group] / self._count
-        return added * self.deviation
 
     def ratings(self, user: Tensor) -> Tensor:
         """The predicted ratings ``(B, n_items)`` of users ``(B,)``."""
@@ -221,10 +194,8 @@ class Factorization(nn.Module):
         return value * self.deviation + self.centre
 
     def set_users(self, ratings: sp.csr_matrix) -> None:
-        """Solve other users, whose ratings are the rows of ``ratings``; further features of them are not known."""
-        unknown = sp.csr_matrix((ratings.shape[0], self.n_side))
-        matrix = _matrix(ratings, self.how, "user", unknown)
-        features = self.components and self.components.of_rows(matrix)
+        """Solve other users, whose ratings are the rows of ``ratings``."""
+        features = self.components and self.components.of_rows(shares(ratings))
         design = Design(self._standard(ratings))
         rows = torch.zeros(ratings.shape[0], *self.user_rows.shape[1:], dtype=torch.float32)
         for place in range(self._count):
@@ -250,12 +221,8 @@ class Factorization(nn.Module):
         return max(1, int(self.kept))
 
 
-def _features(ratings: sp.csr_matrix, how: Sampling, side: str, further: sp.csr_matrix | None) -> Features | None:
-    """The features of the rows of one side; None if there are none."""
-    matrix = _matrix(ratings, how, side, further)
-    return Features.of(matrix, np.diff(ratings.indptr) > 0, how.components) if matrix.shape[1] else None
-
-
-def _matrix(ratings: sp.csr_matrix, how: Sampling, side: str, further: sp.csr_matrix | None) -> sp.csr_matrix:
-    parts = [shares(ratings)] if how.implicit in ("both", side) else [sp.csr_matrix((ratings.shape[0], 0))]
-    return sp.hstack(parts if further is None else [*parts, further], format="csr")
+def _features(ratings: sp.csr_matrix, how: Sampling, side: str) -> Features | None:
+    """The features of the rows of one side; None if it has none."""
+    if how.implicit not in ("both", side):
+        return None
+    return Features.of(shares(ratings), np.diff(ratings.indptr) > 0, how.components)

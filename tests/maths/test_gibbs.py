@@ -137,9 +137,6 @@ def drawn_from_the_prior(chain, rng):
         centre = root @ rng.standard_normal(d) + side.features.times(coefficients)
         side.eta.copy_(torch.from_numpy(centre + rng.standard_normal(tuple(side.eta.shape)) @ root.T))
         side.scale.fill_(rng.standard_normal())
-    for effect in chain.effects:
-        effect.strength.fill_(rng.gamma(1))
-        effect.value.copy_(torch.from_numpy(rng.standard_normal(len(effect.value))) / effect.strength.sqrt())
     chain.level.fill_(rng.standard_normal())
     chain.alpha.fill_(rng.gamma(1))
 
@@ -154,17 +151,16 @@ def rate(chain, rng):
     user, item = chain.user.rows, chain.item.rows
     mean = chain.level.item() + user[:, :-1] @ item[:, :-1].T + user[:, -1:] + item[:, -1]
     rating = mean + torch.from_numpy(rng.standard_normal(tuple(mean.shape))).float() / chain.alpha.item() ** 0.5
-    places = chain.user.design.places
-    chain.rating = rating[places.row, places.column] + sum(effect.of_ratings() for effect in chain.effects)
+    for design, table in ((chain.user.design, rating), (chain.item.design, rating.T)):
+        design.rating = table[design.places.row, design.places.column]
 
 
 @pytest.mark.slow
 def test_sweeps_and_new_ratings_together_leave_the_prior_as_it_is():
     """Geweke's joint distribution test (2004): an error in any conditional moves the state away from its prior."""
     ratings = few_ratings(4, 3, 0.7)
-    groups = np.arange(ratings.nnz) % 3, np.arange(ratings.nnz) // 4
     sides = (shares(ratings), np.ones(4, bool)), (shares(ratings.T.tocsr()), np.ones(3, bool))
-    chain = Chain(ratings, tuple(Features.of(*side, 10) for side in sides), 2, (0,), groups)
+    chain = Chain(ratings, tuple(Features.of(*side, 10) for side in sides), 2, (0,))
     rng = np.random.default_rng(0)
     prior = []
     for _ in range(4000):
