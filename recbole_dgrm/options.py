@@ -44,7 +44,15 @@ KINDS = {
 # Keys that runs of 0.2.0 have in their configs and that are gone, with the value that stands for what is done now. A
 # stored config may still have them, and they are part of the hash that such a run is known by.
 RETIRED: dict[str, Any] = {}
-RETIRED_OF: dict[str, dict[str, Any]] = {"BMF": {"side_features": [], "time_effects": False}}
+OF_DGRMPLUS = {
+    **{"orientation": "user", "mask_channel": False, "blend": 0.0, "blend_factors": 16, "blend_components": 64},
+    **{"blend_chains": 1, "blend_sweeps": 115, "blend_ridge": 250.0},
+}  # DGRM and DGRMKL had them, too
+RETIRED_OF: dict[str, dict[str, Any]] = {
+    "BMF": {"side_features": [], "time_effects": False},
+    "DGRM": OF_DGRMPLUS,
+    "DGRMKL": OF_DGRMPLUS,
+}
 
 
 def retired(model: Any) -> dict[str, Any]:

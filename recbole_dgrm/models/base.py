@@ -218,10 +218,17 @@ class ProfileRecommender(GeneralRecommender):
         blocks = map(self.score_profiles, user.split(max(1, BLOCK // self.width)))
         return entries_of(blocks, row, column)
 
-    def by_user(self, n_users: int, row: Tensor, column: Tensor) -> tuple[Places, Tensor]:
-        """The places of entries of users x items in an order by row, and that order."""
+    def in_order(self, user: Tensor, row: Tensor, column: Tensor, values: Callable[[Places], Tensor]) -> Tensor:
+        """What ``values`` gives for places in ``(B, I)`` that are sorted by row, here for entries in any order.
+
+        Args:
+            user: distinct users ``(B,)``.
+            row, column: of the entries, ``(n,)`` each.
+            values: maps sorted places to a value each, ``(n,)``.
+        """
         order = torch.argsort(row, stable=True)
-        return Places(n_users, self.n_items - 1, row[order], column[order]), order
+        places = Places(len(user), self.n_items - 1, row[order], column[order])
+        return values(places)[torch.argsort(order)]
 
 
 def entries_of(blocks: Iterable[Tensor], row: Tensor, column: Tensor) -> Tensor:

@@ -8,10 +8,9 @@ from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import diagnosis
-from recbole_dgrm.maths.conditionals import Design
-from recbole_dgrm.maths.convergence import split_r_hat
-from recbole_dgrm.maths.factorization import Factorization, Sampling
-from recbole_dgrm.maths.gibbs import regressors, scaled
+from recbole_dgrm.models.bmf.conditionals import Design
+from recbole_dgrm.models.bmf.factorization import Factorization, Sampling, split_r_hat
+from recbole_dgrm.models.bmf.gibbs import regressors, scaled
 from recbole_dgrm.runs.experiment import run_one
 from recbole_dgrm.testing import ModelContract
 

@@ -7,8 +7,8 @@ import torch
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.maths.als import Penalty, half_sweep, offset
 from recbole_dgrm.maths.biases import fit_biases
+from recbole_dgrm.models.mf import Penalty, half_sweep, offset
 from recbole_dgrm.testing import ModelContract
 
 

@@ -32,7 +32,7 @@ HALF = 7  # of a batch; the last one of an epoch has a single user, who is both 
 RUNS = {
     "DGRM": {"condition_dropout": 0.3, "lipschitz": "gradient_penalty"},
     "DGRMPlus": {"adversarial_weight": 0.1, "lipschitz": "gradient_penalty"},
-    "DGRMKL": {"clip_grad_norm": {"max_norm": 1.0}, "orientation": "item", "mask_channel": True},
+    "DGRMKL": {"clip_grad_norm": {"max_norm": 1.0}},
     "ICDAE": {},
     "DiffRec": {"steps": 2, "history_num_per_term": 5},  # the history is full after the first epoch, and used
     "CFGAN": {"protocol": "full"},

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -68,24 +69,27 @@ class Generator(nn.Module):
         hidden: sizes of the hidden layers, at least one.
         latent_size: width of z; 0 leaves z out.
         step_size: width of ``v_t``.
-        mask_channel: whether it reads the mask of the state beside the state.
     """
 
-    def __init__(
-        self, n_items: int, hidden: Sequence[int], latent_size: int, step_size: int, mask_channel: bool = False
-    ):
+    n_states: ClassVar[int] = 1  # how many inputs are as wide as a profile, see ``inputs``
+
+    def __init__(self, n_items: int, hidden: Sequence[int], latent_size: int, step_size: int):
         super().__init__()
-        self.latent_size, self.mask_channel = latent_size, mask_channel
+        self.latent_size = latent_size
         self.step_embedding = StepEmbedding(step_size)
-        widths = [n_items] * (1 + mask_channel) + [latent_size] * (latent_size > 0)
+        widths = [n_items] * self.n_states + [latent_size] * (latent_size > 0)
         self.first = StateLayer(widths, step_size, hidden[0])
         self.hidden = nn.Sequential(*layers_after(hidden), nn.ReLU())
         self.output = nn.Linear(hidden[-1], n_items)
 
     def forward(self, x_t: State, z: Rows | None, t: Tensor) -> Outputs:
         """Maps a state, z ``(B, latent_size)`` and t ``(B,)`` to profiles ``(B, I)``."""
-        states = [x_t, *([x_t.mask()] if self.mask_channel else []), *([] if z is None else [z])]
-        return Outputs.of(self.hidden(self.first(states, self.step_embedding(t))), self.output)
+        inputs = [*self.inputs(x_t), *([] if z is None else [z])]
+        return Outputs.of(self.hidden(self.first(inputs, self.step_embedding(t))), self.output)
+
+    def inputs(self, x_t: State) -> list[State]:
+        """What the generator reads of profiles: the state."""
+        return [x_t]
 
 
 class Critic(nn.Module):

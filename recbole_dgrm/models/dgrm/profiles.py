@@ -66,11 +66,6 @@ class State:
         """The state with the values at places where ``kept`` ``(nnz,)`` is 0 left out; dense rows stay."""
         return State(self.places, self.value * kept, self.rows)
 
-    def mask(self) -> "State":
-        """1 at all places, also where a value is left out, divided by the root of the row's number of places."""
-        one = torch.ones_like(self.value)
-        return State(self.places, one) / self.places.sums(one).clamp(min=1).sqrt()
-
     def through(self, weight: Tensor) -> Tensor:
         """The state times ``weight`` ``(W, H)``, ``(B, H)``."""
         total = sparse_product(self.places, self.value, weight)

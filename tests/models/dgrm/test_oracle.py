@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from helpers import paper_keys
 from oracle import DenseDGRM, Given
 
 from recbole_dgrm.models.dgrm import model as model_module
 
+PLUS = {"model": "DGRMPlus", **paper_keys(), "orientation": "user", "mask_channel": False, "blend": 0.0}
 SIZES = {"generator_hidden": [12, 8], "critic_hidden": [10], "latent_size": None}
 CASES = {
     "the paper": {},
@@ -40,18 +42,19 @@ CASES = {
     },
     "cross-entropy": {"model": "DGRMKL"},
     "cross-entropy with penalty": {"model": "DGRMKL", "lipschitz": "gradient_penalty"},
-    "mask": {"mask_channel": True},
+    "mask": {**PLUS, "mask_channel": True},
     "mask, hidden entries": {
+        **PLUS,
         "mask_channel": True,
         "condition_dropout": 0.5,
         "reconstruct": "hidden",
         "condition_scale": "sqrt_count",
         "noise_support": "rated",
     },
-    "mask, a user without any": {"mask_channel": True, "ratings": "none", "latent_size": 0},
-    "items": {"orientation": "item"},
-    "items, no critic": {"orientation": "item", "adversarial_weight": 0.0},
+    "mask, a user without any": {**PLUS, "mask_channel": True, "ratings": "none", "latent_size": 0},
+    "items": {**PLUS, "orientation": "item"},
     "items, all else too": {
+        **PLUS,
         "orientation": "item",
         "mask_channel": True,
         "condition_dropout": 0.5,
@@ -61,9 +64,8 @@ CASES = {
         "noise_support": "rated",
         "latent_size": 3,
     },
-    "items, cross-entropy": {"orientation": "item", "mask_channel": True, "model": "DGRMKL"},
     "implicit": {"protocol": "full"},
-    "implicit, items": {"protocol": "full", "orientation": "item", "mask_channel": True},
+    "implicit, items": {**PLUS, "protocol": "full", "orientation": "item", "mask_channel": True},
     "implicit, hidden": {"protocol": "full", "condition_dropout": 0.5, "reconstruct": "hidden"},
     "implicit, noise at rated entries": {"protocol": "full", "noise_support": "rated", "condition_dropout": 0.5},
     "implicit, cross-entropy": {"protocol": "full", "model": "DGRMKL"},

@@ -24,9 +24,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recbole_dgrm.maths.conditionals import Design, Prior
-from recbole_dgrm.maths.features import Features
 from recbole_dgrm.maths.sparse import products_at
+from recbole_dgrm.models.bmf.conditionals import Design, Prior
+from recbole_dgrm.models.bmf.features import Features
 
 START = 0.1  # standard deviation of the first rows
 START_ALPHA = 1.25  # precision of a rating at first

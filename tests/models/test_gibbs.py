@@ -3,9 +3,9 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from recbole_dgrm.maths.conditionals import Design, Prior, grams
-from recbole_dgrm.maths.features import Features, shares
-from recbole_dgrm.maths.gibbs import Chain
+from recbole_dgrm.models.bmf.conditionals import Design, Prior, grams
+from recbole_dgrm.models.bmf.features import Features, shares
+from recbole_dgrm.models.bmf.gibbs import Chain
 
 D = 3  # two factors and a bias
 
@@ -31,7 +31,7 @@ def test_grams_are_sums_of_outer_products():
 
 @pytest.mark.parametrize("rows", [2, 100])
 def test_rows_have_the_moments_of_a_bayesian_regression(monkeypatch, rows):
-    monkeypatch.setattr("recbole_dgrm.maths.conditionals.ROWS", rows)
+    monkeypatch.setattr("recbole_dgrm.models.bmf.conditionals.ROWS", rows)
     rng, ratings = np.random.default_rng(1), few_ratings()
     features = Features.of(shares(ratings), np.ones(7, bool), 4)
     prior, table, alpha = made_up_prior(rng, len(features.size)), rng.standard_normal((5, D)), 0.7

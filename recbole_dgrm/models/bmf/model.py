@@ -1,4 +1,4 @@
-"""BMF: Bayesian matrix factorization whose rows know what was rated, see ``recbole_dgrm.maths.gibbs``."""
+"""BMF: Bayesian matrix factorization whose rows depend on what was rated. Its equations are in ``gibbs.py``."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,8 +8,8 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.maths.factorization import Factorization, Sampling
 from recbole_dgrm.models.base import ProfileRecommender
+from recbole_dgrm.models.bmf.factorization import Factorization, Sampling
 from recbole_dgrm.options import read
 
 
@@ -42,18 +42,15 @@ class BMF(ProfileRecommender):
             raise OptionError(
                 "BMF is a model of ratings, and with feedback=implicit there are none; take DGRMPlus or MF"
             )
-        o = self.options = read(BMFOptions, config)
-        if o.burn_in >= config.run.epochs:
-            raise OptionError(
-                f"burn_in={o.burn_in} leaves none of epochs={config.run.epochs}; lower it or raise epochs"
-            )
+        o, sweeps = read(BMFOptions, config), config.run.epochs
+        if o.burn_in >= sweeps:
+            raise OptionError(f"burn_in={o.burn_in} leaves none of epochs={sweeps}; lower it or raise epochs")
         every = None if o.keep_every == "auto" else o.keep_every
-        numbers = (o.factors, o.implicit, o.components, o.chains, o.burn_in, config.run.epochs, every)
-        how = Sampling(*numbers, seed=config.run.seed)
+        how = Sampling(o.factors, o.implicit, o.components, o.chains, o.burn_in, sweeps, every, seed=config.run.seed)
         self.factorization = Factorization(self.rating_matrix(), how)
 
     def sweep(self) -> float:
-        """Draw every chain anew once, and return the deviation of a rating's error in them."""
+        """Draw every chain anew once, and return the standard deviation of a rating's error in them."""
         return self.factorization.sweep()
 
     def set_users(self) -> None:
@@ -68,15 +65,14 @@ class BMF(ProfileRecommender):
     @torch.no_grad()
     def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """Predicted ratings ``(n,)`` of single items."""
-        places, order = self.by_user(len(user), row, column)
-        return self.factorization.ratings_at(user, places)[torch.argsort(order)]
+        return self.in_order(user, row, column, lambda places: self.factorization.ratings_at(user, places))
 
     @torch.no_grad()
     def deviations(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """The standard deviations ``(n,)`` of the ratings that ``score_pairs`` predicts, errors of rating included."""
-        places, order = self.by_user(len(user), row, column)
-        return self.factorization.deviations_at(user, places, self.pairs_of(user))[torch.argsort(order)]
+        rated = self.pairs_of(user)
+        return self.in_order(user, row, column, lambda at: self.factorization.deviations_at(user, at, rated))
 
     def agreement(self) -> dict[str, float]:
-        """How far the chains agree: the split R-hat of predictions."""
+        """How well the chains agree: the split R-hat of predictions, see ``Factorization.agreement``."""
         return self.factorization.agreement()

@@ -1,8 +1,8 @@
-"""A Bayesian factorization of ratings: what the sweeps of its chains predict together.
+"""What the sweeps of several Gibbs chains predict together.
 
 The predicted rating of a pair is the mean over kept sweeps of ``m + b_u + c_i + p_u . q_i``, in which the user's row is
 not the drawn one but its mean given all else, which varies less. Such a mean follows from the user's ratings and the
-sweep's items, so other users are solved without training.
+sweep's items, so new users are solved without training.
 """
 
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recbole_dgrm.maths.conditionals import Design, Prior, posterior_variances
-from recbole_dgrm.maths.convergence import split_r_hat
-from recbole_dgrm.maths.features import Features, shares
-from recbole_dgrm.maths.gibbs import Chain, Sample, regressors, scaled
 from recbole_dgrm.maths.sparse import Places, products_at
+from recbole_dgrm.models.bmf.conditionals import Design, Prior, posterior_variances
+from recbole_dgrm.models.bmf.features import Features, shares
+from recbole_dgrm.models.bmf.gibbs import Chain, Sample, regressors, scaled
 
 FEWEST = 4  # kept sweeps of a chain that can be halved
-WATCHED = 500  # training pairs whose predictions tell whether chains agree
-SMALLEST = 1e-9  # of the mean; a smaller deviation is rounding, and all ratings are equal
+WATCHED = 500  # training pairs whose predictions show whether chains agree
+SMALLEST = 1e-9  # of the mean; a smaller standard deviation is rounding, and all ratings are equal
 SOLVED = 10  # kept sweeps whose variances of rows are solved; these hardly differ between sweeps
 KEPT_BYTES = 256 << 20  # of rows of kept sweeps, where ``keep_every`` is auto
 
@@ -31,13 +31,14 @@ class Sampling:
 
     Attributes:
         factors: k.
-        implicit: whose features say with whom they have ratings: ``both`` sides, ``user``, ``item`` or ``none``.
-        components: of these features that are kept.
+        implicit: the rows that get features, which say what they have rated: ``both`` sides, ``user``, ``item``,
+            ``none``.
+        components: the number of components of these features that are kept.
         chains: the number of chains.
         burn_in: the number of first sweeps that do not count.
-        sweeps: of each chain, the first ones included.
-        keep_every: of the other sweeps each so many-th is kept; None keeps half, or as many as there is room for.
-        seed: of all chains.
+        sweeps: the number of sweeps of each chain, the first ones included.
+        keep_every: after the first ones, every so many-th sweep is kept; None keeps half, or as many as 256 MiB allow.
+        seed: the seed of all chains.
     """
 
     factors: int
@@ -81,21 +82,18 @@ class Factorization(nn.Module):
         self.how, self.every = how, how.every(sum(ratings.shape))
         self.centre, deviation = float(ratings.data.mean()), float(ratings.data.std())
         self.deviation = deviation if deviation > SMALLEST * abs(self.centre) else 1.0
-        standard = self._standard(ratings)
         self.components = user = _features(ratings, how, "user")
-        item = _features(ratings.T.tocsr(), how, "item")
-        seeds = [(how.seed, number) for number in range(how.chains)]
-        self._chains = [Chain(standard, (user, item), how.factors, seed) for seed in seeds]
+        sides, standard = (user, _features(ratings.T.tocsr(), how, "item")), self._standard(ratings)
+        self._chains = [Chain(standard, sides, how.factors, (how.seed, number)) for number in range(how.chains)]
         self.chains = nn.ModuleList(self._chains)
         n_kept, size = how.chains * max(1, -(-(how.sweeps - how.burn_in) // self.every)), how.factors + 1
-        n_components = 0 if user is None else len(user.size)
         shapes = {
             "user_rows": (ratings.shape[0], n_kept, size),
             "item_rows": (ratings.shape[1], n_kept, size),
             **dict.fromkeys(("levels", "alphas", "scales"), (n_kept,)),
             "means": (n_kept, size),
             "precisions": (n_kept, size, size),
-            "coefficients": (n_kept, n_components, size),
+            "coefficients": (n_kept, 0 if user is None else len(user.size), size),
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float32 if "rows" in name else torch.float64))
@@ -112,7 +110,7 @@ class Factorization(nn.Module):
         return sp.csr_matrix((value, ratings.indices, ratings.indptr), ratings.shape)
 
     def sweep(self) -> float:
-        """Sweep each chain once; returns the mean deviation of a rating's error in the chains."""
+        """Sweep each chain once, and return the mean over chains of the standard deviation of a rating's error."""
         samples = [chain.sweep() for chain in self._chains]
         self.sweeps += 1
         since = int(self.sweeps) - self.how.burn_in - 1
@@ -144,7 +142,8 @@ class Factorization(nn.Module):
     def deviations_at(self, user: Tensor, places: Places, rated: Places) -> Tensor:
         """The standard deviations ``(n,)`` of ratings of users ``(B,)`` at ``places``, errors of rating included.
 
-        The variance is that between the sweeps' means plus the mean within sweeps, of the user's row and of the error.
+        The variance is that of the sweeps' means, plus the mean over sweeps of two variances: that of the user's row
+        given all else, and that of a rating's error.
 
         Args:
             rated: where the ratings are that the users' rows follow from.
@@ -165,22 +164,21 @@ class Factorization(nn.Module):
         return (self.deviation * (within + between + (1 / self.alphas[:count]).mean()).sqrt()).float()
 
     def agreement(self) -> dict[str, float]:
-        """How far the kept sweeps of all chains, or of the halves of one, agree about some training pairs.
+        """Whether the chains, or the halves of one, agree about some training pairs.
 
         Returns:
-            The ``median`` over the pairs of the split R-hat of their rating, and what nine in ten are below (``most``);
-            nothing after too few sweeps.
+            The ``median`` over these pairs of the split R-hat of their predicted rating, and the value that nine in
+            ten are below (``most``); nothing after too few sweeps.
         """
         if self._count < FEWEST * self.how.chains:
             return {}
         user, item = self._watched.T
         left, right = self.user_rows[user, : self._count], self.item_rows[item, : self._count]
-        rating = (
-            (left[..., :-1] * right[..., :-1]).sum(-1) + left[..., -1] + right[..., -1] + self.levels[: self._count]
-        )
+        product = (left[..., :-1] * right[..., :-1]).sum(-1)
+        rating = product + left[..., -1] + right[..., -1] + self.levels[: self._count]
         by_chain = rating.view(len(user), -1, self.how.chains).transpose(1, 2).cpu().numpy()
-        found = [split_r_hat(chains) for chains in by_chain]
-        return {"median": float(np.median(found)), "most": float(np.quantile(found, 0.9))}
+        r_hat = [split_r_hat(chains) for chains in by_chain]
+        return {"median": float(np.median(r_hat)), "most": float(np.quantile(r_hat, 0.9))}
 
     def _parts(self, user: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
         """Factors of users and items, whose products are means over the kept sweeps, with their biases, and m."""
@@ -194,20 +192,16 @@ class Factorization(nn.Module):
         return value * self.deviation + self.centre
 
     def set_users(self, ratings: sp.csr_matrix) -> None:
-        """Solve other users, whose ratings are the rows of ``ratings``."""
+        """Solve other users, whose ratings are the rows of ``ratings``: their means given all else of a kept sweep."""
         features = self.components and self.components.of_rows(shares(ratings))
         design = Design(self._standard(ratings))
         rows = torch.zeros(ratings.shape[0], *self.user_rows.shape[1:], dtype=torch.float32)
         for place in range(self._count):
-            rows[:, place] = self._solved(design, features, place)
+            other, level, alpha, scale = self.item_rows[:, place], *self._numbers(place)
+            target, noise = design.without(other, level), other.new_zeros(len(rows), other.shape[1])
+            mean, _ = design.posterior(regressors(other, scale), target, self._prior(place), features, alpha, noise)
+            rows[:, place] = scaled(mean, scale)
         self.user_rows = rows
-
-    def _solved(self, design: Design, features: Features | None, place: int) -> Tensor:
-        """The means of users' rows given all else of a kept sweep, ``(n, d)``."""
-        other, level, alpha, scale = self.item_rows[:, place], *self._numbers(place)
-        target, noise = design.without(other, level), other.new_zeros(design.places.n_rows, other.shape[1])
-        mean, _ = design.posterior(regressors(other, scale), target, self._prior(place), features, alpha, noise)
-        return scaled(mean, scale)
 
     def _numbers(self, place: int) -> tuple[float, float, float]:
         return self.levels[place].item(), self.alphas[place].item(), self.scales[place].item()
@@ -226,3 +220,17 @@ def _features(ratings: sp.csr_matrix, how: Sampling, side: str) -> Features | No
     if how.implicit not in ("both", side):
         return None
     return Features.of(shares(ratings), np.diff(ratings.indptr) > 0, how.components)
+
+
+def split_r_hat(chains: NDArray[np.floating]) -> float:
+    """The potential scale reduction of a quantity in chains ``(n_chains, n)``, each split in halves.
+
+    It is the root of the variance of all halves together over that within a half (Gelman et al. 2013, section 11.4): 1
+    where they agree, and above 1.1 or so where the chains have not mixed. NaN with fewer than four samples.
+    """
+    half = chains.shape[1] // 2
+    if half < 2:
+        return float("nan")
+    parts = np.concatenate([chains[:, :half], chains[:, -half:]])
+    within, between = parts.var(axis=1, ddof=1).mean(), parts.mean(axis=1).var(ddof=1)
+    return float(np.sqrt((half - 1) / half + between / within)) if within > 0 else float("nan")

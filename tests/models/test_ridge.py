@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from recbole_dgrm.maths.ridge import ItemRidge
+from recbole_dgrm.models.dgrmplus.ridge import ItemRidge
 
 STRENGTH = 3.0
 
