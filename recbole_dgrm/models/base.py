@@ -149,10 +149,6 @@ class ProfileRecommender(GeneralRecommender):
         rating = self._value.numpy().astype(np.float64)
         return csr_matrix((rating, (user, column)), (self.n_users, self.n_items - 1))
 
-    def state_rows(self, interaction) -> Tensor:
-        """The number of rows that each profile of the batch has in the model's tensors, ``(B,)``; 1 for whole ones."""
-        return torch.ones_like(interaction[self.row_field])
-
     def begin_epoch(self, epoch: int) -> None:
         """Called before the phases of each epoch, which are counted from 0."""
 

@@ -61,10 +61,6 @@ class ICDAE(ProfileRecommender):
         scaled = value / activity**self.options.activity_exponent
         return torch.sigmoid(self.encoder(places, scaled) + self.user_node(user))
 
-    def state_rows(self, interaction) -> Tensor:
-        """The number of rated entries of each user, ``(B,)``."""
-        return self.activity(interaction[self.USER_ID]).squeeze(-1)
-
     def calculate_loss(self, interaction) -> Tensor:
         """The squared error predicted from a corrupted profile, summed over the batch.
 

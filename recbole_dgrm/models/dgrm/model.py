@@ -33,7 +33,6 @@ from recbole_dgrm.models.dgrm.options import DGRMOptions
 from recbole_dgrm.models.dgrm.profiles import Rows, State
 from recbole_dgrm.models.dgrm.sampling import Sampler, condition
 from recbole_dgrm.options import read
-from recbole_dgrm.system.data_parallel import whole_batch
 
 NOISES = 4  # of a user in a training step: of x_{t-1}, of x_t, of the posterior, and z
 BEFORE_0_3 = "closed_form."  # where states of version 0.2.0 have the centre
@@ -82,10 +81,6 @@ class DGRM(ProfileRecommender):
         """The clean profiles with the ids ``(B,)``."""
         return State(*self.rated(ids))
 
-    def state_rows(self, interaction) -> Tensor:
-        """The number of rated entries of each profile, ``(B,)``."""
-        return self.activity(interaction[self.row_field]).squeeze(-1)
-
     # Step 1 is the forward chain. The generator's condition may hide a part of the profile.
 
     def draw(self, ids: Tensor) -> "Draw":
@@ -108,7 +103,7 @@ class DGRM(ProfileRecommender):
         n_users, latent_size, device = x_0.places.n_rows, self.generator.latent_size, x_0.value.device
         wide = latent_size > self.options.generator_hidden[0]
         width = max(self.width, latent_size) if wide else self.width
-        n_rows = shared_rows(whole_batch(n_users)) if self.options.noise_rows == "auto" else self.options.noise_rows
+        n_rows = shared_rows(n_users) if self.options.noise_rows == "auto" else self.options.noise_rows
         shared = SharedNoise(n_rows, width, n_users, NOISES, device)
         z = None
         if latent_size:

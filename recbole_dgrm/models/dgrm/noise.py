@@ -47,7 +47,7 @@ class SharedNoise:
 
     @cached_property
     def table(self) -> Tensor:
-        """The rows, ``(n_rows, width)``; several processes draw the same, because it is not drawn by user."""
+        """The rows, ``(n_rows, width)``."""
         return torch.empty(self.size, device=self.device).normal_()
 
     @cached_property
