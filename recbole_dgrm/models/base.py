@@ -174,19 +174,14 @@ class ProfileRecommender(GeneralRecommender):
         """The scores ``(B, I)`` of distinct users ``(B,)``; these are ratings if the model predicts ratings."""
         raise NotImplementedError
 
-    def entries(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The training entries of profiles ``(B,)`` as flat ``row``, ``column``, ``value``, each ``(nnz,)``."""
+    def rated(self, ids: Tensor) -> tuple[Places, Tensor]:
+        """The places of the training entries of profiles ``(B,)``, and their values ``(nnz,)``."""
         start, end = self._indptr[ids], self._indptr[ids + 1]
         count = end - start
         row = torch.repeat_interleave(torch.arange(len(ids), device=ids.device), count)
         before = torch.cumsum(count, 0) - count
         index = torch.arange(len(row), device=ids.device) + (start - before)[row]
-        return row, self._column[index], self._value[index]
-
-    def rated(self, ids: Tensor) -> tuple[Places, Tensor]:
-        """The places of the training entries of profiles ``(B,)``, and their values ``(nnz,)``."""
-        row, column, value = self.entries(ids)
-        return Places(len(ids), self.width, row, column), value
+        return Places(len(ids), self.width, row, self._column[index]), self._value[index]
 
     def activity(self, ids: Tensor) -> Tensor:
         """The number of training entries of profiles ``(B,)``, shape ``(B, 1)``."""

@@ -122,23 +122,11 @@ class PRGAN(ProfileRecommender):
         o = self.options
         learners = [*self.critic.parameters(), *self.memory.parameters()]
         clip = partial(clip_weights, self.critic, o.weight_clip) if o.lipschitz == "weight_clipping" else None
+        g, rate = list(self.generator.parameters()), o.critic_learning_rate
         return [
+            Phase("critic", learners, self.critic_loss, o.critic_iterations, rate, clip, 0, self.critic),
             Phase(
-                "critic",
-                learners,
-                self.critic_loss,
-                o.critic_iterations,
-                o.critic_learning_rate,
-                clip,
-                second_order=self.critic,
-            ),
-            Phase(
-                "generator",
-                list(self.generator.parameters()),
-                self.generator_loss,
-                o.generator_iterations,
-                o.learning_rate,
-                from_epoch=o.pretrain_epochs,
+                "generator", g, self.generator_loss, o.generator_iterations, o.learning_rate, None, o.pretrain_epochs
             ),
         ]
 
@@ -156,7 +144,8 @@ class PRGAN(ProfileRecommender):
         the user's rated items, and ``k - p`` draws from all items, where rated ones are drawn again up to twice.
         """
         o = self.options
-        row, column, _ = self.entries(user)
+        places, _ = self.rated(user)
+        row, column = places.row, places.column
         owner, count = user[row], self.activity(user)[row]
         start = self._indptr[owner].unsqueeze(-1)
         drawn = start + (torch.rand(len(row), o.rated_items - 1, device=row.device) * count).long()

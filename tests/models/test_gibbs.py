@@ -3,7 +3,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from recbole_dgrm.models.bmf.conditionals import Design, Prior, grams
+from recbole_dgrm.models.bmf.conditionals import Design, Prior
 from recbole_dgrm.models.bmf.features import Features, shares
 from recbole_dgrm.models.bmf.gibbs import Chain
 
@@ -20,13 +20,6 @@ def few_ratings(n_users=7, n_items=5, share=0.6, seed=0):
 def made_up_prior(rng, n_components=0):
     root = rng.standard_normal((D, D))
     return Prior(rng.standard_normal(D), root @ root.T + np.eye(D), rng.standard_normal((n_components, D)), 1.5)
-
-
-def test_grams_are_sums_of_outer_products():
-    ratings, table = few_ratings(), torch.randn(5, D)
-    rated = torch.as_tensor(ratings.toarray() != 0).float()
-    found = grams(Design(ratings).places, table)
-    torch.testing.assert_close(found, torch.einsum("ui,ij,ik->ujk", rated, table, table))
 
 
 @pytest.mark.parametrize("rows", [2, 100])
@@ -71,44 +64,6 @@ def test_rows_without_ratings_do_not_shape_the_components():
     features = Features.of(padded, np.arange(8) > 0, 4)
     np.testing.assert_allclose(features.size, Features.of(matrix, np.ones(7, bool), 4).size)
     assert (features.left[0] == 0).all()
-
-
-def within_error(drawn, exact, errors=4.5):
-    """Whether the mean of independent draws ``(n, ...)`` is ``exact`` but for their Monte Carlo error."""
-    drawn = np.asarray(drawn)
-    np.testing.assert_array_less(np.abs(drawn.mean(0) - exact), errors * drawn.std(0) / np.sqrt(len(drawn)) + 1e-12)
-
-
-def test_a_prior_has_the_moments_of_its_conditional():
-    rng, n = np.random.default_rng(2), 6
-    eta = rng.standard_normal((n, D))
-    start = Prior(np.zeros(D), np.eye(D), np.zeros((0, D)), 1.0)
-    drawn = [start.redrawn(eta, None, rng) for _ in range(4000)]
-    centre = eta.mean(0)
-    left = eta - centre
-    scale = np.linalg.inv(np.eye(D) + left.T @ left + n / (n + 1) * np.outer(centre, centre))
-    within_error([each.precision for each in drawn], (D + n) * scale)
-    within_error([each.mean for each in drawn], n * centre / (n + 1))
-    spread = [
-        np.outer(each.mean - n * centre / (n + 1), each.mean - n * centre / (n + 1)) @ each.precision for each in drawn
-    ]
-    within_error(spread, np.eye(D) / (n + 1))
-
-
-def test_coefficients_have_the_moments_of_their_conditional():
-    rng, ratings = np.random.default_rng(3), few_ratings()
-    features, eta = Features.of(shares(ratings), np.ones(7, bool), 4), rng.standard_normal((7, D))
-    start = made_up_prior(rng, len(features.size))
-    shape = np.diag(features.size**2) + start.strength * np.eye(4)
-    gains, spreads = [], []
-    for _ in range(4000):
-        after = start.redrawn(eta, features, rng)
-        exact = np.linalg.solve(shape, features.size[:, None] * (features.left.T @ (eta - after.mean)))
-        left = after.coefficients - exact
-        gains.append(left)
-        spreads.append(left @ after.precision @ left.T)
-    within_error(gains, np.zeros((4, D)))
-    within_error(spreads, D * np.linalg.inv(shape))
 
 
 def statistics(chain):

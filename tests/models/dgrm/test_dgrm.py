@@ -52,37 +52,6 @@ def test_implicit_profiles_are_binary_with_every_item_in_the_mask_and_no_centre(
     assert not model.center.user.any()
 
 
-def test_the_masking_layer_hides_unrated_items_from_the_critic(make_model):
-    _, _, model = make_model()
-    model.chain.variance.zero_()
-    draw = model.draw(USERS)
-    x_0_hat, fake = model.generate(draw)
-    unrated = model.profiles(USERS)[1] == 0
-    weight = model.chain.weight_x_t[draw.t].unsqueeze(-1).expand(unrated.shape)
-    as_if_0 = (weight * draw.x_t.dense())[unrated]
-    torch.testing.assert_close(fake.dense()[unrated], as_if_0)
-    assert (x_0_hat.dense()[unrated] != 0).any()
-
-
-def test_condition_dropout_hides_ratings_as_if_unrated_and_keeps_the_noise(make_model):
-    _, _, model = make_model(condition_dropout=0.5, reconstruct="hidden")
-    draw = model.draw(USERS)
-    hidden = draw.target.bool()
-    assert hidden.any()
-    assert not hidden.all()
-    assert (draw.condition.value[hidden] == 0).all()
-    assert torch.equal(draw.condition.value[~hidden], draw.x_t.value[~hidden])
-    noise = draw.x_t.dense() - draw.x_t.places.dense(draw.x_t.value)
-    torch.testing.assert_close(draw.condition.dense() - draw.condition.places.dense(draw.condition.value), noise)
-    assert (noise != 0).all()
-
-
-def test_condition_scale_divides_by_the_root_of_the_entries_kept(make_model):
-    _, _, model = make_model(condition_scale="sqrt_count", noise_scale=0.0)
-    x_0, mask = model.profiles(USERS)
-    torch.testing.assert_close(model.draw(USERS).condition.dense(), x_0 / mask.sum(-1, keepdim=True).sqrt())
-
-
 @pytest.mark.parametrize("step", [1, 5])
 def test_appendix_b_trains_with_one_fixed_step(make_model, step):
     _, _, model = make_model(fixed_step=step)
@@ -197,17 +166,9 @@ def test_scores_of_pairs_are_entries_of_those_of_all_items(make_model, level, st
     torch.testing.assert_close(model.score_profiles(USERS)[row, column], model.score_pairs(USERS, row, column))
 
 
-def test_noise_falls_on_rated_entries_only_where_that_is_asked_for(make_model, monkeypatch):
+def test_no_row_of_noise_is_drawn_where_only_rated_entries_have_any(make_model, monkeypatch):
     monkeypatch.setattr(SharedNoise, "table", property(lambda self: pytest.fail("rows were drawn")))
-    _, _, model = make_model(noise_support="rated", condition_dropout=0.5, latent_size=3)
-    draw = model.draw(USERS)
-    _, fake = model.generate(draw)
-    unrated = model.profiles(USERS)[1] == 0
-    for state in (draw.x_tm1, draw.x_t, draw.condition, fake):
-        assert not state.dense()[unrated].any()
-    assert draw.x_t.dense()[~unrated].all()
-    assert (draw.condition.value == 0).any()
-    for phase in model.phases():
+    for phase in make_model(noise_support="rated", latent_size=3)[2].phases():
         assert torch.isfinite(phase.loss({"user_id": USERS}))
 
 

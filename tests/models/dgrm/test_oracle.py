@@ -11,7 +11,6 @@ PLUS = {"model": "DGRMPlus", **paper_keys(), "orientation": "user", "mask_channe
 SIZES = {"generator_hidden": [12, 8], "critic_hidden": [10], "latent_size": None}
 CASES = {
     "the paper": {},
-    "large noise": {"noise_scale": 1.0, "noise_max": 1.0},
     "no noise": {"noise_scale": 0.0},
     "one step": {"noise_steps": 1, "prediction_noise_steps": 0},
     "fixed step": {"fixed_step": 5},
@@ -19,15 +18,11 @@ CASES = {
     "a user without any": {"ratings": "none"},
     "fewer items than hidden units": {"generator_hidden": [64, 8], "critic_hidden": [64]},
     "no z": {"latent_size": 0},
-    "narrow z": {"latent_size": 3},
     "z wider than a profile": {"latent_size": 40},
-    "dropout": {"condition_dropout": 0.5},
     "hidden entries": {"condition_dropout": 0.5, "reconstruct": "hidden"},
     "scaled condition": {"condition_dropout": 0.3, "condition_scale": "sqrt_count"},
-    "residuals": {"center": "bias"},
     "r1": {"lipschitz": "r1"},
     "clipping": {"lipschitz": "weight_clipping"},
-    "deep critic": {"critic_hidden": [10, 9, 8]},
     "linear critic": {"critic_hidden": []},
     "no critic": {"adversarial_weight": 0.0},
     "few rows": {"noise_rows": 4},
@@ -40,9 +35,7 @@ CASES = {
         "center": "bias",
         "lipschitz": "r1",
     },
-    "cross-entropy": {"model": "DGRMKL"},
     "cross-entropy with penalty": {"model": "DGRMKL", "lipschitz": "gradient_penalty"},
-    "mask": {**PLUS, "mask_channel": True},
     "mask, hidden entries": {
         **PLUS,
         "mask_channel": True,
