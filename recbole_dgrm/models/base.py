@@ -32,7 +32,7 @@ class Phase:
     """One turn of an epoch: which parameters learn, from which loss, for how many passes over the users.
 
     Attributes:
-        name: the name shown beside the loss.
+        name: the name that the loss is logged under.
         parameters: the only parameters that require gradients, and are stepped, in this phase.
         loss: maps a batch to a scalar, a sum over the rows of the batch.
         repeat: the number of passes over the loader per epoch.
@@ -66,8 +66,8 @@ class ProfileRecommender(GeneralRecommender):
         by_item: whether the profiles are those of items.
         row_field: the column of a training batch that has the ids of its profiles, of users or of items.
         width: the length of a profile.
-        by_profiles: whether the model predicts a profile as fast as a few items of it, so that a diagnosis looks
-            at all predictions of as many users as it can afford.
+        by_profiles: whether scoring all items of a profile costs about as much as scoring a few. The collapse
+            diagnosis then reads all predictions of as many users as its budget allows.
         takes_new_users: whether ``with_profiles`` works, because no parameter that scores need belongs to a user.
         undivided: why several processes cannot train the model together; None where they can.
     """

@@ -9,7 +9,7 @@ vector holds the ratings of the rated items and 0 for the others.
 
 Deviations from the paper
     * The adversarial loss alone leaves the rating scale free; a reconstruction of the p rated items is
-      added (``reconstruction_weight``), and the mean rating and an item bias stand beside the product.
+      added (``reconstruction_weight``), and scores have the mean rating and an item bias.
     * The authors' code clips weights at 0.006, and appendix A of the DGRM paper searches a gradient penalty;
       ``lipschitz`` has both.
 """

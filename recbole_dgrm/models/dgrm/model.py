@@ -1,9 +1,9 @@
 """DGRM (Deng et al.): a diffusion model and a Wasserstein GAN that train each other.
 
 The class has the paper's order: forward chain (step 1), generator (step 2), backward step (step 3), critic (step 4),
-the two losses (Eqs. 21 and 22) and prediction (section 3.3). The equations of the chain are in ``diffusion.py``, the
-networks in ``networks.py``, and the walk back to a prediction in ``sampling.py``. A ``State`` stands for a batch of
-profiles ``(B, I)`` without being a tensor of that size, see ``profiles.py``.
+the two losses (``critic_loss``, ``generator_loss``) and prediction (section 3.3). Eqs. 11 to 20, the chain, are in
+``diffusion.py``, the networks in ``networks.py``, the walk back to a prediction in ``sampling.py``. A ``State`` stands
+for a batch of profiles ``(B, I)``, the paper's R, without being a tensor of that size: see ``profiles.py``.
 
 Deviations from the paper
     * The paper states no Lipschitz constraint for its Wasserstein critic; ours has a gradient penalty
@@ -129,12 +129,12 @@ class DGRM(ProfileRecommender):
     # Step 4 is the critic, and with it the two losses.
 
     def critic_loss(self, interaction) -> Tensor:
-        """The loss of the critic (Eq. 21) and its Lipschitz term in ``x_{t-1}``, summed over the batch."""
+        """Eq. 21, ``sum D(x_{t-1}, x_t, t) - sum D(fake x_{t-1}, x_t, t)``, plus the Lipschitz term in ``x_{t-1}``."""
         draw, critic = self.draw(interaction[self.row_field]), self.critic
         with torch.no_grad():
             _, fake_state = self.generate(draw)
-        beside = critic.beside(draw.x_t, draw.t)
-        real, fake = critic.read(draw.x_tm1) + beside, critic.read(fake_state) + beside
+        given = critic.read_condition(draw.x_t, draw.t)
+        real, fake = critic.read_state(draw.x_tm1) + given, critic.read_state(fake_state) + given
         loss = self.critic_objective(critic.score(real), critic.score(fake))
         everywhere = self.options.noise_support == "all"
         squared_norms = partial(critic.squared_norms, places=None if everywhere else draw.x_0.places)
@@ -146,7 +146,7 @@ class DGRM(ProfileRecommender):
         return loss
 
     def generator_loss(self, interaction) -> Tensor:
-        """The loss of the generator (Eq. 22), summed over the batch."""
+        """Eq. 22, ``sum D(fake x_{t-1}, x_t, t) + lambda sum |(x_0_hat - x_0) * mask|^2``."""
         draw = self.draw(interaction[self.row_field])
         x_0_hat, fake = self.generate(draw)
         loss = self.options.reconstruction_weight * self._reconstruction(x_0_hat, draw)

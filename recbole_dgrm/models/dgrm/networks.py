@@ -36,26 +36,26 @@ class StepEmbedding(nn.Module):
 
 
 class StateLayer(nn.Module):
-    """A linear layer over states and a further input beside them.
+    """A linear layer over several states and one dense input.
 
-    Its weights are drawn as those of one ``nn.Linear`` over all inputs are.
+    Its weights are initialised as those of one ``nn.Linear`` over all inputs side by side.
 
     Args:
         widths: the widths of the states, or of dense rows.
-        beside: width of the further input.
+        dense_width: width of the dense input.
         size: width of the output.
     """
 
-    def __init__(self, widths: Sequence[int], beside: int, size: int):
+    def __init__(self, widths: Sequence[int], dense_width: int, size: int):
         super().__init__()
-        whole = nn.Linear(sum(widths) + beside, size)
-        *of_states, of_rest = whole.weight.detach().split([*widths, beside], dim=1)
+        whole = nn.Linear(sum(widths) + dense_width, size)
+        *of_states, of_rest = whole.weight.detach().split([*widths, dense_width], dim=1)
         self.states = nn.ParameterList(nn.Parameter(part.t().contiguous()) for part in of_states)
         self.rest, self.bias = nn.Parameter(of_rest.contiguous()), whole.bias
 
-    def forward(self, states: Sequence[State | Rows], beside: Tensor) -> Tensor:
-        """Maps states, and the further input ``(B, ...)``, to ``(B, size)``."""
-        total = linear(beside, self.rest, self.bias)
+    def forward(self, states: Sequence[State | Rows], dense: Tensor) -> Tensor:
+        """Maps states, and the dense input ``(B, dense_width)``, to ``(B, size)``."""
+        total = linear(dense, self.rest, self.bias)
         for state, weight in zip(states, self.states, strict=True):
             total = total + state.through(weight)
         return total
@@ -93,10 +93,10 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """``D(x_{t-1}, x_t, t)``: a score per pair, low for real pairs (section 3.2).
+    """``D(x_{t-1}, x_t, t)``: a score per pair of states, low for real pairs (section 3.2).
 
-    The first layer is linear, so the parts of ``x_{t-1}`` and of ``x_t`` in it are computed once each, and the gradient
-    by ``x_{t-1}`` is that by the layer's output times the weight.
+    The first layer is linear, so its output is a sum, ``read_state(x_{t-1}) + read_condition(x_t, t)``, of which real
+    and fake pairs share the second part. The gradient by ``x_{t-1}`` is that by this output times the layer's weight.
     """
 
     def __init__(self, n_items: int, hidden: Sequence[int], step_size: int):
@@ -108,13 +108,13 @@ class Critic(nn.Module):
 
     def forward(self, x_tm1: State, x_t: State, t: Tensor) -> Tensor:
         """Maps two states of ``B`` users and their steps ``(B,)`` to scores ``(B,)``."""
-        return self.score(self.read(x_tm1) + self.beside(x_t, t))
+        return self.score(self.read_state(x_tm1) + self.read_condition(x_t, t))
 
-    def read(self, x_tm1: State) -> Tensor:
+    def read_state(self, x_tm1: State) -> Tensor:
         """What ``x_{t-1}`` adds to the output of the first layer, ``(B, H)``."""
         return x_tm1.through(self.first.states[0])
 
-    def beside(self, x_t: State, t: Tensor) -> Tensor:
+    def read_condition(self, x_t: State, t: Tensor) -> Tensor:
         """What ``x_t`` and ``t`` add to the output of the first layer, ``(B, H)``."""
         step = linear(self.step_embedding(t), self.first.rest, self.first.bias)
         return step + x_t.through(self.first.states[1])

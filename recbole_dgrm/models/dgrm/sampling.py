@@ -1,6 +1,6 @@
 """Prediction with a trained DGRM (paper, section 3.3): noise the profiles, walk back, predict them anew.
 
-Nothing is masked here: the unrated items are what the model is asked about.
+There is no masking layer here: predictions of the unrated items are what is wanted.
 
 Deviations from the paper
     * Section 3.3 predicts ``x_{T-T'}`` from the profile noised T times. ``prediction: posterior`` does
@@ -25,7 +25,7 @@ from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, UserRows
 from recbole_dgrm.models.dgrm.options import DGRMOptions
 from recbole_dgrm.models.dgrm.profiles import State
 
-SPREAD_DRAWS = 32  # predictions whose spread says how sure the model is
+SPREAD_DRAWS = 32  # draws whose spread is the standard deviation of a prediction
 
 
 @dataclass(frozen=True)

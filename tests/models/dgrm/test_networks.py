@@ -26,10 +26,10 @@ def seeded():
 
 def test_a_layer_over_states_is_one_linear_layer_over_all_inputs():
     layer = StateLayer([6, 3], 2, 5)
-    x, z, beside = torch.randn(4, 6), torch.randn(4, 3), torch.randn(4, 2)
+    x, z, dense = torch.randn(4, 6), torch.randn(4, 3), torch.randn(4, 2)
     weight = torch.cat([*layer.states, layer.rest.T])
     torch.testing.assert_close(
-        layer([state(x), GivenRows(z)], beside), torch.cat([x, z, beside], 1) @ weight + layer.bias
+        layer([state(x), GivenRows(z)], dense), torch.cat([x, z, dense], 1) @ weight + layer.bias
     )
     bound = 11**-0.5
     assert all(parameter.abs().max() <= bound for parameter in layer.parameters())
