@@ -21,7 +21,7 @@ from recbole.utils import InputType
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from recbole_dgrm.maths.center import Center
+from recbole_dgrm.maths.biases import Center
 from recbole_dgrm.maths.sparse import Places
 
 BLOCK = 1 << 20  # scores computed at once when only some of them are asked for

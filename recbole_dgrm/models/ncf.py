@@ -13,7 +13,7 @@ from pydantic import PositiveFloat, PositiveInt
 from recbole.model.general_recommender.neumf import NeuMF
 from torch import Tensor
 
-from recbole_dgrm.maths.center import Center
+from recbole_dgrm.maths.biases import Center
 from recbole_dgrm.options import Dropout, read
 
 PAIRS = 1 << 19  # user-item pairs scored at once in a full ranking

@@ -69,21 +69,6 @@ def test_products_of_whole_tensors_and_of_parts_are_those_of_dense_ones(case):
         assert_alike(products_at, dense_entries, places, left, right)
 
 
-@pytest.mark.parametrize("wanted", [(True, False), (False, True), (False, False)])
-@pytest.mark.parametrize("function", [sparse_product, products_at])
-def test_what_needs_no_gradient_gets_none(function, wanted):
-    places = places_of(CASES["unsorted columns"])
-    first = torch.randn(len(places.row)) if function is sparse_product else torch.randn(ROWS, SIZE)
-    given = [
-        tensor.requires_grad_(need) for tensor, need in zip((first, torch.randn(COLUMNS, SIZE)), wanted, strict=True)
-    ]
-    found = function(places, *given)
-    assert found.requires_grad == any(wanted)
-    if found.requires_grad:
-        found.sum().backward()
-    assert [tensor.grad is not None for tensor in given] == list(wanted)
-
-
 @every_case
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_precision_is_that_of_float32_whatever_autocast_says(case, kind):

@@ -7,9 +7,7 @@ from helpers import random_ratings, write_ratings
 from scipy.sparse import csr_matrix
 
 from recbole_dgrm.data import loaders
-from recbole_dgrm.maths.biases import fit_biases
-from recbole_dgrm.maths.center import Center
-from recbole_dgrm.maths.sparse import Places
+from recbole_dgrm.maths.biases import Center, fit_biases
 from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.testing import interaction
 
@@ -32,7 +30,7 @@ def test_a_centre_is_0_until_it_is_fitted_and_no_part_of_the_state_then():
     assert set(center.state_dict()) == {"user", "item"}
 
 
-def test_rows_pairs_and_places_of_a_centre_are_those_of_the_biases():
+def test_rows_and_pairs_of_a_centre_are_those_of_the_biases():
     rng = np.random.default_rng(0)
     ratings = csr_matrix(rng.integers(1, 6, (6, 5)) * (rng.random((6, 5)) < 0.6))
     table = ratings.tocoo()
@@ -43,10 +41,6 @@ def test_rows_pairs_and_places_of_a_centre_are_those_of_the_biases():
     torch.testing.assert_close(center.rows(torch.arange(6)), torch.from_numpy(expected))
     user, column = torch.tensor([4, 0, 0]), torch.tensor([1, 3, 0])
     torch.testing.assert_close(center.pairs(user, column), torch.from_numpy(expected[[4, 0, 0], [1, 3, 0]]))
-    places = Places(2, 5, torch.tensor([0, 1, 1]), torch.tensor([2, 0, 4]))
-    torch.testing.assert_close(
-        center.at(torch.tensor([5, 3]), places), torch.from_numpy(expected[[5, 3, 3], [2, 0, 4]])
-    )
 
 
 def test_new_users_get_the_biases_of_their_ratings_and_one_without_the_mean_user():

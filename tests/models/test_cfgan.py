@@ -50,14 +50,6 @@ def everyone(make_model):
     return model, torch.arange(1, splits.train.user_num)
 
 
-def test_masks_have_the_count_and_never_a_rated_item(everyone):
-    rated, *drawn = masks(*everyone)
-    for mask in drawn:
-        assert set(mask.unique().tolist()) == {0.0, 1.0}
-        assert (mask.sum(-1) == 3).all()
-        assert not (mask * rated).any()
-
-
 def test_zero_reconstruction_and_partial_masking_are_drawn_independently(everyone):
     rated, zero, visible = masks(*everyone)
     assert not torch.equal(zero, visible)

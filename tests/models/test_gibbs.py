@@ -49,6 +49,9 @@ def test_components_of_all_features_are_the_features():
     features = Features.of(matrix, np.ones(7, bool), 100)
     np.testing.assert_allclose(features.left * features.size @ features.right.T, matrix.toarray(), atol=1e-10)
     np.testing.assert_allclose(features.of_rows(matrix).left, features.left, atol=1e-10)
+    padded = Features.of(sp.vstack([sp.csr_matrix((1, 5)), matrix]).tocsr(), np.arange(8) > 0, 100)
+    np.testing.assert_allclose(padded.size, features.size)  # rows without ratings do not shape the components
+    assert (padded.left[0] == 0).all()
 
 
 def test_few_components_of_many_are_the_largest():
@@ -56,14 +59,6 @@ def test_few_components_of_many_are_the_largest():
     few, whole = (Features.of(matrix, np.ones(40, bool), most) for most in (3, 30))
     np.testing.assert_allclose(few.size, whole.size[:3])
     np.testing.assert_allclose(np.abs(few.right.T @ whole.right[:, :3]), np.eye(3), atol=1e-8)
-
-
-def test_rows_without_ratings_do_not_shape_the_components():
-    matrix = shares(few_ratings())
-    padded = sp.vstack([sp.csr_matrix((1, 5)), matrix]).tocsr()
-    features = Features.of(padded, np.arange(8) > 0, 4)
-    np.testing.assert_allclose(features.size, Features.of(matrix, np.ones(7, bool), 4).size)
-    assert (features.left[0] == 0).all()
 
 
 def statistics(chain):

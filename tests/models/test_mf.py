@@ -2,13 +2,11 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 import torch
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths.biases import fit_biases
-from recbole_dgrm.models.mf import Penalty, half_sweep
 from recbole_dgrm.testing import ModelContract
 
 
@@ -74,15 +72,6 @@ def test_ratings_on_another_scale_give_the_same_result(make_model, tmp_path, key
             model.sweep()
         found.append((model.score_profiles(torch.arange(1, splits.train.user_num)) - plus) / times)
     torch.testing.assert_close(*found, atol=5e-4, rtol=0)
-
-
-def test_a_row_without_ratings_gets_the_mean_factor_or_that_of_its_centre():
-    ratings, fixed = sp.csr_matrix([[1.0, -2.0], [0.0, 0.0], [2.0, 0.0]]), np.array([[1.0, 0.5], [-0.5, 1.0]])
-    raw = half_sweep(ratings, fixed, Penalty(0.1))
-    np.testing.assert_allclose(raw[1], raw[[0, 2]].mean(axis=0))
-    centered = half_sweep(ratings, fixed, Penalty(0.1), centered=True)
-    assert not centered[1].any()
-    np.testing.assert_array_equal(centered[[0, 2]], raw[[0, 2]])
 
 
 def test_a_user_and_an_item_without_ratings_get_the_centre(make_model):

@@ -1,5 +1,4 @@
 import pytest
-import torch
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.data import loaders
@@ -19,18 +18,6 @@ class TestNCF(ModelContract):
 def test_its_weights_begin_at_random_and_no_key_says_otherwise(make_config):
     with pytest.raises(OptionError, match="unknown key 'use_pretrain'"):
         make_config("NCF", use_pretrain=True)
-
-
-def test_it_overfits_ten_ratings(make_model):
-    config, splits, model = make_model("NCF", dropout_prob=0.0)
-    batch = splits.train.inter_feat[torch.arange(10)]
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(300):
-        optimizer.zero_grad()
-        model.calculate_loss(batch).backward()
-        optimizer.step()
-    assert model.calculate_loss(batch) < 1e-3
-    torch.testing.assert_close(model.predict(batch), batch[config["RATING_FIELD"]], atol=0.1, rtol=0)
 
 
 def test_ratings_are_trained_without_negatives_and_implicit_feedback_with(make_config):

@@ -22,7 +22,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.maths.center import Center
+from recbole_dgrm.maths.biases import Center
 from recbole_dgrm.maths.layers import Outputs
 from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.models.bmf.factorization import Factorization, Sampling

@@ -105,19 +105,6 @@ def test_iterations_and_learning_rates_reach_the_phases(make_model):
     assert [phase.name for phase in model.phases()] == ["generator"]
 
 
-def test_zero_and_T_denoising_steps_frame_the_prediction(make_model):
-    """Section 4.4.2: T' = 0 is the generator's own output; T' = T ends at x_0, which has no shrinkage."""
-    shared = {"prediction": "posterior", "prediction_noise_steps": 5}
-    _, _, none = make_model(denoising_steps=0, **shared)
-    _, _, every = make_model(denoising_steps=5, **shared)
-    _, _, hat = make_model(prediction="x_0_hat", prediction_noise_steps=5, denoising_steps=1)
-    for other in (every, hat):
-        other.load_state_dict(none.state_dict())
-    direct = none.score_profiles(USERS)
-    torch.testing.assert_close(direct, hat.score_profiles(USERS))
-    assert not torch.allclose(direct, every.score_profiles(USERS))
-
-
 def test_posterior_prediction_is_rescaled_to_ratings(make_model):
     """A perfect generator and T' < T: the mean of x_{T-T'} is shrunk, the prediction is not."""
     _, _, model = make_model(**LITERAL, prediction_draws=200, noise_max=0.5)
@@ -139,29 +126,11 @@ def test_more_draws_are_averaged(make_model):
     assert (draws[0][many.profiles(USERS)[1] == 0] != 0).all()  # no prediction is masked
 
 
-@pytest.mark.parametrize("overrides", [{"noise_steps": 1}, {"noise_scale": 0.0}, {"latent_size": 0}])
-def test_corner_settings_train_and_predict(make_model, overrides):
-    config, splits, model = make_model(**overrides)
-    trainer = AlternatingTrainer(config, model)
-    valid = loaders.eval_loader(config, splits, "valid")
-    trainer.fit(loaders.train_loader(config, splits, "train"), valid, saved=False)
-    assert np.isfinite(trainer.best_valid_score)
-
-
-def test_ratings_of_dgrm_kl_keep_one_scale_in_training_and_test(make_model):
-    """What the generator is asked to reconstruct are the ratings that prediction gives back."""
-    _, _, model = make_model("DGRMKL", noise_scale=0.0)
-    model.generator.forward = lambda x_t, z, t: exactly(x_t.places.dense(x_t.value))
-    x_0, mask = model.profiles(USERS)
-    torch.testing.assert_close(model.draw(USERS).x_0.dense(), x_0)
-    torch.testing.assert_close(model.score_profiles(USERS) * mask, x_0)
-
-
-@pytest.mark.parametrize("support", ["all", "rated"])
+@pytest.mark.parametrize("more", [{}, {"noise_support": "rated"}, {"noise_scale": 0.0}, {"latent_size": 0}], ids=str)
 @pytest.mark.parametrize(("level", "steps"), [(0, 0), (0, 1), (3, 1), (5, 4)])
-def test_scores_of_pairs_are_entries_of_those_of_all_items(make_model, level, steps, support):
+def test_scores_of_pairs_are_entries_of_those_of_all_items(make_model, level, steps, more):
     keys = {"prediction_noise_steps": level, "denoising_steps": steps, "prediction_draws": 2}
-    _, _, model = make_model(noise_support=support, center="bias", **keys)
+    _, _, model = make_model(center="bias", **keys, **more)
     row, column = torch.tensor([2, 0, 1, 0]), torch.tensor([3, 1, 7, 0])
     torch.testing.assert_close(model.score_profiles(USERS)[row, column], model.score_pairs(USERS, row, column))
 
@@ -187,9 +156,11 @@ def test_the_walk_down_the_chain_ends_at_the_last_prediction(make_model):
     torch.testing.assert_close(*steps[0])
     torch.testing.assert_close(*steps[-1])  # x_0 is what the generator predicts at t = 1
     torch.testing.assert_close(steps, list(model.walk(*pairs)))
-    _, _, literal = make_model(**LITERAL)
-    literal.load_state_dict(model.state_dict())
-    torch.testing.assert_close(literal.score_profiles(USERS).flatten(), steps[3][0])
+    for count in (0, 3, 5):  # T' = 0 is the generator's own output (section 4.4.2)
+        _, _, literal = make_model(**{**LITERAL, "denoising_steps": count})
+        literal.load_state_dict(model.state_dict())
+        torch.testing.assert_close(literal.score_profiles(USERS).flatten(), steps[count][0])
+    assert not torch.allclose(steps[0][0], steps[5][0])
 
 
 def test_a_prediction_follows_the_weights(make_model):
@@ -266,14 +237,3 @@ def test_deviations_are_those_of_predictions_with_other_draws(make_model, monkey
 def test_without_noise_and_z_nothing_spreads(make_model):
     _, _, model = make_model(prediction_noise_steps=0, latent_size=0)
     assert model.deviations(*PAIRS).tolist() == [0.0] * 5
-
-
-@pytest.mark.parametrize(("keys", "users_at_once"), [({}, 10), ({"prediction": "posterior"}, 1)])
-def test_how_many_users_are_drawn_at_once_goes_by_what_is_in_memory(make_model, monkeypatch, keys, users_at_once):
-    _, _, model = make_model(generator_hidden=[2, 3], **keys)
-    monkeypatch.setattr(model_module, "BLOCK", 30)
-    asked, sampler = [], model.sampler
-    monkeypatch.setattr(model, "sampler", lambda ids: asked.append(len(ids)) or sampler(ids))
-    model.deviations(torch.arange(1, 12), torch.arange(11), torch.zeros(11, dtype=torch.int64))
-    assert max(asked) == users_at_once
-    assert sum(asked) == 11

@@ -9,6 +9,7 @@ import torch
 from recbole_dgrm.maths.layers import Outputs
 from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.maths.sparse import Places
+from recbole_dgrm.models.dgrm.networks import StateLayer
 from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, SharedNoise, UserRows
 from recbole_dgrm.models.dgrm.profiles import State
 
@@ -59,15 +60,6 @@ def test_a_users_shared_rows_are_standard_normal_and_independent_of_each_other()
 def test_different_noises_of_a_user_are_different_rows():
     noise = SharedNoise(4, 2, 50, 4, CPU)
     assert (noise.row.sort(dim=1).values == torch.arange(4)).all()
-
-
-def test_shared_rows_through_a_weight_are_computed_once_and_equal_the_rows_times_it():
-    noise, weight = SharedNoise(32, ITEMS, USERS, 4, CPU), torch.randn(ITEMS, SIZE)
-    rows = noise.another(ITEMS)
-    torch.testing.assert_close(rows.through(weight), rows.dense() @ weight)
-    assert noise.through(weight) is noise.through(weight)
-    narrow = noise.another(3)
-    torch.testing.assert_close(narrow.through(weight[:3]), narrow.dense() @ weight[:3])
 
 
 @pytest.mark.parametrize("width", [3, 40], ids=["fewer items than units", "more"])
@@ -132,3 +124,21 @@ def test_gradients_by_several_threads_are_the_same_twice():
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(one, other) for again in found[1:] for one, other in zip(found[0], again, strict=True))
+
+
+def test_a_layer_over_states_is_one_linear_layer_over_all_inputs():
+    layer, nowhere = StateLayer([6, 3], 2, 5), torch.zeros(0, dtype=torch.long)
+    x, z, dense = torch.randn(4, 6), torch.randn(4, 3), torch.randn(4, 2)
+    state = State.of(GivenRows(x), Places(4, 6, nowhere, nowhere))
+    expected = torch.cat([x, z, dense], 1) @ torch.cat([*layer.states, layer.rest.T]) + layer.bias
+    torch.testing.assert_close(layer([state, GivenRows(z)], dense), expected)
+    bound = 11**-0.5
+    assert all(parameter.abs().max() <= bound for parameter in layer.parameters())
+    assert layer.states[0].abs().max() > 0.8 * bound
+
+
+def test_outputs_made_without_gradient_stay_without():
+    with torch.no_grad():
+        outputs = Outputs.of(torch.randn(4, 3), torch.nn.Linear(3, 6))
+    assert not outputs.dense().requires_grad
+    assert not outputs.through(torch.randn(6, 2)).requires_grad
