@@ -58,14 +58,6 @@ class Center(nn.Module):
         """The centre ``(B, n_items)`` of users ``(B,)``."""
         return self.user[user].unsqueeze(-1) + self.item
 
-    def solved(self, ratings: Tensor, rated: Tensor) -> Tensor:
-        """The centre ``(B, n_items)`` of other users, from their ``ratings`` and where these are, 1 or 0."""
-        if self._biases is None:
-            return torch.zeros_like(ratings)
-        count = rated.sum(dim=1, keepdim=True) + max(self._shrinkage, 1e-9)
-        left = (ratings - self._biases.mean - self.item) * rated
-        return self._biases.mean + left.sum(dim=1, keepdim=True) / count + self.item
-
     def at(self, user: Tensor, places: Places) -> Tensor:
         """The centre ``(n,)`` of users ``(B,)`` at ``places`` in ``(B, n_items)``."""
         return self.pairs(user[places.row], places.column)
