@@ -130,7 +130,6 @@ class PRGAN(ProfileRecommender):
                 o.critic_iterations,
                 o.critic_learning_rate,
                 clip,
-                second_order=self.critic,
             ),
             Phase(
                 "generator",

@@ -44,10 +44,6 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
                 for phase in self.phases
             ]
         super().__init__(config, model)
-        if config.run.compile:
-            for network in model.children():
-                if all(network is not phase.second_order for phase in self.phases):
-                    network.compile()
 
     def _build_optimizer(self, **kwargs):
         group = OptimizerGroup()

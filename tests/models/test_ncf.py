@@ -16,11 +16,7 @@ class TestNCF(ModelContract):
         return [Phase("all", list(model.parameters()), model.calculate_loss, 1, 0.1)]
 
 
-def test_the_keys_of_pretraining_are_gone_and_configs_that_do_not_use_them_stay_readable(make_config):
-    old = {"use_pretrain": False, "mf_pretrain_path": None, "mlp_pretrain_path": None}
-    config = make_config("NCF", **old)
-    assert not old.keys() & config.given.keys()
-    assert make_config("NeuMF", **old).given["use_pretrain"] is False  # RecBole's own model has them
+def test_its_weights_begin_at_random_and_no_key_says_otherwise(make_config):
     with pytest.raises(OptionError, match="unknown key 'use_pretrain'"):
         make_config("NCF", use_pretrain=True)
 

@@ -208,7 +208,6 @@ class DGRM(ChainRecommender):
             o.critic_iterations,
             o.critic_learning_rate,
             clip,
-            second_order=self.critic,
         )
         return [critic, generator]
 
