@@ -43,7 +43,7 @@ KINDS = {
 
 # Keys that runs of 0.2.0 have in their configs and that are gone, with the value that stands for what is done now. A
 # stored config may still have them, and they are part of the hash that such a run is known by.
-RETIRED: dict[str, Any] = {}
+RETIRED: dict[str, Any] = {"compile": False}
 OF_DGRMPLUS = {
     **{"orientation": "user", "mask_channel": False, "blend": 0.0, "blend_factors": 16, "blend_components": 64},
     **{"blend_chains": 1, "blend_sweeps": 115, "blend_ridge": 250.0},
@@ -230,7 +230,6 @@ class RunOptions:
     eval_step: PositiveInt
     stopping_step: NonNegativeInt
     precision: Literal["float32", "bfloat16"]
-    compile: bool
     refit: bool
     train_batch_size: PositiveInt | Literal["auto"]
     eval_batch_size: PositiveInt

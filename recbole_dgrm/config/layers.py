@@ -9,8 +9,6 @@ of the lower ones. A later layer replaces a key as a whole. A key that no file k
 range are errors before any data is read.
 """
 
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
@@ -41,11 +39,6 @@ from recbole_dgrm.system.yaml_files import properties_dir
 
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 Layer = dict[str, Any]
-
-
-def cxx_compiler() -> str | None:
-    """The path of the C++ compiler that ``compile=true`` needs, or None."""
-    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))), None)
 
 
 def read_yaml(path: Path) -> Layer:
@@ -200,8 +193,6 @@ def _own(merged: Layer, layers: Mapping[str, Layer]) -> Layer:
 def _check_machine(run: RunOptions) -> None:
     if run.device == "cuda" and not torch.cuda.is_available():
         raise OptionError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto")
-    if run.compile and cxx_compiler() is None:
-        raise OptionError("compile=true, but no C++ compiler is installed (g++, clang++); install one or leave it off")
 
 
 def _build(model_class: type, merged: Layer, run: RunOptions, whole: Layer, changed: set[str]) -> Config:

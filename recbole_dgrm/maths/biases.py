@@ -101,14 +101,6 @@ class Center(nn.Module):
         """The centre ``(B, n_items)`` of users ``(B,)``."""
         return self.user[user].unsqueeze(-1) + self.item
 
-    def solved(self, ratings: Tensor, rated: Tensor) -> Tensor:
-        """The centre ``(B, n_items)`` of other users, from their ``ratings`` and where these are, 1 or 0."""
-        if self._biases is None:
-            return torch.zeros_like(ratings)
-        count = rated.sum(dim=1, keepdim=True) + max(self._shrinkage, 1e-9)
-        left = (ratings - self._biases.mean - self.item) * rated
-        return self._biases.mean + left.sum(dim=1, keepdim=True) / count + self.item
-
     def _set(self, user: np.ndarray | Tensor, item: np.ndarray | Tensor) -> None:
         for name, table in (("user", user), ("item", item)):
             self.register_buffer(name, torch.as_tensor(table, dtype=torch.float32), persistent=self.is_fitted)

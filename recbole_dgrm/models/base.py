@@ -39,8 +39,6 @@ class Phase:
         learning_rate: the learning rate of this phase's optimizer.
         after_step: called after each step, for example to clip weights.
         from_epoch: the first epoch of the phase, counted from 0.
-        second_order: the network whose gradient the loss differentiates again, as a gradient penalty does; it is never
-            compiled, because ``torch.compile`` has no second derivative.
     """
 
     name: str
@@ -50,7 +48,6 @@ class Phase:
     learning_rate: float
     after_step: Callable[[], None] | None = None
     from_epoch: int = 0
-    second_order: nn.Module | None = None
 
 
 class ProfileRecommender(GeneralRecommender):

@@ -163,12 +163,6 @@ class CFGAN(ProfileRecommender):
             return loss
         return loss + self.options.zero_weight * torch.sigmoid(predicted.at(zero)).square().sum()
 
-    def score_ratings(self, ratings: Tensor, rated: Tensor) -> Tensor:
-        """Predicted ratings ``(B, I)`` of new users, from their ratings and where these are; for other programs."""
-        first, condition = self.generator.first, ratings * rated / self.top
-        hidden = self.generator.hidden(condition @ first.weight + first.bias)
-        return self.top * torch.sigmoid(self.generator.output(hidden))
-
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
         """Predicted ratings ``(B, I)``, between 0 and the top of the scale."""

@@ -81,14 +81,6 @@ class ICDAE(ProfileRecommender):
         self.user_node = nn.Embedding.from_pretrained(node.repeat(self.n_users, 1))
         self.recenter(self.center)
 
-    def score_ratings(self, ratings: Tensor, rated: Tensor) -> Tensor:
-        """Predicted ratings ``(B, I)`` of new users, from their ratings and where these are; for other programs."""
-        center = self.center.solved(ratings, rated)
-        activity = rated.sum(dim=1, keepdim=True).clamp(min=1)
-        scaled = (ratings - center) * rated / activity**self.options.activity_exponent
-        hidden = torch.sigmoid(scaled @ self.encoder.weight + self.encoder.bias + self.user_node.weight[-1])
-        return self.decoder(hidden) + center
-
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
         """Predicted ratings ``(B, I)``."""

@@ -124,7 +124,7 @@ class PRGAN(ProfileRecommender):
         clip = partial(clip_weights, self.critic, o.weight_clip) if o.lipschitz == "weight_clipping" else None
         g, rate = list(self.generator.parameters()), o.critic_learning_rate
         return [
-            Phase("critic", learners, self.critic_loss, o.critic_iterations, rate, clip, 0, self.critic),
+            Phase("critic", learners, self.critic_loss, o.critic_iterations, rate, clip),
             Phase(
                 "generator", g, self.generator_loss, o.generator_iterations, o.learning_rate, None, o.pretrain_epochs
             ),

@@ -37,10 +37,6 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
     def __init__(self, config, model):
         self.phases: list[Phase] = model.phases()
         super().__init__(config, model)
-        if config.run.compile:
-            for network in model.children():
-                if all(network is not phase.second_order for phase in self.phases):
-                    network.compile()
 
     def _build_optimizer(self, **kwargs):
         group = OptimizerGroup()

@@ -174,7 +174,7 @@ class DGRM(ProfileRecommender):
             return [generator]
         clip = partial(clip_weights, self.critic, o.weight_clip) if o.lipschitz == "weight_clipping" else None
         d, rate = list(self.critic.parameters()), o.critic_learning_rate
-        critic = Phase("critic", d, self.critic_loss, o.critic_iterations, rate, clip, second_order=self.critic)
+        critic = Phase("critic", d, self.critic_loss, o.critic_iterations, rate, clip)
         return [critic, generator]
 
     # Prediction walks back from the noised profile. Predicted residuals become ratings by the centre.
