@@ -15,7 +15,7 @@ Deviations from the paper
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Literal
 
@@ -56,7 +56,7 @@ class PRGANOptions:
             )
 
 
-class Factorization(nn.Module):
+class BiasedFactorization(nn.Module):
     """A matrix factorization with item biases that scores user-item pairs by ``mean + b_i + p_u . q_i``."""
 
     def __init__(self, n_users: int, n_items: int, size: int, mean: float):
@@ -108,7 +108,7 @@ class PRGAN(ProfileRecommender):
         o = self.options = read(PRGANOptions, config)
         self.center = self.centered(config)
         mean = 0.0 if self.implicit else float(self._value.mean())
-        self.generator = Factorization(self.n_users, self.width, o.embedding_size, mean)
+        self.generator = BiasedFactorization(self.n_users, self.width, o.embedding_size, mean)
         self.memory = copy.deepcopy(self.generator)
         self.critic = ImageCritic(o.record_items)
         self.register_buffer("best_score", torch.tensor(-torch.inf))
@@ -122,13 +122,10 @@ class PRGAN(ProfileRecommender):
         o = self.options
         learners = [*self.critic.parameters(), *self.memory.parameters()]
         clip = partial(clip_weights, self.critic, o.weight_clip) if o.lipschitz == "weight_clipping" else None
-        g, rate = list(self.generator.parameters()), o.critic_learning_rate
-        return [
-            Phase("critic", learners, self.critic_loss, o.critic_iterations, rate, clip),
-            Phase(
-                "generator", g, self.generator_loss, o.generator_iterations, o.learning_rate, None, o.pretrain_epochs
-            ),
-        ]
+        g = list(self.generator.parameters())
+        critic = Phase("critic", learners, self.critic_loss, o.critic_iterations, o.critic_learning_rate, clip)
+        generator = Phase("generator", g, self.generator_loss, o.generator_iterations, o.learning_rate)
+        return [critic, replace(generator, from_epoch=o.pretrain_epochs)]
 
     def end_epoch(self, score: float | None) -> None:
         """Replace the memory by G when G ranks better on validation; without validation, after every epoch."""

@@ -46,7 +46,7 @@ class DGRM(ProfileRecommender):
         dataset: the training part of a RecBole data set.
     """
 
-    Options = DGRMOptions
+    Options: type[DGRMOptions] = DGRMOptions
     critic_objective = staticmethod(losses.critic_loss)
     generator_objective = staticmethod(losses.generator_loss)
 

@@ -12,6 +12,7 @@ Deviations from the paper
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,10 +73,10 @@ class Sampler:
     @torch.no_grad()
     def predict(self) -> Outputs | GivenRows:
         """The mean of the draws. Of an ``x_0_hat`` the inputs of the output layer are averaged, as that is linear."""
-        draws = [self.draw(index) for index in range(self.options.prediction_draws)]
+        draws: list[Any] = [self.draw(index) for index in range(self.options.prediction_draws)]
         if self.options.prediction == "posterior":
             return GivenRows(_mean([draw.dense() for draw in draws]))
-        return replace(draws[0], hidden=_mean([draw.hidden for draw in draws if isinstance(draw, Outputs)]))
+        return replace(draws[0], hidden=_mean([draw.hidden for draw in draws]))
 
     @torch.no_grad()
     def spread(self, places: Places) -> Tensor:
@@ -96,14 +97,12 @@ class Sampler:
         streams = self._streams(index, level, o.prediction_noise_steps > 0)
         literal = o.prediction == "posterior" and steps > 0
         eps = partial(self._eps, entries=literal)
-        x_t = self._start(streams, eps)
+        x_t, count = self._start(streams, eps), steps if literal else max(steps - 1, 0)
+        if count:
+            x_t, _ = self._reverse(x_t, streams, level, count, eps)
         if literal:
-            x_t, _ = self._reverse(x_t, streams, level, steps, eps)
-            return self._rescaled(x_t, level - steps)
-        before = max(steps - 1, 0)  # the last denoising gives the prediction
-        if before:
-            x_t, _ = self._reverse(x_t, streams, level, before, eps)
-        return self._denoise(x_t, streams, level - before)
+            return self._rescaled(x_t, level - count)
+        return self._denoise(x_t, streams, level - count)  # the last denoising gives the prediction
 
     @torch.no_grad()
     def walk(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -91,6 +91,7 @@ class DGRMPlus(DGRM):
     Options = DGRMPlusOptions
     options: DGRMPlusOptions
     share: Tensor
+    other: Any  # a Factorization or an ItemRidge
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
