@@ -93,7 +93,7 @@ def test_the_critic_learns(make_model, name, lipschitz):
     if name == "DGRMKL":
         assert loss < 2 * np.log(2)  # a coin's cross-entropy
     if lipschitz == "weight_clipping":
-        assert max(float(parameter.detach().abs().max()) for parameter in model.critic.parameters()) <= 0.1
+        assert max(float(parameter.detach().abs().max()) for parameter in model.critic.parameters()) <= 0.1 + 1e-6
 
 
 def test_iterations_and_learning_rates_reach_the_phases(make_model):
