@@ -47,7 +47,6 @@ setup(
     extras_require={
         "distributed": ["distributed>=2024.1"],  # Dask cluster
         "parquet": ["pyarrow>=15"],  # ratings and lists as Parquet; an extra: 55 MB for one format
-        "onnx": ["onnx>=1.23", "onnxscript>=0.7"],  # torch writes ONNX with them; older ones were not tried
         "test": [
             "pytest>=8.0",
             "pytest-xdist>=3.6.1",  # tests in as many processes as there are cores

@@ -20,8 +20,8 @@ from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.evaluation import collector
 from recbole_dgrm.evaluation.references import rated_row
-from recbole_dgrm.maths.als import Penalty, half_sweep
 from recbole_dgrm.maths.biases import fit_biases
+from recbole_dgrm.models.mf import Penalty, half_sweep
 
 SEEDS = range(2020, 2025)
 SIZES, FOLDS, SWEEPS = (4, 8, 16, 24), 5, 15

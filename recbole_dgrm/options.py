@@ -41,6 +41,24 @@ KINDS = {
     "object": "a mapping (name: value)",
 }  # a type of JSON Schema, in words for a user
 
+# Keys that runs of 0.2.0 have in their configs and that are gone, with the value that stands for what is done now. A
+# stored config may still have them, and they are part of the hash that such a run is known by.
+RETIRED: dict[str, Any] = {"compile": False}
+OF_DGRMPLUS = {
+    **{"orientation": "user", "mask_channel": False, "blend": 0.0, "blend_factors": 16, "blend_components": 64},
+    **{"blend_chains": 1, "blend_sweeps": 115, "blend_ridge": 250.0},
+}  # DGRM and DGRMKL had them, too
+RETIRED_OF: dict[str, dict[str, Any]] = {
+    "BMF": {"side_features": [], "time_effects": False},
+    "DGRM": OF_DGRMPLUS,
+    "DGRMKL": OF_DGRMPLUS,
+}
+
+
+def retired(model: Any) -> dict[str, Any]:
+    """The keys that configs of a model had in 0.2.0 and have no more, with the only value that is left of them."""
+    return RETIRED | (RETIRED_OF.get(model, {}) if isinstance(model, str) else {})
+
 
 def _filled(text: str) -> str:
     if not text.strip() or not text.isprintable():
@@ -212,7 +230,6 @@ class RunOptions:
     eval_step: PositiveInt
     stopping_step: NonNegativeInt
     precision: Literal["float32", "bfloat16"]
-    compile: bool
     refit: bool
     train_batch_size: PositiveInt | Literal["auto"]
     eval_batch_size: PositiveInt

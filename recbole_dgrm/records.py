@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from recbole_dgrm import record_types
 from recbole_dgrm.errors import DataError
+from recbole_dgrm.options import retired
 from recbole_dgrm.record_types import LARGEST, departure
 from recbole_dgrm.system.files import make_folder, parse_json, plain, read_bytes, write_text, write_whole, writing
 from recbole_dgrm.system.processes import EXIT_S, LOCK, alone_in
@@ -113,8 +114,11 @@ def new_record(given: Mapping[str, Any], label: str = "", source: str | None = N
 
 
 def config_hash(given: Mapping[str, Any]) -> str:
-    """Hash of all keys that determine a result, which is the part of ``Identity`` that follows from the config."""
-    what = {key: value for key, value in plain(given).items() if key not in WHERE}
+    """Hash of all keys that determine a result, which is the part of ``Identity`` that follows from the config.
+
+    Retired keys count with their only value, so that a run of 0.2.0 is still known.
+    """
+    what = {key: value for key, value in plain({**retired(given.get("model")), **given}).items() if key not in WHERE}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 

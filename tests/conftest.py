@@ -26,13 +26,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Deal tests one by one to whichever process is free; only the files of ``SHARING`` stay whole."""
+    """Deal tests one by one to whichever process is free; the files of ``SHARING`` and classes stay whole."""
     from xdist.scheduler import LoadScopeScheduling  # here, so that -p no:xdist works without it
 
     class OneByOne(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.split("::")[0]
-            return file if file.endswith(SHARING) else nodeid
+            file, *inner = nodeid.split("::")
+            if file.endswith(SHARING):
+                return file
+            return f"{file}::{inner[0]}" if len(inner) > 1 else nodeid
 
     return OneByOne(config, log)
 

@@ -11,7 +11,9 @@ import torch
 import recbole_dgrm
 from recbole_dgrm.benchmarks import worker
 from recbole_dgrm.benchmarks.executors import LocalExecutor
+from recbole_dgrm.config.layers import read_yaml
 from recbole_dgrm.maths.layers import layers_after
+from recbole_dgrm.models import registry
 from recbole_dgrm.records import RECORD
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.system.files import write_json
@@ -19,6 +21,11 @@ from recbole_dgrm.testing.small import SMALL, checkerboard, random_ratings, writ
 
 __all__ = ["SMALL", "checkerboard", "random_ratings", "write_ratings"]
 ROOT = Path(recbole_dgrm.__file__).parent.parent
+
+
+def paper_keys() -> dict:
+    """The defaults of DGRM, with the sizes of small tests."""
+    return {key: value for key, value in read_yaml(registry.defaults_file("DGRM")).items() if key not in SMALL}
 
 
 def blocks(page: Path, language: str = "") -> list[str]:

@@ -26,9 +26,9 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_RECBOLE = (
     *("errors", "maths", "options", "records", "record_types", "reports", "tuning.space"),
-    *(f"system.{name}" for name in ("data_parallel", "distributed", "files", "interrupts", "patching", "processes")),
+    *(f"system.{name}" for name in ("distributed", "files", "interrupts", "patching", "processes")),
     *(f"system.{name}" for name in ("text_keys", "texts", "yaml_files")),
-    *(f"models.dgrm.{name}" for name in ("blend", "diffusion", "networks", "options", "profiles", "sampling")),
+    *(f"models.dgrm.{name}" for name in ("diffusion", "networks", "options", "profiles", "sampling")),
     *(f"evaluation.{name}" for name in ("collapse", "distribution", "metric_names", "ranking")),
 )
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or not path.stem.startswith("__"))

@@ -18,7 +18,7 @@ from recbole_dgrm.config import layers
 from recbole_dgrm.models import registry
 from recbole_dgrm.testing import ModelContract
 
-KEYS = {f"--{key}" for key in layers.load_config(config_dict={"model": "DGRM", "dataset": "ml-100k"}).given}
+KEYS = {f"--{key}" for key in layers.load_config(config_dict={"model": "DGRMPlus", "dataset": "ml-100k"}).given}
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -27,21 +27,23 @@ class TestLinear(ModelContract):
 
     model = "Linear"
 
-    @pytest.fixture(autouse=True)
-    def in_place(self, tmp_path_factory, monkeypatch):
+    @pytest.fixture(scope="class", autouse=True)
+    def in_place(self, tmp_path_factory):
         folder = tmp_path_factory.mktemp("linear")
         (code, _), (defaults,) = (blocks(ROOT / "CONTRIBUTING.md", language) for language in ("python", "yaml"))
         (folder / "linear.py").write_text(code, encoding="utf-8")
         spec = spec_from_file_location("linear_of_contributing", folder / "linear.py")
         module = module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
         properties = copytree(layers.properties_dir(), folder / "properties")
         (properties / "model" / "Linear.yaml").write_text(defaults, encoding="utf-8")
-        for place in (layers, registry):
-            monkeypatch.setattr(place, "properties_dir", lambda: properties)
-        monkeypatch.setitem(registry.MODELS, "Linear", module.Linear)
-        monkeypatch.setitem(sys.modules, f"{registry.GENERAL}.linear", module)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, spec.name, module)
+            spec.loader.exec_module(module)
+            for place in (layers, registry):
+                patch.setattr(place, "properties_dir", lambda: properties)
+            patch.setitem(registry.MODELS, "Linear", module.Linear)
+            patch.setitem(sys.modules, f"{registry.GENERAL}.linear", module)
+            yield
 
 
 def test_the_tables_of_pages_are_those_of_the_reports(monkeypatch):

@@ -147,7 +147,7 @@ def test_the_validation_part_reaches_no_weight_but_by_the_chosen_epoch(model, pr
     last = "state_dict", "other", "optimizer", "random"
     one, other = (left(run_one(config)[1], *last) for config in configs("valid", model, protocol, **keys))
     for weights in (one, other):
-        weights.pop("/state_dict/closed_form.share", None)
+        weights.pop("/state_dict/share", None)
     assert_equal(one, other)
 
 

@@ -13,19 +13,13 @@ def run(arguments: list[str], console: Console) -> int:
     parser = make_parser("write the weights of a finished run, and the ids of their rows, as plain files", usage, "")
     add_run(parser)
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
-    format_help = (
-        "safetensors (default): the weights, of any model | onnx: a graph from ratings to scores; ICDAE, CFGAN"
-    )
-    parser.add_argument("--format", choices=("safetensors", "onnx"), default="safetensors", help=format_help)
     given = parser.parse_args(arguments)
     from recbole_dgrm.runs.export import CONTENTS, check_new, export
-    from recbole_dgrm.runs.export_onnx import export_onnx
     from recbole_dgrm.runs.trained_run import load_run
     from recbole_dgrm.system.files import check_writable
 
     check_new(given.output)
     check_writable(given.output, "output")
-    write = export_onnx if given.format == "onnx" else export
-    path = write(load_run(given.run, **places(given)), given.output)
+    path = export(load_run(given.run, **places(given)), given.output)
     console.print(f"{path} and {CONTENTS} are written")
     return 0

@@ -9,8 +9,6 @@ of the lower ones. A later layer replaces a key as a whole. A key that no file k
 range are errors before any data is read.
 """
 
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
@@ -33,7 +31,7 @@ from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.metric_names import OVER_RATINGS
 from recbole_dgrm.models import registry
-from recbole_dgrm.options import LONGEST_NAME, RunOptions, check, check_known, check_name, read
+from recbole_dgrm.options import LONGEST_NAME, RunOptions, check, check_known, check_name, read, retired
 from recbole_dgrm.system import yaml_files
 from recbole_dgrm.system.files import read_bytes
 from recbole_dgrm.system.text_keys import TextKeys, unquoted
@@ -41,11 +39,6 @@ from recbole_dgrm.system.yaml_files import properties_dir
 
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 Layer = dict[str, Any]
-
-
-def cxx_compiler() -> str | None:
-    """The path of the C++ compiler that ``compile=true`` needs, or None."""
-    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))), None)
 
 
 def read_yaml(path: Path) -> Layer:
@@ -143,7 +136,6 @@ def load_config(
     if "load_col" not in given | layers["dataset"]:  # RecBole's own default leaves the ratings out
         names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
         merged["load_col"] = {"inter": [merged[name] for name in names if merged[name] is not None]}
-    merged["load_col"] = _with_side_columns(merged)
     run = read(RunOptions, merged)
     _check_machine(run)
     parts = None if run.benchmark_filename is None else len(run.benchmark_filename)
@@ -167,19 +159,10 @@ def question_keys() -> set[str]:
     return every.difference(argument_list.training_arguments, ("precision", "bias_shrinkage"))
 
 
-def _with_side_columns(merged: Layer) -> Any:
-    """``load_col`` with the ``side_features`` of a model; which file has a column is seen when they are read."""
-    load, names = merged["load_col"], merged.get("side_features")
-    if not names or not isinstance(names, list) or not isinstance(load, dict):
-        return load
-    sides = {side: merged[f"{side.upper()}_ID_FIELD"] for side in ("user", "item") if load.get(side) != "*"}
-    return load | {side: [*dict.fromkeys([key, *load.get(side, []), *names])] for side, key in sides.items()}
-
-
 def _without_retired(given: Layer) -> Layer:
-    """The keys without those that the model no longer has, where they have the only value that is left of them."""
-    retired = getattr(registry.model_class(_named(given, "model", "DGRM")), "retired", {})
-    return {key: value for key, value in given.items() if key not in retired or value != retired[key]}
+    """The keys without retired ones that have the only value that is left of them, as configs of 0.2.0 do."""
+    gone = retired(given.get("model"))
+    return {key: value for key, value in given.items() if key not in gone or value != gone[key]}
 
 
 def _layers_below(given: Layer) -> dict[str, Layer]:
@@ -210,8 +193,6 @@ def _own(merged: Layer, layers: Mapping[str, Layer]) -> Layer:
 def _check_machine(run: RunOptions) -> None:
     if run.device == "cuda" and not torch.cuda.is_available():
         raise OptionError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto")
-    if run.compile and cxx_compiler() is None:
-        raise OptionError("compile=true, but no C++ compiler is installed (g++, clang++); install one or leave it off")
 
 
 def _build(model_class: type, merged: Layer, run: RunOptions, whole: Layer, changed: set[str]) -> Config:

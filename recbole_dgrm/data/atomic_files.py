@@ -122,8 +122,6 @@ def _check_columns(config: Mapping[str, Any], header: Mapping[str, str]) -> None
 def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The columns that must exist, each with the key that names it."""
     standard = [config[f"{role}_FIELD"] for role in ("USER_ID", "ITEM_ID", "RATING", "TIME")]
-    if "side_features" in config:
-        yield from (("side_features", name) for name in config["side_features"] or [])
     for key in ("load_col", "unused_col"):
         for suffix, names in (config[key] or {}).items():
             if names != "*" and suffix in ("inter", "user", "item"):

@@ -17,7 +17,6 @@ from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.system import distributed
-from recbole_dgrm.system.data_parallel import share_of_rank
 
 STEPS = 24  # of a pass over the profiles, about, if train_batch_size is auto
 FEWEST, MOST = 256, 1024  # profiles of a batch then
@@ -87,7 +86,7 @@ class _ByUser:
         if not most:
             raise DataError(f"{self.sample_size} users to evaluate, {distributed.world_size()} processes; start fewer")
         self.step = min(self.config.run.eval_batch_size, most)
-        own = share_of_rank(ceil(self.sample_size / self.step))
+        own = distributed.share_of_rank(ceil(self.sample_size / self.step))
         self._first = own.start * self.step
         self.sample_size = min(own.stop * self.step, self.sample_size) - self._first
         self.set_batch_size(self.step)

@@ -1,10 +1,13 @@
-"""User and item biases, the simplest predictor of ratings and the centre of residuals."""
+"""User and item biases: the simplest predictor of ratings, and the centre that models predict residuals to."""
 
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+import scipy.sparse as sp
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 SWEEPS = 10
 
@@ -49,3 +52,61 @@ def fit_biases(user: NDArray, item: NDArray, rating: NDArray, n_users: int, n_it
 
 def _counts(row: NDArray, n_rows: int, shrinkage: float) -> NDArray[np.floating]:
     return np.bincount(row, minlength=n_rows) + max(shrinkage, 1e-9)
+
+
+class Center(nn.Module):
+    """The centre ``user[u] + item[i]``, in which ``user`` includes the mean rating; 0 until it is fitted.
+
+    It is fitted in closed form before a model learns. Where a user or an item has few ratings, a model that has learnt
+    nothing else predicts their shrunken means. The tables belong to the state once they are fitted, so a state that was
+    learnt without a centre cannot be loaded into a model that has one.
+
+    Args:
+        n_users, n_items: the numbers of rows and columns of the ratings.
+    """
+
+    user: Tensor
+    item: Tensor
+
+    def __init__(self, n_users: int, n_items: int):
+        super().__init__()
+        self._biases: Biases | None = None
+        self._set(np.zeros(n_users), np.zeros(n_items))
+
+    def fit(self, ratings: sp.csr_matrix, shrinkage: float) -> None:
+        """Fit the biases of users and items with ``fit_biases``."""
+        (user, item), (n_users, n_items) = _positions(ratings), ratings.shape
+        self._biases, self._shrinkage = fit_biases(user, item, ratings.data, n_users, n_items, shrinkage), shrinkage
+        self._set(self._biases.mean + self._biases.user, self._biases.item)
+
+    def set_users(self, ratings: sp.csr_matrix) -> None:
+        """Solve the biases of other users, whose ratings are the rows of ``ratings``; the items stay as they are."""
+        if self._biases is None:
+            self._set(np.zeros(ratings.shape[0]), self.item)
+            return
+        user, item = _positions(ratings)
+        biases = self._biases.for_users(user, item, ratings.data, ratings.shape[0], self._shrinkage)
+        self._set(biases.mean + biases.user, self.item)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there is a centre at all."""
+        return self._biases is not None
+
+    def pairs(self, user: Tensor, column: Tensor) -> Tensor:
+        """The centre ``(n,)`` of pairs of a user and an item's column, ``(n,)`` each."""
+        return self.user[user] + self.item[column]
+
+    def rows(self, user: Tensor) -> Tensor:
+        """The centre ``(B, n_items)`` of users ``(B,)``."""
+        return self.user[user].unsqueeze(-1) + self.item
+
+    def _set(self, user: np.ndarray | Tensor, item: np.ndarray | Tensor) -> None:
+        for name, table in (("user", user), ("item", item)):
+            self.register_buffer(name, torch.as_tensor(table, dtype=torch.float32), persistent=self.is_fitted)
+
+
+def _positions(ratings: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """The row and column of every entry, in the order of ``data``."""
+    entries = ratings.tocoo()
+    return entries.row, entries.col

@@ -1,7 +1,7 @@
 """Perceptrons that several models are made of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Self
 
@@ -73,9 +73,9 @@ class Outputs:
         """The sums of the squares of all outputs of each row, ``(B,)``."""
         return squared_norms(*self._factors())
 
-    def transposed(self, column: Tensor) -> "Outputs":
-        """The outputs at columns ``(C,)``, ``(C, B)``: what was the weight is the input, and the other way round."""
-        hidden, weight = replace(self, weight=self.weight[column], bias=self.bias[column])._factors()
+    def transposed(self) -> "Outputs":
+        """The same outputs with rows and columns exchanged, ``(I, B)``: weights become inputs, and inputs weights."""
+        hidden, weight = self._factors()
         return Outputs(weight, hidden, weight.new_zeros(len(hidden)))
 
     def _factors(self) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
-"""One file per paper; ``base.py`` is what they share, ``registry.py`` the table of their names.
+"""A file or a folder for each model; ``base.py`` is what they share, ``registry.py`` the table of their names.
 
 The classes in ``__all__`` are for models of others to build on. They are imported when they are first used, because
-some modules of this room need no RecBole.
+some modules of this package need no RecBole.
 """
 
 from importlib import import_module
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recbole_dgrm.models.base import Phase, ProfileRecommender
-    from recbole_dgrm.models.dgrm.model import DGRM, DGRMPlus
+    from recbole_dgrm.models.dgrm.model import DGRM
+    from recbole_dgrm.models.dgrmplus.model import DGRMPlus
     from recbole_dgrm.models.mf import MF
 
 __all__ = ["DGRM", "MF", "DGRMPlus", "Phase", "ProfileRecommender"]
-HOMES = {"DGRM": "dgrm.model", "DGRMPlus": "dgrm.model", "MF": "mf", "Phase": "base", "ProfileRecommender": "base"}
+HOMES = {"DGRM": "dgrm.model", "DGRMPlus": "dgrmplus.model", "MF": "mf", "Phase": "base", "ProfileRecommender": "base"}
 
 
 def __getattr__(name: str) -> Any:

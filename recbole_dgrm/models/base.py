@@ -21,7 +21,7 @@ from recbole.utils import InputType
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from recbole_dgrm.maths.center import Center
+from recbole_dgrm.maths.biases import Center
 from recbole_dgrm.maths.sparse import Places
 
 BLOCK = 1 << 20  # scores computed at once when only some of them are asked for
@@ -32,15 +32,13 @@ class Phase:
     """One turn of an epoch: which parameters learn, from which loss, for how many passes over the users.
 
     Attributes:
-        name: the name shown beside the loss.
+        name: the name that the loss is logged under.
         parameters: the only parameters that require gradients, and are stepped, in this phase.
         loss: maps a batch to a scalar, a sum over the rows of the batch.
         repeat: the number of passes over the loader per epoch.
         learning_rate: the learning rate of this phase's optimizer.
         after_step: called after each step, for example to clip weights.
         from_epoch: the first epoch of the phase, counted from 0.
-        second_order: the network whose gradient the loss differentiates again, as a gradient penalty does; it is never
-            compiled, because ``torch.compile`` has no second derivative.
     """
 
     name: str
@@ -50,7 +48,6 @@ class Phase:
     learning_rate: float
     after_step: Callable[[], None] | None = None
     from_epoch: int = 0
-    second_order: nn.Module | None = None
 
 
 class ProfileRecommender(GeneralRecommender):
@@ -66,8 +63,8 @@ class ProfileRecommender(GeneralRecommender):
         by_item: whether the profiles are those of items.
         row_field: the column of a training batch that has the ids of its profiles, of users or of items.
         width: the length of a profile.
-        by_profiles: whether the model predicts a profile as fast as a few items of it, so that a diagnosis looks
-            at all predictions of as many users as it can afford.
+        by_profiles: whether scoring all items of a profile costs about as much as scoring a few. The collapse
+            diagnosis then reads all predictions of as many users as its budget allows.
         takes_new_users: whether ``with_profiles`` works, because no parameter that scores need belongs to a user.
         undivided: why several processes cannot train the model together; None where they can.
     """
@@ -149,10 +146,6 @@ class ProfileRecommender(GeneralRecommender):
         rating = self._value.numpy().astype(np.float64)
         return csr_matrix((rating, (user, column)), (self.n_users, self.n_items - 1))
 
-    def state_rows(self, interaction) -> Tensor:
-        """The number of rows that each profile of the batch has in the model's tensors, ``(B,)``; 1 for whole ones."""
-        return torch.ones_like(interaction[self.row_field])
-
     def begin_epoch(self, epoch: int) -> None:
         """Called before the phases of each epoch, which are counted from 0."""
 
@@ -178,19 +171,14 @@ class ProfileRecommender(GeneralRecommender):
         """The scores ``(B, I)`` of distinct users ``(B,)``; these are ratings if the model predicts ratings."""
         raise NotImplementedError
 
-    def entries(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The training entries of profiles ``(B,)`` as flat ``row``, ``column``, ``value``, each ``(nnz,)``."""
+    def rated(self, ids: Tensor) -> tuple[Places, Tensor]:
+        """The places of the training entries of profiles ``(B,)``, and their values ``(nnz,)``."""
         start, end = self._indptr[ids], self._indptr[ids + 1]
         count = end - start
         row = torch.repeat_interleave(torch.arange(len(ids), device=ids.device), count)
         before = torch.cumsum(count, 0) - count
         index = torch.arange(len(row), device=ids.device) + (start - before)[row]
-        return row, self._column[index], self._value[index]
-
-    def rated(self, ids: Tensor) -> tuple[Places, Tensor]:
-        """The places of the training entries of profiles ``(B,)``, and their values ``(nnz,)``."""
-        row, column, value = self.entries(ids)
-        return Places(len(ids), self.width, row, column), value
+        return Places(len(ids), self.width, row, self._column[index]), self._value[index]
 
     def activity(self, ids: Tensor) -> Tensor:
         """The number of training entries of profiles ``(B,)``, shape ``(B, 1)``."""
@@ -218,10 +206,17 @@ class ProfileRecommender(GeneralRecommender):
         blocks = map(self.score_profiles, user.split(max(1, BLOCK // self.width)))
         return entries_of(blocks, row, column)
 
-    def by_user(self, n_users: int, row: Tensor, column: Tensor) -> tuple[Places, Tensor]:
-        """The places of entries of users x items in an order by row, and that order."""
+    def in_order(self, user: Tensor, row: Tensor, column: Tensor, values: Callable[[Places], Tensor]) -> Tensor:
+        """What ``values`` gives for places in ``(B, I)`` that are sorted by row, here for entries in any order.
+
+        Args:
+            user: distinct users ``(B,)``.
+            row, column: of the entries, ``(n,)`` each.
+            values: maps sorted places to a value each, ``(n,)``.
+        """
         order = torch.argsort(row, stable=True)
-        return Places(n_users, self.n_items - 1, row[order], column[order]), order
+        places = Places(len(user), self.n_items - 1, row[order], column[order])
+        return values(places)[torch.argsort(order)]
 
 
 def entries_of(blocks: Iterable[Tensor], row: Tensor, column: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.models.base import Phase, ProfileRecommender
 from recbole_dgrm.options import Share, read
-from recbole_dgrm.system.data_parallel import gather_batch
+from recbole_dgrm.system import distributed
 from recbole_dgrm.system.turns import handed_down
 
 
@@ -93,8 +93,8 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
         return super().reweight_loss(x_start, x_t, mse, ts, target, model_output, device)
 
     def update_Lt_history(self, ts: Tensor, reloss: Tensor) -> None:
-        """RecBole's record of losses by step, of the whole batch where several processes train."""
-        super().update_Lt_history(*gather_batch(ts, reloss.detach()))
+        """RecBole's record of losses by step, which is the same in all processes."""
+        super().update_Lt_history(*map(distributed.all_gather_rows, (ts, reloss.detach())))
 
     def set_users(self) -> None:
         """Centre the profiles of new users."""

@@ -61,10 +61,6 @@ class ICDAE(ProfileRecommender):
         scaled = value / activity**self.options.activity_exponent
         return torch.sigmoid(self.encoder(places, scaled) + self.user_node(user))
 
-    def state_rows(self, interaction) -> Tensor:
-        """The number of rated entries of each user, ``(B,)``."""
-        return self.activity(interaction[self.USER_ID]).squeeze(-1)
-
     def calculate_loss(self, interaction) -> Tensor:
         """The squared error predicted from a corrupted profile, summed over the batch.
 
@@ -84,14 +80,6 @@ class ICDAE(ProfileRecommender):
         node = self.user_node.weight[1:].mean(dim=0, keepdim=True)
         self.user_node = nn.Embedding.from_pretrained(node.repeat(self.n_users, 1))
         self.recenter(self.center)
-
-    def score_ratings(self, ratings: Tensor, rated: Tensor) -> Tensor:
-        """Predicted ratings ``(B, I)`` of new users, from their ratings and where these are; for other programs."""
-        center = self.center.solved(ratings, rated)
-        activity = rated.sum(dim=1, keepdim=True).clamp(min=1)
-        scaled = (ratings - center) * rated / activity**self.options.activity_exponent
-        hidden = torch.sigmoid(scaled @ self.encoder.weight + self.encoder.bias + self.user_node.weight[-1])
-        return self.decoder(hidden) + center
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:

@@ -6,14 +6,14 @@ it is RecBole's NeuMF, unchanged.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from recbole.model.general_recommender.neumf import NeuMF
 from torch import Tensor
 
-from recbole_dgrm.maths.center import Center
+from recbole_dgrm.maths.biases import Center
 from recbole_dgrm.options import Dropout, read
 
 PAIRS = 1 << 19  # user-item pairs scored at once in a full ranking
@@ -37,11 +37,10 @@ class NCF(NeuMF):
     """NeuMF whose output is a rating."""
 
     Options = NCFOptions
-    # Keys that RecBole's NeuMF reads. Nobody can set them; configs of older runs name them with these values.
-    retired: ClassVar[dict[str, Any]] = {"use_pretrain": False, "mf_pretrain_path": None, "mlp_pretrain_path": None}
 
     def __init__(self, config, dataset):
-        super().__init__(config.replaced(**self.retired), dataset)
+        own = config.replaced(use_pretrain=False, mf_pretrain_path=None, mlp_pretrain_path=None)  # NeuMF reads these
+        super().__init__(own, dataset)
         options = read(NCFOptions, config)
         self.implicit = config["feedback"] == "implicit"
         self.center = Center(self.n_users, self.n_items)

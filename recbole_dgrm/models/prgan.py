@@ -9,13 +9,13 @@ vector holds the ratings of the rated items and 0 for the others.
 
 Deviations from the paper
     * The adversarial loss alone leaves the rating scale free; a reconstruction of the p rated items is
-      added (``reconstruction_weight``), and the mean rating and an item bias stand beside the product.
+      added (``reconstruction_weight``), and scores have the mean rating and an item bias.
     * The authors' code clips weights at 0.006, and appendix A of the DGRM paper searches a gradient penalty;
       ``lipschitz`` has both.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Literal
 
@@ -56,7 +56,7 @@ class PRGANOptions:
             )
 
 
-class Factorization(nn.Module):
+class BiasedFactorization(nn.Module):
     """A matrix factorization with item biases that scores user-item pairs by ``mean + b_i + p_u . q_i``."""
 
     def __init__(self, n_users: int, n_items: int, size: int, mean: float):
@@ -108,7 +108,7 @@ class PRGAN(ProfileRecommender):
         o = self.options = read(PRGANOptions, config)
         self.center = self.centered(config)
         mean = 0.0 if self.implicit else float(self._value.mean())
-        self.generator = Factorization(self.n_users, self.width, o.embedding_size, mean)
+        self.generator = BiasedFactorization(self.n_users, self.width, o.embedding_size, mean)
         self.memory = copy.deepcopy(self.generator)
         self.critic = ImageCritic(o.record_items)
         self.register_buffer("best_score", torch.tensor(-torch.inf))
@@ -122,25 +122,10 @@ class PRGAN(ProfileRecommender):
         o = self.options
         learners = [*self.critic.parameters(), *self.memory.parameters()]
         clip = partial(clip_weights, self.critic, o.weight_clip) if o.lipschitz == "weight_clipping" else None
-        return [
-            Phase(
-                "critic",
-                learners,
-                self.critic_loss,
-                o.critic_iterations,
-                o.critic_learning_rate,
-                clip,
-                second_order=self.critic,
-            ),
-            Phase(
-                "generator",
-                list(self.generator.parameters()),
-                self.generator_loss,
-                o.generator_iterations,
-                o.learning_rate,
-                from_epoch=o.pretrain_epochs,
-            ),
-        ]
+        g = list(self.generator.parameters())
+        critic = Phase("critic", learners, self.critic_loss, o.critic_iterations, o.critic_learning_rate, clip)
+        generator = Phase("generator", g, self.generator_loss, o.generator_iterations, o.learning_rate)
+        return [critic, replace(generator, from_epoch=o.pretrain_epochs)]
 
     def end_epoch(self, score: float | None) -> None:
         """Replace the memory by G when G ranks better on validation; without validation, after every epoch."""
@@ -156,7 +141,8 @@ class PRGAN(ProfileRecommender):
         the user's rated items, and ``k - p`` draws from all items, where rated ones are drawn again up to twice.
         """
         o = self.options
-        row, column, _ = self.entries(user)
+        places, _ = self.rated(user)
+        row, column = places.row, places.column
         owner, count = user[row], self.activity(user)[row]
         start = self._indptr[owner].unsqueeze(-1)
         drawn = start + (torch.rand(len(row), o.rated_items - 1, device=row.device) * count).long()

@@ -5,9 +5,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from recbole_dgrm.errors import UnknownModel
-from recbole_dgrm.models.bmf import BMF
+from recbole_dgrm.models.bmf.model import BMF
 from recbole_dgrm.models.cfgan import CFGAN
-from recbole_dgrm.models.dgrm.model import DGRM, DGRMKL, DGRMPlus
+from recbole_dgrm.models.dgrm.model import DGRM, DGRMKL
+from recbole_dgrm.models.dgrmplus.model import DGRMPlus
 from recbole_dgrm.models.diffrec import DiffRec
 from recbole_dgrm.models.external import EXAMPLE, external_class, external_defaults, is_external
 from recbole_dgrm.models.icdae import ICDAE

@@ -1,20 +1,25 @@
-"""The processes that train one model together, and the small messages they send each other.
+"""The processes that train one model together: their shares of a batch, and the messages they send each other.
+
+Every process reads all data and walks the same batches in the same order, each of ``world_size`` times
+``train_batch_size`` users, of which it computes a contiguous share with random numbers of its own. Losses are sums over
+users, so the sum of the gradients of the shares is the gradient of the whole batch.
 
 Without a process group there is one process, and every function here works for it as well.
 """
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_dgrm.errors import LostProcess, OptionError
 
+APART = 1_000_003  # between the seeds of neighbouring processes
 _MAIN_PROCESS_ONLY: ContextVar[bool] = ContextVar("main_process_only", default=False)
 
 
@@ -82,10 +87,7 @@ def ends_in_order(remedy: str) -> Iterator[None]:
     """Within the block, the end of another process raises an exception here, so that the record says how the run ended.
 
     ``torchrun`` sends SIGTERM to the processes that are left, which then have 30 seconds to write. Only the first
-    SIGTERM raises.
-
-    Args:
-        remedy: what the user can do about it, for the message.
+    SIGTERM raises. The message ends with ``remedy``.
 
     Raises:
         LostProcess: another process has ended, or SIGTERM came.
@@ -108,7 +110,38 @@ def ends_in_order(remedy: str) -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-# The messages go through gloo, on the CPU: they are short, and plain tensors.
+def share_of_rank(total: int) -> slice:
+    """The contiguous part of ``total`` rows that this process computes.
+
+    If there are fewer rows than processes, each process computes all of them, so that no share is empty.
+    """
+    size = world_size()
+    return slice(0, total) if total < size else slice(total * rank() // size, total * (rank() + 1) // size)
+
+
+def loss_of_share(loss: Tensor, total: int) -> Tensor:
+    """The loss of this process's share of ``total`` rows, so that the sum over processes is that of all rows."""
+    return loss / world_size() if total < world_size() else loss
+
+
+def seed_by_rank(seed: int, epoch: int) -> None:
+    """Give each of several processes random numbers of its own, from its rank and the epoch that it begins with."""
+    if world_size() > 1:
+        torch.manual_seed(seed + epoch + APART * rank())
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its sum over all processes."""
+    if world_size() == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    together = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(together)
+    for gradient, summed in zip(gradients, together.split([each.numel() for each in gradients]), strict=True):
+        gradient.copy_(summed.view_as(gradient))
+
+
+# Other messages go through gloo, on the CPU: they are short, and plain tensors.
 
 
 def all_reduce_sum(value: float) -> float:

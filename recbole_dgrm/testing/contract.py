@@ -12,11 +12,11 @@ from recbole.data.interaction import Interaction
 
 from recbole_dgrm.config.layers import read_yaml
 from recbole_dgrm.data import loaders
-from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models import registry
 from recbole_dgrm.models.base import Phase
 from recbole_dgrm.runs.experiment import resume, run_one
+from recbole_dgrm.runs.trained_run import load_run
 from recbole_dgrm.testing.small import small_config, untrained_model, write_small_sets
 from recbole_dgrm.training.checkpoints import read_checkpoint
 from recbole_dgrm.training.optimizers import only_learning
@@ -36,6 +36,7 @@ class ModelContract:
 
     Attributes:
         model: the name, as in ``--model``.
+        keys: keys of all trainings.
         learns: skill in RatedNDCG@5 that the model must reach on ratings in the pattern of a checkerboard.
         epochs: of the training there.
         settings: keys of the training there.
@@ -43,6 +44,7 @@ class ModelContract:
     """
 
     model: str
+    keys: ClassVar[dict[str, Any]] = {}
     learns = 0.8
     epochs = 30
     settings: ClassVar[dict[str, Any]] = {"learning_rate": 0.01}
@@ -52,10 +54,17 @@ class ModelContract:
         """The turns in which the model is trained; for a model that declares none, what stands for them."""
         return model.phases()
 
-    @pytest.fixture
-    def make_config(self, tmp_path):
-        """``make_config(model, dataset, **overrides)``: a small config that reads and writes below ``tmp_path``."""
-        return partial(small_config, write_small_sets(tmp_path / "data"), tmp_path)
+    @pytest.fixture(scope="class")
+    def make_config(self, tmp_path_factory):
+        """``make_config(model, dataset, **overrides)``: a small config that reads and writes in a folder of its own."""
+        folder = tmp_path_factory.mktemp("contract")
+        small = partial(small_config, write_small_sets(folder / "data"), folder)
+        return lambda *names, **overrides: small(*names, **{**self.keys, **overrides})
+
+    @pytest.fixture(scope="class")
+    def trained(self, make_config):
+        """The record and the directory of a finished run, which several tests read."""
+        return run_one(make_config(self.model, epochs=4))
 
     @pytest.fixture
     def built(self, make_config):
@@ -112,14 +121,13 @@ class ModelContract:
         assert (scores[:, 0] == -torch.inf).all()
         assert torch.isfinite(scores[:, 1:]).all()
 
-    def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(self, make_config):
-        first, path = run_one(make_config(self.model))
-        second, _ = run_one(make_config(self.model))
-        other, _ = run_one(make_config(self.model, seed=7))
-        assert first.test == second.test
-        assert first.data == second.data
-        assert first.test != other.test
-        assert json.loads((path / "record.json").read_text())["status"] == "finished"
+    def test_another_seed_gives_another_split_and_another_model(self, make_config):
+        found = []
+        for seed in (2020, 7):
+            config, splits, model = untrained_model(make_config(self.model, seed=seed))
+            found.append((splits.fingerprint(), model.eval().full_sort_predict(interaction(config, [1]))[:, 1:]))
+        assert found[0][0] != found[1][0]
+        assert not torch.equal(found[0][1], found[1][1])
 
     def test_it_runs_under_full_ranking_or_says_why_not(self, make_config):
         if self.implicit is None:
@@ -129,26 +137,19 @@ class ModelContract:
         record, _ = run_one(make_config(self.model, protocol="full", **self.implicit))
         assert 0 < record.test["recall@10"] <= record.reference["oracle"]["recall@10"]
 
-    def test_a_checkpoint_gives_the_same_scores(self, make_config):
-        config = make_config(self.model, refit=False)
-        _, path = run_one(config)
-        splits = build_splits(config)
-        state = read_checkpoint(path / "checkpoint.pt", config["device"])
-        models = [registry.model_class(self.model)(config, splits.train).eval() for _ in range(2)]
-        for model in models:
-            model.load_state_dict(state["best_state_dict"])
-        users = interaction(config, [1, 2, 3])
-        assert torch.equal(models[0].full_sort_predict(users), models[1].full_sort_predict(users))
+    def test_a_loaded_run_gives_the_numbers_of_its_record_user_by_user(self, trained):
+        record, path = trained
+        run = load_run(path)
+        trainer = trainer_class(type(run.model))(run.config, run.model)
+        assert trainer.evaluate(loaders.eval_loader(run.config, run.splits, "test")) == record.test
         saved = np.load(path / "per_user.npz", allow_pickle=False)
-        trainer = trainer_class(registry.model_class(self.model))(config, models[0])
-        trainer.evaluate(loaders.eval_loader(config, splits, "test"))
         np.testing.assert_array_equal(trainer.evaluator.per_user["ratedndcg@5"], saved["ratedndcg@5"])
 
-    def test_a_killed_run_resumes_to_the_parameters_of_an_unbroken_one(self, make_config, monkeypatch):
+    def test_a_killed_run_resumes_to_the_parameters_of_an_unbroken_one(self, make_config, trained, monkeypatch):
         class Killed(BaseException):
             pass
 
-        _, unbroken = run_one(make_config(self.model, epochs=4))
+        record, unbroken = trained
         trainer = trainer_class(registry.model_class(self.model))
         after_epoch = trainer._after_epoch
 
@@ -167,9 +168,8 @@ class ModelContract:
         states = [read_checkpoint(path / "checkpoint.pt", torch.device("cpu")) for path in (unbroken, broken)]
         for key, value in states[0]["state_dict"].items():
             assert torch.equal(value, states[1]["state_dict"][key]), key
-        records = [json.loads((path / "record.json").read_text()) for path in (unbroken, broken)]
-        assert records[0]["test"] == records[1]["test"]
-        assert records[0]["valid"] == records[1]["valid"]
+        resumed = json.loads((broken / "record.json").read_text(encoding="utf-8"))
+        assert (resumed["status"], resumed["test"], resumed["valid"]) == ("finished", record.test, record.valid)
 
     def test_it_learns_the_checkerboard(self, make_config):
         config = make_config(self.model, "board", epochs=self.epochs, refit=False, **self.settings)

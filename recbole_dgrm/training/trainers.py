@@ -5,7 +5,6 @@ declares.
 """
 
 from collections import namedtuple
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -18,7 +17,6 @@ from recbole_dgrm.errors import OptionError, TrainingDiverged
 from recbole_dgrm.models.base import Phase
 from recbole_dgrm.models.registry import MODELS
 from recbole_dgrm.system import distributed
-from recbole_dgrm.system.data_parallel import data_parallel
 from recbole_dgrm.training.optimizers import OptimizerGroup, only_learning
 from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 
@@ -38,16 +36,7 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
 
     def __init__(self, config, model):
         self.phases: list[Phase] = model.phases()
-        if distributed.world_size() > 1:
-            self.phases = [
-                replace(phase, loss=data_parallel(phase.loss, phase.parameters, model.state_rows))
-                for phase in self.phases
-            ]
         super().__init__(config, model)
-        if config.run.compile:
-            for network in model.children():
-                if all(network is not phase.second_order for phase in self.phases):
-                    network.compile()
 
     def _build_optimizer(self, **kwargs):
         group = OptimizerGroup()
@@ -58,6 +47,11 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
             if "fused" in parameters:  # one pass over all parameters; RMSprop has no such option
                 parameters["fused"] = True
         return group
+
+    def fit(self, *arguments, **keywords):
+        """``RecordedTrainer.fit``, where each of several processes draws random numbers of its own."""
+        distributed.seed_by_rank(self.config.run.seed, self.start_epoch)
+        return super().fit(*arguments, **keywords)
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         """Walk the phases, and return a named tuple with the mean loss per row of each."""
@@ -97,7 +91,8 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
         optimizer = self.optimizer[phase.name]
         optimizer.zero_grad()
         with self.in_precision():
-            loss = phase.loss(batch)
+            share = batch[distributed.share_of_rank(len(batch))]
+            loss = distributed.loss_of_share(phase.loss(share), len(batch))
         value = distributed.all_reduce_sum(loss.item())
         if not np.isfinite(value):
             raise TrainingDiverged(
@@ -105,6 +100,7 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
                 f"({phase.learning_rate}) or look for extreme ratings"
             )
         loss.backward()
+        distributed.sum_gradients(phase.parameters)
         if self.clip_grad_norm:
             clip_grad_norm_(phase.parameters, **self.clip_grad_norm)
         optimizer.step()

@@ -53,6 +53,16 @@ def test_a_key_of_another_model_is_unknown():
         config(model="BPR", generator_hidden=[8])
 
 
+def test_a_key_of_0_2_0_that_is_gone_may_stand_in_a_stored_config_with_the_only_value_left():
+    assert config(compile=False).given == config().given
+    assert config(model="BMF", side_features=[], time_effects=False).given == config(model="BMF").given
+    assert config(model="DGRMKL", orientation="user", blend=0.0).given == config(model="DGRMKL").given
+    with pytest.raises(OptionError, match="unknown key 'compile'"):
+        config(compile=True)
+    with pytest.raises(OptionError, match="unknown key 'orientation'"):
+        config(model="DGRM", orientation="item")
+
+
 def test_an_unknown_model_names_the_choices():
     with pytest.raises(UnknownModel, match=r"no model 'DGMR'; ours: DGRM, DGRMPlus, DGRMKL, BMF, MF"):
         config(model="DGMR")

@@ -158,8 +158,7 @@ def test_what_cannot_be_cut_is_refused(make):
 
 @pytest.mark.parametrize("model", ["MF", "BMF"])
 def test_a_run_is_refitted_on_the_past_and_loaded_again(make, model):
-    more = {"time_effects": True, "epochs": 4} if model == "BMF" else {}
-    config = make(over_time(random_ratings(), 40), model, **more)
+    config = make(over_time(random_ratings(), 40), model)
     record, path = experiment.run_one(config)
     assert record.status == "finished"
     run = load_run(path)

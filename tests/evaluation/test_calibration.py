@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from recbole_dgrm.evaluation.calibration import NOMINAL, Gaussians
 from recbole_dgrm.maths.biases import fit_biases
-from recbole_dgrm.models.bmf import BMF
+from recbole_dgrm.models.bmf.model import BMF
 from recbole_dgrm.record_types import Record, departure
 from recbole_dgrm.runs.experiment import run_one
 from recbole_dgrm.runs.trained_run import load_run

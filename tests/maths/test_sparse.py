@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from recbole_dgrm.maths.layers import SparseLinear
@@ -60,57 +58,15 @@ def assert_alike(function, dense, places: Places, *given: Tensor, tolerance: flo
 
 
 @every_case
-def test_sparse_rows_times_a_matrix(case):
-    places = places_of(CASES[case])
-    assert_alike(sparse_product, dense_product, places, torch.randn(len(places.row)), torch.randn(COLUMNS, SIZE))
-
-
-@every_case
-def test_entries_of_a_product(case):
-    assert_alike(
-        products_at, dense_entries, places_of(CASES[case]), torch.randn(ROWS, SIZE), torch.randn(COLUMNS, SIZE)
-    )
-
-
-@given(
-    st.integers(1, 5).flatmap(
-        lambda n_rows: st.integers(1, 5).flatmap(
-            lambda n_columns: st.tuples(
-                st.just((n_rows, n_columns)),
-                st.lists(st.tuples(st.integers(0, n_rows - 1), st.integers(0, n_columns - 1)), max_size=12),
-            )
-        )
-    ),
-    st.integers(1, 3),
-)
-def test_any_places_sorted_by_row(drawn, size):
-    (n_rows, n_columns), entries = drawn
-    places = places_of(sorted(entries, key=lambda entry: entry[0]), n_rows, n_columns)
-    assert_alike(sparse_product, dense_product, places, torch.randn(len(entries)), torch.randn(n_columns, size))
-    assert_alike(products_at, dense_entries, places, torch.randn(n_rows, size), torch.randn(n_columns, size))
-
-
-@pytest.mark.parametrize("wanted", [(True, False), (False, True), (False, False)])
-@pytest.mark.parametrize("function", [sparse_product, products_at])
-def test_what_needs_no_gradient_gets_none(function, wanted):
-    places = places_of(CASES["unsorted columns"])
-    first = torch.randn(len(places.row)) if function is sparse_product else torch.randn(ROWS, SIZE)
-    given = [
-        tensor.requires_grad_(need) for tensor, need in zip((first, torch.randn(COLUMNS, SIZE)), wanted, strict=True)
-    ]
-    found = function(places, *given)
-    assert found.requires_grad == any(wanted)
-    if found.requires_grad:
-        found.sum().backward()
-    assert [tensor.grad is not None for tensor in given] == list(wanted)
-
-
-@every_case
-def test_parts_of_tensors_and_transposed_ones_do_as_well(case):
+def test_products_of_whole_tensors_and_of_parts_are_those_of_dense_ones(case):
     places = places_of(CASES[case])
     value, wide = torch.randn(2 * len(places.row))[::2], torch.randn(SIZE, 2 * COLUMNS)
-    assert_alike(sparse_product, dense_product, places, value, wide.T[COLUMNS:])
-    assert_alike(products_at, dense_entries, places, torch.randn(SIZE, ROWS).T, wide[:, :COLUMNS].T)
+    for first, left, right in (
+        (value.clone(), torch.randn(ROWS, SIZE), torch.randn(COLUMNS, SIZE)),
+        (value, torch.randn(SIZE, ROWS).T, wide[:, :COLUMNS].T),
+    ):
+        assert_alike(sparse_product, dense_product, places, first, right)
+        assert_alike(products_at, dense_entries, places, left, right)
 
 
 @every_case
@@ -127,26 +83,19 @@ def test_precision_is_that_of_float32_whatever_autocast_says(case, kind):
         assert torch.equal(found, expected)
     torch.testing.assert_close(product, dense_product(places, value.float(), right), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(entries, dense_entries(places, left.float(), right), rtol=1e-5, atol=1e-5)
+    for function, first in ((sparse_product, value), (products_at, left)):
+        found = []
+        for each in (first, first.float()):
+            both = each.detach().requires_grad_(), right.detach().requires_grad_()
+            with torch.autocast("cpu", torch.bfloat16, enabled=not found):
+                result = function(places, *both)
+            found.append(torch.autograd.grad(result.square().sum(), both))
+        assert found[0][0].dtype == kind
+        torch.testing.assert_close(found[0], (found[1][0].to(kind), found[1][1]))
 
 
 @every_case
-@pytest.mark.parametrize("function", [sparse_product, products_at])
-def test_gradients_have_the_kind_of_what_was_given(case, function):
-    places = places_of(CASES[case])
-    first = torch.randn(len(places.row)) if function is sparse_product else torch.randn(ROWS, SIZE)
-    reduced, weight = first.bfloat16().requires_grad_(), torch.randn(COLUMNS, SIZE, requires_grad=True)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = function(places, reduced, weight)
-    found.square().sum().backward()
-    assert (reduced.grad.dtype, weight.grad.dtype) == (torch.bfloat16, torch.float32)
-    exact, same = reduced.detach().float().requires_grad_(), weight.detach().requires_grad_()
-    function(places, exact, same).square().sum().backward()
-    torch.testing.assert_close(reduced.grad, exact.grad.bfloat16())
-    torch.testing.assert_close(weight.grad, same.grad)
-
-
-@every_case
-def test_sums_spread_and_dense(case):
+def test_sums_spread_dense_and_the_order_by_column(case):
     places = places_of(CASES[case])
     value, by_row = torch.randn(len(places.row)), torch.randn(ROWS, 1)
     torch.testing.assert_close(places.sums(value), torch.einsum("nrc,n->r", selection(places), value).unsqueeze(-1))
@@ -154,11 +103,6 @@ def test_sums_spread_and_dense(case):
     assert torch.equal(places.spread(by_row[:1]), by_row[0].expand(len(places.row)))
     if case != "duplicates":
         assert torch.equal(places.dense(value), torch.einsum("nrc,n->rc", selection(places), value))
-
-
-@every_case
-def test_entries_are_found_by_row_and_by_column(case):
-    places = places_of(CASES[case])
     order, row, start = places.by_column
     assert places.row_start.tolist() == [int((places.row < each).sum()) for each in range(ROWS + 1)]
     assert start.tolist() == [int((places.column < each).sum()) for each in range(COLUMNS + 1)]
@@ -176,46 +120,16 @@ def test_squared_norms_in_both_forms(n_rows):
         *(torch.autograd.grad(each, (left, right), above) for each in (found, expected)), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
-
-
-@pytest.mark.parametrize("n_rows", [5, 40])
-def test_squared_norms_are_those_of_float32_whatever_autocast_says(n_rows):
-    left, right = torch.randn(n_rows, 9).bfloat16(), torch.randn(30, 9)
     with torch.autocast("cpu", torch.bfloat16):
-        found = squared_norms(left, right)
-    assert torch.equal(found, squared_norms(left.float(), right))
-
-
-def test_the_form_of_squared_norms_follows_the_number_of_rows():
-    largest = []
-
-    class Watched(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, func, types, args=(), kwargs=None):
-            result = func(*args, **(kwargs or {}))
-            if func is Tensor.matmul:
-                largest.append(result.numel())
-            return result
-
-    for n_rows, most in [(5, 5 * 1000), (6, 9 * 9)]:  # the product for few rows, the Gram matrix for more
-        left, right = torch.randn(n_rows, 9), torch.randn(1000, 9)
-        with Watched():
-            squared_norms(left, right)
-        assert max(largest) == most
-        largest.clear()
+        reduced = squared_norms(left.bfloat16(), right)
+    assert torch.equal(reduced, squared_norms(left.bfloat16().float(), right))
 
 
 def test_a_sparse_layer_is_a_linear_one_over_the_dense_rows():
-    layer, places = SparseLinear(COLUMNS, SIZE), places_of(CASES["unsorted columns"])
-    value = torch.randn(len(places.row))
-    expected = torch.nn.functional.linear(places.dense(value), layer.weight.T, layer.bias)
-    torch.testing.assert_close(layer(places, value), expected, rtol=1e-5, atol=1e-5)
-    assert layer.weight.is_contiguous()
-
-
-def test_a_sparse_layer_is_drawn_as_a_linear_one():
     torch.manual_seed(5)
     linear = torch.nn.Linear(COLUMNS, SIZE)
     torch.manual_seed(5)
-    sparse = SparseLinear(COLUMNS, SIZE)
-    assert torch.equal(sparse.weight, linear.weight.T)
-    assert torch.equal(sparse.bias, linear.bias)
+    layer, places = SparseLinear(COLUMNS, SIZE), places_of(CASES["unsorted columns"])
+    value = torch.randn(len(places.row))
+    torch.testing.assert_close(layer(places, value), linear(places.dense(value)), rtol=1e-5, atol=1e-5)
+    assert layer.weight.is_contiguous()

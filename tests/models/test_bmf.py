@@ -1,21 +1,16 @@
 from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 import pytest
-import scipy.sparse as sp
 import torch
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import diagnosis
-from recbole_dgrm.maths.conditionals import Design
-from recbole_dgrm.maths.convergence import split_r_hat
-from recbole_dgrm.maths.effects import SESSION
-from recbole_dgrm.maths.factorization import Factorization, Sampling
-from recbole_dgrm.maths.gibbs import regressors, scaled
+from recbole_dgrm.models.bmf.conditionals import Design
+from recbole_dgrm.models.bmf.factorization import split_r_hat
+from recbole_dgrm.models.bmf.gibbs import regressors, scaled
 from recbole_dgrm.runs.experiment import run_one
-from recbole_dgrm.runs.trained_run import load_run
 from recbole_dgrm.testing import ModelContract
 
 
@@ -63,9 +58,8 @@ def test_ratings_are_means_over_the_kept_sweeps(swept):
     torch.testing.assert_close(model.score_profiles(user), exact.float().view(5, -1))
 
 
-def test_what_is_kept_has_its_place(swept):
-    _, _, model = swept(keep_every=4)
-    assert model.factorization.kept == model.factorization.user_rows.shape[1] == 3
+def test_all_that_is_kept_has_its_place(swept):
+    assert swept(keep_every=4)[2].factorization.user_rows.shape[1] == 3
     assert swept(keep_every="auto")[2].factorization.kept == 5
 
 
@@ -106,33 +100,6 @@ def test_features_know_training_pairs_only(make_model):
     np.testing.assert_allclose(features.left * features.size @ features.right.T, exact, atol=1e-6)
 
 
-def test_side_features_are_columns_of_the_files(make_model, tmp_path):
-    table = random_ratings()
-    path = write_ratings(tmp_path, "sided", table)
-    users, items = np.unique(table["user_id"]), np.unique(table["item_id"])
-    lines = [f"{user}\t{user * 2.0}\t{'fm'[user % 2]}" for user in users]
-    path.with_suffix(".user").write_text("\n".join(["user_id:token\tage:float\tsex:token", *lines]))
-    lines = [f"{item}\t{'a b' if item % 2 else 'b'}" for item in [*items, 999]]
-    path.with_suffix(".item").write_text("\n".join(["item_id:token\tkinds:token_seq", *lines]))
-    keys = {"data_path": str(tmp_path), "implicit": "none"}
-    _, splits, model = make_model("BMF", "sided", side_features=["age", "sex", "kinds"], **keys)
-    assert splits.train.item_num == len(items) + 1  # nobody has rated 999
-    features = model.factorization._chains[0].item.features
-    matrix = features.left * features.size @ features.right.T
-    token = splits.train.field2id_token["item_id"][1:]
-    for row, name in zip(matrix, token, strict=True):
-        given = np.sort(row[np.abs(row) > 1e-6])
-        np.testing.assert_allclose(given, [0.5**0.5, 0.5**0.5] if int(name) % 2 else [1.0], atol=1e-6)
-    _, _, without = make_model("BMF", "sided", **keys)
-    assert model.factorization.n_side == 4
-    assert without.factorization.components is None
-
-
-def test_a_column_that_is_not_there_is_named(make_model):
-    with pytest.raises(OptionError, match="side_features: there is no column 'agee'"):
-        make_model("BMF", side_features=["agee"])
-
-
 def test_a_burn_in_that_leaves_nothing_is_refused(make_model):
     with pytest.raises(OptionError, match="burn_in=12 leaves none of epochs=12"):
         make_model("BMF", burn_in=12, epochs=12)
@@ -170,71 +137,9 @@ def test_a_run_says_whether_its_chains_agree(make_config, monkeypatch, caplog):
     assert "half of its predictions have an R-hat above" in caplog.text
 
 
-def test_few_sweeps_say_nothing_about_agreement(swept):
-    assert swept(epochs=5)[2].agreement() == {}
-
-
 def test_chains_that_are_apart_disagree(swept):
     _, _, model = swept(epochs=22, chains=2)
+    assert swept(epochs=5)[2].agreement() == {}  # too few sweeps
     before = model.agreement()
     model.factorization.user_rows[:, ::2, -1] += 3  # those of the first chain
     assert model.agreement()["median"] > before["median"] + 1
-
-
-def made_of_factors(n_users=120, n_items=80, share=0.35, factors=3, seed=0):
-    """Ratings that a factorization has drawn, some of them for learning."""
-    rng = np.random.default_rng(seed)
-    user, item = np.divmod(np.flatnonzero(rng.random(n_users * n_items) < share), n_items)
-    p, q = (rng.standard_normal((n, factors)) * 0.6 for n in (n_users, n_items))
-    b, c = (rng.standard_normal(n) * 0.5 for n in (n_users, n_items))
-    rating = 3 + b[user] + c[item] + (p[user] * q[item]).sum(1) + 0.5 * rng.standard_normal(len(user))
-    return user, item, rating, rng.random(len(user)) < 0.7
-
-
-@pytest.mark.slow
-def test_predictions_are_those_of_myfm():
-    """Its priors differ a little (a precision per factor, not for all together), so the means may differ a little."""
-    myfm = pytest.importorskip("myfm", reason="pip install myfm==0.4.0 'setuptools<81'")
-    user, item, rating, learnt = made_of_factors()
-    columns = sp.hstack([sp.csr_matrix(np.eye(120)[user]), sp.csr_matrix(np.eye(80)[item])], format="csr")
-    theirs = myfm.MyFMGibbsRegressor(rank=4, random_seed=1)
-    groups = [0] * 120 + [1] * 80
-    theirs.fit(columns[learnt], rating[learnt], grouping=groups, n_iter=600, n_kept_samples=500)
-    ratings = sp.csr_matrix((rating[learnt], (user[learnt], item[learnt])), (120, 80))
-    ours = Factorization(ratings, Sampling(4, "none", 1, 1, 100, 600, 1, seed=0))
-    for _ in range(600):
-        ours.sweep()
-    mine = ours.ratings(torch.arange(120)).numpy()[user, item][~learnt]
-    other, exact = theirs.predict(columns[~learnt]), rating[~learnt]
-    error = [np.sqrt(np.square(each - exact).mean()) for each in (mine, other)]
-    assert error[0] == pytest.approx(error[1], rel=0.01)
-    assert np.sqrt(np.square(mine - other).mean()) < 0.12 * error[0]
-
-
-def in_sessions(n_users=40, n_items=30, seed=0):
-    """Ratings of users in three sessions each, in which all are better or worse than usual."""
-    rng = np.random.default_rng(seed)
-    user, item = np.divmod(np.flatnonzero(rng.random(n_users * n_items) < 0.7), n_items)
-    session = rng.integers(0, 3, len(user))
-    mood = rng.standard_normal((n_users, 3))
-    rating = np.clip(np.round(3 + mood[user, session] + 0.3 * rng.standard_normal(len(user))), 1, 5)
-    return pd.DataFrame({"user_id": user, "item_id": item, "rating": rating, "timestamp": session * 2.0 * SESSION})
-
-
-def test_the_time_of_a_rating_tells_the_session_where_that_is_asked_for(make_config, tmp_path):
-    write_ratings(tmp_path, "moody", in_sessions())
-    keys = {"data_path": str(tmp_path), "epochs": 20, "burn_in": 5}
-    without, _ = run_one(make_config("BMF", "moody", **keys))
-    record, path = run_one(make_config("BMF", "moody", time_effects=True, **keys))
-    assert record.test["rmse"] < 0.75 * without.test["rmse"]
-    run = load_run(path)
-    assert run.evaluate()["test"] == pytest.approx(record.test)
-    timeless = run.predict(["1"], ["2"])  # for now: of no session
-    user, column = run.ids("users", ["1"]), run.ids("items", ["2"]) - 1
-    assert timeless == pytest.approx(run.model.score_pairs(user, torch.tensor([0]), column))
-
-
-def test_time_effects_need_times(make_model, tmp_path):
-    write_ratings(tmp_path, "timeless", random_ratings())
-    with pytest.raises(OptionError, match="time_effects needs the column timestamp:float"):
-        make_model("BMF", "timeless", data_path=str(tmp_path), time_effects=True)

@@ -7,9 +7,7 @@ from helpers import random_ratings, write_ratings
 from scipy.sparse import csr_matrix
 
 from recbole_dgrm.data import loaders
-from recbole_dgrm.maths.biases import fit_biases
-from recbole_dgrm.maths.center import Center
-from recbole_dgrm.maths.sparse import Places
+from recbole_dgrm.maths.biases import Center, fit_biases
 from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.testing import interaction
 
@@ -32,7 +30,7 @@ def test_a_centre_is_0_until_it_is_fitted_and_no_part_of_the_state_then():
     assert set(center.state_dict()) == {"user", "item"}
 
 
-def test_rows_pairs_and_places_of_a_centre_are_those_of_the_biases():
+def test_rows_and_pairs_of_a_centre_are_those_of_the_biases():
     rng = np.random.default_rng(0)
     ratings = csr_matrix(rng.integers(1, 6, (6, 5)) * (rng.random((6, 5)) < 0.6))
     table = ratings.tocoo()
@@ -43,10 +41,6 @@ def test_rows_pairs_and_places_of_a_centre_are_those_of_the_biases():
     torch.testing.assert_close(center.rows(torch.arange(6)), torch.from_numpy(expected))
     user, column = torch.tensor([4, 0, 0]), torch.tensor([1, 3, 0])
     torch.testing.assert_close(center.pairs(user, column), torch.from_numpy(expected[[4, 0, 0], [1, 3, 0]]))
-    places = Places(2, 5, torch.tensor([0, 1, 1]), torch.tensor([2, 0, 4]))
-    torch.testing.assert_close(
-        center.at(torch.tensor([5, 3]), places), torch.from_numpy(expected[[5, 3, 3], [2, 0, 4]])
-    )
 
 
 def test_new_users_get_the_biases_of_their_ratings_and_one_without_the_mean_user():
@@ -66,15 +60,8 @@ def test_profiles_and_centre_give_the_ratings_back(make_model, name):
     x_0, _ = model.profiles(torch.arange(1, model.n_users))
     assert float(x_0.abs().mean()) < 1 < float(rating.mean())
     torch.testing.assert_close(x_0[user - 1, item - 1] + model.center.pairs(user, item - 1), rating.float())
-
-
-@pytest.mark.parametrize("name", PROFILES)
-def test_without_a_centre_profiles_are_the_ratings(make_model, name):
-    _, splits, model = make_model(name, center="none")
-    user, item, rating = (torch.as_tensor(column) for column in splits.triples("train"))
-    x_0, _ = model.profiles(torch.arange(1, model.n_users))
-    assert torch.equal(x_0[user - 1, item - 1], rating.float())
-    assert not model.center.is_fitted
+    _, _, plain = make_model(name, center="none")
+    assert torch.equal(plain.profiles(torch.arange(1, model.n_users))[0][user - 1, item - 1], rating.float())
 
 
 @pytest.mark.parametrize("name", LEARNT)
@@ -99,27 +86,6 @@ def test_ratings_that_are_shifted_give_the_same_losses_and_shifted_predictions(m
         scores.append(model.eval().full_sort_predict(interaction(config, [1, 2, 3]))[:, 1:] - shift)
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(scores[1], scores[0], rtol=0, atol=1e-3)
-
-
-def test_new_users_with_the_same_ratings_get_the_same_predictions(make_model):
-    _, splits, model = make_model("DiffRec", center="bias")
-    user, item, rating = splits.triples("train")
-    same = csr_matrix((rating, (user, item)), (model.n_users, model.n_items))
-    users = torch.arange(1, model.n_users)
-    scores = model.eval().score_profiles(users)
-    torch.testing.assert_close(model.with_profiles(same).score_profiles(users), scores)
-    other = model.with_profiles(same[::-1])
-    torch.testing.assert_close(other.profiles(users)[0], model.profiles(users.flip(0) - 1)[0])
-
-
-def test_new_users_of_an_autoencoder_get_a_centre_of_their_own(make_model):
-    _, splits, model = make_model("ICDAE", center="bias")
-    user, item, rating = splits.triples("train")
-    ratings = csr_matrix((rating, (user, item)), (model.n_users, model.n_items))[[0, 5, 0]]
-    model.decoder.weight.data.zero_()
-    model.decoder.bias.data.zero_()
-    scores = model.with_profiles(ratings).score_profiles(torch.tensor([1, 2])).numpy()
-    np.testing.assert_allclose(scores, centre_of(splits)[[5, 0], 1:], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["MF", *LEARNT])

@@ -43,14 +43,6 @@ def encoded(model, user, x_0):
     return torch.sigmoid(total + model.encoder.bias + model.user_node(user))
 
 
-def test_exponent_0_is_a_plain_sum(make_model):
-    _, _, model = make_model("ICDAE", activity_exponent=0.0)
-    user = torch.tensor([1, 2])
-    x_0, _ = model.profiles(user)
-    expected = torch.sigmoid(x_0 @ model.encoder.weight + model.encoder.bias + model.user_node(user))
-    torch.testing.assert_close(model.encode(user, *model.rated(user)), expected)
-
-
 @pytest.mark.parametrize("protocol", ["rated", "full"])
 def test_loss_and_gradients_are_those_of_whole_profiles(make_model, protocol):
     config, _, model = make_model("ICDAE", protocol=protocol, corruption=0.4)

@@ -2,12 +2,10 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 import torch
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.maths.als import Penalty, half_sweep, offset
 from recbole_dgrm.maths.biases import fit_biases
 from recbole_dgrm.testing import ModelContract
 
@@ -63,45 +61,17 @@ def test_a_half_sweep_is_the_direct_least_squares_solution(make_model, regulariz
         )  # centred ratings are float32
 
 
-@pytest.fixture
-def factorized(make_model, tmp_path):
-    """``factorized(change, **keys)``: predictions of all users from small ratings that are changed."""
-
-    def predictions(change, **keys):
-        write_ratings(tmp_path, "changed", random_ratings().assign(rating=lambda table: change(table["rating"])))
+@pytest.mark.parametrize(("keys", "factor", "shift"), [({}, 1, 1000), (PLAIN, 1, -7), ({"prior_ratings": 1}, 20, 0)])
+def test_ratings_on_another_scale_give_the_same_result(make_model, tmp_path, keys, factor, shift):
+    found = []
+    for times, plus in ((1, 0), (factor, shift)):
+        table = random_ratings()
+        write_ratings(tmp_path, "changed", table.assign(rating=times * table["rating"] + plus))
         _, splits, model = make_model("MF", "changed", data_path=str(tmp_path), **keys)
         for _ in range(20):
             model.sweep()
-        return model.score_profiles(torch.arange(1, splits.train.user_num))
-
-    return predictions
-
-
-@pytest.mark.parametrize("keys", [{}, PLAIN])
-@pytest.mark.parametrize("shift", [1000, -7])
-def test_ratings_that_are_shifted_give_the_same_result(factorized, keys, shift):
-    shifted = factorized(lambda rating: rating + shift, **keys)
-    torch.testing.assert_close(shifted - shift, factorized(lambda rating: rating, **keys), atol=5e-4, rtol=0)
-
-
-def test_ratings_on_a_wider_scale_give_the_same_result(factorized):
-    wide = factorized(lambda rating: 20 * rating, prior_ratings=1)
-    torch.testing.assert_close(wide / 20, factorized(lambda rating: rating, prior_ratings=1), atol=1e-4, rtol=0)
-
-
-def test_a_scale_from_1_to_5_is_factorized_as_it_is():
-    assert offset(1, 5) == 0
-    assert offset(1001, 1005) == 1000
-    assert offset(0, 1) == -0.25
-
-
-def test_a_row_without_ratings_gets_the_mean_factor_or_that_of_its_centre():
-    ratings, fixed = sp.csr_matrix([[1.0, -2.0], [0.0, 0.0], [2.0, 0.0]]), np.array([[1.0, 0.5], [-0.5, 1.0]])
-    raw = half_sweep(ratings, fixed, Penalty(0.1))
-    np.testing.assert_allclose(raw[1], raw[[0, 2]].mean(axis=0))
-    centered = half_sweep(ratings, fixed, Penalty(0.1), centered=True)
-    assert not centered[1].any()
-    np.testing.assert_array_equal(centered[[0, 2]], raw[[0, 2]])
+        found.append((model.score_profiles(torch.arange(1, splits.train.user_num)) - plus) / times)
+    torch.testing.assert_close(*found, atol=5e-4, rtol=0)
 
 
 def test_a_user_and_an_item_without_ratings_get_the_centre(make_model):
@@ -115,17 +85,6 @@ def test_a_user_and_an_item_without_ratings_get_the_centre(make_model):
     unseen = np.setdiff1d(np.arange(model.width), item - 1)
     np.testing.assert_allclose(scores[:, unseen], centre[:, unseen], atol=1e-5)
     assert np.abs(scores - centre).max() > 0.1
-
-
-def test_rows_are_the_nearer_to_the_centre_the_more_prior_ratings(make_model):
-    sizes = []
-    for prior in (0, 10, 100, 1e6):
-        _, _, model = make_model("MF", prior_ratings=prior)
-        model.sweep()
-        every = torch.arange(1, model.n_users)
-        sizes.append(float((model.score_profiles(every) - model.center.rows(every)).abs().max()))
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[-1] < 1e-3 < sizes[0]
 
 
 def test_implicit_feedback_needs_a_weight_for_unrated_entries(make_model):

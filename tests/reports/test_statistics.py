@@ -547,6 +547,13 @@ def test_the_hash_is_of_what_determines_a_result():
         assert config_hash({**given, **changed}) != config_hash(given)
 
 
+def test_a_run_of_0_2_0_keeps_its_hash_without_the_keys_that_are_gone():
+    given = {"model": "BMF", "seed": 1}
+    gone = {"compile": False, "side_features": [], "time_effects": False}
+    assert config_hash(given) == config_hash(given | gone)
+    assert config_hash(given) != config_hash(given | {"compile": True})
+
+
 def test_vectors_come_back_as_they_were_written(tmp_path):
     path = write_run(tmp_path, "MF", vectors={NDCG: draw("MF", 1)}, users=[*tokens(29), "ü 日"])
     vectors = read_run(path).per_user()

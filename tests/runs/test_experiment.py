@@ -461,13 +461,6 @@ def test_validation_alone_gives_the_score_of_the_whole_run(name, protocol, make_
     assert len(alone.valid) > 1
 
 
-@pytest.mark.slow
-def test_compiled_networks_learn_the_same(make_config):
-    plain_run, _ = run_one(make_config("DGRM", epochs=2, refit=False))
-    compiled, _ = run_one(make_config("DGRM", epochs=2, refit=False, compile=True))
-    assert compiled.test == pytest.approx(plain_run.test, abs=1e-4)
-
-
 def test_golden_values(make_config):
     """The numbers of this small run, to notice any change of data, training or evaluation."""
     record, _ = run_one(make_config("DGRMPlus", "board", epochs=5, seed=2020))

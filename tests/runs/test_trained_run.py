@@ -337,7 +337,7 @@ def test_where_profiles_are_those_of_items_new_users_get_the_other_model_alone(m
     model.begin_epoch(0)
     n_users = splits.train.user_num
     other = model.with_profiles(splits.train.inter_matrix(form="csr", value_field="rating"))
-    model.closed_form.share.fill_(1)
+    model.share.fill_(1)
     torch.testing.assert_close(scores_of(other, n_users), scores_of(model, n_users), rtol=1e-4, atol=1e-3)
 
 
@@ -398,8 +398,8 @@ def test_a_model_that_reads_no_profiles_refuses_new_users(run_of, name, protocol
 
 
 def test_weights_per_user_refuse_new_users(run_of):
-    run = load_run(run_of("DGRM", orientation="item"))
-    words = "DGRM with orientation=item cannot score users who were not there"
+    run = load_run(run_of("DGRMPlus", blend=0.0))
+    words = "DGRMPlus with orientation=item cannot score users who were not there"
     with pytest.raises(UnknownModel, match=f"{words} .* reads profiles: {', '.join(PROFILES)}"):
         run.with_ratings(random_ratings())
 
@@ -412,7 +412,7 @@ def test_exported_weights_are_those_of_the_best_state_with_the_ids_of_their_rows
     weights = load_file(export.export(run, tmp_path / "out"))
     for key, value in run.model.state_dict().items():
         assert torch.equal(weights[key], value)
-    assert torch.equal(weights["closed_form.center.user"], run.model.closed_form.center.user)
+    assert torch.equal(weights["center.user"], run.model.center.user)
     assert not [name for name in weights if name.startswith("_")]  # no ratings
     contents = json.loads((tmp_path / "out" / "config.json").read_text())
     assert contents["users"][3] == run.users[2]

@@ -1,51 +1,44 @@
 """DGRM (Deng et al.): a diffusion model and a Wasserstein GAN that train each other.
 
-This is what the paper trains, in its order: forward chain (step 1), generator (step 2), backward step (step 3),
-critic (step 4) and the two losses. Prediction is in ``sampling.py`` and ``scoring.py``, the chain in ``diffusion.py``.
-All states are those of ``profiles.py``, so no tensor of users x items exists.
+The class has the paper's order: forward chain (step 1), generator (step 2), backward step (step 3), critic (step 4),
+the two losses (``critic_loss``, ``generator_loss``) and prediction (section 3.3). Eqs. 11 to 20, the chain, are in
+``diffusion.py``, the networks in ``networks.py``, the walk back to a prediction in ``sampling.py``. A ``State`` stands
+for a batch of profiles ``(B, I)``, the paper's R, without being a tensor of that size: see ``profiles.py``.
 
 Deviations from the paper
     * The paper states no Lipschitz constraint for its Wasserstein critic; ours has a gradient penalty
       by default (``lipschitz``).
-    * Rows may be items instead of users, and G may read which entries are rated (``orientation``, ``mask_channel``).
     * The users of a batch share few rows of noise (``noise_rows``): each user's states are distributed as the paper's,
       but users of a batch are not independent (``noise.py``).
     * Everything under "Generalisation" in the YAML file is ours, and off in ``DGRM.yaml``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths import losses
-from recbole_dgrm.maths.factorization import Factorization, Sampling
 from recbole_dgrm.maths.layers import Outputs, clip_weights
 from recbole_dgrm.maths.noise import RowNoise
-from recbole_dgrm.maths.ridge import MOST_ITEMS, ItemRidge
-from recbole_dgrm.models.base import Phase
-from recbole_dgrm.models.dgrm.blend import ClosedForm
+from recbole_dgrm.maths.sparse import Places
+from recbole_dgrm.models.base import BLOCK, Phase, ProfileRecommender
 from recbole_dgrm.models.dgrm.diffusion import DiffusionChain, linear_variance_betas
 from recbole_dgrm.models.dgrm.networks import Critic, Generator
 from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, SharedNoise, shared_rows
-from recbole_dgrm.models.dgrm.options import BURN_IN, DGRMOptions
+from recbole_dgrm.models.dgrm.options import DGRMOptions
 from recbole_dgrm.models.dgrm.profiles import Rows, State
-from recbole_dgrm.models.dgrm.sampling import condition
-from recbole_dgrm.models.dgrm.scoring import ChainRecommender, Kept
+from recbole_dgrm.models.dgrm.sampling import Sampler, condition
 from recbole_dgrm.options import read
-from recbole_dgrm.system import distributed
-from recbole_dgrm.system.data_parallel import whole_batch
 
-START = 0.5  # the share of the model to blend with before it is chosen
-STEP = 0.1
-SHARES = [round(STEP * step, 6) for step in range(11)]
 NOISES = 4  # of a user in a training step: of x_{t-1}, of x_t, of the posterior, and z
+BEFORE_0_3 = "closed_form."  # where states of version 0.2.0 have the centre
 
 
-class DGRM(ChainRecommender):
+class DGRM(ProfileRecommender):
     """Diffusion-GAN recommendation model.
 
     Args:
@@ -53,97 +46,40 @@ class DGRM(ChainRecommender):
         dataset: the training part of a RecBole data set.
     """
 
-    Options = DGRMOptions
+    Options: type[DGRMOptions] = DGRMOptions
     critic_objective = staticmethod(losses.critic_loss)
     generator_objective = staticmethod(losses.generator_loss)
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        o = self.options = read(DGRMOptions, config)
+        o = self.options = read(self.Options, config)
         self.chain = DiffusionChain(linear_variance_betas(o.noise_steps, o.noise_scale, o.noise_min, o.noise_max))
         latent_size = self.width if o.latent_size is None else o.latent_size
-        reads_mask = o.mask_channel and not self.implicit  # of implicit feedback it would be all there is to predict
-        self.generator = Generator(self.width, o.generator_hidden, latent_size, o.step_embedding_size, reads_mask)
+        self.generator = self.new_generator(latent_size)
         self.critic = Critic(self.width, o.critic_hidden, o.step_embedding_size) if o.adversarial_weight else None
         self.row_noise = RowNoise(config["seed"], max(self.width, latent_size, *o.generator_hidden), self.device)
-        self.factors, self.kept = Factors(), Kept()
-        self.rating_field = config["RATING_FIELD"]
-        self.takes_new_users = bool(o.blend) or not self.by_item
-        other = self._other(config) if o.blend else None  # reads ratings, before profiles are centred
-        self.closed_form = ClosedForm(self.centered(config))
-        if other:
-            self.closed_form.blend_with(other, START if o.blend == "auto" else o.blend)
+        self.factors = Factors()
+        self.center = self.centered(config)
 
-    def _other(self, config) -> Factorization | ItemRidge:
-        """The model to blend with."""
-        o, ratings = self.options, self.rating_matrix()
-        if not self.implicit:
-            numbers = o.blend_factors, "both", o.blend_components, o.blend_chains, BURN_IN, o.blend_sweeps, None
-            return Factorization(ratings, Sampling(*numbers, seed=config.run.seed))
-        if ratings.shape[1] > MOST_ITEMS:
-            raise OptionError(
-                f"blend={o.blend} inverts a matrix of items x items under implicit feedback, and there are "
-                f"{ratings.shape[1]} items, more than {MOST_ITEMS}; set blend=0"
-            )
-        return ItemRidge(ratings, o.blend_ridge)
+    def new_generator(self, latent_size: int) -> Generator:
+        """The untrained generator."""
+        o = self.options
+        return Generator(self.width, o.generator_hidden, latent_size, o.step_embedding_size)
 
-    def begin_epoch(self, epoch: int) -> None:
-        """The model to blend with learns before the first epoch."""
-        self.closed_form.learn()
-
-    def choose(self, valid_data, score: Callable[[], float]) -> None:
-        """Choose the share of the model to blend with, on validation.
-
-        Under ratings it is the one with the least squared error there, under implicit feedback a step of ``STEP`` up
-        or down from the last, if that has the better score.
-        """
-        if self.options.blend != "auto":
-            return
-        share = self.closed_form.share
-        if self.implicit:
-            near = {round(share.item() + step, 6) for step in (-STEP, 0.0, STEP)} & set(SHARES)
-            share.fill_(max(sorted(near), key=lambda value: (share.fill_(value), score())[1]))
-        else:
-            share.fill_(self._best_share(valid_data))
-
-    @torch.no_grad()
-    def _best_share(self, valid_data) -> float:
-        """The share that minimises the squared error of rated pairs."""
-        product = square = 0.0
-        self.eval()
-        for pairs, *_ in valid_data:
-            pairs = pairs.to(self.device)
-            rating, ends = pairs[self.rating_field].double(), []
-            for share in (0.0, 1.0):
-                self.closed_form.share.fill_(share)
-                ends.append(self.predict(pairs).double())
-            product += ((rating - ends[0]) * (ends[1] - ends[0])).sum().item()
-            square += (ends[1] - ends[0]).square().sum().item()
-        product, square = distributed.all_reduce_sum(product), distributed.all_reduce_sum(square)
-        return min(1.0, max(0.0, product / square)) if square else START
-
-    def chosen(self) -> dict[str, float]:
-        """What ``choose`` has chosen."""
-        return {"share": self.closed_form.share.item()} if self.options.blend == "auto" else {}
-
-    def adopt(self, chosen: dict[str, float]) -> None:
-        """Take over what another has ``chosen``, and do not choose again."""
-        if "share" in chosen:
-            self.closed_form.share.fill_(chosen["share"])
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
+        """Load a state, also one of version 0.2.0, where some parts have other names."""
+        renamed = {name.removeprefix(BEFORE_0_3): value for name, value in state_dict.items()}
+        if not hasattr(self, "share"):  # all models had the share of DGRMPlus
+            renamed.pop("share", None)
+        return super().load_state_dict(renamed, strict, assign)
 
     def set_users(self) -> None:
-        """Solve the centre and rows of users who were not there in training.
+        """Solve the centre of users who were not there in training."""
+        self.recenter(self.center)
 
-        Where profiles are those of items, the generator has no weights for them, so they get the other model alone.
-        """
-        self.closed_form.set_users(self.rating_matrix())
-        if self.by_item:
-            self.closed_form.share.fill_(1.0)
-        self.recenter(self.closed_form.center)
-
-    def state_rows(self, interaction) -> Tensor:
-        """The number of rated entries of each profile, ``(B,)``."""
-        return self.activity(interaction[self.row_field]).squeeze(-1)
+    def x_0(self, ids: Tensor) -> State:
+        """The clean profiles with the ids ``(B,)``."""
+        return State(*self.rated(ids))
 
     # Step 1 is the forward chain. The generator's condition may hide a part of the profile.
 
@@ -167,7 +103,7 @@ class DGRM(ChainRecommender):
         n_users, latent_size, device = x_0.places.n_rows, self.generator.latent_size, x_0.value.device
         wide = latent_size > self.options.generator_hidden[0]
         width = max(self.width, latent_size) if wide else self.width
-        n_rows = shared_rows(whole_batch(n_users)) if self.options.noise_rows == "auto" else self.options.noise_rows
+        n_rows = shared_rows(n_users) if self.options.noise_rows == "auto" else self.options.noise_rows
         shared = SharedNoise(n_rows, width, n_users, NOISES, device)
         z = None
         if latent_size:
@@ -192,33 +128,13 @@ class DGRM(ChainRecommender):
 
     # Step 4 is the critic, and with it the two losses.
 
-    def phases(self) -> list[Phase]:
-        """The critic trains first, then the generator; without an adversarial term the generator trains alone."""
-        o = self.options
-        generator = Phase(
-            "generator", list(self.generator.parameters()), self.generator_loss, o.generator_iterations, o.learning_rate
-        )
-        if self.critic is None:
-            return [generator]
-        clip = partial(clip_weights, self.critic, o.weight_clip) if o.lipschitz == "weight_clipping" else None
-        critic = Phase(
-            "critic",
-            list(self.critic.parameters()),
-            self.critic_loss,
-            o.critic_iterations,
-            o.critic_learning_rate,
-            clip,
-            second_order=self.critic,
-        )
-        return [critic, generator]
-
     def critic_loss(self, interaction) -> Tensor:
-        """The loss of the critic (Eq. 21) and its Lipschitz term in ``x_{t-1}``, summed over the batch."""
+        """Eq. 21, ``sum D(x_{t-1}, x_t, t) - sum D(fake x_{t-1}, x_t, t)``, plus the Lipschitz term in ``x_{t-1}``."""
         draw, critic = self.draw(interaction[self.row_field]), self.critic
         with torch.no_grad():
             _, fake_state = self.generate(draw)
-        beside = critic.beside(draw.x_t, draw.t)
-        real, fake = critic.read(draw.x_tm1) + beside, critic.read(fake_state) + beside
+        given = critic.read_condition(draw.x_t, draw.t)
+        real, fake = critic.read_state(draw.x_tm1) + given, critic.read_state(fake_state) + given
         loss = self.critic_objective(critic.score(real), critic.score(fake))
         everywhere = self.options.noise_support == "all"
         squared_norms = partial(critic.squared_norms, places=None if everywhere else draw.x_0.places)
@@ -230,7 +146,7 @@ class DGRM(ChainRecommender):
         return loss
 
     def generator_loss(self, interaction) -> Tensor:
-        """The loss of the generator (Eq. 22), summed over the batch."""
+        """Eq. 22, ``sum D(fake x_{t-1}, x_t, t) + lambda sum |(x_0_hat - x_0) * mask|^2``."""
         draw = self.draw(interaction[self.row_field])
         x_0_hat, fake = self.generate(draw)
         loss = self.options.reconstruction_weight * self._reconstruction(x_0_hat, draw)
@@ -240,7 +156,7 @@ class DGRM(ChainRecommender):
         return self.options.adversarial_weight * adversarial + loss
 
     def _reconstruction(self, x_0_hat: Outputs, draw: "Draw") -> Tensor:
-        """The squared error of the rated items that are asked for; of implicit feedback, of unrated ones beside."""
+        """The squared error of the rated items in ``draw.target``; of implicit feedback, that of unrated ones too."""
         x_0 = draw.x_0
         predicted = x_0_hat.at(x_0.places)
         rated = losses.masked_squared_error(predicted, x_0.value, draw.target)
@@ -249,9 +165,92 @@ class DGRM(ChainRecommender):
         hidden = self.options.condition_dropout if self.options.reconstruct == "hidden" else 1.0
         return rated + hidden * (x_0_hat.squares().sum() - predicted.square().sum())
 
+    def phases(self) -> list[Phase]:
+        """The critic trains first, then the generator; without an adversarial term the generator trains alone."""
+        o = self.options
+        g = list(self.generator.parameters())
+        generator = Phase("generator", g, self.generator_loss, o.generator_iterations, o.learning_rate)
+        if self.critic is None:
+            return [generator]
+        clip = partial(clip_weights, self.critic, o.weight_clip) if o.lipschitz == "weight_clipping" else None
+        d, rate = list(self.critic.parameters()), o.critic_learning_rate
+        critic = Phase("critic", d, self.critic_loss, o.critic_iterations, rate, clip)
+        return [critic, generator]
 
-class DGRMPlus(DGRM):
-    """DGRM with the generalisation options switched on; it differs by its YAML file only."""
+    # Prediction walks back from the noised profile. Predicted residuals become ratings by the centre.
+
+    def sampler(self, ids: Tensor) -> Sampler:
+        """Predicts the profiles with the distinct ids ``(B,)``."""
+        return Sampler(self.options, self.chain, self.generator, self.row_noise, self.factors, ids, self.x_0(ids))
+
+    def predicted(self, user: Tensor) -> Outputs | GivenRows:
+        """The predicted profiles of users ``(B,)``, the mean of ``prediction_draws`` draws."""
+        return self.sampler(user).predict()
+
+    def complete(self, user: Tensor, x_0_hat: Tensor) -> Tensor:
+        """The ratings ``(B, I)`` of users ``(B,)`` that follow from predicted profiles ``(B, I)``."""
+        return x_0_hat.float() + self.center.rows(user)
+
+    def complete_pairs(self, user: Tensor, column: Tensor, x_0_hat: Tensor) -> Tensor:
+        """The ratings ``(n,)`` of pairs ``(n,)`` that follow from their entries ``(n,)`` of predicted profiles."""
+        return x_0_hat.float() + self.center.pairs(user, column)
+
+    @torch.no_grad()
+    def score_profiles(self, user: Tensor) -> Tensor:
+        """Predicted ratings ``(B, I)``."""
+        return self.complete(user, self.predicted(user).dense())
+
+    @torch.no_grad()
+    def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Predicted ratings ``(n,)`` of single items; only the literal posterior needs the others."""
+        if self.options.prediction == "posterior":
+            return super().score_pairs(user, row, column)
+        x_0_hat = self.in_order(user, row, column, self.predicted(user).at)
+        return self.complete_pairs(user[row], column, x_0_hat)
+
+    @torch.no_grad()
+    def walk(self, user: Tensor, column: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """For T' = 0, 1, ..., T the ratings of pairs of a user and an item's column (section 4.4.2, Fig. 7).
+
+        Yields:
+            The ratings by ``x_{T-T'}`` and by the last ``x_0_hat``, both ``(n,)``; see ``Sampler.walk``.
+        """
+        walked = self.row_noise.pool.new_empty(self.options.noise_steps + 1, 2, len(user))
+        for ids, here, at in self._by_profile(user, column, self.width):
+            for step, states in enumerate(self.sampler(ids).walk()):
+                walked[step, :, here] = torch.stack([state[at.row, at.column] for state in states])
+        for by_state, by_x_0_hat in walked:
+            yield self.complete_pairs(user, column, by_state), self.complete_pairs(user, column, by_x_0_hat)
+
+    @torch.no_grad()
+    def deviations(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """The standard deviations ``(n,)`` of the ratings that ``score_pairs`` predicts.
+
+        They are the spread of predictions that are drawn anew, in z and in the noise of the profile. This is what the
+        generative model says; no error of rating is added.
+        """
+        spread = self.row_noise.pool.new_empty(len(row))
+        held = self.width if self.options.prediction == "posterior" else max(self.options.generator_hidden)
+        for ids, here, at in self._by_profile(user[row], column, held):
+            spread[here] = self.sampler(ids).spread(at).float()
+        return spread
+
+    def entry(self, user: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+        """For pairs ``(n,)`` the id of the profile that has the rating, and its place in the profile, ``(n,)`` each."""
+        return user, column
+
+    def _by_profile(self, user: Tensor, column: Tensor, held: int) -> Iterator[tuple[Tensor, Tensor, Places]]:
+        """Pairs of a user and an item's column, some profiles at a time, of which ``held`` numbers each are in memory.
+
+        Yields:
+            The ids of profiles ``(B,)``, the indices of the pairs in them, and the places of these in ``(B, width)``.
+        """
+        profile, entry = self.entry(user, column)
+        ids, index = torch.unique(profile, return_inverse=True)
+        size = max(1, BLOCK // held)
+        count = torch.bincount(index // size).tolist()  # of pairs in each block
+        for block, here in zip(ids.split(size), torch.argsort(index, stable=True).split(count), strict=True):
+            yield block, here, Places(len(block), self.width, index[here] % size, entry[here])
 
 
 class DGRMKL(DGRM):
@@ -274,7 +273,7 @@ class Draw:
         t: the steps of the users, ``(B,)``.
         x_tm1, x_t: the pair of states that is real for the critic.
         condition: what the generator reads of ``x_t``.
-        z: what the generator reads beside it, ``(B, latent_size)``; None without.
+        z: the latent vectors that the generator reads too, ``(B, latent_size)``; None without.
         noise: gives the noise of one more step, for the posterior.
         target: 1 at the rated entries where the reconstruction counts, else 0, ``(nnz,)``.
     """

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,26 +36,26 @@ class StepEmbedding(nn.Module):
 
 
 class StateLayer(nn.Module):
-    """A linear layer over states and a further input beside them.
+    """A linear layer over several states and one dense input.
 
-    Its weights are drawn as those of one ``nn.Linear`` over all inputs are.
+    Its weights are initialised as those of one ``nn.Linear`` over all inputs side by side.
 
     Args:
         widths: the widths of the states, or of dense rows.
-        beside: width of the further input.
+        dense_width: width of the dense input.
         size: width of the output.
     """
 
-    def __init__(self, widths: Sequence[int], beside: int, size: int):
+    def __init__(self, widths: Sequence[int], dense_width: int, size: int):
         super().__init__()
-        whole = nn.Linear(sum(widths) + beside, size)
-        *of_states, of_rest = whole.weight.detach().split([*widths, beside], dim=1)
+        whole = nn.Linear(sum(widths) + dense_width, size)
+        *of_states, of_rest = whole.weight.detach().split([*widths, dense_width], dim=1)
         self.states = nn.ParameterList(nn.Parameter(part.t().contiguous()) for part in of_states)
         self.rest, self.bias = nn.Parameter(of_rest.contiguous()), whole.bias
 
-    def forward(self, states: Sequence[State | Rows], beside: Tensor) -> Tensor:
-        """Maps states, and the further input ``(B, ...)``, to ``(B, size)``."""
-        total = linear(beside, self.rest, self.bias)
+    def forward(self, states: Sequence[State | Rows], dense: Tensor) -> Tensor:
+        """Maps states, and the dense input ``(B, dense_width)``, to ``(B, size)``."""
+        total = linear(dense, self.rest, self.bias)
         for state, weight in zip(states, self.states, strict=True):
             total = total + state.through(weight)
         return total
@@ -68,31 +69,34 @@ class Generator(nn.Module):
         hidden: sizes of the hidden layers, at least one.
         latent_size: width of z; 0 leaves z out.
         step_size: width of ``v_t``.
-        mask_channel: whether it reads the mask of the state beside the state.
     """
 
-    def __init__(
-        self, n_items: int, hidden: Sequence[int], latent_size: int, step_size: int, mask_channel: bool = False
-    ):
+    n_states: ClassVar[int] = 1  # how many inputs are as wide as a profile, see ``inputs``
+
+    def __init__(self, n_items: int, hidden: Sequence[int], latent_size: int, step_size: int):
         super().__init__()
-        self.latent_size, self.mask_channel = latent_size, mask_channel
+        self.latent_size = latent_size
         self.step_embedding = StepEmbedding(step_size)
-        widths = [n_items] * (1 + mask_channel) + [latent_size] * (latent_size > 0)
+        widths = [n_items] * self.n_states + [latent_size] * (latent_size > 0)
         self.first = StateLayer(widths, step_size, hidden[0])
         self.hidden = nn.Sequential(*layers_after(hidden), nn.ReLU())
         self.output = nn.Linear(hidden[-1], n_items)
 
     def forward(self, x_t: State, z: Rows | None, t: Tensor) -> Outputs:
         """Maps a state, z ``(B, latent_size)`` and t ``(B,)`` to profiles ``(B, I)``."""
-        states = [x_t, *([x_t.mask()] if self.mask_channel else []), *([] if z is None else [z])]
-        return Outputs.of(self.hidden(self.first(states, self.step_embedding(t))), self.output)
+        inputs = [*self.inputs(x_t), *([] if z is None else [z])]
+        return Outputs.of(self.hidden(self.first(inputs, self.step_embedding(t))), self.output)
+
+    def inputs(self, x_t: State) -> list[State]:
+        """What the generator reads of profiles: the state."""
+        return [x_t]
 
 
 class Critic(nn.Module):
-    """``D(x_{t-1}, x_t, t)``: a score per pair, low for real pairs (section 3.2).
+    """``D(x_{t-1}, x_t, t)``: a score per pair of states, low for real pairs (section 3.2).
 
-    The first layer is linear, so the parts of ``x_{t-1}`` and of ``x_t`` in it are computed once each, and the gradient
-    by ``x_{t-1}`` is that by the layer's output times the weight.
+    The first layer is linear, so its output is a sum, ``read_state(x_{t-1}) + read_condition(x_t, t)``, of which real
+    and fake pairs share the second part. The gradient by ``x_{t-1}`` is that by this output times the layer's weight.
     """
 
     def __init__(self, n_items: int, hidden: Sequence[int], step_size: int):
@@ -104,13 +108,13 @@ class Critic(nn.Module):
 
     def forward(self, x_tm1: State, x_t: State, t: Tensor) -> Tensor:
         """Maps two states of ``B`` users and their steps ``(B,)`` to scores ``(B,)``."""
-        return self.score(self.read(x_tm1) + self.beside(x_t, t))
+        return self.score(self.read_state(x_tm1) + self.read_condition(x_t, t))
 
-    def read(self, x_tm1: State) -> Tensor:
+    def read_state(self, x_tm1: State) -> Tensor:
         """What ``x_{t-1}`` adds to the output of the first layer, ``(B, H)``."""
         return x_tm1.through(self.first.states[0])
 
-    def beside(self, x_t: State, t: Tensor) -> Tensor:
+    def read_condition(self, x_t: State, t: Tensor) -> Tensor:
         """What ``x_t`` and ``t`` add to the output of the first layer, ``(B, H)``."""
         step = linear(self.step_embedding(t), self.first.rest, self.first.bias)
         return step + x_t.through(self.first.states[1])

@@ -1,13 +1,13 @@
-"""Gaussian noise on every entry of a profile, at the price of its product with the layers that read it.
+"""Gaussian noise on every entry of a profile, of which only products with the first layers are computed.
 
-Training takes *shared rows*: a step draws few dense Gaussians, multiplies them with the first layers once, and each
-user reads rows of its own choice with a random sign. A user's noise has the paper's distribution exactly, so
-losses and gradients have the paper's expectation; but users of a batch that read the same row are not independent,
-which makes a gradient noisier (``docs/deviations.md``).
+Training uses *shared rows*: a step draws few dense Gaussian rows and multiplies them with the first layers once, and
+each user reads some of the rows, each with a random sign. The noise of one user has exactly the paper's distribution,
+so losses and gradients have the paper's expectation. But two users that read the same row are not independent, which
+makes a gradient noisier (``docs/deviations.md``).
 
-Prediction must not depend on the batch, so a user's noise comes from the user's id alone. Where only its product with
-a weight W is asked for, that is Gaussian with the covariance ``W'W``, and a Cholesky factor of this gives it from as
-few normals as W has columns. Nothing is ever differentiated through that factor.
+Prediction must not depend on the batch, so a user's noise depends on the user's id alone. Its product with a weight W
+is Gaussian with the covariance ``W'W``; a Cholesky factor of this gives the product from as few normals as W has
+columns. Nothing is ever differentiated through that factor.
 """
 
 from dataclasses import dataclass
@@ -26,18 +26,21 @@ JITTER = 1e-10  # of the mean of the diagonal
 
 
 def shared_rows(batch: int) -> int:
-    """How many rows a batch shares by default: the variance of a gradient is 1 + .07 x users per row of the dense."""
+    """How many rows of noise a batch shares by default.
+
+    Sharing multiplies the variance of a gradient by about 1 + 0.07 x (users per row), so by about 1.3 here.
+    """
     return max(LEAST_ROWS, batch // USERS_PER_ROW)
 
 
 class SharedNoise:
-    """Standard normal rows for one step of training, few of which are drawn, and none before they are needed.
+    """The shared rows of one step of training, drawn when they are first read.
 
     Args:
-        n_rows: how many are drawn; each user gets different ones for different noises.
+        n_rows: the number of rows; each user gets different ones for different noises.
         width: their length.
         n_users: B.
-        n_noises: how many noises a user needs at most.
+        n_noises: the number of noises that a user needs at most.
     """
 
     def __init__(self, n_rows: int, width: int, n_users: int, n_noises: int, device: torch.device):
@@ -47,7 +50,7 @@ class SharedNoise:
 
     @cached_property
     def table(self) -> Tensor:
-        """The rows, ``(n_rows, width)``; several processes draw the same, because it is not drawn by user."""
+        """The rows, ``(n_rows, width)``."""
         return torch.empty(self.size, device=self.device).normal_()
 
     @cached_property
@@ -57,7 +60,7 @@ class SharedNoise:
 
     @cached_property
     def sign(self) -> Tensor:
-        """With which sign, ``(B, n_noises)``."""
+        """The signs of these rows, -1 or 1, ``(B, n_noises)``."""
         return torch.randint(0, 2, (self.n_users, self.n_noises), device=self.device) * 2.0 - 1
 
     def another(self, width: int) -> "SharedRows":
@@ -94,7 +97,7 @@ class SharedRows:
 
 @dataclass(frozen=True, eq=False)
 class GivenRows:
-    """Rows that exist, ``(B, W)``."""
+    """Rows ``(B, W)`` that are in memory."""
 
     value: Tensor
 
@@ -137,7 +140,7 @@ def _factor(weight: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class UserRows:
-    """The noise of users ``(B,)`` in one ``stream`` of ``source``, of which no more than products is asked for."""
+    """The noise of users ``(B,)`` in one ``stream`` of ``source``, for which there are only products."""
 
     source: RowNoise
     factors: Factors
@@ -152,5 +155,5 @@ class UserRows:
         return self.source(self.user, size, self.stream) @ self.factors(weight).T
 
     def dense(self) -> Tensor:
-        """Not to be had: the noise is known by its product alone."""
+        """There are only products of this noise; use ``GivenRows`` where its entries are read."""
         raise NotImplementedError("take GivenRows where single entries of the noise are read")

@@ -1,4 +1,4 @@
-"""The keys of DGRM, DGRMPlus and DGRMKL, typed, and which of them go together."""
+"""The keys of DGRM and DGRMKL, typed, and which of them go together."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -7,8 +7,6 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.options import Dropout, Share
-
-BURN_IN = 15  # first sweeps of a chain of the factorization to blend with
 
 
 @dataclass(frozen=True)
@@ -42,15 +40,7 @@ class DGRMOptions:
     center: Literal["none", "bias"]
     condition_scale: Literal["none", "sqrt_count"]
     noise_support: Literal["all", "rated"]
-    orientation: Literal["user", "item"]
-    mask_channel: bool
     noise_rows: Literal["auto"] | Annotated[int, Field(ge=4)]
-    blend: Share | Literal["auto"]
-    blend_factors: PositiveInt
-    blend_components: PositiveInt
-    blend_chains: PositiveInt
-    blend_sweeps: Annotated[int, Field(gt=BURN_IN)]
-    blend_ridge: PositiveFloat
 
     def __post_init__(self) -> None:
         top = self.noise_steps
@@ -77,7 +67,3 @@ class DGRMOptions:
             raise OptionError("reconstruct=hidden needs condition_dropout above 0: nothing is hidden otherwise")
         if self.noise_support == "rated" and self.prediction == "posterior":
             raise OptionError("prediction=posterior needs noise_support=all: unrated entries have no state otherwise")
-        if self.orientation == "item" and self.prediction == "posterior":
-            raise OptionError(
-                "prediction=posterior needs orientation=user: a state of few users would be one of all items otherwise"
-            )

@@ -1,10 +1,10 @@
 """States of the chain without a tensor of users x items.
 
-Every state of DGRM, ``x_0``, ``x_t``, the fake and z, is linear in few things: values at the rated places, and dense
-rows such as Gaussian noise, each with a coefficient per user. A ``State`` holds these and no more. Sums of states and
-multiples by a number per user are states again, so the equations of the chain are written as the paper has them; and
-whatever reads a state first is a linear layer, which needs of a dense row no more than its product with the layer's
-weight (``Rows.through``).
+Every state of DGRM (``x_0``, ``x_t``, the fake) is a sum of two things: values at the rated places, and dense rows such
+as Gaussian noise, each times a number per user. A ``State`` holds these values, rows and numbers. Sums of states, and
+multiples by a number per user, are states again, so the equations of the chain can be written as the paper has them.
+Every network begins with a linear layer, for which the product of a dense row with the layer's weight is enough
+(``Rows.through``).
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from recbole_dgrm.maths.sparse import Places, sparse_product
 
 
 class Rows(Protocol):
-    """Dense rows ``(B, W)`` that need not exist; each is one object, and equal to no other."""
+    """Dense rows ``(B, W)`` that may be known by their products only. Two of them are equal if they are one object."""
 
     def through(self, weight: Tensor) -> Tensor:
         """The rows times ``weight`` ``(W, H)``, ``(B, H)``."""
@@ -28,11 +28,11 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class State:
-    """A batch of rows ``(B, W)``: the values at single places plus multiples of dense rows.
+    """A batch of rows ``(B, W)``: values at single places plus multiples of dense rows.
 
     Attributes:
-        places: where the values are; one that is left out is 0 there.
-        value: ``(nnz,)``, at ``places``; 0 elsewhere.
+        places: where the values are.
+        value: the values at ``places``, ``(nnz,)``.
         rows: the coefficient of each of the dense rows, ``(B, 1)`` or ``(1, 1)``.
     """
 
@@ -65,11 +65,6 @@ class State:
     def where(self, kept: Tensor) -> "State":
         """The state with the values at places where ``kept`` ``(nnz,)`` is 0 left out; dense rows stay."""
         return State(self.places, self.value * kept, self.rows)
-
-    def mask(self) -> "State":
-        """1 at all places, also where a value is left out, divided by the root of the row's number of places."""
-        one = torch.ones_like(self.value)
-        return State(self.places, one) / self.places.sums(one).clamp(min=1).sqrt()
 
     def through(self, weight: Tensor) -> Tensor:
         """The state times ``weight`` ``(W, H)``, ``(B, H)``."""

@@ -1,6 +1,6 @@
 """Prediction with a trained DGRM (paper, section 3.3): noise the profiles, walk back, predict them anew.
 
-Nothing is masked here: the unrated items are what the model is asked about.
+There is no masking layer here: predictions of the unrated items are what is wanted.
 
 Deviations from the paper
     * Section 3.3 predicts ``x_{T-T'}`` from the profile noised T times. ``prediction: posterior`` does
@@ -26,18 +26,12 @@ from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, UserRows
 from recbole_dgrm.models.dgrm.options import DGRMOptions
 from recbole_dgrm.models.dgrm.profiles import State
 
-SPREAD_DRAWS = 32  # predictions whose spread says how sure the model is
+SPREAD_DRAWS = 32  # draws whose spread is the standard deviation of a prediction
 
 
 @dataclass(frozen=True)
 class Streams:
-    """The streams of ``RowNoise`` that one draw of a prediction uses, by what the noise is for.
-
-    Each draw has ``2T + 2`` streams of its own. Counted from the first of them they are:
-
-        0                             the noise of a profile that starts noised
-        noised + 2 (level - t)        z of the generator at step t
-        noised + 2 (level - t) + 1    the noise of the posterior step from t to t - 1
+    """The streams of ``RowNoise`` that one draw of a prediction uses; each draw has ``2T + 2`` of its own.
 
     Attributes:
         first: the first stream of the draw, which noises the profile.
@@ -77,21 +71,24 @@ class Sampler:
     x_0: State
 
     @torch.no_grad()
-    def dense(self) -> Tensor:
-        """The mean of the draws, ``(B, W)``."""
-        return _mean([self.draw(index).dense() for index in range(self.options.prediction_draws)])
-
-    @torch.no_grad()
-    def outputs(self) -> Outputs:
-        """The mean of the draws, not of the posterior: the output layer is linear, so its inputs are averaged."""
+    def predict(self) -> Outputs | GivenRows:
+        """The mean of the draws. Of an ``x_0_hat`` the inputs of the output layer are averaged, as that is linear."""
         draws: list[Any] = [self.draw(index) for index in range(self.options.prediction_draws)]
+        if self.options.prediction == "posterior":
+            return GivenRows(_mean([draw.dense() for draw in draws]))
         return replace(draws[0], hidden=_mean([draw.hidden for draw in draws]))
 
     @torch.no_grad()
     def spread(self, places: Places) -> Tensor:
         """The standard deviations ``(n,)`` at ``places`` of ``SPREAD_DRAWS`` draws; exactly 0 where all are equal."""
-        drawn = torch.stack([_entries(self.draw(index), places) for index in range(SPREAD_DRAWS)])
-        return (drawn - drawn[0]).std(dim=0)
+        draws = (self.draw(index) for index in range(SPREAD_DRAWS))
+        entries = torch.stack(
+            [
+                draw.at(places) if isinstance(draw, Outputs) else draw.dense()[places.row, places.column]
+                for draw in draws
+            ]
+        )
+        return (entries - entries[0]).std(dim=0)
 
     def draw(self, index: int) -> Outputs | State:
         """A predicted profile, drawn anew for each ``index``; a prediction is the mean of the first few."""
@@ -100,14 +97,12 @@ class Sampler:
         streams = self._streams(index, level, o.prediction_noise_steps > 0)
         literal = o.prediction == "posterior" and steps > 0
         eps = partial(self._eps, entries=literal)
-        x_t = self._start(streams, eps)
+        x_t, count = self._start(streams, eps), steps if literal else max(steps - 1, 0)
+        if count:
+            x_t, _ = self._reverse(x_t, streams, level, count, eps)
         if literal:
-            x_t, _ = self._reverse(x_t, streams, level, steps, eps)
-            return self._rescaled(x_t, level - steps)
-        before = max(steps - 1, 0)  # the last denoising gives the prediction
-        if before:
-            x_t, _ = self._reverse(x_t, streams, level, before, eps)
-        return self._denoise(x_t, streams, level - before)
+            return self._rescaled(x_t, level - count)
+        return self._denoise(x_t, streams, level - count)  # the last denoising gives the prediction
 
     @torch.no_grad()
     def walk(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -173,10 +168,6 @@ class Sampler:
     def _rescaled(self, x_t: State, t: int) -> State:
         """A state at ``t`` divided by what the chain shrinks ratings by."""
         return x_t / self.chain.alpha_bar[t].sqrt().view(1, 1)
-
-
-def _entries(profiles: Outputs | State, places: Places) -> Tensor:
-    return profiles.at(places) if isinstance(profiles, Outputs) else profiles.dense()[places.row, places.column]
 
 
 def _mean(draws: list[Tensor]) -> Tensor:

@@ -56,7 +56,7 @@ class DenseDGRM:
         if o.condition_scale == "sqrt_count":
             condition = condition / (given.kept * rated).sum(-1, keepdim=True).clamp(min=1).sqrt()
         network, inputs = self.generator, [condition]
-        if o.mask_channel and not self.implicit:  # hidden ratings leave their places in it
+        if getattr(o, "mask_channel", False) and not self.implicit:  # hidden ratings leave their places in it
             inputs.append(given.mask / given.mask.sum(-1, keepdim=True).clamp(min=1).sqrt())
         inputs += [] if given.z is None else [given.z]
         hidden_layer = first(network, [*inputs, embedded(network, given.t)])

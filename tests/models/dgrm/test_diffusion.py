@@ -34,11 +34,11 @@ def all_steps(chain):
 
 
 @st.composite
-def noise_levels(draw, highest=1.0):
+def noise_levels(draw):
     steps = draw(st.integers(1, 50))
     scale = draw(st.just(0.0) | st.floats(1e-5, 1))
-    low = draw(st.just(0.0) | st.floats(5e-4, highest - 1e-2))
-    high = draw(st.floats(low + 1e-3, highest))
+    low = draw(st.just(0.0) | st.floats(5e-4, 0.99))
+    high = draw(st.floats(low + 1e-3, 1.0))
     return steps, scale, low, high
 
 
@@ -47,30 +47,19 @@ def noise_levels(draw, highest=1.0):
 def test_eqs_14_to_17_tables_of_five_steps(high, oracle, name):
     table = getattr(make_chain(5, 1.0, 0.01, high), name)
     assert table[1:].tolist() == pytest.approx(oracle[name], abs=5.1e-5)
-
-
-def test_the_last_alpha_bar_of_the_large_schedule_is_a_thousandth_of_the_one_before():
-    assert make_chain().alpha_bar[5].item() == pytest.approx(0.00024750, rel=1e-4)
-
-
-def test_index_0_of_every_table_is_the_clean_end():
-    chain = make_chain()
-    for name, clean in [("beta", 0), ("alpha", 1), ("alpha_bar", 1), ("variance", 0), ("weight_x_t", 0)]:
-        table = getattr(chain, name)
-        assert len(table) == 6
-        assert table[0] == clean
-
-
-def test_eq_14_single_step_has_level_scale_times_low():
-    assert linear_variance_betas(1, 0.5, 0.2, 0.9).tolist() == pytest.approx([0.1])
-    assert make_chain(1, 0.5, 0.2, 0.9).alpha_bar.tolist() == pytest.approx([1, 0.9])
+    clean = {"beta": 0, "alpha_bar": 1, "weight_x_0": 1, "weight_x_t": 0, "variance": 0}
+    assert table[0] == clean[name]
 
 
 @repeatable
-@given(noise_levels(highest=0.99))
-def test_eq_14_noise_levels_rise_linearly(levels):
+@given(noise_levels())
+def test_eq_14_noise_levels_rise_linearly_up_to_the_cap(levels):
     steps, scale, low, high = levels
-    chain = make_chain(*levels)
+    chain, beta = make_chain(*levels), linear_variance_betas(*levels)
+    assert beta.shape == (steps,)
+    assert ((beta >= 0) & (beta <= MAX_BETA)).all()
+    if (beta == MAX_BETA).any():
+        return
     for t in range(1, steps + 1):
         share = (t - 1) / (steps - 1) if steps > 1 else 0
         expected = scale * (low + share * (high - low))
@@ -81,18 +70,6 @@ def test_eq_14_noise_levels_rise_linearly(levels):
 def test_levels_that_do_not_rise_are_refused_with_both_values_named(low, high):
     with pytest.raises(ValueError, match=rf"noise_min={low} must be below noise_max={high}"):
         linear_variance_betas(5, 1.0, low, high)
-
-
-def test_a_single_step_needs_no_rise():
-    assert linear_variance_betas(1, 1.0, 0.1, 0.1).tolist() == pytest.approx([0.1])
-
-
-@repeatable
-@given(noise_levels())
-def test_betas_stay_between_0_and_the_cap(levels):
-    beta = linear_variance_betas(*levels)
-    assert beta.shape == (levels[0],)
-    assert ((beta >= 0) & (beta <= MAX_BETA)).all()
 
 
 @pytest.mark.parametrize("steps", [1, 5])
@@ -133,23 +110,9 @@ def test_eq_17_posterior_is_bayes_rule(levels, x_0, x_t):
 
 @repeatable
 @given(noise_levels())
-def test_eq_17_posterior_of_a_noiseless_state_is_the_noiseless_state_before(levels):
-    chain = make_chain(*levels)
-    root = chain.alpha_bar.double().sqrt()
-    back = chain.weight_x_0.double()[1:] + chain.weight_x_t.double()[1:] * root[1:]
-    assert back.tolist() == pytest.approx(root[:-1].tolist(), abs=1e-6)
-
-
-@repeatable
-@given(noise_levels())
 def test_posterior_at_step_1_is_exactly_x_0_whatever_x_t_and_the_noise(levels):
     x_0, x_t, eps = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(1))
     assert torch.equal(make_chain(*levels).q_posterior(x_0, 100 * x_t, torch.tensor([1, 1]), 100 * eps), x_0)
-
-
-def test_q_sample_at_step_0_is_x_0():
-    x_0, eps = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(2))
-    assert torch.equal(make_chain().q_sample(x_0, torch.zeros(3, dtype=torch.long), eps), x_0)
 
 
 def test_eq_13_q_sample_takes_each_row_at_its_own_level():
@@ -164,12 +127,6 @@ def test_eq_13_keeps_the_smallest_noise_of_the_papers_grid(scale, low):
     chain = make_chain(5, scale, low, 0.1)
     x_1 = chain.q_sample(torch.zeros(1, 1), torch.tensor([1]), torch.ones(1, 1))
     assert x_1.item() == pytest.approx(math.sqrt(scale * low), rel=1e-2)
-
-
-def test_eq_11_q_step_is_one_step_of_the_chain():
-    x_t = make_chain().q_step(torch.full((2, 1), 2.0), torch.tensor([2, 4]), torch.ones(2, 1))
-    expected = [2 * math.sqrt(1 - beta) + math.sqrt(beta) for beta in (0.25, 0.5)]
-    assert x_t.squeeze(-1).tolist() == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -190,58 +147,23 @@ def test_eqs_11_and_13_q_pair_has_the_moments_of_two_successive_states(t, beta, 
     assert covariance.tolist() == pytest.approx([math.sqrt(1 - beta) * (1 - ab_before)] * 2, abs=0.01)
 
 
-def test_q_pair_at_step_1_starts_from_the_clean_profile():
-    x_0 = torch.randn(4, 3, generator=torch.Generator().manual_seed(3))
-    x_tm1, x_t = make_chain().q_pair(x_0, torch.ones(4, dtype=torch.long), lambda: torch.ones(4, 3))
-    assert torch.equal(x_tm1, x_0)
-    assert not torch.equal(x_t, x_0)
-
-
-def test_reverse_without_steps_returns_the_networks_own_output():
-    x_t = torch.ones(2, 3)
-    state, x_0_hat = make_chain().reverse(x_t, 5, 0, lambda x, t: 7 * x, lambda t: pytest.fail("noise was drawn"))
-    assert torch.equal(state, 7 * x_t)
-    assert torch.equal(x_0_hat, 7 * x_t)
-
-
-@pytest.mark.parametrize("level", [1, 3, 5])
-def test_reverse_with_a_perfect_denoiser_and_all_steps_gives_x_0_exactly(level):
-    x_0, x_t = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(4))
-    state, x_0_hat = make_chain().reverse(x_t, level, level, lambda x, t: x_0, lambda t: torch.ones(4, 6))
-    assert torch.equal(state, x_0)
-    assert torch.equal(x_0_hat, x_0)
-
-
 @pytest.mark.parametrize(("level", "steps"), [(5, 0), (5, 1), (5, 3), (5, 5), (2, 2), (1, 1)])
 def test_reverse_denoises_once_per_step_and_at_least_once_with_falling_t(level, steps):
     seen, drawn = [], []
+    x_0, x_t, eps = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(4))
 
     def denoise(x_t, t):
-        seen.append(t)
-        return x_t
+        seen.append((t, x_t))
+        return x_0
 
-    def noise(t):
-        drawn.append(t)
-        return torch.zeros(2, 3)
-
-    make_chain().reverse(torch.ones(2, 3), level, steps, denoise, noise)
-    assert seen == [level - step for step in range(max(1, steps))]
+    state, x_0_hat = make_chain().reverse(x_t, level, steps, denoise, lambda t: drawn.append(t) or eps)
+    assert [t for t, _ in seen] == [level - step for step in range(max(1, steps))]
     assert drawn == [level - step for step in range(steps)]
-
-
-def test_reverse_by_one_step_is_the_posterior_of_the_prediction():
-    x_t, eps = torch.full((1, 1), 2.0), torch.full((1, 1), 0.5)
-    state, x_0_hat = make_chain().reverse(x_t, 4, 1, lambda x, t: x + 1, lambda t: eps)
-    assert x_0_hat.item() == 3
-    assert state.item() == pytest.approx(0.467483 * 3 + 0.474537 * 2 + math.sqrt(0.335548) * 0.5, abs=1e-5)
-
-
-def test_reverse_feeds_each_denoising_the_state_that_the_step_before_left():
-    states = []
-
-    def denoise(x_t, t):
-        states.append(x_t.item())
-        return torch.ones(1, 1)
-
-    make_chain().reverse(torch.zeros(1, 1), 3, 2, denoise, lambda t: torch.zeros(1, 1))
-    assert states == pytest.approx([0, 0.568769], abs=1e-5)
+    assert torch.equal(x_0_hat, x_0)
+    before = x_t  # each denoising reads the state that the step before left
+    for t, read in seen:
+        assert torch.equal(read, before)
+        before = make_chain().q_posterior(x_0, before, torch.tensor([t]), eps)
+    assert torch.equal(state, before if steps else x_0)
+    if steps == level:
+        assert torch.equal(state, x_0)

@@ -2,14 +2,15 @@
 
 import pytest
 import torch
+from helpers import paper_keys
 from oracle import DenseDGRM, Given
 
 from recbole_dgrm.models.dgrm import model as model_module
 
+PLUS = {"model": "DGRMPlus", **paper_keys(), "orientation": "user", "mask_channel": False, "blend": 0.0}
 SIZES = {"generator_hidden": [12, 8], "critic_hidden": [10], "latent_size": None}
 CASES = {
     "the paper": {},
-    "large noise": {"noise_scale": 1.0, "noise_max": 1.0},
     "no noise": {"noise_scale": 0.0},
     "one step": {"noise_steps": 1, "prediction_noise_steps": 0},
     "fixed step": {"fixed_step": 5},
@@ -17,15 +18,11 @@ CASES = {
     "a user without any": {"ratings": "none"},
     "fewer items than hidden units": {"generator_hidden": [64, 8], "critic_hidden": [64]},
     "no z": {"latent_size": 0},
-    "narrow z": {"latent_size": 3},
     "z wider than a profile": {"latent_size": 40},
-    "dropout": {"condition_dropout": 0.5},
     "hidden entries": {"condition_dropout": 0.5, "reconstruct": "hidden"},
     "scaled condition": {"condition_dropout": 0.3, "condition_scale": "sqrt_count"},
-    "residuals": {"center": "bias"},
     "r1": {"lipschitz": "r1"},
     "clipping": {"lipschitz": "weight_clipping"},
-    "deep critic": {"critic_hidden": [10, 9, 8]},
     "linear critic": {"critic_hidden": []},
     "no critic": {"adversarial_weight": 0.0},
     "few rows": {"noise_rows": 4},
@@ -38,20 +35,19 @@ CASES = {
         "center": "bias",
         "lipschitz": "r1",
     },
-    "cross-entropy": {"model": "DGRMKL"},
     "cross-entropy with penalty": {"model": "DGRMKL", "lipschitz": "gradient_penalty"},
-    "mask": {"mask_channel": True},
     "mask, hidden entries": {
+        **PLUS,
         "mask_channel": True,
         "condition_dropout": 0.5,
         "reconstruct": "hidden",
         "condition_scale": "sqrt_count",
         "noise_support": "rated",
     },
-    "mask, a user without any": {"mask_channel": True, "ratings": "none", "latent_size": 0},
-    "items": {"orientation": "item"},
-    "items, no critic": {"orientation": "item", "adversarial_weight": 0.0},
+    "mask, a user without any": {**PLUS, "mask_channel": True, "ratings": "none", "latent_size": 0},
+    "items": {**PLUS, "orientation": "item"},
     "items, all else too": {
+        **PLUS,
         "orientation": "item",
         "mask_channel": True,
         "condition_dropout": 0.5,
@@ -61,9 +57,8 @@ CASES = {
         "noise_support": "rated",
         "latent_size": 3,
     },
-    "items, cross-entropy": {"orientation": "item", "mask_channel": True, "model": "DGRMKL"},
     "implicit": {"protocol": "full"},
-    "implicit, items": {"protocol": "full", "orientation": "item", "mask_channel": True},
+    "implicit, items": {**PLUS, "protocol": "full", "orientation": "item", "mask_channel": True},
     "implicit, hidden": {"protocol": "full", "condition_dropout": 0.5, "reconstruct": "hidden"},
     "implicit, noise at rated entries": {"protocol": "full", "noise_support": "rated", "condition_dropout": 0.5},
     "implicit, cross-entropy": {"protocol": "full", "model": "DGRMKL"},

@@ -9,7 +9,8 @@ import torch
 from recbole_dgrm.maths.layers import Outputs
 from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.maths.sparse import Places
-from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, SharedNoise, UserRows, shared_rows
+from recbole_dgrm.models.dgrm.networks import StateLayer
+from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, SharedNoise, UserRows
 from recbole_dgrm.models.dgrm.profiles import State
 
 CPU = torch.device("cpu")
@@ -38,13 +39,9 @@ def test_sums_and_multiples_of_states_are_those_of_the_tensors(places):
     weight = torch.randn(ITEMS, SIZE)
     torch.testing.assert_close(state.through(weight), expected @ weight)
     assert len(state.rows) == 2
-
-
-def test_leaving_values_out_leaves_the_noise(places):
-    rows = GivenRows(torch.randn(USERS, ITEMS))
-    state = State(places, torch.randn(6)) + State.of(rows, places)
     kept = torch.tensor([1.0, 0, 0, 1, 1, 1])
-    torch.testing.assert_close(state.where(kept).dense(), rows.value + places.dense(state.value * kept))
+    noise = state.dense() - places.dense(state.value)
+    torch.testing.assert_close(state.where(kept).dense(), noise + places.dense(state.value * kept))
 
 
 def test_a_users_shared_rows_are_standard_normal_and_independent_of_each_other():
@@ -60,36 +57,9 @@ def test_a_users_shared_rows_are_standard_normal_and_independent_of_each_other()
     assert (sample**4).mean().item() == pytest.approx(3, abs=0.15)
 
 
-def test_users_that_share_rows_are_uncorrelated_but_not_independent():
-    first, second = [], []
-    for _ in range(4000):
-        one, other = SharedNoise(4, 1, 2, 4, CPU).another(1).dense()
-        first.append(one)
-        second.append(other)
-    x, y = torch.cat(first).double(), torch.cat(second).double()
-    assert abs(float((x * y).mean())) < 5 / math.sqrt(len(x))
-    assert float((x.square() * y.square()).mean()) > 1.2  # 1 if they were independent, 3 if always the same row
-
-
 def test_different_noises_of_a_user_are_different_rows():
     noise = SharedNoise(4, 2, 50, 4, CPU)
     assert (noise.row.sort(dim=1).values == torch.arange(4)).all()
-    with pytest.raises(RuntimeError, match="k"):
-        SharedNoise(3, 2, 50, 4, CPU).another(2)
-
-
-def test_shared_rows_through_a_weight_are_computed_once_and_equal_the_rows_times_it():
-    noise, weight = SharedNoise(32, ITEMS, USERS, 4, CPU), torch.randn(ITEMS, SIZE)
-    rows = noise.another(ITEMS)
-    torch.testing.assert_close(rows.through(weight), rows.dense() @ weight)
-    assert noise.through(weight) is noise.through(weight)
-    narrow = noise.another(3)
-    torch.testing.assert_close(narrow.through(weight[:3]), narrow.dense() @ weight[:3])
-
-
-@pytest.mark.parametrize(("batch", "rows"), [(1, 32), (128, 32), (129, 32), (512, 128), (2048, 512)])
-def test_a_batch_shares_a_row_per_four_users_and_32_at_least(batch, rows):
-    assert shared_rows(batch) == rows
 
 
 @pytest.mark.parametrize("width", [3, 40], ids=["fewer items than units", "more"])
@@ -115,11 +85,6 @@ def test_the_noise_of_a_user_depends_on_neither_batch_nor_call():
     assert torch.equal(noise(5, 3), noise(5, 3))
     assert not torch.allclose(noise(5), noise(6))
     assert not torch.allclose(noise(5), noise(5, stream=1))
-
-
-def test_single_entries_of_noise_that_is_known_by_products_are_not_to_be_had():
-    with pytest.raises(NotImplementedError, match="GivenRows"):
-        UserRows(RowNoise(1, 64, CPU), Factors(), torch.tensor([1]), 0).dense()
 
 
 @pytest.mark.parametrize("dead", [0, 1, SIZE])
@@ -159,3 +124,21 @@ def test_gradients_by_several_threads_are_the_same_twice():
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(one, other) for again in found[1:] for one, other in zip(found[0], again, strict=True))
+
+
+def test_a_layer_over_states_is_one_linear_layer_over_all_inputs():
+    layer, nowhere = StateLayer([6, 3], 2, 5), torch.zeros(0, dtype=torch.long)
+    x, z, dense = torch.randn(4, 6), torch.randn(4, 3), torch.randn(4, 2)
+    state = State.of(GivenRows(x), Places(4, 6, nowhere, nowhere))
+    expected = torch.cat([x, z, dense], 1) @ torch.cat([*layer.states, layer.rest.T]) + layer.bias
+    torch.testing.assert_close(layer([state, GivenRows(z)], dense), expected)
+    bound = 11**-0.5
+    assert all(parameter.abs().max() <= bound for parameter in layer.parameters())
+    assert layer.states[0].abs().max() > 0.8 * bound
+
+
+def test_outputs_made_without_gradient_stay_without():
+    with torch.no_grad():
+        outputs = Outputs.of(torch.randn(4, 3), torch.nn.Linear(3, 6))
+    assert not outputs.dense().requires_grad
+    assert not outputs.through(torch.randn(6, 2)).requires_grad

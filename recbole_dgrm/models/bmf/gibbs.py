@@ -16,19 +16,17 @@ scale ``s`` is a parameter expansion (Liu and Wu 1999; Gelman 2006): where most 
 their biases could hardly move without it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recbole_dgrm.maths.conditionals import Design, Prior
-from recbole_dgrm.maths.effects import Effects
-from recbole_dgrm.maths.features import Features
 from recbole_dgrm.maths.sparse import products_at
+from recbole_dgrm.models.bmf.conditionals import Design, Prior
+from recbole_dgrm.models.bmf.features import Features
 
 START = 0.1  # standard deviation of the first rows
 START_ALPHA = 1.25  # precision of a rating at first
@@ -126,7 +124,6 @@ class Chain(nn.Module):
         features: of users and of items; None without.
         n_factors: k.
         seed: of this chain.
-        groups: numbers of groups of ratings ``(nnz,)`` each, whose deviations are drawn, too (``Effects``).
     """
 
     user: Side
@@ -141,17 +138,11 @@ class Chain(nn.Module):
         features: tuple[Features | None, Features | None],
         n_factors: int,
         seed: tuple[int, ...],
-        groups: Iterable[NDArray[np.intp]] = (),
     ):
         super().__init__()
         self.seed, rng = seed, np.random.default_rng(seed)
         self.user = Side(ratings, features[0], n_factors, rng)
         self.item = Side(ratings.T.tocsr(), features[1], n_factors, rng)
-        self.rating, number = self.user.design.rating, np.arange(ratings.nnz)
-        by_item = sp.csr_matrix((number, ratings.indices, ratings.indptr), ratings.shape).T.tocsr()
-        self._by_item = torch.as_tensor(by_item.data, dtype=torch.long)
-        self.effects = [Effects(group) for group in groups]
-        self.of_groups = nn.ModuleList(self.effects)
         self.register_buffer("level", torch.tensor(0.0, dtype=torch.float64))
         self.register_buffer("alpha", torch.tensor(START_ALPHA, dtype=torch.float64))
         self.register_buffer("sweeps", torch.tensor(0))
@@ -166,23 +157,17 @@ class Chain(nn.Module):
         self.sweeps += 1
         rng = np.random.default_rng((*self.seed, int(self.sweeps)))
         level, alpha, item, scale = self.level.item(), self.alpha.item(), self.item.rows, self.user.scale.item()
-        rating = self.rating - sum(effect.of_ratings() for effect in self.effects)
-        self.user.design.rating, self.item.design.rating = rating, rating.index_select(0, self._by_item)
         mean, prior = self.user.redraw(item, level, alpha, rng)
         self.item.redraw(self.user.rows, level, alpha, rng)
         self._redraw_errors(rng)
         return Sample(level, alpha, mean, item, prior, scale)
 
     def _redraw_errors(self, rng: np.random.Generator) -> None:
-        """Draw deviations of groups, alpha and m anew, given the rows."""
+        """Draw alpha and m anew, given the rows."""
         user, item, design = self.user.rows, self.item.rows, self.user.design
         one = torch.ones_like(user[:, :1]), torch.ones_like(item[:, :1])
         left, right = torch.cat([user, one[0]], dim=1), torch.cat([item[:, :-1], one[1], item[:, -1:]], dim=1)
         error = (design.rating - products_at(design.places, left, right)).double()
-        for effect in self.effects:
-            error += effect.of_ratings()
-            effect.redraw((error - self.level).numpy(), self.alpha.item(), rng)
-            error -= effect.of_ratings()
         squares = (error - self.level).square().sum().item()
         alpha = rng.gamma(1 + len(error) / 2) / (1 + squares / 2)
         precision = alpha * len(error) + 1

@@ -1,4 +1,4 @@
-"""Features of rows by a truncated singular value decomposition, such as which columns a row has rated."""
+"""Which columns a row has rated, as features of the row: a few components of a singular value decomposition."""
 
 from dataclasses import dataclass, replace
 
@@ -57,7 +57,7 @@ def product(left: NDArray, right: NDArray) -> NDArray[np.float64]:
 
 
 def shares(ratings: sp.csr_matrix) -> sp.csr_matrix:
-    """Which columns each row has rated, divided by the root of their number."""
+    """1 where a row has rated a column, divided by the root of the row's number of ratings, ``(n, n_columns)``."""
     count = np.diff(ratings.indptr)
     value = np.repeat(1 / np.sqrt(np.maximum(count, 1)), count)
     return sp.csr_matrix((value, ratings.indices, ratings.indptr), ratings.shape)

@@ -3,9 +3,9 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from recbole_dgrm.maths.conditionals import Design, Prior, grams
-from recbole_dgrm.maths.features import Features, shares
-from recbole_dgrm.maths.gibbs import Chain
+from recbole_dgrm.models.bmf.conditionals import Design, Prior
+from recbole_dgrm.models.bmf.features import Features, shares
+from recbole_dgrm.models.bmf.gibbs import Chain
 
 D = 3  # two factors and a bias
 
@@ -22,16 +22,9 @@ def made_up_prior(rng, n_components=0):
     return Prior(rng.standard_normal(D), root @ root.T + np.eye(D), rng.standard_normal((n_components, D)), 1.5)
 
 
-def test_grams_are_sums_of_outer_products():
-    ratings, table = few_ratings(), torch.randn(5, D)
-    rated = torch.as_tensor(ratings.toarray() != 0).float()
-    found = grams(Design(ratings).places, table)
-    torch.testing.assert_close(found, torch.einsum("ui,ij,ik->ujk", rated, table, table))
-
-
 @pytest.mark.parametrize("rows", [2, 100])
 def test_rows_have_the_moments_of_a_bayesian_regression(monkeypatch, rows):
-    monkeypatch.setattr("recbole_dgrm.maths.conditionals.ROWS", rows)
+    monkeypatch.setattr("recbole_dgrm.models.bmf.conditionals.ROWS", rows)
     rng, ratings = np.random.default_rng(1), few_ratings()
     features = Features.of(shares(ratings), np.ones(7, bool), 4)
     prior, table, alpha = made_up_prior(rng, len(features.size)), rng.standard_normal((5, D)), 0.7
@@ -56,6 +49,9 @@ def test_components_of_all_features_are_the_features():
     features = Features.of(matrix, np.ones(7, bool), 100)
     np.testing.assert_allclose(features.left * features.size @ features.right.T, matrix.toarray(), atol=1e-10)
     np.testing.assert_allclose(features.of_rows(matrix).left, features.left, atol=1e-10)
+    padded = Features.of(sp.vstack([sp.csr_matrix((1, 5)), matrix]).tocsr(), np.arange(8) > 0, 100)
+    np.testing.assert_allclose(padded.size, features.size)  # rows without ratings do not shape the components
+    assert (padded.left[0] == 0).all()
 
 
 def test_few_components_of_many_are_the_largest():
@@ -63,52 +59,6 @@ def test_few_components_of_many_are_the_largest():
     few, whole = (Features.of(matrix, np.ones(40, bool), most) for most in (3, 30))
     np.testing.assert_allclose(few.size, whole.size[:3])
     np.testing.assert_allclose(np.abs(few.right.T @ whole.right[:, :3]), np.eye(3), atol=1e-8)
-
-
-def test_rows_without_ratings_do_not_shape_the_components():
-    matrix = shares(few_ratings())
-    padded = sp.vstack([sp.csr_matrix((1, 5)), matrix]).tocsr()
-    features = Features.of(padded, np.arange(8) > 0, 4)
-    np.testing.assert_allclose(features.size, Features.of(matrix, np.ones(7, bool), 4).size)
-    assert (features.left[0] == 0).all()
-
-
-def within_error(drawn, exact, errors=4.5):
-    """Whether the mean of independent draws ``(n, ...)`` is ``exact`` but for their Monte Carlo error."""
-    drawn = np.asarray(drawn)
-    np.testing.assert_array_less(np.abs(drawn.mean(0) - exact), errors * drawn.std(0) / np.sqrt(len(drawn)) + 1e-12)
-
-
-def test_a_prior_has_the_moments_of_its_conditional():
-    rng, n = np.random.default_rng(2), 6
-    eta = rng.standard_normal((n, D))
-    start = Prior(np.zeros(D), np.eye(D), np.zeros((0, D)), 1.0)
-    drawn = [start.redrawn(eta, None, rng) for _ in range(4000)]
-    centre = eta.mean(0)
-    left = eta - centre
-    scale = np.linalg.inv(np.eye(D) + left.T @ left + n / (n + 1) * np.outer(centre, centre))
-    within_error([each.precision for each in drawn], (D + n) * scale)
-    within_error([each.mean for each in drawn], n * centre / (n + 1))
-    spread = [
-        np.outer(each.mean - n * centre / (n + 1), each.mean - n * centre / (n + 1)) @ each.precision for each in drawn
-    ]
-    within_error(spread, np.eye(D) / (n + 1))
-
-
-def test_coefficients_have_the_moments_of_their_conditional():
-    rng, ratings = np.random.default_rng(3), few_ratings()
-    features, eta = Features.of(shares(ratings), np.ones(7, bool), 4), rng.standard_normal((7, D))
-    start = made_up_prior(rng, len(features.size))
-    shape = np.diag(features.size**2) + start.strength * np.eye(4)
-    gains, spreads = [], []
-    for _ in range(4000):
-        after = start.redrawn(eta, features, rng)
-        exact = np.linalg.solve(shape, features.size[:, None] * (features.left.T @ (eta - after.mean)))
-        left = after.coefficients - exact
-        gains.append(left)
-        spreads.append(left @ after.precision @ left.T)
-    within_error(gains, np.zeros((4, D)))
-    within_error(spreads, D * np.linalg.inv(shape))
 
 
 def statistics(chain):
@@ -137,9 +87,6 @@ def drawn_from_the_prior(chain, rng):
         centre = root @ rng.standard_normal(d) + side.features.times(coefficients)
         side.eta.copy_(torch.from_numpy(centre + rng.standard_normal(tuple(side.eta.shape)) @ root.T))
         side.scale.fill_(rng.standard_normal())
-    for effect in chain.effects:
-        effect.strength.fill_(rng.gamma(1))
-        effect.value.copy_(torch.from_numpy(rng.standard_normal(len(effect.value))) / effect.strength.sqrt())
     chain.level.fill_(rng.standard_normal())
     chain.alpha.fill_(rng.gamma(1))
 
@@ -154,17 +101,16 @@ def rate(chain, rng):
     user, item = chain.user.rows, chain.item.rows
     mean = chain.level.item() + user[:, :-1] @ item[:, :-1].T + user[:, -1:] + item[:, -1]
     rating = mean + torch.from_numpy(rng.standard_normal(tuple(mean.shape))).float() / chain.alpha.item() ** 0.5
-    places = chain.user.design.places
-    chain.rating = rating[places.row, places.column] + sum(effect.of_ratings() for effect in chain.effects)
+    for design, table in ((chain.user.design, rating), (chain.item.design, rating.T)):
+        design.rating = table[design.places.row, design.places.column]
 
 
 @pytest.mark.slow
 def test_sweeps_and_new_ratings_together_leave_the_prior_as_it_is():
     """Geweke's joint distribution test (2004): an error in any conditional moves the state away from its prior."""
     ratings = few_ratings(4, 3, 0.7)
-    groups = np.arange(ratings.nnz) % 3, np.arange(ratings.nnz) // 4
     sides = (shares(ratings), np.ones(4, bool)), (shares(ratings.T.tocsr()), np.ones(3, bool))
-    chain = Chain(ratings, tuple(Features.of(*side, 10) for side in sides), 2, (0,), groups)
+    chain = Chain(ratings, tuple(Features.of(*side, 10) for side in sides), 2, (0,))
     rng = np.random.default_rng(0)
     prior = []
     for _ in range(4000):

@@ -1,4 +1,4 @@
-"""What ``recbole_dgrm.maths.gibbs`` draws from: rows given those of the other side, and the prior given the rows.
+"""What ``gibbs.py`` draws from: rows given those of the other side, and the prior given the rows.
 
 Rows of one side are independent given the other, so they are solved in blocks by batched Cholesky factors.
 """
@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recbole_dgrm.maths.features import Features, product
 from recbole_dgrm.maths.sparse import Places, sparse_product
+from recbole_dgrm.models.bmf.features import Features, product
 
 ROWS = 4096  # rows that are solved at once
 
@@ -43,11 +43,10 @@ class Prior(NamedTuple):
             return Prior(mean, precision, self.coefficients, self.strength)
         root, denominator = np.linalg.cholesky(precision), (features.size**2 + self.strength)[:, None]
         noise = product(rng.standard_normal(self.coefficients.shape), np.linalg.inv(root))
-        found = features.size[:, None] / denominator * product(features.left.T, eta - mean) + noise / np.sqrt(
-            denominator
-        )
-        strength = rng.gamma(1 + found.size / 2) / (1 + np.square(product(found, root)).sum() / 2)
-        return Prior(mean, precision, found, strength)
+        centre = features.size[:, None] / denominator * product(features.left.T, eta - mean)
+        coefficients = centre + noise / np.sqrt(denominator)
+        strength = rng.gamma(1 + coefficients.size / 2) / (1 + np.square(product(coefficients, root)).sum() / 2)
+        return Prior(mean, precision, coefficients, strength)
 
     def _normal_wishart(self, left: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
         """mu and Lambda, given rows ``(n, d)`` without what features add, and the coefficients."""

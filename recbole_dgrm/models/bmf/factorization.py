@@ -1,8 +1,8 @@
-"""A Bayesian factorization of ratings: what the sweeps of its chains predict together.
+"""What the sweeps of several Gibbs chains predict together.
 
 The predicted rating of a pair is the mean over kept sweeps of ``m + b_u + c_i + p_u . q_i``, in which the user's row is
 not the drawn one but its mean given all else, which varies less. Such a mean follows from the user's ratings and the
-sweep's items, so other users are solved without training.
+sweep's items, so new users are solved without training.
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recbole_dgrm.maths.conditionals import Design, Prior, posterior_variances
-from recbole_dgrm.maths.convergence import split_r_hat
-from recbole_dgrm.maths.effects import Moments
-from recbole_dgrm.maths.features import Features, shares
-from recbole_dgrm.maths.gibbs import Chain, Sample, regressors, scaled
 from recbole_dgrm.maths.sparse import Places, products_at
+from recbole_dgrm.models.bmf.conditionals import Design, Prior, posterior_variances
+from recbole_dgrm.models.bmf.features import Features, shares
+from recbole_dgrm.models.bmf.gibbs import Chain, Sample, regressors, scaled
 
 FEWEST = 4  # kept sweeps of a chain that can be halved
-WATCHED = 500  # training pairs whose predictions tell whether chains agree
-Sides = tuple[sp.csr_matrix | None, sp.csr_matrix | None]
-SMALLEST = 1e-9  # of the mean; a smaller deviation is rounding, and all ratings are equal
+WATCHED = 500  # training pairs whose predictions show whether chains agree
+SMALLEST = 1e-9  # of the mean; a smaller standard deviation is rounding, and all ratings are equal
 SOLVED = 10  # kept sweeps whose variances of rows are solved; these hardly differ between sweeps
 KEPT_BYTES = 256 << 20  # of rows of kept sweeps, where ``keep_every`` is auto
 
@@ -34,13 +31,14 @@ class Sampling:
 
     Attributes:
         factors: k.
-        implicit: whose features say with whom they have ratings: ``both`` sides, ``user``, ``item`` or ``none``.
-        components: of these features that are kept.
+        implicit: the rows that get features, which say what they have rated: ``both`` sides, ``user``, ``item``,
+            ``none``.
+        components: the number of components of these features that are kept.
         chains: the number of chains.
         burn_in: the number of first sweeps that do not count.
-        sweeps: of each chain, the first ones included.
-        keep_every: of the other sweeps each so many-th is kept; None keeps half, or as many as there is room for.
-        seed: of all chains.
+        sweeps: the number of sweeps of each chain, the first ones included.
+        keep_every: after the first ones, every so many-th sweep is kept; None keeps half, or as many as 256 MiB allow.
+        seed: the seed of all chains.
     """
 
     factors: int
@@ -66,8 +64,6 @@ class Factorization(nn.Module):
     Args:
         ratings: a row for each user.
         how: how they are sampled.
-        sides: further features of users and items, ``(n_users, ...)`` and ``(n_items, ...)``; None without.
-        moments: when the ratings, in the order of ``ratings.data``, were given; None leaves that out.
     """
 
     user_rows: Tensor
@@ -81,35 +77,26 @@ class Factorization(nn.Module):
     sweeps: Tensor
     kept: Tensor
 
-    def __init__(
-        self, ratings: sp.csr_matrix, how: Sampling, sides: Sides = (None, None), moments: Moments | None = None
-    ):
+    def __init__(self, ratings: sp.csr_matrix, how: Sampling):
         super().__init__()
         self.how, self.every = how, how.every(sum(ratings.shape))
         self.centre, deviation = float(ratings.data.mean()), float(ratings.data.std())
         self.deviation = deviation if deviation > SMALLEST * abs(self.centre) else 1.0
-        standard = self._standard(ratings)
-        self.n_side = 0 if sides[0] is None else sides[0].shape[1]
-        self.components = user = _features(ratings, how, "user", sides[0])
-        item = _features(ratings.T.tocsr(), how, "item", sides[1])
-        seeds = [(how.seed, number) for number in range(how.chains)]
-        self.moments, groups = moments, moments.groups if moments else ()
-        self._chains = [Chain(standard, (user, item), how.factors, seed, groups) for seed in seeds]
+        self.components = user = _features(ratings, how, "user")
+        sides, standard = (user, _features(ratings.T.tocsr(), how, "item")), self._standard(ratings)
+        self._chains = [Chain(standard, sides, how.factors, (how.seed, number)) for number in range(how.chains)]
         self.chains = nn.ModuleList(self._chains)
         n_kept, size = how.chains * max(1, -(-(how.sweeps - how.burn_in) // self.every)), how.factors + 1
-        n_components = 0 if user is None else len(user.size)
         shapes = {
             "user_rows": (ratings.shape[0], n_kept, size),
             "item_rows": (ratings.shape[1], n_kept, size),
             **dict.fromkeys(("levels", "alphas", "scales"), (n_kept,)),
             "means": (n_kept, size),
             "precisions": (n_kept, size, size),
-            "coefficients": (n_kept, n_components, size),
+            "coefficients": (n_kept, 0 if user is None else len(user.size), size),
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float32 if "rows" in name else torch.float64))
-        for place, effect in enumerate(self._chains[0].effects):
-            self.register_buffer(f"effects_{place}", torch.zeros_like(effect.value))
         self.precisions += torch.eye(size)
         self.alphas.fill_(1)
         pairs = np.stack(ratings.nonzero(), axis=1)
@@ -123,7 +110,7 @@ class Factorization(nn.Module):
         return sp.csr_matrix((value, ratings.indices, ratings.indptr), ratings.shape)
 
     def sweep(self) -> float:
-        """Sweep each chain once; returns the mean deviation of a rating's error in the chains."""
+        """Sweep each chain once, and return the mean over chains of the standard deviation of a rating's error."""
         samples = [chain.sweep() for chain in self._chains]
         self.sweeps += 1
         since = int(self.sweeps) - self.how.burn_in - 1
@@ -132,7 +119,6 @@ class Factorization(nn.Module):
             for place, sample in enumerate(samples, first):
                 self._keep(place, sample)
             self.kept.fill_(first + len(samples))
-            self._keep_effects(since <= 0)
         return self.deviation * float(np.mean([sample.alpha**-0.5 for sample in samples]))
 
     def _keep(self, place: int, sample: Sample) -> None:
@@ -141,21 +127,6 @@ class Factorization(nn.Module):
         self.means[place] = torch.from_numpy(sample.prior.mean)
         self.precisions[place] = torch.from_numpy(sample.prior.precision)
         self.coefficients[place] = torch.from_numpy(sample.prior.coefficients)
-
-    def _keep_effects(self, first: bool) -> None:
-        """Add the deviations of groups in all chains to those of the kept sweeps before, unless these are the first."""
-        for place in range(len(self._chains[0].effects)):
-            total = self.get_buffer(f"effects_{place}")
-            total.mul_(not first).add_(sum(chain.effects[place].value for chain in self._chains))
-
-    def effects_at(self, user: NDArray, item: NDArray, time: NDArray) -> NDArray[np.float64]:
-        """What the moments of pairs ``(n,)`` add to their ratings; nothing where training has none like it."""
-        assert self.moments
-        added = np.zeros(len(user))
-        for place, (known, group) in enumerate(self.moments.find(user, item, time)):
-            total = self.get_buffer(f"effects_{place}").cpu().numpy()
-            added += known * total[group] / self._count
-        return added * self.deviation
 
     def ratings(self, user: Tensor) -> Tensor:
         """The predicted ratings ``(B, n_items)`` of users ``(B,)``."""
@@ -171,7 +142,8 @@ class Factorization(nn.Module):
     def deviations_at(self, user: Tensor, places: Places, rated: Places) -> Tensor:
         """The standard deviations ``(n,)`` of ratings of users ``(B,)`` at ``places``, errors of rating included.
 
-        The variance is that between the sweeps' means plus the mean within sweeps, of the user's row and of the error.
+        The variance is that of the sweeps' means, plus the mean over sweeps of two variances: that of the user's row
+        given all else, and that of a rating's error.
 
         Args:
             rated: where the ratings are that the users' rows follow from.
@@ -192,22 +164,21 @@ class Factorization(nn.Module):
         return (self.deviation * (within + between + (1 / self.alphas[:count]).mean()).sqrt()).float()
 
     def agreement(self) -> dict[str, float]:
-        """How far the kept sweeps of all chains, or of the halves of one, agree about some training pairs.
+        """Whether the chains, or the halves of one, agree about some training pairs.
 
         Returns:
-            The ``median`` over the pairs of the split R-hat of their rating, and what nine in ten are below (``most``);
-            nothing after too few sweeps.
+            The ``median`` over these pairs of the split R-hat of their predicted rating, and the value that nine in
+            ten are below (``most``); nothing after too few sweeps.
         """
         if self._count < FEWEST * self.how.chains:
             return {}
         user, item = self._watched.T
         left, right = self.user_rows[user, : self._count], self.item_rows[item, : self._count]
-        rating = (
-            (left[..., :-1] * right[..., :-1]).sum(-1) + left[..., -1] + right[..., -1] + self.levels[: self._count]
-        )
+        product = (left[..., :-1] * right[..., :-1]).sum(-1)
+        rating = product + left[..., -1] + right[..., -1] + self.levels[: self._count]
         by_chain = rating.view(len(user), -1, self.how.chains).transpose(1, 2).cpu().numpy()
-        found = [split_r_hat(chains) for chains in by_chain]
-        return {"median": float(np.median(found)), "most": float(np.quantile(found, 0.9))}
+        r_hat = [split_r_hat(chains) for chains in by_chain]
+        return {"median": float(np.median(r_hat)), "most": float(np.quantile(r_hat, 0.9))}
 
     def _parts(self, user: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
         """Factors of users and items, whose products are means over the kept sweeps, with their biases, and m."""
@@ -221,22 +192,16 @@ class Factorization(nn.Module):
         return value * self.deviation + self.centre
 
     def set_users(self, ratings: sp.csr_matrix) -> None:
-        """Solve other users, whose ratings are the rows of ``ratings``; further features of them are not known."""
-        unknown = sp.csr_matrix((ratings.shape[0], self.n_side))
-        matrix = _matrix(ratings, self.how, "user", unknown)
-        features = self.components and self.components.of_rows(matrix)
+        """Solve other users, whose ratings are the rows of ``ratings``: their means given all else of a kept sweep."""
+        features = self.components and self.components.of_rows(shares(ratings))
         design = Design(self._standard(ratings))
         rows = torch.zeros(ratings.shape[0], *self.user_rows.shape[1:], dtype=torch.float32)
         for place in range(self._count):
-            rows[:, place] = self._solved(design, features, place)
+            other, level, alpha, scale = self.item_rows[:, place], *self._numbers(place)
+            target, noise = design.without(other, level), other.new_zeros(len(rows), other.shape[1])
+            mean, _ = design.posterior(regressors(other, scale), target, self._prior(place), features, alpha, noise)
+            rows[:, place] = scaled(mean, scale)
         self.user_rows = rows
-
-    def _solved(self, design: Design, features: Features | None, place: int) -> Tensor:
-        """The means of users' rows given all else of a kept sweep, ``(n, d)``."""
-        other, level, alpha, scale = self.item_rows[:, place], *self._numbers(place)
-        target, noise = design.without(other, level), other.new_zeros(design.places.n_rows, other.shape[1])
-        mean, _ = design.posterior(regressors(other, scale), target, self._prior(place), features, alpha, noise)
-        return scaled(mean, scale)
 
     def _numbers(self, place: int) -> tuple[float, float, float]:
         return self.levels[place].item(), self.alphas[place].item(), self.scales[place].item()
@@ -250,12 +215,22 @@ class Factorization(nn.Module):
         return max(1, int(self.kept))
 
 
-def _features(ratings: sp.csr_matrix, how: Sampling, side: str, further: sp.csr_matrix | None) -> Features | None:
-    """The features of the rows of one side; None if there are none."""
-    matrix = _matrix(ratings, how, side, further)
-    return Features.of(matrix, np.diff(ratings.indptr) > 0, how.components) if matrix.shape[1] else None
+def _features(ratings: sp.csr_matrix, how: Sampling, side: str) -> Features | None:
+    """The features of the rows of one side; None if it has none."""
+    if how.implicit not in ("both", side):
+        return None
+    return Features.of(shares(ratings), np.diff(ratings.indptr) > 0, how.components)
 
 
-def _matrix(ratings: sp.csr_matrix, how: Sampling, side: str, further: sp.csr_matrix | None) -> sp.csr_matrix:
-    parts = [shares(ratings)] if how.implicit in ("both", side) else [sp.csr_matrix((ratings.shape[0], 0))]
-    return sp.hstack(parts if further is None else [*parts, further], format="csr")
+def split_r_hat(chains: NDArray[np.floating]) -> float:
+    """The potential scale reduction of a quantity in chains ``(n_chains, n)``, each split in halves.
+
+    It is the root of the variance of all halves together over that within a half (Gelman et al. 2013, section 11.4): 1
+    where they agree, and above 1.1 or so where the chains have not mixed. NaN with fewer than four samples.
+    """
+    half = chains.shape[1] // 2
+    if half < 2:
+        return float("nan")
+    parts = np.concatenate([chains[:, :half], chains[:, -half:]])
+    within, between = parts.var(axis=1, ddof=1).mean(), parts.mean(axis=1).var(ddof=1)
+    return float(np.sqrt((half - 1) / half + between / within)) if within > 0 else float("nan")

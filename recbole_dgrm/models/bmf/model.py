@@ -1,0 +1,78 @@
+"""BMF: Bayesian matrix factorization whose rows depend on what was rated. Its equations are in ``gibbs.py``."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import NonNegativeInt, PositiveInt
+from torch import Tensor
+
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.models.base import ProfileRecommender
+from recbole_dgrm.models.bmf.factorization import Factorization, Sampling
+from recbole_dgrm.options import read
+
+
+@dataclass(frozen=True)
+class BMFOptions:
+    """Keys of ``properties/model/BMF.yaml``, where each is explained."""
+
+    factors: PositiveInt
+    implicit: Literal["both", "user", "item", "none"]
+    components: PositiveInt
+    chains: PositiveInt
+    burn_in: NonNegativeInt
+    keep_every: PositiveInt | Literal["auto"]
+
+
+class BMF(ProfileRecommender):
+    """Bayesian matrix factorization by blocked Gibbs sampling; an epoch is a sweep.
+
+    Args:
+        config: RecBole config with every key of ``BMFOptions``.
+        dataset: the training part of a RecBole data set.
+    """
+
+    Options = BMFOptions
+    by_profiles = False
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        if self.implicit:
+            raise OptionError(
+                "BMF is a model of ratings, and with feedback=implicit there are none; take DGRMPlus or MF"
+            )
+        o, sweeps = read(BMFOptions, config), config.run.epochs
+        if o.burn_in >= sweeps:
+            raise OptionError(f"burn_in={o.burn_in} leaves none of epochs={sweeps}; lower it or raise epochs")
+        every = None if o.keep_every == "auto" else o.keep_every
+        how = Sampling(o.factors, o.implicit, o.components, o.chains, o.burn_in, sweeps, every, seed=config.run.seed)
+        self.factorization = Factorization(self.rating_matrix(), how)
+
+    def sweep(self) -> float:
+        """Draw every chain anew once, and return the standard deviation of a rating's error in them."""
+        return self.factorization.sweep()
+
+    def set_users(self) -> None:
+        """Solve the users of the profiles, given the items of the kept sweeps."""
+        self.factorization.set_users(self.rating_matrix())
+
+    @torch.no_grad()
+    def score_profiles(self, user: Tensor) -> Tensor:
+        """Predicted ratings ``(B, I)``."""
+        return self.factorization.ratings(user)
+
+    @torch.no_grad()
+    def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Predicted ratings ``(n,)`` of single items."""
+        return self.in_order(user, row, column, lambda places: self.factorization.ratings_at(user, places))
+
+    @torch.no_grad()
+    def deviations(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """The standard deviations ``(n,)`` of the ratings that ``score_pairs`` predicts, errors of rating included."""
+        rated = self.pairs_of(user)
+        return self.in_order(user, row, column, lambda at: self.factorization.deviations_at(user, at, rated))
+
+    def agreement(self) -> dict[str, float]:
+        """How well the chains agree: the split R-hat of predictions, see ``Factorization.agreement``."""
+        return self.factorization.agreement()
