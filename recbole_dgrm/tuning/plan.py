@@ -1,6 +1,5 @@
 """The plan of a search: what is searched, on which data and how often; ``search.json`` in its folder."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,8 +20,6 @@ from recbole_dgrm.records import RESULTS, SEARCH, WHERE, Identity, put_aside, re
 from recbole_dgrm.system.files import plain, write_json
 from recbole_dgrm.tuning.space import Space, listed, parse_space
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the constant liar is, since 2021
 TRIALS = "trials"  # in the folder of a search, the folder of its trials
 USUAL_TRIALS = 50  # where neither a grid nor the caller says how many
 
@@ -117,7 +114,8 @@ def plan_search(
 
 
 def sampler(kind: str, seed: int) -> BaseSampler:
-    """Optuna's sampler of this kind, ``random`` or ``tpe``."""
+    """Optuna's sampler of this kind, ``random`` or ``tpe``; from then on Optuna logs warnings only."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return RandomSampler(seed) if kind == "random" else TPESampler(seed=seed, constant_liar=True)
 
 
