@@ -14,7 +14,7 @@ from recbole_dgrm.tuning.space import parse_space
 PACKAGE = Path(recbole_dgrm.__file__).parent
 FLOORS = [
     {"errors", "maths", "start"},
-    {"options", "record_types", "system"},
+    {"options", "system"},
     {"compat", "data", "models", "records"},
     {"evaluation"},
     {"config", "training", "reports"},
@@ -25,7 +25,7 @@ FLOORS = [
 ]  # a room imports from lower floors only; rooms of one floor do not know each other
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_RECBOLE = (
-    *("errors", "maths", "options", "records", "record_types", "reports", "tuning.space"),
+    *("errors", "maths", "options", "records", "reports", "tuning.space"),
     *(f"system.{name}" for name in ("data_parallel", "distributed", "files", "interrupts", "patching", "processes")),
     *(f"system.{name}" for name in ("text_keys", "texts", "yaml_files")),
     *(f"models.dgrm.{name}" for name in ("blend", "diffusion", "networks", "options", "profiles", "sampling")),

@@ -269,7 +269,7 @@ class _Run:
         config = self.config
         if state and state["note"]["fingerprint"] != self.record.data["fingerprint"]:
             raise CheckpointError("the data has changed since the run was started; start a new run")
-        if state and state["note"].get("selected_by", config["valid_metric"]) != config["valid_metric"]:
+        if state and state["note"]["selected_by"] != config["valid_metric"]:
             raise CheckpointError("the run was selected by another metric before it was stopped; start a new run")
         trainer, loader, seconds = untrained(config, self.splits, part)
         self.record.timing["build_s"] = round(self.record.timing.get("build_s", 0.0) + seconds, 3)

@@ -1,4 +1,4 @@
-"""YAML that anybody may have written: only plain values, no references, and nothing too large to read quickly."""
+"""YAML that anybody may have written: plain values only, no references, and nothing too large to read quickly."""
 
 import re
 from pathlib import Path
@@ -10,23 +10,17 @@ from recbole_dgrm.system.text_keys import TextKeys
 
 LONGEST = 1 << 18  # characters of a document: a config has 5,000, and PyYAML reads so many in some three seconds
 LARGEST = 4 * LONGEST  # bytes of a file; a character has four at most
-DEEPEST = 32  # lists and mappings within each other; a config has 4
-LONGEST_INTEGER = 100  # characters; Python takes no more than 4,300 digits back from a text, and no key needs 20
 
 
 class YamlLoader(yaml.SafeLoader):
     """Safe YAML that reads ``1e-4`` as a number (YAML 1.1 wants ``1.0e-4``) and follows no reference.
 
-    Nine lines of aliases can expand to a billion values or to a value that contains itself, ``<<`` copies keys from
-    elsewhere, and of a key that stands twice the first value would be lost without a word. All of these are refused.
+    Nine lines of aliases can expand to a billion values, and of a key that stands twice the first value would be lost
+    without a word. Both are refused.
     """
 
-    def __init__(self, stream: Any):
-        super().__init__(stream)
-        self._depth = 0
-
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Read the next value, unless it refers to another one or is nested too deep."""
+        """Read the next value, unless it refers to another one."""
         event = self.peek_event()
         if getattr(event, "anchor", None) is not None:  # of an alias, too
             mark = "*" if isinstance(event, yaml.AliasEvent) else "&"
@@ -34,19 +28,10 @@ class YamlLoader(yaml.SafeLoader):
                 f"{mark}{event.anchor} in line {event.start_mark.line + 1} refers to another place; anchors and "
                 "aliases are not read: write the value itself, in quotes if it is a text"
             )
-        if self._depth >= DEEPEST:
-            raise yaml.YAMLError(f"it is nested more than {DEEPEST} deep in line {event.start_mark.line + 1}")
-        self._depth += 1
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self._depth -= 1
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        """The mapping of ``node``; a key that stands twice or comes from elsewhere is refused."""
-        if merges := [key for key, _ in node.value if key.tag == "tag:yaml.org,2002:merge"]:
-            line = merges[0].start_mark.line + 1
-            raise yaml.YAMLError(f"<< in line {line} takes keys from elsewhere, which is not read: write them there")
+        """The mapping of ``node``; a key that stands twice is refused."""
         mapping = super().construct_mapping(node, deep)
         if len(mapping) < len(node.value):
             names = [str(key.value) for key, _ in node.value]
@@ -54,14 +39,7 @@ class YamlLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"the key {twice!r} stands twice below line {node.start_mark.line + 1}; keep one")
         return mapping
 
-    def construct_yaml_int(self, node: Any) -> int:
-        """An integer, unless it is too long."""
-        if len(node.value) > LONGEST_INTEGER:
-            raise yaml.YAMLError(f"an integer of {len(node.value)} characters in line {node.start_mark.line + 1}")
-        return super().construct_yaml_int(node)
 
-
-YamlLoader.add_constructor("tag:yaml.org,2002:int", YamlLoader.construct_yaml_int)
 YamlLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
@@ -89,7 +67,7 @@ def load_yaml(text: str, texts: TextKeys | None = None, key: str = "") -> Any:
         return loader.construct_document(node) if node else None
     except yaml.YAMLError:
         raise
-    except Exception as error:  # PyYAML passes on: KeyError for '!!bool x', ValueError for 2001-99-99
+    except Exception as error:  # PyYAML passes on KeyError for '!!bool x', ValueError for 2001-99-99, RecursionError
         raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
     finally:
         loader.dispose()
