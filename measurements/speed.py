@@ -32,7 +32,8 @@ import torch
 from recbole.model.general_recommender.diffrec import DiffRec
 from recbole.utils import init_seed
 
-from recbole_dgrm.config.layers import RECBOLE_PROPERTIES, load_config, read_yaml
+from recbole_dgrm.config.layers import RECBOLE_PROPERTIES, load_config
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.models import registry

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 import recbole_dgrm
-from recbole_dgrm.config.layers import load_config, properties_dir, read_yaml
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.models import registry
+from recbole_dgrm.system.yaml_files import properties_dir
 from recbole_dgrm.tuning.space import parse_space
 
 PACKAGE = Path(recbole_dgrm.__file__).parent
@@ -27,7 +29,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_RECBOLE = (
     *("errors", "maths", "options", "records", "reports", "tuning.space"),
     *(f"system.{name}" for name in ("data_parallel", "distributed", "files", "interrupts", "patching", "processes")),
-    *(f"system.{name}" for name in ("text_keys", "texts", "yaml_files")),
+    *(f"system.{name}" for name in ("texts", "yaml_files")),
     *(f"models.dgrm.{name}" for name in ("blend", "diffusion", "networks", "options", "profiles", "sampling")),
     *(f"evaluation.{name}" for name in ("collapse", "distribution", "metric_names", "ranking")),
 )

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from recbole_dgrm.config.layers import RECBOLE_PROPERTIES, load_config, parse_value, properties_dir, read_yaml
+from recbole_dgrm.config.layers import RECBOLE_PROPERTIES, load_config
+from recbole_dgrm.config.values import parse_value, read_yaml
 from recbole_dgrm.data.convert import WHOLE, convert
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import UserError
+from recbole_dgrm.system.yaml_files import properties_dir
 
 few = settings(
     max_examples=30,

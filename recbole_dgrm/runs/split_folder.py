@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_dgrm.config.layers import load_config, read_yaml
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data import dataset
 from recbole_dgrm.data.convert import run_keys
 from recbole_dgrm.data.splits import PARTS, Splits, build_splits

@@ -6,8 +6,6 @@ from typing import Any
 
 import yaml
 
-from recbole_dgrm.system.text_keys import TextKeys
-
 LONGEST = 1 << 18  # characters of a document: a config has 5,000, and PyYAML reads so many in some three seconds
 LARGEST = 4 * LONGEST  # bytes of a file; a character has four at most
 
@@ -47,12 +45,8 @@ YamlLoader.add_implicit_resolver(
 )
 
 
-def load_yaml(text: str, texts: TextKeys | None = None, key: str = "") -> Any:
+def load_yaml(text: str) -> Any:
     """The single document in ``text``, as plain values.
-
-    Args:
-        texts: keys whose values stay the texts that were written.
-        key: the key whose value the document is, if it is no mapping of keys.
 
     Raises:
         yaml.YAMLError: the text is not YAML, or has something that ``YamlLoader`` refuses.
@@ -61,10 +55,7 @@ def load_yaml(text: str, texts: TextKeys | None = None, key: str = "") -> Any:
         raise yaml.YAMLError(f"it is longer than {LONGEST:,} characters")
     loader = YamlLoader(text)
     try:
-        node = loader.get_single_node()
-        if texts and node:
-            texts.keep(node, key)
-        return loader.construct_document(node) if node else None
+        return loader.get_single_data()
     except yaml.YAMLError:
         raise
     except Exception as error:  # PyYAML passes on KeyError for '!!bool x', ValueError for 2001-99-99, RecursionError

@@ -13,7 +13,8 @@ from narwhals.stable.v2.typing import IntoFrame
 
 from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor, executor_of
 from recbole_dgrm.benchmarks.queue import Queue
-from recbole_dgrm.config.layers import load_config, read_yaml
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data.convert import run_keys
 from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.models.registry import space_file

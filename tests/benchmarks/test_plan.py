@@ -7,8 +7,8 @@ import yaml
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.benchmarks.plan import find_plan, planned_runs, read_plan_file
-from recbole_dgrm.config.layers import properties_dir
 from recbole_dgrm.errors import DataError, OptionError, UnknownModel
+from recbole_dgrm.system.yaml_files import properties_dir
 
 MINE = {"models": ["MF", "DGRM"], "datasets": ["noise"], "seeds": [1, 2]}
 

@@ -10,7 +10,7 @@ import pytest
 from helpers import ROOT, random_ratings, write_ratings
 
 from recbole_dgrm.cli import main
-from recbole_dgrm.config.layers import read_yaml
+from recbole_dgrm.config.values import read_yaml
 
 SMALL = ["--epochs=1", "--generator_hidden=[8]", "--critic_hidden=[4]", "--latent_size=2", "--device=cpu"]
 

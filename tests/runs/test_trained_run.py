@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from scipy.sparse import csr_matrix
 
 import recbole_dgrm
-from recbole_dgrm.config.layers import RunOptions, load_config
+from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
 from recbole_dgrm.models import registry
+from recbole_dgrm.options import RunOptions
 from recbole_dgrm.records import CHECKPOINT, RECORD
 from recbole_dgrm.runs import export, recommender
 from recbole_dgrm.runs.experiment import run_one

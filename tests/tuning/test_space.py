@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_dgrm.config.layers import properties_dir, read_yaml
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.system.yaml_files import properties_dir
 from recbole_dgrm.tuning.space import parse_space, read_space_file
 
 RNG = np.random.default_rng
