@@ -52,8 +52,7 @@ class RunRecord:
         status: running, finished, interrupted, diverged, failed or timed_out; of a trial of a search, which is not
             tested, validated or pruned.
         valid, test: metric to value, from validation and from the one test.
-        selected_by: the metric that selected on validation, also where the config says ``valid_metric: auto``; empty
-            in records of older versions, as is the resolution.
+        selected_by: the metric that selected on validation, also where the config says ``valid_metric: auto``.
         reference: ``random``, ``bias`` and ``oracle`` on the test part.
         resolution: by part and metric, see ``recbole_dgrm.evaluation.resolution.of_rows``; of ``valid`` with ``auto``.
         groups: the test by groups of users and of items, see ``recbole_dgrm.evaluation.groups.measure``.

@@ -71,10 +71,13 @@ def load_config(
 
 def _config(given: Layer, named: Layer) -> Config:
     """The config of the keys that somebody has ``given``, of which those ``named`` are in no file."""
+    model = _named(given, "model", "DGRM")
+    model_class = registry.model_class(model)
+    options = getattr(model_class, "Options", None)
     layers = _layers_below(given)
-    below, model = _merge(layers.values()), given["model"]
+    below = _merge(layers.values())
     merged = {**below, **given}
-    if "metrics" not in given and not registry.declares_options(model):  # no ratings: left out, not faked
+    if "metrics" not in given and not options:  # the scores of RecBole's models are no ratings
         merged["metrics"] = [metric for metric in merged["metrics"] if metric.lower() not in OVER_RATINGS]
     if "load_col" not in given | layers["dataset"]:  # RecBole's own default leaves the ratings out
         merged["load_col"] = {"inter": [merged[name] for name in RATINGS if merged[name] is not None]}
@@ -87,13 +90,17 @@ def _config(given: Layer, named: Layer) -> Config:
     evaluation_keys.check_scores(model, merged)
     evaluation_keys.check_selection(merged)
     checked = recbole_keys.check_keys(merged, evaluation_keys.needed_columns(merged, run)) | asdict(run)
-    if registry.declares_options(model):
-        checked |= asdict(read(registry.model_class(model).Options, merged))  # type: ignore[attr-defined]
+    if options:
+        checked |= asdict(read(options, merged))
     else:
         checked |= recbole_keys.check_model_keys(merged, layers["recbole_model"] or layers["model"])
     whole = {key: value for key, value in checked.items() if type(value) is int}  # given as 5.0 perhaps
     changed = {key for key, value in given.items() if key in named or value != below.get(key)}
-    config = Config(model, registry.model_class(model), _final(merged | whole, run), run, merged, changed)
+    final = _final(merged | whole, run)
+    listwise = getattr(model_class, "input_type", None) == InputType.LISTWISE
+    if options and (listwise or run.feedback == "rating"):
+        final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled
+    config = Config(model, model_class, final, run, merged, changed)
     evaluation_keys.check_changed(config)
     return config
 
@@ -108,9 +115,6 @@ def _final(merged: Layer, run: RunOptions) -> Layer:
     final["device"] = ("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device
     final["encoding"] = codec(run.encoding)
     final["normalize_all"] = False  # RecBole's file of ml-100k squeezes ratings into 0..1
-    listwise = getattr(registry.model_class(merged["model"]), "input_type", None) == InputType.LISTWISE
-    if registry.declares_options(merged["model"]) and (listwise or run.feedback == "rating"):
-        final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled
     return final
 
 
@@ -140,7 +144,7 @@ def _without_retired(given: Layer) -> Layer:
 def _layers_below(given: Layer) -> dict[str, Layer]:
     """The layers below the keys of a run, by name, the lowest first."""
     overall = read_yaml(properties_dir() / "overall.yaml")
-    model, dataset = _named(given, "model", "DGRM"), _named(given, "dataset", "ml-100k")
+    model, dataset = given["model"], _named(given, "dataset", "ml-100k")
     data_path = check("data_path", given.get("data_path"), str | None)
     layers = {
         "recbole": _merge(_of_recbole(name) for name in ("overall", "dataset/sample", f"dataset/{dataset}")),
