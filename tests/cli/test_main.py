@@ -202,7 +202,7 @@ def test_paths_with_blanks_and_names_like_numbers_work_everywhere(run, tmp_path)
     assert status == 0
     assert f"recbole-dgrm --model=DGRMPlus --dataset=2024_01 --data_path='{tmp_path / 'my data'}'\n" in out
     first, second = tmp_path / "a file.yaml", tmp_path / "b.yaml"
-    first.write_text("model: DGRM\ndataset: 2024_01\nseed: 7\n")
+    first.write_text("model: DGRM\ndataset: '2024_01'\nseed: 7\n")
     second.write_text("seed: 8\n")
     places = [f"--data_path={tmp_path / 'my data'}", f"--output_dir={tmp_path / 'my runs'}"]
     status, out, _ = run(f"--config_files={first}", f"--config_files={second}", *SMALL, *places)
