@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import Any
 
 from recbole_dgrm.errors import INSTALL
 
@@ -82,7 +83,7 @@ def libraries() -> Iterator[Row]:
         yield checked(wanted.name, partial(library, wanted), cure, LIMITED if needs else FAILS)
 
 
-def library(wanted) -> str:
+def library(wanted: Any) -> str:
     """The version of a library, which can be imported and has an allowed version."""
     version = metadata.version(wanted.name)
     if version not in wanted.specifier:
