@@ -17,7 +17,6 @@ from helpers import ROOT
 
 from recbole_dgrm import plugin
 from recbole_dgrm.compat.repairs import UNSAFE_LOADS, load_array, load_weights, refuse_pickle
-from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.config.values import parse_value, read_yaml
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError
 from recbole_dgrm.reports import figures
@@ -238,13 +237,3 @@ def test_figures_are_drawn_in_our_style_whatever_matplotlibrc_lies_there(monkeyp
     seen = figures.styled(lambda: (matplotlib.rcParams["text.usetex"], matplotlib.rcParams["axes.grid"]))
     assert seen() == (False, False)
     assert matplotlib.rcParams["text.usetex"]
-
-
-def test_python_on_the_command_line_stays_text(tmp_path):
-    attack = f"__import__('os').system('touch {tmp_path / 'mark'}')"
-    config = load_config(config_dict={"model": "MF", "dataset": "ml-100k"}, command_line={"wandb_project": attack})
-    assert parse_value(attack) == config["wandb_project"] == attack
-    for key in ("epochs", "eval_args", "metrics", "dataset"):
-        with pytest.raises(OptionError):
-            load_config(config_dict={"model": "BPR", "dataset": "ml-100k"}, command_line={key: attack})
-    assert os.listdir(tmp_path) == []
