@@ -61,13 +61,6 @@ def cornac_mf(train: pd.DataFrame, pairs: pd.DataFrame, settings: Settings, seed
     return _cornac(MF(seed=seed, num_threads=1, **settings), train, pairs)
 
 
-def cornac_pmf(train: pd.DataFrame, pairs: pd.DataFrame, settings: Settings, seed: int) -> np.ndarray:
-    """Cornac's PMF, in its default form, whose products go through a sigmoid."""
-    from cornac.models import PMF
-
-    return _cornac(PMF(seed=seed, **settings), train, pairs)
-
-
 def _cornac(model: Any, train: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
     """Pairs with a user or an item that the training does not know get the mean, as Cornac's own evaluation has it."""
     from cornac.data import Dataset
@@ -79,13 +72,6 @@ def _cornac(model: Any, train: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
         if user in data.uid_map and item in data.iid_map:
             predicted[row] = model.rate(data.uid_map[user], data.iid_map[item])
     return predicted
-
-
-def lenskit_bias(train: pd.DataFrame, pairs: pd.DataFrame, settings: Settings, seed: int) -> np.ndarray:
-    """LensKit's biases of users and items, with damped means."""
-    from lenskit.basic import BiasScorer
-
-    return _lenskit(BiasScorer(damping=_damping(settings)), train, pairs, seed)
 
 
 def lenskit_als(train: pd.DataFrame, pairs: pd.DataFrame, settings: Settings, seed: int) -> np.ndarray:
@@ -114,12 +100,6 @@ def _lenskit(scorer: Any, train: pd.DataFrame, pairs: pd.DataFrame, seed: int) -
     found = predict(whole, pairs[["user", "item"]].rename(columns=names), n_jobs=1).to_df()
     score = found.set_index(["user_id", "item_id"])["score"]
     return score.loc[pd.MultiIndex.from_frame(pairs[["user", "item"]])].to_numpy()
-
-
-def myfm_fm(train: pd.DataFrame, pairs: pd.DataFrame, settings: Settings, seed: int) -> np.ndarray:
-    """myFM: a Bayesian factorization machine of user and item, sampled by Gibbs."""
-    features, (n_users, n_items) = _one_hot(train, pairs)
-    return _myfm(train, settings, seed, features, ([], []), [n_users, n_items])
 
 
 def myfm_svdpp(train: pd.DataFrame, pairs: pd.DataFrame, settings: Settings, seed: int) -> np.ndarray:
@@ -151,18 +131,6 @@ def _codes(train: pd.DataFrame, pairs: pd.DataFrame) -> tuple[tuple[Any, Any], t
         for part in (train, pairs)
     ]
     return tuple(names), tuple(codes)
-
-
-def _one_hot(train: pd.DataFrame, pairs: pd.DataFrame) -> tuple[tuple[Any, Any], tuple[int, int]]:
-    from scipy import sparse
-
-    (users, items), codes = _codes(train, pairs)
-    width = len(users) + len(items)
-    matrices = []
-    for user, item in codes:
-        row, column = np.tile(np.arange(len(user)), 2), np.concatenate([user, len(users) + item])
-        matrices.append(sparse.csr_matrix((np.ones(len(row)), (row, column)), (len(user), width)))
-    return tuple(matrices), (len(users), len(items))
 
 
 def _myfm(
@@ -214,16 +182,6 @@ MODELS: dict[str, tuple[Fit, dict[str, Any]]] = {
             "lambda_reg": SGD["regularization"],
         },
     ),
-    "Cornac-PMF": (
-        cornac_pmf,
-        {
-            "k": whole(5, 20),
-            "max_iter": whole(30, 100),
-            "learning_rate": log_range(0.0005, 0.01),
-            "lambda_reg": log_range(0.0005, 0.1),
-        },
-    ),
-    "LensKit-Bias": (lenskit_bias, {"user_damping": log_range(0.5, 50), "item_damping": log_range(0.5, 50)}),
     "LensKit-ALS": (
         lenskit_als,
         {
@@ -234,7 +192,6 @@ MODELS: dict[str, tuple[Fit, dict[str, Any]]] = {
             "item_damping": log_range(0.5, 50),
         },
     ),
-    "myFM": (myfm_fm, {"rank": [8], "n_iter": [200]}),
     "myFM-SVD++": (myfm_svdpp, {"rank": [8], "n_iter": [200]}),
 }  # label: how it is trained, and its space, in which a list is all that there is to choose from
 

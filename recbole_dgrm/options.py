@@ -93,7 +93,9 @@ def check_name(key: str, value: Any) -> str:
     Raises:
         OptionError: it is no text, is empty or too long, or has separators or characters that cannot be printed.
     """
-    name: str = check(key, value, str)
+    if not isinstance(value, str):
+        raise OptionError(f"{key}={_shown(value)} is not a name; one that looks like something else stands in quotes")
+    name = value
     if not name.isprintable() or not name.strip(". ") or set(name) & set("/\\:"):
         raise OptionError(f"{key}={name!r} is not a plain name: no empty one, no path, no control characters")
     if len(name.encode()) > LONGEST_NAME:

@@ -26,7 +26,8 @@ from recbole.data.dataloader import AbstractDataLoader
 
 from recbole_dgrm.compat.config import Config
 from recbole_dgrm.compat.repairs import prepare
-from recbole_dgrm.config.layers import load_config, read_yaml
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.dataset import RatingDataset
 from recbole_dgrm.errors import OptionError

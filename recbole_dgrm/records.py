@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -15,11 +15,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from recbole_dgrm import record_types
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.options import retired
-from recbole_dgrm.record_types import LARGEST, departure
-from recbole_dgrm.system.files import make_folder, parse_json, plain, read_bytes, write_text, write_whole, writing
+from recbole_dgrm.system.files import make_folder, plain, read_bytes, write_text, write_whole, writing
 from recbole_dgrm.system.processes import EXIT_S, LOCK, alone_in
 
 LOG = logging.getLogger(__name__)
@@ -36,7 +34,6 @@ ENDED = ("finished", "validated", "pruned")  # status of a run whose record is n
 JUDGED = "predictions"  # what a record calls the model where only its predictions are known
 PLAN = "benchmark.json"  # in a folder of runs: the plan that they belong to
 LARGEST_JSON = 1 << 26  # bytes; a record has about 20,000, and 64 MiB take some seconds to read
-LARGEST_LINE = 1 << 22  # bytes of an epoch's line, which usually has 1,500; there may be any number of lines
 LARGEST_VECTORS = 1 << 32  # bytes when unpacked: enough for 20 metrics of 20 million users
 WHERE = ("output_dir", "data_path", "checkpoint_interval")  # keys that say where files lie, not what is computed
 
@@ -55,8 +52,7 @@ class RunRecord:
         status: running, finished, interrupted, diverged, failed or timed_out; of a trial of a search, which is not
             tested, validated or pruned.
         valid, test: metric to value, from validation and from the one test.
-        selected_by: the metric that selected on validation, also where the config says ``valid_metric: auto``; empty
-            in records of older versions, as is the resolution.
+        selected_by: the metric that selected on validation, also where the config says ``valid_metric: auto``.
         reference: ``random``, ``bias`` and ``oracle`` on the test part.
         resolution: by part and metric, see ``recbole_dgrm.evaluation.resolution.of_rows``; of ``valid`` with ``auto``.
         groups: the test by groups of users and of items, see ``recbole_dgrm.evaluation.groups.measure``.
@@ -93,6 +89,9 @@ class RunRecord:
     def __post_init__(self) -> None:
         self.label = self.label or short_name(self.model)
         self.hash = self.hash or config_hash(self.config)
+
+
+MAPPINGS = [one.name for one in fields(RunRecord) if str(one.type).startswith("dict")]  # fields with keys of their own
 
 
 def short_name(model: str) -> str:
@@ -213,7 +212,7 @@ class RunDirectory:
         """Check that the record has a value at each of ``places``: keys with blanks between, like ``timing train_s``.
 
         Raises:
-            DataError: one is missing, as in the record of an interrupted run or of an older version.
+            DataError: one is missing, as in the record of an interrupted run.
         """
         for place in places:
             value: Any = self.record
@@ -226,7 +225,7 @@ class RunDirectory:
         """Metrics of each user, an array by name beside the array ``user``; empty if the run left none.
 
         Raises:
-            DataError: the file is damaged, or holds anything but plain arrays of one length.
+            DataError: the file is damaged, too large, or holds anything but arrays of one length.
         """
         path = self.path / PER_USER
         if not path.exists():
@@ -238,30 +237,15 @@ class RunDirectory:
             with np.load(path, allow_pickle=False) as file:
                 vectors = dict(file)
             lengths = {len(vector) for vector in [vectors["user"], *vectors.values()]}
+            if len(lengths) > 1:
+                raise ValueError(f"vectors of different lengths, {sorted(lengths)}")
         except Exception as error:  # zipfile, zlib and numpy have many for what is no file of theirs
             raise DataError(f"{path} holds no metric vectors ({error}); make the run again") from error
-        if len(lengths) > 1:
-            raise DataError(f"{path} holds vectors of different lengths ({sorted(lengths)}); make the run again")
-        if wrong := _not_a_vector(vectors):
-            raise DataError(f"{path} holds no metric vectors ({wrong}); make the run again")
         return vectors
 
     def epochs(self) -> list[dict[str, Any]]:
         """A dict per epoch: ``stage``, ``epoch``, ``seconds``, losses, ``valid_<metric>``."""
         return read_epochs(self.path)
-
-
-def _not_a_vector(vectors: dict[str, NDArray]) -> str | None:
-    """What is wrong with metric vectors, or None; NaN is allowed, for a user who has no such metric."""
-    for name, vector in vectors.items():
-        kinds = "U" if name == "user" else "fiu"
-        if vector.ndim != 1 or vector.dtype.kind not in kinds:
-            return f"{name} is an array of {vector.dtype} {vector.shape}"
-        if kinds == "fiu" and (np.abs(vector) > LARGEST).any():
-            return f"{name} reaches beyond {LARGEST:g}"
-    if len(np.unique(vectors["user"])) < len(vectors["user"]):
-        return "a user stands there twice"
-    return None
 
 
 def put_aside_unless(run: RunDirectory, folder: Path, identities: Iterable[Identity]) -> bool:
@@ -289,39 +273,20 @@ def read_epochs(run_dir: Path) -> list[dict[str, Any]]:
         DataError: another line is damaged.
     """
     path = run_dir / EPOCHS
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     found: list[dict[str, Any]] = []
-    last: dict[str | None, int] = {}
-    for number, line in enumerate(_lines(path), 1):
-        if not line.endswith(b"\n") and len(line) <= LARGEST_LINE:
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
             break
         try:
-            if len(line) > LARGEST_LINE:
-                raise ValueError(f"it is longer than {LARGEST_LINE:,} bytes")
-            value = parse_json(line)
-            if said := departure(value, record_types.Epoch):
-                raise ValueError(said)
-            if value["epoch"] <= last.get(value.get("stage"), -1):
-                raise ValueError(f"epoch {value['epoch']} stands there again")
-        except ValueError as error:
+            value = json.loads(line)
+            if missing := {"stage", "epoch", "seconds"}.difference(value):
+                raise ValueError(f"it has no {', '.join(sorted(missing))}")
+        except (ValueError, TypeError, RecursionError) as error:
             remedy = "remove the run's directory and make the run again"
             raise DataError(f"line {number} of {path} is damaged ({error}); {remedy}") from error
-        last[value.get("stage")] = value["epoch"]
         found.append(value)
     return found
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, each cut soon after the longest allowed length; no lines if there is no file."""
-    if not path.exists():
-        return
-    with open(path, "rb") as file:
-        while line := file.readline(LARGEST_LINE + 1):
-            yield line
-
-
-def is_scores(value: Any) -> bool:
-    """Whether ``value`` maps metrics to numbers, or to None where one is none."""
-    return departure(value, record_types.Scores) is None
 
 
 def write_epochs(run_dir: Path, lines: list[dict[str, Any]]) -> None:
@@ -329,24 +294,24 @@ def write_epochs(run_dir: Path, lines: list[dict[str, Any]]) -> None:
     write_text(run_dir / EPOCHS, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def read_json(path: Path, what: str, remedy: str, kind: Any = None) -> dict[str, Any]:
+def read_json(path: Path, what: str, remedy: str, needed: Iterable[str] = ()) -> dict[str, Any]:
     """Read a JSON file of keys and values.
 
     Args:
         what: what the file should be; for the error, as is the ``remedy``.
-        kind: one of ``record_types`` that the content must have.
+        needed: keys that it must have.
 
     Raises:
-        DataError: the file is something else.
+        DataError: the file is something else, or larger than any of ours.
     """
     try:
-        content = parse_json(read_bytes(path, LARGEST_JSON))
-    except ValueError as error:
+        content = json.loads(read_bytes(path, LARGEST_JSON))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+        if missing := set(needed) - set(content):
+            raise ValueError(f"it has no {', '.join(sorted(missing))}")
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not {what} ({error}); {remedy}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is not {what} (it holds a {type(content).__name__}); {remedy}")
-    if kind and (said := departure(content, kind)):
-        raise DataError(f"{path} is not {what} ({said}); {remedy}")
     return content
 
 
@@ -354,16 +319,18 @@ def read_run(path: Path) -> RunDirectory | None:
     """The run in directory ``path``, if there is one.
 
     Raises:
-        DataError: its record is no record.
+        DataError: its record is damaged.
     """
     file = path / RECORD
     if not file.is_file():
         return None
     what, remedy = "the record of a run", "move it away and make the run again"
-    content = read_json(file, what, remedy, record_types.Record)
+    content = read_json(file, what, remedy)
     try:
+        if wrong := [name for name in MAPPINGS if not isinstance(content.get(name, {}), dict)]:
+            raise TypeError(f"its {wrong[0]} has no keys")
         record = RunRecord(**content)
-    except TypeError as error:  # a key that no record has
+    except TypeError as error:  # a key is missing, or is one that no record has
         raise DataError(f"{file} is not {what} ({error}); {remedy}") from error
     return RunDirectory(path, dict(vars(record)))
 

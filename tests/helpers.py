@@ -11,7 +11,7 @@ import torch
 import recbole_dgrm
 from recbole_dgrm.benchmarks import worker
 from recbole_dgrm.benchmarks.executors import LocalExecutor
-from recbole_dgrm.config.layers import read_yaml
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.maths.layers import layers_after
 from recbole_dgrm.models import registry
 from recbole_dgrm.records import RECORD

@@ -1,6 +1,7 @@
 """The public face: what a program in Python calls."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from helpers import Here, random_ratings
 
 import recbole_dgrm as rd
-from recbole_dgrm import records
+from recbole_dgrm import records, start
 from recbole_dgrm.benchmarks import executors
 from recbole_dgrm.data.convert import as_dataset
 from recbole_dgrm.data.ratings import as_frame, read_ratings
@@ -24,12 +25,24 @@ SLOW = """
 import sys
 from importlib import import_module
 import recbole_dgrm
+recbole_dgrm.start.own_process()
 from recbole_dgrm.cli.main import COMMANDS
 for name in COMMANDS.split():
     import_module(f"recbole_dgrm.cli.{name}")
 import recbole_dgrm.cli.display, recbole_dgrm.runs.trained_run, recbole_dgrm.benchmarks.worker
 slow = {"sklearn", "scipy.stats", "matplotlib", "optuna", "sqlalchemy", "plotly", "ray"}
 sys.exit(", ".join(slow & set(sys.modules)) or None)
+"""
+UNCHANGED = """
+import gc, os, sys, warnings
+import torch, recbole.config, scipy.stats, matplotlib
+def settings():
+    return dict(os.environ), gc.get_threshold(), list(warnings.filters), matplotlib.rcParams.copy()
+before = settings()
+import recbole_dgrm
+[getattr(recbole_dgrm, name) for name in recbole_dgrm.__all__]
+assert settings() == before
+assert sys.modules["sklearn.metrics"].__file__  # the real one
 """
 KEYS = {"epochs": 1, "device": "cpu"}
 
@@ -43,6 +56,21 @@ def frame():
 def test_importing_the_package_loads_no_library():
     done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_importing_the_package_changes_nothing_in_the_process():
+    done = subprocess.run([sys.executable, "-c", UNCHANGED], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)]
+)
+def test_threads_of_a_command_that_wait_spin_briefly_unless_the_user_says_otherwise(given, expected):
+    clean = {name: value for name, value in os.environ.items() if name not in start.WAITING}
+    code = "import recbole_dgrm.start, os; recbole_dgrm.start.own_process(); print(os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run([sys.executable, "-c", code], env={**clean, **given}, capture_output=True, text=True)
+    assert done.stdout.split() == [str(expected)]
 
 
 def test_a_training_loads_no_library_that_it_does_not_need():

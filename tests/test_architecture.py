@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 
 import recbole_dgrm
-from recbole_dgrm.config.layers import load_config, properties_dir, read_yaml
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.models import registry
+from recbole_dgrm.system.yaml_files import properties_dir
 from recbole_dgrm.tuning.space import parse_space
 
 PACKAGE = Path(recbole_dgrm.__file__).parent
 FLOORS = [
     {"errors", "maths", "start"},
-    {"options", "record_types", "system"},
+    {"options", "system"},
     {"compat", "data", "models", "records"},
     {"evaluation"},
     {"config", "training", "reports"},
@@ -25,9 +27,9 @@ FLOORS = [
 ]  # a room imports from lower floors only; rooms of one floor do not know each other
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_RECBOLE = (
-    *("errors", "maths", "options", "records", "record_types", "reports", "tuning.space"),
+    *("errors", "maths", "options", "records", "reports", "tuning.space"),
     *(f"system.{name}" for name in ("distributed", "files", "interrupts", "patching", "processes")),
-    *(f"system.{name}" for name in ("text_keys", "texts", "yaml_files")),
+    *(f"system.{name}" for name in ("texts", "yaml_files")),
     *(f"models.dgrm.{name}" for name in ("diffusion", "networks", "options", "profiles", "sampling")),
     *(f"evaluation.{name}" for name in ("collapse", "distribution", "metric_names", "ranking")),
 )

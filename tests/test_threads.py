@@ -21,7 +21,7 @@ import recbole_dgrm as rd
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.models import registry
 from recbole_dgrm.runs import experiment
-from recbole_dgrm.system import processor
+from recbole_dgrm.system import environment
 from recbole_dgrm.system.turns import turn
 from recbole_dgrm.testing.small import SMALL, random_ratings
 
@@ -346,9 +346,11 @@ def test_a_split_is_the_same_whatever_the_caller_has_set(make_config, ratings_pa
     ("flags", "precision", "warned"),
     [("fpu", "bfloat16", True), ("fpu avx512_bf16", "bfloat16", False), ("fpu", "float32", False)],
 )
-def test_bfloat16_without_units_for_it_is_warned_of_once(trained, monkeypatch, caplog, flags, precision, warned):
-    monkeypatch.setattr(processor, "cpuinfo", lambda: [f"flags : {flags}"])
-    monkeypatch.setattr(experiment, "cpuinfo", processor.cpuinfo)
+def test_bfloat16_without_units_for_it_is_warned_of_once(
+    trained, monkeypatch, caplog, tmp_path, flags, precision, warned
+):
+    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(environment, "CPUINFO", tmp_path / "cpuinfo")
     trained("ICDAE", precision=precision)
     said = [record for record in caplog.records if "precision=float32" in record.getMessage()]
     assert len(said) == warned

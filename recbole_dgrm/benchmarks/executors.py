@@ -30,7 +30,7 @@ class LocalExecutor:
 
     def __init__(self, workers: int):
         self.workers = workers
-        self._unwanted = Event()
+        self._unwanted: Any = Event()
         self._threads = ThreadPoolExecutor(workers)
         self._active: dict[Future, tuple[Any, Job, Path]] = {}
 

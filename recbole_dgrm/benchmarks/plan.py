@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 
 from pydantic import PositiveFloat, PositiveInt
 
-from recbole_dgrm.config.layers import load_config, properties_dir, read_yaml
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data import atomic_files
 from recbole_dgrm.errors import DataError, OptionError, UserError
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.options import Seed, check, check_known, read, read_part
 from recbole_dgrm.records import Identity, config_hash, short_name
+from recbole_dgrm.system.yaml_files import properties_dir
 
 T = TypeVar("T")
 DATASET = "{dataset}"  # in the name of a config file; the row is for those data sets that have such a file

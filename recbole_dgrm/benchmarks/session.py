@@ -15,7 +15,7 @@ from recbole_dgrm.benchmarks.executors import LocalExecutor, executor_of
 from recbole_dgrm.benchmarks.plan import Plan, PlannedRun, find_plan, make_plan, planned_runs
 from recbole_dgrm.benchmarks.progress import State
 from recbole_dgrm.benchmarks.worker import Job
-from recbole_dgrm.config.layers import read_yaml
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data.convert import as_dataset
 from recbole_dgrm.records import PLAN, Identity, RunDirectory, find_runs, put_aside_unless, read_run
 from recbole_dgrm.reports.benchmark_report import Report, write_report

@@ -29,7 +29,7 @@ def run(arguments: list[str], console: Console) -> int:
         parser.error(f"--workers={named.workers} must be at least 1")
     from recbole_dgrm.benchmarks.session import Benchmark
     from recbole_dgrm.cli.display import Board, benchmark_summary, plan_table
-    from recbole_dgrm.config.layers import parse_line
+    from recbole_dgrm.config.values import parse_line
 
     made = Benchmark.read(named.config, named.output_dir, parse_line(key_values(others, parser)), named.data_path)
     if named.dry_run:

@@ -40,7 +40,7 @@ def run(arguments: list[str], console: Console) -> int:
             parser.error(f"--{key}={getattr(named, key)} must be at least 1")
     from recbole_dgrm.benchmarks import watch
     from recbole_dgrm.cli.display import Board, benchmark_summary
-    from recbole_dgrm.config.layers import parse_line, parse_value
+    from recbole_dgrm.config.values import parse_line, parse_value
     from recbole_dgrm.reports.collapse_report import write_diagnosis
 
     config = parse_line(key_values(others, parser))

@@ -35,7 +35,8 @@ def run(arguments: list[str], console: Console) -> int:
     keys = {**given, **key_values(others, parser)}
     if "model" in keys:
         parser.error(f"--model={keys['model']}: a split has no model; leave it out")
-    from recbole_dgrm.config.layers import load_config, parse_line
+    from recbole_dgrm.config.layers import load_config
+    from recbole_dgrm.config.values import parse_line
     from recbole_dgrm.runs.split_folder import BASIS, write_split
 
     about = write_split(load_config(files, command_line={**parse_line(keys), "model": BASIS}), folder)

@@ -36,7 +36,8 @@ def run(arguments: list[str], console: Console) -> int:
     files, resume = list(config_paths(given.pop("config_files"))), given.pop("resume", None)
     if resume and (given or files or others):
         parser.error("--resume takes everything from the run directory; leave the other options out")
-    from recbole_dgrm.config.layers import load_config, parse_line
+    from recbole_dgrm.config.layers import load_config
+    from recbole_dgrm.config.values import parse_line
     from recbole_dgrm.runs import experiment
     from recbole_dgrm.system import distributed  # torch and RecBole load slowly; --help need not wait for them
     from recbole_dgrm.system.files import plain

@@ -38,7 +38,7 @@ def run(arguments: list[str], console: Console) -> int:
     named, others = parser.parse_known_args(arguments)
     from recbole_dgrm.cli.display import text
     from recbole_dgrm.cli.search_board import SearchBoard
-    from recbole_dgrm.config.layers import parse_line, parse_value
+    from recbole_dgrm.config.values import parse_line, parse_value
     from recbole_dgrm.tuning.search import BEST, tune
 
     line = parse_line(key_values(others, parser))

@@ -1,20 +1,24 @@
-"""The keys that say how models are evaluated: ``eval_args``, ``metrics``, ``topk`` and ``valid_metric``."""
+"""The keys that say what is learnt from and how models are judged, and whether they fit the model and each other."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pydantic import NonNegativeFloat
-from recbole.utils import EvaluatorType
+from recbole.data.dataloader import UserDataLoader
+from recbole.data.utils import get_dataloader
+from recbole.utils import EvaluatorType, InputType
 
-from recbole_dgrm.config.recbole_keys import say_once
+from recbole_dgrm.compat.config import Config
+from recbole_dgrm.config.recbole_keys import log_once
 from recbole_dgrm.data.timeline import cuts_timeline
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.evaluation.metric_names import OVER_RATINGS
 from recbole_dgrm.evaluation.selection import AUTO, candidates
-from recbole_dgrm.options import check, check_known, read_part
+from recbole_dgrm.models import registry
+from recbole_dgrm.options import RunOptions, check, check_known, read_part
 
-PARTS = ("valid", "test")
 RECBOLE_SPLIT = {"RS": [0.8, 0.1, 0.1]}  # where eval_args says none
 EXAMPLE = "split: {RS: [0.8, 0.1, 0.1]} (train, valid, test) or split: {LS: valid_and_test}"
 
@@ -29,13 +33,13 @@ class EvalArgs:
     mode: Literal["labeled", "full"]
 
     def __post_init__(self) -> None:
+        check_known("split: there is no", self.split, ["RS", "LS", "TS"])
         if len(self.split) != 1:
             raise OptionError(f"split={self.split} must say one way: {EXAMPLE}")
         ((way, value),) = self.split.items()
-        check_known("split: there is no", [way], ["RS", "LS", "TS"])
         if way == "LS":
             check("LS", value, Literal["valid_and_test"])
-        elif not 2 <= len(check(way, value, list[NonNegativeFloat])) <= 3 or not sum(value):
+        elif len(check(way, value, list[NonNegativeFloat])) not in (2, 3):
             raise OptionError(f"{way}={value} must be three numbers: {EXAMPLE}")
         if way == "TS" and (self.order != "TO" or len(value) != 3):
             raise OptionError(f"TS={value} must be three numbers, and needs order: TO")
@@ -57,13 +61,11 @@ def eval_args(given: Any, names: list[str], parts: int | None) -> dict[str, Any]
     full = _rank_all(names)
     args = dict(check("eval_args", given, dict))
     if "split" not in args:
-        say_once(f"eval_args={args} names no split: RecBole's {RECBOLE_SPLIT} is taken, not that of the protocol")
+        log_once(f"eval_args={args} names no split: RecBole's {RECBOLE_SPLIT} is taken, not that of the protocol")
     if isinstance(mode := args.get("mode"), dict):
-        check_known("eval_args: mode: there is no part", mode, PARTS)
-        modes = list({str(part): part for part in mode.values()}.values())
-        if len(modes) != 1:
+        if len(modes := set(mode.values())) != 1 or not set(mode) <= {"valid", "test"}:
             raise OptionError(f"eval_args: mode={mode} must be one for validation and test: labeled or full")
-        args["mode"] = modes[0]
+        args["mode"] = modes.pop()
     rest = {"split": RECBOLE_SPLIT, "group_by": "user", "order": "RO", "mode": "full" if full else "labeled"}
     read = read_part("eval_args", EvalArgs, args, rest)
     if (read.mode == "full") != full:
@@ -85,8 +87,8 @@ def _check_shares(split: dict, parts: int | None) -> None:
         raise OptionError(
             f"eval_args: split={split} cannot cut validation from the first of two files (benchmark_filename); say RS"
         )
-    cut = [] if parts == len(PARTS) + 1 else shares[:parts]
-    if not all(cut) or (parts is None and len(shares) <= len(PARTS)):
+    wanted = {None: 3, 2: 2, 3: 0}[parts]  # how many parts are cut
+    if len(shares) < wanted or not all(shares[:wanted]):
         raise OptionError(f"eval_args: split={split} leaves a part of train, valid and test empty; say {EXAMPLE}")
 
 
@@ -99,9 +101,8 @@ def _rank_all(names: list[str]) -> bool:
     if not names:
         raise OptionError("metrics=[] is empty; name some, like [RatedNDCG, RMSE] or [NDCG, Recall]")
     known = recbole_metrics.names()
-    check_known(
-        "metrics: there is no", [name for name in names if name.lower() not in known], map(recbole_metrics.title, known)
-    )
+    unknown = [name for name in names if name.lower() not in known]
+    check_known("metrics: there is no", unknown, map(recbole_metrics.title, known))
     ranking = [name for name in names if recbole_metrics.kind(name) == EvaluatorType.RANKING]
     if ranking and len(ranking) < len(names):
         others = [name for name in names if name not in ranking]
@@ -110,6 +111,20 @@ def _rank_all(names: list[str]) -> bool:
             "cannot be mixed; keep one kind"
         )
     return bool(ranking)
+
+
+def needed_columns(merged: Mapping[str, Any], run: RunOptions) -> list[str]:
+    """The columns of the ratings that a run needs.
+
+    Raises:
+        OptionError: one of them has no name.
+    """
+    labeled = merged["eval_args"]["mode"] == "labeled"
+    roles = ["USER_ID_FIELD", "ITEM_ID_FIELD"] + (["RATING_FIELD"] if labeled or run.feedback == "rating" else [])
+    roles += ["TIME_FIELD"] if merged["eval_args"]["order"] == "TO" else []
+    if lacking := next((role for role in roles if merged[role] is None), None):
+        raise OptionError(f"{lacking} is empty, but that column is needed; name it")
+    return [merged[role] for role in roles]
 
 
 def check_selection(merged: Mapping[str, Any]) -> None:
@@ -141,3 +156,52 @@ def check_selection(merged: Mapping[str, Any]) -> None:
             f"metrics: {', '.join(binary)} is for labels of 0 and 1 and would take ratings for such; "
             "leave it out, or say rating_scale=[0, 1]"
         )
+
+
+def check_scores(model: str, keys: Mapping[str, Any]) -> None:
+    """Refuse ``keys`` that hold the scores of a model for ratings, where they are none.
+
+    Those of RecBole's models are none, and of ours with ``feedback: implicit``.
+
+    Raises:
+        OptionError: which key, and the remedy.
+    """
+    implicit = keys.get("feedback") == "implicit"
+    if registry.declares_options(model) and not implicit:
+        return
+    scores = f"the scores of {model}{' with feedback=implicit' if implicit else ''} are no ratings"
+    if keys.get("rated_filter") == "threshold":
+        remedy = "say --rated_filter=none, or --protocol=rated instead of eq23"
+        raise OptionError(f"rated_filter=threshold drops what is predicted below a rating, and {scores}; {remedy}")
+    for metric in keys.get("metrics", []):
+        if metric.lower() in OVER_RATINGS:
+            raise OptionError(f"metrics: {metric} compares scores with ratings, and {scores}; leave it out")
+
+
+def check_changed(config: Config) -> None:
+    """Refuse keys that somebody has set to what is impossible.
+
+    RecBole would take an ``eval_step`` above ``epochs`` for ``epochs``, as with one that a model has by default.
+
+    Raises:
+        OptionError: what is wrong, the value, and the remedy.
+    """
+    given, changed, model = config.given, config.changed, config["model"]
+    if "eval_step" in changed and given["eval_step"] > given["epochs"]:
+        steps = f"eval_step={given['eval_step']} is above epochs={given['epochs']}"
+        raise OptionError(f"{steps}, so no epoch would be validated; lower it")
+    if "valid_metric_bigger" in changed and given["valid_metric_bigger"] != config["valid_metric_bigger"]:
+        wrong = f"valid_metric_bigger={given['valid_metric_bigger']} is wrong for valid_metric={given['valid_metric']}"
+        raise OptionError(f"{wrong}; leave it out, it follows from the metric")
+    by_users = config["MODEL_INPUT_TYPE"] == InputType.LISTWISE or get_dataloader(config, "train") is UserDataLoader
+    if given["train_batch_size"] == "auto" and not by_users:
+        raise OptionError(f"train_batch_size=auto counts users, and {model} does not learn from users; give a number")
+    if not given["shuffle"] and by_users:
+        raise OptionError(f"shuffle=False: {model} learns from users in a random order; leave it out")
+    sampling = given["train_neg_sample_args"]
+    if "train_neg_sample_args" in changed and config["train_neg_sample_args"]["distribution"] == "none":
+        if registry.declares_options(model):
+            log_once(f"train_neg_sample_args={sampling} changes nothing here: {model} samples no negatives")
+        elif config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE:
+            remedy = "say {distribution: uniform}"
+            raise OptionError(f"train_neg_sample_args={sampling}: {model} learns from items that are drawn; {remedy}")

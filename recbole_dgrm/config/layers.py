@@ -13,95 +13,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import recbole
 import torch
-import yaml
 from recbole.utils import InputType, argument_list
 
 from recbole_dgrm.compat.config import Config
 from recbole_dgrm.compat.repairs import prepare
 from recbole_dgrm.config import evaluation_keys, recbole_keys
-from recbole_dgrm.config.consistency import check_changed, check_scores, needed_columns
+from recbole_dgrm.config.values import Layer, read_yaml
 from recbole_dgrm.data.convert import DESCRIBED
-from recbole_dgrm.data.intervals import as_text, quoted
+from recbole_dgrm.data.intervals import as_text
 from recbole_dgrm.data.tables import codec
-from recbole_dgrm.errors import OptionError
+from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.metric_names import OVER_RATINGS
 from recbole_dgrm.models import registry
-from recbole_dgrm.options import LONGEST_NAME, RunOptions, check, check_known, check_name, read, retired
-from recbole_dgrm.system import yaml_files
-from recbole_dgrm.system.files import read_bytes
-from recbole_dgrm.system.text_keys import TextKeys, unquoted
+from recbole_dgrm.options import RunOptions, check, check_name, read, retired
 from recbole_dgrm.system.yaml_files import properties_dir
 
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
-Layer = dict[str, Any]
-
-
-def read_yaml(path: Path) -> Layer:
-    """A YAML file as a dict; safe, with ``1e-4`` a number.
-
-    Raises:
-        OptionError: no such file, no valid YAML, or not a mapping.
-    """
-    try:
-        text = read_bytes(path, yaml_files.LARGEST).decode()
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, too large, or no possible path
-        raise OptionError(f"cannot read the config file {path}: {getattr(error, 'strerror', None) or error}") from None
-    try:
-        content = yaml_files.load_yaml(text, text_keys())
-    except yaml.YAMLError as error:
-        hint = "; an interval like '[5,inf)' stands in quotes" if quoted(text) != text else ""
-        raise OptionError(f"{path} is not valid YAML: {' '.join(str(error).split())}{hint}") from None
-    if not isinstance(content or {}, dict):
-        raise OptionError(f"{path} must hold 'key: value' lines, not a {type(content).__name__}")
-    return content or {}
-
-
-@cache
-def text_keys() -> TextKeys:
-    """The keys of runs, plans and RecBole's models whose values are texts."""
-    hints = dict(recbole_keys.KINDS)
-    for cls in (RunOptions, *(model.Options for model in registry.MODELS.values())):
-        hints |= get_type_hints(cls, include_extras=True)
-    named: dict[str, Any] = dict.fromkeys(("model", "dataset", "label", "baseline", "source"), str)
-    lists = dict.fromkeys(("models", "datasets", "protocols", "config_files"), list[str])
-    theirs = {name: recbole_keys.model_hint(name, default) for layer in _recbole_models() for name, default in layer}
-    return TextKeys.of({**theirs, **hints, **named, **lists})
-
-
-def _recbole_models() -> Iterable[Iterable[tuple[str, Any]]]:
-    for path in sorted((RECBOLE_PROPERTIES / "model").glob("*.yaml")):
-        if registry.is_recbole(path.stem):
-            yield (yaml_files.load_yaml(path.read_text(encoding="utf-8")) or {}).items()
-
-
-def parse_value(text: str, key: str = "") -> Any:
-    """A command-line value, read as YAML: ``0.1``, ``[256, 64]``, ``true``, ``~``, ``1e-4``, a name.
-
-    The value of a ``key`` that is a text stays that text, so a ``dataset`` may be called ``007`` or ``on``.
-
-    Raises:
-        OptionError: the text is no YAML value.
-    """
-    texts = text_keys()
-    listed = text.startswith("[") and key in texts.lists
-    if key in texts.scalars and not listed:
-        return unquoted(text)
-    try:
-        return yaml_files.load_yaml(quoted(text) if key in recbole_keys.VALUES else text, texts, key)
-    except yaml.YAMLError as error:
-        shown = text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
-        reason = f" ({error})" if type(error) is yaml.YAMLError else ""  # PyYAML's own are of several lines
-        raise OptionError(f"{shown!r} is not a YAML value{reason}; quote it as in --key='[1, 2]'") from None
-
-
-def parse_line(line: Mapping[str, str]) -> Layer:
-    """The values of a command line, each read by ``parse_value``."""
-    return {key: parse_value(value, key) for key, value in line.items()}
+RATINGS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")  # keys that name columns of ratings
 
 
 def load_config(
@@ -114,7 +47,7 @@ def load_config(
     Args:
         config_files: paths, later ones above earlier ones; or one path.
         config_dict: for callers from Python; must name ``model`` and ``dataset`` unless another layer does.
-        command_line: parsed with ``parse_line``.
+        command_line: parsed with ``recbole_dgrm.config.values.parse_line``.
 
     Returns:
         The config with every key.
@@ -128,27 +61,60 @@ def load_config(
     named = {**in_python, **(command_line or {})}
     files = [config_files] if isinstance(config_files, (str, Path)) else config_files
     given = _without_retired(_merge([*(read_yaml(Path(file)) for file in files), named]))
+    try:
+        return _config(given, named)
+    except UserError:
+        raise
+    except Exception as error:  # RecBole checks few of its keys, and falls over the values of the others
+        raise OptionError(f"this configuration cannot be used: {type(error).__name__}: {error}") from error
+
+
+def _config(given: Layer, named: Layer) -> Config:
+    """The config of the keys that somebody has ``given``, of which those ``named`` are in no file."""
+    model = _named(given, "model", "DGRM")
+    model_class = registry.model_class(model)
+    options = getattr(model_class, "Options", None)
     layers = _layers_below(given)
-    below, model = _merge(layers.values()), given["model"]
+    below = _merge(layers.values())
     merged = {**below, **given}
-    if "metrics" not in given and not registry.declares_options(model):  # no ratings: left out, not faked
+    if "metrics" not in given and not options:  # the scores of RecBole's models are no ratings
         merged["metrics"] = [metric for metric in merged["metrics"] if metric.lower() not in OVER_RATINGS]
     if "load_col" not in given | layers["dataset"]:  # RecBole's own default leaves the ratings out
-        names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
-        merged["load_col"] = {"inter": [merged[name] for name in names if merged[name] is not None]}
+        merged["load_col"] = {"inter": [merged[name] for name in RATINGS if merged[name] is not None]}
     run = read(RunOptions, merged)
-    _check_machine(run)
+    if run.device == "cuda" and not torch.cuda.is_available():
+        raise OptionError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto")
     parts = None if run.benchmark_filename is None else len(run.benchmark_filename)
     merged["eval_args"] = evaluation_keys.eval_args(merged["eval_args"], run.metrics, parts)
-    check_scores(merged["model"], merged)
+    evaluation_keys.check_scores(model, merged)
     evaluation_keys.check_selection(merged)
-    theirs = recbole_keys.check_keys(merged, layers["recbole"], needed_columns(merged, run))
-    checked = {**theirs, **asdict(run), **_own(merged, layers)}
+    checked = recbole_keys.check_keys(merged, evaluation_keys.needed_columns(merged, run)) | asdict(run)
+    if options:
+        checked |= asdict(read(options, merged))
+    else:
+        checked |= recbole_keys.check_model_keys(merged, layers["recbole_model"] or layers["model"])
     whole = {key: value for key, value in checked.items() if type(value) is int}  # given as 5.0 perhaps
     changed = {key for key, value in given.items() if key in named or value != below.get(key)}
-    config = _build(registry.model_class(model), merged, run, whole, changed)
-    check_changed(config)
+    final = _final(merged | whole, run)
+    listwise = getattr(model_class, "input_type", None) == InputType.LISTWISE
+    if options and (listwise or run.feedback == "rating"):
+        final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled
+    config = Config(model, model_class, final, run, merged, changed)
+    evaluation_keys.check_changed(config)
     return config
+
+
+def _final(merged: Layer, run: RunOptions) -> Layer:
+    """The keys as RecBole reads them."""
+    final = dict(merged)
+    for key in ("user_inter_num_interval", "item_inter_num_interval"):
+        final[key] = as_text(merged[key])
+    if merged["val_interval"] is not None:
+        final["val_interval"] = {name: as_text(value) for name, value in merged["val_interval"].items()}
+    final["device"] = ("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device
+    final["encoding"] = codec(run.encoding)
+    final["normalize_all"] = False  # RecBole's file of ml-100k squeezes ratings into 0..1
+    return final
 
 
 def question_keys() -> set[str]:
@@ -168,7 +134,7 @@ def _without_retired(given: Layer) -> Layer:
 def _layers_below(given: Layer) -> dict[str, Layer]:
     """The layers below the keys of a run, by name, the lowest first."""
     overall = read_yaml(properties_dir() / "overall.yaml")
-    model, dataset = _named(given, "model", "DGRM"), _named(given, "dataset", "ml-100k")
+    model, dataset = given["model"], _named(given, "dataset", "ml-100k")
     data_path = check("data_path", given.get("data_path"), str | None)
     layers = {
         "recbole": _merge(_of_recbole(name) for name in ("overall", "dataset/sample", f"dataset/{dataset}")),
@@ -179,57 +145,24 @@ def _layers_below(given: Layer) -> dict[str, Layer]:
     }
     known = {"model", "dataset"}.union(*layers.values(), *_all_protocols())
     layers["dataset"] = _dataset_layer(dataset, data_path, known)
-    _check_keys(given, known)
+    recbole_keys.check_exist(given, known)
     return layers
 
 
-def _own(merged: Layer, layers: Mapping[str, Layer]) -> Layer:
-    """The checked keys of the model."""
-    if not registry.declares_options(merged["model"]):
-        return recbole_keys.check_model_keys(merged, layers["recbole_model"] or layers["model"])
-    return asdict(read(registry.model_class(merged["model"]).Options, merged))  # type: ignore[attr-defined]
-
-
-def _check_machine(run: RunOptions) -> None:
-    if run.device == "cuda" and not torch.cuda.is_available():
-        raise OptionError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto")
-
-
-def _build(model_class: type, merged: Layer, run: RunOptions, whole: Layer, changed: set[str]) -> Config:
-    final = {**merged, **whole}
-    for key in ("user_inter_num_interval", "item_inter_num_interval"):
-        final[key] = as_text(merged[key])
-    if merged["val_interval"] is not None:
-        final["val_interval"] = {name: as_text(value) for name, value in merged["val_interval"].items()}
-    final["device"] = ("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device
-    final["data_path"] = run.data_path
-    final["encoding"] = codec(run.encoding)
-    final["normalize_all"] = False  # RecBole's file of ml-100k squeezes ratings into 0..1
-    listwise = getattr(model_class, "input_type", None) == InputType.LISTWISE
-    if registry.declares_options(merged["model"]) and (listwise or run.feedback == "rating"):
-        final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled
+def _dataset_layer(dataset: str, data_path: str | None, known: set[str]) -> Layer:
+    """The YAML beside the data, else the package's; it may have keys of any model, which other models leave alone."""
+    path = Path(data_path or "dataset") / dataset / f"{dataset}.yaml"
+    if not (content := _optional(path)):
+        return _optional(properties_dir() / "dataset" / f"{dataset}.yaml")
+    content = {key: value for key, value in content.items() if value or key not in recbole_keys.REPLACED}
+    content.pop(DESCRIBED, None)  # how the data set was made of files; no key of a run
+    if wrong := [key for key in ("model", "dataset", "protocol", "data_path") if key in content]:
+        raise OptionError(f"{path}: {wrong[0]} cannot be set there, it says which files are read; say it with the run")
     try:
-        return Config(merged["model"], model_class, final, run, merged, changed)
-    except Exception as error:  # RecBole checks few of its keys, and falls over the values of the others
-        raise OptionError(f"RecBole cannot use this configuration: {type(error).__name__}: {error}") from error
-
-
-def _merge(layers: Iterable[Mapping[str, Any]]) -> Layer:
-    merged: Layer = {}
-    for layer in layers:
-        merged.update(layer)
-    return merged
-
-
-def _named(given: Layer, key: str, example: str) -> str:
-    if not given.get(key):
-        raise OptionError(f"no {key} is named; say --{key}={example} or put '{key}: {example}' into a config file")
-    external = key == "model" and isinstance(given[key], str) and registry.is_external(given[key])
-    return given[key] if external else check_name(key, given[key])
-
-
-def _optional(path: Path) -> Layer:
-    return read_yaml(path) if path.is_file() else {}
+        recbole_keys.check_exist(content, known | _keys_of_all_models())
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from None
+    return content
 
 
 def protocol_layer(name: Any) -> Layer:
@@ -249,28 +182,11 @@ def _all_protocols() -> list[Layer]:
     return [read_yaml(path) for path in (properties_dir() / "protocol").glob("*.yaml")]
 
 
-def _dataset_layer(dataset: str, data_path: str | None, known: set[str]) -> Layer:
-    """The YAML beside the data, else the package's; it may have keys of any model, which other models leave alone."""
-    path = Path(data_path or "dataset") / dataset / f"{dataset}.yaml"
-    if not (content := _optional(path)):
-        return _optional(properties_dir() / "dataset" / f"{dataset}.yaml")
-    content = {key: value for key, value in content.items() if value or key not in recbole_keys.REPLACED}
-    content.pop(DESCRIBED, None)  # how the data set was made of files; no key of a run
-    if wrong := [key for key in ("model", "dataset", "protocol", "data_path") if key in content]:
-        raise OptionError(f"{path}: {wrong[0]} cannot be set there, it says which files are read; say it with the run")
-    try:
-        _check_keys(content, known | _keys_of_all_models())
-    except OptionError as error:
-        raise OptionError(f"{path}: {error}") from None
-    return content
-
-
 @cache
 def _keys_of_all_models() -> frozenset[str]:
-    ours = (_optional(path) for path in (properties_dir() / "model").glob("*.yaml"))
-    return frozenset(
-        {key for layer in ours for key in layer} | {key for layer in _recbole_models() for key, _ in layer}
-    )
+    ours = (properties_dir() / "model").glob("*.yaml")
+    theirs = (path for path in (RECBOLE_PROPERTIES / "model").glob("*.yaml") if registry.is_recbole(path.stem))
+    return frozenset(key for path in (*ours, *theirs) for key in read_yaml(path))
 
 
 def _of_recbole(name: str) -> Layer:
@@ -278,10 +194,19 @@ def _of_recbole(name: str) -> Layer:
     return {key: value for key, value in content.items() if key not in recbole_keys.REPLACED}
 
 
-def _check_keys(given: Layer, known: set[str]) -> None:
-    lists = ("general_arguments", "training_arguments", "evaluation_arguments", "dataset_arguments")
-    known = known.union(*(getattr(argument_list, name) for name in lists), recbole_keys.UNLISTED)
-    for key in map(str, given):
-        if key in recbole_keys.REPLACED:
-            raise OptionError(f"{key} is not used here: {recbole_keys.REPLACED[key]}")
-    check_known("unknown key", map(str, given), known)
+def _optional(path: Path) -> Layer:
+    return read_yaml(path) if path.is_file() else {}
+
+
+def _merge(layers: Iterable[Mapping[str, Any]]) -> Layer:
+    merged: Layer = {}
+    for layer in layers:
+        merged.update(layer)
+    return merged
+
+
+def _named(given: Layer, key: str, example: str) -> str:
+    if not given.get(key):
+        raise OptionError(f"no {key} is named; say --{key}={example} or put '{key}: {example}' into a config file")
+    external = key == "model" and isinstance(given[key], str) and registry.is_external(given[key])
+    return given[key] if external else check_name(key, given[key])

@@ -8,7 +8,6 @@ from typing import Any
 from recbole_dgrm.errors import OptionError
 
 INTERVAL = re.compile(r"\s*([\[(])\s*([^\s,]+)\s*,\s*([^\s,]+)\s*([\])])\s*")
-UNQUOTED = re.compile(r"""(?<!['"\w])(?:[\[(][^][(){},'"]*,[^][(){},'"]*[])];?)+(?!['"\w])""")
 
 
 def as_text(value: Any) -> Any:
@@ -51,8 +50,3 @@ def check_counts(key: str, value: Any) -> None:
     least = max(1, math.floor(low) + 1 if left == "(" or low % 1 else low) if math.isfinite(low) else math.nan
     if not (least < high or (least == high and right == "]")):
         raise OptionError(f"{key}={value!r} holds no number of ratings from 1, so nothing would be left")
-
-
-def quoted(text: str) -> str:
-    """Put intervals with a round bracket into quotes, as in ``{rating: [3,inf)}``, which YAML needs."""
-    return UNQUOTED.sub(lambda match: f'"{match[0]}"' if set("()") & set(match[0]) else match[0], text)

@@ -20,7 +20,6 @@ from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.evaluation.collector import RatedPredictions
 from recbole_dgrm.evaluation.references import training_part, user_item_means
-from recbole_dgrm.record_types import LARGEST
 
 NOMINAL = tuple(round(0.05 * place, 2) for place in range(1, 20))  # of the intervals of a reliability figure
 ROUNDING = 1e-6  # deviations below are those of predictions that are always the same
@@ -67,7 +66,7 @@ class Gaussians:
         if not self.deviation.all():
             return None
         score = float(-scipy.stats.norm.logpdf(self.error, scale=self.deviation).mean())
-        return score if score < LARGEST else None
+        return score if np.isfinite(score) else None
 
     @property
     def rank_correlation(self) -> float | None:

@@ -17,9 +17,9 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn.functional import embedding, embedding_bag
 
-# Said of the first such tensor of a process, which is made here, so that no later one can be an error for a caller.
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-torch.sparse_csr_tensor([0], [], [], (0, 0), dtype=torch.float32, device="cpu", check_invariants=False)
+# torch warns at the first such tensor of a process. It is made here, so that a caller never meets the warning.
+with warnings.catch_warnings(action="ignore"):
+    torch.sparse_csr_tensor([0], [], [], (0, 0), dtype=torch.float32, device="cpu", check_invariants=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_dgrm import record_types
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users, is_worse, smaller_is_better
 from recbole_dgrm.evaluation.resolution import averaged, can_tell
@@ -69,7 +68,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """The plan of the benchmark in ``folder``; empty where there is none."""
     path = folder / PLAN
     remedy = "the benchmark command writes it again; or move it away"
-    return read_json(path, "the plan of a benchmark", remedy, record_types.Plan) if path.is_file() else {}
+    return read_json(path, "the plan of a benchmark", remedy) if path.is_file() else {}
 
 
 def planned_labels(plan: dict[str, Any]) -> list[str]:

@@ -24,7 +24,6 @@ from recbole_dgrm.data.atomic_files import check_source, source_hash
 from recbole_dgrm.data.splits import Splits, build_splits
 from recbole_dgrm.errors import CheckpointError, OptionError, OutputError, UserError, explained
 from recbole_dgrm.evaluation import collapse, diagnosis, groups, references, selection
-from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import (
     CONFIG,
@@ -45,10 +44,9 @@ from recbole_dgrm.runs import upstream
 from recbole_dgrm.runs.run_files import log_to, new_directory, recorded, state_to_continue, still_there
 from recbole_dgrm.runs.trial import Trial, read_trial
 from recbole_dgrm.system import distributed
-from recbole_dgrm.system.environment import environment
+from recbole_dgrm.system.environment import environment, lacks_bfloat16
 from recbole_dgrm.system.files import check_writable, plain
 from recbole_dgrm.system.processes import alone_in
-from recbole_dgrm.system.processor import bfloat16_units, cpuinfo
 from recbole_dgrm.system.turns import turn
 from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 from recbole_dgrm.training.trainers import check_processes, trainer_class
@@ -82,7 +80,7 @@ def run_one(
     Raises:
         recbole_dgrm.errors.UserError: says what is wrong and what to do; the record has the same sentence.
     """
-    check_processes(registry.model_class(config["model"]))
+    check_processes(config.model_class)
     distributed.check_device(config["device"])
     if run_dir is None:
         check_writable(Path(config.run.output_dir))
@@ -180,7 +178,7 @@ class _Run:
             )
         record.data |= self.splits.described()
         self.config, found = selection.settled(config, self.splits)
-        record.selected_by = self.config["valid_metric"]
+        record.selected_by = self.config.run.valid_metric
         record.resolution = {"valid": found} if found else {}
 
     def go(self, state: dict[str, Any] | None) -> None:
@@ -269,12 +267,12 @@ class _Run:
         config = self.config
         if state and state["note"]["fingerprint"] != self.record.data["fingerprint"]:
             raise CheckpointError("the data has changed since the run was started; start a new run")
-        if state and state["note"].get("selected_by", config["valid_metric"]) != config["valid_metric"]:
+        if state and state["note"]["selected_by"] != config.run.valid_metric:
             raise CheckpointError("the run was selected by another metric before it was stopped; start a new run")
         trainer, loader, seconds = untrained(config, self.splits, part)
         self.record.timing["build_s"] = round(self.record.timing.get("build_s", 0.0) + seconds, 3)
         self.record.parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-        trainer.note = {"fingerprint": self.record.data["fingerprint"], "selected_by": config["valid_metric"]}
+        trainer.note = {"fingerprint": self.record.data["fingerprint"], "selected_by": config.run.valid_metric}
         valid = None
         if selected:
             trainer.note["selected"] = selected
@@ -293,7 +291,7 @@ class _Run:
 
 
 def _warn_of_slow_precision(config) -> None:
-    if config.run.precision == "bfloat16" and config["device"].type == "cpu" and cpuinfo() and not bfloat16_units():
+    if config.run.precision == "bfloat16" and config["device"].type == "cpu" and lacks_bfloat16():
         LOG.warning(
             "precision=bfloat16: this processor has neither avx512_bf16 nor amx_bf16, so training may take "
             "much longer than in float32, 36 times as long where it was measured; take precision=float32"
@@ -310,6 +308,6 @@ def untrained(config, splits: Splits, part: str) -> tuple[RecordedTrainer, Any, 
     loader = loaders.train_loader(config, splits, part)
     start = monotonic()  # some of RecBole's models learn while they are built
     with building(config):
-        model = registry.model_class(config["model"])(config, getattr(splits, part)).to(config["device"])
+        model = config.model_class(config, getattr(splits, part)).to(config["device"])
     seconds = monotonic() - start
     return trainer_class(type(model))(config, model), loader, seconds

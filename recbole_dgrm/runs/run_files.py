@@ -15,13 +15,13 @@ from typing import Any
 
 from recbole.utils.logger import RemoveColorFilter
 
-from recbole_dgrm.errors import CheckpointError, OutputError, TrainingDiverged, explained
+from recbole_dgrm.errors import OutputError, TrainingDiverged, explained
 from recbole_dgrm.options import option
-from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, RECORD, RunRecord, is_scores, run_name
+from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, RECORD, RunRecord, run_name
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.environment import peak_memory
 from recbole_dgrm.system.files import drop_partials, write_json, writing
-from recbole_dgrm.training.checkpoints import REMEDY, read_checkpoint
+from recbole_dgrm.training.checkpoints import read_checkpoint
 
 LOG = logging.getLogger(__name__)
 
@@ -51,23 +51,12 @@ def state_to_continue(config, run_dir: Path) -> dict[str, Any] | None:
     if distributed.is_main_process():
         drop_partials(run_dir)
     if path.exists():
-        state = read_checkpoint(path, config["device"])
-        if not _is_note(state["note"], config.run.epochs):
-            raise CheckpointError(f"{path} is not a checkpoint of a run: its note is damaged; {REMEDY}")
-        return state
+        return read_checkpoint(path, config["device"])
     if distributed.is_main_process():
         with writing(run_dir / EPOCHS):
             (run_dir / EPOCHS).unlink(missing_ok=True)
         shutil.rmtree(run_dir / EVENTS, ignore_errors=True)
     return None
-
-
-def _is_note(note: dict[str, Any], epochs: int) -> bool:
-    selected = note.get("selected", {"epochs": 1, "valid": {}})
-    if not isinstance(note.get("fingerprint"), str) or not isinstance(selected, dict):
-        return False
-    chosen = selected.get("epochs")
-    return isinstance(chosen, int) and 1 <= chosen <= epochs and is_scores(selected.get("valid"))
 
 
 @contextmanager

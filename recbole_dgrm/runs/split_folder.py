@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_dgrm import record_types
-from recbole_dgrm.config.layers import load_config, read_yaml
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data import dataset
 from recbole_dgrm.data.convert import run_keys
 from recbole_dgrm.data.splits import PARTS, Splits, build_splits
@@ -94,7 +94,7 @@ def read_split(folder: Path, **where: Any) -> tuple[Any, Splits]:
     if not path.is_file():
         made = f"recbole-dgrm split --dataset=D {option('output', folder)}"
         raise DataError(f"{folder} holds no split: it has no {SPLIT}; make one with {made}")
-    about = read_json(path, "the description of a split", "make the split again", record_types.Split)
+    about = read_json(path, "the description of a split", "make the split again", ["fingerprint"])
     config = load_config(folder / CONFIG, {"model": BASIS, **where})
     check_labeled(config)
     splits = build_splits(config)

@@ -11,8 +11,9 @@ from narwhals.stable.v2.typing import IntoFrame
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from recbole_dgrm.config.consistency import check_scores
-from recbole_dgrm.config.layers import load_config, protocol_layer, read_yaml
+from recbole_dgrm.config.evaluation_keys import check_scores
+from recbole_dgrm.config.layers import load_config, protocol_layer
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.convert import run_keys
 from recbole_dgrm.data.ratings import Ratings, Reading, read_ratings

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_dgrm import record_types
 from recbole_dgrm.records import TRIAL, read_json
 from recbole_dgrm.system.files import write_json
 
@@ -42,5 +41,5 @@ def read_trial(run_dir: Path) -> Trial | None:
     if not path.is_file():
         return None
     remedy = "remove its directory, and the search makes the trial again"
-    content = read_json(path, "a trial of a search", remedy, record_types.Trial)
+    content = read_json(path, "a trial of a search", remedy, ("labels", "medians"))
     return Trial(content["labels"], {int(epoch): score for epoch, score in content["medians"].items()})

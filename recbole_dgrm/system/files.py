@@ -15,8 +15,6 @@ import torch
 
 from recbole_dgrm.errors import OutputError, refused
 
-DEEPEST = 32  # levels of lists and mappings in JSON; a record has 6
-
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write to a temporary file beside ``path`` and rename it, so that a kill leaves no half file.
@@ -152,33 +150,3 @@ def check_unpacked(path: Path) -> None:
         parts = file.infolist()
     if sum(part.file_size for part in parts) > path.stat().st_size:
         raise ValueError("its parts are packed")
-
-
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
-
-    Raises:
-        ValueError: it is no JSON, is nested deep, or has a number or a text that no file of ours can hold.
-    """
-    try:
-        value = json.loads(text, parse_constant=_refuse)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-    _check_plain(value, DEEPEST)
-    return value
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no number")
-
-
-def _check_plain(value: Any, depth: int) -> None:
-    if isinstance(value, str):
-        value.encode()  # halves of surrogate pairs are no text
-    elif isinstance(value, (int, float)) and not -1e308 <= value <= 1e308:
-        raise ValueError("a number beyond 1e308")
-    elif isinstance(value, (dict, list)):
-        if not depth:
-            raise ValueError(f"nested more than {DEEPEST} deep")
-        for item in [*value, *value.values()] if isinstance(value, dict) else value:
-            _check_plain(item, depth - 1)

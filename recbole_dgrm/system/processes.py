@@ -9,7 +9,7 @@ import signal
 import site
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -18,12 +18,12 @@ from time import sleep
 from filelock import FileLock, Timeout
 
 from recbole_dgrm.errors import UserError, explained, refused
-from recbole_dgrm.start import own_process
 from recbole_dgrm.system.files import drop_partials, make_folder, writing
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LOCK = ".lock"
 EXIT_S = 10.0
+CHILD = "from recbole_dgrm.start import run_worker; run_worker()"  # the program of a child
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -76,16 +76,14 @@ def threads_of_each(workers: int) -> int:
     return max(1, (os.cpu_count() or 1) // workers)
 
 
-def spawn(
-    module: str, arguments: list[str], output: Path, threads: int, environment: Mapping[str, str] | None = None
-) -> subprocess.Popen:
-    """Start ``python -m module``, a module of this package, whose output goes to the file ``output``.
+def spawn(module: str, arguments: list[str], output: Path, threads: int) -> subprocess.Popen:
+    """Run a ``module`` of this package as a program in a child, whose output goes to the file ``output``.
 
     Without ``-P`` Python would import from the working directory first, which may have a ``yaml.py``.
     """
-    variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **(environment or {})}
+    variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     variables["PYTHONPATH"] = os.pathsep.join(_search_path())
-    command = [sys.executable, "-P", "-m", module, *arguments]
+    command = [sys.executable, "-P", "-c", CHILD, module, *arguments]
     with open(output, "wb") as file:
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=variables)
 
@@ -129,7 +127,6 @@ def cause_of_death(process: subprocess.Popen, output: Path) -> str:
 
 def worker_main(work: Callable[..., object]) -> int:
     """In the child: ``work`` on the arguments of its command line until its parent is gone; returns the exit status."""
-    own_process()
     end_with_parent()
     try:
         with explained():

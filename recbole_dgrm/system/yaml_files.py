@@ -1,4 +1,4 @@
-"""YAML that anybody may have written: only plain values, no references, and nothing too large to read quickly."""
+"""YAML that anybody may have written: plain values only, no references, and nothing too large to read quickly."""
 
 import re
 from pathlib import Path
@@ -6,26 +6,19 @@ from typing import Any
 
 import yaml
 
-from recbole_dgrm.system.text_keys import TextKeys
-
 LONGEST = 1 << 18  # characters of a document: a config has 5,000, and PyYAML reads so many in some three seconds
 LARGEST = 4 * LONGEST  # bytes of a file; a character has four at most
-DEEPEST = 32  # lists and mappings within each other; a config has 4
 
 
 class YamlLoader(yaml.SafeLoader):
     """Safe YAML that reads ``1e-4`` as a number (YAML 1.1 wants ``1.0e-4``) and follows no reference.
 
-    Nine lines of aliases can expand to a billion values or to a value that contains itself, and of a key that is
-    written twice the first value would be lost without a word. Both are refused.
+    Nine lines of aliases can expand to a billion values, and of a key that stands twice the first value would be lost
+    without a word. Both are refused.
     """
 
-    def __init__(self, stream: Any):
-        super().__init__(stream)
-        self._depth = 0
-
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Read the next value, unless it refers to another one or is nested too deep."""
+        """Read the next value, unless it refers to another one."""
         event = self.peek_event()
         if getattr(event, "anchor", None) is not None:  # of an alias, too
             mark = "*" if isinstance(event, yaml.AliasEvent) else "&"
@@ -33,16 +26,10 @@ class YamlLoader(yaml.SafeLoader):
                 f"{mark}{event.anchor} in line {event.start_mark.line + 1} refers to another place; anchors and "
                 "aliases are not read: write the value itself, in quotes if it is a text"
             )
-        if self._depth >= DEEPEST:
-            raise yaml.YAMLError(f"it is nested more than {DEEPEST} deep in line {event.start_mark.line + 1}")
-        self._depth += 1
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self._depth -= 1
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        """The mapping of ``node``; a key that is written twice is refused."""
+        """The mapping of ``node``; a key that stands twice is refused."""
         mapping = super().construct_mapping(node, deep)
         if len(mapping) < len(node.value):
             names = [str(key.value) for key, _ in node.value]
@@ -58,12 +45,8 @@ YamlLoader.add_implicit_resolver(
 )
 
 
-def load_yaml(text: str, texts: TextKeys | None = None, key: str = "") -> Any:
+def load_yaml(text: str) -> Any:
     """The single document in ``text``, as plain values.
-
-    Args:
-        texts: keys whose values stay the texts that were written.
-        key: the key whose value the document is, if it is no mapping of keys.
 
     Raises:
         yaml.YAMLError: the text is not YAML, or has something that ``YamlLoader`` refuses.
@@ -72,13 +55,10 @@ def load_yaml(text: str, texts: TextKeys | None = None, key: str = "") -> Any:
         raise yaml.YAMLError(f"it is longer than {LONGEST:,} characters")
     loader = YamlLoader(text)
     try:
-        node = loader.get_single_node()
-        if texts and node:
-            texts.keep(node, key)
-        return loader.construct_document(node) if node else None
+        return loader.get_single_data()
     except yaml.YAMLError:
         raise
-    except Exception as error:  # PyYAML passes on: KeyError for '!!bool x', ValueError for 2001-99-99
+    except Exception as error:  # PyYAML passes on KeyError for '!!bool x', ValueError for 2001-99-99, RecursionError
         raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
     finally:
         loader.dispose()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_dgrm.config.layers import read_yaml
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data import loaders
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models import registry

@@ -1,6 +1,5 @@
 """The checkpoint of a run: its file, and the state of a trainer that it keeps."""
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,27 +12,17 @@ from recbole_dgrm.errors import CheckpointError, refused
 from recbole_dgrm.records import CHECKPOINT
 from recbole_dgrm.system.files import check_unpacked, plain, write_whole
 from recbole_dgrm.system.interrupts import uninterrupted
-from recbole_dgrm.training.plain_state import (
-    check_finite,
-    check_forms,
-    check_optimizer,
-    forms,
-    pack,
-    random_state,
-    set_random_state,
-    unpack,
-)
+from recbole_dgrm.training.plain_state import pack, random_state, set_random_state, unpack
 
-FIELDS = {
-    **dict.fromkeys(("note", "state_dict", "best_state_dict", "other", "optimizer", "random"), dict),
-    **dict.fromkeys(("epoch", "lines", "best_epoch", "cur_step"), int),
-    **{"model": str, "best_valid_score": float, "best_valid_result": dict | None},
+KEYS = {
+    *("note", "model", "epoch", "lines", "best_epoch", "cur_step", "best_valid_score", "best_valid_result"),
+    *("state_dict", "best_state_dict", "other", "best_other", "optimizer", "random"),
 }
 REMEDY = "move it away, and the run begins again from its config.yaml"
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write ``state``, which has the keys of ``FIELDS``; after an error the old file is still there.
+    """Write ``state``, which has ``KEYS``; after an error the old file is still there.
 
     An interrupt waits: within torch.save it would become an error of torch, or end the process.
     """
@@ -55,35 +44,20 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """A checkpoint that ``write_checkpoint`` has written; nothing in the file can run code.
 
     Raises:
-        CheckpointError: it is not a checkpoint of plain data, or a field is missing or has another type.
+        CheckpointError: it is not a checkpoint of plain data, is packed, or lacks one of ``KEYS``.
         OutputError: the disk does not give it.
     """
     try:
         check_unpacked(path)
         state = torch.load(path, map_location=device, weights_only=True)
+        if missing := KEYS.difference(state):
+            raise ValueError(f"it has no {', '.join(sorted(missing))}")
     except OSError as error:  # the file may be good
         raise refused(path, error) from error
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} is not a checkpoint of plain data ({first}); {REMEDY}") from error
-    if said := _wrong_field(state):
-        raise CheckpointError(f"{path} is not a checkpoint of a run: {said}; {REMEDY}")
+        raise CheckpointError(f"{path} is not the checkpoint of a run ({first}); {REMEDY}") from error
     return state
-
-
-def _wrong_field(state: Any) -> str | None:
-    """What is wrong with the fields of a checkpoint, if anything."""
-    if not isinstance(state, dict):
-        return f"it holds a {type(state).__name__}"
-    for name, kind in FIELDS.items():
-        if name not in state:
-            return f"{name} is missing"
-        if not isinstance(state[name], kind):
-            return f"{name} is a {type(state[name]).__name__}, not {getattr(kind, '__name__', kind)}"
-    possible = {name: state[name] >= 0 for name in ("epoch", "lines", "cur_step")}
-    possible["best_epoch"] = -1 <= state["best_epoch"] <= state["epoch"]
-    possible["best_valid_score"] = not math.isnan(state["best_valid_score"])
-    return next((f"{name} is {state[name]}" for name, fits in possible.items() if not fits), None)
 
 
 class Checkpointer:
@@ -93,10 +67,9 @@ class Checkpointer:
         path: the file.
     """
 
-    def __init__(self, config, model):
+    def __init__(self, config):
         self.path = Path(config["checkpoint_dir"]) / CHECKPOINT
         self._model, self._interval = config["model"], config.run.checkpoint_interval
-        self._forms = forms(model.other_parameter())
         self._written = monotonic()
 
     def is_due(self) -> bool:
@@ -128,32 +101,25 @@ class Checkpointer:
         """Give ``model`` the last or the best state of a checkpoint that ``read_checkpoint`` has read.
 
         Raises:
-            CheckpointError: the checkpoint is of another model, of other sizes or of another version.
+            CheckpointError: the checkpoint is of another model or of other sizes.
         """
-        if state["other"] and "best_other" not in state:
-            raise CheckpointError(f"{self.path} is of a version that mixed last and best state; make the run again")
         if state["model"] != self._model:
             raise CheckpointError(f"{self.path} is of {state['model']}, this run is of {self._model}; {REMEDY}")
+        which = "best_" if best else ""
         with self._fitting():
-            which = "best_" if best else ""
-            other = {key: unpack(value) for key, value in state.get(f"{which}other", {}).items()}
-            check_forms(other, self._forms)
-            buffers = {name for name, _ in model.named_buffers()}
-            check_finite({**state[f"{which}state_dict"], **other}, infinite=buffers)
             model.load_state_dict(state[f"{which}state_dict"])
-            model.load_other_parameter(other)
+            model.load_other_parameter({key: unpack(value) for key, value in state[f"{which}other"].items()})
 
     def restore(self, trainer, state: dict[str, Any], generator: torch.Generator) -> None:
-        """Give ``trainer`` all that a checkpoint keeps beside the model, and ``generator`` the loader's random state.
+        """Give ``trainer`` all that a checkpoint keeps but the model, and ``generator`` the loader's random state.
 
         Raises:
             CheckpointError: it does not fit the trainer.
         """
         with self._fitting():
             trainer.optimizer.load_state_dict(state["optimizer"])
-            check_optimizer(trainer.optimizer)
             trainer.best_state = state["best_state_dict"]
-            trainer.best_other = {key: unpack(value) for key, value in state.get("best_other", {}).items()}
+            trainer.best_other = {key: unpack(value) for key, value in state["best_other"].items()}
             for name in ("best_epoch", "cur_step", "best_valid_score", "best_valid_result"):
                 setattr(trainer, name, state[name])
             stopped = trainer.cur_step > trainer.stopping_step  # the checkpoint is of the epoch that ended the training
@@ -166,6 +132,6 @@ class Checkpointer:
         try:
             yield
         except Exception as error:
-            said = " ".join(str(error).split())  # torch's messages have several lines
-            problem = f"{self.path} does not fit this run ({type(error).__name__}: {said})"
+            reason = " ".join(str(error).split())  # torch's messages have several lines
+            problem = f"{self.path} does not fit this run ({type(error).__name__}: {reason})"
             raise CheckpointError(f"{problem}; {REMEDY}") from error

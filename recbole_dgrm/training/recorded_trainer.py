@@ -39,7 +39,7 @@ class RecordedTrainer:
         self.logger = LOG  # RecBole's is the root logger
         self.epoch_log = EpochLog(Path(config["checkpoint_dir"]))
         self.tensorboard = self.epoch_log.events
-        self.checkpointer = Checkpointer(config, model)
+        self.checkpointer = Checkpointer(config)
         self.test_batch_size = PAIRS  # RecBole splits pairs by it; our eval_batch_size counts users
         self.eval_collector = collector.Collector(config)
         self.evaluator = collector.Evaluator(config)

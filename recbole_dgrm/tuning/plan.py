@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import optuna
 
-from recbole_dgrm import record_types
 from recbole_dgrm.config.layers import load_config, question_keys
 from recbole_dgrm.data.atomic_files import check_source, source_hash
 from recbole_dgrm.data.convert import FRAMES
@@ -71,7 +70,7 @@ class SearchPlan:
             DataError: it is damaged, or of version 0.2.0.
         """
         remedy = "move the folder away, or name another --output_dir"
-        content = read_json(folder / SEARCH, "the plan of a search", remedy, record_types.Search)
+        content = read_json(folder / SEARCH, "the plan of a search", remedy, cls.__dataclass_fields__)
         return cls(**{key: content[key] for key in cls.__dataclass_fields__})
 
     @property

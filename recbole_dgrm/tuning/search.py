@@ -18,7 +18,8 @@ from pydantic import PositiveFloat
 from recbole_dgrm.benchmarks.executors import LocalExecutor, executor_of
 from recbole_dgrm.benchmarks.plan import make_plan
 from recbole_dgrm.benchmarks.session import Benchmark
-from recbole_dgrm.config.layers import load_config, read_yaml
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data.convert import run_keys
 from recbole_dgrm.errors import UserError
 from recbole_dgrm.evaluation.metric_names import STILL, metric_label

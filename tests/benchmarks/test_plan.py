@@ -6,8 +6,9 @@ import pytest
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.benchmarks.plan import find_plan, make_plan, planned_runs
-from recbole_dgrm.config.layers import properties_dir, read_yaml
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.errors import DataError, OptionError, UnknownModel
+from recbole_dgrm.system.yaml_files import properties_dir
 
 MINE = {"models": ["MF", "DGRM"], "datasets": ["noise"], "seeds": [1, 2]}
 

@@ -10,7 +10,7 @@ import pytest
 from helpers import ROOT, random_ratings, write_ratings
 
 from recbole_dgrm.cli import main
-from recbole_dgrm.config.layers import read_yaml
+from recbole_dgrm.config.values import read_yaml
 
 SMALL = ["--epochs=1", "--generator_hidden=[8]", "--critic_hidden=[4]", "--latent_size=2", "--device=cpu"]
 
@@ -202,7 +202,7 @@ def test_paths_with_blanks_and_names_like_numbers_work_everywhere(run, tmp_path)
     assert status == 0
     assert f"recbole-dgrm --model=DGRMPlus --dataset=2024_01 --data_path='{tmp_path / 'my data'}'\n" in out
     first, second = tmp_path / "a file.yaml", tmp_path / "b.yaml"
-    first.write_text("model: DGRM\ndataset: 2024_01\nseed: 7\n")
+    first.write_text("model: DGRM\ndataset: '2024_01'\nseed: 7\n")
     second.write_text("seed: 8\n")
     places = [f"--data_path={tmp_path / 'my data'}", f"--output_dir={tmp_path / 'my runs'}"]
     status, out, _ = run(f"--config_files={first}", f"--config_files={second}", *SMALL, *places)

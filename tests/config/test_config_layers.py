@@ -7,9 +7,12 @@ import pytest
 import torch
 import yaml
 
-from recbole_dgrm.config.layers import RunOptions, load_config, parse_value, properties_dir, read_yaml
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.config.values import parse_value, read_yaml
 from recbole_dgrm.errors import OptionError, UnknownModel
 from recbole_dgrm.models import registry
+from recbole_dgrm.options import RunOptions
+from recbole_dgrm.system.yaml_files import properties_dir
 
 BASE = {"model": "DGRM", "dataset": "ml-100k"}
 

@@ -10,7 +10,8 @@ import pytest
 from helpers import random_ratings
 
 from recbole_dgrm.cli import main
-from recbole_dgrm.config.layers import load_config, read_yaml
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data import dataset
 from recbole_dgrm.data.convert import WHOLE, convert
 from recbole_dgrm.data.ratings import Layout, Reading

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 from recbole_dgrm.cli import main
-from recbole_dgrm.config.layers import properties_dir, read_yaml
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data import download as module
 from recbole_dgrm.data.download import Source, download, find_source
 from recbole_dgrm.errors import DataError, DownloadError, OptionError
+from recbole_dgrm.system.yaml_files import properties_dir
 
 ROWS = "1::10::5::100\n1::20::3.5::200\n2::10::1::300\n" * 400
 EXPECTED = pd.read_csv(io.StringIO(ROWS), sep=":", header=None, usecols=[0, 2, 4, 6]).to_numpy()

@@ -10,7 +10,6 @@ from scipy.stats import norm
 from recbole_dgrm.evaluation.calibration import NOMINAL, Gaussians
 from recbole_dgrm.maths.biases import fit_biases
 from recbole_dgrm.models.bmf.model import BMF
-from recbole_dgrm.record_types import Record, departure
 from recbole_dgrm.runs.experiment import run_one
 from recbole_dgrm.runs.trained_run import load_run
 
@@ -108,21 +107,3 @@ def test_asking_how_sure_a_model_is_changes_no_number_of_a_run(make_config, monk
     silent, _ = run_one(make_config("BMF", epochs=4))
     assert asked.test == silent.test
     assert {*asked.diagnosis} - {*silent.diagnosis} == {"calibration"}
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"observed": [0.5]}, "has not a share for each level, .5 and .9 among them"),
-        ({"nominal": [0.5], "observed": [0.5]}, "has not a share for each level, .5 and .9 among them"),
-        ({"crps": -1.0}, "crps is -1.0"),
-        ({"bins": [{"deviation": 1.0}]}, r"bins[0] has no error"),
-    ],
-)
-def test_a_forged_calibration_is_named(change, said):
-    whole = simulated().to_dict()
-    plain = {"model": "A", "dataset": "d", "protocol": "rated", "seed": 1, "config": {}}
-    record = {**plain, "diagnosis": {"calibration": {"model": whole, "means": whole}}}
-    assert departure(record, Record) is None
-    record["diagnosis"]["calibration"]["means"] = {**whole, **change}
-    assert said in departure(record, Record)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_dgrm.config.layers import properties_dir, read_yaml
+from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.system.yaml_files import properties_dir
 from recbole_dgrm.tuning.space import parse_space, read_space_file
 
 RNG = np.random.default_rng
@@ -135,3 +136,16 @@ def test_the_shipped_spaces_have_points_that_the_model_takes(path):
     search = plan_search(config, read_space_file(path, read_yaml))
     assert search.sampler == ("grid" if "paper" in path.name else "tpe")
     assert search.trials > 1
+
+
+@pytest.mark.parametrize("keys", [{"factors": [1, 10**11]}, {f"k{n}": [1, 99] for n in range(9)}])
+def test_a_grid_without_end_is_refused(keys):
+    space = parse_space({key: {"int": limits} for key, limits in keys.items()})
+    with pytest.raises(OptionError, match="more than 100,000; name fewer values"):
+        space.grid(np.random.default_rng(0))
+
+
+def test_a_condition_between_a_number_and_a_text_is_refused():
+    space = parse_space({"factors": {"int": [1, 9]}, "lr": {"choice": ["a"]}, "conditions": ["factors < lr"]})
+    with pytest.raises(OptionError, match="condition 'factors < lr': 1 and 'a' cannot be compared"):
+        space.is_valid({"factors": 1, "lr": "a"})
