@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from recbole_dgrm.data.intervals import check_counts
+from recbole_dgrm.data.intervals import check_interval
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.options import Text, check, check_known, check_name, read_part
 from recbole_dgrm.system.yaml_files import load_yaml, properties_dir
@@ -108,7 +108,7 @@ def check_keys(merged: Mapping[str, Any], theirs: Mapping[str, Any], needed: lis
             check(f"{key}: {name}", value, hint)
     for key in ("user_inter_num_interval", "item_inter_num_interval"):
         if merged[key] is not None:
-            check_counts(key, merged[key])
+            check_interval(key, merged[key])
     if merged["log_wandb"] and find_spec("wandb") is None:
         raise OptionError("log_wandb=true, but wandb is not installed: pip install wandb, or leave it off")
     _check_training(merged)
