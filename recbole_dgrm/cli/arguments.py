@@ -135,7 +135,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 def reading_of(given: argparse.Namespace, below: Any = None) -> Any:
     """How to read a file of ratings: as the options say, and where they say nothing, as the ``Reading`` ``below``."""
-    from recbole_dgrm.data.ratings import Reading
+    from recbole_dgrm.data.text_tables import Reading
 
     below = below or Reading()
     columns, missing = below.columns, below.missing

@@ -1,7 +1,7 @@
 """Find the files of a data set in RecBole's atomic format, and compare the config with their first lines."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def check_source(config: Any, with_test: bool = True) -> None:
             f"--data_path=DIR with DIR/{name}/{name}.inter"
         )
     needed = {config["USER_ID_FIELD"]: TEXTS, config["ITEM_ID_FIELD"]: TEXTS}
-    if config.run.feedback == "rating":
+    if config.run.feedback == "rating" or config["eval_args"]["mode"]["test"] == "labeled":
         needed[config["RATING_FIELD"]] = NUMBERS
     for path in source_files(config, with_test):
         if not path.is_file():
@@ -75,14 +75,14 @@ def check_source(config: Any, with_test: bool = True) -> None:
                     f"by {config['field_separator']!r}, and names {', '.join(kinds) or 'none'}; other names are set "
                     "with USER_ID_FIELD, ITEM_ID_FIELD, RATING_FIELD"
                 )
-        _check_named(config, kinds)
+        _check_columns(config, kinds)
 
 
 def column_types(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
     """The columns that the first line of an atomic file names, with their types.
 
     Raises:
-        DataError: it is no text, a name occurs twice, or RecBole does not know a type.
+        DataError: it is no text, or a name occurs twice.
     """
     try:
         with open(path, encoding=config["encoding"]) as lines:
@@ -91,22 +91,19 @@ def column_types(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
         remedy = "save it in UTF-8, or say --encoding=latin-1, cp1252, ..."
         raise DataError(f"{path} cannot be read as text in {config['encoding']}: {error}; {remedy}") from None
     pairs = [name.rpartition(":")[::2] for name in first.split(config["field_separator"]) if ":" in name]
-    names, known = [name for name, _ in pairs], [kind.value for kind in FeatureType]
-    for name, kind in pairs:
+    names = [name for name, _ in pairs]
+    for name in names:
         if names.count(name) > 1:
             raise DataError(f"{path} has {names.count(name)} columns {name!r}; rename all but one of them")
-        if kind not in known:
-            raise DataError(f"{path}: the type of {name}:{kind} is none of {', '.join(known)}")
     return dict(pairs)
 
 
-def _check_named(config: Mapping[str, Any], inter: Mapping[str, str]) -> None:
-    """Check that every column that the config names is in a file, and that filters fit their columns."""
+def _check_columns(config: Mapping[str, Any], inter: Mapping[str, str]) -> None:
+    """Check that filters fit the columns of the files, and that there are times if the split is by time."""
     kinds = dict(inter)
     for path in _other_files(config).values():
         kinds |= column_types(path, config)
-    for key, name in _named(config):
-        check_known(f"{key}: there is no column", [name], kinds)
+    check_known("val_interval: there is no column", config["val_interval"] or {}, kinds)
     for name, value in (config["val_interval"] or {}).items():
         if kinds[name] == NUMBERS:
             check_interval(f"val_interval: {name}", value)
@@ -117,19 +114,6 @@ def _check_named(config: Mapping[str, Any], inter: Mapping[str, str]) -> None:
     if config["eval_args"]["order"] == "TO" and inter.get(time) != NUMBERS:
         wanted = f"{time}:float (TIME_FIELD), and the data has {', '.join(inter)} only"
         raise OptionError(f"eval_args: order=TO needs the column {wanted}; say order: RO")
-
-
-def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The columns that must exist, each with the key that names it."""
-    standard = [config[f"{role}_FIELD"] for role in ("USER_ID", "ITEM_ID", "RATING", "TIME")]
-    for key in ("load_col", "unused_col"):
-        for suffix, names in (config[key] or {}).items():
-            if names != "*" and suffix in ("inter", "user", "item"):
-                yield from ((key, name) for name in names if name not in standard)
-    if config["eval_args"]["mode"]["test"] == "labeled":
-        yield "RATING_FIELD", config["RATING_FIELD"]
-    for key in ("val_interval", "seq_len", "alias_of_user_id", "alias_of_item_id"):
-        yield from ((key, name) for name in config[key] or [])
 
 
 def _other_files(config: Mapping[str, Any], *others: str) -> dict[str, Path]:

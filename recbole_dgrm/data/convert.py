@@ -12,8 +12,9 @@ import pandas as pd
 import yaml
 
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale
-from recbole_dgrm.data.ratings import Ratings, Reading, no_frame, read_ratings
+from recbole_dgrm.data.ratings import Ratings, no_frame, read_ratings
 from recbole_dgrm.data.tables import as_frame
+from recbole_dgrm.data.text_tables import Reading
 from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.options import check, check_name
 from recbole_dgrm.system.files import make_folder, plain, write_text, write_whole

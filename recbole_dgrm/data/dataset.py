@@ -19,6 +19,7 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole_dgrm.data.atomic_files import check_source, column_types, source_files
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale, without_noise
 from recbole_dgrm.data.tables import read_file
+from recbole_dgrm.data.text_tables import Reading
 from recbole_dgrm.data.timeline import PARTS, cut, cuts_timeline
 from recbole_dgrm.data.values import ids, numbers, rated, refuse
 from recbole_dgrm.errors import DataError, UserError
@@ -79,8 +80,8 @@ class RatingDataset(Dataset):
         if not kinds:
             return None
         floats = [name for name, kind in kinds.items() if kind == FeatureType.FLOAT]
-        layout = self.config["field_separator"], self.config["encoding"]
-        table = read_file(Path(filepath), lambda _: {name: name for name in kinds}, floats, *layout)
+        reading = Reading(separator=self.config["field_separator"], encoding=self.config["encoding"])
+        table = read_file(Path(filepath), reading, lambda _: {name: name for name in kinds}, floats)
         checked = self._checked(table, filepath) if source == FeatureSource.INTERACTION else {}
         for name, kind in kinds.items():
             self.field2source[name], self.field2type[name], self.field2seqlen[name] = source, kind, 1

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from recbole_dgrm.data.convert import write_atomic, write_description
 from recbole_dgrm.data.rating_scale import find_scale
-from recbole_dgrm.data.ratings import Reading, read_ratings
+from recbole_dgrm.data.ratings import read_ratings
+from recbole_dgrm.data.text_tables import Reading
 from recbole_dgrm.errors import DataError, DownloadError
 from recbole_dgrm.options import check_known, read
 from recbole_dgrm.start import __version__

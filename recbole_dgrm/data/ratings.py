@@ -5,8 +5,8 @@ numbers, so that 1, 1.0 and "1" are one id. Ratings become float64, and times se
 """
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recbole_dgrm.data.tables import as_frame, read_file, read_frame
-from recbole_dgrm.data.text_tables import NO_TRIPLES, is_number
+from recbole_dgrm.data.text_tables import NO_TRIPLES, Reading, is_number
 from recbole_dgrm.data.values import MISSING, ids, numbers, rated, seconds
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.options import LARGEST_RATING
@@ -35,29 +35,6 @@ PAIR = ["user_id", "item_id"]
 LIMITS = {"rating": LARGEST_RATING, "prediction": 1e14}  # the square of a prediction is still a metric
 MOST_NAMED = 20  # columns that a message lists
 MOST_COLUMNS = 4  # a table with more columns, none of them items or ratings, may have a column for each item
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a user says about ratings that cannot be seen from them.
-
-    Attributes:
-        fields: field (``user_id``, ``item_id``, ``rating``, ``timestamp``) to column; what is left out is guessed from
-            usual names; ``timestamp`` may be missing, and "" leaves it out.
-        separator: of a text table; guessed if it is None.
-        encoding: of a text table or JSON.
-        columns: names of the columns of a text table without a header line; ``_`` for one that is not wanted.
-        missing: ratings, as they are written, that mean that nothing was rated: their rows are left out. "", "NA" and
-            the like stand for every missing value.
-        usual: columns that are tried where ``fields`` names none, before the usual names.
-    """
-
-    fields: Mapping[str, str] = field(default_factory=dict)
-    separator: str | None = None
-    encoding: str = "utf-8"
-    columns: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    usual: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,7 +91,7 @@ def read_ratings(
         return _chosen(columns, where, said, value)
 
     if is_file:
-        table = read_file(Path(source), choose, (value, "timestamp"), said.separator, said.encoding, said.columns)
+        table = read_file(Path(source), said, choose, (value, "timestamp"))
     elif as_frame(source) is not None:
         table = read_frame(source, choose)
     else:
@@ -145,7 +122,8 @@ def _unrated(rating: pd.Series, codes: Collection[str]) -> NDArray[np.bool_]:
     if not codes:
         return np.zeros(len(rating), bool)
     number, missing = numbers(rating)
-    unrated = np.isin(number, [float(code) for code in codes if is_number(code)]) | rating.isin(codes).to_numpy(bool)
+    unrated = np.isin(number, [float(code) for code in codes if is_number(code)])
+    unrated |= np.fromiter((isinstance(one, str) and one in codes for one in rating), bool, len(rating))
     return unrated | missing if MISSING.intersection(codes) else unrated
 
 

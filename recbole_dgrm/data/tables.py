@@ -18,7 +18,7 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import pandas as pd
 
-from recbole_dgrm.data.text_tables import Choose, read_text
+from recbole_dgrm.data.text_tables import Choose, Reading, read_text
 from recbole_dgrm.errors import DataError, UserError
 
 BLOCK = 1 << 24  # bytes that are unpacked or decoded at once
@@ -28,22 +28,12 @@ PARQUET, JSON = (".parquet", ".pq"), (".json", ".jsonl", ".ndjson")
 NO_TEXT = ".xls .xlsx .ods .pkl .pickle .npy .npz .mat .h5 .hdf5 .feather .rds .rdata .sqlite .db"
 
 
-def read_file(
-    source: Path,
-    choose: Choose,
-    numbers: Collection[str] = (),
-    separator: str | None = None,
-    encoding: str = "utf-8",
-    columns: tuple[str, ...] = (),
-) -> pd.DataFrame:
+def read_file(source: Path, reading: Reading, choose: Choose, numbers: Collection[str] = ()) -> pd.DataFrame:
     """Read the chosen columns of a file; its ending tells Parquet, JSON and text tables apart.
 
     Args:
         choose: called with the names of all columns; returns the column for each field.
-        numbers: fields that are numbers.
-        separator: of a text table; guessed if it is None.
-        encoding: of a text table or JSON.
-        columns: the names of the columns of a text table that has no header line.
+        numbers: see ``read_text``.
 
     Returns:
         A table with the fields. Its index counts lines of the file from 1 and is named "line"; for Parquet and JSON
@@ -66,10 +56,10 @@ def read_file(
             data = _unpacked(source, file)
         if kind == "Parquet":
             return _read_parquet(source, io.BytesIO(data), choose)
-        data = _as_utf_8(source, data, encoding)
+        data = _as_utf_8(source, data, reading.encoding)
         if kind == "JSON":
             return _read_json(source, data, choose)
-        return read_text(str(source), data, separator, columns, choose, numbers)
+        return read_text(str(source), data, reading, choose, numbers)
     except UserError:
         raise
     except Exception as error:  # whatever a parser fails at, it is the file that cannot be read

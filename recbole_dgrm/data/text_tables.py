@@ -9,8 +9,9 @@ import csv
 import io
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,27 +35,42 @@ NO_TRIPLES = "these rows are no triples (a user, an item and one rating per row)
 EXACT = {"float_precision": "round_trip"} if pd.__version__ < "3.1" else {}  # from 3.1 on all numbers are exact
 
 
-def read_text(
-    source: str, data: bytes, separator: str | None, columns: tuple[str, ...], choose: Choose, numbers: Collection[str]
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Reading:
+    """What a user says about ratings that cannot be seen from them.
+
+    Attributes:
+        fields: field (``user_id``, ``item_id``, ``rating``, ``timestamp``) to column; what is left out is guessed from
+            usual names; ``timestamp`` may be missing, and "" leaves it out.
+        separator: of a text table; guessed if it is None.
+        encoding: of a text table or JSON.
+        columns: names of the columns of a text table without a header line; ``_`` for one that is not wanted.
+        missing: ratings, as they are written, that mean that nothing was rated: their rows are left out. "", "NA" and
+            the like stand for every missing value.
+        usual: columns that are tried where ``fields`` names none, before the usual names.
+    """
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+    separator: str | None = None
+    encoding: str = "utf-8"
+    columns: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    usual: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_text(source: str, data: bytes, reading: Reading, choose: Choose, numbers: Collection[str]) -> pd.DataFrame:
     """Read the chosen columns of a text table.
 
     Args:
         source: what errors call the table.
         data: its bytes, in UTF-8 and with lines that end with a line feed.
-        separator: of the fields; guessed if it is None.
-        columns: the names of the columns if no line has them.
         choose: called with the names of all columns; returns the column for each field.
-        numbers: fields that are numbers.
-
-    Returns:
-        A table of texts; fields in ``numbers`` are float64 if all of their values are numbers. Its index, which is
-        named "line", holds the numbers of lines.
+        numbers: fields that are float64 if all of their values are numbers; the others are texts.
 
     Raises:
         DataError: a row has another number of fields, a quotation mark swallows lines, or no column has a name.
     """
-    start = len(data) - len(data.lstrip(b"\n"))
+    separator, start = reading.separator, len(data) - len(data.lstrip(b"\n"))
     if excel := EXCEL.match(data, start):
         separator, start = separator or excel[1].decode(), excel.end()
     separator = separator or guess_separator(data[start : start + BEGIN + 1])
@@ -67,25 +83,25 @@ def read_text(
     text = io.BytesIO(data).readline().decode().rstrip("\n")
     first = next(csv.reader([text], delimiter=separator)) if quoted else text.split(separator)
     first = [cell.strip('"') for cell in first]
-    names, has_header = _names(first, f"{source}: line {line}", columns, choose)
+    names, has_header = _names(first, f"{source}: line {line}", reading.columns, choose)
     chosen = choose(names)
     if quoted:
         rating = names.index(chosen["rating"]) if "rating" in chosen else None
         separator, data = UNIT, _without_quoting(source, data, separator, line, len(first), rating)
     lines, widths = (found[int(has_header) :] for found in _check_widths(source, data, separator, line, first))
-    kinds = {names.index(column): "float64" if field in numbers else str for field, column in chosen.items()}
+    kinds = {names.index(column): "float64" if name in numbers else str for name, column in chosen.items()}
+    if not len(lines):
+        return pd.DataFrame(columns=[*chosen], index=pd.RangeIndex(0, name="line"))
     try:
-        table = (
-            _parsed(data, separator, widths.max(), kinds, has_header) if len(lines) else pd.DataFrame(columns=[*kinds])
-        )
+        table = _parsed(data, separator, widths.max(), kinds, has_header)
     except ValueError:  # what is no number stays a text
         table = _parsed(data, separator, widths.max(), dict.fromkeys(kinds, str), has_header)
     if len(table) != len(lines):
         raise DataError(f"{source} has {len(lines)} rows, and pandas finds {len(table)}; save it anew as CSV")
     table = table[[*kinds]].set_axis([*chosen], axis=1).set_axis(pd.Index(line + lines, name="line"))
     if not quoted and b'"' in data:
-        for field in chosen.keys() - numbers:
-            table[field] = _without_quotes(table[field])
+        for name in chosen.keys() - numbers:
+            table[name] = _without_quotes(table[name])
     return table
 
 

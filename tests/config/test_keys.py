@@ -200,10 +200,6 @@ def test_a_file_with_an_interval_that_yaml_cannot_read_says_how(tmp_path):
         ({"val_interval": {"rating": ["3"]}}, "val_interval: rating=.* is no interval"),
         ({"val_interval": {"user_id": "[3,5]"}}, "must list the texts that stay"),
         ({"val_interval": {"user_id": [1, 2, 3]}}, "must list the texts that stay, in quotes"),
-        ({"load_col": {"inter": ["user_id", "item_id", "rating", "agee"]}}, "load_col: there is no column 'agee'"),
-        ({"seq_len": {"genres": 3}}, "seq_len: there is no column 'genres'"),
-        ({"unused_col": {"inter": ["age"]}}, "unused_col: there is no column 'age'"),
-        ({"alias_of_user_id": ["friend"]}, "alias_of_user_id: there is no column 'friend'"),
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "TO"}}, "order=TO needs the column timestamp:float"),
     ],
 )

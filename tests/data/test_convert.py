@@ -12,8 +12,8 @@ from recbole_dgrm.cli import main
 from recbole_dgrm.config.layers import load_config, read_yaml
 from recbole_dgrm.data import dataset
 from recbole_dgrm.data.convert import WHOLE, convert
-from recbole_dgrm.data.ratings import Reading
 from recbole_dgrm.data.splits import build_splits
+from recbole_dgrm.data.text_tables import Reading
 from recbole_dgrm.errors import DataError, OptionError, OutputError
 
 ROWS = [

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from recbole_dgrm.data import tables
 from recbole_dgrm.data.ratings import read_ratings
 from recbole_dgrm.data.tables import read_file
-from recbole_dgrm.data.text_tables import guess_separator, read_text
+from recbole_dgrm.data.text_tables import Reading, guess_separator, read_text
 from recbole_dgrm.errors import DataError
 
 FIELDS = {0: "user", 1: "item", 2: "rating"}
@@ -24,7 +24,7 @@ repeatable = settings(max_examples=60, deadline=None, derandomize=True)
 def read(path, separator=None, fields=FIELDS, names=(), numbers=(), encoding="utf-8"):
     """The columns at these places of a file."""
     choose = lambda found: {field: found[place] for place, field in fields.items()}  # noqa: E731
-    return read_file(path, choose, numbers, separator, encoding, names)
+    return read_file(path, Reading({}, separator, encoding, names), choose, numbers)
 
 
 @pytest.fixture
@@ -262,7 +262,9 @@ def test_arbitrary_lines_between_tabs_are_read_one_by_one_or_refused(text):
     content = text.lstrip("\n")
     try:
         columns = tuple(map(str, range(1 + content.split("\n")[0].count("\t"))))
-        found = read_text("a.txt", text.encode(), "\t", columns, lambda names: {"first": names[0]}, ())
+        found = read_text(
+            "a.txt", text.encode(), Reading(separator="\t", columns=columns), lambda names: {"first": names[0]}, ()
+        )
     except DataError:
         return
     lines = {number: line.split("\t") for number, line in enumerate(text.split("\n"), 1) if line}
