@@ -135,18 +135,18 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 def reading_of(given: argparse.Namespace, below: Any = None) -> Any:
     """How to read a file of ratings: as the options say, and where they say nothing, as the ``Reading`` ``below``."""
-    from recbole_dgrm.data.ratings import Layout, Reading
+    from recbole_dgrm.data.text_tables import Reading
 
     below = below or Reading()
-    columns, missing = below.layout.columns, below.missing
+    columns, missing = below.columns, below.missing
     if given.columns is not None:
         columns = tuple(name.strip() for name in given.columns.split(",")) if given.columns else ()
     if given.missing is not None:
         missing = tuple(given.missing.split(","))
-    layout = Layout(given.sep or below.layout.separator, given.encoding or below.layout.encoding, columns)
     fields = {"user_id": given.user, "item_id": given.item, "rating": given.rating, "timestamp": given.timestamp}
+    fields = {name: column for name, column in fields.items() if column is not None}
     return Reading(
-        {name: column for name, column in fields.items() if column is not None}, layout, missing, below.usual
+        fields, given.sep or below.separator, given.encoding or below.encoding, columns, missing, below.usual
     )
 
 

@@ -7,8 +7,7 @@ from rich.console import Console
 from recbole_dgrm.cli.arguments import DATA_PATH, make_parser, training_of
 
 EPILOG = """\
-The archive is checked by its sha256. A download that was cut goes on when the command is called again. Without network
-fetch the archive elsewhere and name it with --file.
+The archive is checked by its sha256. Without network fetch the archive elsewhere and name it with --file.
 
 examples:
   %(prog)s download ml-1m

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat
 from recbole.utils import argument_list
 
-from recbole_dgrm.data.intervals import check_counts
+from recbole_dgrm.data.intervals import check_interval
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.options import Text, check, check_known
 from recbole_dgrm.system.yaml_files import load_yaml, properties_dir
@@ -83,7 +83,7 @@ def check_keys(merged: Mapping[str, Any], needed: list[str]) -> dict[str, Any]:
         check_known(f"{key}: unknown key", merged[key] or {}, names)
     for key in ("user_inter_num_interval", "item_inter_num_interval"):
         if merged[key] is not None:
-            check_counts(key, merged[key])
+            check_interval(key, merged[key])
     if merged["log_wandb"] and find_spec("wandb") is None:
         raise OptionError("log_wandb=true, but wandb is not installed: pip install wandb, or leave it off")
     _check_columns(merged, needed)

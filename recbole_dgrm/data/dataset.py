@@ -1,7 +1,7 @@
 """The data set of a run: the input checked, and one split for every model.
 
-RecBole reads and filters the atomic files and cuts the split; this module refuses what RecBole would
-quietly repair and makes the split depend on the seed alone.
+RecBole filters the ratings and cuts the split. This module reads the files, refuses what RecBole would repair in
+silence, and makes the split depend on the seed alone.
 """
 
 import logging
@@ -16,15 +16,17 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_dgrm.data.atomic_files import check_source, source_files, typed_columns
+from recbole_dgrm.data.atomic_files import check_source, column_types, source_files
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale, without_noise
-from recbole_dgrm.data.tables import Layout, read_table
-from recbole_dgrm.data.timeline import PARTS, cut, cuts_timeline, known_to
+from recbole_dgrm.data.tables import read_file
+from recbole_dgrm.data.text_tables import Reading
+from recbole_dgrm.data.timeline import PARTS, cut, cuts_timeline
 from recbole_dgrm.data.values import ids, numbers, rated, refuse
-from recbole_dgrm.errors import DataError
+from recbole_dgrm.errors import DataError, UserError
 from recbole_dgrm.system.turns import OwnRandomness
 
 LOG = logging.getLogger(__name__)
+UNFILTERED = (None, "[0,inf)")  # what filters on the numbers of ratings may be where a split is given
 
 
 class RatingDataset(Dataset):
@@ -35,6 +37,15 @@ class RatingDataset(Dataset):
         scale: the scale of the ratings; None where feedback is implicit.
         before: of a part, the parts before it, whose items a full ranking leaves out.
     """
+
+    def __init__(self, config):
+        try:
+            super().__init__(config)
+        except UserError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            message = f"RecBole cannot load {config['dataset']} with this configuration"
+            raise DataError(f"{message}: {type(error).__name__}: {error}") from error
 
     def _get_preset(self) -> None:
         super()._get_preset()
@@ -63,41 +74,33 @@ class RatingDataset(Dataset):
     def _load_feat(self, filepath, source):
         """The columns of a file that the config wants, and what RecBole notes about them; None if it wants none."""
         load, unload = self._get_load_and_unload_col(source)
-        kinds = typed_columns(Path(filepath), self.config)
+        kinds = {name: FeatureType(kind) for name, kind in column_types(Path(filepath), self.config).items()}
         wanted = (set(kinds) if load is None else load) - (unload or set())
         kinds = {name: kind for name, kind in kinds.items() if name in wanted}
         if not kinds:
             return None
-        self._note_columns(kinds, source, filepath)
-        layout = Layout(self.config["field_separator"], self.config["encoding"])
-        floats = [name for name, kind in kinds.items() if kind == FeatureType.FLOAT.value]
-        table = read_table(Path(filepath), layout, lambda _: {name: name for name in kinds}, floats)
+        floats = [name for name, kind in kinds.items() if kind == FeatureType.FLOAT]
+        reading = Reading(separator=self.config["field_separator"], encoding=self.config["encoding"])
+        table = read_file(Path(filepath), reading, lambda _: {name: name for name in kinds}, floats)
         checked = self._checked(table, filepath) if source == FeatureSource.INTERACTION else {}
         for name, kind in kinds.items():
+            self.field2source[name], self.field2type[name], self.field2seqlen[name] = source, kind, 1
             if name in checked:
-                table[name] = checked[name]
+                table[name] = checked[name].astype("float64" if name in floats else object)
             elif name in floats:
-                found, missing = numbers(table[name])
-                refuse(table[name], np.isnan(found) & ~missing, filepath, f"values of {name} are no numbers")
-                table[name] = found
-            elif kind.endswith("seq"):
-                try:
-                    table[name] = self._sequences(table[name], name, float if kind.startswith("float") else str)
-                except ValueError as error:
-                    raise DataError(f"{filepath}: {name}: {error}") from None
-        texts = table.select_dtypes("category").columns  # RecBole knows no categories
-        return table.astype(dict.fromkeys(texts, object)).reset_index(drop=True)
-
-    def _note_columns(self, kinds, source, filepath) -> None:
-        known = [kind.value for kind in FeatureType]
-        if unknown := [name for name, kind in kinds.items() if kind not in known]:
-            raise DataError(f"{filepath}: the type of {unknown[0]}:{kinds[unknown[0]]} is none of {', '.join(known)}")
-        for name, kind in kinds.items() if source != "link" else ():
-            self.field2source[name], self.field2type[name] = source, FeatureType(kind)
-            if not kind.endswith("seq"):
-                self.field2seqlen[name] = 1
-            if kind.startswith("float"):
+                number, missing = numbers(table[name])
+                refuse(table[name], np.isnan(number) & ~missing, filepath, f"values of {name} are no numbers")
+                table[name] = number
+            elif kind != FeatureType.TOKEN:
+                make = float if kind == FeatureType.FLOAT_SEQ else str
+                cells = table[name].astype(object).where(table[name].notna(), "")
+                parts = (cell.split(self.config["seq_separator"]) for cell in cells)
+                most = (self.config["seq_len"] or {}).get(name)
+                table[name] = [np.array([make(part) for part in cell if part][:most]) for cell in parts]
+                self.field2seqlen[name] = max(map(len, table[name]), default=0)
+            if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
                 self.field2bucketnum[name] = 2
+        return table.reset_index(drop=True)
 
     def _checked(self, table: pd.DataFrame, filepath: str) -> dict[str, pd.Series]:
         """The users, items, ratings and times that a run needs, after the checks that ratings from anywhere have."""
@@ -106,20 +109,11 @@ class RatingDataset(Dataset):
         if self.config.run.feedback == "rating":
             rating = self.config["RATING_FIELD"]
             checked[rating] = rated(table[rating], filepath)
-        if self._by_time():
+        if self.config["eval_args"]["order"] == "TO":
             missing = ~np.isfinite(numbers(table[self.time_field])[0])
             remedy = "; remove these rows, or say order: RO"
-            refuse(table[self.time_field], missing, filepath, f"rows have no {self.time_field}", remedy, shown=False)
+            refuse(table[self.time_field], missing, filepath, f"rows have no {self.time_field}", remedy, is_shown=False)
         return checked
-
-    def _sequences(self, column: pd.Series, name: str, make: type) -> list[NDArray]:
-        """The values of a cell as an array; a cell that is missing has none."""
-        cells = column.astype(object).where(column.notna(), "")
-        parts = [np.array([make(part) for part in cell.split(self.config["seq_separator"]) if part]) for cell in cells]
-        longest = max(map(len, parts), default=0)
-        most = (self.config["seq_len"] or {}).get(name, longest)
-        self.field2seqlen[name] = min(most, longest)
-        return [part[:most] for part in parts]
 
     def _load_user_or_item_feat(self, token, dataset_path, source, field_name):
         """Without users and items that have no rating: they would be numbered, and be candidates."""
@@ -127,50 +121,31 @@ class RatingDataset(Dataset):
         field = getattr(self, field_name)
         return feat if feat is None else feat[feat[field].isin(self.inter_feat[field])].reset_index(drop=True)
 
-    def _place(self, row: int) -> str:
-        """Name the line of a row that was loaded, and its file if there are several files."""
-        ends = np.cumsum([len(lines) for lines in self._lines])
-        part = int(np.searchsorted(ends, row, side="right"))
-        line = f"line {self._lines[part][row - ends[part]]}"
-        return line if len(ends) == 1 else f"{line} of {source_files(self.config)[part].name}"
-
-    def _by_time(self) -> bool:
-        return self.config["eval_args"]["order"] == "TO"
-
     # Filtering; RecBole leaves it out where a split is given
 
     def _data_processing(self) -> None:
+        """Filter also a split that is given, but not by numbers of ratings: a search does not read the test file."""
         given, self.benchmark_filename_list = self.benchmark_filename_list, None
-        if given:
-            self._check_filters()
-        super()._data_processing()
-        self.benchmark_filename_list = given
-
-    def _check_filters(self) -> None:
-        """A search does not read the test file, so what counts the ratings of all files would give it another split."""
         for key in ("user_inter_num_interval", "item_inter_num_interval"):
-            interval = self._parse_intervals_str(self.config[key])
-            if interval and not all(self._within_intervals(number, interval) for number in (1, 1 << 60)):
+            if given and self.config[key] not in UNFILTERED:
                 raise DataError(
                     f"{key}={self.config[key]} would count ratings over all files of a split that is given, "
                     f"benchmark_filename={self.config['benchmark_filename']}; filter before you split, or leave it out"
                 )
+        super()._data_processing()
+        self.benchmark_filename_list = given
 
     def _remove_duplication(self) -> None:
         """Keep one row per pair and part, and no pair that a part before it has."""
         feat, pair = self.inter_feat, [self.uid_field, self.iid_field]
-        keep = self.config["rm_dup_inter"] or "first"
+        keep, by_time = self.config["rm_dup_inter"] or "first", ""
         in_order = feat.assign(part=self._part())
         if self.config["rm_dup_inter"] and self.time_field in feat:
-            in_order = in_order.sort_values(self.time_field, kind="stable")
-            keep_said = f"the {keep} by {self.time_field}"
-        else:
-            keep_said = f"the {keep}"
+            in_order, by_time = in_order.sort_values(self.time_field, kind="stable"), f" by {self.time_field}"
         repeated = in_order.duplicated([*pair, "part"], keep=keep).reindex(feat.index)
         if repeated.any():
-            self.note(
-                f"{repeated.sum():,} rows repeat a user-item pair and are dropped; {keep_said} row of a pair is kept"
-            )
+            kept = f"the {keep}{by_time} row of a pair is kept"
+            self.note(f"{repeated.sum():,} rows repeat a user-item pair and are dropped; {kept}")
         feat = feat[~repeated]
         leaked = feat.duplicated(pair)
         for part, count in pd.Series(self._part()[feat.index[leaked]]).value_counts().sort_index().items():
@@ -186,26 +161,29 @@ class RatingDataset(Dataset):
 
     def _filter_by_inter_num(self) -> None:
         """Cut the timeline if the config asks for it: then training alone is counted, and its users and items stay."""
-        if not cuts_timeline(self.config["eval_args"]) or self.config.run.benchmark_filename:
+        args = self.config["eval_args"]
+        if not cuts_timeline(args) or self.config.run.benchmark_filename:
             super()._filter_by_inter_num()
             return
         feat, fields = self.inter_feat, (self.uid_field, self.iid_field)
-        part, (first, second) = cut(feat[self.time_field].to_numpy(), self._shares(), self.time_field)
+        part, (first, second) = cut(feat[self.time_field].to_numpy(), args["split"]["RS"], self.time_field)
         self.note(f"training ends before {self.time_field}={first:.17g}, the test begins with {second:.17g}")
         self._cut = np.zeros(sum(map(len, self._lines)), np.int64)
         self._cut[feat.index] = part
         train = self.inter_feat = feat[part == 0].copy()
         super()._filter_by_inter_num()
-        stays, lost = known_to(train, feat, part, fields)
-        for sentence in lost:
-            self.note(sentence)
+        new = [~feat[field].isin(train[field]).to_numpy() for field in fields]
+        stays = feat.index.isin(train.index) | ((part > 0) & ~new[0] & ~new[1])
+        for number, name in enumerate(PARTS[1:], 1):
+            later = part == number
+            if lost := int((later & ~stays).sum()):
+                users, items = (feat.loc[later & one, field].nunique() for one, field in zip(new, fields, strict=True))
+                left_out = f"{lost:,} of {later.sum():,} ratings of {name} are left out"
+                self.note(f"{left_out}: {users:,} users and {items:,} items have no rating in training")
         self.inter_feat = feat[stays].copy()
         for side, name in zip((self.user_feat, self.item_feat), fields, strict=True):
             if side is not None:
                 side.drop(side.index[~side[name].isin(train[name])], inplace=True)
-
-    def _shares(self) -> list[float]:
-        return self.config["eval_args"]["split"]["RS"]
 
     def _reset_index(self) -> None:
         """Find the rating scale; this is RecBole's last step of filtering, so only the ratings that stay are left."""
@@ -218,12 +196,18 @@ class RatingDataset(Dataset):
         self.file_size_list = np.bincount(self._kept, minlength=n_parts).tolist()
         if self.config.run.feedback == "rating":
             run, rating = self.config.run, self.inter_feat[self.config["RATING_FIELD"]].to_numpy()
-            place = lambda index: self._place(rows[index])  # noqa: E731
             declared = run.rating_scale, run.rating_step, run.rating_threshold
             past = None if n_parts == 1 else self._kept == 0
-            self.scale = find_scale(rating, *declared, place, self.note, past)
+            self.scale = find_scale(rating, *declared, lambda index: self._place(rows[index]), self.note, past)
             self.inter_feat[self.config["RATING_FIELD"]] = without_noise(rating, self.scale)
         super()._reset_index()
+
+    def _place(self, row: int) -> str:
+        """Name the line of a row that was loaded, and its file if there are several files."""
+        ends = np.cumsum([len(lines) for lines in self._lines])
+        part = int(np.searchsorted(ends, row, side="right"))
+        line = f"line {self._lines[part][row - ends[part]]}"
+        return line if len(ends) == 1 else f"{line} of {source_files(self.config)[part].name}"
 
     def _fill_nan(self) -> None:
         """Numbers that ratings lack stay missing until the parts are cut: RecBole would take the mean of all parts."""
@@ -242,28 +226,24 @@ class RatingDataset(Dataset):
 
         The cut depends on the seed of the config alone.
         """
-        wanted = 3 if with_test else 2
-        if self._by_time():
+        wanted, by_time = 3 if with_test else 2, self.config["eval_args"]["order"] == "TO"
+        if by_time:
             self.inter_feat = self.inter_feat.iloc[np.lexsort((self.inter_feat[self.time_field], self._kept))]
         with OwnRandomness(self.config.run.seed):
-            parts = self._cut_parts(wanted)
+            parts = super().build()
+            if self.benchmark_filename_list is not None and len(parts) < wanted:
+                if len(parts) != wanted - 1:
+                    names = self.benchmark_filename_list
+                    raise DataError(f"benchmark_filename={names} must name [train, test] or three parts")
+                if not by_time:
+                    parts[0].shuffle()
+                shares = self.config["eval_args"]["split"]["RS"][:2]
+                parts[:1] = parts[0].split_by_ratio(shares, group_by=self.uid_field)
             _fill_with_means(parts)
             parts[:2] = self._thinned(parts[:2])
         for place, part in enumerate(parts):
             part.before = parts[:place]
         return parts[:wanted]
-
-    def _cut_parts(self, wanted: int) -> list[Dataset]:
-        parts = super().build()
-        if self.benchmark_filename_list is not None and len(parts) < wanted:
-            if len(parts) != wanted - 1:
-                named = self.benchmark_filename_list
-                raise DataError(f"benchmark_filename={named} must name [train, test] or three parts")
-            first, *test = parts
-            if not self._by_time():
-                first.shuffle()
-            return [*first.split_by_ratio(self._shares()[:2], group_by=self.uid_field), *test]
-        return parts
 
     def _thinned(self, parts: list[Dataset]) -> list[Dataset]:
         """The parts before the test with ``known_share`` of each user's rows; a smaller share is part of a larger."""

@@ -2,22 +2,21 @@
 
 import hashlib
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO
-from urllib.error import HTTPError, URLError
+from tempfile import TemporaryDirectory
+from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
-from recbole_dgrm.data.convert import TYPES, write_atomic, write_description
+from recbole_dgrm.data.convert import write_atomic, write_description
 from recbole_dgrm.data.rating_scale import find_scale
+from recbole_dgrm.data.ratings import read_ratings
+from recbole_dgrm.data.text_tables import Reading
 from recbole_dgrm.errors import DataError, DownloadError
 from recbole_dgrm.options import check_known, read
 from recbole_dgrm.start import __version__
@@ -26,9 +25,14 @@ from recbole_dgrm.system.yaml_files import load_yaml, properties_dir
 
 TIMEOUT = 30  # seconds without a byte
 BLOCK = 1 << 16  # bytes
-ROWS = 1_000_000  # converted at a time
-BYTES = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
-ON_TERMINAL = {"leave": False, "disable": None}  # of a progress bar: none is shown elsewhere
+LARGEST = 1 << 30  # bytes of an archive whose size is not listed
+BAR = {
+    "unit": "B",
+    "unit_scale": True,
+    "unit_divisor": 1024,
+    "leave": False,
+    "disable": None,
+}  # None: on terminals only
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,7 @@ class Source:
     size: int | None
     member: str | None
     separator: str
-    columns: list
-    header: bool
+    columns: list[str]
 
 
 def find_source(name: str) -> Source:
@@ -78,76 +81,54 @@ def download(source: Source, data_path: Path, file: Path | None = None) -> tuple
     if file is not None:
         if not file.is_file():
             raise DataError(f"{file} does not exist")
-        if found := _wrong_sum(file, source):
-            raise DataError(f"{file} is not {source.file}: {found}; it is found on {source.page}")
+        if wrong := _wrong_sum(file, source):
+            raise DataError(f"{file} is not {source.file}: {wrong}; it is found on {source.page}")
         _lay_out(source, file, path)
     else:
         make_folder(data_path)
-        part = data_path / f"{source.file}.part"
-        _fetch(source, part)
-        _lay_out(source, part, path)
-        part.unlink()
+        archive = data_path / f"{source.file}.part"
+        if not archive.exists() or _wrong_sum(archive, source):  # it stays if writing the ratings failed
+            _fetch(source, archive)
+        _lay_out(source, archive, path)
+        archive.unlink()
     return path, True
 
 
-def _fetch(source: Source, part: Path) -> None:
-    """Download the archive into ``part`` from the first mirror that delivers it; a part that is there is continued."""
-    if part.exists() and not _wrong_sum(part, source):  # stopped after the last byte
-        return
+def _fetch(source: Source, archive: Path) -> None:
+    """Download the archive from the first mirror that delivers it."""
     failures = []
     for mirror in source.mirrors:
         try:
-            resumed = part.exists()
-            _receive(mirror, part, source.size)
-            if _wrong_sum(part, source) and resumed:  # begun by something else: once more from its first byte
-                part.unlink()
-                _receive(mirror, part, source.size)
-            if found := _wrong_sum(part, source):
-                part.unlink()
-                raise OSError(found)
+            _receive(mirror, archive, source.size or LARGEST)
+            if wrong := _wrong_sum(archive, source):
+                raise OSError(wrong)
         except (OSError, HTTPException) as error:
+            archive.unlink(missing_ok=True)
             failures.append(f"  {mirror}: {error.reason if type(error) is URLError else error}")
         else:
             return
-    begun = f"{part.stat().st_size:,} bytes are there, the same command goes on from them. " if part.exists() else ""
     raise DownloadError(
-        f"{source.name} could not be fetched:\n" + "\n".join(failures) + f"\n{begun}By hand: get {source.file} from "
+        f"{source.name} could not be fetched:\n" + "\n".join(failures) + f"\nBy hand: get {source.file} from "
         f"{source.page} and say recbole-dgrm download {source.name} --file={source.file}"
     )
 
 
-def _receive(url: str, part: Path, size: int | None) -> None:
-    """Download what is missing of ``part``.
+def _receive(url: str, path: Path, most: int) -> None:
+    """Download a file of at most so many bytes.
 
     Raises:
         OSError, HTTPException: the server cannot be reached, refuses, stops early or sends too much.
     """
-    have = part.stat().st_size if part.exists() else 0
-    if size is not None and have >= size:
-        return
-    headers = {"User-Agent": f"recbole-dgrm/{__version__}"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-    try:
-        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
-    except HTTPError as error:
-        if have and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # there is no more
-            return
-        raise
-    with response:
-        if response.status != HTTPStatus.PARTIAL_CONTENT:
-            have = 0  # the server sends everything, whatever was asked
-        length = response.headers.get("Content-Length", "")
-        total = have + int(length) if length.isdecimal() else size
-        bar = tqdm(desc=part.stem, initial=have, total=total, **BYTES, **ON_TERMINAL)
-        with open(part, "ab" if have else "wb") as file, bar:
+    request = Request(url, headers={"User-Agent": f"recbole-dgrm/{__version__}"})
+    with urlopen(request, timeout=TIMEOUT) as response, open(path, "wb") as file:
+        total = response.length
+        with tqdm(desc=path.stem, total=total, **BAR) as bar:
             while block := response.read(BLOCK):
-                if size is not None and file.tell() + len(block) > size:
-                    raise OSError(f"sends more than the {size:,} bytes of the archive")
-                file.write(block)
-                bar.update(len(block))
-            if total is not None and file.tell() < total:
-                raise OSError(f"stopped after {file.tell():,} of {total:,} bytes")
+                bar.update(file.write(block))
+                if file.tell() > most:
+                    raise OSError(f"sends more than the {most:,} bytes of the archive")
+        if total is not None and file.tell() < total:
+            raise OSError(f"stopped after {file.tell():,} of {total:,} bytes")
 
 
 def _wrong_sum(path: Path, source: Source) -> str | None:
@@ -160,36 +141,18 @@ def _wrong_sum(path: Path, source: Source) -> str | None:
 def _lay_out(source: Source, archive: Path, path: Path) -> None:
     """Write the ``.inter`` file, and the YAML file where ``properties/dataset/`` has none."""
     make_folder(path.parent)
-    levels: set[float] = set()
+    reading = Reading(separator=source.separator, columns=tuple(source.columns))
     try:
-        write_whole(path, lambda partial: _convert(source, archive, partial, levels))
+        with TemporaryDirectory(dir=path.parent) as folder:
+            table = archive
+            if source.member is not None:
+                with zipfile.ZipFile(archive) as zipped:
+                    table = Path(zipped.extract(source.member, folder))
+            ratings = read_ratings(table, reading).table
+        write_whole(path, partial(write_atomic, ratings))
         if not (properties_dir() / "dataset" / f"{source.name}.yaml").is_file():
-            scale = find_scale(np.array(sorted(levels)), None, None, None, str, lambda _: None)
+            scale = find_scale(ratings["rating"].to_numpy(), None, None, None, str, lambda _: None)
             write_description(path.with_suffix(".yaml"), source.file, scale, {})
     finally:
         with suppress(OSError):  # gone only if nothing is in it: RecBole's copy of ml-100k serves where there is none
             path.parent.rmdir()
-
-
-def _convert(source: Source, archive: Path, path: Path, levels: set[float]) -> None:
-    """Write the atomic file piece by piece, and collect the different ratings in ``levels``."""
-    wanted = {place: field for place, field in enumerate(source.columns) if field is not None}
-    types = {place: str if TYPES[field] == "token" else float for place, field in wanted.items()}
-    with _table(source, archive) as file:
-        layout = {"sep": source.separator, "header": None, "skiprows": int(source.header)}
-        pieces = pd.read_csv(file, **layout, usecols=list(wanted), dtype=types, chunksize=ROWS)
-        for piece in tqdm(pieces, desc=path.parent.name, unit=" million ratings", **ON_TERMINAL):
-            piece = piece.rename(columns=wanted)
-            levels.update(piece["rating"].unique().tolist())
-            write_atomic(piece, path, append=path.exists())
-
-
-@contextmanager
-def _table(source: Source, archive: Path) -> Iterator[IO[bytes]]:
-    """Open the table of ratings, which is read out of the archive without unpacking it."""
-    if source.member is None:
-        with open(archive, "rb") as file:
-            yield file
-    else:
-        with zipfile.ZipFile(archive) as zipped, zipped.open(source.member) as file:
-            yield file

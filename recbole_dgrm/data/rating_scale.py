@@ -67,38 +67,32 @@ def find_scale(
         DataError: the ratings contradict what is declared, are all equal, or are more than float32 can tell apart.
     """
     low, high = map(float, ends or (rating.min(), rating.max()))
-    outside = (rating < low) | (rating > high)
-    _refuse(
-        outside, rating, place, f"ratings lie outside rating_scale=[{low:g}, {high:g}]", "correct the data or the scale"
-    )
-    if rating.min() == rating.max():
-        raise DataError(
-            f"all ratings are {rating[0]:g}: there is nothing to learn; for implicit data use --protocol=full"
-        )
-    _check_strays(rating, place)
+    _check_ratings(rating, low, high, step, place)
     if ends is None:
         note(f"rating_scale is taken from the data: {[low, high]}")
-    levels, learnt = distinct_ratings(rating), rating if past is None else rating[past]
-    number = len(levels)
-    if step is not None:
-        above = (rating - low) / step
-        missed = np.abs(above - above.round()) * step > NOISE * (high - low)
-        said = f"ratings are no whole number of rating_step={step:g} above {low:g}"
-        _refuse(missed, rating, place, said, "leave rating_step out (~), then the levels are the ratings that occur")
-        number = round((high - low) / step) + 1
-    continuous = number > MOST_LEVELS
-    if continuous:
+    levels, learnt, middle = distinct_ratings(rating), rating if past is None else rating[past], (low + high) / 2
+    number = len(levels) if step is None else round((high - low) / step) + 1
+    if is_continuous := number > MOST_LEVELS:
         bins = f"{BINS} bins of equally many ratings each"
         note(f"{number:,} distinct ratings make a continuous scale: distributions are compared in {bins}")
-        levels = _middles(learnt, levels)
+        shares, middle = (np.arange(BINS) + 0.5) / BINS, float(np.median(learnt))
+        middles = np.unique(np.quantile(learnt, shares, method="closest_observation"))
+        levels = middles if len(middles) > 1 else levels[[0, -1]]  # where nearly all ratings are equal
+        if threshold is None:
+            note(f"rating_threshold is the median of the ratings: {middle:g}")
     elif step is None:
-        note(f"the levels of the ratings are taken from the data: {_named(levels)}")
+        listed = ", ".join(f"{level:.10g}" for level in levels[:NAMED]) + (", ..." if number > NAMED else "")
+        note(f"the levels of the ratings are taken from the data: {listed}")
     else:
         levels = rating_levels(low, high, step)
     _check_resolution(levels, rating, place)
-    median = float(np.median(learnt)) if continuous else None
-    found = _threshold(rating, low, high, threshold, median, note)
-    return RatingScale(low, high, tuple(map(float, levels)), found, continuous)
+    if (least := middle if threshold is None else threshold) > rating.max():
+        origin = " (the middle of rating_scale)" if threshold is None else ""
+        what = f"no rating reaches rating_threshold={least:g}{origin}, the highest is {rating.max():g}"
+        raise DataError(f"{what}: no item would be relevant; lower it")
+    if least <= rating.min():
+        note(f"every rating reaches rating_threshold={least:g}: all items are relevant")
+    return RatingScale(low, high, tuple(map(float, levels)), float(np.float32(least)), is_continuous)
 
 
 def distinct_ratings(rating: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -115,70 +109,45 @@ def without_noise(rating: NDArray[np.float64], scale: RatingScale) -> NDArray[np
     return rating if scale.continuous else levels[nearest_level(rating, levels)]
 
 
-def _check_strays(rating: NDArray[np.float64], place: Callable[[int], str]) -> None:
-    """Check that no rating is so far from the others that float32 cannot hold their differences in one scale."""
+def _check_ratings(
+    rating: NDArray[np.float64], low: float, high: float, step: float | None, place: Callable[[int], str]
+) -> None:
+    """Check that ratings differ, fit what is declared, and have no value that is far from all others."""
+
+    def refuse(bad: NDArray[np.bool_], what: str, remedy: str) -> None:
+        if bad.any():
+            first = int(np.argmax(bad))
+            raise DataError(f"{bad.sum()} ratings {what}, the first in {place(first)}: {rating[first]:g}; {remedy}")
+
+    outside = (rating < low) | (rating > high)
+    refuse(outside, f"lie outside rating_scale=[{low:g}, {high:g}]", "correct the data or the scale")
+    if rating.min() == rating.max():
+        raise DataError(
+            f"all ratings are {rating[0]:g}: there is nothing to learn; for implicit data use --protocol=full"
+        )
     most = np.sort(rating)[(rest := max(1, len(rating) // 100)) : -rest]
     if len(most) and (spread := most[-1] - most[0]):
         far = np.abs(rating - np.median(rating)) > STRAY * spread
-        said = f"ratings lie so far from the others ({most[0]:g} to {most[-1]:g}) that float32 cannot hold both"
-        _refuse(far, rating, place, said, "correct or remove these rows")
+        what = f"lie so far from the others ({most[0]:g} to {most[-1]:g}) that float32 cannot hold both"
+        refuse(far, what, "correct or remove these rows")
+    if step is not None:
+        above = (rating - low) / step
+        missed = np.abs(above - above.round()) * step > NOISE * (high - low)
+        remedy = "leave rating_step out (~), then the levels are the ratings that occur"
+        refuse(missed, f"are no whole number of rating_step={step:g} above {low:g}", remedy)
 
 
 def _check_resolution(levels: NDArray, rating: NDArray[np.float64], place: Callable[[int], str]) -> None:
-    """Check that models, which compute in float32, can tell the ``levels`` apart."""
-    if not (blurred := _blurred(levels)).any():
-        return
-    first = int(np.argmax(blurred))
-    said = f"the ratings {levels[first]:.12g} and {levels[first + 1]:.12g} lie too close together for float32"
-    if not _blurred(levels - levels[0]).any():
-        remedy = f"subtract a constant from all ratings, {levels[0]:.12g} for example"
-        raise DataError(f"{said}, in which models compute: {remedy}")
-    nearest = nearest_level(rating, levels)
-    rows = [np.flatnonzero(nearest == level) for level in (first, first + 1)]
-    rare = int(len(rows[1]) <= len(rows[0]))
-    count = f"{len(rows[rare]):,} rows have {levels[first + rare]:.12g}, the first in {place(int(rows[rare][0]))}"
-    raise DataError(f"{said}; {count}: correct or remove such rows, or round all ratings")
-
-
-def _blurred(levels: NDArray) -> NDArray[np.bool_]:
-    """Between which neighbouring levels float32 has too few numbers, ``(n_levels - 1,)``."""
-    largest = np.abs(np.stack([levels[:-1], levels[1:]])).max(axis=0)
-    return np.spacing(largest.astype(np.float32)) > RESOLUTION * np.diff(levels)
-
-
-def _middles(rating: NDArray, values: NDArray) -> NDArray[np.float64]:
-    """The middles of bins that hold equally many ratings; the two ends where nearly all ratings are equal."""
-    shares = (np.arange(BINS) + 0.5) / BINS
-    middles = np.unique(np.quantile(rating, shares, method="closest_observation"))
-    return middles if len(middles) > 1 else values[[0, -1]]
-
-
-def _threshold(
-    rating: NDArray, low: float, high: float, given: float | None, median: float | None, note: Callable[[str], None]
-) -> float:
-    """The threshold: the given one, else the ``median`` of a continuous scale, else the middle."""
-    origin = "the middle of rating_scale"
-    if given is None and median is not None:
-        given, origin = median, "the median of the ratings"
-        note(f"rating_threshold is {origin}: {given:g}")
-    threshold = (low + high) / 2 if given is None else given
-    if threshold > rating.max():
-        said = f"rating_threshold={threshold:g}" + (f" ({origin})" if given is None else "")
+    """Check that float32, in which models compute, has enough numbers between neighbouring ``levels``."""
+    largest = np.maximum(np.abs(levels[:-1]), np.abs(levels[1:])).astype(np.float32)
+    blurred = np.spacing(largest) > RESOLUTION * np.diff(levels)
+    if blurred.any():
+        first, nearest = int(np.argmax(blurred)), nearest_level(rating, levels)
+        count = np.bincount(nearest, minlength=len(levels))
+        rare = first + int(count[first + 1] <= count[first])
+        where = place(int(np.argmin(abs(nearest - rare))))
         raise DataError(
-            f"no rating reaches {said}, the highest is {rating.max():g}: no item would be relevant; lower it"
+            f"the ratings {levels[first]:.12g} and {levels[first + 1]:.12g} lie too close together for float32; "
+            f"{count[rare]:,} rows have {levels[rare]:.12g}, the first in {where}: correct or remove such rows, round "
+            f"all ratings, or subtract a constant from all, {levels[0]:.12g} for example"
         )
-    if threshold <= rating.min():
-        note(f"every rating reaches rating_threshold={threshold:g}: all items are relevant")
-    return float(np.float32(threshold))
-
-
-def _refuse(bad: NDArray, rating: NDArray, place: Callable[[int], str], said: str, remedy: str) -> None:
-    if bad.any():
-        first = int(np.argmax(bad))
-        raise DataError(f"{bad.sum()} {said}, the first in {place(first)}: {rating[first]:g}; {remedy}")
-
-
-def _named(levels: NDArray) -> str:
-    if len(levels) > NAMED:
-        return f"{len(levels)} levels from {levels[0]:g} to {levels[-1]:g}"
-    return ", ".join(f"{level:.10g}" for level in levels)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from recbole_dgrm.errors import DataError
@@ -44,28 +43,3 @@ def cut(time: NDArray[np.float64], shares: Sequence[float], name: str) -> tuple[
     end = begin + 1 + int(np.argmin(np.abs(first[begin + 1 :] - wanted[1])))
     begins = instants[[begin, end]]
     return np.searchsorted(begins, time, side="right"), begins.tolist()
-
-
-def known_to(
-    train: pd.DataFrame, ratings: pd.DataFrame, part: NDArray[np.intp], fields: Sequence[str]
-) -> tuple[NDArray[np.bool_], list[str]]:
-    """Which ratings stay: those of training, and later ones of users and of items that training knows.
-
-    Args:
-        train: what filters have left of training; its index is of ``ratings``.
-        ratings: all ratings, with the ``part`` of each, ``(n,)``.
-        fields: the columns of users and of items.
-
-    Returns:
-        Whether a rating stays, ``(n,)``, and a sentence for each later part that loses some.
-    """
-    new = [~ratings[field].isin(train[field]).to_numpy() for field in fields]
-    stays, notes = ratings.index.isin(train.index), []
-    for number, name in enumerate(PARTS[1:], 1):
-        later = part == number
-        stays |= later & ~new[0] & ~new[1]
-        if lost := int((later & ~stays).sum()):
-            users, items = (ratings.loc[later & one, field].nunique() for one, field in zip(new, fields, strict=True))
-            said = f"{users:,} users and {items:,} items have no rating in training"
-            notes.append(f"{lost:,} of {later.sum():,} ratings of {name} are left out: {said}")
-    return stays, notes

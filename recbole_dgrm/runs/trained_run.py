@@ -16,8 +16,9 @@ from recbole_dgrm.config.layers import load_config, protocol_layer
 from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.convert import run_keys
-from recbole_dgrm.data.ratings import Ratings, Reading, read_ratings
+from recbole_dgrm.data.ratings import Ratings, read_ratings
 from recbole_dgrm.data.splits import Splits, build_splits
+from recbole_dgrm.data.text_tables import Reading
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
 from recbole_dgrm.evaluation import references
 from recbole_dgrm.evaluation.lists import Lists, described
@@ -71,7 +72,7 @@ class TrainedRun(Recommender):
             ratings: a DataFrame or a file of ``user_id``, ``item_id`` and ``rating``, or other usual names of these
                 columns, with the checks of ``convert``. A user of the run may be among them, who then has these
                 ratings only. Unknown items are counted, said and dropped.
-            reading: what cannot be seen from a file; see ``recbole_dgrm.data.ratings.Reading``.
+            reading: what cannot be seen from a file; see ``recbole_dgrm.data.text_tables.Reading``.
 
         Raises:
             UnknownModel: the model can score only the users of its training.

@@ -1,0 +1,244 @@
+"""Read a text table with pandas, after a check that every row has as many fields as the first line.
+
+Without the check pandas fills rows that are too short, and lets a lone quotation mark make one cell of many lines.
+Between tabs, blanks or ``::`` a quotation mark is a character like any other, unless all cells of a column are quoted.
+Between commas, semicolons and bars it quotes cells, in the dialect of the module csv.
+"""
+
+import csv
+import io
+import logging
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recbole_dgrm.errors import DataError
+
+LOG = logging.getLogger(__name__)
+Choose = Callable[[list[str]], dict[str, str]]  # from the names of all columns: field -> its column
+BLANKS, UNIT = r"\s+", "\x1f"  # a separator: any number of blanks and tabs; what replaces separators for pandas
+SEPARATORS = ("::", "\t", ";", ",", "|")  # that are guessed; blanks where none of them occurs
+QUOTING = (",", ";", "|")  # separators between which quotation marks quote
+SAMPLE, BEGIN = 50, 1 << 16  # lines that a separator is guessed from, and bytes that hold them
+EXCEL = re.compile(rb"sep=(.)\n+", re.IGNORECASE)  # a line that Excel writes above the header
+TYPED = re.compile(r"(.*):(?:token|float)(?:_seq)?$")  # a column's name in RecBole's atomic format
+USUAL = ["user", "item", "rating", "timestamp"]  # columns of well-known files without a header
+LIKE_TIME = 1e8  # a number as large is no rating, but seconds since 1970
+WIDE = 8  # a file without a header and with more columns of numbers is a matrix
+NO_TRIPLES = "these rows are no triples (a user, an item and one rating per row); pandas.DataFrame.{} makes such rows"
+EXACT = {"float_precision": "round_trip"} if pd.__version__ < "3.1" else {}  # from 3.1 on all numbers are exact
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a user says about ratings that cannot be seen from them.
+
+    Attributes:
+        fields: field (``user_id``, ``item_id``, ``rating``, ``timestamp``) to column; what is left out is guessed from
+            usual names; ``timestamp`` may be missing, and "" leaves it out.
+        separator: of a text table; guessed if it is None.
+        encoding: of a text table or JSON.
+        columns: names of the columns of a text table without a header line; ``_`` for one that is not wanted.
+        missing: ratings, as they are written, that mean that nothing was rated: their rows are left out. "", "NA" and
+            the like stand for every missing value.
+        usual: columns that are tried where ``fields`` names none, before the usual names.
+    """
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+    separator: str | None = None
+    encoding: str = "utf-8"
+    columns: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    usual: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_text(source: str, data: bytes, reading: Reading, choose: Choose, numbers: Collection[str]) -> pd.DataFrame:
+    """Read the chosen columns of a text table.
+
+    Args:
+        source: what errors call the table.
+        data: its bytes, in UTF-8 and with lines that end with a line feed.
+        choose: called with the names of all columns; returns the column for each field.
+        numbers: fields that are float64 if all of their values are numbers; the others are texts.
+
+    Raises:
+        DataError: a row has another number of fields, a quotation mark swallows lines, or no column has a name.
+    """
+    separator, start = reading.separator, len(data) - len(data.lstrip(b"\n"))
+    if excel := EXCEL.match(data, start):
+        separator, start = separator or excel[1].decode(), excel.end()
+    separator = separator or guess_separator(data[start : start + BEGIN + 1])
+    line, data = 1 + data.count(b"\n", 0, start), data[start:]
+    if separator == BLANKS:
+        separator, data = UNIT, re.sub(rb"[ \t]+", UNIT.encode(), re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", data))
+    elif len(separator.encode()) > 1:
+        separator, data = UNIT, data.replace(separator.encode(), UNIT.encode())
+    quoted = separator in QUOTING and b'"' in data
+    text = io.BytesIO(data).readline().decode().rstrip("\n")
+    first = next(csv.reader([text], delimiter=separator)) if quoted else text.split(separator)
+    first = [cell.strip('"') for cell in first]
+    names, has_header = _names(first, f"{source}: line {line}", reading.columns, choose)
+    chosen = choose(names)
+    if quoted:
+        rating = names.index(chosen["rating"]) if "rating" in chosen else None
+        separator, data = UNIT, _without_quoting(source, data, separator, line, len(first), rating)
+    lines, widths = (found[int(has_header) :] for found in _check_widths(source, data, separator, line, first))
+    kinds = {names.index(column): "float64" if name in numbers else str for name, column in chosen.items()}
+    if not len(lines):
+        return pd.DataFrame(columns=[*chosen], index=pd.RangeIndex(0, name="line"))
+    try:
+        table = _parsed(data, separator, widths.max(), kinds, has_header)
+    except ValueError:  # what is no number stays a text
+        table = _parsed(data, separator, widths.max(), dict.fromkeys(kinds, str), has_header)
+    if len(table) != len(lines):
+        raise DataError(f"{source} has {len(lines)} rows, and pandas finds {len(table)}; save it anew as CSV")
+    table = table[[*kinds]].set_axis([*chosen], axis=1).set_axis(pd.Index(line + lines, name="line"))
+    if not quoted and b'"' in data:
+        for name in chosen.keys() - numbers:
+            table[name] = _without_quotes(table[name])
+    return table
+
+
+def guess_separator(data: bytes) -> str:
+    """The separator that occurs equally often in each of the first lines, or blanks if there is none."""
+    lines = [line for line in data[:BEGIN].decode(errors="replace").split("\n") if line.strip()]
+    if len(data) > BEGIN and len(lines) > 1:
+        lines.pop()  # it may be cut
+    lines = lines[:SAMPLE]
+    steady = [one for one in SEPARATORS if one in lines[0] and len({line.count(one) for line in lines}) == 1]
+    best = max(steady or SEPARATORS, key=lines[0].count)
+    return best if best in lines[0] else BLANKS
+
+
+def _names(first: list[str], where: str, given: tuple[str, ...], choose: Choose) -> tuple[list[str], bool]:
+    """The names of the columns, and whether they are in the ``first`` line of the file."""
+    shown, numbers = repr(" | ".join(first)[:80]), list(map(is_number, first))
+    if given:
+        if len(given) != len(first):
+            remedy = f"--columns names {len(given)}; call those that are not wanted _"
+            raise DataError(f"{where} has {len(first)} columns, and {remedy}: {shown}")
+        return list(given), False
+    if any(map(TYPED.fullmatch, first)):
+        return [TYPED.sub(r"\1", name) for name in first], True
+    with suppress(DataError):
+        choose(first)
+        return first, True
+    if not any(numbers) or (len(first) > WIDE and sum(numbers) + first.count("") >= len(first) - 1):
+        return first, True
+    usual = (USUAL + ["_"] * len(first))[: len(first)]
+    numbered = first == [str(place) for place in range(len(first))]  # as pandas numbers columns without names
+    if not numbered and (not all(numbers) or not 3 <= len(first) <= len(USUAL) or abs(float(first[2])) > LIKE_TIME):
+        raise DataError(
+            f"{where} names no columns: {shown}; if the file has no header, name its columns, for example "
+            f"--columns={','.join(usual)} or --columns={','.join(['item', 'user', *usual[2:]])}, with _ for what is "
+            "not wanted"
+        )
+    message = "%s names no columns: they are taken as %s; if they are others, name them with --columns"
+    LOG.warning(message, where, ", ".join(usual))
+    return usual, numbered
+
+
+def _without_quoting(source: str, data: bytes, separator: str, line: int, width: int, rating: int | None) -> bytes:
+    """The same table with ``UNIT`` between cells that are not quoted.
+
+    A line break within a cell becomes a carriage return. Blank lines behind such rows keep the numbers of lines.
+    """
+    result, record = io.BytesIO(), list[str]()
+
+    def texts() -> Iterator[str]:
+        for text in io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="\n"):
+            record.append(text)
+            yield text
+
+    def is_row(text: str) -> bool:
+        cells = text.rstrip("\n").split(separator)
+        return len(cells) == width and (rating is None or is_number(cells[rating].strip('"')))
+
+    reader, number = csv.reader(texts(), delimiter=separator, strict=True), line
+    try:
+        for cells in reader:
+            if len(record) > 1:
+                rows = list(map(is_row, record))
+                if any(rows[1:-1]) or (rows[0] and rows[-1]):  # the last alone may be the columns behind a text
+                    raise DataError(
+                        f"{source}: a quotation mark in line {number} makes one cell of several lines, and line "
+                        f"{number + rows.index(True, 1)} among them is a row; remove the lone mark, or the line breaks"
+                    )
+            result.write(f"{UNIT.join(cells)}".replace("\n", "\r").encode() + b"\n" * len(record))
+            number += len(record)
+            record.clear()
+    except csv.Error as error:
+        raise DataError(
+            f"{source}: a quotation mark in line {number} does not quote a cell ({error}); within a quoted cell write "
+            "it twice, and quote the cells that begin with one"
+        ) from None
+    return result.getvalue()
+
+
+def _check_widths(
+    source: str, data: bytes, separator: str, line: int, first: list[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Check that rows have as many fields as the first, but for empty ones at the end.
+
+    Returns:
+        The places ``(n,)`` of lines that are not blank, and their numbers of fields.
+    """
+    width, others = len(first), bytes(set(range(256)) - {ord(separator), ord("\n")})
+    signs = np.frombuffer(data.translate(None, others), np.uint8)
+    ends = np.flatnonzero(signs == ord("\n"))
+    widths = np.diff(ends if data.endswith(b"\n") else np.append(ends, len(signs)), prepend=-1)
+    lines, odd = np.arange(len(widths)), np.flatnonzero(widths != width)
+    texts = data.split(b"\n") if len(odd) else []
+    for place in odd:
+        cells = texts[place].decode().split(separator)
+        if texts[place] and (len(cells) < _filled(first) or _filled(cells) > width):
+            raise DataError(
+                f"{source}: line {line + place} has {len(cells)} fields, but line {line} has {width}: "
+                f"{' | '.join(cells)[:80]!r}; a decimal comma, an unquoted comma in a text, and the row numbers of R "
+                f"each make one more; if a line lists the items of a user, {NO_TRIPLES.format('explode')}"
+            )
+    lines = np.delete(lines, [place for place in odd if not texts[place]])
+    return lines, widths[lines]
+
+
+def _filled(cells: list[str]) -> int:
+    """The number of cells up to the last one that is not empty."""
+    return max((place for place, cell in enumerate(cells, 1) if cell), default=0)
+
+
+def _parsed(data: bytes, separator: str, width: int, kinds: dict[int, Any], has_header: bool) -> pd.DataFrame:
+    return pd.read_csv(
+        io.BytesIO(data),
+        sep=separator,
+        header=None,
+        skiprows=int(has_header),
+        names=range(width),
+        usecols=list(kinds),
+        dtype=kinds,
+        index_col=False,
+        quoting=csv.QUOTE_NONE,
+        lineterminator="\n",
+        **EXACT,
+    )
+
+
+def is_number(text: str) -> bool:
+    """Whether ``text`` can be read as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _without_quotes(cells: pd.Series) -> pd.Series:
+    """The cells without their quotation marks, if all of them are quoted."""
+    known = cells.dropna()
+    quoted = len(known) and known.str.fullmatch(r'".*"', flags=re.DOTALL).all()
+    return cells.str[1:-1].str.replace('""', '"', regex=False) if quoted else cells
