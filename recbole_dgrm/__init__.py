@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from recbole_dgrm.config.layers import load_config
     from recbole_dgrm.plugin import register
     from recbole_dgrm.reports.benchmark_report import Report, report
-    from recbole_dgrm.runs.compare import compare
-    from recbole_dgrm.runs.split_folder import split
+    from recbole_dgrm.runs.compare import compare, split
     from recbole_dgrm.runs.trained_run import TrainedRun, load_run, resume, train
     from recbole_dgrm.tuning.search import Search, tune
 
@@ -45,8 +44,7 @@ HOMES = {
     "config.layers": ("load_config",),
     "plugin": ("register",),
     "reports.benchmark_report": ("Report", "report"),
-    "runs.compare": ("compare",),
-    "runs.split_folder": ("split",),
+    "runs.compare": ("compare", "split"),
     "runs.trained_run": ("TrainedRun", "load_run", "resume", "train"),
     "tuning.search": ("Search", "tune"),
 }  # the module of each public name
