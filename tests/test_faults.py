@@ -104,8 +104,6 @@ def reshape_optimizer(state: dict) -> None:
         (changed(reshape_optimizer), r"does not fit this run .*the optimizer's exp_avg is \(7, 7\)"),
         (changed(lambda state: state["optimizer"].clear()), "does not fit this run .KeyError"),
         (changed(lambda state: state["random"].clear()), "does not fit this run .KeyError"),
-        (changed(lambda state: state["note"].clear()), "its note is damaged"),
-        (changed(lambda state: state["note"]["selected"].update(epochs="many")), "its note is damaged"),
     ],
 )
 def test_a_foreign_checkpoint_is_a_sentence_with_its_name_and_the_remedy(finished, damage, said):

@@ -162,7 +162,8 @@ def report(given: Namespace, console: Console) -> None:
     from recbole_dgrm.reports.benchmark_report import report
     from recbole_dgrm.system.files import check_writable
 
-    check_writable(given.output_dir or given.folder)
+    if given.output_dir:
+        check_writable(given.output_dir)
     console.print(f"report: {report(given.folder, given.baseline, given.output_dir).path}")
 
 

@@ -72,7 +72,7 @@ def download(given: Namespace, console: Console) -> None:
 def convert(given: Namespace, console: Console) -> None:
     """Convert a file of ratings, or the files of a split, to RecBole's format."""
     split = {part: path for part in PARTS if (path := getattr(given, part)) is not None}
-    if bool(given.file) == bool(given.train and given.test and given.name):
+    if split if given.file else not (given.train and given.test and given.name):
         raise OptionError("give one file of ratings, or a split: --train=A [--valid=B] --test=C --name=N")
     from recbole_dgrm.data.convert import WHOLE, convert
 

@@ -63,28 +63,21 @@ def recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
     try:
         with explained():
             yield
+        if record.status == "running":
+            record.status = "finished"
+        _write(record, run_dir)
     except (KeyboardInterrupt, Exception) as error:
-        record.status, record.error = _end(error), f"{type(error).__name__}: {error}"
         with suppress(OutputError):  # the first error is the one to be seen
-            if record.status == "interrupted":
-                record.error = str(error) or "stopped by the user"
+            if isinstance(error, (KeyboardInterrupt, OutputError)):  # after a full disk, too, the run can go on
+                record.status, record.error = "interrupted", str(error) or "stopped by the user"
                 LOG.warning("stopped; continue with %s", option("resume", run_dir))
             else:
-                record.traceback = traceback.format_exc()
+                record.status = "diverged" if isinstance(error, TrainingDiverged) else "failed"
+                record.error, record.traceback = f"{type(error).__name__}: {error}", traceback.format_exc()
                 LOG.error("the run %s\n%s", record.status, record.traceback)
         with suppress(OutputError):
             _write(record, run_dir)
         raise
-    if record.status == "running":
-        record.status = "finished"
-    _write(record, run_dir)
-
-
-def _end(error: BaseException) -> str:
-    """The status of a run that ``error`` ends. If the disk is to blame, the run can go on as after an interruption."""
-    if isinstance(error, (KeyboardInterrupt, OutputError)):
-        return "interrupted"
-    return "diverged" if isinstance(error, TrainingDiverged) else "failed"
 
 
 def _write(record: RunRecord, run_dir: Path) -> None:
