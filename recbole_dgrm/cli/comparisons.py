@@ -90,7 +90,7 @@ def tune(given: Namespace, console: Console) -> int:
     """
     from recbole_dgrm.cli.display import Board, frame_table
     from recbole_dgrm.config.layers import parse_line, parse_value
-    from recbole_dgrm.reports.benchmark_report import report
+    from recbole_dgrm.reports.benchmark_report import Report
     from recbole_dgrm.tuning.best import compare_with_defaults, is_default
     from recbole_dgrm.tuning.search import tune
 
@@ -110,7 +110,7 @@ def tune(given: Namespace, console: Console) -> int:
             console.print("the best configuration is the default one")
         with Board(console) as board:
             compare_with_defaults(search.config, best, seeds, test, given.workers, board.show)
-        _print_report(console, report(test))
+        _print_report(console, Report(test / "report.html"))
     return 0
 
 

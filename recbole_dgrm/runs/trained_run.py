@@ -152,6 +152,8 @@ class TrainedRun(Recommender):
 
         What is known of items is the training and the validation part, see ``recbole_dgrm.evaluation.lists``.
         """
+        if lists.empty:
+            return "the lists are empty"
         items = np.zeros((lists["user"].nunique(), lists["rank"].max()), np.intp)  # 0 where a list is shorter
         items[pd.factorize(lists["user"])[0], lists["rank"] - 1] = self.ids("items", lists["item"]).numpy()
         return described(Lists(items, self.splits.known.inter_matrix(form="csr")))

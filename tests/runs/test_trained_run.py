@@ -156,7 +156,8 @@ def test_lists_and_pairs_have_deviations_where_they_are_asked_for(run_of, monkey
     assert len(np.unique(found)) > 10
     nothing_left = csr_matrix(np.ones(run.rated.shape, bool))
     monkeypatch.setattr(run, "rated", nothing_left)
-    assert list(run.recommend(run.users, deviations=True)) == list(lists)
+    empty = run.recommend(run.users, deviations=True)
+    assert (list(empty), run.about(empty)) == (list(lists), "the lists are empty")
     with pytest.raises(DataError, match="2 users and 1 items are no pairs"):
         run.deviations(run.users[:2], run.items[1:2])
 
