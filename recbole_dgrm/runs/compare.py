@@ -239,20 +239,16 @@ class _Test:
             DataError: a pair has no prediction, or several, or one is for another pair.
         """
         (user, item, *_), part = self.pairs, self.splits.test
-        names = [part.field2id_token[field] for field in (part.uid_field, part.iid_field)]
-        row, column = (
-            pd.Index(ids[1:]).get_indexer(read.table[field]) + 1 for ids, field in zip(names, PAIR, strict=True)
-        )
-        given, wanted = pd.Index(row * part.item_num + column), pd.Index(user * part.item_num + item)
-        _refuse(read, ~given.isin(wanted) | (row == 0) | (column == 0), "are not in the test part")
+        wanted = pd.MultiIndex.from_arrays([part.id2token(part.uid_field, user), part.id2token(part.iid_field, item)])
+        given = pd.MultiIndex.from_arrays([read.table[field].astype(object) for field in PAIR])
+        _refuse(read, ~given.isin(wanted), "are not in the test part")
         _refuse(read, given.duplicated(), "are there twice")
         place = given.get_indexer(wanted)
         if (missing := place < 0).any():
-            first = int(np.argmax(missing))
-            pair = f"user {str(names[0][user[first]])!r} and item {str(names[1][item[first]])!r}"
+            first_user, first_item = map(str, wanted[np.argmax(missing)])
             raise DataError(
-                f"{read.source} has no prediction for {missing.sum():,} of {len(wanted):,} test pairs, "
-                f"the first {pair}; every row of test.csv needs one"
+                f"{read.source} has no prediction for {missing.sum():,} of {len(wanted):,} test pairs, the first user "
+                f"{first_user!r} and item {first_item!r}; every row of test.csv needs one"
             )
         return read.table["prediction"].to_numpy(np.float32)[place]
 
