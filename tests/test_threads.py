@@ -42,9 +42,9 @@ def trained(ratings_path, tmp_path_factory):
     def make(model: str, **keys: Any) -> rd.TrainedRun:
         declared = registry.declares_options(model)
         own = {field.name for field in fields(registry.model_class(model).Options)} if declared else set()
-        small = {key: value for key, value in SMALL.items() if key in own and key != "epochs"}
+        small = {key: value for key, value in SMALL.items() if key in own}
         where = {"data_path": str(ratings_path), "output_dir": str(tmp_path_factory.mktemp("runs"))}
-        return rd.train(model, "noise", **{**where, "device": "cpu", "epochs": 1, "refit": False, **small, **keys})
+        return rd.train(model, "noise", **{**where, "device": "cpu", "epochs": 2, "refit": False, **small, **keys})
 
     return make
 
