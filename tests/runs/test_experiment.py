@@ -310,6 +310,17 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(make_config):
     assert again.timing["epochs"] == first.timing["epochs"]  # no line is counted twice
 
 
+def test_a_pickle_is_not_loaded(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "touched"), "w"))
+
+    torch.save({"state_dict": Evil()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        read_checkpoint(tmp_path / "checkpoint.pt", torch.device("cpu"))
+    assert not (tmp_path / "touched").exists()
+
+
 def test_the_bias_row_has_the_values_of_each_user_under_full_ranking(make_config, tmp_path):
     pairs = [(user, item) for item in range(8) for user in range(12 * (item + 1)) if (user + item) % 4]
     write_ratings(tmp_path, "stairs", pd.DataFrame(pairs, columns=["user_id", "item_id"]).assign(rating=5.0))
