@@ -316,7 +316,7 @@ def test_a_pickle_is_not_loaded(tmp_path):
             return (open, (str(tmp_path / "touched"), "w"))
 
     torch.save({"state_dict": Evil()}, tmp_path / "checkpoint.pt")
-    with pytest.raises(CheckpointError, match="is not (a|the) checkpoint"):
+    with pytest.raises(CheckpointError, match=r"is not (a|the) checkpoint"):
         read_checkpoint(tmp_path / "checkpoint.pt", torch.device("cpu"))
     assert not (tmp_path / "touched").exists()
 
