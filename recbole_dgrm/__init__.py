@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from recbole_dgrm.plugin import register
     from recbole_dgrm.reports.benchmark_report import Report, report
     from recbole_dgrm.reports.collapse_report import Diagnosis
-    from recbole_dgrm.runs.compare import compare
-    from recbole_dgrm.runs.split_folder import split
+    from recbole_dgrm.runs.compare import compare, split
     from recbole_dgrm.runs.trained_run import TrainedRun, load_run, resume, train
     from recbole_dgrm.tuning.search import tune
     from recbole_dgrm.tuning.study import Search
@@ -48,8 +47,7 @@ HOMES = {
     "plugin": ("register",),
     "reports.benchmark_report": ("Report", "report"),
     "reports.collapse_report": ("Diagnosis",),
-    "runs.compare": ("compare",),
-    "runs.split_folder": ("split",),
+    "runs.compare": ("compare", "split"),
     "runs.trained_run": ("TrainedRun", "load_run", "resume", "train"),
     "tuning.search": ("tune",),
     "tuning.study": ("Search",),

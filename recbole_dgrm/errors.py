@@ -59,6 +59,7 @@ REMEDIES = (
     dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM)
     | dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _LEAVE)
     | dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), _NAME)
+    | {errno.ENAMETOOLONG: "shorten it"}
     | dict.fromkeys((errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS), _LOCK)
 )
 NO_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory", "bad_alloc", "bad allocation")

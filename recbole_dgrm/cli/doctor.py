@@ -1,22 +1,23 @@
-"""``recbole-dgrm doctor``: what of the package works here."""
+"""The command that says what of the package works here."""
 
+from argparse import Namespace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recbole_dgrm.cli.arguments import make_parser
+from recbole_dgrm.cli.command import argument, command
 
 STYLES = {"works": "green", "limited": "yellow", "does not work": "bold red"}
 
 
-def run(arguments: list[str], console: Console) -> int:
-    """Look at libraries, hardware, folders and data; 1 if something does not work."""
-    usage = "%(prog)s doctor [--output_dir=DIR]"
-    parser = make_parser("say what works here, what is limited, and what to do about it", usage, "")
-    parser.add_argument("--output_dir", type=Path, default=Path("runs"), help="where runs would go (default runs)")
-    given = parser.parse_args(arguments)
+@command(
+    "doctor [--output_dir=DIR]",
+    argument("--output_dir", type=Path, default=Path("runs"), help="where runs would go (default runs)"),
+)
+def doctor(given: Namespace, console: Console) -> int:
+    """Say what works here, what is limited, and what to do about it."""
     from recbole_dgrm.cli.checks import FAILS, examine
 
     rows = list(examine(given.output_dir))

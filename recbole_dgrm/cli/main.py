@@ -5,52 +5,62 @@ import os
 import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from importlib import import_module
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from recbole_dgrm.cli.comparisons import benchmark, compare, diagnose, report, split, tune
+from recbole_dgrm.cli.data import convert, download
+from recbole_dgrm.cli.doctor import doctor
+from recbole_dgrm.cli.runs import evaluate, export, recommend, train
 from recbole_dgrm.errors import OptionError, UserError, explained
 from recbole_dgrm.start import own_process
 from recbole_dgrm.system.texts import lines
 
-COMMANDS = "train download convert benchmark tune diagnose report split compare recommend evaluate export doctor"
+COMMANDS = {
+    each.name: each
+    for each in (
+        *(train, download, convert, benchmark, tune, diagnose, report, split, compare),
+        *(recommend, evaluate, export, doctor),
+    )
+}
+OVERVIEW = "\n\ncommands, each with a --help of its own:\n"
+OVERVIEW += "\n".join(f"  {name:<10} {each.summary}" for name, each in COMMANDS.items())
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     own_process()
-    command, *rest = arguments if arguments and arguments[0] in COMMANDS.split() else ["train", *arguments]
-    console = _Terminal(markup=False, emoji=False)
-    logging.getLogger().addHandler(handler := _notes_to_stderr())
+    console = Terminal(markup=False, emoji=False)
+    name, *rest = arguments if arguments and arguments[0] in COMMANDS else ["train", *arguments]
+    logging.getLogger().addHandler(notes := _Notes())
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # with it clusters end a job; here it is as Ctrl-C
     try:
-        with _processes(command), explained():
-            # imported here, so that a library that only another command needs stops none: least of all doctor
-            return import_module(f"recbole_dgrm.cli.{command}").run(rest, console)
+        with _processes(name), explained():
+            return COMMANDS[name].run(rest, console, OVERVIEW if name == "train" else "")
     except KeyboardInterrupt:
         return 130
     except UserError as error:
         print(f"error: {lines(str(error))}", file=sys.stderr)
         return 2
     finally:
-        logging.getLogger().removeHandler(handler)
+        logging.getLogger().removeHandler(notes)
 
 
-def _processes(command: str) -> AbstractContextManager[None]:
+def _processes(name: str) -> AbstractContextManager[None]:
     """Join the processes that ``torchrun`` has started, so that they train together."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return nullcontext()
-    if command != "train":
-        raise OptionError(f"torchrun is for a training; {command} is one process: python run_recbole_dgrm.py {command}")
+    if name != "train":
+        raise OptionError(f"torchrun is for a training; {name} is one process: python run_recbole_dgrm.py {name}")
     from recbole_dgrm.system import distributed  # torch loads slowly; --help need not wait for it
 
     return distributed.process_group()
 
 
-class _Terminal(Console):
+class Terminal(Console):
     """A console that prints text as it is: brackets are no markup, and control characters are shown, not sent."""
 
     def print(self, *objects: Any, **options: Any) -> None:
@@ -63,22 +73,13 @@ class _Terminal(Console):
         return super().render_str(lines(text), **options)
 
 
-class _Stderr(logging.Handler):
-    """Prints to the current ``sys.stderr``, which a progress display replaces so that notes appear above its bars."""
+class _Notes(logging.Handler):
+    """Prints warnings as notes; errors are raised, and printed by ``main``."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(lines(self.format(record)), file=sys.stderr)
+        from recbole_dgrm.compat.repairs import KNOWN_LOGS  # loaded long before anything is logged
 
-
-def _notes_to_stderr() -> logging.Handler:
-    """The handler that prints warnings as notes; errors are raised and printed by ``main``."""
-    handler = _Stderr()
-    handler.setFormatter(logging.Formatter("note: %(message)s"))
-    handler.addFilter(_is_note)
-    return handler
-
-
-def _is_note(record: logging.LogRecord) -> bool:
-    from recbole_dgrm.compat.repairs import KNOWN_LOGS  # loaded long before anything is logged
-
-    return record.levelno == logging.WARNING and not record.getMessage().startswith(KNOWN_LOGS)
+        message = record.getMessage()
+        if record.levelno == logging.WARNING and not message.startswith(KNOWN_LOGS):
+            # to the current sys.stderr, which a progress bar replaces so that notes appear above it
+            print(lines(f"note: {self.format(record)}"), file=sys.stderr)

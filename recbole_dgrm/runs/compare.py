@@ -1,11 +1,13 @@
-"""Predictions of any library, judged as our own runs are: each becomes a run directory that a report reads."""
+"""Models of other libraries: a split as plain files, and predictions for it judged as our own models are.
+
+``split`` writes the files. ``compare`` makes of each file of predictions a run directory that a report reads.
+"""
 
 import hashlib
-import logging
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +15,145 @@ import numpy as np
 import pandas as pd
 import torch
 from narwhals.stable.v2.typing import IntoFrame
+from numpy.typing import NDArray
+from pydantic import NonNegativeFloat
 
-from recbole_dgrm.data import loaders
+from recbole_dgrm import record_types, records
+from recbole_dgrm.config.layers import load_config, read_yaml
+from recbole_dgrm.data import dataset, loaders
 from recbole_dgrm.data.atomic_files import source_hash
+from recbole_dgrm.data.convert import run_keys
 from recbole_dgrm.data.ratings import PAIR, Ratings, read_ratings
-from recbole_dgrm.data.splits import Splits
+from recbole_dgrm.data.splits import PARTS, Splits, build_splits
 from recbole_dgrm.errors import DataError, OptionError
-from recbole_dgrm.evaluation import collector, references
+from recbole_dgrm.evaluation import collector, references, selection
 from recbole_dgrm.evaluation.collector import Evaluator, RatedPredictions
-from recbole_dgrm.options import check_known, check_name
-from recbole_dgrm.records import JUDGED, PER_USER, RECORD, RunRecord, find_runs, new_record, read_run, write_vectors
+from recbole_dgrm.models import registry
+from recbole_dgrm.options import check, check_known, check_name, option
 from recbole_dgrm.reports.benchmark_report import Report, write_report
 from recbole_dgrm.reports.statistics import read_plan
-from recbole_dgrm.runs.split_folder import judged_keys, read_split
+from recbole_dgrm.runs.export import check_new
+from recbole_dgrm.runs.run_files import add_references
+from recbole_dgrm.start import __version__
 from recbole_dgrm.system.environment import own_version
 from recbole_dgrm.system.files import check_writable, write_folder, write_json, writing
 from recbole_dgrm.system.turns import turn
 
-LOG = logging.getLogger(__name__)
+SPLIT = "split.json"
+BASIS = "MF"  # every config names a model; the split is the same for all
 COMPARED = "compared"  # folder within that of a split
-LONGEST_S = 1e9
+
+
+@turn()
+def split(
+    data: str | pd.DataFrame, folder: Path | str, *, config_files: Iterable[Path | str] | Path | str = (), **keys: Any
+) -> Path:
+    """Write a split into a new folder: ``train.csv``, ``valid.csv``, ``test.csv``, ``split.json`` and ``config.yaml``.
+
+    ``split.json`` describes the split and names the metric by which the protocol selects; ``config.yaml`` has its keys,
+    so that a model of ours can be trained on the same split with ``config_files``.
+
+    Args:
+        data: the name of a data set, or a DataFrame of ratings; as in ``train``.
+        folder: a new one.
+        keys: any config key but ``model``, such as ``seed=2021``.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OptionError: the folder exists, or the protocol ranks all items.
+        DataError: the data cannot be used.
+    """
+    write_split(split_config(config_files, run_keys(keys.get("model", BASIS), data, keys)), Path(folder))
+    return Path(folder)
+
+
+def split_config(config_files: Iterable[Path | str] | Path | str, keys: dict[str, Any]) -> Any:
+    """The config of a split; ``keys`` are those of the command line or of a call."""
+    if (model := keys.get("model", BASIS)) != BASIS:
+        raise OptionError(f"model={model}: a split has no model; leave it out")
+    return load_config(config_files, command_line={**keys, "model": BASIS})
+
+
+def write_split(config, folder: Path) -> dict[str, Any]:
+    """Write the split of ``config``, whole or not at all; returns the content of ``split.json``.
+
+    The columns are ``user``, ``item``, ``rating`` and, where the data has times, ``timestamp``; ids are the data's own.
+
+    Raises:
+        OptionError: see ``split``.
+    """
+    _check_labeled(config)
+    check_new(folder)
+    check_writable(folder, "output")
+    whole = dataset.RatingDataset(config)
+    times = None  # of user-item pairs as the data has them; the parts of a split have them in float32
+    if whole.time_field in whole.inter_feat:
+        times = whole.inter_feat.set_index([whole.uid_field, whole.iid_field])[whole.time_field]
+    splits = build_splits(config, dataset=whole)
+    selects = selection.settled(config, splits)[0]["valid_metric"]
+    about = {"recbole_dgrm": __version__, **splits.described(), "selects": selects}
+
+    def write(partial: Path) -> None:
+        for part in PARTS:
+            _table(splits, part, times).to_csv(partial / f"{part}.csv", index=False)
+        records.write_config(partial, judged_keys(config))
+        write_json(partial / SPLIT, about)
+
+    write_folder(folder, write)
+    return about
+
+
+def read_split(folder: Path, **where: Any) -> tuple[Any, Splits]:
+    """The config of a split, and the split, made again from the data.
+
+    Args:
+        where: ``data_path`` if the data has moved.
+
+    Raises:
+        DataError: the folder has no split, or the data has changed.
+    """
+    path = folder / SPLIT
+    if not path.is_file():
+        made = f"recbole-dgrm split --dataset=D {option('output', folder)}"
+        raise DataError(f"{folder} has no {SPLIT}, so it is not the folder of a split; make one with {made}")
+    about = records.read_json(path, "the description of a split", "make the split again", record_types.Split)
+    config = load_config(folder / records.CONFIG, {"model": BASIS, **where})
+    _check_labeled(config)
+    splits = build_splits(config)
+    if (fingerprint := splits.fingerprint()) != about["fingerprint"]:
+        raise DataError(
+            f"the data of {config['dataset']} now gives another split ({fingerprint}) than that in {folder} "
+            f"({about['fingerprint']}); put the old data back (--data_path=DIR) or make the split again"
+        )
+    return config, splits
+
+
+def judged_keys(config) -> dict[str, Any]:
+    """The keys of a config without those of a model."""
+    own = {"model", *read_yaml(registry.defaults_file(BASIS))}
+    return {key: value for key, value in config.given.items() if key not in own}
+
+
+def _check_labeled(config) -> None:
+    if config["eval_args"]["mode"]["test"] != "labeled":
+        raise OptionError(
+            f"protocol={config.run.protocol} ranks all items that a user has not seen, and predictions for the test "
+            "pairs cannot rank those; take rated, table3 or eq23"
+        )
+
+
+def _table(splits: Splits, part: str, times: pd.Series | None) -> pd.DataFrame:
+    user, item, _ = splits.triples(part)
+    of_part = getattr(splits, part)
+    names = [of_part.field2id_token[field] for field in (of_part.uid_field, of_part.iid_field)]
+    rating = of_part.inter_feat[of_part.config["RATING_FIELD"]].numpy()  # in float32, whose shortest text is 3.7
+    table = pd.DataFrame({"user": names[0][user], "item": names[1][item], "rating": rating})
+    if times is not None:
+        time = times.loc[pd.MultiIndex.from_arrays([user, item])].to_numpy()
+        table["timestamp"] = time.astype("int64") if (time % 1 == 0).all() else time
+    return table
 
 
 @turn()
@@ -47,8 +168,9 @@ def compare(
 ) -> Report:
     """Judge predictions for the test part of a split as our own models are judged, and write the report.
 
-    Every row of predictions becomes a run directory in ``output``. Rows of other splits, and runs of our own on the
-    same splits, may lie there too: the report is about all of them. A row that is there already is replaced.
+    Each entry of ``predictions`` becomes a run directory in ``output``, which is a row of the report. Rows of other
+    splits, and runs of our own on the same splits, may be there too: the report is about all of them. A row that is
+    there already is replaced.
 
     Args:
         split: a folder that ``split`` has made.
@@ -64,38 +186,33 @@ def compare(
     """
     split, seconds = Path(split), dict(seconds or {})
     output = split / COMPARED if output is None else Path(output)
-    _check(predictions, seconds)
+    if not predictions:
+        raise OptionError("there are no predictions to judge; name a file of them")
+    check_known("seconds: there are no predictions called", seconds, predictions)
+    for label in predictions:
+        check_name("label", label)
+        check(f"seconds of {label}", seconds.get(label, 0), NonNegativeFloat)
     check_writable(output, "output")
-    called = "the DataFrame {}".format
-    tables = {label: read_ratings(given, None, "prediction", called(label)) for label, given in predictions.items()}
+    name = "the DataFrame {}".format
+    tables = {label: read_ratings(each, None, "prediction", name(label)) for label, each in predictions.items()}
     config, splits = read_split(split, **({} if data_path is None else {"data_path": str(data_path)}))
     _check_folder(output, config, splits)
-    test = _Test.of(config, splits)
-    scores = {label: test.scores(read) for label, read in tables.items()}
+    test = _Test(config, splits)
+    scores = {label: test.scores(table) for label, table in tables.items()}
     for label, score in scores.items():
-        record, vectors = test.judged(label, score, seconds.get(label))
+        record, vectors = test.judged(label, score)
+        record.timing = {"train_s": float(seconds[label])} if label in seconds else {}
         record.environment["predictions"] = Path(tables[label].source).name
-        _write(output / _name(record), record, vectors)
+        _write(output, record, vectors)
     if baseline is None and not read_plan(output).get("baseline"):
         baseline = next(iter(predictions))
     return Report(write_report(output, output, baseline))
 
 
-def _check(predictions: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
-    if not predictions:
-        raise OptionError("there are no predictions to judge; name a file of them")
-    for label in predictions:
-        check_name("label", label)
-    check_known("seconds: there are no predictions called", seconds, predictions)
-    for label, value in seconds.items():
-        if not 0 <= value <= LONGEST_S:
-            raise OptionError(f"seconds={label}:{value} must be from 0 to {LONGEST_S:g}")
-
-
 def _check_folder(output: Path, config, splits: Splits) -> None:
     """Check that no run in ``output`` saw another split of the same data set, protocol and seed."""
     own = {key: config.given[key] for key in ("dataset", "protocol", "seed")}
-    for run in find_runs(output) if output.is_dir() else []:
+    for run in records.find_runs(output) if output.is_dir() else []:
         seen = run.record["data"].get("fingerprint", splits.fingerprint())
         if all(run.record[key] == value for key, value in own.items()) and seen != splits.fingerprint():
             raise DataError(
@@ -104,97 +221,76 @@ def _check_folder(output: Path, config, splits: Splits) -> None:
             )
 
 
-@dataclass(frozen=True)
 class _Test:
-    """The test part of a split, in the order in which our own models score it, and what stands beside every result."""
+    """The test part of a split, with its pairs in the order in which our own models score them."""
 
-    config: Any
-    splits: Splits
-    pairs: tuple[np.ndarray, ...]  # user, item, rank of the item, rating
-    references: references.References
-    about: dict[str, Any]
-
-    @classmethod
-    def of(cls, config, splits: Splits) -> "_Test":
-        batches = [batch for batch, *_ in loaders.eval_loader(config, splits, "test")]
+    def __init__(self, config, splits: Splits):
+        self.config, self.splits = config, splits
         fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], loaders.ITEM_RANK, config["RATING_FIELD"])
-        pairs = tuple(torch.cat([batch[field] for batch in batches]).numpy() for field in fields)
-        about = {"source": source_hash(config), **splits.described()}
-        return cls(config, splits, pairs, references.measure(config, splits), about)
+        batches = [batch for batch, *_ in loaders.eval_loader(config, splits, "test")]
+        self.pairs = [torch.cat([batch[field] for batch in batches]).numpy() for field in fields]
+        self.references = references.measure(config, splits)
+        self.about = {"source": source_hash(config), **splits.described()}
 
-    def scores(self, read: Ratings) -> np.ndarray:
+    def scores(self, read: Ratings) -> NDArray[np.float32]:
         """The prediction ``(n,)`` of each pair, in the precision in which our models are judged.
 
         Raises:
             DataError: a pair has no prediction, or several, or one is for another pair.
         """
         (user, item, *_), part = self.pairs, self.splits.test
-        names = [part.field2id_token[field] for field in (part.uid_field, part.iid_field)]
-        row, column = (
-            pd.Index(ids[1:]).get_indexer(read.table[field]) + 1 for ids, field in zip(names, PAIR, strict=True)
-        )
-        given, wanted = pd.Index(row * part.item_num + column), pd.Index(user * part.item_num + item)
-        _refuse(read, ~given.isin(wanted) | (row == 0) | (column == 0), "are not in the test part")
+        wanted = pd.MultiIndex.from_arrays([part.id2token(part.uid_field, user), part.id2token(part.iid_field, item)])
+        given = pd.MultiIndex.from_arrays([read.table[field].astype(object) for field in PAIR])
+        _refuse(read, ~given.isin(wanted), "are not in the test part")
         _refuse(read, given.duplicated(), "are there twice")
         place = given.get_indexer(wanted)
         if (missing := place < 0).any():
-            first = int(np.argmax(missing))
-            pair = f"user {str(names[0][user[first]])!r} and item {str(names[1][item[first]])!r}"
+            first_user, first_item = map(str, wanted[np.argmax(missing)])
             raise DataError(
-                f"{read.source} has no prediction for {missing.sum():,} of {len(wanted):,} test pairs, "
-                f"the first {pair}; every row of test.csv needs one"
+                f"{read.source} has no prediction for {missing.sum():,} of {len(wanted):,} test pairs, the first user "
+                f"{first_user!r} and item {first_item!r}; every row of test.csv needs one"
             )
         return read.table["prediction"].to_numpy(np.float32)[place]
 
-    def judged(self, label: str, score: np.ndarray, seconds: float | None) -> tuple[RunRecord, dict[str, np.ndarray]]:
-        """The record of these predictions, and the metrics of each user."""
+    def judged(self, label: str, score: NDArray[np.float32]) -> tuple[records.RunRecord, dict[str, NDArray]]:
+        """The record of predictions ``score`` ``(n,)``, and the metrics of each user."""
         user, _, rank, rating = self.pairs
-        rule = collector.rated_protocol(self.config, self.splits.scale)
-        evaluator = Evaluator(self.config)
-        record = new_record({**judged_keys(self.config), "model": JUDGED}, label)
+        rule, scale = collector.rated_protocol(self.config, self.splits.scale), self.splits.scale
+        evaluator, users = Evaluator(self.config), np.unique(user)
+        record = records.new_record({**judged_keys(self.config), "model": records.JUDGED}, label)
         record.hash = hashlib.sha256(score.tobytes()).hexdigest()[:16]
-        record.test = references.evaluated(
-            evaluator, RatedPredictions(user, rank, score, rating, rule, self.splits.scale)
-        )
-        record.data, record.reference = self.about, self.references.rows
-        record.resolution = {"test": self.references.resolution}
-        record.skill = references.skill(record.test, record.reference)
-        record.timing = {} if seconds is None else {"train_s": float(seconds)}
-        record.environment = {**own_version(), "numpy": np.__version__}
+        record.test = references.evaluated(evaluator, RatedPredictions(user, rank, score, rating, rule, scale))
+        record.data, record.environment = self.about, {**own_version(), "numpy": np.__version__}
+        vectors = evaluator.per_user | add_references(record, self.references, users)
         record.status = "finished"
-        users = np.unique(user)
         tokens = self.splits.test.id2token(self.splits.test.uid_field, users)
-        return record, {"user": np.asarray(tokens, dtype=str), **evaluator.per_user, **self.references.vectors(users)}
+        return record, {"user": np.asarray(tokens, dtype=str), **vectors}
 
 
-def _refuse(read: Ratings, bad: np.ndarray, said: str) -> None:
-    if bad.any():
-        first = int(np.argmax(bad))
+def _refuse(read: Ratings, wrong: NDArray[np.bool_], problem: str) -> None:
+    if wrong.any():
+        first = int(np.argmax(wrong))
         (user, item), places = (read.table[field].iloc[first][:80] for field in PAIR), read.table.index
         raise DataError(
-            f"{read.source}: {bad.sum():,} pairs {said}, the first in {places.name} {places[first]}: user {user!r}, "
-            f"item {item!r}; one row for each row of test.csv is expected, and no other"
+            f"{read.source}: {wrong.sum():,} pairs {problem}, the first in {places.name} {places[first]}: user "
+            f"{user!r}, item {item!r}; one row for each row of test.csv is expected, and no other"
         )
 
 
-def _name(record: RunRecord) -> str:
-    """The directory of a row: the same for the same label and split."""
+def _write(output: Path, record: records.RunRecord, vectors: Mapping[str, NDArray]) -> None:
+    """Write the directory of a row, whole or not at all, in place of an older one of the same label and split."""
     label = re.sub(r"[^\w.+-]+", "_", record.label)
-    marked = label if label == record.label else f"{label}-{hashlib.sha256(record.label.encode()).hexdigest()[:6]}"
-    return f"{marked}-{record.dataset}-{record.protocol}-{record.seed}"
-
-
-def _write(path: Path, record: RunRecord, vectors: Mapping[str, np.ndarray]) -> None:
-    """Write the directory of a row, whole or not at all, in place of an older one of the same row."""
+    if label != record.label:
+        label += f"-{hashlib.sha256(record.label.encode()).hexdigest()[:6]}"
+    path = output / f"{label}-{record.dataset}-{record.protocol}-{record.seed}"
     if path.exists():
-        if (old := read_run(path)) is None or old.record["model"] != JUDGED:
-            raise DataError(f"{path} is there and holds no predictions; choose another --output or move it away")
-        LOG.info("%s is judged again", path)
+        if (old := records.read_run(path)) is None or old.record["model"] != records.JUDGED:
+            raise DataError(f"{path} is there and has no predictions; choose another --output or move it away")
         with writing(path):
             shutil.rmtree(path)
 
     def write(partial: Path) -> None:
-        write_vectors(partial / PER_USER, vectors)
-        write_json(partial / RECORD, asdict(record))
+        records.write_vectors(partial / records.PER_USER, vectors)
+        write_json(partial / records.RECORD, asdict(record))
 
     write_folder(path, write)

@@ -6,42 +6,33 @@ validation parts for as many epochs. The test part is scored once, at the end.
 
 import logging
 import traceback
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from recbole.utils import init_seed
-from torch import Tensor
 
+from recbole_dgrm import records
 from recbole_dgrm.compat.training import building
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.atomic_files import check_source, source_hash
 from recbole_dgrm.data.splits import Splits, build_splits
-from recbole_dgrm.errors import CheckpointError, OptionError, OutputError, UserError, explained
+from recbole_dgrm.errors import CheckpointError, OptionError, UserError, explained
 from recbole_dgrm.evaluation import collapse, diagnosis, groups, references, selection
 from recbole_dgrm.options import option
-from recbole_dgrm.records import (
-    CONFIG,
-    PER_USER,
-    RUN_LOG,
-    TRIAL,
-    Identity,
-    RunDirectory,
-    RunRecord,
-    config_hash,
-    new_record,
-    read_epochs,
-    read_run,
-    write_config,
-    write_vectors,
+from recbole_dgrm.runs.run_files import (
+    add_references,
+    errors_of_recbole,
+    log_to,
+    new_directory,
+    recorded,
+    state_to_continue,
 )
-from recbole_dgrm.runs import upstream
-from recbole_dgrm.runs.run_files import log_to, new_directory, recorded, state_to_continue, still_there
 from recbole_dgrm.runs.trial import Trial, read_trial
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.environment import environment, lacks_bfloat16
@@ -62,7 +53,7 @@ class Pruned(Exception):
 @turn()
 def run_one(
     config, run_dir: Path | None = None, show_progress: bool = False, label: str = "", trial: Trial | None = None
-) -> tuple[RunRecord, Path]:
+) -> tuple[records.RunRecord, Path]:
     """Train, validate, test and save one model.
 
     Args:
@@ -80,74 +71,74 @@ def run_one(
     Raises:
         recbole_dgrm.errors.UserError: says what is wrong and what to do; the record has the same sentence.
     """
+    record = records.new_record(config.given, label)
+    if run_dir and (ended := _ended(run_dir, record.hash)):
+        return ended, run_dir
     check_processes(config.model_class)
     distributed.check_device(config["device"])
     if run_dir is None:
         check_writable(Path(config.run.output_dir))
     check_source(config, with_test=trial is None)
-    source = source_hash(config, with_test=trial is None)
+    record.data["source"] = source = source_hash(config, with_test=trial is None)
     run_dir = run_dir or Path(distributed.broadcast_text(lambda: str(new_directory(config))))
     config = config.writing_to(run_dir)
-    given = config.given
-    record = new_record(given, label, source)
     with ExitStack() as stack:
         if distributed.is_main_process():
             stack.enter_context(alone_in(run_dir, "process", "wait for its end; one run is made by one command"))
-        if stored := stored_run(run_dir, Identity(record.hash, source)):
-            return RunRecord(**stored.record), run_dir
+        if ended := _ended(run_dir, record.hash, source):
+            return ended, run_dir
         record.environment = environment(config)
         state = state_to_continue(config, run_dir)
-        stack.enter_context(still_there(run_dir))
         if distributed.is_main_process():
-            write_config(run_dir, given)
-            stack.enter_context(log_to(run_dir / RUN_LOG))
+            records.write_config(run_dir, config.given)
+            stack.enter_context(log_to(run_dir / records.RUN_LOG))
             stack.enter_context(recorded(record, run_dir))
         stack.enter_context(distributed.ends_in_order(f"continue with {option('resume', run_dir)}"))
-        with upstream.explained(config):
+        with errors_of_recbole(config):
             run = _Run(config, run_dir, record, show_progress, with_test=trial is None)
             run.validate(state, trial) if trial else run.go(state)
     return record, run_dir
 
 
-def stored_run(run_dir: Path, identity: Identity) -> RunDirectory | None:
-    """The run of this identity in ``run_dir``, if it has come to its end; None if there is none, or it goes on.
+def _ended(run_dir: Path, config: str, source: str | None = None) -> records.RunRecord | None:
+    """The record in ``run_dir`` of the run with the hash ``config``, if the run has come to its end.
+
+    Args:
+        source: hash of the data; by default the data is not compared.
 
     Raises:
-        CheckpointError: the directory has a run of another identity.
+        CheckpointError: the directory has another run.
     """
-    if (stored := read_run(run_dir)) is None:
+    if (stored := records.read_run(run_dir)) is None:
         return None
-    if difference := identity.difference(stored.identity):
+    wanted = replace(stored.identity, config=config) if source is None else records.Identity(config, source)
+    if difference := wanted.difference(stored.identity):
         raise CheckpointError(
             f"the run in {run_dir} cannot go on, because {difference}; undo the change, or start a new run"
         )
-    return stored if stored.ended else None
+    return records.RunRecord(**stored.record) if stored.ended else None
 
 
-def resume(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple[RunRecord, Path]:
+def resume(run_dir: Path, show_progress: bool = False) -> tuple[records.RunRecord, Path]:
     """Continue a run that was stopped, from its last checkpoint if it has one, with its own config.
 
-    The record of a run that has come to its end is read only; its data need not be there any more.
+    The record of a run that has come to its end is only read; its data need not be there any more.
 
     Raises:
-        CheckpointError: ``run_dir`` holds no run, or a trial, or one whose config or data have changed.
+        CheckpointError: ``run_dir`` has no run, or a trial, or one whose config or data have changed.
     """
-    if (run_dir / TRIAL).exists():
+    if (run_dir / records.TRIAL).exists():
         raise CheckpointError(
             f"{run_dir} is a trial of a search, and a trial is never tested; repeat the tune command to go on"
         )
-    return make(run_dir, show_progress, label)
+    return make(run_dir, show_progress)
 
 
-def make(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple[RunRecord, Path]:
-    """Make or continue the run whose config lies in ``run_dir``, which may be a trial; see ``resume``."""
-    config, stored = saved_config(run_dir), read_run(run_dir)
-    if stored and stored.ended:
-        identity = Identity(config_hash(config.given), stored.identity.data, stored.identity.code)
-        stored_run(run_dir, identity)  # refuses a config that has changed
-        return RunRecord(**stored.record), run_dir
-    trial = read_trial(run_dir)
-    return run_one(config, run_dir, show_progress, label or (stored.record["label"] if stored else ""), trial)
+def make(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple[records.RunRecord, Path]:
+    """Make or continue the run whose config is in ``run_dir``, which may be a trial; see ``resume``."""
+    stored = records.read_run(run_dir)
+    label = label or (stored.record["label"] if stored else "")
+    return run_one(saved_config(run_dir), run_dir, show_progress, label, read_trial(run_dir))
 
 
 def saved_config(run_dir: Path) -> Any:
@@ -156,9 +147,9 @@ def saved_config(run_dir: Path) -> Any:
     Raises:
         CheckpointError: ``run_dir`` is not the directory of a run, or its config cannot be used.
     """
-    path = run_dir / CONFIG
+    path = run_dir / records.CONFIG
     if not path.is_file():
-        raise CheckpointError(f"{run_dir} is not a run directory: it has no {CONFIG}")
+        raise CheckpointError(f"{run_dir} is not a run directory: it has no {records.CONFIG}")
     try:
         return load_config([path])
     except UserError as error:
@@ -168,7 +159,7 @@ def saved_config(run_dir: Path) -> Any:
 class _Run:
     """The stages of one run, with the data and the record that they share."""
 
-    def __init__(self, config, run_dir: Path, record: RunRecord, show_progress: bool, with_test: bool = True):
+    def __init__(self, config, run_dir: Path, record: records.RunRecord, show_progress: bool, with_test: bool = True):
         self.run_dir, self.record, self.show_progress = run_dir, record, show_progress
         _warn_of_slow_precision(config)
         self.splits = build_splits(config, with_test)
@@ -177,19 +168,18 @@ class _Run:
                 f"topk={config['topk']}: there are only {n_items} items, fewer than {longest}; name shorter lists"
             )
         record.data |= self.splits.described()
-        self.config, found = selection.settled(config, self.splits)
+        self.config, resolution = selection.settled(config, self.splits)
         record.selected_by = self.config.run.valid_metric
-        record.resolution = {"valid": found} if found else {}
+        record.resolution = {"valid": resolution} if resolution else {}
 
     def go(self, state: dict[str, Any] | None) -> None:
         """Select on validation, refit if the config says so, and test once; continue from ``state`` if there is one."""
-        if not state or "selected" not in state["note"]:
+        selected = state["note"].get("selected") if state else None
+        if not selected:
             trainer = self.train("train", state)
             chosen = trainer.model.chosen() if hasattr(trainer.model, "chosen") else {}
             selected = {"epochs": trainer.best_epoch + 1, "valid": plain(trainer.best_valid_result), "chosen": chosen}
             state = None
-        else:
-            selected = state["note"]["selected"]
         if self.config.run.refit:
             trainer = self.train("known", state, selected)
         self._test(trainer, selected)
@@ -209,71 +199,17 @@ class _Run:
         self.record.valid, self.record.status = plain(trainer.best_valid_result), "validated"
         self._time(trainer.best_epoch + 1)
 
-    def _time(self, best_epoch: int) -> list[dict[str, Any]]:
-        """Enter how long the epochs took, also those from before the run was resumed; returns their lines."""
-        lines = read_epochs(self.run_dir)
-        seconds = [line["seconds"] for line in lines]
-        self.record.timing |= {
-            "train_s": round(sum(seconds), 3),
-            "epoch_s": round(sum(seconds) / len(seconds), 4),
-            "epochs": sum(line["stage"] == "select" for line in lines),
-            "best_epoch": best_epoch,
-        }
-        return lines
-
-    def _test(self, trainer, selected: dict[str, Any]) -> None:
-        loader = loaders.eval_loader(self.config, self.splits, "test")
-        start = monotonic()
-        self.record.test = dict(trainer.evaluate(loader, show_progress=self.show_progress))
-        self.record.timing["evaluate_s"] = round(monotonic() - start, 3)
-        if distributed.is_main_process():
-            with distributed.main_process_only():
-                self._complete(trainer, selected, loader.users)
-
-    def _complete(self, trainer, selected: dict[str, Any], users: Tensor) -> None:
-        """Complete the record with all but the test result, and write the metric vectors of the tested ``users``."""
-        self.record.valid = selected["valid"]
-        lines = self._time(selected["epochs"])
-        tokens = self.splits.test.id2token(self.splits.test.uid_field, users.numpy())
-        vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
-        with self._kept("reference rows and result by groups"):
-            reference = references.measure(self.config, self.splits)
-            vectors |= reference.vectors(users.numpy())
-            self.record.reference, self.record.resolution["test"] = reference.rows, reference.resolution
-            self.record.skill = references.skill(self.record.test, self.record.reference)
-            of_groups = groups.measure(trainer.evaluator, self.config, self.splits, users.numpy(), reference)
-            self.record.groups = of_groups
-        write_vectors(self.run_dir / PER_USER, vectors)
-        with self._kept("diagnosis"):
-            self.record.diagnosis = diagnosis.examine(trainer, self.config, self.splits, lines, selected["epochs"])
-            LOG.info("collapse: %s", collapse.of_record(asdict(self.record)).line)
-
-    @contextmanager
-    def _kept(self, what: str) -> Iterator[None]:
-        """Within the block, after the test, an error is logged and recorded, and the run finishes all the same."""
-        try:
-            yield
-        except OutputError:
-            raise
-        except Exception as error:
-            said = f"the test is done, but its {what} failed: {type(error).__name__}: {error}"
-            self.record.error = f"{self.record.error}; {said}" if self.record.error else said
-            self.record.traceback = traceback.format_exc()
-            LOG.warning("%s", said)
-            LOG.info("%s", self.record.traceback)
-
     def train(self, part: str, state: dict[str, Any] | None, selected: dict[str, Any] | None = None, callback=None):
         """Train a fresh model on ``part``, and select the epoch on validation unless ``selected`` has it."""
         config = self.config
-        if state and state["note"]["fingerprint"] != self.record.data["fingerprint"]:
-            raise CheckpointError("the data has changed since the run was started; start a new run")
-        if state and state["note"]["selected_by"] != config.run.valid_metric:
-            raise CheckpointError("the run was selected by another metric before it was stopped; start a new run")
+        note = {"fingerprint": self.record.data["fingerprint"], "selected_by": config.run.valid_metric}
+        if state and any(state["note"].get(key) != value for key, value in note.items()):
+            path = self.run_dir / records.CHECKPOINT
+            raise CheckpointError(f"{path} is of another split or was selected by another metric; start a new run")
         trainer, loader, seconds = untrained(config, self.splits, part)
         self.record.timing["build_s"] = round(self.record.timing.get("build_s", 0.0) + seconds, 3)
         self.record.parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-        trainer.note = {"fingerprint": self.record.data["fingerprint"], "selected_by": config.run.valid_metric}
-        valid = None
+        trainer.note, valid = note, None
         if selected:
             trainer.note["selected"] = selected
             trainer.epochs = selected["epochs"]
@@ -288,6 +224,45 @@ class _Run:
         after = None if callback is None else lambda epoch, _: callback(trainer, epoch)
         trainer.fit(loader, valid, show_progress=self.show_progress, callback_fn=after)
         return trainer
+
+    def _time(self, best_epoch: int) -> list[dict[str, Any]]:
+        """Record how long the epochs took, also those from before the run was resumed; returns their lines."""
+        lines = records.read_epochs(self.run_dir)
+        seconds = [line["seconds"] for line in lines]
+        self.record.timing |= {
+            "train_s": round(sum(seconds), 3),
+            "epoch_s": round(sum(seconds) / len(seconds), 4),
+            "epochs": sum(line["stage"] == "select" for line in lines),
+            "best_epoch": best_epoch,
+        }
+        return lines
+
+    def _test(self, trainer, selected: dict[str, Any]) -> None:
+        loader, record = loaders.eval_loader(self.config, self.splits, "test"), self.record
+        start = monotonic()
+        record.test = dict(trainer.evaluate(loader, show_progress=self.show_progress))
+        record.timing["evaluate_s"] = round(monotonic() - start, 3)
+        if distributed.is_main_process():
+            with distributed.main_process_only():
+                self._complete(trainer, selected, loader.users.numpy())
+
+    def _complete(self, trainer, selected: dict[str, Any], users: NDArray) -> None:
+        """Complete the record with all but the test result, and write the metric vectors of the tested ``users``."""
+        record, config, splits = self.record, self.config, self.splits
+        record.valid, lines = selected["valid"], self._time(selected["epochs"])
+        tokens = splits.test.id2token(splits.test.uid_field, users)
+        vectors = {"user": np.asarray(tokens, dtype=str), **trainer.evaluator.per_user}
+        try:
+            reference = references.measure(config, splits)
+            vectors |= add_references(record, reference, users)
+            record.groups = groups.measure(trainer.evaluator, config, splits, users, reference)
+            record.diagnosis = diagnosis.examine(trainer, config, splits, lines, selected["epochs"])
+            LOG.info("collapse: %s", collapse.of_record(asdict(record)).line)
+        except Exception as error:  # the test is done, so the run is finished all the same
+            record.error = f"the test is done, but what is computed after it failed: {type(error).__name__}: {error}"
+            record.traceback = traceback.format_exc()
+            LOG.warning("%s", record.error)
+        records.write_vectors(self.run_dir / records.PER_USER, vectors)
 
 
 def _warn_of_slow_precision(config) -> None:

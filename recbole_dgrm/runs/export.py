@@ -1,7 +1,8 @@
-"""What a finished run gives other programs as plain files: its weights with the ids of their rows, lists, scores."""
+"""What a finished run gives other programs as plain files: its weights with the ids of their rows, and its lists."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
@@ -17,9 +17,14 @@ from recbole_dgrm.errors import OptionError
 from recbole_dgrm.records import WHERE
 from recbole_dgrm.runs.recommender import Recommender
 from recbole_dgrm.start import __version__
-from recbole_dgrm.system.files import write_folder, write_json, write_whole
+from recbole_dgrm.system.files import make_folder, write_folder, write_json, write_whole
 
 WEIGHTS, CONTENTS = "model.safetensors", "config.json"
+WRITERS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
+    ".csv": partial(pd.DataFrame.to_csv, index=False),
+    ".parquet": partial(pd.DataFrame.to_parquet, index=False),
+    ".jsonl": partial(pd.DataFrame.to_json, orient="records", lines=True, force_ascii=False),
+}
 
 
 def export(run: Recommender, folder: Path) -> Path:
@@ -38,67 +43,42 @@ def export(run: Recommender, folder: Path) -> Path:
     """
     check_new(folder)
     tensors, others = weights(run.model)
+    contents = {
+        "recbole_dgrm": __version__,
+        **{key: run.record[key] for key in ("model", "dataset", "protocol", "seed", "hash", "test")},
+        "config": {key: value for key, value in run.record["config"].items() if key not in WHERE},
+        "predicts_ratings": run.config.predicts_ratings,
+        "rating_scale": [run.scale.low, run.scale.high] if run.scale else run.config.run.rating_scale,
+        "rating_levels": list(run.scale.levels) if run.scale else None,
+        "users": ["[PAD]", *run.users],
+        "items": list(run.items),
+        "other": others,
+    }
 
     def write(partial: Path) -> None:
         (partial / WEIGHTS).write_bytes(save(tensors))  # a full disk is an OSError here, of save_file one of its own
-        write_json(partial / CONTENTS, contents(run) | {"other": others})
+        write_json(partial / CONTENTS, contents)
 
     write_folder(folder, write)
     return folder / WEIGHTS
 
 
-def write_lists(
-    source: Recommender,
-    users: Sequence[str],
-    topk: int,
-    exclude: str,
-    path: Path,
-    kind: str,
-    deviations: bool = False,
-) -> tuple[pd.DataFrame, NDArray[np.intp]]:
-    """Write the recommendation lists of ``users`` into one file, whole or not at all.
-
-    Args:
-        topk, exclude, deviations: see ``Recommender.tables``.
-        kind: the format, from ``table_format``.
-
-    Returns:
-        The list of the first user, and the items of all lists as ids of the model, ``(n_lists, topk)``, 0 where a list
-        is shorter.
-    """
-    lists = []
-
-    def kept(tables: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for table in tables:
-            row, rank = pd.factorize(table["user"])[0], table["rank"].to_numpy() - 1
-            items = np.zeros((table["user"].nunique(), topk), np.intp)
-            items[row, rank] = source.ids("items", table["item"]).numpy() if len(table) else 0
-            lists.append(items)
-            yield table
-
-    tables = kept(source.tables(users, topk, exclude, deviations))
-    first = next(tables)
-    write_tables(path, chain([first], tables), kind)
-    return first[first["user"] == users[0]], np.concatenate(lists)
-
-
-def write_scores(path: Path, run_dir: Path, part: str, scores: dict[str, Any]) -> None:
-    """Write what evaluating a run again has found."""
-    write_json(path, {"run": str(run_dir), "part": part, **scores})
-
-
 def check_new(folder: Path) -> None:
-    """Check that nothing is in the way of ``folder``; raises as ``export``."""
+    """Check that nothing has the name of a new ``folder``.
+
+    Raises:
+        OptionError: something has.
+    """
     if folder.exists():
         raise OptionError(f"{folder} exists already; choose another --output or remove it")
 
 
 def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The weights of a model by name, and those other values it has learnt that are no tables.
+    """The tables that a model has learnt, by name, and its other learnt values.
 
-    Parameters and buffers, those too that no checkpoint keeps because they come from the ratings (biases, factors),
-    and what RecBole's models keep in attributes (EASE). The ratings themselves, buffers with a leading underscore,
-    stay out. A sparse matrix becomes ``.data``, ``.indices`` and ``.indptr``.
+    Tables are parameters and buffers, also those that no checkpoint keeps because they come from the ratings (biases,
+    factors), and what RecBole's models keep in attributes (EASE). Buffers with a leading underscore are the ratings
+    themselves and are left out. A sparse matrix becomes ``.data``, ``.indices`` and ``.indptr``.
     """
     tensors = dict(model.named_parameters())
     tensors |= {name: table for name, table in model.named_buffers() if not name.split(".")[-1].startswith("_")}
@@ -106,9 +86,8 @@ def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for name, value in model.other_parameter().items():
         if scipy.sparse.issparse(value):
             matrix = value.tocsr()
-            tensors |= {
-                f"{name}.{part}": torch.as_tensor(getattr(matrix, part)) for part in ("data", "indices", "indptr")
-            }
+            for part in ("data", "indices", "indptr"):
+                tensors[f"{name}.{part}"] = torch.as_tensor(getattr(matrix, part))
             others[f"{name}.shape"] = list(matrix.shape)
         elif isinstance(value, (np.ndarray, Tensor)):
             tensors[name] = torch.as_tensor(value)
@@ -118,69 +97,19 @@ def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: table.detach().cpu().contiguous().clone() for name, table in tensors.items()}, others
 
 
-def contents(run: Recommender) -> dict[str, Any]:
-    """The content of ``config.json``."""
-    return {
-        "recbole_dgrm": __version__,
-        **{key: run.record[key] for key in ("model", "dataset", "protocol", "seed", "hash", "test")},
-        "config": {key: value for key, value in run.record["config"].items() if key not in WHERE},
-        "predicts_ratings": run.config.predicts_ratings,
-        "rating_scale": [run.scale.low, run.scale.high] if run.scale else run.config.run.rating_scale,
-        "rating_levels": list(run.scale.levels) if run.scale else None,
-        "users": ["[PAD]", *run.users],
-        "items": list(run.items),
-    }
-
-
-def table_format(path: Path, given: str | None = None) -> str:
-    """The ``given`` format, or the one that the ending of ``path`` stands for.
+def check_table(path: Path) -> None:
+    """Check that ``write_table`` knows the format that the ending of ``path`` names.
 
     Raises:
         OptionError: there is no such format, or its library is not installed.
     """
-    name = given or path.suffix[1:]
-    if name not in WRITERS:
-        raise OptionError(f"{path} does not end in one of {', '.join('.' + end for end in WRITERS)}: say --format")
-    if name == "parquet":
-        try:
-            import pyarrow  # noqa: F401
-        except ModuleNotFoundError:
-            raise OptionError(
-                "--format=parquet needs pyarrow, which is not installed: pip install 'recbole-dgrm[parquet]'"
-            ) from None
-    return name
+    if path.suffix not in WRITERS:
+        raise OptionError(f"{path} does not end in one of {', '.join(WRITERS)}; the ending is the format")
+    if path.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise OptionError(f"{path} needs pyarrow, which is not installed: pip install 'recbole-dgrm[parquet]'")
 
 
-def write_tables(path: Path, tables: Iterable[pd.DataFrame], name: str) -> None:
-    """Write tables of the same columns one below the other into a file that is whole or absent."""
-    write_whole(path, lambda partial: WRITERS[name](partial, tables))
-
-
-def _write_csv(path: Path, tables: Iterable[pd.DataFrame]) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        for index, table in enumerate(tables):
-            table.to_csv(file, index=False, header=index == 0)
-
-
-def _write_jsonl(path: Path, tables: Iterable[pd.DataFrame]) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        for table in tables:
-            table.to_json(file, orient="records", lines=True, force_ascii=False)
-
-
-def _write_parquet(path: Path, tables: Iterable[pd.DataFrame]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    writer = None
-    try:
-        for table in tables:
-            rows = pa.Table.from_pandas(table, schema=writer.schema if writer else None, preserve_index=False)
-            writer = writer or pq.ParquetWriter(path, rows.schema)
-            writer.write_table(rows)
-    finally:
-        if writer:
-            writer.close()
-
-
-WRITERS = {"csv": _write_csv, "parquet": _write_parquet, "jsonl": _write_jsonl}
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table in the format that the ending of ``path`` names; the file is whole or absent."""
+    make_folder(path.parent)
+    write_whole(path, partial(WRITERS[path.suffix], table))

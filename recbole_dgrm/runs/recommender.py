@@ -1,14 +1,15 @@
 """Recommendations and predictions of a trained model, by the external ids of users and items."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 from recbole.data.interaction import Interaction
 from scipy.sparse import csr_matrix
 from torch import Tensor
@@ -16,13 +17,11 @@ from torch import Tensor
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.values import id_text
 from recbole_dgrm.errors import DataError, OptionError, UnknownModel
-from recbole_dgrm.evaluation.scoring import all_scores, batches, pair_scores
+from recbole_dgrm.evaluation.scoring import all_scores, pair_scores
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import check
+from recbole_dgrm.system.files import plain
 from recbole_dgrm.system.turns import OwnGenerator, OwnRandomness, turn, usual_settings
-from recbole_dgrm.training.recorded_trainer import RecordedTrainer
-
-EXCLUDE = ("seen", "none")
 
 
 class Recommender:
@@ -30,26 +29,22 @@ class Recommender:
 
     Args:
         config: the config of the run.
-        trainer: the trainer of the run, for its source of random numbers.
         model: the model, which scores the users ``1..len(users)``.
         users: external ids, in the order of the model's ids from 1.
         dataset: any part of the run's data set, for the items.
         rated: the pairs that ``exclude="seen"`` leaves out, ``(n_users, n_items)`` with the padding row and column.
     """
 
-    def __init__(
-        self, config, trainer: RecordedTrainer, model, users: Sequence[str] | NDArray, dataset, rated: csr_matrix
-    ):
-        self.config, self.trainer, self.model, self.rated = config, trainer, model, rated
+    def __init__(self, config, model, users: Sequence[str] | NDArray, dataset, rated: csr_matrix):
+        self.config, self.model, self.rated, self.scale = config, model, rated, dataset.scale
         self.users = np.asarray(users, dtype=str)
         self.items = np.asarray(dataset.field2id_token[dataset.iid_field], dtype=str)  # the first is the padding
-        self.scale = dataset.scale
         self._order = torch.argsort(loaders.item_rank(dataset)[1:]) + 1
 
     @cached_property
     def _positions(self) -> dict[str, dict[str, int]]:
-        items = {name: index for index, name in enumerate(self.items) if index}
-        return {"users": {name: index + 1 for index, name in enumerate(self.users)}, "items": items}
+        names = {"users": self.users, "items": self.items[1:]}
+        return {kind: {name: index for index, name in enumerate(each, 1)} for kind, each in names.items()}
 
     @usual_settings()
     def ids(self, kind: str, names: Iterable[Any]) -> Tensor:
@@ -57,6 +52,7 @@ class Recommender:
 
         Raises:
             DataError: an id is unknown, or none is given.
+            OptionError: ``names`` is neither a text nor a list of texts and whole numbers.
         """
         names, positions = _texts(kind, names), self._positions[kind]
         unknown = [name for name in names if name not in positions]
@@ -70,13 +66,7 @@ class Recommender:
     def recommend(
         self, users: Iterable[Any], topk: int = 10, exclude: str = "seen", deviations: bool = False
     ) -> pd.DataFrame:
-        """Recommendation lists in one table; see ``tables``."""
-        return pd.concat(self.tables(users, topk, exclude, deviations), ignore_index=True)
-
-    def tables(
-        self, users: Iterable[Any], topk: int = 10, exclude: str = "seen", deviations: bool = False
-    ) -> Iterator[pd.DataFrame]:
-        """Recommendation lists, one table per batch of users, so that all scores never exist at once.
+        """Recommendation lists in one table.
 
         Args:
             users: external ids; a repeated one counts once.
@@ -85,38 +75,35 @@ class Recommender:
                 validation or test; ``none`` leaves out nothing.
             deviations: add the column ``deviation``; see ``deviations``.
 
-        Yields:
+        Returns:
             The columns ``user``, ``rank`` (from 1), ``item``, ``score`` and, if scores are ratings,
             ``predicted_rating``, which is the score clipped to the scale. Items with equal scores are in the order of
             the data's ids.
 
         Raises:
             DataError: a user is unknown.
-            OptionError: an argument is out of range.
-            UnknownModel: the model does not say how sure it is, and that is asked for.
+            OptionError: an argument has another type or is out of range.
+            UnknownModel: the model has no standard deviations, and ``deviations`` asks for them.
         """
-        topk = check("topk", np.asarray(topk).item() if np.ndim(topk) == 0 else topk, int)
-        if topk < 1:
-            raise OptionError(f"topk={topk} must be at least 1")
-        if exclude not in EXCLUDE:
-            raise OptionError(f"exclude={exclude!r} is not known; one of {', '.join(EXCLUDE)}")
-        tables = self._tables(self.ids("users", list(dict.fromkeys(_texts("users", users)))), topk, exclude == "seen")
-        if not deviations:
-            return tables
-        self._check_uncertain()
-        return map(self._with_deviations, tables)
-
-    def _tables(self, users: Tensor, topk: int, without_seen: bool) -> Iterator[pd.DataFrame]:
-        order, own = self._order.to(self.config["device"]), self._own_randomness()
-        for part in batches(self.config, users, len(self.items)):
-            with self._scoring(own):  # left before the table is given away: the caller has settings of its own
-                ((batch, scores),) = all_scores(self.model, self.config, part, len(self.items))
-                if without_seen:
+        topk = check("topk", plain(topk), PositiveInt)
+        check("exclude", exclude, Literal["seen", "none"])
+        row, tables = self.ids("users", dict.fromkeys(_texts("users", users))), []
+        if deviations:
+            self._check_deviations()
+        with self._scoring():
+            order = self._order.to(self.config["device"])
+            for batch, scores in all_scores(self.model, self.config, row, len(self.items)):
+                if exclude == "seen":
                     rated = self.rated[batch.numpy()].tocoo()  # a rating of 0 is a rating
                     scores[torch.as_tensor(rated.row).long(), torch.as_tensor(rated.col).long()] = -torch.inf
                 column, score = best_columns(scores[:, order], topk)
-                table = self._table(batch, order[column].cpu(), score.cpu())
-            yield table
+                tables.append(self._table(batch, order[column].cpu(), score.cpu()))
+        if deviations:
+            tables = [
+                table.assign(deviation=self.deviations(table["user"], table["item"]) if len(table) else 0.0)
+                for table in tables
+            ]
+        return pd.concat(tables, ignore_index=True)
 
     def _table(self, users: Tensor, items: Tensor, scores: Tensor) -> pd.DataFrame:
         row, position = np.nonzero(np.isfinite(scores.numpy()))
@@ -134,25 +121,28 @@ class Recommender:
             DataError: an id is unknown, or the numbers of users and items differ.
         """
         user, item = self._pairs(users, items)
-        with self._scoring(self._own_randomness()):
+        with self._scoring():
             pairs = Interaction({self.config["USER_ID_FIELD"]: user, self.config["ITEM_ID_FIELD"]: item})
             return pair_scores(self.model, self.config, pairs).float().cpu().numpy()
 
     def deviations(self, users: Iterable[Any], items: Iterable[Any]) -> NDArray[np.float32]:
-        """How sure the model is of the ratings that ``predict`` gives: their standard deviations ``(n,)``.
+        """The standard deviations ``(n,)`` of the ratings that ``predict`` gives, in points of the rating scale.
 
         Raises:
             DataError: an id is unknown, or the numbers of users and items differ.
-            UnknownModel: the model does not say how sure it is.
+            UnknownModel: the model has no standard deviations.
         """
-        self._check_uncertain()
+        self._check_deviations()
         user, item = (ids.to(self.config["device"]) for ids in self._pairs(users, items))
         distinct, row = torch.unique(user, return_inverse=True)
-        with self._scoring(self._own_randomness()):
+        with self._scoring():
             return self.model.deviations(distinct, row, item - 1).float().cpu().numpy()
 
-    def _with_deviations(self, table: pd.DataFrame) -> pd.DataFrame:
-        return table.assign(deviation=self.deviations(table["user"], table["item"]) if len(table) else 0.0)
+    def _check_deviations(self) -> None:
+        if not (self.config.predicts_ratings and hasattr(self.model, "deviations")):
+            able = [name for name, model in registry.MODELS.items() if hasattr(model, "deviations")]
+            name = self.config["model"]
+            raise UnknownModel(f"{name} has no standard deviations here; take {', '.join(able)}, trained on ratings")
 
     def _pairs(self, users: Iterable[Any], items: Iterable[Any]) -> tuple[Tensor, Tensor]:
         user, item = self.ids("users", users), self.ids("items", items)
@@ -160,44 +150,30 @@ class Recommender:
             raise DataError(f"{len(user)} users and {len(item)} items are no pairs: give as many of each")
         return user, item
 
-    def _check_uncertain(self) -> None:
-        if not (self.config.predicts_ratings and hasattr(self.model, "deviations")):
-            able = [name for name, model in registry.MODELS.items() if hasattr(model, "deviations")]
-            raise UnknownModel(
-                f"{self.config['model']} does not say how sure it is of ratings here; take {', '.join(able)}, trained "
-                "on ratings"
-            )
-
-    def _own_randomness(self) -> OwnGenerator | OwnRandomness:
-        """Random numbers for one call, the same for each call."""
-        if registry.is_ours(self.model):
-            return OwnGenerator(self.config.run.seed, self.config["device"])
-        return self.trainer.own_randomness()
-
     @contextmanager
-    def _scoring(self, own: OwnGenerator | OwnRandomness) -> Iterator[None]:
-        """Within the block, the model scores. Threads do so at the same time with our models, and else in turns."""
+    def _scoring(self) -> Iterator[None]:
+        """Within the block, the model scores, with random numbers that are the same for each call.
+
+        Threads do so at the same time with models of ours, and in turns with those of RecBole.
+        """
         self.model.eval()
-        with usual_settings() if registry.is_ours(self.model) else turn(), own, torch.no_grad():
+        ours, seed = registry.is_ours(self.model), self.config.run.seed
+        own = OwnGenerator(seed, self.config["device"]) if ours else OwnRandomness(seed)
+        with usual_settings() if ours else turn(), own, torch.no_grad():
             yield
 
 
 def _texts(kind: str, names: Iterable[Any]) -> list[str]:
-    """External ids as texts.
-
-    Raises:
-        OptionError: it is not one text or a list, or an id in it is neither a text nor a whole number.
-    """
+    """External ids as texts; a single text is one id."""
     if isinstance(names, str):
         return [names]
-    if not isinstance(names, Iterable) or isinstance(names, (bytes, Mapping, pd.DataFrame)):
+    if not isinstance(names, Iterable):
         raise OptionError(f"{kind} must be a list of ids like ['196', '186'], not a {type(names).__name__}")
     given = list(names)
-    texts = [text for name in given if (text := id_text(name)) is not None]
-    if len(texts) < len(given):
-        name = next(name for name in given if id_text(name) is None)
-        raise OptionError(f"{kind}: an id is a text or a whole number, and {name!r} is a {type(name).__name__}")
-    return texts
+    for name in given:
+        if id_text(name) is None:
+            raise OptionError(f"{kind}: an id is a text or a whole number, and {name!r} is a {type(name).__name__}")
+    return [str(id_text(name)) for name in given]
 
 
 def best_columns(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 import logging
 import secrets
 import shutil
-import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -13,31 +12,29 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from recbole.utils.logger import RemoveColorFilter
 
-from recbole_dgrm.errors import OutputError, TrainingDiverged, explained
+from recbole_dgrm.errors import OptionError, OutputError, TrainingDiverged, UnknownModel, UserError, explained
+from recbole_dgrm.evaluation.references import References, skill
+from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
-from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, RECORD, RunRecord, run_name
+from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, RECORD, WHERE, RunRecord, run_name
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.environment import peak_memory
-from recbole_dgrm.system.files import drop_partials, write_json, writing
+from recbole_dgrm.system.files import drop_partials, make_folder, write_json, writing
 from recbole_dgrm.training.checkpoints import read_checkpoint
 
 LOG = logging.getLogger(__name__)
+NAN_LOSS = "Training loss is nan"  # how RecBole's own error begins
+NOT_TO_BLAME = (*WHERE, "model", "dataset", "protocol", "seed", "epochs", "device", "refit", "load_col", "metrics")
 
 
 def new_directory(config) -> Path:
-    """Make a directory for a run in ``output_dir``.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    folder = Path(config.run.output_dir)
-    path = folder / f"{run_name(config.given)}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    try:
-        path.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"output_dir={folder}: {path} cannot be made ({error.strerror}); name another") from error
+    """Make a directory for a run in ``output_dir``."""
+    name = f"{run_name(config.given)}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    path = Path(config.run.output_dir) / name
+    make_folder(path)
     return path
 
 
@@ -61,82 +58,54 @@ def state_to_continue(config, run_dir: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
-    """Within the block, ``record.json`` says that the run is running; afterwards it says how the run ended."""
+    """Within the block, ``record.json`` has the status running; afterwards it says how the run ended."""
     write_json(run_dir / RECORD, asdict(record))
     try:
         with explained():
             yield
-        _write_end(record, run_dir, "finished" if record.status == "running" else record.status)
+        if record.status == "running":
+            record.status = "finished"
+        _write(record, run_dir)
     except (KeyboardInterrupt, Exception) as error:
         with suppress(OutputError):  # the first error is the one to be seen
-            _write_end(record, run_dir, *_end(error))
+            if isinstance(error, (KeyboardInterrupt, OutputError)):  # after a full disk, too, the run can go on
+                record.status, record.error = "interrupted", str(error) or "stopped by the user"
+                LOG.warning("stopped; continue with %s", option("resume", run_dir))
+            else:
+                record.status = "diverged" if isinstance(error, TrainingDiverged) else "failed"
+                record.error, record.traceback = f"{type(error).__name__}: {error}", traceback.format_exc()
+                LOG.error("the run %s\n%s", record.status, record.traceback)
         with suppress(OutputError):
-            _log_end(record, run_dir, error)
+            _write(record, run_dir)
         raise
 
 
-def _end(error: BaseException) -> tuple[str, str, str | None]:
-    """The status of a run that ``error`` ends, what its record says of it, and the traceback if somebody needs one."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "stopped by the user", None
-    if isinstance(error, OutputError):  # the disk is to blame, not the run, which can continue as after an interruption
-        return "interrupted", str(error), None
-    status = "diverged" if isinstance(error, TrainingDiverged) else "failed"
-    return status, f"{type(error).__name__}: {error}", traceback.format_exc()
-
-
-def _write_end(record: RunRecord, run_dir: Path, status: str, *why: str | None) -> None:
-    record.status = status
-    if why:
-        record.error, record.traceback = why
+def _write(record: RunRecord, run_dir: Path) -> None:
     record.timing["peak_rss_mib"] = peak_memory()
     write_json(run_dir / RECORD, asdict(record))
 
 
-def _log_end(record: RunRecord, run_dir: Path, error: BaseException) -> None:
-    if record.status == "interrupted":
-        by_disk = " by the disk, which is to be mended first" if isinstance(error, OutputError) else ""
-        LOG.warning("stopped%s; continue with %s", by_disk, option("resume", run_dir))
-    else:
-        LOG.error("the run %s\n%s", record.status, record.traceback)
-
-
-@contextmanager
-def still_there(run_dir: Path) -> Iterator[None]:
-    """Within the block, a run whose directory is removed by somebody ends with a sentence.
-
-    Raises:
-        OutputError: the directory is gone.
-    """
-    try:
-        yield
-    except (FileNotFoundError, OutputError) as error:
-        if not isinstance(error.__cause__ or error, FileNotFoundError) or run_dir.is_dir():
-            raise
-        raise OutputError(f"{run_dir} was removed while the run was at work in it; start the run again") from error
+def add_references(record: RunRecord, found: References, users: NDArray) -> dict[str, NDArray]:
+    """Add reference rows on the test part to a record, and what follows from them; returns their metrics by user."""
+    record.reference, record.resolution["test"] = found.rows, found.resolution
+    record.skill = skill(record.test, found.rows)
+    return found.vectors(users)
 
 
 class _RunLog(logging.FileHandler):
-    """Raises what the disk refuses, once: the run ends with it, and its end is logged by the other handlers."""
-
-    _refused = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if not self._refused:
-            self._refused = True
-            with writing(Path(self.baseFilename)):
-                super().emit(record)
-            self._refused = False
+    """Raises what the disk refuses, so that the run ends with it."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        if isinstance(error := sys.exc_info()[1], OSError):
-            raise error
+        """Called by logging while it handles an error of writing a line."""
+        with writing(Path(self.baseFilename)):
+            raise
 
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Within the block, everything that RecBole and we log in this thread is written to ``path`` as well."""
-    handler = _RunLog(path, encoding="utf-8", delay=True)  # opened at the first line, within the run
+    with writing(path):
+        handler = _RunLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(RemoveColorFilter())
     own = threading.get_ident()
@@ -152,3 +121,32 @@ def log_to(path: Path) -> Iterator[None]:
         ours.setLevel(level)
         with suppress(OSError):  # each line was written before
             handler.close()
+
+
+@contextmanager
+def errors_of_recbole(config: Any) -> Iterator[None]:
+    """Within the block, an error of a model of RecBole becomes a sentence; errors of our own models stay as they are.
+
+    Raises:
+        UnknownModel: a library is missing; some of RecBole's models import theirs in the middle of the training.
+        TrainingDiverged: the loss became NaN.
+        OptionError: any other error, with the keys that the user has set.
+    """
+    model = config["model"]
+    try:
+        with explained():
+            yield
+    except UserError:
+        raise
+    except ModuleNotFoundError as error:
+        raise UnknownModel(f"{model} needs the library {error.name}, which is not installed") from error
+    except Exception as error:
+        if model in registry.MODELS or registry.is_external(model):
+            raise
+        if NAN_LOSS in str(error):
+            rate = config["learning_rate"]
+            raise TrainingDiverged(f"{model}: the training loss became nan; lower learning_rate={rate}") from error
+        reason = next(iter(str(error).strip().splitlines()), "no reason given")
+        changed = [f"{key}={config.given[key]}" for key in sorted(config.changed) if key not in NOT_TO_BLAME]
+        remedy = f"look at {', '.join(changed)}" if changed else "no key was changed; another model may take these data"
+        raise OptionError(f"{model} of RecBole stops with {type(error).__name__}: {reason}; {remedy}") from error

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from narwhals.stable.v2.typing import IntoFrame
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from recbole_dgrm.config.evaluation_keys import check_scores
@@ -34,12 +33,16 @@ from recbole_dgrm.runs.recommender import Recommender
 from recbole_dgrm.system.files import plain
 from recbole_dgrm.system.turns import turn, usual_settings
 from recbole_dgrm.training.checkpoints import read_checkpoint
-from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 from recbole_dgrm.training.trainers import trainer_class
 
 LOG = logging.getLogger(__name__)
-# a trained model is tied to these keys
-TRAINED_WITH = ("feedback", "eval_args", "split_rounding", "known_share", "refit")
+TRAINED_WITH = (
+    "feedback",
+    "eval_args",
+    "split_rounding",
+    "known_share",
+    "refit",
+)  # keys that a trained model is tied to
 
 
 class TrainedRun(Recommender):
@@ -50,13 +53,13 @@ class TrainedRun(Recommender):
         splits: its data, built again.
     """
 
-    def __init__(self, config, record: dict[str, Any], splits: Splits, trainer: RecordedTrainer):
+    def __init__(self, config, record: dict[str, Any], splits: Splits, model):
         self.record, self.splits = record, splits
         users = splits.train.field2id_token[splits.train.uid_field][1:]
         parts = [splits.triples(part)[:2] for part in ("known", "test")]
         user, item = (np.concatenate(side) for side in zip(*parts, strict=True))
         rated = csr_matrix((np.ones(len(user), bool), (user, item)), (splits.train.user_num, splits.train.item_num))
-        super().__init__(config, trainer, trainer.model, users, splits.train, rated)
+        super().__init__(config, model, users, splits.train, rated)
 
     def __repr__(self) -> str:
         return run_table.as_text(self.record)
@@ -71,7 +74,7 @@ class TrainedRun(Recommender):
         Args:
             ratings: a DataFrame or a file of ``user_id``, ``item_id`` and ``rating``, or other usual names of these
                 columns, with the checks of ``convert``. A user of the run may be among them, who then has these
-                ratings only. Unknown items are counted, said and dropped.
+                ratings only. Ratings of items that the model does not know are dropped, with a warning.
             reading: what cannot be seen from a file; see ``recbole_dgrm.data.text_tables.Reading``.
 
         Raises:
@@ -87,78 +90,75 @@ class TrainedRun(Recommender):
                 f"{what} cannot score users who were not there in training; train it again with their "
                 f"ratings in the data, or use a model that reads profiles: {', '.join(able)}"
             )
-        table = self._usable(read)
+        if not self.model.implicit:
+            self._check_scale(read)
+        table = self._known(read.table)
         users, row = np.unique(table["user_id"].to_numpy(str), return_inverse=True)
         column = self.ids("items", table["item_id"]).numpy()
         shape = len(users) + 1, len(self.items)
         matrix = csr_matrix((table["rating"].to_numpy(np.float64), (row + 1, column)), shape)
-        model = self.model.with_profiles(matrix)
-        return Recommender(self.config, self.trainer, model, users, self.splits.train, matrix)
+        return Recommender(self.config, self.model.with_profiles(matrix), users, self.splits.train, matrix)
 
-    def _usable(self, read: Ratings) -> pd.DataFrame:
-        """The ratings of known items, one per user-item pair, after a check that all lie within the scale."""
-        ratings = read.table
-        if not self.model.implicit:
-            low, high = self.splits.scale.low, self.splits.scale.high
-            outside = ratings[(ratings["rating"] < low) | (ratings["rating"] > high)]
-            if len(outside):
-                first = f"{ratings.index.name} {outside.index[0]}: {outside['rating'].iloc[0]:g}"
-                raise DataError(
-                    f"{read.source}: {len(outside)} ratings lie outside rating_scale=[{low:g}, {high:g}] of the run, "
-                    f"the first in {first} of user {outside['user_id'].iloc[0]!r}; correct them"
-                )
-        n_users = ratings["user_id"].nunique()
-        known = ratings[ratings["item_id"].isin(self._positions["items"])]
+    def _check_scale(self, read: Ratings) -> None:
+        low, high, table = self.splits.scale.low, self.splits.scale.high, read.table
+        if (outside := ~table["rating"].between(low, high)).any():
+            first = table[outside].iloc[0]
+            place = f"{table.index.name} {table.index[outside][0]}: {first['rating']:g} of user {first['user_id']!r}"
+            raise DataError(
+                f"{read.source}: {outside.sum()} ratings lie outside rating_scale=[{low:g}, {high:g}] of the run, the "
+                f"first in {place}; correct them"
+            )
+
+    def _known(self, ratings: pd.DataFrame) -> pd.DataFrame:
+        """The ratings of items that the model knows, one per user-item pair; warns of those that are dropped."""
+        is_known = ratings["item_id"].isin(self._positions["items"])
+        known, unknown = ratings[is_known], ratings.loc[~is_known, "item_id"]
         if len(known) == 0:
-            raise DataError(f"none of the {ratings['item_id'].nunique()} items that are rated is known to the model")
-        if len(known) < len(ratings):
-            unknown = ratings.loc[ratings.index.difference(known.index), "item_id"]
-            said = "%d ratings are dropped: the model does not know their %d items, the first %r"
-            LOG.warning(said, len(unknown), unknown.nunique(), unknown.iloc[0])
-        if lost := n_users - known["user_id"].nunique():
-            LOG.warning("%d users have rated no item that the model knows and are left out", lost)
+            raise DataError(f"the model knows none of the {unknown.nunique()} items that are rated")
+        if len(unknown):
+            lost = ratings["user_id"].nunique() - known["user_id"].nunique()
+            text = (
+                "%d ratings are dropped: the model does not know their %d items, the first %r; %d users have no other"
+            )
+            LOG.warning(text, len(unknown), unknown.nunique(), unknown.iloc[0], lost)
         single = known.drop_duplicates(["user_id", "item_id"])
-        if len(single) < len(known):
-            LOG.warning("%d rows repeat a user-item pair; the first row of a pair is kept", len(known) - len(single))
+        if repeated := len(known) - len(single):
+            LOG.warning("%d rows repeat a user-item pair; the first row of a pair is used", repeated)
         return single
 
     @turn()
-    def evaluate(self, protocol: str | None = None, part: str = "test") -> Evaluation:
-        """Evaluate the model again.
+    def evaluate(self, protocol: str | None = None) -> Evaluation:
+        """Evaluate the model on the test part again.
 
         Args:
             protocol: by default that of the run, which gives the numbers of the record.
-            part: ``test``, or ``valid`` if the model has not learnt from it.
 
         Returns:
             A dict that ``print`` and a notebook show as a table, with the keys ``model``, ``dataset``, ``protocol``,
-            ``seed``, ``reference``, ``skill``, ``resolution`` (of the part), and the part, which has the metrics.
+            ``seed``, ``test``, ``reference``, ``skill`` and ``resolution``, as in the record.
 
         Raises:
-            OptionError: the protocol needs another split, or the model has learnt from the part.
+            OptionError: the protocol needs another split than that of the run.
         """
-        if part not in ("test", "valid"):
-            raise OptionError(f"part={part!r} is not known; test or valid")
-        if part == "valid" and self.config.run.refit:
-            raise OptionError(
-                "the model of a run with refit=true has learnt from the validation part; what validation said is "
-                "'valid' in record.json, and a run with --refit=false can be evaluated on it"
-            )
         config = self._under(self.record["protocol"] if protocol is None else protocol)
         trainer = trainer_class(type(self.model))(config, self.model)
-        result = dict(trainer.evaluate(loaders.eval_loader(config, self.splits, part)))
-        found = references.measure(config, self.splits, part)
-        rows, resolution = found.rows, {part: found.resolution}
+        result = dict(trainer.evaluate(loaders.eval_loader(config, self.splits, "test")))
+        reference = references.measure(config, self.splits)
         named = {key: self.record[key] for key in ("model", "dataset", "seed")} | {"protocol": config.run.protocol}
-        skill = references.skill(result, rows)
-        return Evaluation(named | {part: result, "reference": rows, "skill": skill, "resolution": resolution})
+        skill, resolution = references.skill(result, reference.rows), {"test": reference.resolution}
+        rows = {"test": result, "reference": reference.rows, "skill": skill, "resolution": resolution}
+        return Evaluation(named | rows)
 
-    def about(self, lists: NDArray[np.intp]) -> str:
-        """A line about lists ``(n_lists, N)`` of ids of the model: coverage, Gini index, novelty and diversity.
+    def about(self, lists: pd.DataFrame) -> str:
+        """A line about recommendation lists, as ``recommend`` gives them: coverage, Gini index, novelty and diversity.
 
         What is known of items is the training and the validation part, see ``recbole_dgrm.evaluation.lists``.
         """
-        return described(Lists(lists, self.splits.known.inter_matrix(form="csr")))
+        if lists.empty:
+            return "the lists are empty"
+        items = np.zeros((lists["user"].nunique(), lists["rank"].max()), np.intp)  # 0 where a list is shorter
+        items[pd.factorize(lists["user"])[0], lists["rank"] - 1] = self.ids("items", lists["item"]).numpy()
+        return described(Lists(items, self.splits.known.inter_matrix(form="csr")))
 
     @usual_settings()
     def export(self, folder: Path | str) -> Path:
@@ -166,7 +166,7 @@ class TrainedRun(Recommender):
         return export(self, Path(folder))
 
     def _under(self, protocol: str):
-        """The config of the run, changed to the rules of another protocol."""
+        """The config of the run, with the rules of another protocol."""
         own, other = protocol_layer(self.record["protocol"]), protocol_layer(protocol)
         changes = {key: value for key, value in other.items() if own.get(key) != value}
         tied = [key for key in TRAINED_WITH if key in changes]
@@ -191,13 +191,11 @@ def load_run(path: Path | str, **where: Any) -> TrainedRun:
         CheckpointError: the directory has no finished run, or the checkpoint is of another model.
         DataError: the data has changed since the run was made.
     """
-    if not isinstance(path, (str, Path)):
-        raise CheckpointError(f"a run is named by the path of its directory, and {path!r} is none")
     path = Path(path)
     saved = read_run(path)
+    if saved and saved.record["model"] == JUDGED:
+        raise CheckpointError(f"{path} has predictions of another program, whose model is not known here")
     if saved is None or not (path / CONFIG).is_file():
-        if saved and saved.record["model"] == JUDGED:
-            raise CheckpointError(f"{path} holds predictions that were judged; their model is not known here")
         raise CheckpointError(f"{path} is not a run directory: it has no record.json with a {CONFIG}")
     if (path / TRIAL).exists():
         raise CheckpointError(
@@ -218,7 +216,7 @@ def load_run(path: Path | str, **where: Any) -> TrainedRun:
         )
     trainer, _, _ = untrained(config, splits, references.training_part(config))
     trainer.load(state, best=True)
-    return TrainedRun(config, saved.record, splits, trainer)
+    return TrainedRun(config, saved.record, splits, trainer.model)
 
 
 @turn()

@@ -14,7 +14,7 @@ import yaml
 from helpers import random_ratings, write_ratings
 from recbole.utils import argument_list
 
-from recbole_dgrm.cli.arguments import config_paths
+from recbole_dgrm.cli.command import config_paths
 from recbole_dgrm.config import layers as config_module
 from recbole_dgrm.config import recbole_keys
 from recbole_dgrm.config.layers import RECBOLE_PROPERTIES, load_config
@@ -286,8 +286,8 @@ def test_config_files_are_taken_apart_at_blanks_that_are_not_their_own(tmp_path,
     monkeypatch.chdir(tmp_path)
     for name in ("a.yaml", "my file.yaml", "b.yaml"):
         Path(name).touch()
-    found = list(config_paths(["a.yaml my file.yaml  b.yaml", "b.yaml", "nowhere x.yaml", ""]))
-    assert found == [Path(name) for name in ("a.yaml", "my file.yaml", "b.yaml", "b.yaml", "nowhere", "x.yaml")]
+    paths = config_paths(["a.yaml  b.yaml", "my file.yaml", "nowhere x.yaml"])
+    assert paths == [Path(name) for name in ("a.yaml", "b.yaml", "my file.yaml", "nowhere", "x.yaml")]
 
 
 def test_printed_options_are_read_back_by_a_shell():

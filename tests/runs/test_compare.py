@@ -1,7 +1,6 @@
 """A split as files, and predictions of others judged as our own runs are."""
 
 import json
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,9 @@ from recbole_dgrm.cli import main
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError
 from recbole_dgrm.records import JUDGED, read_run, read_runs
-from recbole_dgrm.runs.compare import COMPARED
-from recbole_dgrm.runs.split_folder import PARTS, read_split
+from recbole_dgrm.runs.compare import COMPARED, PARTS, read_split
+
+IDS = {"user": str, "item": str}
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def folder(keys, tmp_path):
 
 @pytest.fixture
 def table(folder):
-    """The test part with a prediction for each row that none other has."""
-    test = pd.read_csv(folder / "test.csv", dtype={"user": str, "item": str})
+    """The test part with a prediction for each row that no other row has."""
+    test = pd.read_csv(folder / "test.csv", dtype=IDS)
     return test[["user", "item"]].assign(prediction=np.linspace(1, 5, len(test)))
 
 
@@ -42,7 +42,7 @@ def of_label(folder: Path, label: str) -> dict:
 def test_the_parts_are_those_that_our_models_see(folder, make_config):
     splits = build_splits(make_config("MF", "noise"))
     for part in PARTS:
-        table = pd.read_csv(folder / f"{part}.csv", dtype={"user": str, "item": str})
+        table = pd.read_csv(folder / f"{part}.csv", dtype=IDS)
         of_part = getattr(splits, part)
         user, item, rating = splits.triples(part)
         known = zip(of_part.id2token("user_id", user), of_part.id2token("item_id", item), rating, strict=True)
@@ -64,8 +64,9 @@ def test_ratings_and_times_keep_every_digit(tmp_path):
 @pytest.mark.parametrize("protocol", ["rated", "table3", "eq23"])
 def test_predictions_of_a_run_get_the_numbers_of_its_record(keys, tmp_path, protocol):
     folder = rd.split("noise", tmp_path / "split", protocol=protocol, seed=7, **keys)
-    run = rd.train("MF", "noise", protocol=protocol, seed=7, epochs=2, **keys)
-    test = pd.read_csv(folder / "test.csv", dtype={"user": str, "item": str})
+    run = rd.train("MF", "noise", config_files=folder / "config.yaml", epochs=2, output_dir=keys["output_dir"])
+    assert run.record["data"]["fingerprint"] == read_split(folder)[1].fingerprint()
+    test = pd.read_csv(folder / "test.csv", dtype=IDS)
     test["prediction"] = run.predict(test["user"], test["item"])
     test.sample(frac=1, random_state=0).to_csv(tmp_path / "theirs.csv", index=False)
     report = rd.compare(folder, {"theirs": tmp_path / "theirs.csv"}, output=keys["output_dir"])
@@ -77,77 +78,61 @@ def test_predictions_of_a_run_get_the_numbers_of_its_record(keys, tmp_path, prot
     for name in vectors[0]:
         np.testing.assert_array_equal(vectors[0][name], vectors[1][name])
     means = report.table().pivot(index="model", columns="metric", values="mean")
-    assert (means.loc["MF"] == means.loc["theirs"]).all()  # one table, in which nothing tells them apart
+    assert (means.loc["MF"] == means.loc["theirs"]).all()
 
 
-def test_a_report_without_a_run_of_ours_has_seeds_tests_marks_and_means(keys, tmp_path, table, caplog):
+def test_a_report_without_a_run_of_ours_has_seeds_tests_marks_and_means(keys, tmp_path, caplog):
     rng = np.random.default_rng(0)
     for seed in (1, 2):
         folder = rd.split("noise", tmp_path / f"split-{seed}", seed=seed, **keys)
-        test = pd.read_csv(folder / "test.csv", dtype={"user": str, "item": str})
+        test = pd.read_csv(folder / "test.csv", dtype=IDS)
         near = test.assign(prediction=test["rating"] + rng.normal(0, 0.1, len(test)))
-        far = test.assign(prediction=400.0)  # beyond the scale: RMSE says so
-        predictions = {"near": near, "far": far}
-        report = rd.compare(folder, predictions, output=tmp_path / "both", seconds={"near": 2.5})
-    found = report.table().set_index(["model", "metric"])
-    assert found.loc[("near", "rmse"), "seeds"] == 2
-    assert found.loc[("far", "rmse"), "holm_t"] < 0.05
-    assert found.loc[("near", "rmse"), "train_s"] == 2.5
-    assert found.loc[("far", "ratedndcg@5"), "mean"] == found.loc[("random", "ratedndcg@5"), "mean"]  # exact ties
+        far = test.assign(prediction=400.0)  # beyond the scale, which only RMSE and MAE notice
+        report = rd.compare(folder, {"near": near, "far": far}, output=tmp_path / "both", seconds={"near": 2.5})
+    means = report.table().set_index(["model", "metric"])
+    assert means.loc[("near", "rmse"), "seeds"] == 2
+    assert means.loc[("far", "rmse"), "holm_t"] < 0.05
+    assert means.loc[("near", "rmse"), "train_s"] == 2.5
+    assert means.loc[("far", "ratedndcg@5"), "mean"] == means.loc[("random", "ratedndcg@5"), "mean"]  # exact ties
     text = report.path.with_suffix(".md").read_text()
-    for said in (
-        "▼†",
-        "▲ better and ▼ worse than near",
-        "Of far, near only the predictions",
-        "Accuracy against training",
-    ):
-        assert said in text
+    for words in ("▼†", "▲ better and ▼ worse than near", "Of far, near only the predictions"):
+        assert words in text
     assert "Learning curves" not in text
     assert not [record for record in caplog.records if "cannot be drawn" in record.getMessage()]
 
 
-def test_a_row_is_judged_again_and_others_stay(folder, table, tmp_path):
+def test_a_row_is_judged_again_others_stay_and_none_can_be_loaded(folder, table):
     rd.compare(folder, {"a": table, "b": table})
-    better = pd.read_csv(folder / "test.csv", dtype={"user": str, "item": str}).rename(columns={"rating": "est"})
+    better = pd.read_csv(folder / "test.csv", dtype=IDS).rename(columns={"rating": "est"})
     rd.compare(folder, {"a": better})
     assert of_label(folder / COMPARED, "a")["test"]["rmse"] == 0
     assert of_label(folder / COMPARED, "b")["test"]["rmse"] > 0
-    assert len(read_runs(folder / COMPARED)) == 2
-
-
-def test_a_run_of_predictions_cannot_be_loaded(folder, table):
-    rd.compare(folder, {"a": table})
-    (run,) = read_runs(folder / COMPARED)
-    assert run.record["model"] == JUDGED
-    with pytest.raises(CheckpointError, match="their model is not known"):
-        rd.load_run(run.path)
+    runs = read_runs(folder / COMPARED)
+    assert [run.record["model"] for run in runs] == [JUDGED] * 2
+    with pytest.raises(CheckpointError, match="whose model is not known"):
+        rd.load_run(runs[0].path)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda table: table[3:], r"no prediction for 3 of \d+ test pairs, the first user '\d+' and item '\d+'"),
         (lambda table: pd.concat([table, table[:1]]), "1 pairs are there twice, the first in row"),
         (lambda table: table.assign(user="9999"), "pairs are not in the test part, the first in row 1: user '9999'"),
         (lambda table: table.assign(user=table["item"]), "are not in the test part"),
         (lambda table: table.assign(prediction=np.nan), "predictions are missing, the first in row 1"),
-        (lambda table: table.assign(prediction="good"), "predictions are no numbers"),
         (lambda table: table.assign(prediction=1e20), r"predictions are out of range; allowed: in \[-1e\+14, 1e\+14\]"),
-        (lambda table: table.rename(columns={"prediction": "rating"}), "has no column 'prediction'; it has user, item"),
-        (lambda table: table.assign(user=None), "rows have no user or item"),
     ],
 )
-def test_predictions_that_cannot_be_judged_are_said_and_nothing_is_written(folder, table, change, said):
-    with pytest.raises(DataError, match=said):
+def test_predictions_that_cannot_be_judged_are_refused_and_nothing_is_written(folder, table, change, message):
+    with pytest.raises(DataError, match=message):
         rd.compare(folder, {"good": table, "bad": change(table)})
     assert not (folder / COMPARED).exists()
 
 
 def test_other_data_other_splits_and_other_folders_are_refused(folder, table, keys, tmp_path):
-    with pytest.raises(DataError, match=r"holds no split: it has no split.json; make one with recbole-dgrm split"):
+    with pytest.raises(DataError, match=r"has no split.json, .* make one with recbole-dgrm split"):
         rd.compare(tmp_path, {"a": table})
-    with pytest.raises(OptionError, match="exists already"):
-        rd.split("noise", folder, **keys)
     other = write_ratings(tmp_path / "other", "noise", random_ratings(seed=1)).parent.parent
     with pytest.raises(DataError, match=r"now gives another split .* than that in"):
         rd.compare(folder, {"a": table}, data_path=other)
@@ -163,53 +148,39 @@ def test_a_run_of_ours_is_not_replaced(folder, table, keys, tmp_path):
     run = rd.train("MF", "noise", epochs=1, **keys)
     (tmp_path / "out").mkdir()
     next((tmp_path / "runs").glob("MF-*")).rename(tmp_path / "out" / "a-noise-rated-2020")
-    with pytest.raises(DataError, match="holds no predictions"):
+    with pytest.raises(DataError, match="has no predictions"):
         rd.compare(folder, {"a": table}, output=tmp_path / "out")
     assert of_label(tmp_path / "out", "MF")["test"] == run.record["test"]
 
 
-def test_keys_that_no_split_has_are_refused(keys, tmp_path, folder, table):
-    with pytest.raises(OptionError, match="protocol=full ranks all items"):
-        rd.split("noise", tmp_path / "full", protocol="full", **keys)
+def test_wrong_arguments_are_refused(keys, tmp_path, folder, table):
+    for message, call in {
+        "exists already": lambda: rd.split("noise", folder, **keys),
+        "protocol=full ranks all items": lambda: rd.split("noise", tmp_path / "full", protocol="full", **keys),
+        "a split has no model": lambda: rd.split("noise", tmp_path / "model", model="BMF", **keys),
+        "seconds: there are no predictions called": lambda: rd.compare(folder, {"a": table}, seconds={"b": 1}),
+        "seconds of a=-1.0 is out of range": lambda: rd.compare(folder, {"a": table}, seconds={"a": -1}),
+        "there are no predictions to judge": lambda: rd.compare(folder, {}),
+        "is not a plain name": lambda: rd.compare(folder, {"a/b": table}),
+    }.items():
+        with pytest.raises(OptionError, match=message):
+            call()
     assert not (tmp_path / "full").exists()
-    with pytest.raises(OptionError, match="a split has no model"):
-        rd.split("noise", tmp_path / "model", model="MF", **keys)
-    with pytest.raises(OptionError, match="seconds: there are no predictions called"):
-        rd.compare(folder, {"a": table}, seconds={"b": 1})
-    with pytest.raises(OptionError, match="there are no predictions to judge"):
-        rd.compare(folder, {})
-    with pytest.raises(OptionError, match="is not a plain name"):
-        rd.compare(folder, {"a/b": table})
 
 
-def test_the_split_of_a_folder_is_that_of_a_run_with_its_config(folder, keys):
-    """``config.yaml`` says all, and says nothing about what has no effect."""
-    run = rd.train("MF", "noise", config_files=folder / "config.yaml", epochs=1)
-    _, splits = read_split(folder)
-    assert run.record["data"]["fingerprint"] == splits.fingerprint()
-
-
-def test_the_commands_split_and_compare(keys, tmp_path, capsys, caplog):
+def test_the_commands_split_and_compare(keys, tmp_path, capsys):
     folder, places = tmp_path / "split", [f"--data_path={keys['data_path']}"]
     assert main.main(["split", "--dataset=noise", f"--output={folder}", "--seed=3", "--topk=[3]", *places]) == 0
     assert "recbole-dgrm compare --split=" in capsys.readouterr().out
     test = pd.read_csv(folder / "test.csv", dtype=str)
-    for name, value in {"two": 2.0, "three": 3.0}.items():
-        test.assign(score=value).to_csv(tmp_path / f"{name}.csv", index=False)
-    files = [str(tmp_path / f"{name}.csv") for name in ("two", "three")]
-    caplog.set_level(logging.WARNING)
-    assert main.main(["compare", f"--split={folder}", *files, "--seconds=two:1.5"]) == 0
-    printed = capsys.readouterr()
-    for word in ("oracle", "RatedNDCG@3", "two", "three", "report.html"):
-        assert word in printed.out
-    assert "changes nothing" not in printed.err
-    assert read_run(folder / COMPARED / "two-noise-rated-3").record["timing"] == {"train_s": 1.5}
     (tmp_path / "more").mkdir()
-    alike = tmp_path / "more" / "two.csv"
-    test.to_csv(alike, index=False)
-    with pytest.raises(SystemExit):
-        main.main(["compare", f"--split={folder}", *files, str(alike)])
-    assert "two.csv is named as another file is" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main.main(["compare", f"--split={folder}", *files, "--seconds=fast"])
-    assert "--seconds=fast is not understood" in capsys.readouterr().err
+    files = [str(tmp_path / name) for name in ("two.csv", "three.csv", "more/two.csv")]
+    for value, file in zip((2.0, 3.0, 4.0), files, strict=True):
+        test.assign(score=value).to_csv(file, index=False)
+    assert main.main(["compare", f"--split={folder}", *files[:2], "--seconds={two: 1.5}"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("oracle", "RatedNDCG@3", "two", "three", "report.html"):
+        assert word in printed
+    assert read_run(folder / COMPARED / "two-noise-rated-3").record["timing"] == {"train_s": 1.5}
+    assert main.main(["compare", f"--split={folder}", *files]) == 2
+    assert "two.csv has the name of another file" in capsys.readouterr().err

@@ -5,11 +5,11 @@ import io
 
 import pandas as pd
 import pytest
-from reports_helpers import NDCG, RATED, draw, only_cell, put, write_plan
+from reports_helpers import NDCG, RATED, draw, put, write_plan
 
 from recbole_dgrm.cli import display, main
 from recbole_dgrm.reports import benchmark_figures
-from recbole_dgrm.reports.benchmark_report import result_table, write_report
+from recbole_dgrm.reports.benchmark_report import report, write_report
 from recbole_dgrm.reports.document import Document, Heading, Table, Value, to_html, to_latex, to_markdown
 from recbole_dgrm.system.texts import in_figure, in_file_name, in_spreadsheet, listed, printable
 
@@ -95,10 +95,10 @@ def test_a_report_of_nasty_names_is_whole_and_harmless(folder, caplog):
 
 def test_the_terminal_prints_nasty_names_letter_by_letter(folder, monkeypatch):
     monkeypatch.setattr("sys.stdout", out := io.StringIO())
-    console = main._Terminal(markup=False, emoji=False, width=200)
-    console.print(display.document_table(result_table(only_cell(folder))))
-    rows = pd.DataFrame({"user": ["[/b]"], "rank": [1], "item": ["\x1b[31m:smile:[/i]"], "score": [0.5]})
-    console.print(display.list_table(rows, "[/b]\x1b"))
+    console = main.Terminal(markup=False, emoji=False, width=200)
+    console.print(display.frame_table(report(folder).shown().reset_index(), "results"))
+    rows = pd.DataFrame({"rank": [1], "item": ["\x1b[31m:smile:[/i]"], "score": [0.5]})
+    console.print(display.frame_table(rows, "user [/b]\x1b"))
     console.print(f"report: {NASTY[3]}\nof [b]{NASTY[1]}", soft_wrap=True)
     text = out.getvalue()
     assert not set(text) & set("\x1b\x07\u202e")

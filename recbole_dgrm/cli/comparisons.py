@@ -1,0 +1,234 @@
+"""Commands that make and compare several runs, or predictions of other libraries."""
+
+import sys
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from recbole_dgrm.cli.command import argument, command, config_paths, number
+from recbole_dgrm.cli.runs import CONFIG_FILES, keys_of
+from recbole_dgrm.errors import OptionError
+from recbole_dgrm.options import Seed, check, option
+
+WORKERS = argument("--workers", type=number, default=1, help="runs at a time on this machine (default 1)")
+SCHEDULER = argument("--scheduler", metavar="ADDRESS", help="hand the runs to a Dask cluster: tcp://host:8786")
+RETRY = argument("--retry", action="store_true", help="make failed, diverged and timed-out runs again")
+BASELINE = argument("--baseline", help="label that the others are tested against (default: the plan's, or the first)")
+
+
+@command(
+    "benchmark --config=PLAN [--any_plan_key=value ...]",
+    argument("--config", required=True, help="a YAML file, or the name of one in properties/benchmark/"),
+    argument("--output_dir", type=Path, help="runs and report go here (default runs/<name of the plan>)"),
+    argument("--data_path", help="folder that holds <dataset>/, for every run"),
+    argument("--dry_run", action="store_true", help="print the plan and which runs are done; run nothing"),
+    *(WORKERS, SCHEDULER, RETRY),
+    takes_keys=True,
+)
+def benchmark(given: Namespace, console: Console) -> int:
+    """Run a plan of models, data sets, protocols and seeds, and report on it.
+
+    Any key of the plan may be set as --key=value, read as YAML: --seeds=[2020,2021] --datasets=[ml-100k]
+    properties/benchmark.yaml explains the keys; properties/benchmark/ has the plans that come with the package.
+    Called again, it makes the runs that are missing. Only one run at a time (--workers=1) gives clean times.
+
+    examples:
+      recbole-dgrm benchmark --config=smoke
+    """
+    from recbole_dgrm.benchmarks.session import Benchmark
+    from recbole_dgrm.cli.display import plan_table
+    from recbole_dgrm.config.values import parse_line
+
+    made = Benchmark.read(given.config, given.output_dir, parse_line(given.keys), given.data_path)
+    if given.dry_run:
+        console.print(plan_table(made.runs, made.finished_runs(given.retry)))
+        return 0
+    status = _make_runs(made, given, console)
+    console.print(f"report: {made.report().path}")
+    return status
+
+
+def _make_runs(made: Any, given: Namespace, console: Console) -> int:
+    """Make the runs of a benchmark; returns 1 if any is not finished."""
+    from recbole_dgrm.cli.display import Board
+
+    with Board(console) as board:
+        state = made.run(given.workers, given.scheduler, given.retry, board.show)
+    counts = Counter(state.runs.values())
+    console.print(f"{len(made.runs)} runs: {', '.join(f'{n} {status}' for status, n in counts.most_common())}")
+    return 0 if counts["finished"] == len(made.runs) else 1
+
+
+@command(
+    "tune --model=M --dataset=D [--trials=N] [--any_config_key=value ...]",
+    *(argument("--model", required=True), argument("--dataset", required=True)),
+    argument(
+        "--space", type=Path, help="a YAML file, or a hyper.test of RecBole (default properties/tuning/<model>.yaml)"
+    ),
+    argument("--sampler", help="grid (every valid point once) | random | tpe (default: the space's, or tpe)"),
+    argument("--trials", type=int, help="in all, those of earlier calls included (default: the grid, or 50)"),
+    argument("--timeout", type=float, metavar="SECONDS", help="stop then; the same command goes on"),
+    argument("--study", help="name of the search (default <model>-<dataset>-<protocol>-<seed>)"),
+    argument("--output_dir", type=Path, help="default runs/tune/<study>"),
+    argument("--no_pruning", action="store_true", help="let every trial train to its end"),
+    argument("--test_seeds", default="[2020, 2021, 2022]", help="seeds of the final test; [] = no test"),
+    *(WORKERS, SCHEDULER),
+    takes_keys=True,
+)
+def tune(given: Namespace, console: Console) -> int:
+    """Search hyper-parameters on the validation part, and test the best ones with several seeds.
+
+    Any config key may be set for all trials as --key=value. The space is YAML, for example
+    learning_rate: {loguniform: [1e-4, 1e-2]}; properties/tuning/<Model>.yaml has a wide one and <Model>.paper.yaml the
+    grid of the paper. Called again, the search goes on.
+
+    examples:
+      recbole-dgrm tune --model=MF --dataset=ml-100k --trials=20
+    """
+    from recbole_dgrm.cli.display import Board, frame_table
+    from recbole_dgrm.config.values import parse_line, parse_value
+    from recbole_dgrm.tuning.search import BEST, best_against_defaults, tune
+
+    seeds = check("test_seeds", parse_value(given.test_seeds) or [], list[Seed])
+    named = ("space", "output_dir", "trials", "sampler", "workers", "scheduler", "timeout", "study")
+    keys = {**keys_of(given, *named), "prune": not given.no_pruning, **parse_line(given.keys)}
+    with Board(console) as board:
+        search = tune(given.model, given.dataset, show=board.show_search, **keys)
+    console.print(frame_table(search.shown().reset_index(names="trial"), f"the best of {search.counts()}"))
+    if search.best is None:
+        print("error: no trial finished; trials.csv has the reasons", file=sys.stderr)
+        return 1
+    console.print(f"best configuration: {search.path / BEST}\nreport: {search.path / 'report.html'}")
+    if seeds and not search.waiting():
+        made = best_against_defaults(search, seeds)
+        if len(made.plan.models) == 1:
+            console.print("the best configuration is the default one")
+        with Board(console) as board:
+            made.run(given.workers, show=board.show)
+        _print_report(console, made.report())
+    return 0
+
+
+@command(
+    "diagnose --models=M,N --dataset=D [--any_config_key=value ...]",
+    *(argument("--models", required=True), argument("--dataset", required=True)),
+    argument("--every", type=number, default=5, help="epochs between two diagnoses (default 5)"),
+    argument("--epochs", type=number, default=60, help="of each training; none stops early (default 60)"),
+    argument("--seeds", default="[2020]", help="each is another split and training (default [2020])"),
+    argument("--fixed_steps", default="[]", help="train DGRM also with each of these t alone (appendix B: [5,1])"),
+    argument("--output_dir", type=Path, help="default runs/diagnose/<dataset>"),
+    argument("--threads", type=int, help="CPU threads of each run (default: the cores, shared among workers)"),
+    *(WORKERS, SCHEDULER, RETRY),
+    takes_keys=True,
+)
+def diagnose(given: Namespace, console: Console) -> int:
+    """Train models, diagnose mode collapse of their predictions meanwhile, and report on it.
+
+    Any config key may be set for all models as --key=value. --models takes names, "all" for all of ours, or rows as
+    in the plan of a benchmark: --models='[DGRM, {model: CFGAN, label: CFGAN ZR, config: {negatives: ZR}}]'
+    Of RecBole's models only the recommendation lists are compared. Called again, it makes the runs that are missing.
+
+    examples:
+      recbole-dgrm diagnose --models=DGRM,CFGAN --dataset=ml-100k
+      recbole-dgrm diagnose --models=DGRM --dataset=ml-100k --fixed_steps=[5,1]
+    """
+    from recbole_dgrm.benchmarks import watch
+    from recbole_dgrm.config.values import parse_line, parse_value
+    from recbole_dgrm.reports.collapse_report import write_diagnosis
+
+    config = parse_line(given.keys) | {key: getattr(given, key) for key in ("every", "epochs", "output_dir", "threads")}
+    config |= {"seeds": parse_value(given.seeds), "fixed_steps": parse_value(given.fixed_steps) or []}
+    made = watch.prepare(parse_value(given.models, "models"), given.dataset, **config)
+    status = _make_runs(made, given, console)
+    diagnosis = write_diagnosis(made.folder)
+    for name, verdict in diagnosis.verdicts.items():
+        console.print(f"{name}: {verdict}")
+    console.print(f"report: {diagnosis.path}")
+    return status
+
+
+@command(
+    "report FOLDER [options]",
+    argument("folder", type=Path, help="any folder of runs, for example runs or runs/smoke"),
+    BASELINE,
+    argument("--output_dir", type=Path, help="where the report is written (default: the folder)"),
+)
+def report(given: Namespace, console: Console) -> None:
+    """Write tables and figures of the runs in a folder and the folders below it."""
+    from recbole_dgrm.reports.benchmark_report import report
+    from recbole_dgrm.system.files import check_writable
+
+    if given.output_dir:
+        check_writable(given.output_dir)
+    console.print(f"report: {report(given.folder, given.baseline, given.output_dir).path}")
+
+
+@command(
+    "split --dataset=D --output=FOLDER [--any_config_key=value ...]",
+    argument("--output", type=Path, required=True, help="a new folder"),
+    CONFIG_FILES,
+    takes_keys=True,
+)
+def split(given: Namespace, console: Console) -> None:
+    """Write the parts of a split as CSV, for models of other libraries.
+
+    Writes train.csv, valid.csv and test.csv (user, item, rating and, where the data has it, timestamp) and split.json.
+    Learn from train.csv, select on valid.csv, predict each row of test.csv; then: recbole-dgrm compare.
+    Any config key that is not of a model may follow as --key=value, such as --protocol, --seed and --data_path.
+
+    examples:
+      recbole-dgrm split --dataset=ml-1m --data_path=data --protocol=table3 --seed=2021 --output=split-2021
+    """
+    from recbole_dgrm.config.values import parse_line
+    from recbole_dgrm.runs.compare import split_config, write_split
+
+    about = write_split(split_config(config_paths(given.config_files), parse_line(given.keys)), given.output)
+    verbs = {"train": "learn from", "valid": "select on", "test": "predict"}
+    sizes = ", ".join(f"{about[f'n_{part}']:,} to {verb}" for part, verb in verbs.items())
+    console.print(
+        f"{given.output}: {sizes}; fingerprint {about['fingerprint']}; {about['selects']} selects on valid.csv"
+    )
+    console.print("predict each row of test.csv into a file with the columns user, item and prediction, then")
+    console.print(f"  recbole-dgrm compare {option('split', given.output)} predictions.csv")
+
+
+@command(
+    "compare --split=FOLDER FILE ... [options]",
+    argument("files", type=Path, nargs="+", metavar="FILE", help="CSV, JSON lines or Parquet of predictions"),
+    argument("--split", type=Path, required=True, help="folder that recbole-dgrm split has written"),
+    argument("--output", type=Path, help="folder of rows and report; may have other runs (default SPLIT/compared)"),
+    BASELINE,
+    argument("--seconds", default="{}", help="how long trainings took: '{svd: 12.5, als: 3}'"),
+    argument("--data_path", help="folder that holds <dataset>/, if the data has moved since"),
+)
+def compare(given: Namespace, console: Console) -> None:
+    """Compare predictions of any library with each other and with runs of ours.
+
+    A file has the columns user, item and prediction and a row for each row of test.csv, in any order. Its name without
+    ending is the label of its row. Splits of other seeds are added to the same --output, one call for each.
+
+    examples:
+      recbole-dgrm compare --split=split svd.csv als.csv
+      recbole-dgrm compare --split=split-2021 2021/svd.csv 2021/als.csv --output=results --baseline=als
+    """
+    files = {file.name.split(".")[0]: file for file in given.files}
+    if len(files) < len(given.files):
+        alike = next(file for file in given.files if file not in files.values())
+        raise OptionError(f"{alike} has the name of another file, and names are the labels of rows; rename one")
+    from recbole_dgrm.config.values import parse_value
+    from recbole_dgrm.runs.compare import compare
+
+    places = keys_of(given, "output", "baseline", "data_path")
+    _print_report(console, compare(given.split, files, seconds=parse_value(given.seconds), **places))
+
+
+def _print_report(console: Console, made: Any) -> None:
+    from recbole_dgrm.cli.display import frame_table
+
+    for (dataset, protocol), part in made.shown().groupby(level=["dataset", "protocol"], sort=False):
+        rows = part.droplevel(["dataset", "protocol"]).reset_index()
+        console.print(frame_table(rows, f"{dataset}, protocol {protocol}, means over seeds"))
+    console.print(f"with tests, resolution and figures: {made.path}")
