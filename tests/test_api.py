@@ -241,7 +241,7 @@ def test_the_columns_of_new_ratings_may_be_called_as_those_of_training(frame, tm
             "ratings are no numbers, the first in row 1: 'good'",
         ),
         (lambda frame: frame.assign(user=None), "the DataFrame: .* rows have no user or item, the first in row 1"),
-        (lambda frame: frame.assign(item="a\tb"), "the DataFrame: .* hold a tab or a line break"),
+        (lambda frame: frame.assign(item="a\tb"), "the DataFrame: .* hold a tab, a line break"),
         (lambda frame: frame.iloc[:0], "the DataFrame holds no ratings"),
         (
             lambda frame: frame.assign(item=[[1]] * len(frame)),
