@@ -124,7 +124,7 @@ def described(path: Path) -> Reading:
     """
     content = load_yaml(path.read_text(encoding="utf-8")) if path.is_file() else None
     said = check(f"{path}: {DESCRIBED}", (content or {}).get(DESCRIBED, {}), dict[str, str | list[str]])
-    layout = {
+    layout: dict[str, Any] = {
         name: tuple(said[name]) if isinstance(said[name], list) else said[name] for name in LAYOUT if name in said
     }
     fields = {name: said[short] for name in TYPES if (short := name.removesuffix("_id")) in said}

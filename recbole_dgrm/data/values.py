@@ -47,7 +47,7 @@ def id_text(value: Any) -> str | None:
         return value
     if isinstance(value, bool) or not isinstance(value, NUMBERS):
         return None
-    is_exact = abs(value) < 2.0**53 if isinstance(value, (float, np.floating)) else True
+    is_exact = not isinstance(value, (float, np.floating)) or abs(float(value)) < 2.0**53
     with suppress(ValueError, OverflowError):  # NaN, infinity
         return str(int(value)) if is_exact and value == int(value) else None
     return None
