@@ -16,8 +16,8 @@ from recbole_dgrm.models import registry
 from recbole_dgrm.options import check
 from recbole_dgrm.records import short_name
 from recbole_dgrm.reports import collapse_report
-from recbole_dgrm.reports.collapse_runs import watched
-from recbole_dgrm.reports.shown import Shown
+from recbole_dgrm.reports.collapse_runs import diagnosed_runs
+from recbole_dgrm.reports.table_repr import TableRepr
 from recbole_dgrm.system.files import plain
 
 NEVER = 1_000_000  # validations without a new best before training stops
@@ -25,7 +25,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True, repr=False)
-class Diagnosis(Shown):
+class Diagnosis(TableRepr):
     """The report on mode collapse in a folder of runs; shown as its verdicts.
 
     Attributes:
@@ -45,10 +45,10 @@ class Diagnosis(Shown):
         """Write the report on the runs in ``folder``.
 
         Raises:
-            DataError: no run there was watched.
+            DataError: no run there was inspected during training.
         """
         path = collapse_report.write_diagnosis(folder)
-        return cls(path, {run.name: run.verdict.line for run in watched(folder)})
+        return cls(path, {run.name: run.verdict.line for run in diagnosed_runs(folder)})
 
 
 def diagnose(

@@ -19,7 +19,7 @@ from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.models.registry import space_file
 from recbole_dgrm.options import check_name
 from recbole_dgrm.records import run_name
-from recbole_dgrm.reports.shown import Shown, frame_of
+from recbole_dgrm.reports.table_repr import TableRepr
 from recbole_dgrm.system.files import check_writable
 from recbole_dgrm.system.processes import alone_in, threads_of_each
 from recbole_dgrm.tuning import search_report
@@ -33,7 +33,7 @@ Show = Callable[[Study], None]
 
 
 @dataclass(frozen=True, repr=False)
-class Search(Shown):
+class Search(TableRepr):
     """What a search has found so far; shown as its best trials.
 
     Attributes:
@@ -52,7 +52,7 @@ class Search(Shown):
 
     def shown(self) -> pd.DataFrame:
         """The best finished trials with their scores and keys."""
-        return frame_of(search_report.trials_table(self.study))
+        return search_report.trials_table(self.study).texts()
 
 
 def tune(

@@ -10,8 +10,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from recbole_dgrm.evaluation.metric_names import STILL, metric_label
-from recbole_dgrm.reports import figures
-from recbole_dgrm.reports.document import Document, Figure, Heading, Table, Value, to_html, to_markdown
+from recbole_dgrm.reports.document import Document, Figure, Heading, Table, Value, write_document
 from recbole_dgrm.system.files import plain, write_text, write_whole
 from recbole_dgrm.system.texts import in_spreadsheet
 from recbole_dgrm.tuning import search_figures
@@ -33,10 +32,9 @@ def write_search(study: Study, folder: Path) -> Path | None:
     text = best_yaml(study, best)
     write_text(folder / BEST, text)
     document = Document(f"Search {study.search.study}", [_introduction(study, best), trials_table(study)])
-    document.blocks += _figures(study, folder)
+    document.blocks += _figures(study)
     document.blocks += [Heading("Best"), f"{BEST}: {text.splitlines()[0].removeprefix('# ')}"]
-    for kind, form in [("md", to_markdown(document)), ("html", to_html(document, folder))]:
-        write_text(folder / f"report.{kind}", form)
+    write_document(document, folder, "report")
     return folder / BEST
 
 
@@ -98,17 +96,16 @@ def _introduction(study: Study, best: FrozenTrial) -> str:
     )
 
 
-def _figures(study: Study, folder: Path) -> list[Figure | str]:
-    score_of_each = Figure("figures/history", "History", "Score of each finished trial and the best so far.")
-    found = [figures.drawn(score_of_each, partial(search_figures.history, study), folder)]
+def _figures(study: Study) -> list[Figure]:
+    caption = "Score of each finished trial and the best so far."
+    found = [Figure("figures/history", "History", caption, partial(search_figures.history, study))]
     keys = list(study.space.distributions)
     for number, first in enumerate(range(0, len(keys), PANELS), start=1):
         name = "figures/slices" if number == 1 else f"figures/slices-{number}"
-        figure = Figure(name, "Slices", "Score of the finished trials over each key; later trials are darker.")
+        caption = "Score of the finished trials over each key; later trials are darker."
         draw = partial(search_figures.slices, study, keys[first : first + PANELS])
-        found.append(figures.drawn(figure, draw, folder))
+        found.append(Figure(name, "Slices", caption, draw))
     if search_figures.tells_importance(study):
         caption = "Share of each key in the variation of the score over the finished trials, by fANOVA; not a cause."
-        shares = Figure("figures/importance", "Importance", caption)
-        found.append(figures.drawn(shares, partial(search_figures.importance, study), folder))
+        found.append(Figure("figures/importance", "Importance", caption, partial(search_figures.importance, study)))
     return found

@@ -132,11 +132,10 @@ def test_a_figure_that_cannot_be_drawn_is_a_sentence_in_a_whole_report(folder, m
     def broken(*_):
         raise ZeroDivisionError("no room")
 
-    monkeypatch.setattr(benchmark_figures, "forest", broken)
+    monkeypatch.setattr(benchmark_figures, "differences", broken)
     write_report(folder, folder)
     text = (folder / "report.md").read_text()
     assert "cannot be drawn (ZeroDivisionError: no room); the tables have its numbers." in text
-    assert "![Learning curves" in text
     assert "<h2" in (folder / "report.html").read_text()
     assert "cannot be drawn" in caplog.text
 
