@@ -23,7 +23,7 @@ from recbole_dgrm.errors import CheckpointError, DataError, OutputError, UserErr
 from recbole_dgrm.evaluation.collapse import of_record
 from recbole_dgrm.models.dgrm.model import DGRM
 from recbole_dgrm.records import read_epochs, read_run, write_config
-from recbole_dgrm.reports import collapse_figures, document, figures
+from recbole_dgrm.reports import document, figures
 from recbole_dgrm.reports.benchmark_report import write_report
 from recbole_dgrm.reports.collapse_report import write_diagnosis
 from recbole_dgrm.reports.run_table import run_table
@@ -101,8 +101,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 @pytest.fixture
 def quick(monkeypatch):
     """Figures are built and not drawn."""
-    for module in (figures, collapse_figures):
-        monkeypatch.setattr(module, "save", lambda figure, path: None)
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
     monkeypatch.setattr(document, "_embedded", lambda path: "")
 
 

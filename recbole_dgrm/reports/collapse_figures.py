@@ -9,28 +9,14 @@ import numpy as np
 import pandas as pd
 
 from recbole_dgrm.evaluation.distribution import Sample
-from recbole_dgrm.reports.figures import (
-    COLOURS,
-    GIVEN,
-    RED,
-    Dot,
-    DotPanel,
-    dot_panels,
-    legend,
-    log_axis,
-    new_figure,
-    reach,
-    save,
-    small_panels,
-    styled,
-    styles,
-)
+from recbole_dgrm.reports import figures
+from recbole_dgrm.reports.figures import COLOURS, GIVEN, RED, Dot, DotPanel
 from recbole_dgrm.system.texts import in_figure
 
 COLUMNS, EPOCHS = 3, 6  # panels side by side, and of one model, in a figure of distributions
 
 
-@styled
+@figures.styled
 def distributions(predictions: pd.DataFrame, given: Sample, path: Path) -> None:
     """Figs. 2-6: a panel per model and chosen epoch with the predictions in front of the given ratings."""
     chosen = {
@@ -43,7 +29,7 @@ def distributions(predictions: pd.DataFrame, given: Sample, path: Path) -> None:
         for model, epochs in chosen.items()
         for first in range(0, len(epochs), columns)
     ]
-    figure = new_figure(1.6 * len(lines) + 0.4)
+    figure = figures.new_figure(1.6 * len(lines) + 0.4)
     grid = figure.subplots(len(lines), columns, squeeze=False, sharex=True)
     bins, groups = given.bins, dict(iter(predictions.groupby(["model", "epoch"])))
     for row, (model, epochs) in zip(grid, lines, strict=True):
@@ -60,7 +46,7 @@ def distributions(predictions: pd.DataFrame, given: Sample, path: Path) -> None:
             axes.set_visible(False)
     for axes in grid[-1]:
         axes.set_xlabel("rating")
-    save(figure, path)
+    figures.save(figure, path)
 
 
 def spread_evenly(epochs: list[int], most: int = EPOCHS) -> list[int]:
@@ -71,9 +57,9 @@ def spread_evenly(epochs: list[int], most: int = EPOCHS) -> list[int]:
 
 def training(curves: pd.DataFrame, measure: str, path: Path) -> None:
     """A panel per model: a measure over epochs, for rated and unrated pairs; a cross marks a collapse."""
-    limit = reach(curves[measure]) or np.inf
+    limit = figures.reach(curves[measure]) or np.inf
     models = list(curves["model"].unique())
-    with small_panels(path, models, "epoch", measure, legend_names=2) as panels:
+    with figures.small_panels(path, models, "epoch", measure, legend_names=2) as panels:
         for (model, group), line in curves.groupby(["model", "group"], sort=False):
             colour, dash = (COLOURS[0], "-") if group == "rated" else (COLOURS[1], "--")
             label = f"{group} pairs" if model == models[0] else None
@@ -93,21 +79,21 @@ def distances(found: pd.DataFrame, names: dict[str, str], path: Path) -> None:
             for row in found[found["distance"] == name].sort_values("value", kind="stable").itertuples()
         ]
         panels.append(DotPanel(dots, f"{title}   (← closer)"))
-    dot_panels(panels, path)
+    figures.dot_panels(panels, path)
 
 
-@styled
+@figures.styled
 def lines(frame: pd.DataFrame, xlabel: str, ylabel: str, path: Path, log: bool = False) -> None:
     """A line per name in the first column of a frame: its last column over the one before."""
     name, x, y = (frame.columns[place] for place in (0, -2, -1))
-    figure = new_figure(3.2, names=frame[name].nunique())
+    figure = figures.new_figure(3.2, names=frame[name].nunique())
     axes = figure.add_subplot()
-    for (label, line), (colour, dash) in zip(frame.groupby(name, sort=False), styles(), strict=False):
+    for (label, line), (colour, dash) in zip(frame.groupby(name, sort=False), figures.styles(), strict=False):
         axes.plot(line[x], line[y], color=colour, linestyle=dash, marker="o", markersize=3, label=in_figure(label))
     if log:
-        log_axis(axes)
+        figures.log_axis(axes)
     else:
         axes.set_xticks(sorted(frame[x].unique()))
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    legend(figure)
-    save(figure, path)
+    figures.legend(figure)
+    figures.save(figure, path)

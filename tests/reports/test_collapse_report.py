@@ -233,7 +233,7 @@ def test_lists_that_are_not_there_and_nasty_labels_are_reported(folder):
     text = report_of(folder)
     assert "cannot be drawn" not in text
     assert "| – | – | – | – | 30.0% |" in text
-    assert "1,000 of 6,040 users; 5 users, not the same for every model" in text
+    assert "5 users; 1,000 of 6,040 users, not the same for every model" in text
     for file in (folder / "csv").iterdir():
         assert not any(line.startswith("=") for line in file.read_text().splitlines())
 
