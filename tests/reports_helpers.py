@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from recbole_dgrm.records import new_record, write_vectors
-from recbole_dgrm.reports.statistics import Cell, Row, summarise
+from recbole_dgrm.reports.rows import Cell, ModelRow
+from recbole_dgrm.reports.statistics import summarise
 from recbole_dgrm.system.files import write_json
 
 NDCG = "ratedndcg@5"
@@ -73,14 +74,22 @@ def only_cell(folder: Path, baseline: str | None = None) -> Cell:
     return cell
 
 
-def rows_of(cell: Cell) -> dict[str, Row]:
+def rows_of(cell: Cell) -> dict[str, ModelRow]:
     found = {row.label: row for row in cell.rows}
     assert len(found) == len(cell.rows)
     return found
 
 
+def scale(config) -> dict:
+    """The scale that a run of such a config finds in the data."""
+    (low, high), step = config["rating_scale"], config["rating_step"]
+    levels = np.arange(low, high + step, step).tolist()
+    threshold = (low + high) / 2 if config["rating_threshold"] is None else config["rating_threshold"]
+    return {"low": low, "high": high, "levels": levels, "threshold": threshold, "continuous": False}
+
+
 def put(folder, label: str, seed: int = 1, config=RATED, data=None, **fields):
     """A run that a whole report can be written about."""
     config = {"valid_metric": NDCG, **config}
-    data = {**SIZES, **(data or {"fingerprint": f"split {seed}"})}
+    data = {**SIZES, "scale": scale(config), **(data or {"fingerprint": f"split {seed}"})}
     return write_run(folder, label, seed, config=config, data=data, **{"parameters": 9, **fields})

@@ -99,7 +99,7 @@ def _run_line(place: str, run: PlannedRun, saved: RunDirectory, seconds: float) 
     value = number(record["test"].get(metric)) or "no number"
     line.append(f"{metric_label(metric)} {value} in {duration(seconds)}")
     verdict = of_record(record)
-    notes = comparable.ends_below(record), verdict and f"collapse: {verdict.line}", record["error"]
+    notes = comparable.worse_than_bias(record), verdict and f"collapse: {verdict.line}", record["error"]
     return line.append("".join(f"; {printable(note)}" for note in notes if note))
 
 

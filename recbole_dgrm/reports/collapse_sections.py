@@ -1,254 +1,256 @@
-"""The sections of a diagnosis: each yields its heading, figure, table and sentences, and writes its CSV file."""
+"""The sections of a diagnosis: each is a frame, from which its CSV file, figure and table are made."""
 
-import csv
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from scipy.special import entr
+import pandas as pd
 
 from recbole_dgrm.evaluation import collapse
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION
 from recbole_dgrm.evaluation.distribution import Sample, distances
-from recbole_dgrm.reports import collapse_figures, figures
-from recbole_dgrm.reports.collapse_runs import Watched
-from recbole_dgrm.reports.document import Figure, Heading, Table, Value
-from recbole_dgrm.system.files import make_folder, write_whole
-from recbole_dgrm.system.texts import in_spreadsheet, listed
+from recbole_dgrm.evaluation.metric_names import metric_label
+from recbole_dgrm.evaluation.resolution import averaged, blunt
+from recbole_dgrm.reports import collapse_figures, comparable
+from recbole_dgrm.reports.collapse_runs import DiagnosedRun
+from recbole_dgrm.reports.document import Figure, Table, Value
+from recbole_dgrm.system.texts import listed
 
-Section = Callable[[list[Watched], Path], Iterator[Any]]
 GROUPS = ("rated", "unrated")
-PANELS = 6  # epochs in a figure of distributions
-ALPHA = 0.05  # the level that the sentence about the KS test is about
 PUBLISHED_KL = {"DGRM": 0.041, "CFGAN": 0.229}  # Table 2, ML-100K
+PUBLISHED_STEPS = {5: (0.547, 0.572), 1: (0.557, 0.583), None: (0.567, 0.593)}  # Table 4, ML-100K: Recall, NDCG
 DISTANCES = {
     "kl": "KL(predicted ‖ given)",
     "reverse_kl": "KL(given ‖ predicted)",
     "js": "Jensen-Shannon",
     "wasserstein": "Wasserstein",
 }
-MEASURES = (
-    "KL(predicted ‖ given), nats",
-    "entropy of the levels, nats",
-    "share of the levels that are covered",
-    "share at the ends of the scale",
-)
-LISTS = {  # of recommendation lists: heading and format
-    "distinct": ("distinct lists", "{:.1%}"),
-    "items": ("items in any list", "{:.1%}"),
-    "gini": ("Gini", "{:.3f}"),
-    "entropy": ("entropy, nats", "{:.2f}"),
-}
+KL = f"{DISTANCES['kl']}, nats"
+LISTS = {"distinct": "distinct lists", "items": "items in any list", "gini": "Gini", "entropy": "entropy, nats"}
+BETWEEN = "variance between users"
+LIST_FORMS = dict(zip([*LISTS.values(), BETWEEN], (".1%", ".1%", ".3f", ".2f", ".1%"), strict=True))
 
 
-def distributions(runs: list[Watched], folder: Path) -> Iterator[Any]:
-    """The given ratings, and the predictions for rated and for unrated pairs epoch by epoch."""
+@dataclass(frozen=True)
+class DiagnosisSection:
+    """What a diagnosis says about one thing.
+
+    Attributes:
+        name: of its CSV file and its figure.
+        frame: the numbers, unrounded, as the CSV file has them.
+        blocks: figure, table and sentences that are made of the frame.
+    """
+
+    heading: str
+    name: str
+    frame: pd.DataFrame
+    blocks: Sequence[str | Table | Figure] = ()
+
+
+def sections(runs: list[DiagnosedRun]) -> Iterator[DiagnosisSection]:
+    """All sections that the runs have numbers for, in the order of the report."""
+    rating = [run for run in runs if run.bins]
+    if inspected := [run for run in rating if run.inspections]:
+        yield given_ratings(inspected)
+        yield from (distributions(inspected, group) for group in GROUPS)
+        yield training(inspected)
+    if compared := [run for run in rating if "distances" in run.diagnosis]:
+        yield test_distances(compared)
+    if tested := [run for run in rating if "ks" in run.diagnosis]:
+        yield ks_test(tested)
+    if swept := [run for run in rating if "sweep" in run.diagnosis]:
+        yield denoising_steps(swept)
+    if any(run.record["config"].get("fixed_step") is not None for run in runs):
+        yield fixed_steps([run for run in runs if "fixed_step" in run.record["config"]])
+    yield recommendation_lists(runs)
+
+
+def given_ratings(runs: list[DiagnosedRun]) -> DiagnosisSection:
+    """How often each rating is given (Fig. 2)."""
     given = runs[0].ratings
-    yield Heading("Ratings and predictions (Figs. 2-6)")
-    levels = zip(given.bins.levels, given.shares, strict=True)
-    write_csv(folder, "ratings", ["rating", "share"], [[level, share] for level, share in levels])
-    caption = f"The {given.n:,} ratings that are learnt from (Fig. 2)."
-    yield figure(folder, "ratings", "Ratings", caption, collapse_figures.ratings, given)
-    for group in GROUPS:
-        histories = {run.name: _some(run.history(group)) for run in runs}
-        rows = [
-            [run.name, epoch, sample.mean, sample.std, centre, count]
-            for run in runs
-            for epoch, sample in run.history(group).items()
-            for centre, count in zip(given.bins.centres, sample.counts, strict=True)
-        ]
-        write_csv(folder, f"predictions-{group}", ["model", "epoch", "mean", "std", "bin", "count"], rows)
-        title = f"Predictions for {group} pairs"
-        caption = (
-            f"{title} by epoch (blue) before the given ratings (grey), each scaled to its highest bar; mean (line) and "
-            "standard deviation above. What is more than one and a half steps beyond the scale is in the outermost bin."
-        )
-        yield figure(folder, f"predictions-{group}", title, caption, collapse_figures.panels, histories, given)
-        yield from (_story(run, group) for run in runs)
-
-
-def _some(history: Mapping[int, Sample]) -> dict[int, Sample]:
-    """At most ``PANELS`` epochs of the history, evenly spaced from the first to the last."""
-    epochs = list(history)
-    chosen = np.unique(np.linspace(0, len(epochs) - 1, min(PANELS, len(epochs))).round().astype(int))
-    return {epochs[index]: history[epochs[index]] for index in chosen}
-
-
-def _story(run: Watched, group: str) -> str:
-    """A sentence about the first and the last predictions of a group and about its collapses."""
-    history = run.history(group)
-    (first, start), (last, end) = (list(history.items())[index] for index in (0, -1))
-    crossed = run.collapsed(group)
-    words = f"{run.name}, {group}: {start.mean:.2f} ± {start.std:.2f} after epoch {first}, "
-    words += f"{end.mean:.2f} ± {end.std:.2f} after epoch {last} (ratings {run.ratings.mean:.2f} ± "
-    words += f"{run.ratings.std:.2f}); {end.ends:.0%} at the ends of the scale (ratings {run.ratings.ends:.0%}); "
-    if not crossed:
-        return words + "never collapsed."
-    words += f"collapsed at {len(crossed)} of {len(history)} looks, "
-    return words + f"first at epoch {crossed[0]}, last at {crossed[-1]}."
-
-
-def course(runs: list[Watched], folder: Path) -> Iterator[Any]:
-    """How four measures of the predictions change from epoch to epoch, and the verdicts."""
-    yield Heading("Course of training")
-    curves: dict[str, dict[tuple[str, str], collapse_figures.Curve]] = {measure: {} for measure in MEASURES}
-    rows = []
-    for run in runs:
-        for group in GROUPS:
-            history = run.history(group)
-            values = [_measures(sample, run.ratings) for sample in history.values()]
-            for measure, column in zip(MEASURES, zip(*values, strict=True), strict=True):
-                curves[measure][run.name, group] = list(history), column
-            for epoch, line in zip(history, values, strict=True):
-                rows.append([run.name, group, epoch, *line, epoch in run.collapsed(group)])
-    crossed = {(run.name, group): run.collapsed(group) for run in runs for group in GROUPS}
-    given = dict(zip(MEASURES, _measures(runs[0].ratings, runs[0].ratings), strict=True))
-    write_csv(folder, "course", ["model", "group", "epoch", *MEASURES, "collapsed"], rows)
-    caption = "Predictions for rated (solid) and unrated pairs (dashed). A cross: judged collapsed. "
-    caption += "Dash-dotted: the given ratings."
-    yield figure(folder, "course", "Course of training", caption, collapse_figures.course, curves, crossed, given)
-    yield from (f"{run.name}: {run.verdict.line}." for run in runs)
-
-
-def _measures(sample: Sample, given: Sample) -> tuple[float, float, float, float]:
-    """The ``MEASURES`` of predictions, compared with the given ratings."""
-    wanted = given.shares > 0
-    covered = (wanted & ~collapse.lost(sample, given)).sum() / wanted.sum()
-    kl = distances(sample.shares, given.shares, given.bins.levels)["kl"]
-    return float(kl), float(entr(sample.shares).sum()), float(covered), sample.ends
-
-
-def test_distances(runs: list[Watched], folder: Path) -> Iterator[Any]:
-    """How far the predictions for the test pairs are from their ratings, as distributions (Table 2)."""
-    yield Heading("Predicted and given ratings of the test pairs (Table 2)")
-    published = on_ml_100k(runs) and any(run.name in PUBLISHED_KL for run in runs)
-    columns = ["", *DISTANCES.values(), *(["KL, published"] if published else [])]
-    rows, lines = [], []
-    for run in runs:
-        found = run.found["distances"]
-        row = [Value(run.name), *(_with_interval(found[name]) for name in DISTANCES)]
-        rows.append(row + [number(PUBLISHED_KL.get(run.name), "{:.3f}")] * published)
-        lines += [[run.name, name, *found[name].values()] for name in DISTANCES]
-    write_csv(folder, "distances", ["model", "distance", "value", "low", "high"], lines)
-    panels = {
-        DISTANCES[name]: {run.name: tuple(run.found["distances"][name].values()) for run in runs}
-        for name in ("kl", "wasserstein")
-    }
-    caption = "Whiskers: 95 % intervals over users. Shorter is closer."
-    yield figure(folder, "distances", "Distances", caption, collapse_figures.bars, panels)
-    note = (
-        "Levels of the scale after clipping and rounding. In brackets: 95 % intervals from 1,000 draws of users. KL "
-        "and Jensen-Shannon in nats, Wasserstein in units of the ratings."
+    frame = pd.DataFrame({"rating": given.bins.levels, "share": given.shares})
+    sentence = (
+        f"The ratings of the training part are {given.mean:.2f} ± {given.std:.2f}; {given.ends:.0%} of them are the "
+        "lowest or the highest rating. Rated pairs are those of the training part."
     )
-    note += " Published: DGRM paper, Table 2." if published else ""
-    yield Table("Distances of the rating distributions", columns, rows, note=note)
-    yield _closest(runs)
+    return DiagnosisSection("Ratings and predictions (Figs. 2-6)", "ratings", frame, [sentence])
 
 
-def _closest(runs: list[Watched]) -> str:
-    """A sentence that orders the runs by the divergence of their predictions."""
-    ordered = sorted(runs, key=lambda run: run.found["distances"]["kl"]["value"])
-    best = ordered[0].found["distances"]["kl"]
-    told = [f"By KL {ordered[0].name} is closest to the given ratings ({best['value']:.3f})"]
-    for run in ordered[1:]:
-        other = run.found["distances"]["kl"]
-        apart = "apart from it" if other["low"] > best["high"] else "their intervals overlap"
-        told.append(f"{run.name} has {other['value']:.3f}, {apart}")
-    return "; ".join(told) + "."
-
-
-def ks_test(runs: list[Watched], folder: Path) -> Iterator[Any]:
-    """For how many users the KS test does not tell predictions and ratings of the test pairs apart (Fig. 8)."""
-    yield Heading("Kolmogorov-Smirnov test by user (Fig. 8)")
-    alphas = runs[0].found["ks"]["alphas"]
-    runs = [run for run in runs if run.found["ks"]["alphas"] == alphas]  # of one version
-    shares = {run.name: (alphas, np.array(run.found["ks"]["hits"]) / run.found["ks"]["users"]) for run in runs}
-    columns = ["", *(f"α = {alpha:g}" for alpha in alphas)]
-    rows = [[Value(run.name), *(number(hits, "{:,}") for hits in run.found["ks"]["hits"])] for run in runs]
+def distributions(runs: list[DiagnosedRun], group: str) -> DiagnosisSection:
+    """The predictions for rated or for unrated pairs epoch by epoch."""
+    given = runs[0].ratings
     lines = [
-        [run.name, alpha, hits, run.found["ks"]["users"]]
+        (run.name, epoch, sample.mean, sample.std, centre, count)
         for run in runs
-        for alpha, hits in zip(alphas, run.found["ks"]["hits"], strict=True)
+        for epoch, sample in run.history(group).items()
+        for centre, count in zip(given.bins.centres, sample.counts, strict=True)
     ]
-    write_csv(folder, "ks", ["model", "alpha", "hits", "users"], lines)
-    users = runs[0].found["ks"]["users"]
-    caption = f"Users of {users:,} whose test ratings and predictions are not told apart."
-    yield figure(folder, "ks", "KS hits", caption, collapse_figures.ks_hits, shares)
-    note = f"Of {users:,} users; two-sample test, p ≥ α is a hit."
-    yield Table("Hits by significance level", columns, rows, note=note)
-    if ALPHA not in alphas:
-        return
-    place = alphas.index(ALPHA)
-    ordered = sorted(runs, key=lambda run: -run.found["ks"]["hits"][place])
-    told = listed(f"{run.name} {run.found['ks']['hits'][place] / users:.0%}" for run in ordered)
-    yield (
-        f"Hits at α = {ALPHA:g}: {told}. A hit says that a user's few test ratings do not suffice to tell the two "
-        "distributions apart, not that the predictions are right: shuffled ratings would hit everywhere."
+    frame = pd.DataFrame(lines, columns=["model", "epoch", "mean", "std", "bin", "count"])
+    title = f"Predictions for {group} pairs"
+    caption = (
+        f"{title} by epoch (blue) in front of the {given.n:,} ratings of the training part (grey), each scaled to its "
+        "highest bar. The line is the mean. Predictions beyond the scale by more than one and a half steps are in the "
+        "outermost bin."
     )
+    draw = partial(collapse_figures.distributions, frame, given)
+    name = f"predictions-{group}"
+    return DiagnosisSection("", name, frame, [Figure(f"figures/{name}", title, caption, draw)])
 
 
-def recommendation_lists(runs: list[Watched], folder: Path) -> Iterator[Any]:
+def training(runs: list[DiagnosedRun]) -> DiagnosisSection:
+    """How the distance from the given ratings changes from epoch to epoch, and which predictions have collapsed."""
+    lines = [
+        (run.name, group, epoch, _kl(sample, run.ratings), sample.ends, epoch in run.collapsed[group])
+        for run in runs
+        for group in GROUPS
+        for epoch, sample in run.history(group).items()
+    ]
+    frame = pd.DataFrame(lines, columns=["model", "group", "epoch", KL, "share at the ends of the scale", "collapsed"])
+    caption = (
+        "A panel per model: the KL divergence of its predictions from the given ratings after each inspected epoch. It "
+        "is 0 for predictions that are distributed as the ratings are. A red cross: the predictions have collapsed. "
+        "Values beyond the axis are at its end."
+    )
+    draw = partial(collapse_figures.training, frame, KL)
+    figure = Figure("figures/training", "Distance from the given ratings during training", caption, draw)
+    return DiagnosisSection("Predictions during training", "training", frame, [figure])
+
+
+def _kl(sample: Sample, given: Sample) -> float:
+    return float(distances(sample.shares, given.shares, given.bins.levels)["kl"])
+
+
+def test_distances(runs: list[DiagnosedRun]) -> DiagnosisSection:
+    """How far the predictions for the test pairs are from their ratings, as distributions (Table 2)."""
+    lines = [(run.name, name, *run.diagnosis["distances"][name].values()) for run in runs for name in DISTANCES]
+    frame = pd.DataFrame(lines, columns=["model", "distance", "value", "low", "high"])
+    texts = [Value(f"{value:.3f} [{low:.3f}, {high:.3f}]", value) for _, _, value, low, high in lines]
+    cells = np.array(texts, dtype=object).reshape(len(runs), -1)
+    wide = pd.DataFrame(cells, [run.name for run in runs], list(DISTANCES.values()))
+    note = (
+        "Between shares of the levels of the scale, after clipping and rounding. In brackets: 95 % intervals from "
+        "1,000 samples of users. KL and Jensen-Shannon are in nats, Wasserstein is in rating points."
+    )
+    if on_ml_100k(runs) and any(run.name in PUBLISHED_KL for run in runs):
+        wide["KL, published"] = [Value.of(PUBLISHED_KL.get(run.name), ".3f") for run in runs]
+        note += " Published: DGRM paper, Table 2."
+    caption = (
+        "Distances of predicted from given ratings, the closest model on top. Whiskers: 95 % intervals over users."
+    )
+    drawn = {"kl": KL, "wasserstein": "Wasserstein, rating points"}
+    figure = Figure("figures/distances", "Distances", caption, partial(collapse_figures.distances, frame, drawn))
+    table = Table.of_frame("Distances of the rating distributions", wide, note=note)
+    heading = "Predicted and given ratings of the test pairs (Table 2)"
+    return DiagnosisSection(heading, "distances", frame, [figure, table, _closest(frame)])
+
+
+def _closest(frame: pd.DataFrame) -> str:
+    """Which run is closest to the given ratings by KL, and which cannot be distinguished from it."""
+    best, *others = frame[frame["distance"] == "kl"].sort_values("value", kind="stable").itertuples()
+    overlapping = [row.model for row in others if row.low <= best.high]
+    others_text = f"; the intervals of {listed(overlapping)} overlap with its interval" if overlapping else ""
+    return f"{best.model} is closest to the given ratings by KL ({best.value:.3f}){others_text}."
+
+
+def ks_test(runs: list[DiagnosedRun]) -> DiagnosisSection:
+    """For how many users the KS test does not reject that predictions and test ratings are alike (Fig. 8)."""
+    found = {run.name: run.diagnosis["ks"] for run in runs}
+    lines = [
+        (name, ks["users"], alpha, hits)
+        for name, ks in found.items()
+        for alpha, hits in zip(ks["alphas"], ks["hits"], strict=True)
+    ]
+    frame = pd.DataFrame(lines, columns=["model", "users", "alpha", "hits"])
+    wide = frame.pivot(index="model", columns="alpha", values="hits").loc[list(found)].rename_axis(None)
+    wide.columns = [f"α = {alpha:g}" for alpha in wide.columns]
+    users = runs[0].diagnosis["ks"]["users"]
+    note = (
+        f"Of {users:,} users. A hit is p ≥ α in the two-sample test: the few test ratings of this user are not enough "
+        "to reject that predictions and ratings have one distribution. It does not mean that the predictions are "
+        "right: shuffled ratings would be hits too."
+    )
+    shares = frame.assign(share=frame["hits"] / frame["users"])[["model", "alpha", "share"]]
+    words = ("significance level α", "share of users with p ≥ α")
+    draw = partial(collapse_figures.lines, shares, *words, log=True)
+    caption = f"Share of {users:,} users whose test ratings and predictions do not differ significantly."
+    table = Table.of_frame("Hits by significance level", wide, ",.0f", note)
+    heading = "Kolmogorov-Smirnov test by user (Fig. 8)"
+    return DiagnosisSection(heading, "ks", frame, [Figure("figures/ks", "KS hits", caption, draw), table])
+
+
+def denoising_steps(runs: list[DiagnosedRun]) -> DiagnosisSection:
+    """How good predictions are after 0, 1, ... denoising steps (Fig. 7)."""
+    first = runs[0].diagnosis["sweep"][0]
+    key = next(key for key in first if key.startswith(("ratedndcg", "ndcg")))
+    lines = [
+        (f"{run.name}, {point['prediction']}", point["denoising_steps"], point[key])
+        for run in runs
+        for point in sorted(run.diagnosis["sweep"], key=lambda point: point["prediction"] != "posterior")
+    ]
+    metric = f"validation {metric_label(key)[:-2]}"
+    frame = pd.DataFrame(lines, columns=["model, prediction", "denoising_steps", metric])
+    wide = frame.pivot(index="model, prediction", columns="denoising_steps", values=metric)
+    wide = wide.loc[frame["model, prediction"].unique()].rename_axis(None)
+    wide.columns = [f"T' = {step}" for step in wide.columns]
+    caption = (
+        f"One trained model predicts from the profile after {first['prediction_noise_steps']} noise steps and T' "
+        "denoising steps. posterior: the state x_(T-T') of section 3.3; x_0_hat: the last output of the generator."
+    )
+    draw = partial(collapse_figures.lines, frame, "denoising steps T'", metric)
+    figure = Figure("figures/sweep", "Denoising steps", caption, draw)
+    table = Table.of_frame(f"Denoising steps, {metric}", wide, ".3f", "On validation; the test part is not used.")
+    blocks: list[str | Table | Figure] = [figure, table, *_too_noisy(runs, "valid", [key])]
+    return DiagnosisSection("Denoising steps T' (Fig. 7)", "sweep", frame, blocks)
+
+
+def fixed_steps(runs: list[DiagnosedRun]) -> DiagnosisSection:
+    """How good models are that were trained with one noise step only (Table 4)."""
+    heading = "Fixed noise steps in training (Table 4)"
+    tests = {run.name: run.record["test"] for run in runs}
+    common = [key for key in runs[0].record["test"] if all(test.get(key) is not None for test in tests.values())]
+    names = [key for key in common if key.startswith(("ratedrecall", "ratedndcg"))]
+    steps = [run.record["config"]["fixed_step"] for run in runs]
+    frame = pd.DataFrame({"model": list(tests), "fixed_step": pd.Series(steps, dtype=object)})
+    frame = frame.assign(**{key: [test[key] for test in tests.values()] for key in names})
+    if not names:
+        return DiagnosisSection(heading, "fixed_step", frame, ["The runs have no ranking of rated items in common."])
+    wide = frame.set_index("model")[names].rename_axis(None).rename(columns=metric_label)
+    note = "Test part, one seed, tied scores shared. Only training is fixed to t; prediction is as configured."
+    if on_ml_100k(runs):
+        wide["published Recall / NDCG"] = [_published(run.name, step) for run, step in zip(runs, steps, strict=True)]
+        note += " Published numbers are of another protocol (table3)."
+    table = Table.of_frame("Fixed noise steps", wide, ".3f", note)
+    return DiagnosisSection(heading, "fixed_step", frame, [table, *_too_noisy(runs, "test", names)])
+
+
+def _published(name: str, step: int | None) -> str:
+    pair = PUBLISHED_STEPS.get(step) if name == ("DGRM" if step is None else f"DGRM, t = {step}") else None
+    return f"{pair[0]:.3f} / {pair[1]:.3f}" if pair else ""
+
+
+def recommendation_lists(runs: list[DiagnosedRun]) -> DiagnosisSection:
     """How many of the recommendation lists and of the items differ."""
+    between = [run.diagnosis[DISTRIBUTION].get("between_users") for run in runs]
+    frame = pd.DataFrame([{"model": run.name, **{key: run.lists[key] for key in LISTS}} for run in runs])
+    frame = frame.assign(between_users=between, users=[run.lists["users"] for run in runs])
+    columns = {**LISTS, "between_users": BETWEEN}
+    wide = frame.set_index("model")[list(columns)].rename_axis(None).rename(columns=columns)
+    users = list(dict.fromkeys(collapse.users_line(run.lists) for run in runs))
+    alike = "the same for every model" if len(users) == 1 else "not the same for every model, so compare with care"
+    note = f"Top {runs[0].lists['n']} of the unseen items for each user, by the tested model; {listed(users)}, {alike}."
+    if others := [run.name for run in runs if not run.bins]:
+        note += f" {listed(others)}: these models do not predict ratings, so only lists can be compared."
     title = "Recommendation lists"
-    yield Heading(title)
-    rows, lines = [], []
-    for run in runs:
-        lists, between = run.lists, run.found[DISTRIBUTION].get("between_users")
-        values = [number(lists[key], form) for key, (_, form) in LISTS.items()]
-        rows.append([Value(run.name), *values, number(between, "{:.1%}")])
-        lines.append([run.name, *(lists[key] for key in LISTS), between, lists.get("users")])
-    write_csv(folder, "lists", ["model", *LISTS, "between_users", "users"], lines)
-    panels = {LISTS[key][0]: {run.name: (run.lists[key] or 0.0,) * 3 for run in runs} for key in ("distinct", "items")}
-    yield figure(folder, "lists", title, "Share of all lists, and of all items.", collapse_figures.bars, panels)
-    columns = ["", *(heading for heading, _ in LISTS.values()), "variance between users"]
-    yield Table(title, columns, rows, note=_lists_note(runs))
-    ordered = sorted(runs, key=lambda run: -(run.lists["distinct"] or 0.0))
-    ends = ordered if len(runs) < 3 else [ordered[0], ordered[-1]]
-    yield " ".join(f"{run.name}: {collapse.lists_line(run.lists)}." for run in ends)
+    return DiagnosisSection(title, "lists", frame, [Table.of_frame(title, wide, LIST_FORMS, note)])
 
 
-def _lists_note(runs: list[Watched]) -> str:
-    """Whose lists are compared, which old records do not say."""
-    seen: dict[str, list[str]] = {}
-    for run in runs:
-        seen.setdefault(collapse.users_line(run.lists), []).append(run.name)
-    told = next(iter(seen)) if len(seen) == 1 else "; ".join(f"{', '.join(names)}: {of}" for of, names in seen.items())
-    said = ["the same for every model" if len(seen) == 1 and "users" in runs[0].lists else "so compare with care"]
-    note = f"Top {runs[0].lists['n']} of the unseen items for each user, by the tested model; {told}, {said[0]}."
-    outside = [run.name for run in runs if not run.bins]
-    return note + (f" {', '.join(outside)}: the scores are no ratings, only lists can be compared." if outside else "")
-
-
-def on_ml_100k(runs: Sequence[Watched]) -> bool:
-    """Whether the runs are of the data set that the paper's numbers are of."""
+def on_ml_100k(runs: Sequence[DiagnosedRun]) -> bool:
+    """Whether the runs are of the data set of the paper's numbers."""
     return runs[0].record["dataset"].startswith("ml-100k")
 
 
-def _with_interval(found: dict[str, float]) -> Value:
-    return Value(f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]", found["value"])
-
-
-def number(value: float | None, form: str = "{}") -> Value:
-    """The number in a table, a dash where there is none."""
-    return Value("–") if value is None or not math.isfinite(value) else Value(form.format(value), value)
-
-
-def figure(folder: Path, name: str, title: str, caption: str, draw: Callable, *what: Any) -> Figure | str:
-    """Draw ``figures/<name>`` of ``what``; see ``recbole_dgrm.reports.figures.drawn``."""
-    return figures.drawn(Figure(f"figures/{name}", title, caption), partial(draw, *what), folder)
-
-
-def write_csv(folder: Path, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write ``csv/<name>.csv``, unrounded."""
-
-    def write(path: Path) -> None:
-        with open(path, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows([in_spreadsheet(value) for value in row] for row in rows)
-
-    make_folder(folder / "csv")
-    write_whole(folder / "csv" / f"{name}.csv", write)
+def _too_noisy(runs: list[DiagnosedRun], part: str, metrics: list[str]) -> Iterator[str]:
+    """A sentence about the metrics that are too noisy on a part of the data to compare models, if there are any."""
+    if sentence := blunt(averaged([comparable.resolutions(run.record, part) for run in runs]), metrics):
+        yield f"On this data {sentence}."

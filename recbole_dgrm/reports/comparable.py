@@ -26,7 +26,7 @@ EVAL_ARGS = {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "RO"
 LEARNING = {"random": ("refit",), "bias": ("refit", "bias_shrinkage"), "oracle": ()}  # what a reference row depends on
 MADE_WITH = ("recbole_dgrm", "commit", "recbole", "torch", "numpy", "python", "device", "threads")
 MEANS = ("ratedndcg", "ratedrecall", "ndcg", "recall", "hit", "precision", "mrr", "map")  # plain means over users
-ROUNDING = 1e-6  # what summing in another order may leave
+ROUNDING = 1e-6  # what summing in another order may change
 USUAL = "USER_ID_FIELD ITEM_ID_FIELD RATING_FIELD TIME_FIELD metric_decimal_place filter_inter_by_user_or_item"
 WHOLE = ("known_share", 1.0)  # nothing is left out of training and validation
 Definition = dict[str, Any]
@@ -38,63 +38,26 @@ def tested_by(config: dict[str, Any]) -> str:
     return mode.get("test", EVAL_ARGS["mode"]) if isinstance(mode, dict) else mode
 
 
-def definitions(runs: Sequence[RunDirectory]) -> list[Definition]:
-    """The definition of each run: what its metrics mean, key by key; None where its record does not say."""
-    found = [_definition(run.record) for run in runs]
-    known: dict[tuple, Any] = {}  # a record without a rating model leaves out what the data said; another tells it
-    for run, one in zip(runs, found, strict=True):
-        for key in set(SCALE) & one.keys():
-            if one[key] is not None and run.record["config"].get(key) is None:
-                known[_source(run), key] = one[key]
-    for run, one in zip(runs, found, strict=True):
-        for key in set(SCALE) & one.keys():
-            one[key] = known.get((_source(run), key)) if one[key] is None else one[key]
-        _middle(one)
-    return found
-
-
-def _definition(record: dict[str, Any]) -> Definition:
+def definition_of(record: dict[str, Any]) -> Definition:
+    """What the metrics of a run mean, key by key; None where its record has no value."""
     config = record["config"]
-    found = {key: config.get(key) for key in DATA.split()}
-    found["known_share"] = config.get("known_share", 1.0)
-    found |= EVAL_ARGS | config.get("eval_args", {}) | {"mode": tested_by(config)}
-    if found["mode"] == "labeled":
-        found |= {key: config.get(key) for key in RATED} | _scale(record)
-    return found
+    definition = {key: config.get(key) for key in DATA.split()}
+    definition["known_share"] = config.get("known_share", 1.0)
+    definition |= EVAL_ARGS | config.get("eval_args", {}) | {"mode": tested_by(config)}
+    if definition["mode"] == "labeled":
+        definition |= {key: config.get(key) for key in RATED} | _scale(record)
+    return definition
 
 
 def _scale(record: dict[str, Any]) -> Definition:
-    """Scale, step and threshold that a run used; an old record has them in its config or in its diagnosis.
-
-    Where levels are not evenly spaced, the levels are given in place of the step.
-    """
-    if scale := record["data"].get("scale"):
-        levels = scale["levels"]
-        step = None if scale.get("continuous") else even_step(np.array(levels))
-        ends = [float(scale["low"]), float(scale["high"])]
-        return dict(zip(SCALE, (ends, step or levels, float(scale["threshold"])), strict=True))
-    found = {key: record["config"].get(key) for key in SCALE}
-    diagnosed = record["diagnosis"].get("scale")
-    if isinstance(diagnosed, list) and len(diagnosed) == 3:
-        low, high, step = diagnosed
-        found["rating_scale"] = found["rating_scale"] or [low, high]
-        found["rating_step"] = found["rating_step"] or step
-    if found["rating_scale"] is not None:
-        found["rating_scale"] = [float(end) for end in found["rating_scale"]]
-    for key in ("rating_step", "rating_threshold"):
-        found[key] = None if found[key] is None else float(found[key])
-    _middle(found)
-    return found
-
-
-def _middle(definition: Definition) -> None:
-    """Set the threshold of a run that has none to the middle of its scale."""
-    if definition.get("rating_threshold", 0) is None and definition["rating_scale"]:
-        definition["rating_threshold"] = sum(definition["rating_scale"]) / 2
-
-
-def _source(run: RunDirectory) -> str | None:
-    return run.record["data"].get("source") or run.record["data"].get("fingerprint")
+    """Scale, step and threshold that a run used; where levels are not evenly spaced, the levels replace the step."""
+    scale = record["data"].get("scale")
+    if not scale:
+        return {key: record["config"].get(key) for key in SCALE}
+    levels = scale["levels"]
+    step = None if scale.get("continuous") else even_step(np.array(levels))
+    ends = [float(scale["low"]), float(scale["high"])]
+    return dict(zip(SCALE, (ends, step or levels, float(scale["threshold"])), strict=True))
 
 
 def frozen(definition: Definition) -> str:
@@ -106,24 +69,23 @@ def differences(definition: Definition, others: Iterable[Definition]) -> str:
     """The keys in which ``definition`` and ``others`` are not all alike, as ``key=value, ...``; empty if all are."""
     every = [definition, *others]
     keys = sorted({key for one in every for key in one})
-    told = [key for key in keys if len({json.dumps(one.get(key), sort_keys=True) for one in every}) > 1]
-    return ", ".join(f"{key}={plainly(definition.get(key))}" for key in told)
+    differing = [key for key in keys if len({json.dumps(one.get(key), sort_keys=True) for one in every}) > 1]
+    return ", ".join(f"{key}={value_text(definition.get(key))}" for key in differing)
 
 
 def described(definition: Definition) -> str:
-    """A definition in words, without what is the same for nearly everybody."""
-    told = {
-        key: value
+    """A definition in words, without the keys that nearly always have the same value."""
+    return ", ".join(
+        f"{key}={value_text(value)}"
         for key, value in definition.items()
         if key not in USUAL.split() and value not in (None, "[0,inf)") and (key, value) != WHOLE
-    }
-    return ", ".join(f"{key}={plainly(value)}" for key, value in told.items())
+    )
 
 
-def plainly(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A config value as a title shows it: ``4.5``, ``[1, 5]``, ``relevant``, ``not set``."""
     if isinstance(value, list):
-        return f"[{', '.join(map(plainly, value))}]"
+        return f"[{', '.join(map(value_text, value))}]"
     return "not set" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -163,13 +125,13 @@ def _check_sources(runs: Sequence[RunDirectory]) -> None:
             )
 
 
-def learnt_from(run: RunDirectory, name: str) -> tuple[tuple[str, Any], ...]:
+def reference_settings(run: RunDirectory, name: str) -> tuple[tuple[str, Any], ...]:
     """The keys and values of a run that its reference row ``name`` depends on."""
     return tuple((key, run.record["config"].get(key)) for key in LEARNING.get(name, ()))
 
 
 def check_references(runs: Iterable[RunDirectory]) -> None:
-    """Check that runs of one cell and seed have the same reference rows, where these have learnt from the same data.
+    """Check that runs of one cell and seed have the same reference rows, where these depend on the same settings.
 
     Raises:
         DataError: two runs disagree.
@@ -180,7 +142,7 @@ def check_references(runs: Iterable[RunDirectory]) -> None:
             for metric, value in values.items():
                 if value is None:
                     continue
-                place = run.record["seed"], name, metric, learnt_from(run, name)
+                place = run.record["seed"], name, metric, reference_settings(run, name)
                 expected, other = first.setdefault(place, (value, run))
                 if abs(value - expected) > _rounding(run.record, expected):
                     raise DataError(
@@ -220,12 +182,12 @@ def below_bias(record: dict[str, Any], part: str = "test") -> list[str]:
 
 
 def selected_by(record: dict[str, Any]) -> str:
-    """The metric that selected on validation."""
+    """The metric that selected the epoch on validation."""
     return (record.get("selected_by") or record["config"].get("valid_metric", "")).lower()
 
 
 def resolutions(record: dict[str, Any], part: str = "test") -> dict[str, dict[str, float]]:
-    """The resolution of each metric on a part, see ``recbole_dgrm.evaluation.resolution``; old records have none."""
+    """The resolution of each metric on a part; see ``recbole_dgrm.evaluation.resolution``."""
     return record.get("resolution", {}).get(part, {})
 
 
@@ -235,8 +197,8 @@ def judged_by(record: dict[str, Any], part: str = "test") -> str:
     return "rmse" if all(values.get("rmse") is not None for values in both) else selected_by(record)
 
 
-def ends_below(record: dict[str, Any], part: str = "test") -> str:
-    """A sentence about a model that ends below its bias row in a metric that can tell; empty about any other."""
+def worse_than_bias(record: dict[str, Any], part: str = "test") -> str:
+    """A sentence about a model that ends worse than its bias row in a metric that is precise enough; else empty."""
     metric = judged_by(record, part)
     if metric not in below_bias(record, part) or not can_tell(resolutions(record, part), metric):
         return ""
@@ -259,11 +221,11 @@ def still_improving(record: dict[str, Any]) -> bool:
 
 def made_with(records: Iterable[dict[str, Any]]) -> str:
     """A sentence about the versions and devices that runs were made with."""
-    found = [record["environment"] for record in records]
-    told = {", ".join(f"{key} {one[key]}" for key in MADE_WITH if key in one) for one in found}
-    return "Made with: " + "; ".join(sorted(told)) + "."
+    environments = [record["environment"] for record in records]
+    texts = {", ".join(f"{key} {one[key]}" for key in MADE_WITH if key in one) for one in environments}
+    return "Made with: " + "; ".join(sorted(texts)) + "."
 
 
 def trains(record: dict[str, Any]) -> bool:
-    """Whether the model trains in epochs; RecBole's closed-form models have a single parameter without use."""
+    """Whether the model trains in epochs; RecBole's closed-form models have a single parameter that is not used."""
     return (record["parameters"] or 0) > 1

@@ -1,18 +1,28 @@
 """A document of paragraphs, tables and figures, and its Markdown, HTML and LaTeX forms.
 
-The HTML form is one file: style, script and figures are inside, nothing is fetched.
+A table is made of a DataFrame; a figure carries the function that draws it. The HTML form is one file: style, script
+and figures are inside, nothing is fetched.
 """
 
 import base64
+import logging
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from recbole_dgrm.system.texts import printable
+from recbole_dgrm.errors import OutputError, explained
+from recbole_dgrm.system.files import make_folder, write_text
+from recbole_dgrm.system.texts import in_spreadsheet, printable
+
+LOG = logging.getLogger(__name__)
+MISSING = "–"
 
 MARKDOWN = re.compile(r"\\(?=[!-/:-@\[-`{-~]|$)|[$`]|(?<=\])\(")  # what would be markup, formulas of GitHub included
 LATEX_WORDS = r"""
@@ -26,7 +36,7 @@ LATEX = str.maketrans(dict(zip(LATEX_WORDS.split()[::2], LATEX_WORDS.split()[1::
 
 @dataclass(frozen=True)
 class Value:
-    """The content of one place in a table.
+    """The content of one cell of a table.
 
     Attributes:
         order: the number that the column is sorted by; NaN sorts last.
@@ -39,6 +49,17 @@ class Value:
     emphasis: str = ""
     mark: str = ""
 
+    @classmethod
+    def of(cls, content: Any, form: str = "") -> "Value":
+        """A number written by a format specification, a text as it is, a dash where there is no finite number."""
+        if isinstance(content, Value):
+            return content
+        if isinstance(content, str):
+            return cls(content)
+        if content is None or not math.isfinite(content):
+            return cls(MISSING)
+        return cls(format(content, form), content)
+
 
 @dataclass
 class Table:
@@ -50,19 +71,48 @@ class Table:
     quiet: list[list[Value]] = field(default_factory=list)
     note: str = ""
 
+    @classmethod
+    def of_frame(
+        cls, title: str, frame: pd.DataFrame, forms: Mapping[str, str] | str = "", note: str = "", quiet: int = 0
+    ) -> "Table":
+        """The table of a frame, whose index names the rows and whose columns are the headings.
+
+        Args:
+            frame: of numbers, texts and ``Value``.
+            forms: the format specification of each column, or that of all.
+            quiet: how many of the first rows are quiet.
+        """
+        spec = dict.fromkeys(frame.columns, forms) if isinstance(forms, str) else forms
+        rows = [
+            [Value(str(name)), *(Value.of(content, spec.get(column, "")) for column, content in line.items())]
+            for name, line in zip(frame.index, frame.astype(object).to_dict("records"), strict=True)
+        ]
+        return cls(title, [frame.index.name or "", *map(str, frame.columns)], rows[quiet:], rows[:quiet], note)
+
     def all_rows(self) -> Iterator[list[Value]]:
         """All rows, the quiet ones first."""
         yield from self.quiet
         yield from self.rows
 
+    def texts(self) -> pd.DataFrame:
+        """The table as it is written; the names of the rows are the index."""
+        rows = [[f"{value.text} {value.mark}".rstrip() for value in row] for row in self.all_rows()]
+        names = pd.Index([row[0] for row in rows], name=self.columns[0] or None)
+        return pd.DataFrame([row[1:] for row in rows], names, self.columns[1:])
+
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture; its files ``<file>.png`` and ``<file>.svg`` are beside the document."""
+    """A picture; the document is in the folder in which ``<file>.png`` and ``<file>.svg`` are.
+
+    Attributes:
+        draw: writes the two files; it gets their path without the suffix.
+    """
 
     file: str
     title: str
     caption: str
+    draw: Callable[[Path], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +132,50 @@ class Document:
     def tables(self) -> list[Table]:
         """The tables of the document."""
         return [block for block in self.blocks if isinstance(block, Table)]
+
+
+def write_document(document: Document, folder: Path, name: str, kinds: Iterable[str] = ("md", "html")) -> Path:
+    """Draw the figures of a document and write its forms.
+
+    Args:
+        kinds: ``md``, ``html`` and ``tex``.
+
+    Returns:
+        The path of the page, ``<folder>/<name>.html``.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    make_folder(folder)
+    blocks = [_drawn(block, folder) if isinstance(block, Figure) else block for block in document.blocks]
+    complete = Document(document.title, blocks)
+    forms: dict[str, Callable[[Document], str]]
+    forms = {"md": to_markdown, "tex": to_latex, "html": partial(to_html, folder=folder)}
+    for kind in kinds:
+        write_text(folder / f"{name}.{kind}", forms[kind](complete))
+    return folder / f"{name}.html"
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """A frame as CSV without its index, unrounded; a text that a spreadsheet would take for a formula is marked."""
+    columns = {name: pd.Series(map(in_spreadsheet, column), dtype=object) for name, column in frame.items()}
+    return pd.DataFrame(columns).to_csv(index=False, lineterminator="\n")
+
+
+def _drawn(figure: Figure, folder: Path) -> Figure | str:
+    """The figure after its files are written, or a sentence that says why it is missing."""
+    try:
+        with explained():
+            if figure.draw:
+                figure.draw(folder / figure.file)
+    except OutputError:
+        raise  # a full disk also stops the report itself
+    except Exception as error:  # a report is useful without one of its figures
+        LOG.warning("the figure %s cannot be drawn (%s: %s)", figure.title, type(error).__name__, error)
+        return (
+            f"The figure {figure.title} cannot be drawn ({type(error).__name__}: {error}); the tables have its numbers."
+        )
+    return figure
 
 
 def to_markdown(document: Document) -> str:

@@ -1,12 +1,14 @@
-"""What all figures share: their look, their size, and how they are written as PNG and SVG."""
+"""What all figures share: their look, their size, their kinds of panels, and how they are written as PNG and SVG."""
 
-import logging
+import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from itertools import cycle, product
+from itertools import cycle
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -14,34 +16,27 @@ from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.path import Path as Line
-from matplotlib.text import Annotation
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from matplotlib.transforms import Bbox, BboxBase
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
-from recbole_dgrm.errors import OutputError, explained
-from recbole_dgrm.reports import document
 from recbole_dgrm.system.files import make_folder, write_whole
+from recbole_dgrm.system.texts import in_figure
 
-LOG = logging.getLogger(__name__)
-
-OKABE_ITO = "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9"  # told apart by colour-blind readers, too
+OKABE_ITO = "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9"  # colour-blind readers can distinguish these
 COLOURS = (*OKABE_ITO.split(), "#7f7f7f", "#8c564b", "#332288")
-PALE, GIVEN = (
-    "#9db4c4",
-    "#8f8f99",
-)  # behind others; of given ratings: seen on white, and on black when a page inverts it
+GIVEN = "#8f8f99"  # what models are compared with; it is seen on white, and on black when a page inverts it
+DARK, RED = "#5f5f66", "#c00000"
 DASHES = ("-", "--", ":")
 WIDTH, DPI = 4.8, 150  # inches of every figure: a telephone shows four fifths of it, without scrolling
-STEPS, DOT = (7, 18, 30, 44), 7  # printer's points from a point to its text; pixels around a point that stay free
-Place = tuple[int, tuple[int, int]]  # how far from a point, and on which side: (right, up)
-AS_POINTS = 5  # how many points or lines a text covers rather than another text
-SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
-HAIR = 1.01  # from the least to the largest number that are to be told apart
-MANY = 1e3  # from the low to the high end of a logarithmic axis, that has no room for 2 and 5
-REACH = 6.0  # times what half of the values need, that an axis of differences may be long
+HAIR = 1.01  # ends of a logarithmic axis that are nearer than this are the same
+MANY = 1e3  # from the low to the high end of a logarithmic axis that has no room for labels at 2 and 5
+REACH = 6.0  # an axis of differences is at most this many times as long as half of the values need
 LEGEND_LINE, LONG = 0.19, 22  # inches of a line; letters of a name that needs a line of its own
+ACROSS = 3  # small panels side by side
+PANEL, PANEL_DECADES = 1.3, 30.0  # inches that a row of small panels is high; ``MANY`` of its axis
+TITLE, TITLE_LINE = 20, 0.13  # letters of a line above a small panel, and the inches that the line needs
+LABEL = 22  # letters of the name of the vertical axis that fit beside a small panel
+DOT_LINE = 0.27  # inches that a row of dots is high
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
@@ -54,7 +49,7 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """Within the block, figures have our style on top of matplotlib's own, whatever ``matplotlibrc`` lies there."""
+    """Within the block, figures have our style on top of matplotlib's own, whatever ``matplotlibrc`` says."""
     with rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # letters of names that no installed font has are boxes
         rcdefaults()
@@ -63,21 +58,6 @@ def _style() -> Iterator[None]:
 
 
 styled = _style()  # decorates what draws
-
-
-def drawn(figure: document.Figure, draw: Callable[[Path], object], folder: Path) -> document.Figure | str:
-    """Draw a figure and return what the document shows: the figure, or a sentence that says why it is missing."""
-    try:
-        with explained():
-            draw(folder / figure.file)
-    except OutputError:
-        raise  # of the disk, and said with its remedy
-    except Exception as error:  # a picture is worth no report
-        LOG.warning("the figure %s cannot be drawn (%s: %s)", figure.title, type(error).__name__, error)
-        return (
-            f"The figure {figure.title} cannot be drawn ({type(error).__name__}: {error}); the tables have its numbers."
-        )
-    return figure
 
 
 def styles() -> Iterator[tuple[str, str]]:
@@ -117,51 +97,117 @@ def log_axis(axes: Axes, many: float = MANY) -> None:
 
 
 def reach(values: ArrayLike) -> float:
-    """How far from 0 an axis of differences goes: so that a few large ones do not hide all others."""
+    """How far from 0 an axis goes, so that a few large values do not hide the differences between all others."""
     sizes = np.abs(np.asarray(values, dtype=float))
     return float(min(sizes.max(), REACH * np.median(sizes)))
 
 
-def label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str, str]], needed: int) -> None:
-    """Write a text beside each point (x, y, text, colour), in turn where it covers least of points and other texts.
+@contextmanager
+def small_panels(
+    path: Path, names: Sequence[str], xlabel: str, ylabel: str, log: bool = False, legend_names: int = 0
+) -> Iterator[dict[str, Axes]]:
+    """A figure with a small panel for each name, three in a row, all with the same axes.
+
+    The caller draws into the panels within the block; the figure is written at its end.
 
     Args:
-        needed: how many of the first points have a text in any case; the others only where it covers nothing.
+        path: of the two files, without the suffix.
+        log: whether the horizontal axis is logarithmic.
+        legend_names: how many names the legend has.
     """
-    figure.draw_without_rendering()  # what an inch is in data follows from the layout
-    centres = axes.transData.transform([point[:2] for point in points])
-    taken = [Bbox.from_bounds(x - DOT, y - DOT, 2 * DOT, 2 * DOT) for x, y in centres]
-    taken += [text.get_window_extent() for text in axes.texts] * AS_POINTS
-    lines = [line.get_transform().transform_path(line.get_path()) for line in axes.lines]
-    for number, (x, y, text, colour) in enumerate(points):
-        where: dict[str, Any] = {"xy": (x, y), "textcoords": "offset points"}
-        note = axes.annotate(text, xytext=(0, 0), color=colour, fontsize=9, zorder=4, in_layout=False, **where)
-        covers = {place: _covers(note, place, taken, lines, axes.bbox) for place in product(STEPS, SIDES)}
-        step, side = place = min(covers, key=lambda place: covers[place])
-        if covers[place] and number >= needed:
-            note.remove()
-            continue
-        _put(note, step, side)
-        taken += [note.get_window_extent()] * AS_POINTS
-        if step > STEPS[0]:
-            line = {"arrowstyle": "-", "color": PALE, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3}
-            axes.annotate("", xytext=note.get_position(), arrowprops=line, in_layout=False, **where)
+    with _style():
+        n_rows = -(-len(names) // ACROSS)
+        titles = [fill(in_figure(name), TITLE) for name in names]
+        height = PANEL + TITLE_LINE * max(title.count("\n") for title in titles)
+        figure = new_figure(height * n_rows + 0.5, names=-(-legend_names // 2))
+        grid = figure.subplots(n_rows, ACROSS, sharex=True, sharey=True, squeeze=False).ravel()
+        yield dict(zip(names, grid, strict=False))
+        for axes, title in zip(grid, titles, strict=False):
+            axes.set_title(title, fontsize=8)
+            if log:
+                log_axis(axes, PANEL_DECADES)
+            else:
+                axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.tick_params(labelsize=8)
+        for axes in grid[max(0, len(names) - ACROSS) : len(names)]:  # no panel is below these
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel(f"{xlabel} (log)" if log else xlabel, fontsize=8)
+        for axes in grid[len(names) :]:
+            axes.set_axis_off()
+        figure.supylabel(fill(ylabel, LABEL * n_rows), fontsize=9)
+        legend(figure)
+        save(figure, path)
 
 
-def _covers(note: Annotation, place: Place, taken: list[Bbox], lines: list[Line], frame: BboxBase) -> int:
-    """How many boxes and lines a text covers there, with the edge of the frame as another text."""
-    _put(note, *place)
-    box = note.get_window_extent()
-    inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-    crossed = sum(line.intersects_bbox(box, filled=False) for line in lines)
-    return sum(box.overlaps(other) for other in taken) + crossed + AS_POINTS * (not inside)
+@dataclass(frozen=True)
+class Dot:
+    """A row of a panel of dots: a value, the ends of its interval (NaN without one), and the text at the right."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    text: str
+    shape: str = "o"
+    filled: bool = True
+    colour: str = COLOURS[0]
 
 
-def _put(note: Annotation, step: int, side: tuple[int, int]) -> None:
-    """Put a text so many printer's points to a side of its point."""
-    right, up = side
-    note.set(position=(step * right, step * up))
-    note.set(ha=("center", "left", "right")[right], va=("center", "bottom", "top")[up])
+@dataclass(frozen=True)
+class DotPanel:
+    """Dots from top to bottom, with the name of their axis.
+
+    Attributes:
+        line: where a vertical line is; it is solid at 0 and dotted elsewhere.
+        limit: a dot that is farther from 0 is an arrow at the end of the axis.
+        descending: whether smaller values are at the right.
+    """
+
+    dots: list[Dot]
+    xlabel: str
+    line: float | None = None
+    limit: float = math.inf
+    descending: bool = False
+
+
+@styled
+def dot_panels(panels: Sequence[DotPanel], path: Path) -> None:
+    """Panels of dots with intervals below each other."""
+    heights = [len(panel.dots) + 2.6 for panel in panels]
+    figure = new_figure(DOT_LINE * sum(heights))
+    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, panel in zip(grid, panels, strict=True):
+        _draw_dots(axes, panel)
+    save(figure, path)
+
+
+def _draw_dots(axes: Axes, panel: DotPanel) -> None:
+    limit = panel.limit
+    for row, dot in enumerate(panel.dots):
+        beyond = abs(dot.value) > limit
+        shape = ("<" if (dot.value < 0) != panel.descending else ">") if beyond else dot.shape
+        if math.isfinite(dot.low):
+            axes.plot(np.clip([dot.low, dot.high], -limit, limit), [row, row], color=dot.colour, linewidth=1.6)
+        face = dot.colour if dot.filled or beyond else "white"
+        at = float(np.clip(dot.value, -limit, limit))
+        axes.plot(at, row, shape, color=dot.colour, markerfacecolor=face, markersize=6, zorder=3)
+        at_right: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
+        axes.annotate(dot.text.replace("-", "−"), (1.02, row), **at_right)
+    axes.set_yticks(range(len(panel.dots)), [fill(dot.label, 24) for dot in panel.dots])
+    for name in axes.get_yticklabels():
+        name.set_fontsize(8 if "\n" in name.get_text() else 10)  # two lines fit between their neighbours
+    axes.set_ylim(len(panel.dots) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(3))  # four of -0.012 touch
+    axes.ticklabel_format(axis="x", style="plain", useOffset=False)  # a power of ten would cover the axis's name
+    axes.spines["left"].set_visible(False)
+    axes.margins(x=0.06)
+    if panel.line is not None:
+        axes.axvline(panel.line, color="black", linewidth=1, linestyle=":" if panel.line else "-")
+    if panel.descending:
+        axes.invert_xaxis()
+    axes.set_xlabel(panel.xlabel)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a table of results consists of: a cell has a row per model, a row has a score per metric."""
+"""What a table of results consists of: a cell has a row per model, and a row has a score per metric."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,12 +47,12 @@ class Score:
 
 
 @dataclass
-class Row:
+class ModelRow:
     """One line of a table: a model with one configuration, or a reference (without runs).
 
     Attributes:
-        trained: how its training differs from that of other rows of the cell, key to value; of a reference row, what
-            it has learnt from where there are several.
+        trained: the settings of its training that differ from those of other rows of the cell; for a reference row,
+            the settings that it depends on, where rows with several are in the cell.
     """
 
     label: str
@@ -62,12 +62,12 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The label without the keys that tell configurations apart."""
+        """The label without the keys that distinguish several configurations of one model."""
         return self.runs[0].record["label"] if self.runs else self.label
 
     @property
-    def judged(self) -> bool:
-        """Whether only predictions are known, and nothing of a training."""
+    def external(self) -> bool:
+        """Whether another library made the predictions, so that nothing is known of a training."""
         return self.runs[0].record["model"] == JUDGED
 
     @property
@@ -76,7 +76,7 @@ class Row:
         return [run.record["seed"] for run in self.runs]
 
     def learning_seconds(self) -> list[float]:
-        """For each seed the seconds of building the model and training it; NaN where nobody has said them."""
+        """For each seed the seconds of building the model and training it; NaN where they are not recorded."""
         timings = [run.record["timing"] for run in self.runs]
         return [timing.get("build_s", 0.0) + timing.get("train_s", np.nan) for timing in timings]
 
@@ -90,27 +90,37 @@ class Cell:
     """A data set under a protocol, its metrics defined in one way.
 
     Attributes:
-        resolution: what each metric can tell, in the mean over runs; without those of old records.
-        apart: in which keys the definition differs from other cells of the same data set and protocol, and from that of
-            the whole data set, in words.
+        resolution: that of each metric, in the mean over runs.
+        distinction: what distinguishes this cell from others of the same data set and protocol, and from one of the
+            whole data set, such as ``known_share=0.1``.
     """
 
     dataset: str
     protocol: str
     metrics: list[str]
-    rows: list[Row]
-    reference: list[Row]
-    baseline: Row | None
+    rows: list[ModelRow]
+    reference: list[ModelRow]
+    baseline: ModelRow | None
     resolution: dict[str, dict[str, float]] = field(default_factory=dict)
     definition: Definition = field(default_factory=dict)
-    apart: str = ""
+    distinction: str = ""
 
     @property
     def name(self) -> str:
         """What headings call the cell."""
-        return f"{self.dataset}, {self.protocol}" + (f" ({self.apart})" if self.apart else "")
+        return f"{self.dataset}, {self.protocol}" + (f" ({self.distinction})" if self.distinction else "")
 
     @property
     def seeds(self) -> list[int]:
         """The seeds of all rows, sorted."""
         return sorted({seed for row in self.rows for seed in row.seeds})
+
+    @property
+    def compared(self) -> bool:
+        """Whether there is a baseline and a row to compare with it."""
+        return self.baseline is not None and len(self.rows) > 1
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The records of all runs, row by row."""
+        return [run.record for row in self.rows for run in row.runs]

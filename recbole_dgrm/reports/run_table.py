@@ -15,10 +15,15 @@ from recbole_dgrm.reports import calibration, comparable
 from recbole_dgrm.system.texts import printable
 
 PARTS = {"test": "test", "valid": "validation"}
+RESOLUTION = (
+    "resolution: range of the metric / standard error over users of a difference between two models\n"
+    "(range: oracle - random; for RMSE and MAE 3 x (random - bias)); "
+    f"below {LIMIT:.0f} there are too few test ratings to compare models by the metric"
+)
 
 
 def run_table(record: dict[str, Any], part: str = "test") -> Table:
-    """The metrics of a finished record beside its reference rows, and skill and resolution below."""
+    """The metrics of a finished record below its reference rows, then its skill and the resolution of each metric."""
     keys, below = list(record[part]), comparable.below_bias(record, part)
     place = f"{record['dataset']}, protocol {record['protocol']}, seed {record['seed']}"
     title = Text(printable(f"{short_name(record['model'])} on the {PARTS[part]} part of {place}"))
@@ -33,43 +38,39 @@ def run_table(record: dict[str, Any], part: str = "test") -> Table:
     table.add_row(Text(printable(short_name(record["model"]))), *marked, style="bold")
     table.add_row("skill", *(number(record["skill"].get(key)) for key in keys))
     if found := comparable.resolutions(record, part):
-        table.add_row("resolves", *(f"{found[key]['ratio']:.0f}" if key in found else "" for key in keys))
+        table.add_row("resolution", *(f"{found[key]['ratio']:.0f}" if key in found else "" for key in keys))
     if below:
         table.caption, table.caption_justify = f"{BELOW} worse than the row bias", "left"
     return table
 
 
 def explanation(record: dict[str, Any], part: str = "test") -> str:
-    """A few lines that say how to read the table, and what it cannot tell."""
+    """A few lines below the table: what its rows mean, how the model was selected, and warnings."""
     mode = comparable.tested_by(record["config"])
-    bias = reference_label("bias", mode)
     oracle = reference_label("oracle", mode).removeprefix("oracle: ")
-    data, timing = record["data"], record["timing"]
+    data, timing, model = record["data"], record["timing"], short_name(record["model"])
     epoch = f"epoch {timing['best_epoch']}"
     if comparable.still_improving(record):
         epoch += f", the last that was allowed: {STILL}, so more epochs (--epochs) may do better"
     lines = [
-        f"random: expectation of a random order · bias: {bias} · oracle: {oracle}",
+        f"random: expectation of a random order · bias: {reference_label('bias', mode)} · oracle: {oracle}",
         "skill: (model - random) / (oracle - random), 1 cannot be beaten",
-        f"{data['n_train']:,} ratings to train, {data['n_valid']:,} to validate, {data['n_test']:,} to test · "
-        f"best of validation{_selection(record)}: {epoch} · {timing['train_s']:.0f} s of training",
     ]
     if found := comparable.resolutions(record, part):
-        told = f"resolves: (oracle - random) in standard errors over users; from {LIMIT:.0f} on a metric can tell"
-        lines[2:2] = [told, *filter(None, [blunt(found, list(record[part]))])]
-    if part == "test" and (sure := calibration.line(record)):
-        lines.append(sure)
-    if said := comparable.ends_below(record, part):
-        lines.append(f"WARNING: {short_name(record['model'])} {said}")
+        lines += [RESOLUTION, *filter(None, [blunt(found, list(record[part]))])]
+    selected = f" by {metric_label(record['selected_by'].lower())[:-2]}" if record.get("selected_by") else ""
+    lines.append(
+        f"{data['n_train']:,} ratings to train, {data['n_valid']:,} to validate, {data['n_test']:,} to test · "
+        f"best of validation{selected}: {epoch} · {timing['train_s']:.0f} s of training"
+    )
+    if part == "test" and (coverage := calibration.line(record)):
+        lines.append(coverage)
+    if warning := comparable.worse_than_bias(record, part):
+        lines.append(f"WARNING: {model} {warning}")
     if impossible := comparable.above_oracle(record):
-        said = "above the oracle, which cannot be; please report it, and do not use these numbers"
-        lines.append(f"ERROR of recbole_dgrm: {', '.join(impossible)} {said}")
+        request = "above the oracle, which cannot be; please report it, and do not use these numbers"
+        lines.append(f"ERROR of recbole_dgrm: {', '.join(impossible)} {request}")
     return "\n".join(lines)
-
-
-def _selection(record: dict[str, Any]) -> str:
-    """By which metric validation chose, where the record says so."""
-    return f" by {metric_label(record['selected_by'].lower())[:-2]}" if record.get("selected_by") else ""
 
 
 def as_text(record: dict[str, Any]) -> str:

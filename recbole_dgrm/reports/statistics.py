@@ -18,17 +18,16 @@ from recbole_dgrm.evaluation.resolution import averaged, can_tell
 from recbole_dgrm.records import BIAS, JUDGED, PLAN, WHERE, RunDirectory, read_json, read_runs, short_name
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.comparable import Definition
-from recbole_dgrm.reports.rows import Cell, Row, Score
+from recbole_dgrm.reports.rows import Cell, ModelRow, Score
 from recbole_dgrm.reports.significance import Comparison, compare, holm
 
 REFERENCE = ("random", "bias", "oracle")
-PROCEDURE = ("refit", "precision", "valid_metric")  # keys that every model has; told where rows of a cell differ
-NO_METRIC = ("user", "user_id")  # columns of a file of vectors
+PROCEDURE = ("refit", "precision", "valid_metric")  # keys of every model, which are shown where rows of a cell differ
 
 
 @dataclass
 class Summary:
-    """All results that a report tells.
+    """All results of a report.
 
     Attributes:
         plan: the plan of a benchmark (see ``plan.py``), or empty for any other folder.
@@ -85,26 +84,27 @@ def user_means(runs: Iterable[RunDirectory], seeds: Iterable[int]) -> pd.DataFra
         return pd.DataFrame()
     users = frames[0]["user"]
     if all(np.array_equal(frame["user"], users) for frame in frames) and len(np.unique(users)) == len(users):
-        names = [name for name in frames[0] if name not in NO_METRIC and all(name in frame for frame in frames)]
+        names = [name for name in frames[0] if name != "user" and all(name in frame for frame in frames)]
         return pd.DataFrame({name: np.mean([frame[name] for frame in frames], axis=0) for name in names}, users)
-    tables = [pd.DataFrame(frame).drop(columns="user_id", errors="ignore").set_index("user") for frame in frames]
+    tables = [pd.DataFrame(frame).set_index("user") for frame in frames]
     return pd.concat(tables, join="inner").groupby(level=0).mean()
 
 
 def _cells(runs: list[RunDirectory], plan: dict[str, Any], baseline: str | None) -> list[Cell]:
     """The cells, one per data set, protocol and definition, in the order of the plan."""
     groups: dict[tuple[str, str], dict[str, tuple[Definition, list[RunDirectory]]]] = {}
-    for run, definition in zip(runs, comparable.definitions(runs), strict=True):
+    for run in runs:
+        definition = comparable.definition_of(run.record)
         group = groups.setdefault((run.record["dataset"], run.record["protocol"]), {})
         group.setdefault(comparable.frozen(definition), (definition, []))[1].append(run)
     protocols, cells = plan.get("protocols", []), []
     for key, group in sorted(groups.items(), key=lambda item: (item[0][0], _position(protocols, item[0][1]))):
-        usual = max(group.values(), key=lambda pair: len(pair[1]))[0]  # numbers of others are of one definition
+        usual = max(group.values(), key=lambda pair: len(pair[1]))[0]  # published numbers are of one definition
         for definition, members in sorted(group.values(), key=lambda pair: -len(pair[1])):
             cell = _cell(key, members, plan, baseline, definition is usual)
             cell.definition = definition
-            whole = definition | dict([comparable.WHOLE])  # a part is said to be one, also where nothing else is there
-            cell.apart = comparable.differences(definition, [whole, *(other for other, _ in group.values())])
+            whole = definition | dict([comparable.WHOLE])  # a part of a data set is always named as one
+            cell.distinction = comparable.differences(definition, [whole, *(other for other, _ in group.values())])
             cells.append(cell)
     return cells
 
@@ -126,14 +126,14 @@ def _cell(
     _fill(cell)
     if usual:
         _publish(cell, plan)
-    _tell_apart(cell)
+    _note_training(cell)
     _mark_best(cell)
     return cell
 
 
 def _fill(cell: Cell) -> None:
     """Compute the scores of all rows and test them against the baseline."""
-    baseline, found = cell.baseline, dict[str, list[tuple[Row, Comparison]]]()
+    baseline, found = cell.baseline, dict[str, list[tuple[ModelRow, Comparison]]]()
     theirs = user_means(baseline.runs, baseline.seeds) if baseline else pd.DataFrame()
     for row in cell.rows:
         vectors = theirs if row is baseline else user_means(row.runs, row.seeds)
@@ -150,13 +150,13 @@ def _fill(cell: Cell) -> None:
             if baseline and metric in baseline.scores:
                 ahead = score.mean - baseline.scores[metric].mean
                 score.contradicted = test.significant and bool(test.difference * ahead < 0)
-    if len(bias := [row for row in cell.reference if row.label == "bias"]) == 1:  # several have learnt from other parts
+    if len(bias := [row for row in cell.reference if row.label == "bias"]) == 1:  # several have other settings
         for metric, score in bias[0].scores.items():
             if metric in theirs and BIAS + metric in theirs:
                 score.comparison = compare(theirs[BIAS + metric], theirs[metric])  # no model, so not in the family
 
 
-def _tests(row: Row, baseline: Row, ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Comparison]:
+def _tests(row: ModelRow, baseline: ModelRow, ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Comparison]:
     """For each metric the tests of a row against the baseline, on the seeds that both have."""
     if row.seeds != baseline.seeds:
         seeds = set(row.seeds) & set(baseline.seeds)
@@ -166,7 +166,7 @@ def _tests(row: Row, baseline: Row, ours: pd.DataFrame, theirs: pd.DataFrame) ->
 
 
 def _publish(cell: Cell, plan: dict[str, Any]) -> None:
-    """Enter the numbers that others have published."""
+    """Add published numbers to the scores."""
     published = plan.get("published") or {}
     named = cell.protocol in published.get("protocols", [])
     values = published.get("values", {}).get(cell.dataset, {}) if named else {}
@@ -176,9 +176,9 @@ def _publish(cell: Cell, plan: dict[str, Any]) -> None:
                 row.scores[metric].published = value
 
 
-def _tell_apart(cell: Cell) -> None:
-    """Enter how rows were trained where rows of one model differ, or rows of the cell in what all should share."""
-    rows = [row for row in cell.rows if not row.judged]
+def _note_training(cell: Cell) -> None:
+    """Add a note to rows whose training settings differ from the others in the table."""
+    rows = [row for row in cell.rows if not row.external]
     choices = [_choices(row.runs[0]) for row in rows]
     shared = {key for key in PROCEDURE if len({json.dumps(one.get(key)) for one in choices}) > 1}
     first: dict[str, dict[str, Any]] = {}
@@ -188,7 +188,7 @@ def _tell_apart(cell: Cell) -> None:
         row.trained = {key: own.get(key) for key in sorted(keys) if f"{key}=" not in row.label}
 
 
-def make_rows(runs: list[RunDirectory], plan: dict[str, Any]) -> list[Row]:
+def make_rows(runs: list[RunDirectory], plan: dict[str, Any]) -> list[ModelRow]:
     """A row per label and configuration; of two equal runs the newer counts."""
     configs: dict[str, dict[str, dict[int, RunDirectory]]] = {}
     for run in sorted(runs, key=lambda run: run.age):
@@ -197,16 +197,16 @@ def make_rows(runs: list[RunDirectory], plan: dict[str, Any]) -> list[Row]:
     rows = []
     for label, by_config in configs.items():
         groups = [list(dict(sorted(by_seed.items())).values()) for by_seed in by_config.values()]
-        apart = _differing(groups)
-        rows += [Row(label + _distinction(group[0], apart), {}, group) for group in groups]
+        differing = _differing(groups)
+        rows += [ModelRow(label + _distinction(group[0], differing), {}, group) for group in groups]
     order = {label: number for number, label in enumerate(planned_labels(plan))}
     return sorted(rows, key=lambda row: (order.get(row.name, len(order)), row.label))
 
 
 def _choices(run: RunDirectory) -> dict[str, Any]:
-    """The keys of a run that tell rows apart; ``valid_metric`` is the one that selected, whatever was asked.
+    """The keys of a run that make a row of its own; ``valid_metric`` is the metric that was used, not ``auto``.
 
-    Of predictions none is known.
+    Nothing is known of predictions of another library.
     """
     if run.record["model"] == JUDGED:
         return {}
@@ -222,13 +222,13 @@ def _differing(groups: list[list[RunDirectory]]) -> list[str]:
 
 
 def _distinction(run: RunDirectory, differing: list[str]) -> str:
-    """What a label ends with to tell configurations apart: `` (key=value, ...)``; empty where there is one."""
+    """The end of a label that distinguishes configurations: `` (key=value, ...)``; empty where there is one."""
     own = _choices(run)
-    told = (f"{key}={own[key]}" if key in own else f"{key} not set" for key in differing)
-    return f" ({', '.join(told)})" if differing else ""
+    settings = (f"{key}={own[key]}" if key in own else f"{key} not set" for key in differing)
+    return f" ({', '.join(settings)})" if differing else ""
 
 
-def _score(row: Row, metric: str, vectors: pd.DataFrame) -> Score | None:
+def _score(row: ModelRow, metric: str, vectors: pd.DataFrame) -> Score | None:
     values = [value for run in row.runs if (value := run.record["test"].get(metric)) is not None]
     if len(values) < len(row.runs):
         return None
@@ -242,24 +242,24 @@ def _score(row: Row, metric: str, vectors: pd.DataFrame) -> Score | None:
     return score
 
 
-def _reference_rows(runs: list[RunDirectory], metrics: list[str]) -> list[Row]:
-    """A row per reference, or several where models have learnt from different parts and their rows therefore differ."""
+def _reference_rows(runs: list[RunDirectory], metrics: list[str]) -> list[ModelRow]:
+    """A row per reference, or several where the settings of the models give it different values."""
     rows = []
     for name in REFERENCE:
-        learnt: dict[tuple, dict[int, dict[str, float]]] = {}
+        by_settings: dict[tuple, dict[int, dict[str, float]]] = {}
         for run in runs:  # those of one seed agree; not every run computes every metric
             if values := run.record["reference"].get(name):
-                by_seed = learnt.setdefault(comparable.learnt_from(run, name), {})
+                by_seed = by_settings.setdefault(comparable.reference_settings(run, name), {})
                 by_seed.setdefault(run.record["seed"], {}).update(values)
-        alike = _merged(list(learnt.values()))
-        shared = set.intersection(*map(set, learnt)) if learnt else set()
-        for key, by_seed in ({(): alike} if alike else learnt).items():
+        alike = _merged(list(by_settings.values()))
+        shared = set.intersection(*map(set, by_settings)) if by_settings else set()
+        for key, by_seed in ({(): alike} if alike else by_settings).items():
             scores = {}
             for metric in metrics:
                 values = [of_seed[metric] for of_seed in by_seed.values() if of_seed.get(metric) is not None]
                 if values:
                     scores[metric] = Score(np.array(values))
-            rows.append(Row(name, scores, trained=dict(pair for pair in key if pair not in shared)))
+            rows.append(ModelRow(name, scores, trained=dict(pair for pair in key if pair not in shared)))
     return [row for row in rows if row.scores]
 
 
@@ -281,7 +281,7 @@ def _merged(groups: list[dict[int, dict[str, float]]]) -> dict[int, dict[str, fl
 def _mark_best(cell: Cell) -> None:
     """Place the best and the second of each metric; a second is not worse than the bias row, and none is impossible.
 
-    Of a metric that cannot tell models apart none is marked.
+    No row is marked in a metric that is too noisy to compare models.
     """
     for metric in cell.metrics:
         scores = [row.scores[metric] for row in cell.rows if metric in row.scores]
@@ -295,5 +295,5 @@ def _mark_best(cell: Cell) -> None:
 
 
 def _position(order: list[str], name: str) -> int:
-    """The position of ``name`` in ``order``, behind all others if it is missing."""
+    """The position of ``name`` in ``order``; after all others if it is missing."""
     return order.index(name) if name in order else len(order)

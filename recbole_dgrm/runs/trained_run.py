@@ -25,7 +25,7 @@ from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import CHECKPOINT, CONFIG, JUDGED, RECORD, TRIAL, changed_key, read_run
 from recbole_dgrm.reports import run_table
-from recbole_dgrm.reports.shown import Evaluation
+from recbole_dgrm.reports.table_repr import Evaluation
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.runs.experiment import untrained
 from recbole_dgrm.runs.export import export

@@ -27,7 +27,7 @@ from recbole_dgrm.models.registry import space_file
 from recbole_dgrm.options import check
 from recbole_dgrm.records import config_hash, short_name
 from recbole_dgrm.reports import figures
-from recbole_dgrm.reports.document import Document, Figure, Table, Value, to_html, to_markdown
+from recbole_dgrm.reports.document import Document, Figure, Table, write_document
 from recbole_dgrm.system.files import check_writable, plain, write_text, write_whole
 from recbole_dgrm.system.processes import alone_in, threads_of_each
 from recbole_dgrm.system.texts import in_figure, in_spreadsheet
@@ -165,15 +165,11 @@ def write_search(search: Search) -> None:
         f"the validation part; the test part was not there. Best: trial {best.number}, {best.value:.4f}; its keys are "
         f"in {BEST}."
     )
-    rows = [[Value(name), *map(_value, cells)] for name, *cells in frame.itertuples()]
     note = f"All are in {TRIALS}. {STILL}: the best epoch is the last one; more epochs (--epochs) may do better."
-    document = Document(f"Search {plan.study}", [introduction])
-    document.blocks.append(Table(f"Best of {search.counts()}", ["", *frame], rows, note=note))
     caption = "Score of the finished trials over their numbers and over each key; later trials are darker."
-    figure = Figure("figures/trials", "Trials", caption)
-    document.blocks.append(figures.drawn(figure, partial(draw_trials, search), search.path))
-    for kind, form in [("md", to_markdown(document)), ("html", to_html(document, search.path))]:
-        write_text(search.path / f"report.{kind}", form)
+    table = Table.of_frame(f"Best of {search.counts()}", frame, ".4g", note)
+    figure = Figure("figures/trials", "Trials", caption, partial(draw_trials, search))
+    write_document(Document(f"Search {plan.study}", [introduction, table, figure]), search.path, "report")
 
 
 @figures.styled
@@ -203,8 +199,3 @@ def draw_trials(search: Search, path: Path) -> None:
         axes.set_xlabel(in_figure(key))
     figure.supylabel(f"validation {metric_label(search.metric)}", fontsize="medium")
     figures.save(figure, path)
-
-
-def _value(cell: Any) -> Value:
-    number = isinstance(cell, (int, float)) and not isinstance(cell, bool)
-    return Value(f"{cell:.4g}" if isinstance(cell, float) else str(cell), cell if number else float("nan"))

@@ -21,7 +21,7 @@ from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.evaluation.metric_names import STILL, metric_label
 from recbole_dgrm.records import CHECKPOINT, EVENTS, UNFINISHED, RunDirectory, put_aside_unless, read_run
 from recbole_dgrm.reports.comparable import still_improving
-from recbole_dgrm.reports.shown import Shown
+from recbole_dgrm.reports.table_repr import TableRepr
 from recbole_dgrm.runs.trial import Trial, read_trial
 from recbole_dgrm.system.files import writing
 from recbole_dgrm.tuning.plan import SearchPlan
@@ -34,7 +34,7 @@ WARMUP_EPOCHS, STARTUP_TRIALS = 10, 5  # no trial ends early before so many epoc
 SHOWN = 10  # trials in the table
 
 
-class Search(Shown):
+class Search(TableRepr):
     """A search and its trials so far; shown as its best trials.
 
     Attributes:

@@ -1,17 +1,28 @@
 """Documents in Markdown, LaTeX and HTML: what is written, what is escaped, and that a page needs nothing else."""
 
 import base64
-import math
+import errno
 import re
 from html.parser import HTMLParser
-from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_dgrm.reports.document import Document, Figure, Heading, Table, Value, to_html, to_latex, to_markdown
+from recbole_dgrm.errors import OutputError
+from recbole_dgrm.reports.document import (
+    Document,
+    Figure,
+    Heading,
+    Table,
+    Value,
+    to_html,
+    to_latex,
+    to_markdown,
+    write_document,
+)
 
 SCRIPT = "<script>alert(1)</script>"
 PICTURE = b'<svg xmlns="http://www.w3.org/2000/svg"><text>\xc3\xbc &amp; more</text></svg>'
@@ -30,84 +41,93 @@ def small_table(**changed) -> Table:
 
 
 def quiet_rows() -> list[list[Value]]:
-    return [[Value("random order"), Value("0.125", 0.125), Value("")]]
+    return [[Value("random | order"), Value("0.125", 0.125), Value("")]]
+
+
+def everything() -> list:
+    figure = Figure("figures/a", "Accuracy", "What it shows.")
+    one = [Heading("One"), "A paragraph.", small_table(quiet=quiet_rows(), note="A note."), figure]
+    return [*one, Heading("Two"), small_table(title="", rows=[[Value("[8]*"), Value("a\n<b>"), Value("")]]), "The end."]
 
 
 def lines_with(text: str, start: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith(start)]
 
 
-def in_markdown(**changed) -> list[str]:
-    """The lines of a table."""
-    return lines_with(to_markdown(Document("t", [small_table(**changed)])), "|")
+MARKDOWN = """# All of it
+
+## One
+
+A paragraph.
+
+**Results**
+
+|  | NDCG@5 ↑ | seconds |
+|---|---:|---:|
+| random \\| order | 0.125 |  |
+| DGRM | **0.750 ± 0.010** ▲ | 12 |
+| MF | <u>0.500</u> | – |
+| NCF | 0.250 ▼ | 7 |
+
+A note.
+
+![Accuracy](figures/a.png)
+
+What it shows.
+
+## Two
+
+|  | NDCG@5 ↑ | seconds |
+|---|---:|---:|
+| [8]* | a &lt;b> |  |
+
+The end.
+"""
 
 
-def test_markdown_is_title_headings_paragraphs_and_blocks_in_order():
-    blocks = [Heading("First"), "A paragraph.", small_table(note="A note."), Heading("Second"), "The end."]
-    text = to_markdown(Document("All of it", blocks))
-    said = ["# All of it", "## First", "A paragraph.", "**Results**", "| DGRM |", "A note.", "## Second", "The end."]
-    places = [text.index(line) for line in said]
-    assert places == sorted(places)
-    assert text.startswith("# All of it\n\n")
-    assert lines_with(text, "#") == ["# All of it", "## First", "## Second"]
+def test_markdown_has_the_blocks_in_order_with_marks_and_escapes():
+    assert to_markdown(Document("All of it", everything())) == MARKDOWN
 
 
-def test_markdown_blocks_are_apart_by_an_empty_line():
-    """Without it GitHub takes a table for the rest of a paragraph."""
-    blocks = [Heading("H"), "p", small_table(note="n"), small_table(title=""), Figure("f", "F", "c"), "q"]
-    lines = to_markdown(Document("t", blocks)).splitlines()
-    for before, line in pairwise(lines):
-        assert not before or not line or (before.startswith("|") and line.startswith("|"))
+def test_a_frame_is_a_table_of_numbers_texts_and_values():
+    frame = pd.DataFrame(
+        {"n": [1200, 3, None], "x": [0.5, Value("0.2 ± 0.1", 0.2, mark="▲"), "a"]}, ["one", "two", "three"]
+    )
+    table = Table.of_frame("Frame", frame, {"n": ",.0f", "x": ".2f"}, quiet=1)
+    assert table.columns == ["", "n", "x"]
+    assert table.quiet == [[Value("one"), Value("1,200", 1200), Value("0.50", 0.5)]]
+    assert table.texts().to_dict("list") == {"n": ["1,200", "3", "–"], "x": ["0.50", "0.2 ± 0.1 ▲", "a"]}
 
 
-def test_markdown_table_has_bold_underline_and_marks():
-    assert in_markdown() == [
-        "|  | NDCG@5 ↑ | seconds |",
-        "|---|---:|---:|",
-        "| DGRM | **0.750 ± 0.010** ▲ | 12 |",
-        "| MF | <u>0.500</u> | – |",
-        "| NCF | 0.250 ▼ | 7 |",
-    ]
+def test_a_document_is_written_with_its_figures_or_a_sentence_where_one_cannot_be_drawn(tmp_path, caplog):
+    def draw(path):
+        path.parent.mkdir()
+        path.with_name(f"{path.name}.svg").write_bytes(PICTURE)
 
+    def broken(path):
+        raise ZeroDivisionError("no room")
 
-def test_markdown_quiet_rows_stand_on_top():
-    assert in_markdown(quiet=quiet_rows())[2:4] == [
-        "| random order | 0.125 |  |",
-        "| DGRM | **0.750 ± 0.010** ▲ | 12 |",
-    ]
+    def full(path):
+        raise OSError(errno.ENOSPC, "full", str(path))
 
-
-def test_markdown_without_title_or_note_says_none():
-    text = to_markdown(Document("t", [small_table(title="")]))
-    assert text.startswith("# t\n\n|  | NDCG@5 ↑")
-    assert text.endswith("| 7 |\n")
-
-
-def test_markdown_escapes_pipes_in_names_and_cells():
-    lines = in_markdown(columns=["", "a|b", "c"], rows=[[Value("x|y"), Value("|", 1, "best"), Value("z")]])
-    assert lines[0] == "|  | a\\|b | c |"
-    assert lines[2] == "| x\\|y | **\\|** | z |"
+    blocks = [Figure("figures/a", "Accuracy", "c", draw), Figure("figures/b", "Bent", "c", broken)]
+    page = write_document(Document("t", blocks), tmp_path, "report")
+    assert {path.name for path in tmp_path.iterdir()} == {"report.md", "report.html", "figures"}
+    assert base64.b64encode(PICTURE).decode() in page.read_text()
+    assert (
+        "The figure Bent cannot be drawn (ZeroDivisionError: no room); the tables have its numbers." in page.read_text()
+    )
+    assert "cannot be drawn" in caplog.text
+    with pytest.raises(OutputError, match="figures"):
+        write_document(Document("t", [Figure("figures/c", "C", "c", full)]), tmp_path, "report")
 
 
 @repeatable
 @given(st.lists(st.lists(st.text("ab| *<&", max_size=6).map(Value), min_size=3, max_size=3), max_size=4))
 def test_every_line_of_a_markdown_table_has_as_many_cells(rows):
-    lines = in_markdown(rows=rows)
+    lines = lines_with(to_markdown(Document("t", [small_table(rows=rows)])), "|")
     assert len(lines) == 2 + len(rows)
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
-
-
-def test_markdown_links_the_figure():
-    lines = to_markdown(Document("t", [Figure("figures/a-b", "Accuracy", "What it shows.")])).splitlines()
-    assert "![Accuracy](figures/a-b.png)" in lines
-    assert "What it shows." in lines
-
-
-def test_the_tables_of_a_document_are_its_tables():
-    tables = [small_table(), small_table(title="Other")]
-    document = Document("t", [Heading("h"), tables[0], "p", Figure("f", "F", "c"), tables[1]])
-    assert [table.title for table in document.tables()] == ["Results", "Other"]
-    assert Document("t").tables() == []
 
 
 def in_latex(text: str) -> str:
@@ -133,6 +153,7 @@ def in_latex(text: str) -> str:
         ("0.5 ± 0.1", r"0.5 $\pm$ 0.1"),
         ("−1", "$-$1"),
         ("2–3", "2--3"),
+        ("[8, 4]* < ▲", r"{[}8, 4]{*} $<$ $^{+}$"),
         (r"\&%_#~{", r"\textbackslash{}\&\%\_\#\textasciitilde{}\{"),
     ],
 )
@@ -147,45 +168,14 @@ def test_no_special_character_is_left_in_latex(text):
     assert rest == re.sub(r"[^ab]", "", text)
 
 
-def test_latex_escapes_title_columns_and_marks_too():
-    table = small_table(title="50 % & more", columns=["", "a_b ↑", "c#"])
-    text = to_latex(Document("t", [table]))
-    assert r"\caption{50 \% \& more}" in text
-    assert r" & a\_b $\uparrow$ & c\# \\" in text.splitlines()
-    assert "▲" not in text
-    assert "▼" not in text
-    assert r"\textbf{0.750 $\pm$ 0.010}$^{+}$" in text
-    assert "0.250$^{-}$" in text
-
-
 @pytest.mark.parametrize("quiet", [[], quiet_rows()])
 def test_latex_has_the_rules_of_booktabs(quiet):
     lines = to_latex(Document("t", [small_table(quiet=quiet)])).splitlines()
     body = lines[lines.index(r"\toprule") : lines.index(r"\bottomrule") + 1]
-    between = [r"random order & 0.125 &  \\", r"\midrule"] if quiet else []
+    between = [r"random $|$ order & 0.125 &  \\", r"\midrule"] if quiet else []
     head = [r"\toprule", r" & NDCG@5 $\uparrow$ & seconds \\", r"\midrule"]
     first, second = r"DGRM & \textbf{0.750 $\pm$ 0.010}$^{+}$ & 12 \\", r"MF & \underline{0.500} & -- \\"
     assert body == [*head, *between, first, second, r"NCF & 0.250$^{-}$ & 7 \\", r"\bottomrule"]
-
-
-@pytest.mark.parametrize("n_columns", [1, 2, 5])
-def test_latex_has_as_many_columns_as_cells(n_columns):
-    row = [Value("a & b")] * n_columns
-    table = Table("t", ["c & d"] * n_columns, [row, row], [row])
-    lines = to_latex(Document("t", [table])).splitlines()
-    assert rf"\begin{{tabular}}{{l{'r' * (n_columns - 1)}}}" in lines
-    cells = [len(re.split(r"(?<!\\)&", line)) for line in lines if line.endswith(r"\\")]
-    assert cells == [n_columns] * 4
-
-
-def test_latex_has_all_tables_and_nothing_else():
-    blocks = [Heading("Heading"), "Paragraph.", small_table(), Figure("f", "Figure", "c"), small_table(title="Other")]
-    text = to_latex(Document("Title", blocks))
-    assert re.findall(r"\\caption\{(.*)\}", text) == ["Results", "Other"]
-    for environment in ("table", "tabular"):
-        assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}") == 2
-    assert text.splitlines()[0] == r"% Title. Needs \usepackage{booktabs}."
-    assert not any(word in text for word in ("Heading", "Paragraph", "Figure"))
 
 
 class Page(HTMLParser):
@@ -242,12 +232,6 @@ def page(tmp_path):
     return make
 
 
-def everything() -> list:
-    figure = Figure("figures/a", "Accuracy", "What it shows.")
-    one = [Heading("One"), "A paragraph.", small_table(quiet=quiet_rows(), note="A note."), figure]
-    return [*one, Heading("Two"), small_table(title="Other"), "The end."]
-
-
 def test_html_needs_nothing_but_itself(page):
     parsed, text = page(*everything())
     assert text.startswith("<!doctype html>")
@@ -268,11 +252,6 @@ def test_html_figures_are_inside_byte_by_byte(page):
     assert base64.b64decode(content, validate=True) == PICTURE
     assert image["alt"] == "Accuracy"
     assert parsed.text["figcaption"] == ["What it shows."]
-
-
-def test_html_of_a_figure_that_is_not_there_fails(page):
-    with pytest.raises(FileNotFoundError, match=r"absent\.svg"):
-        page(Figure("figures/absent", "F", "c"))
 
 
 def test_html_escapes_everything(page):
@@ -300,29 +279,19 @@ def test_html_escapes_everything(page):
 def test_html_tables_hold_all_rows_and_cells(page):
     parsed, _ = page(*everything())
     assert len(parsed.all("table")) == 2
-    assert parsed.text["caption"] == ["Results", "Other"]
+    assert parsed.text["caption"] == ["Results", ""]
     assert parsed.text["th"] == ["", "NDCG@5 ↑", "seconds"] * 2
+    assert [(kind, len(rows)) for kind, rows in parsed.bodies] == [("quiet", 1), ("models", 3), ("models", 1)]
     rows = [[text for text, _ in row] for row in parsed.bodies[1][1]]
     assert rows == [["DGRM", "0.750 ± 0.010 ▲", "12"], ["MF", "0.500", "–"], ["NCF", "0.250 ▼", "7"]]
 
 
-def test_html_quiet_rows_come_first_in_a_body_of_their_own(page):
-    parsed, _ = page(*everything())
-    assert [(kind, len(rows)) for kind, rows in parsed.bodies] == [("quiet", 1), ("models", 3), ("models", 3)]
-    assert parsed.bodies[0][1][0][0][0] == "random order"
-
-
 def test_html_cells_carry_what_the_column_is_sorted_by(page):
-    row = [Value("zero", 0), Value("negative", -2.5), Value("small", 1e-12), Value("numpy", np.float64(0.1))]
-    parsed, _ = page(Table("t", list("abcd"), [row]))
-    orders = [given["data-order"] for _, given in parsed.bodies[0][1][0]]
-    assert [float(order) for order in orders] == [0, -2.5, 1e-12, 0.1]
-
-
-def test_html_cells_without_an_order_carry_none(page):
-    row = [Value("name"), Value("–", math.nan), Value("–", np.float64("nan")), Value("1", 1.0)]
+    row = [Value("zero", 0), Value("negative", -2.5), Value("numpy", np.float64(0.1)), Value("–", np.float64("nan"))]
     parsed, text = page(Table("t", list("abcd"), [row]))
-    assert ["data-order" in given for _, given in parsed.bodies[0][1][0]] == [False, False, False, True]
+    *orders, last = [given.get("data-order") for _, given in parsed.bodies[0][1][0]]
+    assert [float(order) for order in orders] == [0, -2.5, 0.1]
+    assert last is None
     assert 'data-order="nan"' not in text
 
 
@@ -344,30 +313,3 @@ def test_html_headings_are_linked_from_the_top(page):
     assert [given["href"] for given in parsed.all("a")] == [f"#{target}" for target in targets]
     assert parsed.text["a"] == parsed.text["h2"] == ["One", "Two", "One"]
     assert text.index("<nav") < text.index("Before.")
-
-
-def test_html_of_a_single_section_has_no_contents(page):
-    assert not page(Heading("One"), "Words.")[0].all("nav")
-    assert not page("Words.")[0].all("nav")
-
-
-def test_html_blocks_stand_in_order(page):
-    _, text = page(*everything())
-    said = ["A paragraph.", "random order", "A note.", "What it shows.", ">Two</h2>", "Other", "The end."]
-    places = [text.index(words, text.index("</nav>")) for words in said]
-    assert places == sorted(places)
-
-
-def test_the_same_document_is_the_same_page(tmp_path):
-    document = Document("t", [Heading("One"), small_table(quiet=quiet_rows())])
-    assert to_html(document, tmp_path) == to_html(document, tmp_path)
-
-
-def test_lines_of_an_error_do_not_break_a_table():
-    table = Table("", ["", "error"], [[Value("a"), Value("CUDA error:\n  <no> memory")]])
-    assert "| a | CUDA error: &lt;no> memory |" in to_markdown(Document("t", [table])).splitlines()
-
-
-def test_latex_does_not_take_a_label_for_an_argument():
-    table = Table("", ["", "p"], [[Value("[8, 4]*"), Value("< .0001")]])
-    assert r"{[}8, 4]{*} & $<$ .0001 \\" in to_latex(Document("t", [table])).splitlines()

@@ -5,7 +5,7 @@ import pytest
 from reports_helpers import NDCG, RATED, REFERENCE, draw, only_cell, put, rows_of
 
 from recbole_dgrm.reports.benchmark_report import write_report
-from recbole_dgrm.reports.result_tables import ends_below, headline, result_table
+from recbole_dgrm.reports.result_tables import headline, result_table, worse_than_bias
 
 AUTO = {**RATED, "valid_metric": "auto"}
 
@@ -61,9 +61,9 @@ def test_records_of_old_have_marks_and_no_remark(tmp_path):
 
 def test_models_below_the_means_are_named_in_their_metric(tmp_path):
     put_pair(tmp_path)
-    assert ends_below(only_cell(tmp_path)) == ["Worse than user + item means in RMSE: A."]
+    assert worse_than_bias(only_cell(tmp_path)) == ["Worse than user + item means in RMSE: A."]
     put_pair(tmp_path / "blunt", resolution=resolution(40, rmse=20))
-    assert ends_below(only_cell(tmp_path / "blunt")) == []
+    assert worse_than_bias(only_cell(tmp_path / "blunt")) == []
 
 
 def test_a_report_has_it_all_and_the_resolution_by_metric(tmp_path):
@@ -71,7 +71,7 @@ def test_a_report_has_it_all_and_the_resolution_by_metric(tmp_path):
     text = write_report(tmp_path, tmp_path).with_suffix(".md").read_text()
     assert "Worse than user + item means in RMSE: A." in text
     assert "cannot tell models apart" in text
-    assert "from 28 on" in text
+    assert "resolution of 28 on" in text
     table = pd.read_csv(tmp_path / "report.csv").set_index(["model", "metric"])
     assert table.loc[("A", NDCG), "resolution"] == table.loc[("random", NDCG), "resolution"] == 20
 

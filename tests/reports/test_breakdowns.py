@@ -34,9 +34,3 @@ def test_a_report_shows_groups_as_means_over_seeds(tmp_path):
     assert items[0] == "|  | 6 to 20 (1,200) |"
     assert items[-2:] == ["| A | 0.600 |", "| B | **0.500** |"]
     assert "Users by their ratings in training: RMSE" not in text
-
-
-def test_runs_of_older_versions_have_a_report_without_groups(tmp_path):
-    put(tmp_path, "A")
-    put(tmp_path, "B", diagnosis={"seconds": 1.0})
-    assert "ratings in training" not in write_report(tmp_path, tmp_path).with_suffix(".md").read_text()
