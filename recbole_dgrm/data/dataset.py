@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from recbole.data.dataset import Dataset
-from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_dgrm.data.atomic_files import check_source, column_types, source_files
@@ -72,34 +71,27 @@ class RatingDataset(Dataset):
             raise DataError(f"{source_files(self.config)[0]} holds no ratings")
 
     def _load_feat(self, filepath, source):
-        """The columns of a file that the config wants, and what RecBole notes about them; None if it wants none."""
+        """The columns of a file of ratings that the config wants; files of users and items are read by RecBole."""
+        if source != FeatureSource.INTERACTION:
+            return super()._load_feat(filepath, source)
         load, unload = self._get_load_and_unload_col(source)
         kinds = {name: FeatureType(kind) for name, kind in column_types(Path(filepath), self.config).items()}
         wanted = (set(kinds) if load is None else load) - (unload or set())
         kinds = {name: kind for name, kind in kinds.items() if name in wanted}
-        if not kinds:
-            return None
         floats = [name for name, kind in kinds.items() if kind == FeatureType.FLOAT]
+        if others := kinds.keys() - floats - {name for name, kind in kinds.items() if kind == FeatureType.TOKEN}:
+            raise DataError(f"{filepath}: columns of sequences are not read; leave out {', '.join(sorted(others))}")
         reading = Reading(separator=self.config["field_separator"], encoding=self.config["encoding"])
         table = read_file(Path(filepath), reading, lambda _: {name: name for name in kinds}, floats)
-        checked = self._checked(table, filepath) if source == FeatureSource.INTERACTION else {}
+        checked = self._checked(table, filepath)
         for name, kind in kinds.items():
             self.field2source[name], self.field2type[name], self.field2seqlen[name] = source, kind, 1
             if name in checked:
                 table[name] = checked[name].astype("float64" if name in floats else object)
             elif name in floats:
-                number, missing = numbers(table[name])
-                refuse(table[name], np.isnan(number) & ~missing, filepath, f"values of {name} are no numbers")
-                table[name] = number
-            elif kind != FeatureType.TOKEN:
-                make = float if kind == FeatureType.FLOAT_SEQ else str
-                cells = table[name].astype(object).where(table[name].notna(), "")
-                parts = (cell.split(self.config["seq_separator"]) for cell in cells)
-                most = (self.config["seq_len"] or {}).get(name)
-                table[name] = [np.array([make(part) for part in cell if part][:most]) for cell in parts]
-                self.field2seqlen[name] = max(map(len, table[name]), default=0)
-            if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
-                self.field2bucketnum[name] = 2
+                table[name] = numbers(table[name])[0]
+                refuse(table[name], table[name].isna().to_numpy(), filepath, f"values of {name} are no numbers")
+        self.field2bucketnum.update(dict.fromkeys(floats, 2))
         return table.reset_index(drop=True)
 
     def _checked(self, table: pd.DataFrame, filepath: str) -> dict[str, pd.Series]:
@@ -209,13 +201,6 @@ class RatingDataset(Dataset):
         line = f"line {self._lines[part][row - ends[part]]}"
         return line if len(ends) == 1 else f"{line} of {source_files(self.config)[part].name}"
 
-    def _fill_nan(self) -> None:
-        """Numbers that ratings lack stay missing until the parts are cut: RecBole would take the mean of all parts."""
-        missing = {field: column.isna() for field, column in self.inter_feat.items() if column.dtype.kind == "f"}
-        super()._fill_nan()
-        for field, rows in missing.items():
-            self.inter_feat[field] = self.inter_feat[field].mask(rows)
-
     # Splitting
 
     def sort(self, by, ascending=True):
@@ -239,7 +224,6 @@ class RatingDataset(Dataset):
                     parts[0].shuffle()
                 shares = self.config["eval_args"]["split"]["RS"][:2]
                 parts[:1] = parts[0].split_by_ratio(shares, group_by=self.uid_field)
-            _fill_with_means(parts)
             parts[:2] = self._thinned(parts[:2])
         for place, part in enumerate(parts):
             part.before = parts[:place]
@@ -264,15 +248,6 @@ class RatingDataset(Dataset):
         for ratio in reversed(ratios[1:]):  # the last part first; one rating stays for training
             ends.append(max(ends[-1] - ceil(ratio * tot - 1e-9), min(1, tot)))
         return ends[:0:-1]
-
-
-def _fill_with_means(parts: list[Dataset]) -> None:
-    """Fill the numbers that ratings lack with their mean in the training part, the first of ``parts``."""
-    for field, column in parts[0].inter_feat.interaction.items():
-        if column.is_floating_point() and any(part.inter_feat[field].isnan().any() for part in parts):
-            mean = float(column.nanmean().nan_to_num())
-            for part in parts:
-                part.inter_feat.update(Interaction({field: part.inter_feat[field].nan_to_num(nan=mean)}))
 
 
 def _share_of_each(user: torch.Tensor, share: float) -> torch.Tensor:
