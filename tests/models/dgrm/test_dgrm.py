@@ -105,6 +105,14 @@ def test_iterations_and_learning_rates_reach_the_phases(make_model):
     assert [phase.name for phase in model.phases()] == ["generator"]
 
 
+def test_without_denoising_steps_the_prediction_is_the_generators_own_output(make_model):
+    """Section 4.4.2: T' = 0."""
+    _, _, none = make_model(**{**LITERAL, "denoising_steps": 0})
+    _, _, hat = make_model(prediction="x_0_hat", prediction_noise_steps=5, denoising_steps=1)
+    hat.load_state_dict(none.state_dict())
+    torch.testing.assert_close(none.score_profiles(USERS), hat.score_profiles(USERS))
+
+
 def test_posterior_prediction_is_rescaled_to_ratings(make_model):
     """A perfect generator and T' < T: the mean of x_{T-T'} is shrunk, the prediction is not."""
     _, _, model = make_model(**LITERAL, prediction_draws=200, noise_max=0.5)
@@ -156,7 +164,7 @@ def test_the_walk_down_the_chain_ends_at_the_last_prediction(make_model):
     torch.testing.assert_close(*steps[0])
     torch.testing.assert_close(*steps[-1])  # x_0 is what the generator predicts at t = 1
     torch.testing.assert_close(steps, list(model.walk(*pairs)))
-    for count in (0, 3, 5):  # T' = 0 is the generator's own output (section 4.4.2)
+    for count in (3, 5):
         _, _, literal = make_model(**{**LITERAL, "denoising_steps": count})
         literal.load_state_dict(model.state_dict())
         torch.testing.assert_close(literal.score_profiles(USERS).flatten(), steps[count][0])
