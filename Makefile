@@ -29,7 +29,7 @@ slow:
 	python -m pytest -m slow
 
 docs:  # not --quiet, which hides warnings from --strict too
-	python measurements/check_docs.py
+	python docs/notebook.py
 	mkdocs build --strict --site-dir $(SITE)
 
 ci:

@@ -1,4 +1,4 @@
-"""What the documentation says can be typed."""
+"""What the documentation says can be typed, and gives what it shows."""
 
 import json
 import os
@@ -6,8 +6,6 @@ import re
 import subprocess
 import sys
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
-from shutil import copytree
 
 import pytest
 from helpers import ROOT, blocks, random_ratings, write_ratings
@@ -15,147 +13,61 @@ from helpers import ROOT, blocks, random_ratings, write_ratings
 import recbole_dgrm as rd
 from recbole_dgrm.cli import main
 from recbole_dgrm.config import layers
-from recbole_dgrm.models import registry
 from recbole_dgrm.testing import ModelContract
 
-KEYS = {f"--{key}" for key in layers.load_config(config_dict={"model": "DGRM", "dataset": "ml-100k"}).given}
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+KEYS = {f"--{key}" for key in layers.load_config(config_dict={"model": "DGRMPlus", "dataset": "ml-100k"}).given}
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mypackage(tmp_path_factory):
+    """The package of docs/own_model.md, in a folder that is searched for modules."""
+    folder = tmp_path_factory.mktemp("own_model") / "mypackage"
+    folder.mkdir()
+    code, _ = blocks(DOCS / "own_model.md", "python")
+    (defaults,) = blocks(DOCS / "own_model.md", "yaml")
+    for name, text in {"__init__.py": "", "linear.py": code, "Linear.yaml": defaults}.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder.parent)
+        yield
 
 
 class TestLinear(ModelContract):
-    """The model of CONTRIBUTING.md, put into its places."""
-
-    model = "Linear"
-
-    @pytest.fixture(autouse=True)
-    def in_place(self, tmp_path_factory, monkeypatch):
-        folder = tmp_path_factory.mktemp("linear")
-        (code, _), (defaults,) = (blocks(ROOT / "CONTRIBUTING.md", language) for language in ("python", "yaml"))
-        (folder / "linear.py").write_text(code, encoding="utf-8")
-        spec = spec_from_file_location("linear_of_contributing", folder / "linear.py")
-        module = module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
-        properties = copytree(layers.properties_dir(), folder / "properties")
-        (properties / "model" / "Linear.yaml").write_text(defaults, encoding="utf-8")
-        for place in (layers, registry):
-            monkeypatch.setattr(place, "properties_dir", lambda: properties)
-        monkeypatch.setitem(registry.MODELS, "Linear", module.Linear)
-        monkeypatch.setitem(sys.modules, f"{registry.GENERAL}.linear", module)
+    model = "mypackage.linear:Linear"
 
 
-@pytest.fixture(scope="module")
-def check_docs():
-    spec = spec_from_file_location("check_docs", ROOT / "measurements" / "check_docs.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def test_the_readme_installs_as_the_page_about_installing():
+    assert blocks(ROOT / "README.md")[0] == blocks(DOCS / "install.md")[0]
 
 
-@pytest.fixture
-def results(check_docs, tmp_path, monkeypatch):
-    """A folder of results with one report."""
-    monkeypatch.setattr(check_docs, "RESULTS", tmp_path)
-    check_docs.rows_of.cache_clear()
-    (tmp_path / "mine" / "csv").mkdir(parents=True)
-    (tmp_path / "mine" / "report.csv").write_text(
-        "dataset,protocol,model,metric,mean,std,published,definition,commit\n"
-        "board,rated,BMF,rmse,0.8771,0.0040,0.9,,abc\nboard,rated,bias,rmse,0.9410,0.0030,,,\n"
-        'board,rated,BMF,rmse,0.9876,0.0050,,"known_share=0.05, order=RO",abc\n'
-    )
-    (tmp_path / "mine" / "densities.csv").write_text(
-        "dataset,apart,model,question,mean,std\nboard,known_share=0.05,BMF,rmse,-1.25,0.5\nboard,known_share=1,BMF,rmse,4,\n"
-    )
-    (tmp_path / "mine" / "csv" / "ks.csv").write_text("model,alpha,hits\nBMF,0.01,7\nBMF,0.05,5\n")
-    yield tmp_path
-    check_docs.rows_of.cache_clear()
-
-
-def right(said) -> list[bool]:
-    return [found for found, _ in said]
-
-
-def test_a_number_that_its_report_does_not_have_is_found(check_docs, results):
-    where, head = "mine, board, rated; means: bias", "| | RMSE ↓ | RMSE ↓, published |\n|---|---:|---:|\n"
-    table = head + "| `BMF` | **0.877 ± 0.004** ▲ | .9 |\n| means | .941 | |\n"
-    assert right(check_docs.compared("checked", where, table)) == [True, True, True]
-    for line in ("| BMF | 0.878 ± 0.004 | |", "| BMF | 0.877 ± 0.005 | |", "| BMF | | .8 |", "| BFM | 0.877 | |"):
-        assert right(check_docs.compared("checked", where, head + line)) == [False]
-    thinned = head + "| BMF | 0.988 | |"
-    assert right(check_docs.compared("checked", "mine, board 0.05, rated", thinned)) == [True]
-
-
-def test_answers_about_density_and_collapse_are_compared(check_docs, results):
-    head = "| | a twentieth | board |\n|---|---:|---:|\n"
-    for line, found in (("| BMF | −1.2 ± 0.5 × 1/2 | +4.0 |", [True, True]), ("| BMF | 1.2 | 4.1 |", [False, False])):
-        assert right(check_docs.compared("density", "mine, rmse; a twentieth: board 0.05", head + line)) == found
-    (results / "more").mkdir()
-    more = "dataset,apart,model,question,mean,std\nboard,,BMF,rmse,9,\nother,,BMF,rmse,2,\n"
-    (results / "more" / "densities.csv").write_text(more)
-    both = "| | board | other |\n|---|---:|---:|\n| BMF | 4 | 2 |\n"  # of the first folder that has it
-    assert right(check_docs.compared("density", "mine + more, rmse", both)) == [True, True]
-    table = "| | hits | share |\n|---|---:|---:|\n| BMF | 5 | 500 % |\n"
-    where = "mine; hits: ks hits alpha=0.05; share: ks hits alpha=0.05 %"
-    assert right(check_docs.compared("collapse", where, table)) == [True, True]
-    assert right(check_docs.compared("collapse", where, table.replace("| 5 ", "| 7 "))) == [False, True]
-
-
-def test_a_number_in_the_text_is_compared_or_said_to_be_from_elsewhere(check_docs, results):
-    assert right(check_docs.noted(".877", "mine, board, rated, BMF, RMSE")) == [True]
-    assert right(check_docs.noted(".878", "mine, board, rated, BMF, RMSE")) == [False]
-    assert right(check_docs.noted("0.94", "mine, board, rated, user + item means, RMSE")) == [True]
-    note = "<!-- mine, board, rated, BMF, RMSE -->"
-    assert not list(check_docs.unsaid(f"# One\n\nBMF has .877{note}, in 2 steps of `0.5`, version 0.2.0.\n"))
-    assert len(list(check_docs.unsaid("# One\n\nBMF has .877 and .123.\n# Two\n\n<!-- by hand: old -->\n.5\n"))) == 2
-    assert len(list(check_docs.unsaid("| | RMSE |\n|---|---|\n| A | .9 |\n"))) == 1
-
-
-def test_reports_of_two_commits_are_found(check_docs, results):
-    assert right(check_docs.commits()) == [True]
-    (results / "other").mkdir()
-    (results / "other" / "diagnosis.md").write_text("Made with: recbole_dgrm 0.2.0, commit abd, python 3.")
-    assert right(check_docs.commits()) == [False]
+@pytest.mark.slow
+def test_the_cells_of_the_notebook_run_in_order_and_show_what_they_showed(tmp_path, monkeypatch):
+    """As many outputs with the same columns; digits may differ from machine to machine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(DOCS)
+    notebook = import_module("notebook")
+    text = notebook.NOTEBOOK.read_text(encoding="utf-8")
+    for old, new in zip(json.loads(text)["cells"], notebook.executed(json.loads(text))["cells"], strict=True):
+        columns = [
+            [output["data"]["text/plain"].splitlines()[0].split() for output in cell.get("outputs", [])]
+            for cell in (old, new)
+        ]
+        assert columns[0] == columns[1]
 
 
 @pytest.mark.slow
 def test_the_script_of_recbole_runs(tmp_path):
-    (code,) = blocks(ROOT / "docs" / "scripts.md", "python")
+    (code,) = blocks(DOCS / "scripts.md", "python")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert "ndcg@10" in done.stdout, done.stderr
 
 
-@pytest.mark.slow
-def test_the_example_runs_as_a_model_that_is_not_ours(tmp_path):
-    """With its three lines of tests, in a package that is installed nowhere."""
-    (code, tests), (defaults,) = (blocks(ROOT / "CONTRIBUTING.md", language) for language in ("python", "yaml"))
-    files = {"mypackage/linear.py": code, "mypackage/Linear.yaml": defaults, "tests/test_linear.py": tests}
-    for name, text in {"mypackage/__init__.py": "", **files}.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "tests", "-k", "yaml or pair or padding"]
-    where = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    done = subprocess.run(command, cwd=tmp_path, env=where, capture_output=True, text=True)
-    assert "4 passed" in done.stdout, done.stdout + done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.ipynb")), ids=lambda path: path.name)
-def test_the_cells_of_a_notebook_run_in_order_and_show_what_they_showed(path, tmp_path, monkeypatch):
-    """As many outputs with the same columns; digits may differ from machine to machine."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(path.parent)
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    done = import_module("notebook").executed(json.loads(path.read_text(encoding="utf-8")))
-    for old, new in zip(kept["cells"], done["cells"], strict=True):
-        shown = [output["data"]["text/plain"].splitlines()[0].split() for output in new.get("outputs", [])]
-        assert shown == [output["data"]["text/plain"].splitlines()[0].split() for output in old.get("outputs", [])]
-
-
 def test_the_example_of_ties_prints_what_the_page_says():
-    page = ROOT / "docs" / "protocol.md"
-    (code,) = blocks(page, "python")
+    (code,) = blocks(DOCS / "protocol.md", "python")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout in blocks(page)
+    assert done.stdout in blocks(DOCS / "protocol.md")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -174,15 +86,14 @@ def test_commands_and_options_of_a_page_exist(page, capsys):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recbole_dgrm").rglob("*.py")), ids=lambda path: path.stem)
 def test_docstrings_are_markdown(path):
-    """Roles and double colons of Sphinx would stand in the pages as they are."""
-    text = path.read_text(encoding="utf-8")
-    assert not re.findall(r":[a-z]+:`|::$", text, re.M)
+    """Roles and double colons of Sphinx would be shown as they are."""
+    assert not re.findall(r":[a-z]+:`|::$", path.read_text(encoding="utf-8"), re.M)
 
 
 @pytest.mark.slow
 def test_the_job_array_of_slurm_runs_as_local_processes(tmp_path):
     """Two of its tasks."""
-    (text,), benchmark = blocks(ROOT / "docs" / "cluster.md", "bash"), tmp_path / "benchmark.sh"
+    (text,), benchmark = blocks(DOCS / "cluster.md", "bash"), tmp_path / "benchmark.sh"
     benchmark.write_text(text, encoding="utf-8")
     write_ratings(tmp_path / "dataset", "mine", random_ratings())
     plan = "models: [MF, ICDAE]\ndatasets: [mine]\nprotocols: [rated]\nbaseline: MF\nconfig: {epochs: 2, device: cpu}\n"
@@ -193,13 +104,11 @@ def test_the_job_array_of_slurm_runs_as_local_processes(tmp_path):
     program.chmod(0o755)
     path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
     where = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-
-    def start(script, task):
-        command = ["bash", str(script)]
-        return subprocess.Popen(command, cwd=tmp_path, env={**where, "SLURM_ARRAY_TASK_ID": task})
-
-    together = [start(benchmark, seed) for seed in ("2020", "2021")]
-    assert [one.wait() for one in together] == [0, 0]
-    found = rd.report(tmp_path / "results", "MF").table().set_index(["model", "metric"])
-    assert found.loc[("ICDAE", "rmse"), "seeds"] == 2
-    assert found.loc[("ICDAE", "rmse"), "baseline"] == "MF"
+    tasks = [
+        subprocess.Popen(["bash", str(benchmark)], cwd=tmp_path, env={**where, "SLURM_ARRAY_TASK_ID": seed})
+        for seed in ("2020", "2021")
+    ]
+    assert [task.wait() for task in tasks] == [0, 0]
+    table = rd.report(tmp_path / "results", "MF").table().set_index(["model", "metric"])
+    assert table.loc[("ICDAE", "rmse"), "seeds"] == 2
+    assert table.loc[("ICDAE", "rmse"), "baseline"] == "MF"
