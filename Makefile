@@ -2,7 +2,7 @@
 SITE = site
 FOLDERS = tests
 
-.PHONY: install format lint fast slow test coverage docs ci
+.PHONY: install format lint fast slow test coverage tables docs ci
 
 install:  # into the environment that is active
 	pip install -q -c constraints.txt -e '.[test,docs]'
@@ -27,6 +27,9 @@ coverage:  # of the tests that are not slow; fails below the floor in pyproject.
 
 slow:
 	python -m pytest -m slow
+
+tables:  # of README.md and docs/worth.md, from the reports in docs/results
+	python docs/tables.py
 
 docs:  # not --quiet, which hides warnings from --strict too
 	python docs/notebook.py

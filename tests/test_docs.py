@@ -38,6 +38,17 @@ class TestLinear(ModelContract):
     model = "mypackage.linear:Linear"
 
 
+def test_the_tables_of_pages_are_those_of_the_reports(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    tables = import_module("tables")
+    for page in tables.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert tables.filled(text) == text, "make tables"
+        assert tables.filled(text.replace(" ± 0.00", " ± 0.01")) == text  # so there is a table, and it is found
+    with pytest.raises(SystemExit, match="no report has NFM"):
+        tables.filled(f"{tables.ACCURACY}\n| `NFM` | | | | |\n")
+
+
 def test_the_readme_installs_as_the_page_about_installing():
     assert blocks(ROOT / "README.md")[0] == blocks(DOCS / "install.md")[0]
 

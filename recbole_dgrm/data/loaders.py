@@ -51,7 +51,7 @@ class ProfileLoader(AbstractDataLoader):
 def rows_per_step(n_rows: int) -> int:
     """The profiles of a batch by default: a power of two, near a 24th of all, from 256 to 1024.
 
-    Larger batches cost less per profile, and smaller ones learn more per pass: see ``docs/results/states.md``.
+    Larger batches cost less per profile, and smaller ones learn more per pass: see ``docs/results/decisions.md``.
     """
     return int(np.clip(1 << round(np.log2(max(1, n_rows / STEPS))), FEWEST, MOST))
 
