@@ -11,14 +11,16 @@ from recbole_dgrm.start import __version__
 
 if TYPE_CHECKING:
     from recbole_dgrm.benchmarks.session import benchmark
-    from recbole_dgrm.benchmarks.watch import Diagnosis, diagnose
+    from recbole_dgrm.benchmarks.watch import diagnose
     from recbole_dgrm.config.layers import load_config
     from recbole_dgrm.plugin import register
     from recbole_dgrm.reports.benchmark_report import Report, report
+    from recbole_dgrm.reports.collapse_report import Diagnosis
     from recbole_dgrm.runs.compare import compare
     from recbole_dgrm.runs.split_folder import split
     from recbole_dgrm.runs.trained_run import TrainedRun, load_run, resume, train
-    from recbole_dgrm.tuning.search import Search, tune
+    from recbole_dgrm.tuning.search import tune
+    from recbole_dgrm.tuning.study import Search
 
 __all__ = [
     "Diagnosis",
@@ -41,14 +43,16 @@ __all__ = [
 ]
 HOMES = {
     "benchmarks.session": ("benchmark",),
-    "benchmarks.watch": ("Diagnosis", "diagnose"),
+    "benchmarks.watch": ("diagnose",),
     "config.layers": ("load_config",),
     "plugin": ("register",),
     "reports.benchmark_report": ("Report", "report"),
+    "reports.collapse_report": ("Diagnosis",),
     "runs.compare": ("compare",),
     "runs.split_folder": ("split",),
     "runs.trained_run": ("TrainedRun", "load_run", "resume", "train"),
-    "tuning.search": ("Search", "tune"),
+    "tuning.search": ("tune",),
+    "tuning.study": ("Search",),
 }  # the module of each public name
 
 

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -19,7 +19,7 @@ from recbole_dgrm import record_types
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.record_types import LARGEST, departure
 from recbole_dgrm.system.files import make_folder, parse_json, plain, read_bytes, write_text, write_whole, writing
-from recbole_dgrm.system.processes import LOCK
+from recbole_dgrm.system.processes import EXIT_S, LOCK, alone_in
 
 LOG = logging.getLogger(__name__)
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
@@ -116,6 +116,12 @@ def config_hash(given: Mapping[str, Any]) -> str:
     """Hash of all keys that determine a result, which is the part of ``Identity`` that follows from the config."""
     what = {key: value for key, value in plain(given).items() if key not in WHERE}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def changed_key(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """The first key in which two configs differ, leaving out those that say where files lie; None if there is none."""
+    keys = sorted({*ours, *theirs}.difference(WHERE))
+    return next((key for key in keys if ours.get(key) != theirs.get(key)), None)
 
 
 @dataclass(frozen=True)
@@ -252,6 +258,24 @@ def _not_a_vector(vectors: dict[str, NDArray]) -> str | None:
     if len(np.unique(vectors["user"])) < len(vectors["user"]):
         return "a user stands there twice"
     return None
+
+
+def put_aside_unless(run: RunDirectory, folder: Path, identities: Iterable[Identity]) -> bool:
+    """Put a run of ``folder`` aside unless its data and its code are those of one of ``identities``, if there are any.
+
+    Returns:
+        Whether the run was put aside.
+
+    Raises:
+        UserError: another process is at work in the run.
+    """
+    wanted = [replace(identity, config=run.identity.config) for identity in identities]
+    reasons = [identity.difference(run.identity) for identity in wanted]
+    if not reasons or not all(reasons):
+        return False
+    with alone_in(run.path, "process", "wait for its end", EXIT_S):
+        put_aside(run.path, folder, str(run.path.relative_to(folder)), str(reasons[0]))
+    return True
 
 
 def read_epochs(run_dir: Path) -> list[dict[str, Any]]:

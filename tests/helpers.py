@@ -42,10 +42,10 @@ class Here(LocalExecutor):
     def __init__(self, workers: int = 1):
         super().__init__(1)
 
-    def submit(self, job: worker.Job) -> Future:
+    def start(self, job: worker.Job, run_dir: Path) -> Future:
         def make() -> dict[str, bytes]:
-            job.lay_out(Path(job.run_dir))
-            experiment.make(Path(job.run_dir), label=job.label)
+            job.lay_out(run_dir)
+            experiment.make(run_dir, label=job.label)
             return {}
 
         return self._threads.submit(make)

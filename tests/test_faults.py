@@ -362,8 +362,8 @@ def test_a_disk_without_locks_is_a_sentence(number, make_config, monkeypatch, tm
 
 
 def test_a_worker_whose_disk_refuses_a_file_is_interrupted_not_failed(make_config, tmp_path):
-    job = worker.Job("MF", make_config("MF").given, str(tmp_path / "run"), 1, 60)
-    saved = worker.lost(job, tmp_path / "run", "the process ended with status 1: OutputError: record.json: EIO")
+    job = worker.Job("MF", make_config("MF").given, 1, 60)
+    saved = job.record_end(tmp_path / "run", "the process ended with status 1: OutputError: record.json: EIO")
     assert saved.record["status"] == "interrupted"
 
 
@@ -419,7 +419,7 @@ def test_a_run_that_sigterm_meets_before_it_listens_is_interrupted_not_failed(ma
     code = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
     command = [sys.executable, "-c", code]
     monkeypatch.setattr(processes, "spawn", lambda *_: subprocess.Popen(command, stdin=subprocess.PIPE))
-    worker.execute(worker.Job("MF", make_config("MF").given, str(tmp_path / "run"), 1, 60))
+    worker.execute(worker.Job("MF", make_config("MF").given, 1, 60), tmp_path / "run")
     assert read_run(tmp_path / "run").record["status"] == "interrupted"
 
 

@@ -422,8 +422,8 @@ def test_a_directory_removed_during_training_is_a_sentence(make_config, monkeypa
 def test_a_directory_removed_under_a_worker_is_a_failed_run(make_config, tmp_path):
     path = tmp_path / "run"
     config = make_config(epochs=100_000, stopping_step=100_000).given
-    job = worker.Job("DGRM", config, str(path), 1, 60)
-    thread = Thread(target=worker.execute, args=(job,))
+    job = worker.Job("DGRM", config, 1, 60)
+    thread = Thread(target=worker.execute, args=(job, path))
     thread.start()
     wait_for((path / "checkpoint.pt").exists)
     while thread.is_alive() and path.exists():

@@ -18,7 +18,7 @@ import yaml
 from recbole_dgrm.records import RECORD, read_epochs, read_json, read_run
 from recbole_dgrm.training.checkpoints import read_checkpoint
 from recbole_dgrm.tuning.plan import SearchPlan
-from recbole_dgrm.tuning.study import Study
+from recbole_dgrm.tuning.study import Search
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {
@@ -142,12 +142,12 @@ class Tuning:
 
     def result(self, folder: Path) -> Any:
         """Point and score of each trial; a point that was finished twice shows."""
-        study = Study(SearchPlan.load(folder), folder)
-        done = [trial for trial in study.counted().values() if trial.state.name == "COMPLETE"]
+        search = Search(SearchPlan.load(folder), folder)
+        done = [trial for trial in search.by_number.values() if trial.state.name == "COMPLETE"]
         points = sorted(
             (json.dumps(trial.params, sort_keys=True), trial.value, trial.user_attrs["best_epoch"]) for trial in done
         )
-        return [points, sorted(study.counted()), (folder / "best.yaml").read_text().splitlines()[1:]]
+        return [points, sorted(search.by_number), (folder / "best.yaml").read_text().splitlines()[1:]]
 
     def finished(self, folder: Path) -> dict[str, Any]:
         """Finished trials with the moment at which their record was written."""

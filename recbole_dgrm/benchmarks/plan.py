@@ -1,8 +1,8 @@
 """A benchmark plan: YAML with models, data sets, protocols and seeds, and the runs that follow from it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,16 +12,16 @@ from recbole_dgrm.config.layers import load_config, properties_dir, read_yaml
 from recbole_dgrm.data import atomic_files
 from recbole_dgrm.errors import DataError, OptionError, UserError
 from recbole_dgrm.evaluation import recbole_metrics
-from recbole_dgrm.options import Seed, check_known, read, read_part
+from recbole_dgrm.options import Seed, check, check_known, read, read_part
 from recbole_dgrm.records import Identity, config_hash, short_name
 
 T = TypeVar("T")
-DATASET = "{dataset}"  # in the name of a config file; the row stands for the data sets that have such a file
+DATASET = "{dataset}"  # in the name of a config file; the row is for those data sets that have such a file
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model as a row of the tables, under all protocols of the plan or only those named."""
+    """A row of the tables, under all protocols of the plan or only those named."""
 
     model: str
     label: str
@@ -43,55 +43,19 @@ class DatasetEntry:
 
 @dataclass(frozen=True)
 class Published:
-    """Published results ``values[dataset][label][metric]``, shown beside ours under these ``protocols``."""
+    """Published results ``values[dataset][label][metric]``, shown next to ours under these ``protocols``."""
 
     source: str
     protocols: list[str]
     values: dict
 
 
-@dataclass(frozen=True, eq=False)
-class PlannedRun:
-    """One run of a plan.
-
-    Attributes:
-        config: its merged keys, which have been checked.
-        apart: the keys of the plan's entry of the data set, in words.
-    """
-
-    label: str
-    config: dict[str, Any]
-    source: str
-    apart: str = ""
-
-    @property
-    def cell(self) -> tuple[str, str]:
-        """The data set and the protocol: each pair has one table in the report."""
-        return self.config["dataset"], self.config["protocol"]
-
-    @property
-    def line(self) -> tuple[str, str, str]:
-        """The data set with what sets it apart, the protocol and the model: what differs by the seed alone."""
-        dataset, protocol = self.cell
-        return dataset + (f" ({self.apart})" if self.apart else ""), protocol, self.label
-
-    @property
-    def hash(self) -> str:
-        """The hash of the config; see ``recbole_dgrm.records.config_hash``."""
-        return config_hash(self.config)
-
-    @property
-    def identity(self) -> Identity:
-        """What determines the result."""
-        return Identity(self.hash, self.source)
-
-
 @dataclass(frozen=True)
 class Plan:
     """A plan whose keys have been checked; each key is explained in ``properties/benchmark.yaml``."""
 
-    models: list
-    datasets: list
+    models: list[ModelEntry]
+    datasets: list[DatasetEntry]
     protocols: list[str]
     seeds: list[Seed]
     metrics: list[str] | None
@@ -102,32 +66,44 @@ class Plan:
     published: dict
 
     def __post_init__(self) -> None:
-        labels = [entry.label for entry in self.model_entries()]
-        twice = {label for label in labels if labels.count(label) > 1}
-        if twice:
-            raise OptionError(f"models: {', '.join(sorted(twice))} stands there twice; give each row a label")
+        labels = [entry.label for entry in self.models]
+        if twice := {label for label in labels if labels.count(label) > 1}:
+            raise OptionError(f"models: {', '.join(sorted(twice))} occurs twice; give each row a label of its own")
         if self.baseline is not None and self.baseline not in labels:
             raise OptionError(
                 f"baseline={self.baseline!r} is none of the models {labels}; name one of them, or ~ for no tests"
             )
         if not self.protocols or not self.seeds:
             raise OptionError("protocols and seeds must not be empty")
-        self.dataset_entries()
-        self.publication()
+        if self.published:
+            read_part("published", Published, self.published, {})
 
-    def model_entries(self) -> list[ModelEntry]:
-        """``models``, each in its long form."""
-        rest: dict[str, Any] = {"protocols": None, "config": {}, "config_files": []}
-        return [_entry("models", ModelEntry, "model", value, rest) for value in self.models]
 
-    def dataset_entries(self) -> list[DatasetEntry]:
-        """The rows of ``datasets``, short ones written out in full."""
-        rest: dict[str, Any] = {"optional": False, "seeds": None, "protocols": None, "config": {}}
-        return [_entry("datasets", DatasetEntry, "dataset", value, rest) for value in self.datasets]
+@dataclass(frozen=True, eq=False)
+class PlannedRun:
+    """One run of a plan.
 
-    def publication(self) -> Published | None:
-        """The published results of the plan, or None."""
-        return read_part("published", Published, self.published, {}) if self.published else None
+    Attributes:
+        config: its merged keys, which have been checked.
+        source: the hash of the files of its data set.
+        dataset_keys: the keys of the plan's entry of the data set, in words.
+    """
+
+    label: str
+    config: dict[str, Any]
+    source: str
+    dataset_keys: str = ""
+
+    @property
+    def line(self) -> tuple[str, str, str]:
+        """The data set with its keys, the protocol and the label; runs of one line differ only in the seed."""
+        dataset = self.config["dataset"] + (f" ({self.dataset_keys})" if self.dataset_keys else "")
+        return dataset, self.config["protocol"], self.label
+
+    @property
+    def identity(self) -> Identity:
+        """What determines the result."""
+        return Identity(config_hash(self.config), self.source)
 
 
 def find_plan(name: str) -> Path:
@@ -136,29 +112,24 @@ def find_plan(name: str) -> Path:
     return own if own.is_file() and not Path(name).is_file() else Path(name)
 
 
-def read_plan_file(
-    path: Path | None, changes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None
-) -> Plan:
-    """Read a plan from YAML, or make one of ``changes`` alone, which replace whole keys; ``config`` is for every run.
+def make_plan(content: Mapping[str, Any], path: Path | None = None) -> Plan:
+    """Make a plan of some keys; the others are those of ``properties/benchmark.yaml``.
+
+    Args:
+        path: the file that they come from; the names of config files are relative to its folder.
 
     Raises:
         OptionError: an unknown key, a missing or a wrong one.
     """
-    name = path or "the plan"
-    written = {**(read_yaml(path) if path else {}), **(changes or {})}
-    check_known(f"{name}: unknown key", written, [field.name for field in fields(Plan)])
-    for entry in written.get("models") or []:  # relative to the plan, wherever the command is run
-        if path and isinstance(entry, dict) and isinstance(entry.get("config_files"), list):
-            entry["config_files"] = [str(path.parent / file) for file in entry["config_files"]]
-    for key in ("models", "datasets"):
-        if not written.get(key):
-            raise OptionError(f"{name} names no {key}; see properties/benchmark.yaml")
-    return make_plan({**written, "config": {**(written.get("config") or {}), **(config or {})}})
-
-
-def make_plan(content: Mapping[str, Any]) -> Plan:
-    """Make a plan of some keys; the others are those of ``properties/benchmark.yaml``."""
-    return read(Plan, {**read_yaml(properties_dir() / "benchmark.yaml"), **content})
+    name, folder = (path, path.parent) if path else ("the plan", Path())
+    check_known(f"{name}: unknown key", content, [field.name for field in fields(Plan)])
+    models = [
+        replace(entry, config_files=[str(folder / file) for file in entry.config_files])
+        for entry in _entries(name, content, "model", ModelEntry, {"protocols": None, "config": {}, "config_files": []})
+    ]
+    rest: dict[str, Any] = {"optional": False, "seeds": None, "protocols": None, "config": {}}
+    written = {**content, "models": models, "datasets": _entries(name, content, "dataset", DatasetEntry, rest)}
+    return read(Plan, {**read_yaml(properties_dir() / "benchmark.yaml"), **written})
 
 
 def planned_runs(plan: Plan) -> tuple[list[PlannedRun], dict[str, str]]:
@@ -171,9 +142,9 @@ def planned_runs(plan: Plan) -> tuple[list[PlannedRun], dict[str, str]]:
     runs: list[PlannedRun] = []
     left_out: dict[str, str] = {}
     sources: dict[tuple, str] = {}
-    for entry in plan.dataset_entries():
+    for entry in plan.datasets:
         try:
-            runs += _runs_of(plan, entry, sources)
+            runs += list(_runs_of(plan, entry, sources))
         except DataError as error:
             if not entry.optional:
                 raise
@@ -185,12 +156,41 @@ def planned_runs(plan: Plan) -> tuple[list[PlannedRun], dict[str, str]]:
     return runs, left_out
 
 
+def _runs_of(plan: Plan, entry: DatasetEntry, sources: dict[tuple, str]) -> Iterator[PlannedRun]:
+    """The runs on a data set; ``sources`` keeps the hash of each data set's files from one call to the next."""
+    dataset_keys = ", ".join(f"{key}={value}" for key, value in entry.config.items())
+    for protocol, seed, row in product(entry.protocols or plan.protocols, entry.seeds or plan.seeds, plan.models):
+        files = [Path(file.replace(DATASET, entry.dataset)) for file in row.config_files]
+        of_others = any(DATASET in file for file in row.config_files) and not all(map(Path.is_file, files))
+        if of_others or (row.protocols and protocol not in row.protocols):
+            continue
+        where = {"model": row.model, "dataset": entry.dataset, "protocol": protocol, "seed": seed}
+        try:
+            config = load_config(files, {**plan.config, **entry.config, **row.config, **where})
+        except UserError as error:
+            raise type(error)(f"{row.label} on {entry.dataset}, protocol {protocol}: {error}") from error
+        source = *atomic_files.source_files(config), str(config["additional_feat_suffix"])
+        if source not in sources:
+            atomic_files.check_source(config)
+            sources[source] = atomic_files.source_hash(config)
+        yield PlannedRun(row.label, config.given, sources[source], dataset_keys)
+
+
+def _check_metrics(plan: Plan, runs: list[PlannedRun]) -> None:
+    named = [metric.partition("@")[0] for metric in plan.metrics or []]
+    check_known("metrics: there is no metric", named, recbole_metrics.names())
+    computed = {(metric.lower(), n) for run in runs for metric in run.config["metrics"] for n in run.config["topk"]}
+    shown = sorted({name for metric, n in computed for name in (metric, f"{metric}@{n}")})
+    if plan.metrics and not set(plan.metrics) & set(shown):
+        raise OptionError(f"metrics={plan.metrics}: none is computed by these protocols, which have {shown}")
+
+
 def _check_distinct(runs: list[PlannedRun]) -> None:
-    """Check that no two rows are the same run, and that no name stands for two data sets."""
+    """Check that no two rows are the same run, and that no two data sets have the same name."""
     labels: dict[str, str] = {}
     first: dict[tuple, PlannedRun] = {}
     for run in runs:
-        if (label := labels.setdefault(run.hash, run.label)) != run.label:
+        if (label := labels.setdefault(run.identity.config, run.label)) != run.label:
             raise OptionError(f"{label} and {run.label} are the same runs: all their keys are equal; leave one out")
         name = run.config["dataset"]
         files = str([run.config[key] for key in ("benchmark_filename", "additional_feat_suffix")])
@@ -202,45 +202,14 @@ def _check_distinct(runs: list[PlannedRun]) -> None:
             )
 
 
-def _runs_of(plan: Plan, entry: DatasetEntry, sources: dict[tuple, str]) -> list[PlannedRun]:
-    found = []
-    apart = ", ".join(f"{key}={value}" for key, value in entry.config.items())
-    for protocol in entry.protocols or plan.protocols:
-        for seed in entry.seeds or plan.seeds:
-            for row in plan.model_entries():
-                files = [Path(file.replace(DATASET, entry.dataset)) for file in row.config_files]
-                of_others = any(DATASET in file for file in row.config_files) and not all(map(Path.is_file, files))
-                if of_others or (row.protocols and protocol not in row.protocols):
-                    continue
-                where = {"model": row.model, "dataset": entry.dataset, "protocol": protocol, "seed": seed}
-                given = {**plan.config, **entry.config, **row.config, **where}
-                try:
-                    config = load_config(files, given)
-                except UserError as error:
-                    raise type(error)(f"{row.label} on {entry.dataset}, protocol {protocol}: {error}") from error
-                source = *atomic_files.source_files(config), str(config["additional_feat_suffix"])
-                if source not in sources:
-                    atomic_files.check_source(config)
-                    sources[source] = atomic_files.source_hash(config)
-                found.append(PlannedRun(row.label, config.given, sources[source], apart))
-    return found
-
-
-def _check_metrics(plan: Plan, runs: list[PlannedRun]) -> None:
-    names = recbole_metrics.names()
-    for metric in plan.metrics or []:
-        if (name := metric.partition("@")[0]) not in names:
-            near = get_close_matches(name.lower(), names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise OptionError(f"metrics: {metric!r} is no metric, write them like ratedndcg@5 or rmse{hint}")
-    computed = {(metric.lower(), n) for run in runs for metric in run.config["metrics"] for n in run.config["topk"]}
-    shown = sorted({name for metric, n in computed for name in (metric, f"{metric}@{n}")})
-    if plan.metrics and not set(plan.metrics) & set(shown):
-        raise OptionError(f"metrics={plan.metrics}: none is computed by these protocols, which have {shown}")
-
-
-def _entry(key: str, cls: type[T], name: str, value: Any, rest: Mapping[str, Any]) -> T:
-    given = {name: value} if isinstance(value, str) else value
-    if not isinstance(given, dict) or name not in given:
-        raise OptionError(f"{key}: {value!r} is neither a name nor a mapping with '{name}: ...'")
-    return read_part(key, cls, given, {"label": short_name(str(given[name])), **rest})
+def _entries(plan: object, content: Mapping[str, Any], name: str, cls: type[T], rest: Mapping[str, Any]) -> list[T]:
+    """The entries of ``models`` or ``datasets``: a name each, or a mapping that ``rest`` completes."""
+    entries, key = [], f"{name}s"
+    if not content.get(key):
+        raise OptionError(f"{plan} names no {key}; see properties/benchmark.yaml")
+    for value in check(key, content[key], list):
+        given = {name: value} if isinstance(value, str) else value
+        if not isinstance(given, dict) or name not in given:
+            raise OptionError(f"{key}: {value!r} is neither a name nor a mapping with '{name}: ...'")
+        entries.append(read_part(key, cls, given, {"label": short_name(str(given[name])), **rest}))
+    return entries

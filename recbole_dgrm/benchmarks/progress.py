@@ -13,7 +13,7 @@ class State:
     """How far a benchmark is, for a display.
 
     Attributes:
-        runs: each run of the plan with its status: ``waiting``, ``running``, or what its record says.
+        runs: each run of the plan with its status: ``waiting``, ``running``, or the status in its record.
         started: when the runs of this session began.
         just: the run that has ended since the last call, if any, with its seconds in this session.
         seconds: how long each run took that has ended, now or in an earlier session.
@@ -29,12 +29,12 @@ class State:
         return sum(value in status for value in self.runs.values())
 
     def begin(self, run: PlannedRun) -> None:
-        """A run is at work from now on."""
+        """Note that a worker makes the run from now on."""
         if run not in self.started:
             self.runs[run], self.started[run] = "running", monotonic()
 
     def end(self, run: PlannedRun, saved: RunDirectory) -> None:
-        """A run has ended, in this session or in an earlier one."""
+        """Note that a run has ended, in this session or in an earlier one."""
         timing = saved.record["timing"]
         recorded = timing.get("train_s", 0.0) + timing.get("evaluate_s", 0.0)
         self.runs[run] = saved.record["status"]
@@ -42,19 +42,18 @@ class State:
 
     @property
     def left_s(self) -> float | None:
-        """Expected seconds to the end; None before anything is known.
+        """Expected seconds to the end; None before any run has ended.
 
-        The runs of one label on one data set are expected to take equally long, and those of a label of which none
-        has ended yet as long as the mean of all.
+        A run is expected to take as long as the mean of those of its line, or of all if none of them has ended yet.
         """
         if not self.seconds:
             return None
-        known: dict[tuple, list[float]] = {}
+        lines: dict[tuple, list[float]] = {}
         for run, seconds in self.seconds.items():
-            known.setdefault(run.line, []).append(seconds)
-        usual, now, left = mean(self.seconds.values()), monotonic(), 0.0
+            lines.setdefault(run.line, []).append(seconds)
+        now, left = monotonic(), 0.0
         for run, status in self.runs.items():
             if status in ("waiting", "running"):
-                expected = mean(known.get(run.line, [usual]))
+                expected = mean(lines.get(run.line, self.seconds.values()))
                 left += max(expected - (now - self.started.get(run, now)), 0.0)
         return left / max(self.count("running"), 1)

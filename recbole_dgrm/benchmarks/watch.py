@@ -1,60 +1,34 @@
-"""Diagnosis of mode collapse: runs whose predictions are watched while they train, and the report on them."""
+"""Diagnosis of mode collapse: runs whose predictions are recorded while they train, and the report on them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from narwhals.stable.v2.typing import IntoFrame
 from pydantic import PositiveInt
 
-from recbole_dgrm.benchmarks.plan import make_plan
-from recbole_dgrm.benchmarks.session import Benchmark, Show, unseen
+from recbole_dgrm.benchmarks.plan import ModelEntry, make_plan
+from recbole_dgrm.benchmarks.session import Benchmark, Show
 from recbole_dgrm.data.convert import as_dataset
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import check
-from recbole_dgrm.records import short_name
-from recbole_dgrm.reports import collapse_report
-from recbole_dgrm.reports.collapse_runs import watched
-from recbole_dgrm.reports.shown import Shown
+from recbole_dgrm.reports.collapse_report import Diagnosis, write_diagnosis
 from recbole_dgrm.system.files import plain
 
 NEVER = 1_000_000  # validations without a new best before training stops
 ALL = "all"
 
 
-@dataclass(frozen=True, repr=False)
-class Diagnosis(Shown):
-    """The report on mode collapse in a folder of runs; shown as its verdicts.
-
-    Attributes:
-        path: its page, ``diagnosis.html``; Markdown, CSV and figures lie beside it.
-        verdicts: row of the report to one sentence.
-    """
-
-    path: Path
-    verdicts: dict[str, str]
-
-    def shown(self) -> pd.DataFrame:
-        """A row per model with its verdict."""
-        return pd.DataFrame({"verdict": self.verdicts})
-
-    @classmethod
-    def write(cls, folder: Path) -> "Diagnosis":
-        """Write the report on the runs in ``folder``.
-
-        Raises:
-            DataError: no run there was watched.
-        """
-        path = collapse_report.write_diagnosis(folder)
-        return cls(path, {run.name: run.verdict.line for run in watched(folder)})
-
-
 def diagnose(
-    models: Any, dataset: str | IntoFrame, workers: int = 1, retry: bool = False, show: Show = unseen, **options: Any
+    models: Any,
+    dataset: str | IntoFrame,
+    workers: int = 1,
+    retry: bool = False,
+    show: Show = lambda state: None,
+    **options: Any,
 ) -> Diagnosis:
-    """Train models without stopping early, look at their predictions meanwhile, and report on mode collapse.
+    """Train models without stopping early, examine their predictions meanwhile, and report on mode collapse.
 
     Args:
         workers, retry, show: see ``recbole_dgrm.benchmarks.session.Benchmark.run``.
@@ -62,7 +36,7 @@ def diagnose(
     """
     made = prepare(models, dataset, **options)
     made.run(workers, None, retry, show)
-    return Diagnosis.write(made.folder)
+    return write_diagnosis(made.folder)
 
 
 def prepare(
@@ -81,45 +55,30 @@ def prepare(
     Args:
         models: names, rows as in the plan of a benchmark, or "all" for every model of ours.
         dataset: its name, or a DataFrame of ratings; see ``recbole_dgrm.runs.trained_run.train``.
-        every: epochs between two looks at the predictions.
+        every: epochs from one record of the predictions to the next.
         seeds: each is another split and training.
-        fixed_steps: models that walk along a chain are trained once more with each of these steps only.
+        fixed_steps: models that have the key ``fixed_step`` are trained once more with each of these steps.
         output_dir: ``runs/diagnose/<dataset>`` by default.
         threads: of each run; see ``properties/benchmark.yaml``.
         config: keys for all models.
     """
     steps = check("fixed_steps", plain(fixed_steps), list[PositiveInt])
-    watching = {"refit": False, "stopping_step": NEVER, "epochs": epochs, "diagnose_every": every}
-    keys = {**watching, **config}
+    if isinstance(models, str):
+        models = list(registry.MODELS) if models == ALL else [name.strip() for name in models.split(",")]
+    keys = {"refit": False, "stopping_step": NEVER, "epochs": epochs, "diagnose_every": every, **config}
     protocols = [keys.pop("protocol", "rated")]
     named, place = as_dataset(dataset, output_dir)
     where = {"datasets": [named], "protocols": protocols, "seeds": plain(seeds), "threads": threads}
-    plan = make_plan({"models": rows(models, steps), **where, "config": {**keys, **place}})
-    return Benchmark.of(plan, Path(output_dir or Path("runs") / "diagnose" / named))
+    rows = models if isinstance(models, list) else [models]
+    plan = make_plan({"models": rows, **where, "config": {**keys, **place}})
+    plan = replace(plan, models=[row for entry in plan.models for row in (entry, *_at_fixed_steps(entry, steps))])
+    return Benchmark(plan, Path(output_dir or Path("runs") / "diagnose" / named))
 
 
-def rows(models: Any, fixed_steps: Sequence[int]) -> list[Any]:
-    """The rows of a plan; a model that has a key ``fixed_step`` also gets a row for each fixed step.
-
-    Anything that is no valid row is passed on, so that the plan can say what is wrong with it.
-    """
-    if models == ALL:
-        models = list(registry.MODELS)
-    if isinstance(models, str):
-        models = [name.strip() for name in models.split(",")]
-    found: list[Any] = []
-    for entry in models if isinstance(models, list) else [models]:
-        row: Any = {"model": entry, "label": short_name(entry)} if isinstance(entry, str) else entry
-        found.append(row)
-        if _takes_fixed_steps(row):
-            label, config = row.get("label", row["model"]), row.get("config", {})
-            for step in fixed_steps:
-                found.append({**row, "label": f"{label}, t = {step}", "config": {**config, "fixed_step": step}})
-    return found
-
-
-def _takes_fixed_steps(row: Any) -> bool:
-    if not (isinstance(row, dict) and isinstance(row.get("model"), str) and isinstance(row.get("config", {}), dict)):
-        return False
-    options = getattr(registry.model_class(row["model"]), "Options", None)
-    return "fixed_step" in getattr(options, "__dataclass_fields__", {})
+def _at_fixed_steps(entry: ModelEntry, steps: Sequence[int]) -> list[ModelEntry]:
+    """A row for each step if the model has the key ``fixed_step``, else none."""
+    options = getattr(registry.model_class(entry.model), "Options", None)
+    if "fixed_step" not in getattr(options, "__dataclass_fields__", {}):
+        return []
+    config = entry.config
+    return [replace(entry, label=f"{entry.label}, t = {t}", config={**config, "fixed_step": t}) for t in steps]

@@ -41,6 +41,7 @@ def run(arguments: list[str], console: Console) -> int:
     from recbole_dgrm.benchmarks import watch
     from recbole_dgrm.cli.display import Board, benchmark_summary
     from recbole_dgrm.config.layers import parse_line, parse_value
+    from recbole_dgrm.reports.collapse_report import write_diagnosis
 
     config = parse_line(key_values(others, parser))
     config |= {key: getattr(named, key) for key in ("every", "epochs", "output_dir", "threads")}
@@ -49,7 +50,7 @@ def run(arguments: list[str], console: Console) -> int:
     with Board(console) as board:
         state = made.run(named.workers, None, named.retry, board.show)
     console.print(benchmark_summary(state))
-    found = watch.Diagnosis.write(made.folder)
+    found = write_diagnosis(made.folder)
     for name, verdict in found.verdicts.items():
         console.print(f"{name}: {verdict}")
     console.print(f"report: {found.path}")

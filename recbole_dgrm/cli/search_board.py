@@ -6,7 +6,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from recbole_dgrm.cli.display import duration, text
 from recbole_dgrm.evaluation.metric_names import metric_label
-from recbole_dgrm.tuning.study import Study
+from recbole_dgrm.tuning.study import Search
 
 
 class SearchBoard(Progress):
@@ -19,17 +19,17 @@ class SearchBoard(Progress):
         super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._trials = self.add_task("")
 
-    def show(self, study: Study) -> None:
+    def show(self, search: Search) -> None:
         """Called by the search."""
-        trials, all_trials = study.counted(), study.search.trials
+        trials, all_trials = search.by_number, search.plan.trials
         over = {number for number, trial in trials.items() if trial.state.is_finished()}
-        best = study.best()
+        best = next(iter(search.finished()), None)
         best_text = f"best {best.value:.4f}, trial {best.number}" if best else "none finished yet"
         if self._shown is None and over:
             self.console.print(f"{len(over)} of {all_trials} trials are done; {best_text}", highlight=False)
         shown = over if self._shown is None else self._shown
         for place, number in enumerate(sorted(over - shown), start=len(shown) + 1):
-            line = f"[{place}/{all_trials}] {_trial_line(trials[number], study.metric)} ({best_text})"
+            line = f"[{place}/{all_trials}] {_trial_line(trials[number], search.metric)} ({best_text})"
             self.console.print(text(line), highlight=False, soft_wrap=True)
         self._shown = over
         words = f"{len(over)} of {all_trials} trials done, {len(trials) - len(over)} at work · {best_text}"

@@ -36,11 +36,10 @@ def run(arguments: list[str], console: Console) -> int:
     parser.add_argument("--no_pruning", action="store_true", help="let every trial train to its end")
     parser.add_argument("--test_seeds", default="[2020, 2021, 2022]", help="of the final test; [] = none")
     named, others = parser.parse_known_args(arguments)
-    from recbole_dgrm.cli.display import document_table
+    from recbole_dgrm.cli.display import text
     from recbole_dgrm.cli.search_board import SearchBoard
     from recbole_dgrm.config.layers import parse_line, parse_value
-    from recbole_dgrm.tuning.search import tune
-    from recbole_dgrm.tuning.search_report import BEST, trials_table
+    from recbole_dgrm.tuning.search import BEST, tune
 
     line = parse_line(key_values(others, parser))
     seeds = check("test_seeds", parse_value(named.test_seeds) or [], list[Seed])
@@ -60,26 +59,28 @@ def run(arguments: list[str], console: Console) -> int:
             show=board.show,
             **line,
         )
-    console.print(document_table(trials_table(search.study)))
+    console.print(text(f"Best of {search.counts()}\n{search}"))
     if search.best is None:
         print("error: no trial finished; trials.csv has the reasons", file=sys.stderr)
         return 1
     best, report = search.path / BEST, search.path / "report.html"
     console.print(f"best configuration: {best}\nreport: {report}")
-    if seeds and search.study.is_over():
-        _test_best(console, search.config, best, seeds, named.workers)
+    if seeds and not search.waiting():
+        _test_best(console, search, seeds, named.workers)
     return 0
 
 
-def _test_best(console: Console, config: dict[str, Any], best: Path, seeds: list[int], workers: int) -> None:
+def _test_best(console: Console, search: Any, seeds: list[int], workers: int) -> None:
     from recbole_dgrm.cli import display
     from recbole_dgrm.reports import benchmark_report, statistics
-    from recbole_dgrm.tuning.best import compare_with_defaults, is_default
+    from recbole_dgrm.tuning.search import best_against_defaults
 
-    if is_default(config, best):
+    made = best_against_defaults(search, seeds)
+    if len(made.plan.models) == 1:
         console.print("the best configuration is the default one")
-    folder = best.parent / "test"
     with display.Board(console) as board:
-        compare_with_defaults(config, best, seeds, folder, workers, board.show)
+        made.run(workers, show=board.show)
+    made.report()
+    folder = made.folder
     for cell in statistics.summarise(folder).cells:
         console.print(display.document_table(benchmark_report.result_table(cell), 4 if console.width < WIDE else None))

@@ -4,17 +4,19 @@ Predicted ratings are compared with the ratings that the model learnt from. Pred
 these holds:
 
     constant   their standard deviation is below a tenth of that of the ratings
-    few        they take less than half as many distinct values as the ratings (effective numbers, the
-               exponential of the entropy; predictions as fine as the bins, ratings by levels)
-    ends       less than half of what should lie inside the scale does: the rest is at its two ends, as in the
-               paper's Figs. 3 and 5
-    alike      less than a hundredth of their variance is between users: everybody gets the same
+    few        they take less than half as many distinct values as the ratings (effective numbers: the exponential of
+               the entropy of the counts, of predictions in fine bins, of ratings by levels)
+    ends       too many lie at the ends of the scale: the share that rounds to a level between the lowest and the
+               highest is less than half of the same share among the ratings (as in the paper's Figs. 3 and 5)
+    alike      users hardly differ: less than a hundredth of the variance is left after the mean prediction of each
+               item is subtracted
 
 They are **narrow** if a level that the ratings have gets less than a tenth of its share: a mode is lost. That is
 no collapse: predictions of a mean are always narrower than the ratings are.
 
-Where scores are no ratings the top-N lists are judged. They have **collapsed** if no more than a hundredth of them
-differ (or, with few users, if all have one list), also where they differ only because users have seen different items.
+Where scores are no ratings the top-N lists are judged. Lists have **collapsed** if there is at most one distinct list
+per 100 users (with fewer than 100 users: if all have the same list). Both the lists of unseen items and those of all
+items are judged; the second finds models whose lists differ only because users have seen different items.
 """
 
 from collections.abc import Iterable, Mapping

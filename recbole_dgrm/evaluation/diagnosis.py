@@ -10,7 +10,6 @@ from time import monotonic
 from typing import Any, Protocol
 
 import numpy as np
-import scipy
 import torch
 from recbole.data.dataset import Dataset
 from scipy.sparse import csr_matrix
@@ -22,7 +21,7 @@ from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.evaluation import calibration, collector
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION, judge_run
 from recbole_dgrm.evaluation.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
-from recbole_dgrm.evaluation.lists import gini
+from recbole_dgrm.evaluation.lists import Lists
 from recbole_dgrm.evaluation.references import rated_row, training_part
 from recbole_dgrm.evaluation.scoring import all_scores
 
@@ -85,8 +84,13 @@ class EpochMonitor:
         return {DISTRIBUTION: found, "diagnose_s": round(monotonic() - start, 4)} if found else {}
 
 
-def inspect(trainer: Any, config, dataset: Dataset) -> dict[str, Any]:
+def inspect(trainer: Any, config, dataset: Dataset, listed: int = LISTED, scores: int = MOST) -> dict[str, Any]:
     """Inspect what the model predicts for the entries of ``dataset`` and for all others, in one pass.
+
+    Args:
+        listed: how many users' lists are compared, evenly spaced among those who have ratings; the same for all models.
+        scores: how many predictions are counted at most; a model that does not predict by profiles counts those of
+            the ``listed`` users.
 
     Returns:
         ``lists`` (see ``_lists``), for the same users whatever the model. Where scores are ratings also ``rated``
@@ -94,30 +98,32 @@ def inspect(trainer: Any, config, dataset: Dataset) -> dict[str, Any]:
         predictions that is between users.
     """
     matrix = dataset.inter_matrix(form="csr", value_field=None)
-    listed, observed = _listed(matrix), _observed(trainer.model, matrix)
-    users = torch.unique(torch.cat([listed, observed]))
+    compared = _spaced(matrix, listed)
+    by_profiles = getattr(trainer.model, "by_profiles", False)
+    observed = _spaced(matrix, scores // matrix.shape[1]) if by_profiles else compared
+    users = torch.unique(torch.cat([compared, observed]))
     bins = rating_bins(config, dataset.scale)
     top, whole, rated, every, centre = [], [], [], [], 0.0
     totals = np.zeros((2, dataset.item_num - 1))
     trainer.model.eval()
     with trainer.own_randomness(), torch.no_grad():
-        for batch, scores in all_scores(trainer.model, config, users, dataset.item_num):
+        for batch, score in all_scores(trainer.model, config, users, dataset.item_num):
             seen = matrix[batch.numpy()].tocoo()
             row, column = (
-                torch.as_tensor(index, dtype=torch.long, device=scores.device) for index in (seen.row, seen.col)
+                torch.as_tensor(index, dtype=torch.long, device=score.device) for index in (seen.row, seen.col)
             )
-            if bins and (counted := torch.isin(batch, observed).to(scores.device)).any():
-                rated.append(Sample.of(bins, scores[row, column][counted[row]]))
-                entries = scores[counted, 1:]
+            if bins and (counted := torch.isin(batch, observed).to(score.device)).any():
+                rated.append(Sample.of(bins, score[row, column][counted[row]]))
+                entries = score[counted, 1:]
                 every.append(Sample.of(bins, entries))
                 centre = centre or rated[0].mean
                 apart = entries - centre  # small numbers, so that float32 sums of squares are exact enough
                 totals += torch.stack([apart.sum(dim=0), apart.square().sum(dim=0)]).cpu().numpy()
-            if (compared := torch.isin(batch, listed).to(scores.device)).any():
+            if (here := torch.isin(batch, compared).to(score.device)).any():
                 n = min(max(config.run.topk), dataset.item_num - 1)
-                whole.append(_tops(scores[compared], n))
-                scores[row, column] = -torch.inf
-                top.append(_tops(scores[compared], n))
+                whole.append(_tops(score[here], n))
+                score[row, column] = -torch.inf
+                top.append(_tops(score[here], n))
     found: dict[str, Any] = {"lists": _lists(matrix, torch.cat(top), torch.cat(whole))}
     if bins:
         known, all_entries = sum(rated[1:], rated[0]), sum(every[1:], every[0])
@@ -131,23 +137,11 @@ def _lists(matrix: csr_matrix, top: Tensor, whole: Tensor) -> dict[str, Any]:
 
     Returns:
         ``users``, how many users have a list here; ``of_users``, how many have ratings; ``rankings``, the share of
-        the lists of all items that differ, in order or in items; and ``_coverage`` of the unseen items.
+        the lists of all items that differ, in order or in items; and ``Lists.statistics`` of the unseen items.
     """
     rankings = len(torch.unique(whole, dim=0)) / len(whole)
     of_users = int((np.diff(matrix.indptr) > 0).sum())
-    about = {"users": len(top), "of_users": of_users, "rankings": rankings}
-    return about | _coverage(top.numpy(), matrix.shape[1] - 1)
-
-
-def _observed(model, matrix: csr_matrix) -> Tensor:
-    """Users whose predictions are counted: as many as ``MOST`` allows where they come by profiles, else ``_listed``."""
-    by_profile = getattr(model, "by_profiles", False)
-    return _spaced(matrix, MOST // matrix.shape[1] if by_profile else LISTED)
-
-
-def _listed(matrix: csr_matrix) -> Tensor:
-    """Users whose lists are compared: the same for every model on one data set."""
-    return _spaced(matrix, LISTED)
+    return {"users": len(top), "of_users": of_users, "rankings": rankings, **Lists(top.numpy(), matrix).statistics()}
 
 
 def _spaced(matrix: csr_matrix, wanted: int) -> Tensor:
@@ -161,26 +155,6 @@ def _tops(scores: Tensor, n: int) -> Tensor:
     """The ``n`` best items of each row, ``(B, n)``; 0 where fewer have a score above minus infinity."""
     best = torch.topk(scores, n)
     return best.indices.masked_fill(best.values == -torch.inf, 0).cpu()
-
-
-def _coverage(lists: np.ndarray, n_items: int) -> dict[str, Any]:
-    """How many items top-N lists ``(n_users, N)`` name, and how evenly; 0 stands where a user has fewer items left.
-
-    Returns:
-        ``n``, the length of the lists; ``distinct``, the share of the lists that differ; ``items``, the share of the
-        items that are in any list; ``gini`` and ``entropy`` (in nats) of how often items are listed. All but ``n`` are
-        None where no user has an item left.
-    """
-    listed = np.bincount(lists[lists > 0] - 1, minlength=n_items)
-    if not listed.any():
-        return {"n": lists.shape[1], "distinct": None, "items": None, "gini": None, "entropy": None}
-    return {
-        "n": lists.shape[1],
-        "distinct": len(np.unique(np.sort(lists, axis=1), axis=0)) / len(lists),  # whatever the order of their items
-        "items": float((listed > 0).mean()),
-        "gini": gini(listed),
-        "entropy": float(scipy.stats.entropy(listed)),
-    }
 
 
 def _between_users(total: np.ndarray, squares: np.ndarray, n_users: int) -> float | None:

@@ -15,6 +15,7 @@ made.
 """
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -71,6 +72,25 @@ class Lists:
         count = (self.items[:, :n] > 0).sum(axis=1)
         pairs = count * (count - 1) / 2
         return (pairs - self._likeness[:, :n].sum(axis=1)) / np.maximum(pairs, 1)
+
+    def statistics(self) -> dict[str, Any]:
+        """What a diagnosis keeps of the lists.
+
+        Returns:
+            ``n``, their length; ``distinct``, the share of the lists that differ, whatever the order of their items;
+            ``items``, the coverage; ``gini`` and ``entropy``. All but ``n`` are None where no user has an item left.
+        """
+        n = self.items.shape[1]
+        if not self.items.any():
+            return {"n": n, "distinct": None, "items": None, "gini": None, "entropy": None}
+        distinct = len(np.unique(np.sort(self.items, axis=1), axis=0)) / len(self.items)
+        return {
+            "n": n,
+            "distinct": distinct,
+            "items": self.coverage(n),
+            "gini": self.gini(n),
+            "entropy": self.entropy(n),
+        }
 
     def _listed(self, n: int) -> NDArray[np.int64]:
         """How often each item is among the first ``n`` of a list, ``(n_items - 1,)``."""

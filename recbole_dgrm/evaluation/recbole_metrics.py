@@ -8,7 +8,8 @@ RecBole's metrics of lists are replaced: it counts the padding as an item, divid
 items, counts items that a user has seen where too few are left, and loops over users in Python.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import recbole.evaluator
@@ -24,11 +25,10 @@ from recbole_dgrm.evaluation.metric_names import is_mean_over_users
 from recbole_dgrm.evaluation.ranking import RatedLists
 
 
-class _RatedMetric(AbstractMetric):
-    """A rated-items ranking metric; ``per_user`` keeps the vectors of the last evaluation."""
+class _ListMetric(AbstractMetric):
+    """A metric of the first n of lists; ``per_user`` has the vectors of the last evaluation, if it has a value each."""
 
-    metric_type = EvaluatorType.VALUE  # what RecBole calls metrics over given pairs
-    metric_need = (PREDICTIONS,)
+    of: Callable[[Any, int], Any]
 
     def __init__(self, config):
         super().__init__(config)
@@ -36,22 +36,42 @@ class _RatedMetric(AbstractMetric):
         self.per_user: dict[str, NDArray] = {}
 
     def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
-        """The mean over all users with test items."""
-        lists = dataobject.get(PREDICTIONS).lists
-        self.per_user = {f"{type(self).__name__.lower()}@{n}": self.vector(lists, n) for n in self.topk}
-        return {key: round(float(value.mean()), self.decimal_place) for key, value in self.per_user.items()}
+        """The metric for each n of ``topk``: its mean over users, or its value for all lists together."""
+        name, lists = type(self).__name__.lower(), self.lists(dataobject)
+        found = {f"{name}@{n}": self.of(lists, n) for n in self.topk}
+        self.per_user = found if is_mean_over_users(name) else {}
+        return {key: round(float(np.mean(value)), self.decimal_place) for key, value in found.items()}
+
+    @staticmethod
+    def lists(dataobject: DataStruct) -> Any:
+        """The lists that the metric is computed from."""
+        raise NotImplementedError
 
 
-class RatedRecall(_RatedMetric):
-    """RatedRecall@N, which ``recbole_dgrm.evaluation.ranking.RatedLists.recall`` computes."""
+class _OfRatedItems(_ListMetric):
+    metric_type = EvaluatorType.VALUE  # what RecBole calls metrics over given pairs
+    metric_need = (PREDICTIONS,)
 
-    vector = staticmethod(RatedLists.recall)
+    @staticmethod
+    def lists(dataobject: DataStruct) -> RatedLists:
+        """The test items of each user by predicted rating."""
+        return dataobject.get(PREDICTIONS).lists
 
 
-class RatedNDCG(_RatedMetric):
-    """RatedNDCG@N, which ``recbole_dgrm.evaluation.ranking.RatedLists.ndcg`` computes."""
+class _OfUnseenItems(_ListMetric):
+    metric_type = EvaluatorType.RANKING
+    metric_need = (TOP, LISTS)
 
-    vector = staticmethod(RatedLists.ndcg)
+    @staticmethod
+    def lists(dataobject: DataStruct) -> Lists:
+        """The top-N lists of unseen items."""
+        return dataobject.get(LISTS)
+
+
+def _metric(base: type[_ListMetric], name: str, of: Callable[[Any, int], Any], smaller: bool = False) -> Any:
+    """A class named ``name`` for the metric that the method ``of`` computes; ``smaller`` values are better."""
+    text = f"{name}@N, which ``{of.__module__}.{of.__qualname__}`` computes."
+    return type(name, (base,), {"of": staticmethod(of), "smaller": smaller, "__doc__": text})
 
 
 class RatingKL(AbstractMetric):
@@ -69,69 +89,17 @@ class RatingKL(AbstractMetric):
         return {"ratingkl": round(float(kl_divergence(*shares)), self.decimal_place)}
 
 
-class _ListMetric(AbstractMetric):
-    """A metric of lists; ``per_user`` keeps the vectors of the last evaluation where it is a mean over users."""
-
-    metric_type = EvaluatorType.RANKING
-    metric_need = (TOP, LISTS)
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.topk = config.run.topk
-        self.per_user: dict[str, NDArray] = {}
-
-    def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
-        """The metric of the first n of each list, for each n of ``topk``."""
-        name, lists = type(self).__name__.lower(), dataobject.get(LISTS)
-        found = {f"{name}@{n}": self.of(lists, n) for n in self.topk}
-        self.per_user = found if is_mean_over_users(name) else {}
-        return {key: round(float(np.mean(value)), self.decimal_place) for key, value in found.items()}
-
-
-class ItemCoverage(_ListMetric):
-    """ItemCoverage@N, which ``recbole_dgrm.evaluation.lists.Lists.coverage`` computes."""
-
-    of = staticmethod(Lists.coverage)
-
-
-class GiniIndex(_ListMetric):
-    """GiniIndex@N, which ``recbole_dgrm.evaluation.lists.Lists.gini`` computes."""
-
-    of, smaller = staticmethod(Lists.gini), True
-
-
-class ShannonEntropy(_ListMetric):
-    """ShannonEntropy@N, which ``recbole_dgrm.evaluation.lists.Lists.entropy`` computes."""
-
-    of = staticmethod(Lists.entropy)
-
-
-class AveragePopularity(_ListMetric):
-    """AveragePopularity@N, which ``recbole_dgrm.evaluation.lists.Lists.mean_popularity`` computes."""
-
-    of, smaller = staticmethod(Lists.mean_popularity), True
-
-
-class TailPercentage(_ListMetric):
-    """TailPercentage@N, which ``recbole_dgrm.evaluation.lists.Lists.tail`` computes."""
-
-    of = staticmethod(Lists.tail)
-
-
-class Novelty(_ListMetric):
-    """Novelty@N, which ``recbole_dgrm.evaluation.lists.Lists.novelty`` computes."""
-
-    of = staticmethod(Lists.novelty)
-
-
-class Diversity(_ListMetric):
-    """Diversity@N, which ``recbole_dgrm.evaluation.lists.Lists.diversity`` computes."""
-
-    of = staticmethod(Lists.diversity)
-
-
-OF_LISTS = (ItemCoverage, GiniIndex, ShannonEntropy, AveragePopularity, TailPercentage, Novelty, Diversity)
-OURS = {metric.__name__.lower(): metric for metric in (RatedRecall, RatedNDCG, RatingKL, *OF_LISTS)}
+RATED = (_metric(_OfRatedItems, "RatedRecall", RatedLists.recall), _metric(_OfRatedItems, "RatedNDCG", RatedLists.ndcg))
+OF_LISTS = (
+    _metric(_OfUnseenItems, "ItemCoverage", Lists.coverage),
+    _metric(_OfUnseenItems, "GiniIndex", Lists.gini, smaller=True),
+    _metric(_OfUnseenItems, "ShannonEntropy", Lists.entropy),
+    _metric(_OfUnseenItems, "AveragePopularity", Lists.mean_popularity, smaller=True),
+    _metric(_OfUnseenItems, "TailPercentage", Lists.tail),
+    _metric(_OfUnseenItems, "Novelty", Lists.novelty),
+    _metric(_OfUnseenItems, "Diversity", Lists.diversity),
+)
+OURS = {metric.__name__.lower(): metric for metric in (*RATED, RatingKL, *OF_LISTS)}
 
 
 def register() -> None:
@@ -165,6 +133,6 @@ def keys(names: Iterable[str], topk: Iterable[int]) -> set[str]:
     tables, found = recbole.evaluator.register, set()
     for name in map(str.lower, names):
         lists = {"rec.topk", "rec.items"} & set(tables.metric_information[name])
-        cut = lists or issubclass(tables.metrics_dict[name], _RatedMetric)
+        cut = lists or issubclass(tables.metrics_dict[name], _OfRatedItems)
         found |= {f"{name}@{n}" for n in topk} if cut else {name}
     return found

@@ -1,14 +1,14 @@
-"""What a metric can tell on some data: how many standard errors lie between a random order and a perfect one.
+"""How precisely a metric can compare two models on some data: its range, in standard errors of a difference.
 
-The *resolution* of a metric is its span, oracle - random, against the standard error over users of a comparison of two
-models. For that comparison stand two rows that need no training: bias against random, user by user, so that what all
-models share (a user with a single item has one value under every order) is no noise and no signal either. A skill is a
-share of the span, so the resolution is 1 / (the standard error of a skill).
+The *resolution* of a metric is its range, oracle - random, divided by the standard error (over users) of the difference
+between two models. That standard error is taken from two rows that need no training, bias and random, user by user:
+what is the same for every model, such as the score of a user with a single test item, cancels in their difference. A
+skill is a share of the range, so the resolution is 1 / (the standard error of a skill).
 
-Nobody comes near the oracle of an error, which is 0: people do not repeat their ratings. The span of RMSE and MAE is
-therefore three times random - bias, because user + item means stand near a third of the way in ranking metrics. Errors
-are pooled over ratings, so a user counts there by the number of the ratings. RatingKL has no value per user, and no
-resolution.
+The oracle of an error is 0, and nobody comes near it, because people do not repeat their ratings. The range of RMSE and
+MAE is therefore three times random - bias: user + item means stand about a third of the way in ranking metrics. Errors
+are pooled over ratings, so a user is weighted by the number of test ratings. RatingKL has no value per user, and
+therefore no resolution.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ from recbole_dgrm.evaluation.metric_names import metric_label, smaller_is_better
 
 SMALLEST = 0.1  # difference in skill that a metric shall find between two models
 POWER_80 = 2.8  # standard errors of a difference that a test at 5 % finds four times out of five
-LIMIT = POWER_80 / SMALLEST  # of a resolution; below, a metric is said to tell nothing
-THIRD = 3.0  # spans of an error from random to bias: user + item means have a skill of .27 to .48 in ranking metrics
+LIMIT = POWER_80 / SMALLEST  # with a smaller resolution, a metric is too noisy to compare models
+THIRD = 3.0  # range of an error / (random - bias): user + item means have a skill of .27 to .48 in ranking metrics
 NO_DIFFERENCE = 1e-9
 Vectors = Mapping[str, NDArray]
 Found = Mapping[str, Mapping[str, float]]

@@ -1,4 +1,7 @@
-"""The metric that selects epochs and trials: with ``valid_metric: auto`` one that can tell on the validation part."""
+"""The metric for early stopping and tuning.
+
+With ``valid_metric: auto`` it is RatedNDCG if that is precise enough on the validation part, and RMSE otherwise.
+"""
 
 import logging
 

@@ -3,29 +3,48 @@
 It reads records and runs nothing. ``collapse_sections`` and ``chain_sections`` write the sections.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+
+import pandas as pd
 
 from recbole_dgrm.evaluation import collapse
 from recbole_dgrm.reports import chain_sections, collapse_sections, comparable
 from recbole_dgrm.reports.collapse_runs import Watched, watched
 from recbole_dgrm.reports.collapse_sections import number
 from recbole_dgrm.reports.document import Document, Heading, Table, Value, to_html, to_markdown
+from recbole_dgrm.reports.shown import Shown
 from recbole_dgrm.system.files import write_text
 
 
-def write_diagnosis(folder: Path) -> Path:
-    """Write ``diagnosis.{html,md}``, ``figures/`` and ``csv/`` about the runs below ``folder``.
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Shown):
+    """The report on mode collapse in a folder of runs; shown as its verdicts.
 
-    Returns:
-        Path of ``diagnosis.html``.
+    Attributes:
+        path: its page, ``diagnosis.html``; Markdown, CSV and figures are in the same folder.
+        verdicts: row of the report to one sentence.
+    """
+
+    path: Path
+    verdicts: dict[str, str]
+
+    def shown(self) -> pd.DataFrame:
+        """A row per model with its verdict."""
+        return pd.DataFrame({"verdict": self.verdicts})
+
+
+def write_diagnosis(folder: Path) -> Diagnosis:
+    """Write ``diagnosis.{html,md}``, ``figures/`` and ``csv/`` about the runs below ``folder``.
 
     Raises:
         DataError: the training of no run there was watched.
     """
-    document = diagnosis_document(watched(folder), folder)
+    runs = watched(folder)
+    document = diagnosis_document(runs, folder)
     for kind, text in [("md", to_markdown(document)), ("html", to_html(document, folder))]:
         write_text(folder / f"diagnosis.{kind}", text)
-    return folder / "diagnosis.html"
+    return Diagnosis(folder / "diagnosis.html", {run.name: run.verdict.line for run in runs})
 
 
 def diagnosis_document(runs: list[Watched], folder: Path) -> Document:

@@ -22,7 +22,7 @@ from recbole_dgrm.evaluation import references
 from recbole_dgrm.evaluation.lists import Lists, described
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
-from recbole_dgrm.records import CHECKPOINT, CONFIG, JUDGED, RECORD, TRIAL, WHERE, read_run
+from recbole_dgrm.records import CHECKPOINT, CONFIG, JUDGED, RECORD, TRIAL, changed_key, read_run
 from recbole_dgrm.reports import run_table
 from recbole_dgrm.reports.shown import Evaluation
 from recbole_dgrm.runs import experiment
@@ -263,9 +263,8 @@ def resume(path: Path | str, show_progress: bool = False) -> TrainedRun:
 def _check_config(path: Path, recorded: dict[str, Any]) -> None:
     """Refuse a ``config.yaml`` that has changed since the run was made."""
     given = plain(read_yaml(path / CONFIG))
-    changed = [key for key in sorted({*given, *recorded} - set(WHERE)) if given.get(key) != recorded.get(key)]
-    if changed:
+    if key := changed_key(given, recorded):
         raise CheckpointError(
-            f"{path / CONFIG} is not that of the run: it has {changed[0]}={given.get(changed[0])}, and {RECORD} "
-            f"{recorded.get(changed[0])}; put the old value back, or make a run of its own with --config_files"
+            f"{path / CONFIG} is not that of the run: it has {key}={given.get(key)}, and {RECORD} "
+            f"{recorded.get(key)}; put the old value back, or make a run of its own with --config_files"
         )

@@ -1,6 +1,5 @@
 """Write files that are whole or absent, with values that any reader understands."""
 
-import errno
 import json
 import os
 import shutil
@@ -16,7 +15,6 @@ import torch
 
 from recbole_dgrm.errors import OutputError, refused
 
-LONGEST_SHOWN = 100  # characters of a path in an error
 DEEPEST = 32  # levels of lists and mappings in JSON; a record has 6
 
 
@@ -70,19 +68,14 @@ def check_writable(folder: Path, option: str = "output_dir") -> None:
     """Check that files can be written into ``folder``, which need not exist yet.
 
     Raises:
-        OutputError: the nearest folder that is there cannot be written, or is a file; or it is no possible name.
+        OutputError: the nearest folder that exists cannot be written, or is a file.
     """
-    there = folder
     try:
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=there)).rmdir()  # permissions alone do not tell
     except (OSError, ValueError) as error:
-        number = getattr(error, "errno", None)
-        if isinstance(error, OSError) and number not in (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
-            raise refused(there, error) from error
-        name, reason = str(folder), getattr(error, "strerror", None) or error
-        shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..."
-        raise OutputError(f"{option}={shown} cannot be written ({reason}); name a folder that can be") from error
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{option}={folder} cannot be written ({reason}); name a folder that can be") from error
 
 
 @contextmanager

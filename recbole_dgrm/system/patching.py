@@ -19,17 +19,6 @@ class Altered:
         return getattr(self._library, name)
 
 
-@contextmanager
-def replaced(home: ModuleType | type, name: str, value: Any) -> Iterator[None]:
-    """Within the block, ``name`` of a module or a class is ``value``."""
-    original = getattr(home, name)
-    setattr(home, name, value)
-    try:
-        yield
-    finally:
-        setattr(home, name, original)
-
-
 def late(module: str, function: str) -> Callable[..., Any]:
     """A stand-in for a function of a module that is loaded when it is called."""
     return lambda *arguments, **options: getattr(import_module(module), function)(*arguments, **options)

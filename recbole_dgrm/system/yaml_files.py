@@ -11,14 +11,13 @@ from recbole_dgrm.system.text_keys import TextKeys
 LONGEST = 1 << 18  # characters of a document: a config has 5,000, and PyYAML reads so many in some three seconds
 LARGEST = 4 * LONGEST  # bytes of a file; a character has four at most
 DEEPEST = 32  # lists and mappings within each other; a config has 4
-LONGEST_INTEGER = 100  # characters; Python takes no more than 4,300 digits back from a text, and no key needs 20
 
 
 class YamlLoader(yaml.SafeLoader):
     """Safe YAML that reads ``1e-4`` as a number (YAML 1.1 wants ``1.0e-4``) and follows no reference.
 
-    Nine lines of aliases can expand to a billion values or to a value that contains itself, ``<<`` copies keys from
-    elsewhere, and of a key that stands twice the first value would be lost without a word. All of these are refused.
+    Nine lines of aliases can expand to a billion values or to a value that contains itself, and of a key that is
+    written twice the first value would be lost without a word. Both are refused.
     """
 
     def __init__(self, stream: Any):
@@ -43,10 +42,7 @@ class YamlLoader(yaml.SafeLoader):
             self._depth -= 1
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        """The mapping of ``node``; a key that stands twice or comes from elsewhere is refused."""
-        if merges := [key for key, _ in node.value if key.tag == "tag:yaml.org,2002:merge"]:
-            line = merges[0].start_mark.line + 1
-            raise yaml.YAMLError(f"<< in line {line} takes keys from elsewhere, which is not read: write them there")
+        """The mapping of ``node``; a key that is written twice is refused."""
         mapping = super().construct_mapping(node, deep)
         if len(mapping) < len(node.value):
             names = [str(key.value) for key, _ in node.value]
@@ -54,14 +50,7 @@ class YamlLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"the key {twice!r} stands twice below line {node.start_mark.line + 1}; keep one")
         return mapping
 
-    def construct_yaml_int(self, node: Any) -> int:
-        """An integer, unless it is too long."""
-        if len(node.value) > LONGEST_INTEGER:
-            raise yaml.YAMLError(f"an integer of {len(node.value)} characters in line {node.start_mark.line + 1}")
-        return super().construct_yaml_int(node)
 
-
-YamlLoader.add_constructor("tag:yaml.org,2002:int", YamlLoader.construct_yaml_int)
 YamlLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),

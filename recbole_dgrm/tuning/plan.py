@@ -1,6 +1,5 @@
 """The plan of a search: what is searched, on which data and how often; ``search.json`` in its folder."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
 from recbole_dgrm import record_types
 from recbole_dgrm.config.layers import load_config, question_keys
@@ -17,13 +15,11 @@ from recbole_dgrm.data.convert import FRAMES
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import selection
-from recbole_dgrm.records import RESULTS, SEARCH, WHERE, Identity, put_aside, read_json, run_name
+from recbole_dgrm.options import check_name
+from recbole_dgrm.records import RESULTS, SEARCH, Identity, changed_key, put_aside, read_json, run_name
 from recbole_dgrm.system.files import plain, write_json
 from recbole_dgrm.tuning.space import Space, listed, parse_space
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the constant liar is, since 2021
-TRIALS = "trials"  # in the folder of a search, the folder of its trials
 USUAL_TRIALS = 50  # where neither a grid nor the caller says how many
 
 
@@ -56,10 +52,15 @@ class SearchPlan:
         """
         if (folder / SEARCH).is_file():
             stored = SearchPlan.load(folder)
+            free = dict.fromkeys(("config", "trials", "study"))  # these may differ
+            ours, theirs = ({**vars(plan), **plan.config, **free} for plan in (self, stored))
             if reason := self.identity.difference(stored.identity):
                 put_aside(folder, folder, "search", reason, stays=[FRAMES])
-            else:
-                self._check_same(stored, folder)
+            elif key := changed_key(ours, theirs):
+                raise OptionError(
+                    f"the search in {folder} has {key}={theirs.get(key)}, not {ours.get(key)}; give the same keys and "
+                    "the same space, or name another --output_dir"
+                )
         write_json(folder / SEARCH, asdict(self))
 
     @classmethod
@@ -75,17 +76,8 @@ class SearchPlan:
 
     @property
     def identity(self) -> Identity:
-        """What the results of all trials depend on, beside their configs."""
+        """What the results of all trials depend on, apart from their configs."""
         return Identity("", self.data, self.code)
-
-    def _check_same(self, stored: "SearchPlan", folder: Path) -> None:
-        ours, theirs = ({**asdict(plan), **plan.config} for plan in (self, stored))
-        keys = sorted({*ours, *theirs} - {*WHERE, "config", "trials", "study"})
-        if changed := [key for key in keys if ours.get(key) != theirs.get(key)]:
-            raise OptionError(
-                f"the search in {folder} has {changed[0]}={theirs.get(changed[0])}, not {ours.get(changed[0])}; give "
-                "the same keys and the same space, or name another --output_dir"
-            )
 
 
 def plan_search(
@@ -101,46 +93,30 @@ def plan_search(
     Raises:
         UserError: what is wrong and the remedy.
     """
-    parsed = parse_space({**space, "sampler": sampler or space.get("sampler")})
+    parsed = parse_space({**space, "sampler": sampler or space.get("sampler") or "tpe"})
     asked = load_config(config_dict=config)
-    given = asked.given
-    _check_keys(parsed)
-    _check_values(config, parsed, given["seed"])
-    check_source(asked, with_test=False)
-    data = source_hash(asked, with_test=False)
-    chosen = parsed.sampler or "tpe"
-    if chosen == "grid":
-        size = len(parsed.grid(np.random.default_rng(given["seed"])))
-        trials = min(trials or size, size)
-    settled = plain(_with_metric(config, asked))
-    return SearchPlan(settled, plain(space), chosen, trials or USUAL_TRIALS, prune, study or run_name(given), data)
-
-
-def sampler(kind: str, seed: int) -> BaseSampler:
-    """Optuna's sampler of this kind, ``random`` or ``tpe``."""
-    return RandomSampler(seed) if kind == "random" else TPESampler(seed=seed, constant_liar=True)
-
-
-def _with_metric(config: Mapping[str, Any], asked: Any) -> Mapping[str, Any]:
-    """The keys of the trials with the metric that all are compared by, where ``valid_metric`` leaves that open."""
-    if asked["valid_metric"] != selection.AUTO:
-        return config
-    used, _ = selection.settled(asked, build_splits(asked, with_test=False))
-    return {**config, "valid_metric": used["valid_metric"]}
-
-
-def _check_keys(space: Space) -> None:
-    """Refuse keys of the data, the split, the metrics and the seed: the trial with the easiest question would win."""
-    if wrong := [key for key in space.keys if key in question_keys()]:
+    config = {**config, **{key: asked.given[key] for key in ("model", "dataset", "protocol", "seed")}}
+    name: str = check_name("study", study or run_name(asked.given))
+    if wrong := [key for key in parsed.keys if key in question_keys()]:
         raise OptionError(
             f"{wrong[0]} cannot be part of the search space: it changes the data or the evaluation, so trials could "
             f"not be compared; remove it from the space, and give it one value for all trials: --{wrong[0]}=VALUE"
         )
+    _check_values(config, parsed)
+    check_source(asked, with_test=False)
+    if parsed.sampler == "grid":
+        size = len(parsed.grid(np.random.default_rng(asked.given["seed"])))
+        trials = min(trials or size, size)
+    if asked["valid_metric"] == selection.AUTO:  # one metric for all trials
+        used, _ = selection.settled(asked, build_splits(asked, with_test=False))
+        config = {**config, "valid_metric": used["valid_metric"]}
+    data = source_hash(asked, with_test=False)
+    return SearchPlan(plain(config), plain(space), str(parsed.sampler), trials or USUAL_TRIALS, prune, name, data)
 
 
-def _check_values(config: Mapping[str, Any], space: Space, seed: int) -> None:
+def _check_values(config: Mapping[str, Any], space: Space) -> None:
     """Build the config of a point, then with each value of a choice and with the ends of whole numbers in it."""
-    base = space.point(space.sample(optuna.create_study(sampler=sampler("random", seed)), {}))
+    base = space.point(space.sample(optuna.create_study(sampler=optuna.samplers.RandomSampler(0)), {}))
     load_config(config_dict={**config, **base})  # unknown keys
     for key, distribution in space.distributions.items():
         labels = listed(distribution)

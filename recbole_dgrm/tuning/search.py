@@ -1,58 +1,44 @@
-"""A search from its beginning to its report, in one call."""
+"""A search from its beginning to its report, and the test of its best configuration."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import pandas as pd
+import numpy as np
+import yaml
+from matplotlib.ticker import MaxNLocator
 from narwhals.stable.v2.typing import IntoFrame
+from optuna.distributions import CategoricalDistribution
+from pydantic import PositiveFloat
 
-from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor, executor_of
-from recbole_dgrm.benchmarks.queue import Queue
+from recbole_dgrm.benchmarks.executors import LocalExecutor, executor_of
+from recbole_dgrm.benchmarks.plan import make_plan
+from recbole_dgrm.benchmarks.session import Benchmark
 from recbole_dgrm.config.layers import load_config, read_yaml
 from recbole_dgrm.data.convert import run_keys
-from recbole_dgrm.errors import OptionError, UserError
+from recbole_dgrm.errors import UserError
+from recbole_dgrm.evaluation.metric_names import STILL, metric_label
 from recbole_dgrm.models.registry import space_file
-from recbole_dgrm.options import check_name
-from recbole_dgrm.records import run_name
-from recbole_dgrm.reports.shown import Shown, frame_of
-from recbole_dgrm.system.files import check_writable
+from recbole_dgrm.options import check
+from recbole_dgrm.records import config_hash, short_name
+from recbole_dgrm.reports import figures
+from recbole_dgrm.reports.document import Document, Figure, Table, Value, to_html, to_markdown
+from recbole_dgrm.system.files import check_writable, plain, write_text, write_whole
 from recbole_dgrm.system.processes import alone_in, threads_of_each
-from recbole_dgrm.tuning import search_report
+from recbole_dgrm.system.texts import in_figure, in_spreadsheet
 from recbole_dgrm.tuning.plan import SearchPlan, plan_search
-from recbole_dgrm.tuning.space import read_space_file
-from recbole_dgrm.tuning.study import Study
+from recbole_dgrm.tuning.space import Distribution, read_space_file
+from recbole_dgrm.tuning.study import Search
 
-STARTS = 2  # a trial whose process died is started once more, and goes on from its checkpoint
-LOSSES = 3  # trials in a row that were lost: no other would be made either
-Show = Callable[[Study], None]
-
-
-@dataclass(frozen=True, repr=False)
-class Search(Shown):
-    """What a search has found so far; shown as its best trials.
-
-    Attributes:
-        config: the keys of all trials, with ``model``, ``dataset``, ``protocol`` and ``seed``.
-        best: the keys of the best trial; None where no trial finished.
-        trials: a row per trial, as in ``trials.csv``.
-        path: the folder of the search, with ``best.yaml`` and ``report.html``.
-        study: the trials.
-    """
-
-    config: dict[str, Any]
-    best: dict[str, Any] | None
-    trials: pd.DataFrame
-    path: Path
-    study: Study
-
-    def shown(self) -> pd.DataFrame:
-        """The best finished trials with their scores and keys."""
-        return frame_of(search_report.trials_table(self.study))
+STARTS = 2  # a trial whose process died is started once more, and continues from its checkpoint
+LOSSES = 3  # trials in a row whose processes died: no other would be made either
+BEST, TRIALS = "best.yaml", "trials.csv"
+COLUMNS = 2  # of panels in the figure
+Show = Callable[[Search], object]
 
 
 def tune(
@@ -68,17 +54,17 @@ def tune(
     timeout: float | None = None,
     prune: bool = True,
     study: str | None = None,
-    show: Show = lambda study: None,
+    show: Show = lambda search: None,
     **keys: Any,
 ) -> Search:
-    """Search the hyper-parameters of a model on the validation part; called again, the search goes on.
+    """Search the hyper-parameters of a model on the validation part; called again, the search continues.
 
-    A search that is called again after its data has changed begins anew; the old one is put into ``.aside/``.
+    A search that is called again after its data has changed begins anew; the old one is moved into ``.aside/``.
 
     Args:
         model, data: see ``recbole_dgrm.runs.trained_run.train``.
         space: a file, its content, or None for the space that comes with the model.
-        output_dir: where the search lies; ``runs/tune/<study>`` by default.
+        output_dir: the folder of the search; ``runs/tune/<study>`` by default.
         trials: how many in all, those of earlier calls included; by default the whole grid, or 50.
         sampler: ``grid``, ``random`` or ``tpe``; by default the one that the space names, or ``tpe``.
         workers: trials at a time on this machine.
@@ -93,62 +79,131 @@ def tune(
         UserError: what cannot be used, and the remedy.
     """
     for key, number in {"trials": trials, "workers": workers, "timeout": timeout}.items():
-        if number is not None and not number > 0:
-            raise OptionError(f"{key}={number} must be above 0")
+        check(key, number, PositiveFloat | None)
     config = run_keys(model, data, keys if output_dir is None else {**keys, "output_dir": output_dir})
     config.pop("output_dir", None)
-    given = load_config(config_dict=config).given
-    config |= {key: given[key] for key in ("model", "dataset", "protocol", "seed")}
     if not isinstance(space, Mapping):
         space = read_space_file(Path(space or space_file(model)), read_yaml)
-    name = check_name("study", study or run_name(given))
-    folder = Path(output_dir or Path("runs") / "tune" / name)
+    plan = plan_search(config, space, sampler, trials, prune, study)
+    folder = Path(output_dir or Path("runs") / "tune" / plan.study)
     check_writable(folder)
-    planned = plan_search(config, space, sampler, trials, prune, name)
     threads = 1 if scheduler else threads_of_each(workers)
-    found = run_search(planned, folder, executor_of(workers, scheduler), threads, timeout, show)
-    search_report.write_search(found, folder)
-    best = found.best()
-    point = None if best is None else found.space.point(best.params)
-    return Search(config, point, search_report.trials_frame(found), folder, found)
+    search = run_search(plan, folder, executor_of(workers, scheduler), threads, timeout, show)
+    write_search(search)
+    return search
 
 
 def run_search(
-    search: SearchPlan,
+    plan: SearchPlan,
     folder: Path,
-    executor: LocalExecutor | DaskExecutor,
+    executor: LocalExecutor,
     threads: int = 1,
     timeout: float | None = None,
-    show: Show = lambda study: None,
-) -> Study:
-    """Make the trials of a search that are missing, each when a worker is free, until none is or the time is over.
+    show: Show = lambda search: None,
+) -> Search:
+    """Make the missing trials of a search, each when a worker is free, until none is missing or the time is over.
 
     Args:
-        folder: where ``search.json`` and the trials lie.
         threads: of each trial.
-        timeout: seconds; trials at work then go on another time.
+        timeout: seconds; the next call continues the trials that are active then.
 
     Raises:
-        UserError: another search is at work in ``folder``, or its processes cannot work.
+        UserError: another search is active in ``folder``, or its processes cannot work.
     """
     deadline = monotonic() + (timeout or math.inf)
-    with Queue[int](executor) as queue, alone_in(folder, "search"):
-        search.open(folder)
-        study, starts, lost = Study(search, folder), Counter[int](), 0
-        show(study)
-        todo = study.waiting()
-        while (todo or queue) and monotonic() < deadline:
-            while todo and queue.has_room:
+    with executor, alone_in(folder, "search"):
+        plan.open(folder)
+        search, starts, lost = Search(plan, folder), Counter[int](), 0
+        show(search)
+        todo = search.waiting()
+        while (todo or executor) and monotonic() < deadline:
+            while todo and len(executor) < executor.workers:
                 starts[number := todo.pop(0)] += 1
-                queue.submit(number, study.job(number, threads))
-                show(study)
-            for number, run in queue.ended():
+                executor.submit(number, search.job(number, threads), search.folder(number))
+                show(search)
+            for number, run in executor.ended():
                 if run.lost and starts[number] < STARTS:
                     todo.insert(0, number)
                     continue
-                study.settle(number)
-                show(study)
+                search.settle(number, run)
+                show(search)
                 lost = lost + 1 if run.lost else 0
                 if lost >= LOSSES or run.unfinished:
                     raise UserError(f"trial {number} could not be made, and the search stops: {run.record['error']}")
-    return study
+    return search
+
+
+def best_against_defaults(search: Search, seeds: list[int]) -> Benchmark:
+    """The test of the best configuration and of the model's defaults with each seed, in the folder ``test``.
+
+    Where the best configuration is the default one, there is one row.
+    """
+    config = dict(search.config)
+    where = {f"{key}s": [config.pop(key)] for key in ("model", "dataset", "protocol")}
+    defaults, tuned = (load_config(config_dict={**search.config, **point}).given for point in ({}, search.best or {}))
+    name = short_name(defaults["model"])
+    rows = [{"model": defaults["model"], "label": f"{name}, defaults"}]
+    if config_hash(tuned) != config_hash(defaults):
+        rows.insert(0, {"model": defaults["model"], "label": f"{name}, tuned", "config": search.best})
+    plan = {**where, "models": rows, "seeds": seeds, "config": config, "baseline": f"{name}, defaults"}
+    return Benchmark(make_plan(plan), search.path / "test")
+
+
+def write_search(search: Search) -> None:
+    """Write ``trials.csv`` and, if a trial finished, ``best.yaml`` and the page."""
+    table, finished = search.trials.map(in_spreadsheet), search.finished()
+    write_whole(search.path / TRIALS, lambda path: table.to_csv(path, index=False))
+    if not finished:
+        return
+    best, plan, frame = finished[0], search.plan, search.shown()
+    where = "{model} on {dataset}, protocol {protocol}, seed {seed}".format(**search.config)
+    about = f"# {where}: validation {search.metric} {best.value:.4f}, the best of {search.counts()}.\n"
+    write_text(search.path / BEST, about + yaml.safe_dump(plain(search.best), sort_keys=False, allow_unicode=True))
+    introduction = (
+        f"{where}; sampler {plan.sampler}, {'median pruner' if plan.prune else 'no pruner'}. Trials are compared on "
+        f"the validation part; the test part was not there. Best: trial {best.number}, {best.value:.4f}; its keys are "
+        f"in {BEST}."
+    )
+    rows = [[Value(name), *map(_value, cells)] for name, *cells in frame.itertuples()]
+    note = f"All are in {TRIALS}. {STILL}: the best epoch is the last one; more epochs (--epochs) may do better."
+    document = Document(f"Search {plan.study}", [introduction])
+    document.blocks.append(Table(f"Best of {search.counts()}", ["", *frame], rows, note=note))
+    caption = "Score of the finished trials over their numbers and over each key; later trials are darker."
+    figure = Figure("figures/trials", "Trials", caption)
+    document.blocks.append(figures.drawn(figure, partial(draw_trials, search), search.path))
+    for kind, form in [("md", to_markdown(document)), ("html", to_html(document, search.path))]:
+        write_text(search.path / f"report.{kind}", form)
+
+
+@figures.styled
+def draw_trials(search: Search, path: Path) -> None:
+    """Scores of the finished trials: a panel over their numbers with the best so far, and a panel over each key."""
+    trials = sorted(search.finished(), key=lambda trial: trial.number)
+    numbers, scores = [trial.number for trial in trials], [trial.value for trial in trials]
+    n_panels = 1 + len(search.space.distributions)
+    figure = figures.new_figure(2.6 * math.ceil(n_panels / COLUMNS))
+    panels = figure.subplots(math.ceil(n_panels / COLUMNS), COLUMNS, sharey=True, squeeze=False)
+    for axes in panels.flat[n_panels:]:
+        axes.remove()
+    best = (np.maximum if search.bigger else np.minimum).accumulate(np.array(scores, float))
+    panels[0, 0].step(numbers, best, where="post", color=figures.COLOURS[1])
+    panels[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    keys: dict[str, Distribution | None] = {"trial": None, **search.space.distributions}
+    for axes, (key, distribution) in zip(panels.flat, keys.items(), strict=False):
+        values = [trial.params[key] for trial in trials] if distribution else numbers
+        if isinstance(distribution, CategoricalDistribution):  # side by side, in the order of the space
+            names = [in_figure(choice) for choice in distribution.choices]
+            axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 2 else 0)
+            axes.set_xlim(-0.5, len(names) - 0.5)
+            values = [distribution.choices.index(value) for value in values]
+        elif distribution and distribution.log:
+            axes.set_xscale("log")
+        axes.scatter(values, scores, c=numbers, cmap="Blues", edgecolors="grey", linewidths=0.5, zorder=3)
+        axes.set_xlabel(in_figure(key))
+    figure.supylabel(f"validation {metric_label(search.metric)}", fontsize="medium")
+    figures.save(figure, path)
+
+
+def _value(cell: Any) -> Value:
+    number = isinstance(cell, (int, float)) and not isinstance(cell, bool)
+    return Value(f"{cell:.4g}" if isinstance(cell, float) else str(cell), cell if number else float("nan"))

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 from helpers import write_ratings
-from scipy.sparse import csr_matrix
 from scipy.stats import ks_2samp
 
 from recbole_dgrm.data import loaders
@@ -25,13 +24,13 @@ from recbole_dgrm.training.trainers import trainer_class
 
 @pytest.fixture
 def looked(make_model):
-    """``looked(model, **overrides)``: config, splits, dense scores and what ``diagnosis.inspect`` finds."""
+    """``looked(model, **limits)``: config, splits, dense scores and what ``diagnosis.inspect`` finds."""
 
-    def look(name="DGRM", **overrides):
-        config, splits, model = make_model(name, eval_batch_size=7, **overrides)
+    def look(name="DGRM", **limits):
+        config, splits, model = make_model(name, eval_batch_size=7)
         trainer = trainer_class(registry.model_class(name))(config, model)
         trainer.evaluate(loaders.eval_loader(config, splits, "valid"))
-        found = diagnosis.inspect(trainer, config, splits.train)
+        found = diagnosis.inspect(trainer, config, splits.train, **limits)
         users = torch.unique(splits.train.inter_feat["user_id"])
         rows = [scores for _, scores in diagnosis.all_scores(model.eval(), config, users, splits.train.item_num)]
         return config, splits, torch.cat(rows)[:, 1:], found
@@ -40,8 +39,7 @@ def looked(make_model):
 
 
 @pytest.mark.parametrize("name", ["DGRM", "MF"])
-def test_a_look_equals_the_whole_matrix_at_once(looked, monkeypatch, name):
-    monkeypatch.setattr(diagnosis, "_observed", lambda model, matrix: torch.arange(1, matrix.shape[0]))
+def test_an_inspection_equals_the_whole_matrix_at_once(looked, name):
     config, splits, scores, found = looked(name)
     user, item, _ = splits.triples("train")
     rated = torch.zeros_like(scores, dtype=torch.bool)
@@ -59,20 +57,21 @@ def test_a_look_equals_the_whole_matrix_at_once(looked, monkeypatch, name):
     assert found["lists"]["items"] == len(set(lists.flatten().tolist())) / scores.shape[1]
 
 
-def test_coverage_of_hand_made_lists():
-    alike = diagnosis._coverage(np.array([[1, 2], [2, 1], [1, 2]]), 4)
-    assert (alike["distinct"], alike["items"]) == (pytest.approx(1 / 3), 0.5)
-    assert alike["gini"] == pytest.approx(0.5)  # two of four items share everything equally
-    assert alike["entropy"] == pytest.approx(np.log(2))
-    even = diagnosis._coverage(np.array([[1, 2], [3, 4]]), 4)
-    assert (even["distinct"], even["items"], even["gini"]) == (1, 1, pytest.approx(0))
-
-
-def test_a_model_of_single_ratings_is_looked_at_on_few_users(looked, monkeypatch):
-    monkeypatch.setattr(diagnosis, "LISTED", 1)  # of a large data set so many would be few
-    _, splits, scores, found = looked("NCF")
+def test_a_model_of_single_ratings_is_inspected_on_few_users(looked):
+    _, splits, scores, found = looked("NCF", listed=1)  # of a large data set so many would be few
     assert found["rated"]["n"] + found["unrated"]["n"] < scores.numel()
     assert found["rated"]["n"] + found["unrated"]["n"] <= len(splits.train) + scores.shape[1]
+
+
+def test_all_models_are_compared_on_the_lists_of_the_same_users(looked):
+    """Also where the predictions of a model of profiles are counted for other users."""
+    seen = {}
+    for name in ("DGRM", "MF", "NCF"):
+        *_, found = looked(name, listed=12, scores=7 * 26)
+        seen[name] = found["lists"]["users"], found["lists"]["of_users"]
+        if name == "DGRM":
+            assert found["rated"]["n"] + found["unrated"]["n"] == 7 * 25
+    assert set(seen.values()) == {(12, 30)}
 
 
 def test_scores_of_pairs_stand_in_for_a_full_ranking(make_model, monkeypatch):
@@ -163,17 +162,11 @@ def test_a_rigged_model_is_called_collapsed_and_a_copy_of_the_data_is_not(make_c
 
 def test_scores_that_are_no_ratings_are_compared_by_their_lists(make_config):
     record, _ = run_one(make_config("BPR", epochs=1))
-    found = record.diagnosis
-    assert set(found["distribution"]) == {"lists"}
-    verdict = collapse.of_record({"diagnosis": found})
+    assert set(record.diagnosis["distribution"]) == {"lists"}
+    verdict = collapse.of_record({"diagnosis": record.diagnosis})
     assert verdict.status == UNKNOWN
     assert "no ratings" in verdict.line
     assert "of the top-5 lists are distinct" in verdict.line
-
-
-def test_recboles_models_join_by_their_lists_alone(make_config):
-    record, _ = run_one(make_config("BPR", epochs=1))
-    assert set(record.diagnosis["distribution"]) == {"lists"}
 
 
 @pytest.mark.parametrize("level", [1, 5])
@@ -203,15 +196,6 @@ def test_without_states_at_unrated_entries_the_sweep_has_one_reading(make_model)
     assert {point["prediction"] for point in found} == {"x_0_hat"}
 
 
-def test_places_without_an_item_are_no_item():
-    """Of a user who has rated nearly everything; 0 stands where nothing is left."""
-    found = diagnosis._coverage(np.array([[1, 2], [3, 0], [3, 0], [0, 0]]), 4)
-    assert (found["n"], found["distinct"], found["items"]) == (2, 0.75, 0.75)
-    nothing = diagnosis._coverage(np.zeros((3, 2), int), 4)
-    assert (nothing["distinct"], nothing["items"], nothing["gini"]) == (None, None, None)
-    assert "every user has seen all items" in collapse.lists_line(nothing)
-
-
 @pytest.mark.parametrize("name", ["MF", "DGRM", "BPR", "Pop"])
 def test_lists_are_as_long_as_items_are_left(make_config, tmp_path, name):
     """Every user has rated 10 of the 12 items and lists of 5 are wanted."""
@@ -232,32 +216,6 @@ def test_a_run_of_users_who_have_rated_every_item_finishes(make_config, tmp_path
     for name in ("MF", "BPR"):
         record, _ = run_one(make_config(name, "full", data_path=str(tmp_path / "data"), epochs=1, refit=False))
         assert record.status == "finished"
-
-
-@pytest.mark.parametrize(("n_users", "expected"), [(50, 50), (1000, 1000), (4000, 1000)])
-def test_lists_are_of_a_thousand_users_or_all_whatever_the_model(n_users, expected):
-    rng = np.random.default_rng(0)
-    rated = rng.random((n_users + 1, 40)) < 0.2
-    rated[0] = False
-    matrix = csr_matrix(rated)
-    listed = diagnosis._listed(matrix)
-    assert len(listed) == min(expected, int((np.diff(matrix.indptr) > 0).sum()))
-    assert len(torch.unique(listed)) == len(listed)
-    assert torch.equal(listed, diagnosis._observed(object(), matrix))
-
-
-def test_all_models_are_compared_on_the_lists_of_the_same_users(make_config, monkeypatch):
-    """Also where the predictions of a model of profiles are counted for other users."""
-    monkeypatch.setattr(diagnosis, "LISTED", 12)
-    monkeypatch.setattr(diagnosis, "MOST", 7 * 26)
-    seen = {}
-    for name in ("DGRM", "MF", "NCF", "BPR"):
-        record, _ = run_one(make_config(name, epochs=1))
-        found = record.diagnosis["distribution"]
-        seen[name] = found["lists"]["users"], found["lists"]["of_users"]
-        if name == "DGRM":
-            assert found["rated"]["n"] + found["unrated"]["n"] == 7 * 25
-    assert set(seen.values()) == {(12, 30)}
 
 
 @pytest.mark.parametrize("n_users", [30, 150])
@@ -296,10 +254,6 @@ def test_records_of_old_that_do_not_name_their_users_are_readable():
     assert line == "50% of the top-5 lists are distinct (users not recorded), they name 25% of the items, Gini 0.80"
     some = {"n": 5, "distinct": 0.006, "items": 0.25, "gini": 0.8, "users": 1000, "of_users": 6040}
     assert collapse.lists_line(some).startswith("0.6% of the top-5 lists are distinct (1,000 of 6,040 users), they")
-
-
-def test_one_user_differs_from_nobody():
-    assert diagnosis._between_users(np.ones(3), np.ones(3), 1) is None
 
 
 @pytest.mark.parametrize("where", ["examine", "measure"])

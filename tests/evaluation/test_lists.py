@@ -12,6 +12,7 @@ from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import lists as module
+from recbole_dgrm.evaluation.collapse import lists_line
 from recbole_dgrm.evaluation.lists import Lists, described, gini
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users, metric_label
 from recbole_dgrm.evaluation.recbole_metrics import OF_LISTS
@@ -49,6 +50,22 @@ def test_diversity_by_hand():
     np.testing.assert_allclose(BY_HAND.diversity(3), [1 - (one + two + three) / 3, 1, 0, 0])
     np.testing.assert_allclose(BY_HAND.diversity(2), [1 - one, 1, 0, 0])
     np.testing.assert_array_equal(BY_HAND.diversity(1), 0)
+
+
+def test_statistics_by_hand():
+    def of(items):
+        return Lists(np.array(items), sp.csr_matrix((4, 5))).statistics()
+
+    alike = of([[1, 2], [2, 1], [1, 2]])
+    assert (alike["distinct"], alike["items"]) == (pytest.approx(1 / 3), 0.5)
+    assert (alike["gini"], alike["entropy"]) == (pytest.approx(0.5), pytest.approx(np.log(2)))  # two of four items
+    even = of([[1, 2], [3, 4]])
+    assert (even["distinct"], even["items"], even["gini"]) == (1, 1, pytest.approx(0))
+    short = of([[1, 2], [3, 0], [3, 0], [0, 0]])  # users who have rated nearly everything
+    assert (short["n"], short["distinct"], short["items"]) == (2, 0.75, 0.75)
+    nothing = of(np.zeros((3, 2), int))
+    assert set(nothing.values()) == {2, None}
+    assert "every user has seen all items" in lists_line(nothing)
 
 
 @pytest.mark.parametrize("at_once", [4096, 9])

@@ -77,51 +77,43 @@ def both(user, item, score, rating, protocol, n=3):
     return lists.users, lists.recall(n), lists.ndcg(n)
 
 
-def test_without_ties_one_of_two_places_is_hit():
-    recall, ndcg = recall_and_ndcg(score=[9, 1, 8, 7], rating=[5, 4, 3, 2], n=2)
-    assert recall == pytest.approx(1 / 2)
-    assert ndcg == pytest.approx(1 / (1 + SECOND))
+WHOLE = sum(1 / np.log2(place + 1) for place in range(1, 6))  # discounts of five places
+ITEM_ORDER = RatedProtocol(TAU, ties="item_order")
+FILTERED = RatedProtocol(TAU, filter="threshold")
+RELEVANT = RatedProtocol(TAU, denominator="relevant")
+ITEMS = [7, 3, 5]
+BY_HAND = {
+    "no ties": ([9, 1, 8, 7], [5, 4, 3, 2], 2, EXPECTED, 1 / 2, 1 / (1 + SECOND)),
+    # item 0 leads; items 1 (ideal) and 2 (not) share place 2
+    "tied scores": ([9, 5, 5, 1], [5, 4, 2, 1], 2, EXPECTED, 3 / 4, (1 + SECOND / 2) / (1 + SECOND)),
+    "ratings tied at the cut": ([4, 3, 2, 1], [5, 4, 4, 4], 2, EXPECTED, 2 / 3, (1 + SECOND / 3) / (1 + SECOND)),
+    # each of 4 items is ideal half the time, and in each place a quarter of the time
+    "all tied": ([1, 1, 1, 1], [5, 5, 5, 5], 2, EXPECTED, 1 / 2, 1 / 2),
+    "fewer relevant items than places": ([3, 2, 1], [5, 2, 1], 2, EXPECTED, 1 / 2, 1 / (1 + SECOND)),
+    "fewer items than places": ([2, 1], [5, 3], 5, EXPECTED, 2 / 5, (1 + SECOND) / WHOLE),
+    "rated at the threshold": ([1], [3], 1, EXPECTED, 1, 1),
+    "rated below it": ([1], [2.5], 1, EXPECTED, 0, 0),
+    "relevant, not in the ideal list": ([1, 2], [5, 4], 1, EXPECTED, 0, 0),
+    "predicted below the threshold": ([4.0, 2.9, 2.0], [5, 4, 2], 2, FILTERED, 1 / 2, 1 / (1 + SECOND)),
+    "the same without a filter": ([4.0, 2.9, 2.0], [5, 4, 2], 2, EXPECTED, 1, 1),
+    "predicted at the threshold": ([3.0], [5], 1, FILTERED, 1, 1),
+    "two relevant items": ([1, 3, 2], [5, 4, 1], 2, RELEVANT, 1 / 2, 1 / (1 + SECOND)),
+    "one relevant item": ([2, 3, 1], [5, 2, 1], 2, RELEVANT, 1, SECOND),
+    "the oracle guesses too": ([5, 4, 4, 4], [5, 4, 4, 4], 2, RELEVANT, 2 / 3, (1 + SECOND / 3) / (1 + SECOND)),
+}
 
 
-def test_tied_scores_share_the_last_place():
-    """Item 0 leads; items 1 (ideal) and 2 (not) share place 2."""
-    recall, ndcg = recall_and_ndcg(score=[9, 5, 5, 1], rating=[5, 4, 2, 1], n=2)
-    assert recall == pytest.approx((1 + 1 / 2) / 2)
-    assert ndcg == pytest.approx((1 + SECOND / 2) / (1 + SECOND))
+@pytest.mark.parametrize(("score", "rating", "n", "protocol", "recall", "ndcg"), BY_HAND.values(), ids=BY_HAND)
+def test_examples_by_hand(score, rating, n, protocol, recall, ndcg):
+    assert recall_and_ndcg(score, rating, n, protocol) == pytest.approx((recall, ndcg))
 
 
-def test_ratings_tied_at_the_cut_share_the_last_ideal_place():
-    recall, ndcg = recall_and_ndcg(score=[4, 3, 2, 1], rating=[5, 4, 4, 4], n=2)
-    assert recall == pytest.approx((1 + 1 / 3) / 2)
-    assert ndcg == pytest.approx((1 + SECOND / 3) / (1 + SECOND))
-
-
-def test_all_scores_and_all_ratings_tied():
-    """Each of 4 items is ideal half the time, and in place p a quarter of the time."""
-    recall, ndcg = recall_and_ndcg(score=[1, 1, 1, 1], rating=[5, 5, 5, 5], n=2)
-    assert recall == pytest.approx(1 / 2)
-    assert ndcg == pytest.approx(1 / 2)
-
-
-def test_fewer_relevant_items_than_places():
-    recall, ndcg = recall_and_ndcg(score=[3, 2, 1], rating=[5, 2, 1], n=2)
-    assert recall == pytest.approx(1 / 2)
-    assert ndcg == pytest.approx(1 / (1 + SECOND))
-
-
-def test_fewer_items_than_places():
-    recall, ndcg = recall_and_ndcg(score=[2, 1], rating=[5, 3], n=5)
-    assert recall == pytest.approx(2 / 5)
-    assert ndcg == pytest.approx((1 + SECOND) / sum(1 / np.log2(p + 1) for p in range(1, 6)))
-
-
-def test_an_item_rated_at_the_threshold_is_relevant():
-    assert recall_and_ndcg([1], [3], 1) == pytest.approx((1, 1))
-    assert recall_and_ndcg([1], [2.5], 1) == (0, 0)
-
-
-def test_a_relevant_item_below_the_ideal_list_gains_nothing():
-    assert recall_and_ndcg(score=[1, 2], rating=[5, 4], n=1) == (0, 0)
+@pytest.mark.parametrize(
+    ("score", "protocol", "value"),
+    [([1, 1, 1], ITEM_ORDER, 1), ([1, 1, 2], ITEM_ORDER, 0), ([1, 1, 1], EXPECTED, 1 / 3)],
+)
+def test_item_order_gives_the_lower_id_both_the_ideal_and_the_recommended_place(score, protocol, value):
+    assert recall_and_ndcg(score, [5, 5, 5], 1, protocol, ITEMS) == pytest.approx((value, value))
 
 
 @every_protocol
@@ -130,27 +122,11 @@ def test_a_user_without_relevant_items_counts_0(protocol):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
-@pytest.mark.parametrize(
-    "rating", [[5, 4, 3, 2, 1], [5, 5, 5, 2, 2], [4, 4, 4, 4, 4], [5, 1, 1, 1, 1], [5, 4, 4, 4, 1]]
-)
-def test_constant_score_is_the_expectation_of_a_random_order(rating, n):
+@pytest.mark.parametrize("rating", [[5, 4, 3, 2, 1], [5, 5, 5, 2, 2], [4, 4, 4, 4, 4], [5, 1, 1, 1, 1]])
+def test_a_constant_score_is_the_expectation_of_a_random_order(rating, n):
     """Averaged over all 120 orders as if each were a prediction without ties."""
     expected = np.mean([brute_force(list(order), rating, n) for order in permutations([1, 2, 3, 4, 5])], axis=0)
     assert recall_and_ndcg([2] * 5, rating, n) == pytest.approx(tuple(expected))
-
-
-@pytest.mark.parametrize(
-    ("score", "rating", "n"),
-    [
-        ([1, 1, 1, 1, 1, 1], [5, 5, 5, 4, 4, 4], 4),
-        ([2, 2, 2, 1, 1, 1], [5, 3, 3, 3, 3, 1], 2),
-        ([3, 3, 2, 2, 1, 1], [4, 4, 4, 4, 2, 2], 3),
-        ([1, 2, 2, 2, 3, 3], [3, 3, 5, 5, 5, 3], 5),
-        ([5, 5, 1, 1, 1], [1, 2, 5, 5, 5], 3),
-    ],
-)
-def test_ties_are_averaged_over_all_orders(score, rating, n):
-    assert recall_and_ndcg(score, rating, n) == pytest.approx(brute_force(score, rating, n))
 
 
 @every_protocol
@@ -236,26 +212,6 @@ def test_users_come_out_sorted_with_their_own_values():
     assert lists.ndcg(1).tolist() == [1, 0, 0]
 
 
-def test_item_order_gives_the_lower_id_both_the_ideal_and_the_recommended_place():
-    protocol = RatedProtocol(TAU, ties="item_order")
-    items, rating = [7, 3, 5], [5, 5, 5]
-    assert recall_and_ndcg([1, 1, 1], rating, 1, protocol, items) == (1, 1)
-    assert recall_and_ndcg([1, 1, 2], rating, 1, protocol, items) == (0, 0)
-    assert recall_and_ndcg([1, 1, 1], rating, 1, EXPECTED, items) == pytest.approx((1 / 3, 1 / 3))
-
-
-def test_filter_drops_what_is_predicted_below_the_threshold():
-    score, rating = [4.0, 2.9, 2.0], [5, 4, 2]
-    assert recall_and_ndcg(score, rating, 2)[0] == pytest.approx(1)
-    recall, ndcg = recall_and_ndcg(score, rating, 2, RatedProtocol(TAU, filter="threshold"))
-    assert recall == pytest.approx(1 / 2)
-    assert ndcg == pytest.approx(1 / (1 + SECOND))
-
-
-def test_filter_keeps_what_is_predicted_at_the_threshold():
-    assert recall_and_ndcg([3.0], [5], 1, RatedProtocol(TAU, filter="threshold")) == (1, 1)
-
-
 @pytest.mark.parametrize("rating", [[5, 1, 1], [5, 4, 1], [5, 5, 1], [5, 4, 3], [3, 3, 3], [1, 4, 2]])
 @pytest.mark.parametrize("filter", ["none", "threshold"])
 def test_eq_23_perfect_predictions_reach_1_for_every_user_with_relevant_items(rating, filter):
@@ -270,20 +226,3 @@ def test_eq_23_perfect_predictions_in_item_order_reach_1_whatever_the_ties(drawn
     protocol = RatedProtocol(TAU, ties="item_order", denominator="relevant")
     reached = 1 if max(rating) >= TAU else 0
     assert recall_and_ndcg(rating, rating, n, protocol, item) == pytest.approx((reached, reached))
-
-
-def test_denominator_relevant_divides_by_the_users_own_ideal_list():
-    protocol = RatedProtocol(TAU, denominator="relevant")
-    recall, ndcg = recall_and_ndcg([1, 3, 2], [5, 4, 1], 2, protocol)
-    assert recall == pytest.approx(1 / 2)
-    assert ndcg == pytest.approx(1 / (1 + SECOND))
-    recall, ndcg = recall_and_ndcg([2, 3, 1], [5, 2, 1], 2, protocol)
-    assert recall == pytest.approx(1)
-    assert ndcg == pytest.approx(SECOND)
-
-
-def test_true_ratings_tied_at_the_cut_are_guessed_even_by_the_oracle():
-    """Place 2 is guessed among three tied items, and the ideal list draws its own of the three."""
-    recall, ndcg = recall_and_ndcg([5, 4, 4, 4], [5, 4, 4, 4], 2, RatedProtocol(TAU, denominator="relevant"))
-    assert recall == pytest.approx((1 + 1 / 3) / 2)
-    assert ndcg == pytest.approx((1 + SECOND / 3) / (1 + SECOND))

@@ -66,7 +66,7 @@ def test_child_processes_find_it_on_the_path_of_python(package, ratings_path, tm
     monkeypatch.setenv("PYTHONPATH", str(package.parent), prepend=os.pathsep)
     keys = {"data_path": str(ratings_path), "device": "cpu", "epochs": 1}
     plan = make_plan({"models": ["others.linear:Linear"], "datasets": ["noise"], "seeds": [1], "config": keys})
-    made = Benchmark.of(plan, tmp_path / "runs")
+    made = Benchmark(plan, tmp_path / "runs")
     assert [run.label for run in made.runs] == ["Linear"]
     assert list(made.run().runs.values()) == ["finished"]
     (path,) = (tmp_path / "runs" / "noise").glob("*/Linear-1-*")

@@ -10,7 +10,7 @@ import torch
 from helpers import Here
 
 from recbole_dgrm.benchmarks import executors
-from recbole_dgrm.benchmarks.watch import rows
+from recbole_dgrm.benchmarks.watch import prepare
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.diagnosis import ALPHAS
@@ -141,16 +141,14 @@ def test_runs_that_nobody_watched_are_an_error(make_config, tmp_path):
         collapse_report.write_diagnosis(tmp_path / "runs")
 
 
-def test_rows_of_the_command_line():
-    assert rows("DGRM, MF", [5, 1]) == [
-        {"model": "DGRM", "label": "DGRM"},
-        {"model": "DGRM", "label": "DGRM, t = 5", "config": {"fixed_step": 5}},
-        {"model": "DGRM", "label": "DGRM, t = 1", "config": {"fixed_step": 1}},
-        {"model": "MF", "label": "MF"},
-    ]
-    assert {row["model"] for row in rows("all", [])} >= {"DGRM", "CFGAN", "MF"}
-    own = [{"model": "CFGAN", "label": "ZR", "config": {"negatives": "ZR"}}]
-    assert rows(own, [5]) == own
+def test_a_diagnosis_adds_a_row_for_each_fixed_step_of_models_that_have_them(ratings_path, tmp_path):
+    def labels(models, steps) -> list[str]:
+        made = prepare(models, "noise", fixed_steps=steps, data_path=str(ratings_path), output_dir=tmp_path)
+        return [entry.label for entry in made.plan.models]
+
+    assert labels("DGRM, MF", [5, 1]) == ["DGRM", "DGRM, t = 5", "DGRM, t = 1", "MF"]
+    assert set(labels("all", [])) >= {"DGRM", "CFGAN", "MF"}
+    assert labels([{"model": "CFGAN", "label": "ZR", "config": {"negatives": "ZR"}}], [5]) == ["ZR"]
 
 
 @pytest.mark.slow

@@ -32,10 +32,9 @@ from recbole_dgrm.runs import experiment
 from recbole_dgrm.runs.trained_run import load_run
 from recbole_dgrm.runs.trial import Trial
 from recbole_dgrm.system.files import write_json
-from recbole_dgrm.tuning import search_figures, search_report
 from recbole_dgrm.tuning.plan import SearchPlan, plan_search
-from recbole_dgrm.tuning.search import run_search
-from recbole_dgrm.tuning.study import Study
+from recbole_dgrm.tuning.search import best_against_defaults, draw_trials, run_search, write_search
+from recbole_dgrm.tuning.study import Search
 
 FIXED = {"epochs": 3, "eval_step": 1, "device": "cpu", "rating_scale": [1, 5], "rating_step": 1}
 SPACE = {"factors": {"choice": [2, 3, 4]}, "regularization": {"choice": [0.1, 0.01]}, "regularize_by": "count"}
@@ -61,9 +60,10 @@ class Scored(Here):
         super().__init__()
         self.curve, self.made = curve, list[str]()
 
-    def submit(self, job: Job) -> Future:
-        self.made.append(Path(job.run_dir).name)
-        record, scores = asdict(new_record(job.config, source=read_source(job))), self.curve(job.config)
+    def start(self, job: Job, run_dir: Path) -> Future:
+        self.made.append(run_dir.name)
+        source = json.loads((run_dir.parents[1] / "search.json").read_text())["data"]
+        record, scores = asdict(new_record(job.config, source=source)), self.curve(job.config)
         ending = scores if isinstance(scores, dict) else {"status": "validated"}
         scores = [] if isinstance(scores, dict) else scores
         for epoch, score in enumerate(scores):
@@ -71,36 +71,32 @@ class Scored(Here):
                 scores, ending = scores[: epoch + 1], {"status": "pruned"}
                 break
         lines = [{"stage": "select", "epoch": e, "seconds": 0.1, "valid_ratedndcg@5": s} for e, s in enumerate(scores)]
-        write_epochs(Path(job.run_dir), lines)
+        write_epochs(run_dir, lines)
         valid = {"ratedndcg@5": max(scores)} if ending["status"] == "validated" else {}
-        timing = {"best_epoch": len(scores)}
-        write_json(Path(job.run_dir) / RECORD, {**record, "valid": valid, "timing": timing, **ending})
+        timing = {"best_epoch": len(scores), "epochs": len(scores)}
+        write_json(run_dir / RECORD, {**record, "parameters": 9, "valid": valid, "timing": timing, **ending})
         return self._threads.submit(dict)
 
 
-def read_source(job: Job) -> str:
-    return json.loads((Path(job.run_dir).parents[1] / "search.json").read_text())["data"]
+def points(search: Search) -> list[tuple]:
+    return [tuple(sorted(trial.params.items())) for trial in search.by_number.values()]
 
 
-def points(study: Study) -> list[tuple]:
-    return [tuple(sorted(trial.params.items())) for trial in study.counted().values()]
+def states(search: Search) -> Counter:
+    return Counter(trial.state for trial in search.by_number.values())
 
 
-def states(study: Study) -> Counter:
-    return Counter(trial.state for trial in study.counted().values())
-
-
-def result(study: Study) -> list[tuple]:
-    return [(number, trial.params, trial.value, trial.state) for number, trial in study.counted().items()]
+def result(search: Search) -> list[tuple]:
+    return [(number, trial.params, trial.value, trial.state) for number, trial in search.by_number.items()]
 
 
 def test_a_grid_is_every_point_once_and_the_best_is_the_best(plan, tmp_path):
-    study = run_search(plan(), tmp_path / "out", Here())
-    assert sorted(points(study)) == sorted({*points(study)})
-    assert list(study.counted()) == list(range(6))
-    assert study.best().value == max(trial.value for trial in study.counted().values())
+    search = run_search(plan(), tmp_path / "out", Here())
+    assert sorted(points(search)) == sorted({*points(search)})
+    assert list(search.by_number) == list(range(6))
+    assert search.finished()[0].value == max(trial.value for trial in search.by_number.values())
     again = Scored()
-    assert result(run_search(plan(), tmp_path / "out", again)) == result(study)
+    assert result(run_search(plan(), tmp_path / "out", again)) == result(search)
     assert again.made == []
     assert find_runs(tmp_path / "out") == []  # trials are no runs of a report
     for taken in (experiment.resume, load_run):
@@ -110,7 +106,7 @@ def test_a_grid_is_every_point_once_and_the_best_is_the_best(plan, tmp_path):
 
 def test_the_score_is_the_validation_score_of_the_same_run(plan, tmp_path):
     planned = plan(trials=1)
-    (trial,) = run_search(planned, tmp_path / "out", Here()).counted().values()
+    (trial,) = run_search(planned, tmp_path / "out", Here()).by_number.values()
     config = load_config(config_dict={**planned.config, **trial.params, "output_dir": str(tmp_path / "runs")})
     record, _ = experiment.run_one(config)
     assert trial.user_attrs["metrics"] == record.valid
@@ -148,8 +144,8 @@ def test_a_given_test_file_may_be_missing_from_the_search_and_is_no_part_of_its_
     before = plan(config=config, trials=1)
     (tmp_path / "data" / "board" / "board.test.inter").unlink()
     assert plan(config=config, trials=1) == before
-    study = run_search(before, tmp_path / "out", Here())
-    assert study.best() is not None
+    search = run_search(before, tmp_path / "out", Here())
+    assert search.finished()
     assert set(read_run(tmp_path / "out/trials/0").record["data"]) >= {"n_train", "n_valid"}
     assert "n_test" not in read_run(tmp_path / "out/trials/0").record["data"]
 
@@ -160,16 +156,16 @@ def test_trials_that_fail_are_recorded_and_the_search_goes_on(plan, tmp_path):
     def curve(config: dict) -> list[float] | dict:
         return broken if config["factors"] == 2 else [0.2, 0.5]
 
-    study = run_search(plan(), tmp_path / "out", Scored(curve))
-    assert states(study) == {TrialState.FAIL: 2, TrialState.COMPLETE: 4}
-    search_report.write_search(study, tmp_path / "out")
+    search = run_search(plan(), tmp_path / "out", Scored(curve))
+    assert states(search) == {TrialState.FAIL: 2, TrialState.COMPLETE: 4}
+    write_search(search)
     table = pd.read_csv(tmp_path / "out" / "trials.csv")
     assert {"number", "state", "value", "params_factors", "params_regularization"} <= set(table)
     assert Counter(table["state"]) == {"FAIL": 2, "COMPLETE": 4}
     assert table["user_attrs_error"].dropna().str.startswith("ValueError").all()
     assert table["params_regularization"].dtype == table["value"].dtype == float
     again = Scored(curve)
-    assert result(run_search(plan(), tmp_path / "out", again)) == result(study)
+    assert result(run_search(plan(), tmp_path / "out", again)) == result(search)
     assert again.made == []  # a failure of its own is not tried again
 
 
@@ -179,12 +175,12 @@ def test_a_trial_that_falls_behind_the_median_ends_early(plan, tmp_path):
     def curve(config: dict) -> list[float]:
         return [(0.1 if config["regularization"] == 0.9 else 0.5) + epoch / 1000 for epoch in range(13)]
 
-    study = run_search(plan(space=space), tmp_path / "out", Scored(curve))
-    (late,) = [number for number, trial in study.counted().items() if trial.params["regularization"] == 0.9]
-    pruned = [number for number, trial in study.counted().items() if trial.state == TrialState.PRUNED]
+    search = run_search(plan(space=space), tmp_path / "out", Scored(curve))
+    (late,) = [number for number, trial in search.by_number.items() if trial.params["regularization"] == 0.9]
+    pruned = [number for number, trial in search.by_number.items() if trial.state == TrialState.PRUNED]
     assert pruned == ([] if late < 5 else [late])  # five finish before any is judged
     for number in pruned:
-        assert max(study.counted()[number].intermediate_values) == 10
+        assert max(search.by_number[number].intermediate_values) == 10
     off = run_search(plan(space=space, prune=False), tmp_path / "off", Scored(curve))
     assert states(off) == {TrialState.COMPLETE: 9}
 
@@ -199,11 +195,11 @@ def test_a_training_ends_where_its_best_score_is_below_the_median(plan, tmp_path
 
 
 def test_tpe_fills_its_trials_with_valid_points_and_begins_with_the_defaults(plan, tmp_path):
-    study = run_search(plan(space=WIDE, sampler="tpe", trials=15), tmp_path / "out", Scored())
-    assert states(study) == {TrialState.COMPLETE: 15}
-    assert all(trial.params["factors"] > 5 for trial in study.counted().values())
-    assert len({trial.params["regularization"] for trial in study.counted().values()}) == 15
-    first = study.counted()[0].params
+    search = run_search(plan(space=WIDE, sampler="tpe", trials=15), tmp_path / "out", Scored())
+    assert states(search) == {TrialState.COMPLETE: 15}
+    assert all(trial.params["factors"] > 5 for trial in search.by_number.values())
+    assert len({trial.params["regularization"] for trial in search.by_number.values()}) == 15
+    first = search.by_number[0].params
     assert (first["factors"], first["regularization"]) == (12, 0.08)
 
 
@@ -222,10 +218,10 @@ def test_a_search_that_dies_at_any_step_goes_on_as_if_nothing_had_happened(plan,
     planned = plan(space=WIDE, sampler="tpe", trials=6)
     whole = run_search(planned, tmp_path / "whole", Scored())
     owner, name = {
-        "ask": (Study, "_ask"),
+        "ask": (Search, "_ask"),
         "save": (Trial, "save"),
-        "submit": (Scored, "submit"),
-        "settle": (Study, "settle"),
+        "submit": (Scored, "start"),
+        "settle": (Search, "settle"),
     }[step]
     real, calls = getattr(owner, name), [0]
 
@@ -246,7 +242,7 @@ def test_a_search_over_other_data_or_by_other_code_begins_anew_and_the_old_one_i
     write_ratings(tmp_path / "data", "board", random_ratings())
     config = {**FIXED, "data_path": str(tmp_path / "data"), "valid_metric": "RatedNDCG@5"}
     first = run_search(plan(config=config, trials=2), tmp_path / "out", Scored())
-    search_report.write_search(first, tmp_path / "out")
+    write_search(first)
     write_ratings(tmp_path / "data", "board", random_ratings().iloc[1:])
     executor = Scored()
     run_search(plan(config=config, trials=2), tmp_path / "out", executor)
@@ -284,20 +280,10 @@ def test_another_search_does_not_get_into_the_same_folder(plan, tmp_path):
         run_search(plan(), tmp_path / "out", Scored())
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "seed",
-        "rating_threshold",
-        "val_interval",
-        "eval_args",
-        "known_share",
-        "topk",
-        "metrics",
-        "valid_metric",
-        "data_path",
-    ],
-)
+QUESTION = "seed rating_threshold val_interval eval_args known_share topk metrics valid_metric data_path"
+
+
+@pytest.mark.parametrize("key", QUESTION.split())
 def test_a_space_cannot_change_what_is_measured(plan, key):
     with pytest.raises(OptionError, match=f"{key} cannot be part of .*: it changes the data or the evaluation"):
         plan(space={**SPACE, key: {"choice": [1, 5]}})
@@ -308,9 +294,9 @@ def test_a_space_cannot_change_what_is_measured(plan, key):
 def test_a_trial_whose_process_died_is_started_once_more_and_a_third_lost_trial_ends_the_search(plan, tmp_path):
     deaths = iter([True, False, True, True])
     executor = Scored(lambda config: LOST if next(deaths, False) else [0.5])
-    study = run_search(plan(), tmp_path / "out", executor)
+    search = run_search(plan(), tmp_path / "out", executor)
     assert executor.made == ["0", "0", "1", "1", "2", "3", "4", "5"]
-    assert states(study) == {TrialState.COMPLETE: 5, TrialState.FAIL: 1}
+    assert states(search) == {TrialState.COMPLETE: 5, TrialState.FAIL: 1}
     with pytest.raises(UserError, match="trial 2 could not be made, and the search stops: killed by SIGKILL"):
         run_search(plan(), tmp_path / "lost", Scored(lambda config: LOST))
     full = {"status": "interrupted", "error": "record.json: No space left on device"}
@@ -339,11 +325,11 @@ def test_auto_is_settled_once_for_all_trials(plan, tmp_path):
     pairs = [(user, (user + step) % 9) for user in range(60) for step in (0, 2, 5)]
     table = pd.DataFrame([(*pair, 1 + sum(pair) % 5) for pair in pairs], columns=["user_id", "item_id", "rating"])
     write_ratings(tmp_path / "data", "few", table)
-    search = plan(config={**FIXED, "dataset": "few", "data_path": str(tmp_path / "data")})
-    assert search.config["valid_metric"] == "RMSE"
-    study = run_search(search, tmp_path / "out", Here())
-    assert (study.metric, study.bigger) == ("rmse", False)
-    assert study.best().value == min(trial.value for trial in study.counted().values())
+    planned = plan(config={**FIXED, "dataset": "few", "data_path": str(tmp_path / "data")})
+    assert planned.config["valid_metric"] == "RMSE"
+    search = run_search(planned, tmp_path / "out", Here())
+    assert (search.metric, search.bigger) == ("rmse", False)
+    assert search.finished()[0].value == min(trial.value for trial in search.by_number.values())
 
 
 def command(tmp_path: Path, ratings_path: Path, space: dict, *arguments: str) -> list[str]:
@@ -356,15 +342,8 @@ def command(tmp_path: Path, ratings_path: Path, space: dict, *arguments: str) ->
 @pytest.mark.slow
 def test_a_killed_search_goes_on_and_its_trials_are_those_of_an_unbroken_one(plan, tmp_path, ratings_path):
     """kill -9 while a trial is at work and others are done."""
-    arguments = (
-        "--epochs=40",
-        "--stopping_step=40",
-        "--eval_step=1",
-        "--test_seeds=[]",
-        "--checkpoint_interval=0",
-        "--seed=7",
-    )
-    line = command(tmp_path, ratings_path, {"sampler": "grid", **SPACE}, *arguments)
+    length = ["--epochs=40", "--stopping_step=40", "--eval_step=1", "--checkpoint_interval=0"]
+    line = command(tmp_path, ratings_path, {"sampler": "grid", **SPACE}, *length, "--test_seeds=[]", "--seed=7")
     process = subprocess.Popen([sys.executable, "-m", "recbole_dgrm", *line], cwd=ROOT, stdout=subprocess.DEVNULL)
     at_work = tmp_path / "out" / "trials" / "2"
     wait_for(lambda: (at_work / "checkpoint.pt").exists() or (at_work / "record.json").exists())
@@ -377,7 +356,7 @@ def test_a_killed_search_goes_on_and_its_trials_are_those_of_an_unbroken_one(pla
     config = {**FIXED, "epochs": 40, "stopping_step": 40, "checkpoint_interval": 0}
     planned = plan(config=config)
     whole = run_search(planned, tmp_path / "whole", Here())
-    assert result(whole) == result(Study(planned, tmp_path / "out"))
+    assert result(whole) == result(Search(planned, tmp_path / "out"))
 
 
 @pytest.mark.slow
@@ -394,8 +373,7 @@ def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_
     assert ("the best configuration is the default one" in out, "MF, tuned" in out) == (not tuned, tuned)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"best.yaml", "trials.csv", "report.html", "report.md", "figures", "search.json", "test"} <= names
-    for name in ("history", "slices"):
-        assert (tmp_path / "out" / "figures" / f"{name}.png").stat().st_size > 1000
+    assert (tmp_path / "out" / "figures" / "trials.png").stat().st_size > 1000
     best = yaml.safe_load((tmp_path / "out" / "best.yaml").read_text())
     assert (
         load_config([tmp_path / "out" / "best.yaml"], {"model": "MF", "dataset": "board"})["factors"]
@@ -405,8 +383,8 @@ def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_
 
 
 def test_a_timeout_leaves_the_trials_for_another_time(plan, tmp_path):
-    study = run_search(plan(), tmp_path / "out", Scored(), timeout=1e-9)
-    assert (study.counted(), study.is_over()) == ({}, False)
+    search = run_search(plan(), tmp_path / "out", Scored(), timeout=1e-9)
+    assert (search.by_number, search.waiting()) == ({}, [0, 1, 2, 3, 4, 5])
 
 
 @pytest.mark.slow
@@ -420,12 +398,12 @@ def test_a_cluster_makes_the_trials_of_a_search_with_the_same_scores(plan, tmp_p
     assert result(found) == result(run_search(plan(trials=3), tmp_path / "here", Here()))
 
 
-def study_of(*trials: optuna.trial.FrozenTrial, distributions: dict) -> SimpleNamespace:
-    """What the figures need of a study that has these trials."""
-    made = optuna.create_study(direction="maximize")
-    made.add_trials(trials)
-    counted, space = dict(enumerate(made.trials)), SimpleNamespace(distributions=distributions)
-    return SimpleNamespace(optuna=made, counted=lambda: counted, metric="ratedndcg@5", seed=1, space=space, bigger=True)
+def search_of(*trials: optuna.trial.FrozenTrial, distributions: dict) -> SimpleNamespace:
+    """What the figure needs of a search that has these trials."""
+    for number, trial in enumerate(trials):
+        trial.number = number
+    space = SimpleNamespace(distributions=distributions)
+    return SimpleNamespace(finished=lambda: list(trials), metric="ratedndcg@5", space=space, bigger=True)
 
 
 def test_a_key_from_an_interval_has_a_numeric_axis_however_few_its_values(tmp_path, monkeypatch):
@@ -441,42 +419,43 @@ def test_a_key_from_an_interval_has_a_numeric_axis_however_few_its_values(tmp_pa
         create_trial(params=dict.fromkeys(distributions, value), distributions=distributions, value=0.5)
         for value in values
     ]
-    search_figures.slices(study_of(*trials, distributions=distributions), ["chosen", "decay", "rate"], tmp_path)
-    assert [axes.get_xscale() for axes in drawn] == ["linear", "linear", "log"]
-    for axes, places in zip(drawn, ([0, 1, 2], values, values), strict=True):
+    draw_trials(search_of(*trials, distributions=distributions), tmp_path)
+    assert [axes.get_xscale() for axes in drawn] == ["linear", "linear", "linear", "log"]
+    for axes, places in zip(drawn, ([0, 1, 2], [0, 1, 2], values, values), strict=True):
         assert axes.collections[0].get_offsets()[:, 0].tolist() == places
 
 
-@pytest.mark.parametrize(("scores", "telling"), [([0.5], False), ([0.5, 0.5], False), ([0.1, 0.7, 0.3], True)])
-def test_figures_are_drawn_of_few_and_pruned_trials_with_any_names(tmp_path, scores, telling):
+@pytest.mark.parametrize("scores", [[0.5], [0.5, 0.5], [0.1, 0.7, 0.3]])
+def test_the_figure_is_drawn_of_few_trials_with_any_names(tmp_path, scores):
     distributions = {"$a": CategoricalDistribution(["$x$ {", None, "y" * 200]), "$b^": FloatDistribution(0, 1)}
-    done = [
+    trials = [
         create_trial(params={"$a": label, "$b^": score}, distributions=distributions, value=score)
         for label, score in zip(distributions["$a"].choices, scores, strict=False)
     ]
-    rest = {"params": done[0].params, "distributions": distributions}
-    pruned = create_trial(state=TrialState.PRUNED, intermediate_values={0: 0.1}, **rest)
-    study = study_of(pruned, *done, create_trial(state=TrialState.FAIL, **rest), distributions=distributions)
-    search_figures.history(study, tmp_path / "history")
-    search_figures.slices(study, ["$a", "$b^"], tmp_path / "slices")
-    assert search_figures.tells_importance(study) == telling
-    if telling:
-        search_figures.importance(study, tmp_path / "importance")
+    draw_trials(search_of(*trials, distributions=distributions), tmp_path / "trials")
     names = {path.name for path in tmp_path.iterdir() if path.stat().st_size > 1000}
-    kinds = ["history", "slices", *["importance"] * telling]
-    assert names == {f"{name}.{kind}" for name in kinds for kind in ("png", "svg")}
+    assert names == {"trials.png", "trials.svg"}
 
 
 def test_a_plot_that_fails_loses_no_search(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr(search_figures, "slices", lambda *_: 1 / 0)
-    study = run_search(plan(), tmp_path / "out", Scored())
-    assert search_report.write_search(study, tmp_path / "out").is_file()
+    monkeypatch.setattr("recbole_dgrm.tuning.search.draw_trials", lambda *_: 1 / 0)
+    write_search(run_search(plan(), tmp_path / "out", Scored()))
+    assert (tmp_path / "out" / "best.yaml").is_file()
     text = (tmp_path / "out" / "report.md").read_text()
-    assert "The figure Slices cannot be drawn (ZeroDivisionError" in text
-    assert "![History]" in text
+    assert "The figure Trials cannot be drawn (ZeroDivisionError" in text
 
 
-def test_a_best_epoch_near_the_last_one_is_marked(plan, tmp_path):
-    shown = search_report.trials_table(run_search(plan(), tmp_path / "out", Scored(lambda config: [0.1, 0.2, 0.3])))
-    assert {row[-1].text for row in shown.rows} == {"3, still improving"}
-    assert "more epochs (--epochs) may do better" in shown.note
+def test_a_best_epoch_that_is_the_last_one_is_marked(plan, tmp_path):
+    search = run_search(plan(), tmp_path / "out", Scored(lambda config: [0.1, 0.2, 0.3]))
+    assert set(search.shown()["epoch"]) == {"3, still improving"}
+    write_search(search)
+    assert "more epochs (--epochs) may do better" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_the_best_configuration_is_tested_as_its_trial_was_made(plan, tmp_path):
+    """A key of the space stands above the same key of the caller, and the metric is that of the trials."""
+    planned = plan(space={"factors": {"choice": [2]}}, config={**FIXED, "factors": 5, "valid_metric": "RMSE"})
+    search = run_search(planned, tmp_path / "out", Here())
+    tested = {run.label: run.config for run in best_against_defaults(search, [1]).runs}
+    keys = {label: (config["factors"], config["valid_metric"], config["seed"]) for label, config in tested.items()}
+    assert keys == {"MF, tuned": (2, "RMSE", 1), "MF, defaults": (5, "RMSE", 1)}

@@ -69,15 +69,23 @@ def test_optuna_samples_the_values_behind_the_labels_and_keeps_what_is_given():
     ("content", "said"),
     [
         ({"a": 1}, "no key to search"),
-        ({"a": {"choose": [1]}}, "a: .* is not understood; write a: {choice"),
-        ({"a": {"choice": 3}}, "a: .* is not understood"),
-        ({"a": {"choice": [1], "int": [1, 2]}}, "a: .* is not understood"),
-        ({"a": {"choice": []}}, "a: choice: .* must be a list of values, each once"),
-        ({"a": {"choice": [1, 1]}}, "a: choice: .* each once"),
-        ({"a": {"uniform": [1]}}, r"a: uniform: \[1\] must be two numbers"),
-        ({"a": {"uniform": [2, 1]}}, "a: .* the lower first"),
-        ({"a": {"loguniform": [0, 1]}}, "a: .* above 0"),
-        ({"a": {"int": [0.5, 2]}}, "a: int: .* must be two whole numbers"),
+        *[
+            ({"a": value}, r"a: .* is not understood; write a: {...} with one of choice: \[different values\], ")
+            for value in (
+                {},
+                {"choose": [1]},
+                {"choice": 3},
+                {"choice": [1], "int": [1, 2]},
+                {"choice": []},
+                {"choice": [1, 1]},
+                {"uniform": [1]},
+                {"uniform": [2, 1]},
+                {"uniform": [0, math.nan]},
+                {"loguniform": [0, 1]},
+                {"int": [0.5, 2]},
+                {"quniform": [0, 1, 0]},
+            )
+        ],
         ({"a": {"choice": [1, 2]}, "sampler": "best"}, "sampler='best' is unknown; one of grid, random, tpe"),
         ({"a": {"choice": [1, 2]}, "conditions": ["a < b"]}, "condition 'a < b': 'b' is no key"),
         ({"a": {"choice": [1, 2]}, "conditions": ["a is 2"]}, "condition 'a is 2' is not understood"),
@@ -93,7 +101,7 @@ def test_a_grid_of_an_interval_or_without_a_valid_point_is_refused():
     with pytest.raises(OptionError, match="sampler=grid cannot list the values of a"):
         parse_space({"a": {"uniform": [0, 1]}}).grid(RNG(0))
     space = parse_space({"a": {"choice": [1, 2]}, "conditions": ["a > 5"]})
-    with pytest.raises(OptionError, match=r"no point satisfies a > 5.0"):
+    with pytest.raises(OptionError, match="no point satisfies a > 5"):
         space.grid(RNG(0))
     with pytest.raises(OptionError, match="no valid point in 1000 draws"):
         space.sample(study(0), {})
