@@ -32,6 +32,7 @@ tables:  # of README.md and docs/worth.md, from the reports in docs/results
 	python docs/tables.py
 
 docs:  # not --quiet, which hides warnings from --strict too
+	python docs/notebook.py
 	mkdocs build --strict --site-dir $(SITE)
 
 ci:

@@ -63,6 +63,7 @@ setup(
         "docs": [
             "mkdocs-material>=9.5",  # the theme, and mkdocs with it
             "mkdocstrings[python]>=0.26",  # pages from docstrings
+            "ruff>=0.6",  # mkdocstrings wraps long signatures with it
         ],
     },
 )

@@ -1,7 +1,9 @@
-"""Notebooks of this folder: run in plain Python, and shown on the site as pages.
+"""The notebook of this folder, as a page of the site and with outputs.
 
-``python docs/notebook.py docs/notebook.ipynb`` runs the cells in order and keeps their outputs in the file, without
-Jupyter and a kernel, which would be many packages for a few cells. For MkDocs this file is a hook: a page per notebook.
+    python docs/notebook.py           write notebook.md, which mkdocs needs when it builds the site
+    python docs/notebook.py --run     before that, run the cells of notebook.ipynb and keep their outputs in it
+
+The cells are run in plain Python, because Jupyter and a kernel would be many packages for a few cells.
 """
 
 import ast
@@ -10,17 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-
-def source(cell: dict[str, Any]) -> str:
-    """The text of a cell, which may be a list of lines."""
-    return "".join(cell["source"])
+NOTEBOOK = Path(__file__).resolve().with_suffix(".ipynb")
 
 
 def executed(notebook: dict[str, Any]) -> dict[str, Any]:
-    """The notebook after its code cells are run in one namespace; what the last line of a cell gives is its output."""
+    """Run the code cells in one namespace; the value of a cell's last line is its output."""
     names: dict[str, Any] = {"__name__": "__main__"}
     for number, cell in enumerate((cell for cell in notebook["cells"] if cell["cell_type"] == "code"), 1):
-        tree = ast.parse(source(cell))
+        tree = ast.parse("".join(cell["source"]))
         if isinstance(last := tree.body[-1], ast.Expr):
             tree.body[-1] = ast.Assign([ast.Name("_", ast.Store())], last.value)
         names["_"] = None
@@ -37,27 +36,20 @@ def _output(value: Any, number: int) -> dict[str, Any]:
 
 
 def to_markdown(notebook: dict[str, Any]) -> str:
-    """The page of a notebook: its texts, its code, and the outputs that it has."""
+    """The page of a notebook: its texts, its code and the outputs that it has."""
     parts = []
     for cell in notebook["cells"]:
-        parts.append(source(cell) if cell["cell_type"] == "markdown" else f"```python\n{source(cell)}\n```")
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
         for data in (output["data"] for output in cell.get("outputs", [])):
-            shown = f'<div style="overflow-x: auto">{data["text/html"]}</div>' if "text/html" in data else None
-            parts.append(shown or f"```text\n{data['text/plain']}\n```")
+            table = f'<div style="overflow-x: auto">{data["text/html"]}</div>' if "text/html" in data else None
+            parts.append(table or f"```text\n{data['text/plain']}\n```")
     return "\n\n".join(parts) + "\n"
 
 
-def on_files(files: Any, config: Any) -> Any:
-    """MkDocs: a page ``name.md`` for each ``name.ipynb``."""
-    from mkdocs.structure.files import File  # not there where only the tests are installed
-
-    for path in Path(config.docs_dir).glob("*.ipynb"):
-        text = to_markdown(json.loads(path.read_text(encoding="utf-8")))
-        files.append(File.generated(config, f"{path.stem}.md", content=text))
-    return files
-
-
 if __name__ == "__main__":
-    path = Path(sys.argv[1])
-    done = executed(json.loads(path.read_text(encoding="utf-8")))
-    path.write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    if "--run" in sys.argv:
+        notebook = executed(notebook)
+        NOTEBOOK.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    NOTEBOOK.with_suffix(".md").write_text(to_markdown(notebook), encoding="utf-8")
