@@ -171,21 +171,13 @@ def test_ratings_of_the_test_part_of_one_file_reach_no_weight(tmp_path):
     assert_equal(*(left(run_one(small_config(folder, folder / "out", "MF", "set"))[1]) for folder in folders))
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_missing_numbers_become_the_mean_of_the_training_part(whole, tmp_path):
+def test_ratings_that_lack_a_number_are_refused_where_it_would_be_a_mean_of_all_parts(tmp_path):
     tables = parts()
-    for table in tables.values():
-        table.loc[::5, "rating"] = np.nan
-    tables["test"]["rating"] += 20
-    folder = write(tmp_path, tables, whole)
-    given = {} if whole else PARTS
-    config = small_config(folder, folder / "out", "DMF", "set", protocol="full", inter_matrix_type="rating", **given)
-    found = {part: build_splits(config).triples(part)[2] for part in SHARES}
-    known = {part: rating % 1 == 0 for part, rating in found.items()}
-    mean = found["train"][known["train"]].mean()
-    for part, rating in found.items():
-        assert 0 < known[part].sum() < len(rating)
-        np.testing.assert_allclose(rating[~known[part]], mean, rtol=1e-6)
+    tables["train"].loc[::5, "rating"] = np.nan
+    folder = write(tmp_path, tables)
+    config = small_config(folder, folder / "out", "DMF", "set", protocol="full", inter_matrix_type="rating", **PARTS)
+    with pytest.raises(DataError, match=r"values of rating are no numbers, .* leave the column out \(load_col\)"):
+        build_splits(config)
 
 
 def test_the_bins_of_a_continuous_scale_are_those_of_the_training_file(configs, tmp_path):

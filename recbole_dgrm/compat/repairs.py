@@ -1,7 +1,6 @@
 """What stands in the place of functions of RecBole that break, or that would run what they read."""
 
 import ast
-import csv
 import logging
 from functools import cached_property, partial
 from importlib import import_module
@@ -84,12 +83,11 @@ def prepare() -> None:
 
 
 def read_csv(*arguments: Any, **options: Any) -> pd.DataFrame:
-    """``pandas.read_csv`` of a file in RecBole's format, in which nothing is quoted and a missing sequence is empty.
+    """``pandas.read_csv`` of a file in RecBole's format, in which a sequence that is missing is an empty one.
 
-    For pandas a lone quotation mark begins a cell of many lines. RecBole fills sequences in place on a column, which on
-    pandas 3 changes a copy.
+    RecBole fills these in place on a column, which on pandas 3 changes a copy.
     """
-    table = pd.read_csv(*arguments, **{**options, "quoting": csv.QUOTE_NONE})
+    table = pd.read_csv(*arguments, **options)
     return table.fillna({name: "" for name in table if str(name).endswith("_seq")})
 
 

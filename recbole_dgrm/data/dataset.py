@@ -71,27 +71,37 @@ class RatingDataset(Dataset):
             raise DataError(f"{source_files(self.config)[0]} holds no ratings")
 
     def _load_feat(self, filepath, source):
-        """The columns of a file of ratings that the config wants; files of users and items are read by RecBole."""
-        if source != FeatureSource.INTERACTION:
-            return super()._load_feat(filepath, source)
+        """The columns of a file that the config wants, and what RecBole notes about them; None if it wants none."""
         load, unload = self._get_load_and_unload_col(source)
         kinds = {name: FeatureType(kind) for name, kind in column_types(Path(filepath), self.config).items()}
         wanted = (set(kinds) if load is None else load) - (unload or set())
         kinds = {name: kind for name, kind in kinds.items() if name in wanted}
+        if not kinds:
+            return None
         floats = [name for name, kind in kinds.items() if kind == FeatureType.FLOAT]
-        if others := kinds.keys() - floats - {name for name, kind in kinds.items() if kind == FeatureType.TOKEN}:
-            raise DataError(f"{filepath}: columns of sequences are not read; leave out {', '.join(sorted(others))}")
         reading = Reading(separator=self.config["field_separator"], encoding=self.config["encoding"])
         table = read_file(Path(filepath), reading, lambda _: {name: name for name in kinds}, floats)
-        checked = self._checked(table, filepath)
+        is_inter = source == FeatureSource.INTERACTION
+        checked = self._checked(table, filepath) if is_inter else {}
         for name, kind in kinds.items():
             self.field2source[name], self.field2type[name], self.field2seqlen[name] = source, kind, 1
             if name in checked:
                 table[name] = checked[name].astype("float64" if name in floats else object)
             elif name in floats:
-                table[name] = numbers(table[name])[0]
-                refuse(table[name], table[name].isna().to_numpy(), filepath, f"values of {name} are no numbers")
-        self.field2bucketnum.update(dict.fromkeys(floats, 2))
+                number, missing = numbers(table[name])
+                bad = np.isnan(number) if is_inter else np.isnan(number) & ~missing
+                remedy = "; correct these rows, or leave the column out (load_col)"
+                refuse(table[name], bad, filepath, f"values of {name} are no numbers", remedy)
+                table[name] = number
+            elif kind != FeatureType.TOKEN:
+                make = float if kind == FeatureType.FLOAT_SEQ else str
+                cells = table[name].astype(object).where(table[name].notna(), "")
+                parts = (cell.split(self.config["seq_separator"]) for cell in cells)
+                most = (self.config["seq_len"] or {}).get(name)
+                table[name] = [np.array([make(part) for part in cell if part][:most]) for cell in parts]
+                self.field2seqlen[name] = max(map(len, table[name]), default=0)
+            if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
+                self.field2bucketnum[name] = 2
         return table.reset_index(drop=True)
 
     def _checked(self, table: pd.DataFrame, filepath: str) -> dict[str, pd.Series]:

@@ -127,10 +127,10 @@ class NewUsers(TrainedRun):
     """Shows what ``with_ratings`` has read."""
 
     def __init__(self):
-        self.model = SimpleNamespace(takes_new_users=True)
+        self.model = SimpleNamespace(takes_new_users=True, implicit=True)
 
-    def _usable(self, read):
-        raise Seen(read)
+    def _known(self, ratings):
+        raise Seen(ratings)
 
 
 class Seen(Exception):
@@ -140,13 +140,13 @@ class Seen(Exception):
 def result(source, read=read_ratings):
     """The ratings as plain rows, or the sentence without the names of source and places."""
     try:
-        found = read(source)
+        table = read(source).table
     except Seen as seen:
-        (found,) = seen.args
+        (table,) = seen.args
     except DataError as error:
         sentence = str(error).replace(str(source), "SOURCE").replace("the DataFrame", "SOURCE")
         return re.sub(r"(line|row) \d+", "PLACE", sentence).replace("predictions", "ratings")
-    return found.table.astype({"user_id": str, "item_id": str}).to_numpy().tolist()
+    return table.astype({"user_id": str, "item_id": str}).to_numpy().tolist()
 
 
 @pytest.mark.parametrize("seed", range(10))
