@@ -88,7 +88,7 @@ def _config(
     if ours["valid_metric"] == AUTO:
         metric = candidates(ours["metrics"], ours["topk"])[0]
         ours = ours.replaced(valid_metric=metric, valid_metric_bigger=not smaller_is_better(metric.lower()))
-        LOG.warning("%s looks at the data, which RecBole reads later; %s selects", ASKED, metric)
+        LOG.warning("%s needs the data, which RecBole reads later; %s is used instead", ASKED, metric)
     ours = ours.writing_to(new_directory(ours))
     config.__class__, config.__dict__ = Config, vars(ours)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.options import retired
 from recbole_dgrm.system.files import make_folder, plain, read_bytes, write_text, write_whole, writing
-from recbole_dgrm.system.processes import EXIT_S, LOCK, alone_in
+from recbole_dgrm.system.processes import EXIT_S, LOCK, locked_folder
 
 LOG = logging.getLogger(__name__)
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
@@ -261,7 +261,7 @@ def put_aside_unless(run: RunDirectory, folder: Path, identities: Iterable[Ident
     reasons = [identity.difference(run.identity) for identity in wanted]
     if not reasons or not all(reasons):
         return False
-    with alone_in(run.path, "process", "wait for its end", EXIT_S):
+    with locked_folder(run.path, "process", "wait for its end", EXIT_S):
         put_aside(run.path, folder, str(run.path.relative_to(folder)), str(reasons[0]))
     return True
 

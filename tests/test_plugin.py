@@ -95,7 +95,7 @@ def test_a_config_that_is_one_of_ours_is_checked_and_names_a_metric(ratings_path
         config = recbole.config.Config(config_file_list=[file], config_dict=keys(ratings_path))
     assert isinstance(config, Config)
     assert config["valid_metric"] == "RatedNDCG@5"
-    assert "RatedNDCG@5 selects" in caplog.text
+    assert "RatedNDCG@5 is used" in caplog.text
 
 
 def test_recboles_own_models_run_in_a_script_and_load_what_they_saved(ratings_path):

@@ -11,7 +11,7 @@ from recbole_dgrm.evaluation import collapse
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION
 from recbole_dgrm.evaluation.distribution import Sample, distances
 from recbole_dgrm.evaluation.metric_names import metric_label
-from recbole_dgrm.evaluation.resolution import averaged, blunt
+from recbole_dgrm.evaluation.resolution import averaged, too_noisy
 from recbole_dgrm.reports import collapse_figures, comparable
 from recbole_dgrm.reports.collapse_runs import DiagnosedRun
 from recbole_dgrm.reports.document import Figure, Table, Value
@@ -252,5 +252,5 @@ def on_ml_100k(runs: Sequence[DiagnosedRun]) -> bool:
 
 def _too_noisy(runs: list[DiagnosedRun], part: str, metrics: list[str]) -> Iterator[str]:
     """A sentence about the metrics that are too noisy on a part of the data to compare models, if there are any."""
-    if sentence := blunt(averaged([comparable.resolutions(run.record, part) for run in runs]), metrics):
+    if sentence := too_noisy(averaged([comparable.resolutions(run.record, part) for run in runs]), metrics):
         yield f"On this data {sentence}."

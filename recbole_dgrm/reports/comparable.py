@@ -11,7 +11,7 @@ import numpy as np
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import is_worse, metric_label, reference_label
-from recbole_dgrm.evaluation.resolution import can_tell
+from recbole_dgrm.evaluation.resolution import is_precise
 from recbole_dgrm.maths.levels import even_step
 from recbole_dgrm.records import RunDirectory
 
@@ -200,7 +200,7 @@ def judged_by(record: dict[str, Any], part: str = "test") -> str:
 def worse_than_bias(record: dict[str, Any], part: str = "test") -> str:
     """A sentence about a model that ends worse than its bias row in a metric that is precise enough; else empty."""
     metric = judged_by(record, part)
-    if metric not in below_bias(record, part) or not can_tell(resolutions(record, part), metric):
+    if metric not in below_bias(record, part) or not is_precise(resolutions(record, part), metric):
         return ""
     value, bias = record[part][metric], record["reference"]["bias"][metric]
     row = reference_label("bias", tested_by(record["config"]))

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 
 from recbole_dgrm.evaluation import collapse
 from recbole_dgrm.evaluation.metric_names import metric_label
-from recbole_dgrm.evaluation.resolution import can_tell
+from recbole_dgrm.evaluation.resolution import is_precise
 from recbole_dgrm.reports.breakdowns import breakdown
 from recbole_dgrm.reports.document import Figure, Heading, Table, Value
 from recbole_dgrm.reports.figures import COLOURS, RED, reach, small_panels
@@ -155,7 +155,7 @@ def _answers(cell: Cell, share: float) -> Iterator[dict[str, Any]]:
                     "mean": np.mean(values),
                     "std": np.std(values, ddof=1) if len(values) > 1 else np.nan,
                     "collapsed": collapsed,
-                    "precise": can_tell(cell.resolution, question.metric),
+                    "precise": is_precise(cell.resolution, question.metric),
                 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label, smaller_is_better
-from recbole_dgrm.evaluation.resolution import LIMIT, blunt, can_tell
+from recbole_dgrm.evaluation.resolution import LIMIT, is_precise, too_noisy
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.document import MISSING, Table, Value
 from recbole_dgrm.reports.rows import Cell, ModelRow, Score
@@ -41,12 +41,12 @@ def headline(cell: Cell) -> str:
         parts.append(f"{'even that' if others else 'it'} is worse than {reference_label('bias', cell_mode(cell))}")
     if len(best.seeds) == 1:
         parts.append("it is from one seed, so how much another split or training would change is not known")
-    return "; ".join([*parts, *filter(None, [blunt(cell.resolution, cell.metrics)])]) + "."
+    return "; ".join([*parts, *filter(None, [too_noisy(cell.resolution, cell.metrics)])]) + "."
 
 
 def main_metric(cell: Cell) -> str:
     """The first metric of a cell that is precise enough to compare models, or the first of all."""
-    return next((metric for metric in cell.metrics if can_tell(cell.resolution, metric)), cell.metrics[0])
+    return next((metric for metric in cell.metrics if is_precise(cell.resolution, metric)), cell.metrics[0])
 
 
 def ranked(cell: Cell, metric: str) -> list[ModelRow]:
@@ -87,7 +87,7 @@ def worse_than_bias(cell: Cell) -> list[str]:
     for row in cell.rows:
         metric = comparable.judged_by(row.runs[0].record)
         score = row.scores.get(metric)
-        if score and score.below and can_tell(cell.resolution, metric):
+        if score and score.below and is_precise(cell.resolution, metric):
             named.setdefault(metric, []).append(row.label)
     bias = reference_label("bias", cell_mode(cell))
     return [f"Worse than {bias} in {metric_label(key)[:-2]}: {listed(rows)}." for key, rows in named.items()]
@@ -153,7 +153,7 @@ def _result_note(cell: Cell, table: Table) -> str:
             for metric in cell.metrics
             if (labels := [row.label for row in cell.rows if metric in row.scores and row.scores[metric].contradicted])
         ]
-    if unclear := blunt(cell.resolution, cell.metrics):
+    if unclear := too_noisy(cell.resolution, cell.metrics):
         parts.append(f"{unclear}: below a resolution of {LIMIT:.0f} no row is marked as best.")
     scores = [score for row in cell.rows for score in row.scores.values()]
     if any(score.below for score in scores):

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label
-from recbole_dgrm.evaluation.resolution import LIMIT, blunt
+from recbole_dgrm.evaluation.resolution import LIMIT, too_noisy
 from recbole_dgrm.records import short_name
 from recbole_dgrm.reports import calibration, comparable
 from recbole_dgrm.system.texts import printable
@@ -57,7 +57,7 @@ def explanation(record: dict[str, Any], part: str = "test") -> str:
         "skill: (model - random) / (oracle - random), 1 cannot be beaten",
     ]
     if found := comparable.resolutions(record, part):
-        lines += [RESOLUTION, *filter(None, [blunt(found, list(record[part]))])]
+        lines += [RESOLUTION, *filter(None, [too_noisy(found, list(record[part]))])]
     selected = f" by {metric_label(record['selected_by'].lower())[:-2]}" if record.get("selected_by") else ""
     lines.append(
         f"{data['n_train']:,} ratings to train, {data['n_valid']:,} to validate, {data['n_test']:,} to test · "

@@ -14,7 +14,7 @@ import pandas as pd
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users, is_worse, smaller_is_better
-from recbole_dgrm.evaluation.resolution import averaged, can_tell
+from recbole_dgrm.evaluation.resolution import averaged, is_precise
 from recbole_dgrm.records import BIAS, JUDGED, PLAN, WHERE, RunDirectory, read_json, read_runs, short_name
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.comparable import Definition
@@ -286,7 +286,7 @@ def _mark_best(cell: Cell) -> None:
     for metric in cell.metrics:
         scores = [row.scores[metric] for row in cell.rows if metric in row.scores]
         scores = [score for score in scores if not score.impossible]
-        if len(scores) < 2 or not can_tell(cell.resolution, metric):
+        if len(scores) < 2 or not is_precise(cell.resolution, metric):
             continue
         means = sorted({score.mean for score in scores}, reverse=not smaller_is_better(metric))
         for score in scores:

@@ -85,6 +85,6 @@ def small_config(
 def untrained_model(config: Config) -> tuple[Config, Splits, Any]:
     """The config, its splits and an untrained model."""
     splits = build_splits(config)
-    config, _ = selection.settled(config, splits)
+    config, _ = selection.with_chosen_metric(config, splits)
     torch.manual_seed(config["seed"])
     return config, splits, registry.model_class(config["model"])(config, splits.train)

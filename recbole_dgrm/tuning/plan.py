@@ -107,7 +107,7 @@ def plan_search(
         size = len(parsed.grid(np.random.default_rng(asked.given["seed"])))
         trials = min(trials or size, size)
     if asked["valid_metric"] == selection.AUTO:  # one metric for all trials
-        used, _ = selection.settled(asked, build_splits(asked, with_test=False))
+        used, _ = selection.with_chosen_metric(asked, build_splits(asked, with_test=False))
         config = {**config, "valid_metric": used["valid_metric"]}
     data = source_hash(asked, with_test=False)
     return SearchPlan(plain(config), plain(space), str(parsed.sampler), trials or USUAL_TRIALS, prune, name, data)

@@ -29,7 +29,7 @@ from recbole_dgrm.records import config_hash, short_name
 from recbole_dgrm.reports import figures
 from recbole_dgrm.reports.document import Document, Figure, Table, write_document
 from recbole_dgrm.system.files import check_writable, plain, write_text, write_whole
-from recbole_dgrm.system.processes import alone_in, threads_of_each
+from recbole_dgrm.system.processes import locked_folder, threads_of_each
 from recbole_dgrm.system.texts import in_figure, in_spreadsheet
 from recbole_dgrm.tuning.plan import SearchPlan, plan_search
 from recbole_dgrm.tuning.space import Distribution, read_space_file
@@ -112,7 +112,7 @@ def run_search(
         UserError: another search is active in ``folder``, or its processes cannot work.
     """
     deadline = monotonic() + (timeout or math.inf)
-    with executor, alone_in(folder, "search"):
+    with executor, locked_folder(folder, "search"):
         plan.open(folder)
         search, starts, lost = Search(plan, folder), Counter[int](), 0
         show(search)

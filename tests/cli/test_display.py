@@ -53,16 +53,18 @@ def told(ratio: float) -> dict:
     }
 
 
-def test_the_table_has_the_resolution_and_one_line_names_the_metrics_that_cannot_tell():
+def test_the_table_has_the_resolution_and_one_line_names_the_noisy_metrics():
     text = explanation(record(0.6, resolution=told(20.4)))
-    (line,) = [line for line in text.splitlines() if "cannot tell" in line]
-    assert line == "RatedNDCG@5 (resolution 20; a model can change it for 3 of 1,000 users) cannot tell models apart"
+    (line,) = [line for line in text.splitlines() if "too noisy" in line]
+    assert (
+        line == "RatedNDCG@5 (resolution 20; a model can change it for 3 of 1,000 users) is too noisy to compare models"
+    )
     (row,) = [
         line for line in printed(run_table(record(0.6, resolution=told(20.4)))).splitlines() if "resolution │" in line
     ]
     assert row.split()[3::2] == ["20", "90"]
     assert "for RMSE and MAE 3 x (random - bias)); below 28 there are too few test ratings to compare" in text
-    assert "cannot tell" not in explanation(record(0.6, resolution=told(28)))
+    assert "too noisy" not in explanation(record(0.6, resolution=told(28)))
     without = printed(run_table(record(0.6))) + explanation(record(0.6))
     assert "resol" not in without
     assert "best of validation: epoch 4" in without
