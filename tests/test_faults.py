@@ -97,7 +97,7 @@ def bomb(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "is not the checkpoint of a run"),
         (lambda path: path.write_bytes(path.read_bytes()[:-200]), "is not the checkpoint of a run"),
         (bomb, "is not the checkpoint of a run"),
-        (pack_again, r"is not the checkpoint of a run \(its parts are packed"),
+        (pack_again, r"is not the checkpoint of a run \(its parts are compressed"),
         (lambda path: torch.save([1, 2], path), "is not the checkpoint of a run .it has no best_epoch"),
         (changed(lambda state: state.pop("random")), "is not the checkpoint of a run .it has no random"),
         (changed(lambda state: state.update(model="MF")), "is of MF, this run is of DGRM"),
@@ -361,9 +361,9 @@ def test_a_run_of_a_benchmark_that_the_disk_stops_is_interrupted_and_goes_on(nam
 
 
 def test_a_second_resume_of_one_run_is_refused(finished):
-    with processes.alone_in(finished, "process"):
+    with processes.locked_folder(finished, "process"):
         before = {path: path.read_bytes() for path in finished.iterdir() if path.is_file()}
-        with pytest.raises(UserError, match=f"^another process is at work in {finished}; wait for its end"):
+        with pytest.raises(UserError, match=f"^another process is working in {finished}; wait for its end"):
             resume(finished)
         assert {path: path.read_bytes() for path in before} == before
     assert resume(finished)[0].status == "finished"

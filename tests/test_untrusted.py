@@ -147,7 +147,7 @@ BOMB = "epochs: [" + ", ".join(["&b0 [x, x]", *(f"&b{n} [*b{n - 1}, *b{n - 1}]" 
     [
         (BOMB, "&b0 in line 1 refers to another place"),
         ("a: 1\nb: *a", r"\*a in line 2"),
-        ("epochs: 3\nseed: 1\nepochs: 5", "the key 'epochs' stands twice"),
+        ("epochs: 3\nseed: 1\nepochs: 5", "the key 'epochs' occurs twice"),
         ("a: " + "[" * 1000, "recursion"),
         ("a: " + "9" * 5000, "4300 digits"),
         ("a: !!python/object/apply:os.mkdir [mark]", "could not determine a constructor"),

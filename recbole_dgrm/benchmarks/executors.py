@@ -13,7 +13,7 @@ from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.models import registry
 from recbole_dgrm.records import CHECKPOINT, RECORD, RunDirectory, read_run
 from recbole_dgrm.system.files import make_folder, write_bytes
-from recbole_dgrm.system.processes import EXIT_S, alone_in, clear
+from recbole_dgrm.system.processes import EXIT_S, clear, locked_folder
 
 LOG = logging.getLogger(__name__)
 CONNECT_S = 10  # how long to wait for a scheduler
@@ -55,7 +55,7 @@ class LocalExecutor:
             UserError: another process is at work in the directory.
         """
         if run_dir.exists():  # the child of a killed parent ends soon, so it is waited for
-            with alone_in(run_dir, "process", "wait for its end", self.patience):
+            with locked_folder(run_dir, "process", "wait for its end", self.patience):
                 if not _can_continue(run_dir, job):
                     clear(run_dir)
         if job.trial:  # a search knows its trials by their directories

@@ -20,7 +20,7 @@ from recbole_dgrm.data.convert import as_dataset
 from recbole_dgrm.records import PLAN, Identity, RunDirectory, find_runs, put_aside_unless, read_run
 from recbole_dgrm.reports.benchmark_report import Report, write_report
 from recbole_dgrm.system.files import check_writable, write_json
-from recbole_dgrm.system.processes import alone_in, threads_of_each
+from recbole_dgrm.system.processes import locked_folder, threads_of_each
 from recbole_dgrm.system.texts import in_file_name
 
 LOG = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Benchmark:
         """
         threads = self.plan.threads or (1 if scheduler else threads_of_each(workers))
         executor = executor_of(workers, scheduler) if executor is None else executor
-        with executor, alone_in(self.folder, "benchmark"):
+        with executor, locked_folder(self.folder, "benchmark"):
             write_json(self.folder / PLAN, asdict(self.plan))
             self._put_others_aside()
             state = State(dict.fromkeys(self.runs, "waiting"))

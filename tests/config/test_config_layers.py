@@ -126,7 +126,7 @@ def test_a_value_out_of_range_names_key_value_and_range_before_data_is_read(over
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"protocol": "eq23"}, "rated_filter=threshold drops .* the scores of EASE are no ratings; say"),
+        ({"protocol": "eq23"}, "rated_filter=threshold drops .* the scores of EASE are not ratings; say"),
         ({"rated_filter": "threshold"}, "rated_filter=threshold"),
         (
             {"metrics": ["RatedNDCG", "RMSE"]},

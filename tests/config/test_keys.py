@@ -184,10 +184,10 @@ def test_a_file_with_an_interval_that_yaml_cannot_read_says_how(tmp_path):
     ("keys", "said"),
     [
         ({"val_interval": {"ratng": "[3,5]"}}, "val_interval: there is no column 'ratng'; did you mean 'rating'"),
-        ({"val_interval": {"rating": "[5,3]"}}, "val_interval: rating='.5,3.' is no interval"),
-        ({"val_interval": {"rating": ["3"]}}, "val_interval: rating=.* is no interval"),
-        ({"val_interval": {"user_id": "[3,5]"}}, "must list the texts that stay"),
-        ({"val_interval": {"user_id": [1, 2, 3]}}, "must list the texts that stay, in quotes"),
+        ({"val_interval": {"rating": "[5,3]"}}, "val_interval: rating='.5,3.' is not an interval"),
+        ({"val_interval": {"rating": ["3"]}}, "val_interval: rating=.* is not an interval"),
+        ({"val_interval": {"user_id": "[3,5]"}}, "must list the texts to keep"),
+        ({"val_interval": {"user_id": [1, 2, 3]}}, "must list the texts to keep, in quotes"),
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "TO"}}, "order=TO needs the column timestamp:float"),
     ],
 )

@@ -89,7 +89,7 @@ def test_a_hundred_levels_are_levels_and_one_more_is_continuous():
         ([16777217, 16777218, 16777221], {}, "16777217 and 16777218 lie too close .* subtract a constant .* 16777217"),
         (1e7 + np.arange(5), {}, "too close together for float32"),
         ([1, 2, 3, 3, 3, 3.0000001, 4, 5], {}, "1 rows have 3.0000001, the first in line 7: correct or remove such"),
-        ([0.5, 1, 1.5, 2, 3, 1e9], {}, "1 ratings lie so far from the others .1 to 3. .* line 7: 1e.09; correct or"),
+        ([0.5, 1, 1.5, 2, 3, 1e9], {}, "1 ratings are so far from the others .1 to 3. .* line 7: 1e.09; correct or"),
         (1e9 + np.arange(500) / 10, {}, "too close together for float32"),
     ],
 )

@@ -146,7 +146,7 @@ def test_what_cannot_be_cut_is_refused(make):
     table = random_ratings(10, 10, 1.0)
     with pytest.raises(OptionError, match="order=TO needs the column timestamp:float"):
         build_splits(make(table))
-    with pytest.raises(DataError, match="timestamp has 1 different time; a split of the timeline needs 3"):
+    with pytest.raises(DataError, match="timestamp has 1 different time; a temporal split needs at least 3"):
         build_splits(make(table.assign(timestamp=5.0)))
     late = newcomers()
     late.loc[90:, "user_id"] += 500
