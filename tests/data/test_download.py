@@ -203,9 +203,7 @@ def test_every_listed_source_is_whole_and_named_by_the_help(capsys):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(
-        OptionError, match=r"use .* convert; .* a data set 'ml-10k'; did you mean 'ml-100k'"
-    ):
+    with pytest.raises(OptionError, match=r"use .* convert; .* a data set 'ml-10k'; did you mean 'ml-100k'"):
         find_source("ml-10k")
     with pytest.raises(OptionError, match=r"no data set 'mine'; one of .*ml-100k, ml-10m, ml-1m"):
         find_source("mine")
