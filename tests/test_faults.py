@@ -163,7 +163,7 @@ def test_a_damaged_file_of_a_run_is_a_sentence_with_its_name(finished, name, con
 )
 def test_damaged_vectors_are_a_sentence(finished, write):
     write(finished / "per_user.npz")
-    with pytest.raises(DataError, match=r"per_user\.npz holds no metric vectors"):
+    with pytest.raises(DataError, match=r"per_user\.npz has no metrics of users"):
         read_run(finished).per_user()
 
 
@@ -212,7 +212,7 @@ def test_an_interrupt_waits_until_a_checkpoint_is_written(number, monkeypatch, t
     [
         (errno.ENOSPC, "free some space"),
         (errno.EROFS, "name an --output_dir that can be written"),
-        (errno.EACCES, "look at its permissions"),
+        (errno.EACCES, "check its permissions"),
         (errno.ENOTDIR, "something else has that name"),
     ],
 )
@@ -342,7 +342,7 @@ def test_a_worker_whose_disk_refuses_a_file_is_interrupted_not_failed(make_confi
 
 def test_a_checkpoint_that_the_disk_does_not_give_is_not_said_to_be_damaged(finished, monkeypatch):
     monkeypatch.setattr(torch, "load", Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
-    with pytest.raises(OutputError, match=r"checkpoint\.pt: Input/output error; look at the disk, then go on with"):
+    with pytest.raises(OutputError, match=r"checkpoint\.pt: Input/output error; check the disk, then continue with"):
         resume(finished)
 
 

@@ -124,8 +124,8 @@ def test_weights_that_do_not_fit_are_a_sentence(model, keys, make_config, tmp_pa
     ("save", "said"),
     [
         (lambda path, mark: np.save(path, np.array([Attack(mark)], dtype=object)), "cannot be read"),
-        (lambda path, mark: np.save(path, np.zeros(3)), "holds no table of finite numbers"),
-        (lambda path, mark: np.save(path, np.full((3, 2), np.nan)), "holds no table of finite numbers"),
+        (lambda path, mark: np.save(path, np.zeros(3)), "is not a table of finite numbers"),
+        (lambda path, mark: np.save(path, np.full((3, 2), np.nan)), "is not a table of finite numbers"),
     ],
 )
 def test_item_embeddings_in_a_data_folder_run_no_code(save, said, make_config, ratings_path, tmp_path):

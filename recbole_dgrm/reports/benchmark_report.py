@@ -12,7 +12,7 @@ import pandas as pd
 
 from recbole_dgrm.evaluation.metric_names import metric_label
 from recbole_dgrm.evaluation.resolution import LIMIT
-from recbole_dgrm.records import JUDGED
+from recbole_dgrm.records import PREDICTIONS_ONLY
 from recbole_dgrm.reports import benchmark_figures, calibration, comparable, result_tables
 from recbole_dgrm.reports.breakdowns import group_tables
 from recbole_dgrm.reports.densities import density_answers, density_section
@@ -221,7 +221,7 @@ def _explanations(summary: Summary) -> Iterator[str]:
         "seed changes training only. The tests compare users on the splits at hand; the standard deviation over seeds "
         "shows how much splits and training vary."
     )
-    if external := list(dict.fromkeys(run["label"] for run in runs if run["model"] == JUDGED)):
+    if external := list(dict.fromkeys(run["label"] for run in runs if run["model"] == PREDICTIONS_ONLY)):
         yield (
             f"For {', '.join(external)} only the predictions for the test part were given. How these models were "
             "trained and selected could not be checked."

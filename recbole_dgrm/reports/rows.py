@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_dgrm.records import JUDGED, RunDirectory
+from recbole_dgrm.records import PREDICTIONS_ONLY, RunDirectory
 from recbole_dgrm.reports.comparable import Definition
 from recbole_dgrm.reports.significance import Comparison
 
@@ -68,7 +68,7 @@ class ModelRow:
     @property
     def external(self) -> bool:
         """Whether another library made the predictions, so that nothing is known of a training."""
-        return self.runs[0].record["model"] == JUDGED
+        return self.runs[0].record["model"] == PREDICTIONS_ONLY
 
     @property
     def seeds(self) -> list[int]:

@@ -15,7 +15,7 @@ import pandas as pd
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users, is_worse, smaller_is_better
 from recbole_dgrm.evaluation.resolution import averaged, is_precise
-from recbole_dgrm.records import BIAS, JUDGED, PLAN, WHERE, RunDirectory, read_json, read_runs, short_name
+from recbole_dgrm.records import BIAS, PLAN, PREDICTIONS_ONLY, WHERE, RunDirectory, read_json, read_runs, short_name
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.comparable import Definition
 from recbole_dgrm.reports.rows import Cell, ModelRow, Score
@@ -55,7 +55,7 @@ def summarise(folder: Path, baseline: str | None = None) -> Summary:
     if not finished:
         raise DataError(f"no run in {folder} is finished; the first: {runs[0].record['error']}")
     for run in finished:
-        run.need("data fingerprint", *(["timing train_s"] if run.record["model"] != JUDGED else []))
+        run.need("data fingerprint", *(["timing train_s"] if run.record["model"] != PREDICTIONS_ONLY else []))
     cells = _cells(finished, plan, baseline)
     if baseline and not any(cell.baseline for cell in cells):
         labels = sorted({row.label for cell in cells for row in cell.rows})
@@ -208,7 +208,7 @@ def _choices(run: RunDirectory) -> dict[str, Any]:
 
     Nothing is known of predictions of another library.
     """
-    if run.record["model"] == JUDGED:
+    if run.record["model"] == PREDICTIONS_ONLY:
         return {}
     used = {"valid_metric": name} if (name := run.record["selected_by"]) else {}
     return {key: value for key, value in {**run.record["config"], **used}.items() if key not in (*WHERE, "seed")}

@@ -259,7 +259,7 @@ class _Test:
         user, _, rank, rating = self.pairs
         rule, scale = collector.rated_protocol(self.config, self.splits.scale), self.splits.scale
         evaluator, users = Evaluator(self.config), np.unique(user)
-        record = records.new_record({**keys_without_model(self.config), "model": records.JUDGED}, label)
+        record = records.new_record({**keys_without_model(self.config), "model": records.PREDICTIONS_ONLY}, label)
         record.hash = hashlib.sha256(score.tobytes()).hexdigest()[:16]
         record.test = references.evaluated(evaluator, RatedPredictions(user, rank, score, rating, rule, scale))
         record.data, record.environment = self.about, {**own_version(), "numpy": np.__version__}
@@ -286,7 +286,7 @@ def _write(output: Path, record: records.RunRecord, vectors: Mapping[str, NDArra
         label += f"-{hashlib.sha256(record.label.encode()).hexdigest()[:6]}"
     path = output / f"{label}-{record.dataset}-{record.protocol}-{record.seed}"
     if path.exists():
-        if (old := records.read_run(path)) is None or old.record["model"] != records.JUDGED:
+        if (old := records.read_run(path)) is None or old.record["model"] != records.PREDICTIONS_ONLY:
             raise DataError(f"{path} exists and is not a row of predictions; choose another --output or move it away")
         with writing(path):
             shutil.rmtree(path)

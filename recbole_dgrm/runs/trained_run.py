@@ -23,7 +23,7 @@ from recbole_dgrm.evaluation import references
 from recbole_dgrm.evaluation.lists import Lists, described
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
-from recbole_dgrm.records import CHECKPOINT, CONFIG, JUDGED, RECORD, TRIAL, changed_key, read_run
+from recbole_dgrm.records import CHECKPOINT, CONFIG, PREDICTIONS_ONLY, RECORD, TRIAL, changed_key, read_run
 from recbole_dgrm.reports import run_table
 from recbole_dgrm.reports.table_repr import Evaluation
 from recbole_dgrm.runs import experiment
@@ -187,7 +187,7 @@ def load_run(path: Path | str, **where: Any) -> TrainedRun:
     """
     path = Path(path)
     saved = read_run(path)
-    if saved and saved.record["model"] == JUDGED:
+    if saved and saved.record["model"] == PREDICTIONS_ONLY:
         raise CheckpointError(f"{path} has only the predictions of another program, and no model to load")
     if saved is None or not (path / CONFIG).is_file():
         raise CheckpointError(f"{path} is not a run directory: it has no record.json with a {CONFIG}")

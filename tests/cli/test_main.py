@@ -64,7 +64,7 @@ def test_one_line_trains_and_prints_the_table_and_the_config_gives_the_run_again
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--dataset=noise"], "no model is named; say --model=DGRM"),
+        (["--dataset=noise"], "no model is named; use --model=DGRM"),
         (["--model=DGRM"], "no dataset is named"),
         (["--model=DGMR", "--dataset=noise"], "there is no model 'DGMR'"),
         ([*RUN, "--epoch=3"], "unknown key 'epoch'; did you mean 'epochs'"),
@@ -76,7 +76,7 @@ def test_one_line_trains_and_prints_the_table_and_the_config_gives_the_run_again
         (["--model=MF", "--refit", "--epochs=3"], "--refit has no value; write --refit=value"),
         (["--model=MF", "--config_files="], "--config_files names no file"),
         (["--resume="], "the path is empty"),
-        (["--resume=nowhere"], "takes everything from the run directory"),
+        (["--resume=nowhere"], "reads all keys from the run directory"),
         (["tune", "--model=MF", "--dataset=noise", "--study=../up"], "study='../up' is not a plain name"),
         (["tune", "--model=MF", "--dataset=noise", "--test_seeds=5"], "test_seeds=5 is not a list of whole numbers"),
         (["diagnose", "--models=MF", "--dataset=noise", "--fixed_steps=5"], "fixed_steps=5 is not a list of whole"),

@@ -300,7 +300,7 @@ def test_half_a_split_is_refused(options, capsys):
 @pytest.mark.parametrize("file", ["a.xlsx", "a.pkl", "a.npz"])
 def test_files_that_are_no_tables_of_text_are_named(tmp_path, file):
     (tmp_path / file).write_bytes(b"user,item,rating")
-    with pytest.raises(DataError, match=f"{file} is no table .*save it as CSV"):
+    with pytest.raises(DataError, match=f"{file} has a format .*save it as CSV"):
         convert({WHOLE: tmp_path / file}, tmp_path, "mine")
 
 

@@ -213,7 +213,7 @@ def test_dates_of_the_years_1_and_9999_of_any_type_are_times(kind):
         ("rating", pd.Series([10**400, 1], dtype=object), "1 ratings are not numbers"),
         ("user", pd.Series(["\ud800", "b"], dtype=object), "have a tab, a line break or half a surrogate pair"),
         ("user", [1.5, 2], "neither texts nor whole numbers, the first in row 1: '1.5'"),
-        ("user", [(1, 2), (3, 4)], "2 values of user_id are no text"),
+        ("user", [(1, 2), (3, 4)], "2 values of user_id are neither texts"),
         ("user", pd.array([1, None], "Int64"), "1 rows have no user or item, the first in row 2"),
         ("time", ["10000-01-01", "2020-01-01"], "1 timestamps are neither a number nor an ISO date"),
         ("time", pd.to_datetime(["2020-01-01", None]), "1 timestamps are missing, the first in row 2"),

@@ -205,7 +205,7 @@ def test_every_listed_source_is_whole_and_named_by_the_help(capsys):
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(OptionError, match=r"use .* convert; .* a data set 'ml-10k'; did you mean 'ml-100k'"):
         find_source("ml-10k")
-    with pytest.raises(OptionError, match=r"no data set 'mine'; one of .*ml-100k, ml-10m, ml-1m"):
+    with pytest.raises(OptionError, match=r"a data set 'mine'; one of .*ml-100k, ml-10m, ml-1m"):
         find_source("mine")
 
 
@@ -217,4 +217,4 @@ def test_the_command_says_what_it_did_and_what_comes_next(source, tmp_path, monk
     assert "licence: free (https://example.org/mine)" in out
     assert f"--dataset=mine --data_path={tmp_path}" in out
     assert main.main(["download", "mine", f"--data_path={tmp_path}"]) == 0
-    assert "is there already" in capsys.readouterr().out
+    assert "exists already" in capsys.readouterr().out

@@ -81,8 +81,12 @@ def test_a_hundred_levels_are_levels_and_one_more_is_continuous():
     ("rating", "declared", "said"),
     [
         ([1, 2, 6], {"ends": [1, 5]}, r"1 ratings lie outside rating_scale=\[1, 5\], the first in line 4: 6"),
-        ([1, 2.5, 5], {"ends": [1, 5], "step": 1}, r"1 ratings are no whole .* rating_step=1 above 1, .* line 3: 2.5"),
-        ([0, 2, 5, 10], {"step": 2}, "rating_step=2 above 0, the first in line 4: 5; leave rating_step out"),
+        (
+            [1, 2.5, 5],
+            {"ends": [1, 5], "step": 1},
+            r"1 ratings are not a whole .* rating_step=1, above 1, .* line 3: 2.5",
+        ),
+        ([0, 2, 5, 10], {"step": 2}, "rating_step=2, above 0, the first in line 4: 5; leave rating_step out"),
         ([1, 2, 4], {"threshold": 4.5}, "no rating reaches rating_threshold=4.5, the highest is 4"),
         ([1, 2, 5], {"ends": [0, 100]}, r"no rating reaches rating_threshold=50 \(the middle of rating_scale\)"),
         ([3, 3], {}, "all ratings are 3"),

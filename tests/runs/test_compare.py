@@ -12,7 +12,7 @@ import recbole_dgrm as rd
 from recbole_dgrm.cli import main
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError
-from recbole_dgrm.records import JUDGED, read_run, read_runs
+from recbole_dgrm.records import PREDICTIONS_ONLY, read_run, read_runs
 from recbole_dgrm.runs.compare import COMPARED, PARTS, read_split
 
 IDS = {"user": str, "item": str}
@@ -107,7 +107,7 @@ def test_a_row_is_judged_again_others_stay_and_none_can_be_loaded(folder, table)
     assert of_label(folder / COMPARED, "a")["test"]["rmse"] == 0
     assert of_label(folder / COMPARED, "b")["test"]["rmse"] > 0
     runs = read_runs(folder / COMPARED)
-    assert [run.record["model"] for run in runs] == [JUDGED] * 2
+    assert [run.record["model"] for run in runs] == [PREDICTIONS_ONLY] * 2
     with pytest.raises(CheckpointError, match="and no model to load"):
         rd.load_run(runs[0].path)
 

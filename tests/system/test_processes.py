@@ -55,7 +55,7 @@ def test_a_killed_process_keeps_nobody_out(tmp_path):
     sleeper = FORK.Process(target=stay, args=(tmp_path,))
     sleeper.start()
     wait_for((tmp_path / "inside").exists)
-    with pytest.raises(UserError, match="another sleeper is at work"), locked_folder(tmp_path, "sleeper"):
+    with pytest.raises(UserError, match="another sleeper is working"), locked_folder(tmp_path, "sleeper"):
         pass
     sleeper.kill()
     sleeper.join()

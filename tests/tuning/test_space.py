@@ -104,7 +104,7 @@ def test_a_grid_of_an_interval_or_without_a_valid_point_is_refused():
     space = parse_space({"a": {"choice": [1, 2]}, "conditions": ["a > 5"]})
     with pytest.raises(OptionError, match="no point satisfies a > 5"):
         space.grid(RNG(0))
-    with pytest.raises(OptionError, match="no valid point in 1000 draws"):
+    with pytest.raises(OptionError, match="no valid point in 1000 samples"):
         space.sample(study(0), {})
 
 
