@@ -84,7 +84,7 @@ def test_a_hundred_levels_are_levels_and_one_more_is_continuous():
         (
             [1, 2.5, 5],
             {"ends": [1, 5], "step": 1},
-            r"1 ratings are not a whole .* rating_step=1, above 1, .* line 3: 2.5",
+            r"ratings are not a whole .* rating_step=1, above 1, .* line 3: 2.5",
         ),
         ([0, 2, 5, 10], {"step": 2}, "rating_step=2, above 0, the first in line 4: 5; leave rating_step out"),
         ([1, 2, 4], {"threshold": 4.5}, "no rating reaches rating_threshold=4.5, the highest is 4"),
