@@ -96,7 +96,7 @@ def test_a_metric_that_cannot_tell_does_not_say_that_a_model_is_worse():
 
 
 def test_impossible_numbers_and_odd_names_are_visible():
-    assert "ERROR of recbole_dgrm: ratedndcg@5 above the oracle" in explanation(record(0.95))
+    assert "ERROR of recbole_dgrm: ratedndcg@5 better than the oracle" in explanation(record(0.95))
     assert "ERROR" not in explanation(record(0.9))
     for best, improves in ((9, True), (8, False)):
         text = explanation(record(0.6, timing={"best_epoch": best, "epochs": 9, "train_s": 1.0}))
