@@ -23,7 +23,7 @@ BASELINE = argument("--baseline", help="label that the others are tested against
     "benchmark --config=PLAN [--any_plan_key=value ...]",
     argument("--config", required=True, help="a YAML file, or the name of one in properties/benchmark/"),
     argument("--output_dir", type=Path, help="runs and report go here (default runs/<name of the plan>)"),
-    argument("--data_path", help="folder that holds <dataset>/, for every run"),
+    argument("--data_path", help="folder of <dataset>/, for every run"),
     argument("--dry_run", action="store_true", help="print the plan and which runs are done; run nothing"),
     *(WORKERS, SCHEDULER, RETRY),
     takes_keys=True,
@@ -203,7 +203,7 @@ def split(given: Namespace, console: Console) -> None:
     argument("--output", type=Path, help="folder for rows and report; may have other runs (default SPLIT/compared)"),
     BASELINE,
     argument("--seconds", default="{}", help="training times: '{svd: 12.5, als: 3}'"),
-    argument("--data_path", help="folder that holds <dataset>/, if the data has moved since"),
+    argument("--data_path", help="folder of <dataset>/, if the data has moved"),
 )
 def compare(given: Namespace, console: Console) -> None:
     """Compare predictions of other libraries with each other and with our runs.

@@ -170,7 +170,7 @@ def check_scores(model: str, keys: Mapping[str, Any]) -> None:
     implicit = keys.get("feedback") == "implicit"
     if registry.declares_options(model) and not implicit:
         return
-    scores = f"the scores of {model}{' with feedback=implicit' if implicit else ''} are no ratings"
+    scores = f"the scores of {model}{' with feedback=implicit' if implicit else ''} are not ratings"
     if keys.get("rated_filter") == "threshold":
         remedy = "use --rated_filter=none, or --protocol=rated instead of eq23"
         raise OptionError(f"rated_filter=threshold drops predictions below a rating, and {scores}; {remedy}")

@@ -279,7 +279,7 @@ def test_recommend_reads_ratings_as_convert_read_the_data_set_unless_its_own_opt
         (tmp_path / name).write_text(text)
         status, _, err = run(*arguments, f"--ratings={tmp_path / name}", *own)
         assert status == 0
-        assert ("the model does not know their 1 items, the first '77'" in err) == (name == "new.txt")
+        assert ("1 items that the model does not know are dropped, the first '77'" in err) == (name == "new.txt")
         assert set(pd.read_csv(tmp_path / "lists.csv")["user"]) == ({"ann"} if own else {"zoe", "yan"})
     status, _, err = run(*arguments, f"--ratings={tmp_path / 'new.txt'}", "--users=3")
     assert (status, "1 of 1 users are unknown, the first: '3'" in err) == (2, True)

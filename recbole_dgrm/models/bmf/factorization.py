@@ -181,7 +181,7 @@ class Factorization(nn.Module):
         return {"median": float(np.median(r_hat)), "most": float(np.quantile(r_hat, 0.9))}
 
     def _parts(self, user: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
-        """Factors of users and items, whose products are means over the kept sweeps, with their biases, and m."""
+        """Factors and biases of users and items, and m, whose sums and products are means over the kept sweeps."""
         kept = self._count
         left, right = self.user_rows[user, :kept], self.item_rows[:, :kept]
         factors = (left[..., :-1] / kept).flatten(1), right[..., :-1].flatten(1)
@@ -192,7 +192,7 @@ class Factorization(nn.Module):
         return value * self.deviation + self.centre
 
     def set_users(self, ratings: sp.csr_matrix) -> None:
-        """Solve other users, whose ratings are the rows of ``ratings``: their means given all else of a kept sweep."""
+        """Compute the conditional means of other users, whose ratings are the rows of ``ratings``, for each kept sweep."""
         features = self.components and self.components.of_rows(shares(ratings))
         design = Design(self._standard(ratings))
         rows = torch.zeros(ratings.shape[0], *self.user_rows.shape[1:], dtype=torch.float32)
