@@ -25,6 +25,7 @@ _HANDED_DOWN: ContextVar[torch.Generator | None] = ContextVar("handed_down", def
 KNOWN_WARNINGS = (  # the beginning of the message, and the module
     ("", r"recbole\."),
     ("ks_2samp: Exact calculation unsuccessful.", ""),  # scipy uses the asymptotic p-value
+    ("Argument ``constant_liar`` is an experimental feature", ""),  # of Optuna, since 2021
 )
 _INSTALLED: list[Any] = []  # the filters for these in ``warnings.filters``
 

@@ -192,7 +192,7 @@ class Factorization(nn.Module):
         return value * self.deviation + self.centre
 
     def set_users(self, ratings: sp.csr_matrix) -> None:
-        """Compute the conditional means of other users, whose ratings are the rows of ``ratings``, for each kept sweep."""
+        """Compute the rows of other users from ``ratings``: their conditional means in each kept sweep."""
         features = self.components and self.components.of_rows(shares(ratings))
         design = Design(self._standard(ratings))
         rows = torch.zeros(ratings.shape[0], *self.user_rows.shape[1:], dtype=torch.float32)
