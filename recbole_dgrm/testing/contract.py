@@ -121,12 +121,12 @@ class ModelContract:
         assert torch.isfinite(scores[:, 1:]).all()
 
     def test_another_seed_gives_another_split_and_another_model(self, make_config):
-        found = []
+        seen = []
         for seed in (2020, 7):
             config, splits, model = untrained_model(make_config(self.model, seed=seed))
-            found.append((splits.fingerprint(), model.eval().full_sort_predict(interaction(config, [1]))[:, 1:]))
-        assert found[0][0] != found[1][0]
-        assert not torch.equal(found[0][1], found[1][1])
+            seen.append((splits.fingerprint(), model.eval().full_sort_predict(interaction(config, [1]))[:, 1:]))
+        assert seen[0][0] != seen[1][0]
+        assert not torch.equal(seen[0][1], seen[1][1])
 
     def test_it_runs_under_full_ranking_or_says_why_not(self, make_config):
         if self.implicit is None:

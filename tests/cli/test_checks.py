@@ -31,8 +31,8 @@ def test_where_the_tests_run_nothing_essential_is_missing(rows):
     assert not [row for row in rows.values() if row.state == FAILS or (row.state != WORKS and not row.cure)]
     for name in ("python", "recbole", "torch", "numpy", "pandas", "scipy", "optuna", "distributed"):
         assert name in rows
-    assert rows["torch"].found == metadata.version("torch")  # of a CUDA build torch itself says +cu132, too
-    assert rows["ml-100k of RecBole"].found == "943 users, 1,682 items, 100,000 ratings"
+    assert rows["torch"].result == metadata.version("torch")  # of a CUDA build torch itself says +cu132, too
+    assert rows["ml-100k of RecBole"].result == "943 users, 1,682 items, 100,000 ratings"
     assert not {"pytest", "hypothesis", "ruff", "mkdocs"} & set(rows)  # for development
 
 
@@ -40,7 +40,7 @@ def test_a_missing_library_is_a_row_with_its_cure_and_stops_no_other_check(monke
     without(monkeypatch, "torch", "recbole", "distributed", "recbole_dgrm.config.layers")
     rows = found(tmp_path)
     for name in ("torch", "recbole", "GPU", "distributed", "ml-100k of RecBole"):
-        assert rows[name].found.startswith(("ModuleNotFoundError", "ImportError"))
+        assert rows[name].result.startswith(("ModuleNotFoundError", "ImportError"))
         assert rows[name].cure
     assert rows["torch"].state == rows["recbole"].state == rows["ml-100k of RecBole"].state == FAILS
     assert rows["recbole"].cure == "pip install --no-deps recbole==1.2.1"
@@ -58,7 +58,7 @@ def test_a_version_outside_what_setup_py_allows_does_not_work(monkeypatch, tmp_p
     monkeypatch.setattr(metadata, "version", lambda name: "4.0.1" if name == "pandas" else version(name))
     row = found(tmp_path)["pandas"]
     assert (row.state, row.cure) == (FAILS, checks.REINSTALL)
-    assert row.found.startswith("4.0.1, wanted")
+    assert row.result.startswith("4.0.1, wanted")
 
 
 def test_a_gpu_is_named_and_a_driver_without_its_torch_is_noticed(monkeypatch):
@@ -66,7 +66,7 @@ def test_a_gpu_is_named_and_a_driver_without_its_torch_is_noticed(monkeypatch):
     monkeypatch.setattr(checks.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     row = checks.checked("GPU", checks.gpu, checks.GPU_CURE, LIMITED)
     assert row.state == LIMITED
-    assert "there is a driver" in row.found
+    assert "there is a driver" in row.result
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", "card {}".format)
