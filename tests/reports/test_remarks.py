@@ -105,4 +105,4 @@ def test_a_row_that_is_better_by_user_has_no_mark_at_a_number_that_is_worse(tmp_
     put(tmp_path, "A", vectors={"rmse": errors}, test={"rmse": 1.0}, reference={})
     put(tmp_path, "B", vectors={"rmse": errors - 0.1}, test={"rmse": rmse}, reference={})
     table = result_table(only_cell(tmp_path, "A"))
-    assert ({row[0].text: row[1].mark for row in table.rows}["B"], table.note.count("No mark in RMSE")) == marks
+    assert ({row[0].text: row[1].mark for row in table.rows}["B"], table.note.count("Not marked in RMSE")) == marks

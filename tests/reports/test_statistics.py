@@ -270,7 +270,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 def test_a_folder_without_a_finished_run_is_refused_with_the_reason(tmp_path):
     write_run(tmp_path, "MF", status="failed", error="no more memory")
-    with pytest.raises(DataError, match="is finished; the first: no more memory"):
+    with pytest.raises(DataError, match="is finished; the error of the first: no more memory"):
         summarise(tmp_path)
 
 
