@@ -1,7 +1,5 @@
 """Batches without the padding: of users or items to train on profiles, of users to score pairs or to rank items."""
 
-from math import ceil
-
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -67,11 +65,9 @@ def item_rank(dataset: Dataset) -> torch.Tensor:
 
 
 class _ByUser:
-    """Mixin of evaluation loaders: batches by user, one contiguous share per process.
+    """Mixin of evaluation loaders, whose batches are of ``eval_batch_size`` users.
 
-    The batches are those of a single process, unless that has fewer batches than there are processes. ``users`` are
-    all users, and ``sample_size`` becomes the number of users of this process. ``known`` are the pairs of the parts
-    before, where all items are ranked.
+    ``users`` are all users. ``known`` are the pairs of the parts before, where all items are ranked.
     """
 
     known: sp.csr_matrix | None = None
@@ -82,18 +78,8 @@ class _ByUser:
         return self._dataset.scale
 
     def _init_batch_size_and_step(self) -> None:
-        most = self.sample_size // distributed.world_size()
-        if not most:
-            raise DataError(f"{self.sample_size} users to evaluate, {distributed.world_size()} processes; start fewer")
-        self.step = min(self.config.run.eval_batch_size, most)
-        own = distributed.share_of_rank(ceil(self.sample_size / self.step))
-        self._first = own.start * self.step
-        self.sample_size = min(own.stop * self.step, self.sample_size) - self._first
+        self.step = self.config.run.eval_batch_size
         self.set_batch_size(self.step)
-
-    def collate_fn(self, index: list[int]):
-        """The batch of the users at the consecutive positions ``index`` of this process's share."""
-        return self.batch([self._first + position for position in index])
 
 
 class RatedLoader(_ByUser, AbstractDataLoader):
@@ -109,7 +95,7 @@ class RatedLoader(_ByUser, AbstractDataLoader):
         self.sample_size = len(count)
         super().__init__(config, dataset, None, shuffle=False)
 
-    def batch(self, index: list[int]):
+    def collate_fn(self, index: list[int]):
         """The pairs of users ``index[0]..index[-1]`` as RecBole's 4-tuple of an evaluation batch."""
         start = self.end[index[0] - 1] if index[0] else 0
         return self.pairs[slice(start, self.end[index[-1]])], None, None, None
@@ -137,7 +123,7 @@ class RankingLoader(_ByUser, FullSortEvalDataLoader):
         super()._init_batch_size_and_step()
         self.set_batch_size(self.step * self._dataset.item_num)
 
-    def batch(self, index: list[int]):
+    def collate_fn(self, index: list[int]):
         """The users ``(B,)``, and rows and items of their history and of their positives."""
         users = self.users[index]
         history, positives = (

@@ -19,7 +19,6 @@ from recbole_dgrm.data.loaders import ITEM_RANK
 from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.evaluation.lists import Lists
 from recbole_dgrm.evaluation.ranking import RatedLists, RatedProtocol
-from recbole_dgrm.system import distributed
 
 PREDICTIONS, LISTS = "rec.rated", "rec.lists"
 TOP, HITS = "rec.items", "rec.topk"  # RecBole's names: the lists, and which of their places are hits
@@ -93,16 +92,12 @@ class Collector(RepairedCollector):
             self._batches.append(tuple(column.detach().cpu() for column in (*columns, scores_tensor)))
 
     def get_data_struct(self) -> DataStruct:
-        """RecBole's struct with ``RatedPredictions``, of all users, whichever process evaluated them."""
+        """RecBole's struct with ``RatedPredictions``."""
         struct = super().get_data_struct()
-        for key in [key for key in struct._data_dict if key.startswith(self.PER_EVALUATION)]:
-            struct.set(key, distributed.all_gather_rows(struct.get(key)))
         if self.register.need(LISTS):
             struct.set(LISTS, Lists(struct.get(TOP).numpy(), self.known))
         if self._batches:
-            user, item, rating, score = (
-                distributed.all_gather_rows(torch.cat(column)).numpy() for column in zip(*self._batches, strict=True)
-            )
+            user, item, rating, score = (torch.cat(column).numpy() for column in zip(*self._batches, strict=True))
             rule = rated_protocol(self.config, self.scale)
             struct.set(PREDICTIONS, RatedPredictions(user, item, score, rating, rule, self.scale))
             self._batches = []

@@ -27,7 +27,6 @@ from recbole_dgrm.evaluation.scoring import all_scores
 
 LOG = logging.getLogger(__name__)
 ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
-MIXED = 1.1  # the largest R-hat of chains that agree (Gelman et al. 2013, section 11.4)
 MOST = 1 << 27  # scores that an inspection computes at most: a second or so of products on two cores
 LISTED = 1000  # users whose lists are compared, or all where there are fewer
 
@@ -189,18 +188,7 @@ def examine(trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], e
     found["verdict"] = judge_run(bins, final, lines, epoch).to_dict()
     if config.run.diagnose_every and bins and hasattr(trainer.model, "walk"):
         found["sweep"] = sweep(trainer, config, splits)
-    if hasattr(trainer.model, "agreement"):
-        found["agreement"] = _agreement(trainer.model)
     found["seconds"] = round(monotonic() - start + sum(line.get("diagnose_s", 0.0) for line in lines), 3)
-    return found
-
-
-def _agreement(model: Any) -> dict[str, float]:
-    """The R-hat of predictions of a model that samples; where it is too large, that is said."""
-    found = {name: round(value, 3) for name, value in model.agreement().items()}
-    if found.get("median", 0.0) > MIXED:
-        said = "its chains disagree: half of its predictions have an R-hat above %.2f; raise burn_in and epochs"
-        LOG.warning(said, found["median"])
     return found
 
 

@@ -11,7 +11,6 @@ from recbole_dgrm.evaluation import references
 from recbole_dgrm.evaluation.metric_names import LABELS, smaller_is_better
 from recbole_dgrm.evaluation.references import Metrics
 from recbole_dgrm.evaluation.resolution import blunt, can_tell
-from recbole_dgrm.system import distributed
 
 LOG = logging.getLogger(__name__)
 AUTO, RANKING, ERROR = "auto", "ratedndcg", "rmse"
@@ -33,7 +32,7 @@ def settled(config, splits: Splits) -> tuple[Config, dict[str, Metrics]]:
     if config["valid_metric"] != AUTO:
         return config, {}
     found = references.measure(config, splits, "valid").resolution
-    chosen = distributed.broadcast_text(lambda: _choice(candidates(config["metrics"], config["topk"]), found))
+    chosen = _choice(candidates(config["metrics"], config["topk"]), found)
     bigger = not smaller_is_better(chosen.lower())
     return config.replaced(valid_metric=chosen, valid_metric_bigger=bigger), found
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding, embedding_bag
 
 # torch warns at the first such tensor of a process. It is made here, so that a caller never meets the warning.
 with warnings.catch_warnings(action="ignore"):
@@ -58,7 +58,7 @@ class Places:
 
     def column_values(self, value: Tensor) -> Tensor:
         """A value per column, ``(n_columns,)``, for each entry, ``(n,)``; the sums of its gradient have one order."""
-        return _ColumnValues.apply(self, value)
+        return embedding(self.column, value.unsqueeze(-1)).squeeze(-1)
 
     def sums(self, value: Tensor) -> Tensor:
         """The sum of the entries ``(n,)`` of each row, ``(n_rows, 1)``."""
@@ -121,18 +121,6 @@ class _SparseProduct(torch.autograd.Function):
         value, weight = ctx.saved_tensors
         by_value = _sampled(places, grad, weight) if ctx.needs_input_grad[1] else None
         return None, by_value, _by_column(places, value, grad) if ctx.needs_input_grad[2] else None
-
-
-class _ColumnValues(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, places: Places, value: Tensor) -> Tensor:
-        ctx.places = places
-        return value.index_select(0, places.column)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
-        (grad,), places = grads, ctx.places
-        return None, _by_column(places, grad, grad.new_ones(places.n_rows, 1)).squeeze(-1)
 
 
 class _ProductsAt(torch.autograd.Function):
