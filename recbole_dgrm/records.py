@@ -1,12 +1,9 @@
 """What a run leaves on disk: the contract between the code that runs and the code that reports."""
 
-import hashlib
 import json
-import logging
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -16,26 +13,18 @@ import yaml
 from numpy.typing import NDArray
 
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.options import retired
-from recbole_dgrm.system.files import make_folder, plain, read_bytes, write_text, write_whole, writing
-from recbole_dgrm.system.processes import EXIT_S, LOCK, alone_in
+from recbole_dgrm.identity import ASIDE, RECORD, RESULTS, Identity, config_hash
+from recbole_dgrm.system.files import plain, read_bytes, write_text, write_whole
 
-LOG = logging.getLogger(__name__)
-RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
-BIAS = "bias "  # in front of a metric's name in per_user.npz: of the bias row, on the same users
+CONFIG, PER_USER, RUN_LOG = "config.yaml", "per_user.npz", "run.log"
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
-ASIDE, REASON = ".aside", "reason.txt"  # a folder of work that was put aside, which no reader of runs looks into
-SEARCH = "search.json"  # in the folder of a search: its plan
-VOUCHING = (RECORD, SEARCH)  # the file that says what lies beside it is written, and put aside, last
 TRIAL = "trial.json"  # in the directory of a run that is a trial of a search
-RESULTS = 1  # raised when a change of the code changes what a config gives on the same data
 UNFINISHED = ("running", "interrupted")  # status of a run that goes on from where it was stopped
 ENDED = ("finished", "validated", "pruned")  # status of a run whose record is not written any more
 JUDGED = "predictions"  # what a record calls the model where only its predictions are known
 PLAN = "benchmark.json"  # in a folder of runs: the plan that they belong to
 LARGEST_JSON = 1 << 26  # bytes; a record has about 20,000, and 64 MiB take some seconds to read
 LARGEST_VECTORS = 1 << 32  # bytes when unpacked: enough for 20 metrics of 20 million users
-WHERE = ("output_dir", "data_path", "checkpoint_interval")  # keys that say where files lie, not what is computed
 
 
 @dataclass
@@ -110,65 +99,6 @@ def new_record(given: Mapping[str, Any], label: str = "", source: str | None = N
     record.begun = datetime.now(UTC).isoformat(timespec="milliseconds")
     record.data = {} if source is None else {"source": source}
     return record
-
-
-def config_hash(given: Mapping[str, Any]) -> str:
-    """Hash of all keys that determine a result, which is the part of ``Identity`` that follows from the config.
-
-    Retired keys count with their only value, so that a run of 0.2.0 is still known.
-    """
-    what = {key: value for key, value in plain({**retired(given.get("model")), **given}).items() if key not in WHERE}
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def changed_key(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """The first key in which two configs differ, leaving out those that say where files lie; None if there is none."""
-    keys = sorted({*ours, *theirs}.difference(WHERE))
-    return next((key for key in keys if ours.get(key) != theirs.get(key)), None)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What determines the result of a run, a cell of a benchmark or a trial of a search.
-
-    Stored work is taken, and continued, only where its identity is the one that is wanted.
-
-    Attributes:
-        config: see ``config_hash``.
-        data: hash of all files of the data set, see ``recbole_dgrm.data.atomic_files.source_hash``.
-        code: see ``RESULTS``.
-    """
-
-    config: str
-    data: str | None
-    code: int = RESULTS
-
-    def difference(self, stored: "Identity") -> str | None:
-        """Why work of the ``stored`` identity is not this work, in words; None where it is."""
-        if stored.data is not None and self.data != stored.data:
-            return f"the files of its data set have changed since (their hash was {stored.data}, it is {self.data} now)"
-        if self.code != stored.code:
-            return f"it was made by code that gives other results (results version {stored.code}, now {self.code})"
-        return None if self.config == stored.config else "it was made with other keys"
-
-
-def put_aside(path: Path, folder: Path, name: str, reason: str, stays: Collection[str] = ()) -> None:
-    """Move the content of ``path``, whose lock the caller holds, into ``folder/.aside/<name>-<number>``.
-
-    Args:
-        folder: of the benchmark or search.
-        reason: why; it is logged, and written to ``reason.txt``.
-        stays: names that are left where they are, as the lock is.
-    """
-    place = folder / ASIDE / name
-    new = next(new for number in count(1) if not (new := place.with_name(f"{place.name}-{number}")).exists())
-    make_folder(new)
-    with writing(new):
-        for each in sorted(path.iterdir(), key=lambda each: each.name in VOUCHING):
-            if each.name not in (LOCK, ASIDE, *stays):
-                each.rename(new / each.name)
-    write_text(new / REASON, f"{path} was moved here, because {reason}.\n")
-    LOG.warning("%s was moved to %s, because %s; it is made again", path, new, reason)
 
 
 @dataclass(frozen=True)
@@ -246,24 +176,6 @@ class RunDirectory:
     def epochs(self) -> list[dict[str, Any]]:
         """A dict per epoch: ``stage``, ``epoch``, ``seconds``, losses, ``valid_<metric>``."""
         return read_epochs(self.path)
-
-
-def put_aside_unless(run: RunDirectory, folder: Path, identities: Iterable[Identity]) -> bool:
-    """Put a run of ``folder`` aside unless its data and its code are those of one of ``identities``, if there are any.
-
-    Returns:
-        Whether the run was put aside.
-
-    Raises:
-        UserError: another process is at work in the run.
-    """
-    wanted = [replace(identity, config=run.identity.config) for identity in identities]
-    reasons = [identity.difference(run.identity) for identity in wanted]
-    if not reasons or not all(reasons):
-        return False
-    with alone_in(run.path, "process", "wait for its end", EXIT_S):
-        put_aside(run.path, folder, str(run.path.relative_to(folder)), str(reasons[0]))
-    return True
 
 
 def read_epochs(run_dir: Path) -> list[dict[str, Any]]:

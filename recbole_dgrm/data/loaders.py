@@ -11,6 +11,7 @@ from recbole.data.utils import get_dataloader
 from recbole.sampler.sampler import AbstractSampler, RepeatableSampler, Sampler
 from recbole.utils import InputType
 
+from recbole_dgrm.data import ITEM_RANK
 from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.errors import DataError
@@ -18,7 +19,6 @@ from recbole_dgrm.system import distributed
 
 STEPS = 24  # of a pass over the profiles, about, if train_batch_size is auto
 FEWEST, MOST = 256, 1024  # profiles of a batch then
-ITEM_RANK = "item_rank"  # column of evaluation batches: place of the item among all, by the data's own ids
 
 
 class ProfileLoader(AbstractDataLoader):

@@ -15,14 +15,14 @@ from recbole.data.dataset import Dataset
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from recbole_dgrm.data import loaders
+from recbole_dgrm.data import ITEM_RANK, loaders
 from recbole_dgrm.data.rating_scale import RatingScale
-from recbole_dgrm.data.splits import Splits
+from recbole_dgrm.data.splits import Splits, training_part
 from recbole_dgrm.evaluation import calibration, collector
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION, judge_run
 from recbole_dgrm.evaluation.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
 from recbole_dgrm.evaluation.lists import Lists
-from recbole_dgrm.evaluation.references import rated_row, training_part
+from recbole_dgrm.evaluation.references import rated_row
 from recbole_dgrm.evaluation.scoring import all_scores
 
 LOG = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
     and the metrics.
     """
     pairs = [batch for batch, *_ in loaders.eval_loader(config, splits, "valid")]
-    fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], loaders.ITEM_RANK, config["RATING_FIELD"])
+    fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"])
     user, item, rank, rating = (torch.cat([batch[name] for batch in pairs]) for name in fields)
     model: Denoiser = trainer.model.eval()
     readings = ("posterior", "x_0_hat") if model.options.noise_support == "all" else ("x_0_hat",)

@@ -8,20 +8,11 @@ import logging
 from recbole_dgrm.compat.config import Config
 from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.evaluation import references
-from recbole_dgrm.evaluation.metric_names import LABELS, smaller_is_better
+from recbole_dgrm.evaluation.metric_names import ASKED, AUTO, candidates, smaller_is_better
 from recbole_dgrm.evaluation.references import Metrics
 from recbole_dgrm.evaluation.resolution import blunt, can_tell
 
 LOG = logging.getLogger(__name__)
-AUTO, RANKING, ERROR = "auto", "ratedndcg", "rmse"
-ASKED = f"valid_metric={AUTO}"
-
-
-def candidates(names: list[str], topk: list[int]) -> list[str]:
-    """The metrics that ``auto`` chooses from, those of them that are computed: RatedNDCG of the first length, RMSE."""
-    computed = {name.lower() for name in names}
-    found = {RANKING: f"{LABELS[RANKING]}@{topk[0]}", ERROR: LABELS[ERROR]}
-    return [found[name] for name in found if name in computed]
 
 
 def settled(config, splits: Splits) -> tuple[Config, dict[str, Metrics]]:
