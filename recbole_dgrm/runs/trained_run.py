@@ -37,13 +37,8 @@ from recbole_dgrm.training.checkpoints import read_checkpoint
 from recbole_dgrm.training.trainers import trainer_class
 
 LOG = logging.getLogger(__name__)
-TRAINED_WITH = (
-    "feedback",
-    "eval_args",
-    "split_rounding",
-    "known_share",
-    "refit",
-)  # keys that a trained model is tied to
+# keys that a trained model is tied to
+TRAINED_WITH = ("feedback", "eval_args", "split_rounding", "known_share", "refit")
 
 
 class TrainedRun(Recommender):

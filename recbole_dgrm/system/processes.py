@@ -173,5 +173,5 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
-        for number in dict.fromkeys(came):
-            signal.raise_signal(number)
+        for held_back in dict.fromkeys(came):
+            signal.raise_signal(held_back)
