@@ -270,7 +270,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_text_on_the_command_line_stays_what_was_typed(text):
-    for key in ("dataset", "model", "output_dir", "data_path", "wandb_project", "USER_ID_FIELD", "learner"):
+    for key in ("dataset", "model", "output_dir", "data_path", "wandb_project", "USER_ID_FIELD"):
         assert parse_value(text, key) == text
         assert parse_value(f'"{text}"', key) == text
     assert parse_value("~", "data_path") is parse_value("", "data_path") is None
