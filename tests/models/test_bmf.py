@@ -5,7 +5,6 @@ import pytest
 import torch
 from helpers import random_ratings, write_ratings
 
-from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import diagnosis
 from recbole_dgrm.models.bmf.conditionals import Design
 from recbole_dgrm.models.bmf.factorization import split_r_hat
@@ -73,12 +72,12 @@ def test_users_that_are_solved_anew_are_the_same(swept):
 @pytest.mark.parametrize("implicit", ["both", "none"])
 def test_deviations_are_those_of_draws(swept, implicit):
     """A rating's variance by its parts, against rows that are drawn and errors that are added."""
-    _, _, model = swept(epochs=42, implicit=implicit)
+    _, _, model = swept(epochs=22, implicit=implicit)
     user, row, column = all_pairs(model)
     kept, rng = model.factorization, np.random.default_rng(0)
     design = Design(kept._standard(model.rating_matrix()))
     drawn = []
-    for place in range(40):
+    for place in range(20):
         other, level, alpha, scale = kept.item_rows[:, place], *kept._numbers(place)
         for _ in range(50):
             noise = torch.from_numpy(rng.standard_normal((model.n_users, other.shape[1]), dtype=np.float32))
@@ -98,11 +97,6 @@ def test_features_know_training_pairs_only(make_model):
     exact = pairs / np.sqrt(np.maximum(pairs.sum(1, keepdims=True), 1))
     features = model.factorization.components
     np.testing.assert_allclose(features.left * features.size @ features.right.T, exact, atol=1e-6)
-
-
-def test_a_burn_in_that_leaves_nothing_is_refused(make_model):
-    with pytest.raises(OptionError, match="burn_in=12 leaves none of epochs=12"):
-        make_model("BMF", burn_in=12, epochs=12)
 
 
 def test_shifted_and_stretched_ratings_give_the_same_result(make_model, tmp_path):
@@ -128,12 +122,10 @@ def test_halves_that_differ_are_seen():
 
 
 def test_a_run_says_whether_its_chains_agree(make_config, monkeypatch, caplog):
-    keys = {"epochs": 40, "burn_in": 5, "eval_step": 35, "keep_every": 1}
-    record, _ = run_one(make_config("BMF", "board", chains=2, **keys))
-    assert 0.9 < record.diagnosis["agreement"]["median"] <= record.diagnosis["agreement"]["most"]
+    keys = {"epochs": 20, "burn_in": 4, "eval_step": 16, "keep_every": 1, "chains": 2, "refit": False}
     monkeypatch.setattr(diagnosis, "MIXED", 0.0)
-    caplog.clear()
-    run_one(make_config("BMF", "board", **keys))
+    record, _ = run_one(make_config("BMF", "board", **keys))
+    assert 0.9 < record.diagnosis["agreement"]["median"] <= record.diagnosis["agreement"]["most"]
     assert "half of its predictions have an R-hat above" in caplog.text
 
 
