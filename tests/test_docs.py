@@ -56,17 +56,19 @@ def test_the_readme_installs_as_the_page_about_installing():
 
 @pytest.mark.slow
 def test_the_cells_of_the_notebook_run_in_order_and_show_what_they_showed(tmp_path, monkeypatch):
-    """As many outputs with the same columns; digits may differ from machine to machine."""
+    """As many outputs with the same columns; the ratings are fewer, so that it takes less time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(DOCS)
     monkeypatch.setattr(executors, "LocalExecutor", Here)
     notebook = import_module("notebook")
     text = notebook.NOTEBOOK.read_text(encoding="utf-8")
-    for old, new in zip(json.loads(text)["cells"], notebook.executed(json.loads(text))["cells"], strict=True):
-        columns = [
-            [output["data"]["text/plain"].splitlines()[0].split() for output in cell.get("outputs", [])]
-            for cell in (old, new)
+    few = text.replace(r"ratings[\"user_id\"] <= 300", r"ratings[\"user_id\"].le(300) & ratings[\"item_id\"].le(200)")
+    assert few != text
+    for old, new in zip(json.loads(text)["cells"], notebook.executed(json.loads(few))["cells"], strict=True):
+        shown = [
+            [output["data"]["text/plain"].splitlines()[0] for output in cell.get("outputs", [])] for cell in (old, new)
         ]
+        columns = [[re.sub(r"ratings-\w+", "ratings", line).split() for line in lines] for lines in shown]
         assert columns[0] == columns[1]
 
 

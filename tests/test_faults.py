@@ -10,7 +10,6 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -47,18 +46,6 @@ def made(tmp_path_factory, ratings_path) -> Path:
 def finished(made, tmp_path) -> Path:
     """The directory of a run that has all files of a finished one, and goes on."""
     return interrupted(Path(shutil.copytree(made, tmp_path / made.name)))
-
-
-@contextmanager
-def file_size_limit(size: int):
-    """Inside, no file can grow beyond ``size`` bytes: a disk that is full for the large ones."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # Damaged files
@@ -165,10 +152,16 @@ def test_damaged_vectors_are_a_sentence(finished, write):
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    resource = pytest.importorskip("resource")
     path = tmp_path / "checkpoint.pt"
     path.write_text("old")
-    with file_size_limit(50_000), pytest.raises(OutputError, match=f"^{path}: File too large; free some space"):
-        write_checkpoint(path, {"weights": torch.zeros(100_000)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))  # a disk that is full for larger files
+    try:
+        with pytest.raises(OutputError, match=f"^{path}: File too large; free some space"):
+            write_checkpoint(path, {"weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
