@@ -28,6 +28,7 @@ from recbole_dgrm.tuning.plan import SearchPlan
 from recbole_dgrm.tuning.space import parse_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the constant liar is, since 2021
 TRIALS = "trials"  # in the folder of a search, the folder of its trials
 WARMUP_EPOCHS, STARTUP_TRIALS = 10, 5  # no trial ends early before so many epochs, and so many finished trials
 SHOWN = 10  # trials in the table
@@ -140,9 +141,7 @@ class Search(TableRepr):
             return self.space.grid(np.random.default_rng(self._seed))[number]
         study, seed = self._study(), self._seed + number
         tpe = self.plan.sampler == "tpe"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the constant liar is, since 2021
-            study.sampler = TPESampler(seed=seed, constant_liar=True) if tpe else RandomSampler(seed)
+        study.sampler = TPESampler(seed=seed, constant_liar=True) if tpe else RandomSampler(seed)
         start = {} if number else self.space.labels_of(self._defaults)
         return self.space.sample(study, start if self.space.is_valid(self.space.point(start)) else {})
 
