@@ -18,7 +18,7 @@ from narwhals.stable.v2.typing import IntoFrame
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat
 
-from recbole_dgrm import record_types, records
+from recbole_dgrm import records
 from recbole_dgrm.config.layers import load_config, read_yaml
 from recbole_dgrm.data import dataset, loaders
 from recbole_dgrm.data.atomic_files import source_hash
@@ -118,7 +118,7 @@ def read_split(folder: Path, **where: Any) -> tuple[Any, Splits]:
     if not path.is_file():
         made = f"recbole-dgrm split --dataset=D {option('output', folder)}"
         raise DataError(f"{folder} has no {SPLIT}, so it is not the folder of a split; make one with {made}")
-    about = records.read_json(path, "the description of a split", "make the split again", record_types.Split)
+    about = records.read_json(path, "the description of a split", "make the split again", ["fingerprint"])
     config = load_config(folder / records.CONFIG, {"model": BASIS, **where})
     _check_labeled(config)
     splits = build_splits(config)

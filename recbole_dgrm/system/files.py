@@ -13,7 +13,7 @@ from zipfile import ZipFile
 import numpy as np
 import torch
 
-from recbole_dgrm.errors import OutputError, refused
+from recbole_dgrm.errors import REMEDIES, OutputError, refused
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -68,10 +68,13 @@ def check_writable(folder: Path, option: str = "output_dir") -> None:
     Raises:
         OutputError: the nearest folder that exists cannot be written, or is a file.
     """
+    there = folder
     try:
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=there)).rmdir()  # permissions alone do not tell
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in REMEDIES:
+            raise refused(there, error) from error
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"{option}={folder} cannot be written ({reason}); name a folder that can be") from error
 

@@ -25,6 +25,7 @@ _HANDED_DOWN: ContextVar[torch.Generator | None] = ContextVar("handed_down", def
 KNOWN_WARNINGS = (  # opening and module
     ("", r"recbole\."),
     ("ks_2samp: Exact calculation unsuccessful.", ""),  # scipy takes the asymptotic p-value
+    ("Argument ``constant_liar`` is an experimental feature", ""),  # of Optuna, since 2021
 )
 _INSTALLED: list[Any] = []  # the filters of these as ``warnings`` has them
 

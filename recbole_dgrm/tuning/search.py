@@ -81,13 +81,13 @@ def tune(
     """
     for key, number in {"trials": trials, "workers": workers, "timeout": timeout}.items():
         check(key, number, PositiveFloat | None)
+    check_writable(Path(output_dir or "runs"))
     config = run_keys(model, data, keys if output_dir is None else {**keys, "output_dir": output_dir})
     config.pop("output_dir", None)
     if not isinstance(space, Mapping):
         space = read_space_file(Path(space or space_file(model)), read_yaml)
     plan = plan_search(config, space, sampler, trials, prune, study)
     folder = Path(output_dir or Path("runs") / "tune" / plan.study)
-    check_writable(folder)
     threads = 1 if scheduler else threads_of_each(workers)
     search = run_search(plan, folder, executor_of(workers, scheduler), threads, timeout, show)
     write_search(search)

@@ -5,7 +5,6 @@ is made of them again, and the sampler continues from there.
 """
 
 import shutil
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,6 @@ from recbole_dgrm.system.files import writing
 from recbole_dgrm.tuning.plan import SearchPlan
 from recbole_dgrm.tuning.space import parse_space
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the constant liar is, since 2021
 TRIALS = "trials"  # in the folder of a search, the folder of its trials
 WARMUP_EPOCHS, STARTUP_TRIALS = 10, 5  # no trial ends early before so many epochs, and so many finished trials
 SHOWN = 10  # trials in the table
@@ -131,6 +128,7 @@ class Search(TableRepr):
 
     def _study(self) -> optuna.Study:
         """A study in memory with these trials; Optuna counts them anew where one is missing before others."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(direction="maximize" if self.bigger else "minimize")
         study.add_trials(self.by_number.values())
         return study

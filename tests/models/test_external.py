@@ -21,8 +21,8 @@ OF_RECBOLE = "from recbole.model.general_recommender import BPR\n\n\nclass Mine(
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package ``others`` with the model of CONTRIBUTING.md and one that is written as RecBole's are."""
-    (code, _), (defaults,) = (blocks(ROOT / "CONTRIBUTING.md", language) for language in ("python", "yaml"))
+    """A package ``others`` with the model of docs/own_model.md and one that is written as RecBole's are."""
+    (code, _), (defaults,) = (blocks(ROOT / "docs" / "own_model.md", language) for language in ("python", "yaml"))
     folder = tmp_path / "place" / "others"
     folder.mkdir(parents=True)
     files = {"__init__.py": "", "linear.py": code, "Linear.yaml": defaults, "mine.py": OF_RECBOLE}

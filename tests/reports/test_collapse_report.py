@@ -84,7 +84,7 @@ def folder(tmp_path):
 
 
 def report_of(folder) -> str:
-    return write_diagnosis(folder).with_suffix(".md").read_text()
+    return write_diagnosis(folder).path.with_suffix(".md").read_text()
 
 
 def csv_of(folder, name: str) -> pd.DataFrame:

@@ -342,10 +342,10 @@ def test_ratings_that_cannot_be_used_are_refused(run_of, item, rating, message):
 
 @pytest.mark.parametrize(
     ("name", "keys"),
-    [("MF", {}), ("NCF", {}), ("PRGAN", {}), ("BPR", {"protocol": "full"}), ("DGRM", {"orientation": "item"})],
+    [("MF", {}), ("NCF", {}), ("PRGAN", {}), ("BPR", {"protocol": "full"}), ("DGRMPlus", {"blend": 0.0})],
 )
 def test_a_model_that_reads_no_profiles_refuses_new_users(run_of, name, keys):
-    what = f"{name} with orientation=item" if name == "DGRM" else name
+    what = f"{name} with orientation=item" if name == "DGRMPlus" else name
     with pytest.raises(UnknownModel, match=f"{what} cannot score users .* reads profiles: {', '.join(PROFILES)}"):
         load_run(run_of(name, **keys)).with_ratings(random_ratings())
 
