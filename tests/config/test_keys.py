@@ -29,6 +29,7 @@ from recbole_dgrm.runs.experiment import run_one
 
 BASE = {"model": "MF", "dataset": "ml-100k", "data_path": "/does/not/exist"}
 FULL = {**BASE, "model": "BPR", "protocol": "full"}
+DGRM = {**BASE, "model": "DGRM"}
 WRONG = ["abc", "", -1, 0.5, [1], ["a", None], {"a": 1}, {1: {}}, True, None, math.inf, math.nan, 10**400]
 
 
@@ -108,6 +109,36 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, mod
         ({"dataset": 7}, "dataset=7 is not a name; one that looks like something else stands in quotes"),
         ({"metrics": "RMSE"}, "metrics='RMSE' is not a list of names"),
         ({"epochs": 10**400}, r"epochs=1000*\.\.\. is out of range"),
+        ({**DGRM, "noise_min": 0.5, "noise_max": 0.1}, "noise_min=0.5 must be below noise_max=0.1"),
+        ({**DGRM, "denoising_steps": 6}, "denoising_steps=6 is out of range; allowed: 0..1"),
+        ({**DGRM, "prediction_noise_steps": 6}, "prediction_noise_steps=6 is out of range; allowed: 0..noise_steps=5"),
+        ({**DGRM, "fixed_step": 6}, "fixed_step=6 is out of range; allowed: 1..noise_steps=5"),
+        ({**DGRM, "step_embedding_size": 7}, "step_embedding_size=7 must be even"),
+        ({**DGRM, "reconstruct": "hidden"}, "needs condition_dropout above 0"),
+        ({**DGRM, "learning_rate": 0}, "learning_rate=0.0 is out of range"),
+        (
+            {**DGRM, "topk": [3], "valid_metric": "RatedNDCG@5"},
+            "valid_metric=RatedNDCG@5 is not computed; allowed: one of auto,",
+        ),
+        ({**DGRM, "metrics": ["MAE"]}, "valid_metric=auto is not computed; allowed: one of mae"),
+        (
+            {**DGRM, "protocol": "full", "valid_metric": "auto"},
+            "valid_metric=auto is not computed; allowed: one of hit@10",
+        ),
+        (
+            {**FULL, "train_neg_sample_args": {"distribtion": "pop"}},
+            "unknown key 'distribtion'; did you mean 'distribution'",
+        ),
+        ({**FULL, "train_neg_sample_args": None}, "BPR learns from items that are drawn"),
+        (
+            {**FULL, "model": "MultiVAE", "shuffle": False},
+            "shuffle=False: MultiVAE learns from users in a random order",
+        ),
+        ({**FULL, "model": "DMF", "inter_matrix_type": "02"}, "one of 01, rating"),
+        (
+            {**FULL, "valid_metric": "NDCG"},
+            "valid_metric=NDCG is not computed; allowed: one of hit@10, mrr@10, ndcg@10",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_is_one_sentence_before_data_is_read(monkeypatch, keys, said):
@@ -115,21 +146,6 @@ def test_a_value_that_cannot_be_is_one_sentence_before_data_is_read(monkeypatch,
     with pytest.raises(OptionError, match=said) as error:
         load_config(config_dict={**BASE, **keys})
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("keys", "said"),
-    [
-        ({"train_neg_sample_args": {"distribtion": "pop"}}, "unknown key 'distribtion'; did you mean 'distribution'"),
-        ({"train_neg_sample_args": None}, "BPR learns from items that are drawn"),
-        ({"model": "MultiVAE", "shuffle": False}, "shuffle=False: MultiVAE learns from users in a random order"),
-        ({"model": "DMF", "inter_matrix_type": "02"}, "one of 01, rating"),
-        ({"valid_metric": "NDCG"}, "valid_metric=NDCG is not computed; allowed: one of hit@10, mrr@10, ndcg@10"),
-    ],
-)
-def test_so_is_one_of_a_model_of_recbole(keys, said):
-    with pytest.raises(OptionError, match=said):
-        load_config(config_dict={**FULL, **keys})
 
 
 @pytest.mark.parametrize("key", ["user_inter_num_interval", "item_inter_num_interval"])
