@@ -7,7 +7,8 @@ import pytest
 from reports_helpers import NDCG, draw, tokens, write_run
 
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.records import RunRecord, config_hash, new_record, read_run
+from recbole_dgrm.identity import config_hash
+from recbole_dgrm.records import RunRecord, new_record, read_run
 from recbole_dgrm.reports.statistics import summarise
 from recbole_dgrm.system.files import write_json
 

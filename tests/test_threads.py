@@ -136,7 +136,7 @@ def test_trainings_in_threads_give_what_each_gives_alone(kept, trained):
 @pytest.mark.parametrize(("model", "keys"), MODELS, ids=name_of)
 def test_predictions_are_the_same_in_threads_and_whatever_the_caller_has_set(kept, model, keys):
     run, expected = kept(model, keys)
-    with taken_turn() if registry.is_ours(run.model) else nullcontext():  # ours wait for nobody
+    with taken_turn() if registry.draws_nothing(run.model) else nullcontext():  # ours wait for nobody
         for found in in_threads(*[lambda: predicted(run)] * 2):
             assert_same(found, expected)
     for setting in SETTINGS:

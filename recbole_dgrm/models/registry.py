@@ -1,8 +1,16 @@
-"""Which models there are: ours by an explicit table, RecBole's by their names, those of others by module and class."""
+"""Which models there are: ours by an explicit table, RecBole's by their names, those of others by module and class.
 
+The module of a model of others has a YAML file of the model's keys beside it. Its name may come from the config of a
+run directory that a stranger has made, and importing a module runs its code. So only a module is imported that has this
+file, which no other module has. The file is looked for without importing anything.
+"""
+
+import re
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+
+from recbole.model.abstract_recommender import GeneralRecommender
 
 from recbole_dgrm.errors import UnknownModel
 from recbole_dgrm.models.bmf.model import BMF
@@ -10,13 +18,15 @@ from recbole_dgrm.models.cfgan import CFGAN
 from recbole_dgrm.models.dgrm.model import DGRM, DGRMKL
 from recbole_dgrm.models.dgrmplus.model import DGRMPlus
 from recbole_dgrm.models.diffrec import DiffRec
-from recbole_dgrm.models.external import EXAMPLE, external_class, external_defaults, is_external
 from recbole_dgrm.models.icdae import ICDAE
 from recbole_dgrm.models.mf import MF
 from recbole_dgrm.models.ncf import NCF
 from recbole_dgrm.models.prgan import PRGAN
+from recbole_dgrm.options import LONGEST_NAME
 from recbole_dgrm.system.yaml_files import properties_dir
 
+EXAMPLE = "mypackage.linear:Linear"
+MODULE_AND_CLASS = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 GENERAL = "recbole.model.general_recommender"
 MODELS = {model.__name__: model for model in (DGRM, DGRMPlus, DGRMKL, BMF, MF, NCF, ICDAE, DiffRec, CFGAN, PRGAN)}
 
@@ -24,8 +34,7 @@ MODELS = {model.__name__: model for model in (DGRM, DGRMPlus, DGRMKL, BMF, MF, N
 def model_class(name: str) -> type:
     """The class of the model called ``name``.
 
-    It is one of ours, one that somebody else has written (``mypackage.linear:Linear``), or a general recommender of
-    RecBole.
+    It is one of ours, one of another package (``mypackage.linear:Linear``), or a general recommender of RecBole.
 
     Raises:
         UnknownModel: there is none, or it needs a library that is not installed.
@@ -33,7 +42,7 @@ def model_class(name: str) -> type:
     if name in MODELS:
         return MODELS[name]
     if is_external(name):
-        return external_class(name)
+        return _external_class(name)
     path = f"{GENERAL}.{name.lower()}"
     try:
         return getattr(import_module(path), name)
@@ -44,8 +53,8 @@ def model_class(name: str) -> type:
         pass
     raise UnknownModel(
         f"there is no model {name!r}; ours: {', '.join(MODELS)}; "
-        "RecBole's general recommenders go by their own names (BPR, LightGCN, EASE, ...), "
-        f"and a model of your own by its module and class ({EXAMPLE})"
+        "RecBole's general recommenders have their own names (BPR, LightGCN, EASE, ...), "
+        f"and a model of your own is named by module and class ({EXAMPLE})"
     )
 
 
@@ -54,38 +63,101 @@ def is_recbole(name: str) -> bool:
     return find_spec(f"{GENERAL}.{name.lower()}") is not None
 
 
-def is_ours(model: object) -> bool:
-    """Whether a model is one of ours, whose predictions take no random numbers from torch's own generator."""
-    return type(model) in MODELS.values()
+def is_external(name: str) -> bool:
+    """Whether ``name`` says the module and the class of a model, which is then neither ours nor RecBole's."""
+    return bool(MODULE_AND_CLASS.fullmatch(name)) and len(name.encode()) <= LONGEST_NAME
+
+
+def draws_nothing(model: object) -> bool:
+    """Whether predictions of a model take no random numbers from torch's generators; RecBole's models may do so."""
+    return type(model) in MODELS.values() and not getattr(model, "sampling_noise", False)
 
 
 def declares_options(name: str) -> bool:
     """Whether a model declares its keys in a dataclass ``Options``, as ours do and RecBole's do not.
 
-    With ``feedback: rating`` the scores of such a model are ratings.
+    With ``feedback: rating`` such a model predicts ratings.
     """
     return hasattr(model_class(name), "Options")
 
 
 def defaults_file(name: str) -> Path:
-    """The YAML file of the keys of a model; RecBole's models have none here.
+    """The YAML file of the keys of a model; for RecBole's models it does not exist.
+
+    That of an external model has the name of its class, and is in the folder of its module.
 
     Raises:
-        UnknownModel: the model is none of ours, and has no module or no such file.
+        UnknownModel: the module of an external model, or its YAML file, does not exist.
     """
-    return external_defaults(name) if is_external(name) else properties_dir() / "model" / f"{name}.yaml"
+    if not is_external(name):
+        return properties_dir() / "model" / f"{name}.yaml"
+    module, _, cls = name.partition(":")
+    folder = _folder_of(module)
+    if folder is None:
+        raise UnknownModel(
+            f"there is no module {module} for the model {name}; install its package or name the folder of the package "
+            "in PYTHONPATH (the working directory is not searched)"
+        )
+    if not (path := folder / f"{cls}.yaml").is_file():
+        raise UnknownModel(
+            f"the model {name} has no file {path}; write one with a line 'key: value  # (type) meaning' for each "
+            "key, or an empty one"
+        )
+    return path
 
 
 def space_file(name: str) -> Path:
-    """The YAML file of the search space that comes with a model.
+    """The YAML file of the search space that this package has for a model.
 
     Raises:
-        UnknownModel: none comes with it.
+        UnknownModel: it has none.
     """
     path = properties_dir() / "tuning" / f"{name}.yaml"
     if is_external(name) or not path.is_file():
         raise UnknownModel(
-            f"no search space comes with {name}; name a YAML file with --space=FILE, in which a line like "
-            "'learning_rate: {loguniform: [1e-4, 1e-2]}' stands for each key that is searched"
+            f"no search space comes with {name}; name a YAML file with --space=FILE, which has a line like "
+            "'learning_rate: {loguniform: [1e-4, 1e-2]}' for each key to search"
         )
     return path
+
+
+def _external_class(name: str) -> type:
+    """Import the class of the model ``name``.
+
+    Raises:
+        UnknownModel: there is none, or it needs a library that is not installed.
+    """
+    module, _, cls = name.partition(":")
+    defaults_file(name)
+    try:
+        found = getattr(import_module(module), cls, None)
+    except ModuleNotFoundError as error:
+        raise UnknownModel(f"{name} needs the module {error.name}, which is not installed") from error
+    except Exception as error:
+        raise UnknownModel(f"{module} cannot be imported ({type(error).__name__}: {error}); correct it") from error
+    if not (isinstance(found, type) and issubclass(found, GeneralRecommender)):
+        raise UnknownModel(
+            f"{module} has no model {cls}: it must be a class that derives from ProfileRecommender or from RecBole's "
+            "GeneralRecommender"
+        )
+    return found
+
+
+def _folder_of(module: str) -> Path | None:
+    """The folder of the file of a module, found without importing it or the packages above it."""
+    top, *rest = module.split(".")
+    try:
+        spec = find_spec(top)
+    except ValueError:  # __main__ has none
+        spec = None
+    if spec is None:
+        return None
+    if spec.submodule_search_locations is None:
+        return Path(spec.origin).parent if spec.has_location and spec.origin and not rest else None
+    for place in spec.submodule_search_locations:
+        path = Path(place, *rest)
+        if (path / "__init__.py").is_file():
+            return path
+        if path.with_suffix(".py").is_file():
+            return path.parent
+    return None

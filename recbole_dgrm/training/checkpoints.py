@@ -1,18 +1,20 @@
-"""The checkpoint of a run: its file, and the state of a trainer that it keeps."""
+"""The checkpoint file of a run: writing, reading, and restoring the state of a trainer."""
 
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import numpy as np
+import scipy.sparse
 import torch
 
 from recbole_dgrm.errors import CheckpointError, refused
 from recbole_dgrm.records import CHECKPOINT
 from recbole_dgrm.system.files import check_unpacked, plain, write_whole
-from recbole_dgrm.system.interrupts import uninterrupted
-from recbole_dgrm.training.plain_state import pack, random_state, set_random_state, unpack
+from recbole_dgrm.system.processes import uninterrupted
 
 KEYS = {
     *("note", "model", "epoch", "lines", "best_epoch", "cur_step", "best_valid_score", "best_valid_result"),
@@ -24,7 +26,7 @@ REMEDY = "move it away, and the run begins again from its config.yaml"
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write ``state``, which has ``KEYS``; after an error the old file is still there.
 
-    An interrupt waits: within torch.save it would become an error of torch, or end the process.
+    Interrupts are delayed, because within torch.save one would become an error of torch, or end the process.
     """
 
     def write(partial: Path) -> None:
@@ -32,7 +34,7 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
             try:
                 torch.save(state, file)
             except RuntimeError as error:
-                if isinstance(error.__context__, OSError):  # torch hides it behind a complaint about its own position
+                if isinstance(error.__context__, OSError):  # torch replaces it by an error about its file position
                     raise error.__context__ from None
                 raise
 
@@ -41,11 +43,11 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """A checkpoint that ``write_checkpoint`` has written; nothing in the file can run code.
+    """The checkpoint that ``write_checkpoint`` wrote to ``path``; nothing in the file can run code.
 
     Raises:
-        CheckpointError: it is not a checkpoint of plain data, is packed, or lacks one of ``KEYS``.
-        OutputError: the disk does not give it.
+        CheckpointError: the file is not a checkpoint, is compressed, or lacks one of ``KEYS``.
+        OutputError: the file cannot be read from the disk.
     """
     try:
         check_unpacked(path)
@@ -61,7 +63,7 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 class Checkpointer:
-    """Writes the checkpoint of a run, and gives a model or a trainer the state of a checkpoint.
+    """Writes the checkpoint of a run, and restores a model or a trainer from a checkpoint.
 
     Attributes:
         path: the file.
@@ -98,10 +100,10 @@ class Checkpointer:
         self._written = monotonic()
 
     def load(self, model, state: dict[str, Any], best: bool = False) -> None:
-        """Give ``model`` the last or the best state of a checkpoint that ``read_checkpoint`` has read.
+        """Load the last or the best state of a checkpoint from ``read_checkpoint`` into ``model``.
 
         Raises:
-            CheckpointError: the checkpoint is of another model or of other sizes.
+            CheckpointError: the checkpoint is of another model or has other sizes.
         """
         if state["model"] != self._model:
             raise CheckpointError(f"{self.path} is of {state['model']}, this run is of {self._model}; {REMEDY}")
@@ -111,7 +113,7 @@ class Checkpointer:
             model.load_other_parameter({key: unpack(value) for key, value in state[f"{which}other"].items()})
 
     def restore(self, trainer, state: dict[str, Any], generator: torch.Generator) -> None:
-        """Give ``trainer`` all that a checkpoint keeps but the model, and ``generator`` the loader's random state.
+        """Restore ``trainer`` except for its model, and the random state of the loader's ``generator``.
 
         Raises:
             CheckpointError: it does not fit the trainer.
@@ -128,10 +130,66 @@ class Checkpointer:
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
-        """Within the block, any exception of torch, RecBole or a model is blamed on the checkpoint."""
+        """Within the block, any exception becomes a ``CheckpointError``."""
         try:
             yield
         except Exception as error:
             reason = " ".join(str(error).split())  # torch's messages have several lines
             problem = f"{self.path} does not fit this run ({type(error).__name__}: {reason})"
             raise CheckpointError(f"{problem}; {REMEDY}") from error
+
+
+# A checkpoint keeps tensors and plain Python alone, which ``weights_only=True`` can read.
+
+
+def pack(value: Any) -> Any:
+    """Turn an array or a sparse matrix into tensors, and leave plain data as they are; ``unpack`` undoes it.
+
+    Raises:
+        TypeError: the value cannot be kept as plain data.
+    """
+    if isinstance(value, np.ndarray):
+        return {"array": torch.from_numpy(value)}
+    if scipy.sparse.issparse(value):
+        matrix = value.tocsr()
+        parts = [torch.from_numpy(part) for part in (matrix.data, matrix.indices, matrix.indptr)]
+        return {"sparse": parts, "shape": list(matrix.shape), "format": value.format}
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, (torch.Tensor, bool, int, float, str)):
+        return value
+    raise TypeError(f"a {type(value).__name__} cannot be kept as plain data")
+
+
+def unpack(value: Any) -> Any:
+    """The value that ``pack`` was given."""
+    if isinstance(value, dict) and "array" in value:
+        return value["array"].numpy()
+    if isinstance(value, dict) and "sparse" in value:
+        parts = tuple(part.numpy() for part in value["sparse"])
+        matrix = scipy.sparse.csr_matrix(parts, shape=value["shape"])
+        matrix.check_format()  # scipy's C code would not notice an index outside the matrix
+        return matrix.asformat(value["format"])
+    return value
+
+
+def random_state(loader: torch.Generator) -> dict[str, Any]:
+    """The state of every random generator of a training: those of the loader, torch, numpy and Python."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "loader": loader.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+        "python": random.getstate(),
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
+    }
+
+
+def set_random_state(state: dict[str, Any], loader: torch.Generator) -> None:
+    """Set every random generator to a state that ``random_state`` has returned."""
+    loader.set_state(state["loader"].cpu())
+    torch.set_rng_state(state["torch"].cpu())
+    torch.cuda.set_rng_state_all([cuda.cpu() for cuda in state["cuda"]])
+    random.setstate(state["python"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))

@@ -37,7 +37,7 @@ def test_layers_win_in_the_documented_order(tmp_path):
 
 @pytest.mark.parametrize("missing", ["model", "dataset"])
 def test_a_missing_name_is_said_with_an_example(missing):
-    with pytest.raises(OptionError, match=f"no {missing} is named; say --{missing}="):
+    with pytest.raises(OptionError, match=f"no {missing} is named; use --{missing}="):
         load_config(config_dict={key: value for key, value in BASE.items() if key != missing})
 
 
@@ -69,7 +69,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_or_the_choices(overrides, s
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"protocol": "eq23"}, "rated_filter=threshold drops .* the scores of EASE are no ratings; say"),
+        ({"protocol": "eq23"}, "rated_filter=threshold drops .* the scores of EASE are not ratings; use"),
         (
             {"metrics": ["RatedNDCG", "RMSE"]},
             "metrics: RMSE compares scores with ratings, and the scores of EASE are no",
@@ -120,7 +120,7 @@ def test_command_line_values(text, value):
     assert type(parsed) is type(value)
 
 
-@pytest.mark.parametrize(("text", "said"), [("a: [1", "not valid YAML"), ("- 1\n- 2", "must hold 'key: value' lines")])
+@pytest.mark.parametrize(("text", "said"), [("a: [1", "not valid YAML"), ("- 1\n- 2", "must have lines 'key: value'")])
 def test_a_broken_config_file_is_named(tmp_path, text, said):
     path = tmp_path / "bad.yaml"
     path.write_text(text)

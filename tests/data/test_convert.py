@@ -67,15 +67,18 @@ def test_what_is_converted_is_an_atomic_file_with_its_scale(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"user": "a", "item": "b", "rating": 1}\n{"user": \n', "line 2 is no JSON"),
-        ('[{"user": "a", "item": "b", "rating": 1}, 7]', "row 2 is no JSON object; one object per rating"),
-        ('\n{"user": {"id": 1}, "item": "b", "rating": 1}\n', "1 values of user_id are no text.*, the first in line 2"),
-        ('{"user": "a", "item": "b", "rating": [1]}\n', r"1 ratings are no numbers, the first in line 1: '\[1\]'"),
+        ('{"user": "a", "item": "b", "rating": 1}\n{"user": \n', "line 2 is not valid JSON"),
+        ('[{"user": "a", "item": "b", "rating": 1}, 7]', "row 2 is not a JSON object; one object per rating"),
+        (
+            '\n{"user": {"id": 1}, "item": "b", "rating": 1}\n',
+            "1 values of user_id are neither .*, the first in line 2",
+        ),
+        ('{"user": "a", "item": "b", "rating": [1]}\n', r"1 ratings are not numbers, the first in line 1: '\[1\]'"),
         ('{"user": "a", "rating": 1}\n', "has no column 'item_id'; it has user, rating: name it .--item=COLUMN"),
         ("", "is empty"),
         ('[{"user": "a", "item": "b", "rating": 1},\n{"user": "a", "item": "b"}]', "1 ratings are missing.* in row 2"),
-        ("[" * 100_000, "line 1 is no JSON"),
-        ("1" * 5_000, "line 1 is no JSON"),
+        ("[" * 100_000, "line 1 is not valid JSON"),
+        ("1" * 5_000, "line 1 is not valid JSON"),
     ],
 )
 def test_bad_json_lines_are_named(tmp_path, text, said):
@@ -87,7 +90,7 @@ def test_bad_json_lines_are_named(tmp_path, text, said):
 @pytest.mark.parametrize("file", ["bad.csv", "bad.jsonl.gz", "bad.parquet", "bad.zip"])
 def test_bytes_that_are_no_table_are_an_error(tmp_path, file):
     (tmp_path / file).write_bytes(b"\x1f\x8b\x00\xff\xfe" * 9)
-    with pytest.raises(DataError, match=f"{file}.*(cannot be read as|is no JSON)"):
+    with pytest.raises(DataError, match=f"{file}.*(cannot be read as|is not valid JSON)"):
         convert({WHOLE: tmp_path / file}, tmp_path, "mine")
 
 
@@ -105,11 +108,11 @@ ROW = ["7,8,5,100", "7,9,1,200", "6,8,2,300"]
 @pytest.mark.parametrize(
     ("text", "columns", "said"),
     [
-        ("\n".join(ROW), None, "names no columns: they are taken as user, item, rating, timestamp"),
-        ("\n".join(row[:5] for row in ROW), None, "names no columns: they are taken as user, item, rating;"),
+        ("\n".join(ROW), None, "names no columns; they are read as user, item, rating, timestamp"),
+        ("\n".join(row[:5] for row in ROW), None, "names no columns; they are read as user, item, rating;"),
         ("\n".join(ROW).replace(",", "::"), None, "names no columns"),
         ("\n".join(ROW).replace(",", " "), None, "names no columns"),
-        ("\n".join(["0,1,2,3", *ROW]), None, "names no columns: they are taken as user, item"),
+        ("\n".join(["0,1,2,3", *ROW]), None, "names no columns; they are read as user, item"),
         ("\n".join(ROW), ("user", "item", "rating", "_"), ""),
     ],
 )
@@ -136,7 +139,7 @@ def test_a_file_without_a_header_loses_no_row(tmp_path, caplog, text, columns, s
         (
             "user,item,rating\n1,2,5\n",
             ("user", "item", "rating"),
-            "1 ratings are no numbers, the first in line 1: 'rating'",
+            "1 ratings are not numbers, the first in line 1: 'rating'",
         ),
         ("who,what,much\na,b,1\n", (), "has no column 'user_id'; it has who, what, much"),
         ("user,item,rating,rating\n1,2,5,4\n", (), "has 2 columns 'rating'"),
@@ -172,7 +175,7 @@ def test_ratings_that_mean_not_rated_are_left_out_and_counted(tmp_path, code, wr
     done = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine", Reading(missing=(code,)))
     assert "2 ratings of 2 users and 2 items; 2 rows left out" in done.lines[0]
     assert len(pd.read_csv(done.files[0], sep="\t")) == 2
-    with pytest.raises(DataError, match=r"holds no ratings but those that --missing=.*1,2.* leaves out"):
+    with pytest.raises(DataError, match=r"has no ratings except those that --missing=.*1,2.* leaves out"):
         convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "other", Reading(missing=(code, "1", "2")))
 
 
@@ -238,10 +241,10 @@ def test_a_split_that_is_given_is_kept(parts, tmp_path, capsys):
 
 def test_a_bad_part_leaves_nothing(parts, tmp_path):
     parts["test"].with_suffix(".csv").write_text("user_id,item_id,rating\n1,2,x\n")
-    with pytest.raises(DataError, match=r"c\.csv: 1 ratings are no numbers, the first in line 2"):
+    with pytest.raises(DataError, match=r"c\.csv: 1 ratings are not numbers, the first in line 2"):
         convert({**parts, "test": parts["test"].with_suffix(".csv")}, tmp_path / "out", "mine")
     parts["test"].with_suffix(".csv").write_text("user_id,item_id,rating,timestamp\n1,2,3,4\n")
-    with pytest.raises(DataError, match="some parts have a timestamp and others have none"):
+    with pytest.raises(DataError, match="some parts have timestamps and others have none"):
         convert({**parts, "test": parts["test"].with_suffix(".csv")}, tmp_path / "out", "mine")
     assert not (tmp_path / "out").exists()
 
@@ -256,7 +259,7 @@ def test_half_a_split_is_refused(options, capsys):
 
 def test_files_that_are_no_tables_of_text_are_named(tmp_path):
     (tmp_path / "a.xlsx").write_bytes(b"user,item,rating")
-    with pytest.raises(DataError, match=r"a\.xlsx is no table .*save it as CSV"):
+    with pytest.raises(DataError, match=r"a\.xlsx has a format .*save it as CSV"):
         convert({WHOLE: tmp_path / "a.xlsx"}, tmp_path, "mine")
 
 

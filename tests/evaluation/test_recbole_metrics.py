@@ -12,7 +12,6 @@ from recbole.data.utils import create_samplers
 from recbole.evaluator import Collector as RecBoleCollector
 from recbole.evaluator import Evaluator as RecBoleEvaluator
 
-from recbole_dgrm.compat.training import RepairedCollector
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import UnknownModel
@@ -229,7 +228,6 @@ def test_the_collector_keeps_counts_between_evaluations(make_config):
     config = make_config("Pop", protocol="full")
     collector = Collector(config)
     setattr(collector.register, "data.num_items", True)  # as a metric of somebody else may ask
-    assert isinstance(collector, RepairedCollector)
     collector.data_collect(loaders.train_loader(config, build_splits(config), "train"))
     for _ in range(2):
         assert collector.get_data_struct().get("data.num_items") > 0
