@@ -1,4 +1,4 @@
-"""What determines the result of stored work, and how work with another identity is moved aside."""
+"""The identity of stored work, which determines its result, and moving work with another identity aside."""
 
 import hashlib
 import json

@@ -27,15 +27,15 @@ USED = {
 
 
 def _late(module: str, function: str) -> Callable[..., Any]:
-    """A stand-in for a function of a module that is loaded when it is called."""
+    """A function that imports ``module`` when it is called, and calls its ``function``."""
     return lambda *arguments, **options: getattr(import_module(module), function)(*arguments, **options)
 
 
 @contextmanager
 def _in_place_of(modules: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """Within the block, importing one of the ``modules`` loads nothing and gives these contents.
+    """Within the block, importing one of the ``modules`` returns a module with the given contents and loads nothing.
 
-    One that is loaded already stays as it is.
+    A module that is already imported is not replaced.
     """
     added = [name for name in modules if name not in sys.modules]
     for name in added:

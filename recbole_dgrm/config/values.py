@@ -17,7 +17,7 @@ Layer = dict[str, Any]
 TEXTS = {
     *("model", "dataset", "protocol", "baseline", "data_path", "output_dir", "encoding", "valid_metric"),
     *(key for key, kind in KINDS.items() if kind in (str, Text, Text | None) or str in get_args(kind)),
-}  # keys whose value may be a text and no number
+}  # keys whose type allows texts but not numbers
 BRACKETS = "; a text with brackets, like '[5,inf)', needs quotes"
 
 

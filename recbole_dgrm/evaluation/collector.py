@@ -20,7 +20,7 @@ from recbole_dgrm.evaluation.lists import Lists
 from recbole_dgrm.evaluation.ranking import RatedLists, RatedProtocol
 from recbole_dgrm.evaluation.recbole_metrics import HITS, LISTS, PREDICTIONS, TOP
 
-PER_EVALUATION = ("rec.", "data.label")  # how keys of RecBole's collector begin that belong to one evaluation
+PER_EVALUATION = ("rec.", "data.label")  # prefixes of the collector's keys that belong to one evaluation
 
 
 @dataclass
@@ -53,7 +53,7 @@ def rated_protocol(config, scale: RatingScale | None) -> RatedProtocol:
 
 
 class Collector(recbole.evaluator.Collector):
-    """RecBole's collector that also keeps rated pairs, that ranks once, and that collects counts.
+    """RecBole's collector, which also collects rated pairs and counts, and ranks only once.
 
     RecBole's own calls ``.cpu()`` on everything, also on counts: ItemCoverage, GiniIndex, AveragePopularity and
     TailPercentage fail with it (RecBole issue 2194).
@@ -94,7 +94,7 @@ class Collector(recbole.evaluator.Collector):
             self._batches.append(tuple(column.detach().cpu() for column in (*columns, scores_tensor)))
 
     def get_data_struct(self) -> DataStruct:
-        """What was collected, with ``RatedPredictions``; what belongs to this evaluation alone is dropped here."""
+        """The collected data with ``RatedPredictions``; data of this evaluation are removed from the collector."""
         struct = DataStruct()
         for key, value in list(self.data_struct._data_dict.items()):
             struct.set(key, value.cpu() if isinstance(value, torch.Tensor) else value)

@@ -22,10 +22,10 @@ ASKED = f"valid_metric={AUTO}"
 
 
 def candidates(names: list[str], topk: list[int]) -> list[str]:
-    """The metrics that ``auto`` chooses from, those of them that are computed: RatedNDCG of the first length, RMSE."""
+    """The metrics that ``auto`` chooses from: RatedNDCG at the first N of ``topk`` and RMSE, if they are computed."""
     computed = {name.lower() for name in names}
-    found = {RANKING: f"{LABELS[RANKING]}@{topk[0]}", ERROR: LABELS[ERROR]}
-    return [found[name] for name in found if name in computed]
+    labels = {RANKING: f"{LABELS[RANKING]}@{topk[0]}", ERROR: LABELS[ERROR]}
+    return [labels[name] for name in labels if name in computed]
 
 
 def reference_label(name: str, mode: str) -> str:

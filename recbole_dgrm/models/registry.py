@@ -1,8 +1,8 @@
-"""Which models there are: ours by an explicit table, RecBole's by their names, those of others by module and class.
+"""Models by name: ours from a table, RecBole's by their class names, others by module and class.
 
-The module of a model of others has a YAML file of the model's keys beside it. Its name may come from the config of a
-run directory that a stranger has made, and importing a module runs its code. So only a module is imported that has this
-file, which no other module has. The file is looked for without importing anything.
+The name of a model of another package may come from the config of a run directory from an unknown source, and importing
+a module runs its code. So a module is imported only if its folder has the YAML file of the named model, which folders
+of other modules do not have. The file is searched without importing anything.
 """
 
 import re
@@ -64,12 +64,12 @@ def is_recbole(name: str) -> bool:
 
 
 def is_external(name: str) -> bool:
-    """Whether ``name`` says the module and the class of a model, which is then neither ours nor RecBole's."""
+    """Whether ``name`` has the form ``module:Class``, as no model of ours or RecBole's has."""
     return bool(MODULE_AND_CLASS.fullmatch(name)) and len(name.encode()) <= LONGEST_NAME
 
 
 def draws_nothing(model: object) -> bool:
-    """Whether predictions of a model take no random numbers from torch's generators; RecBole's models may do so."""
+    """Whether the predictions of a model use no random numbers of torch's generators; RecBole's models may use them."""
     return type(model) in MODELS.values() and not getattr(model, "sampling_noise", False)
 
 
@@ -100,7 +100,7 @@ def defaults_file(name: str) -> Path:
         )
     if not (path := folder / f"{cls}.yaml").is_file():
         raise UnknownModel(
-            f"the model {name} has no file {path}; write one with a line 'key: value  # (type) meaning' for each "
+            f"the model {name} needs a file {path}; write one with a line 'key: value  # (type) meaning' for each "
             "key, or an empty one"
         )
     return path
@@ -144,7 +144,7 @@ def _external_class(name: str) -> type:
 
 
 def _folder_of(module: str) -> Path | None:
-    """The folder of the file of a module, found without importing it or the packages above it."""
+    """The folder of a module's file, without importing the module or its parent packages; None if there is none."""
     top, *rest = module.split(".")
     try:
         spec = find_spec(top)

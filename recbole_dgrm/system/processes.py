@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, folders in which one process works at a time, and held-back signals.
+"""Child processes that end with their parent, folders in which one process works at a time, and delayed signals.
 
 A child runs as long as its standard input is open. The parent closes it, or the system does when the parent dies.
 """
@@ -156,17 +156,17 @@ def _wait_and_leave() -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Within the block, SIGINT and SIGTERM wait for its end; then they do what they would have done.
+    """Within the block, SIGINT and SIGTERM are delayed until its end.
 
-    For short work in which a KeyboardInterrupt would look like an error or end the process. Python handles signals in
-    the main thread alone; in another one the block has no interrupts anyway.
+    For short work in which a KeyboardInterrupt would look like an error or end the process. In other threads than the
+    main one the block does nothing, because Python handles signals only in the main thread.
     """
     if current_thread() is not main_thread():
         yield
         return
     came: list[int] = []
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    # None: a handler that Python has not set and could not set again
+    # None is a handler that was not set by Python, which could not set it again
     usual = {number: handler for number, handler in handlers.items() if handler is not None}
     try:
         for number in usual:
