@@ -113,7 +113,7 @@ def test_weights_to_begin_with_run_no_code(model, keys, make_config, tmp_path):
 
 def test_weights_that_do_not_fit_are_a_sentence(make_config, tmp_path):
     torch.save({"state_dict": {"user_embedding.weight": torch.zeros(2, 2)}}, tmp_path / "weights.pth")
-    with pytest.raises(OptionError, match=r"NAIS of RecBole stops with .*; look at .*pretrain_path=.*weights\.pth"):
+    with pytest.raises(OptionError, match=r"NAIS of RecBole stops with .*; check .*pretrain_path=.*weights\.pth"):
         run_one(make_config("NAIS", pretrain_path=str(tmp_path / "weights.pth")))
 
 
