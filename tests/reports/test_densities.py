@@ -75,6 +75,7 @@ def test_a_report_has_a_figure_and_a_table_per_question(tmp_path):
     write_report(tmp_path, tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "## Against density, rated" in text
+    assert text.count("[start:board-rated]") == 1  # the whole data set, not its parts
     assert "![RMSE below that of user + item means, rated](figures/density-rated-rmse.png)" in text
     assert "| A | −5.0 ± 7.1 × 1/2 | −5.0 ± 7.1 | −5.0 ± 7.1 |" in text
     for name in ("rmse", "ranking", "ratingkl", "between_users", "lists", "items"):
