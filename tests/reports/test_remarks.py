@@ -5,7 +5,8 @@ import pytest
 from reports_helpers import NDCG, RATED, REFERENCE, draw, only_cell, put, rows_of
 
 from recbole_dgrm.reports.benchmark_report import write_report
-from recbole_dgrm.reports.result_tables import headline, result_table, worse_than_bias
+from recbole_dgrm.reports.result_tables import result_table
+from recbole_dgrm.reports.sentences import headline, worse_than_bias
 
 AUTO = {**RATED, "valid_metric": "auto"}
 
