@@ -2,71 +2,42 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from recbole_dgrm.evaluation.metric_names import is_mean_over_users, metric_label, reference_label, smaller_is_better
+from recbole_dgrm.evaluation.metric_names import metric_label, reference_label, smaller_is_better
 from recbole_dgrm.reports import calibration
 from recbole_dgrm.reports.figures import COLOURS, DARK, GIVEN, Dot, DotPanel, dot_panels, reach, small_panels
-from recbole_dgrm.reports.result_tables import BETTER, WORSE, cell_mode, main_metric, mark_of, ranked, vector_label
+from recbole_dgrm.reports.result_tables import BETTER, WORSE, mark_of, vector_label
 from recbole_dgrm.reports.rows import Cell, ModelRow
 from recbole_dgrm.system.texts import in_figure
 
-MOST_ROWS = 27  # in a figure
 NORMAL_95 = 1.96
 SHAPES = {BETTER: "^", WORSE: "v", "": "o"}
 OFF_AXIS = 0.1  # of the ratings; a model whose intervals are wrong by more leaves its panel
-
-
-def best_rows(cell: Cell, most: int = MOST_ROWS) -> Cell:
-    """The cell itself, or only the best of its rows by the first metric if a figure cannot hold them all."""
-    if len(cell.rows) <= most:
-        return cell
-    kept = {id(row) for row in ranked(cell, cell.metrics[0])[:most]}
-    return replace(cell, rows=[row for row in cell.rows if id(row) in kept])
+DIFFERENCES = (
+    "A row to the right of the line is better, also where smaller values are better. Whiskers are 95 % intervals over "
+    "users, as in the table of differences; a row without them has no value per user. A filled symbol is a significant "
+    f"difference after Holm's correction ({BETTER} better, {WORSE} worse); a hollow one is not significant or not "
+    "tested. An arrow is a value beyond the axis."
+)
 
 
 def differences(cell: Cell, path: Path) -> None:
-    """A panel per metric: the difference of each row to the baseline with its interval, better to the right.
-
-    Without rows to compare it shows the values themselves, and a line at the value of the bias row.
-    """
-    panels = [
-        _difference_panel(cell, metric) if cell.compared else _value_panel(cell, metric) for metric in cell.metrics
-    ]
+    """A panel per metric: the difference of each row to the baseline with its interval, better to the right."""
+    panels = [_difference_panel(cell, metric, cell.baseline) for metric in cell.metrics if cell.baseline]
     dot_panels([panel for panel in panels if panel.dots], path)
 
 
-def differences_words(cell: Cell) -> tuple[str, str]:
-    """The title of this figure, and how to read it."""
-    if not cell.compared or cell.baseline is None:
-        return "Metrics", (
-            "Better is to the right. Whiskers are 95 % intervals over users where the metric is a mean over users, and "
-            f"standard deviations over seeds elsewhere. The dotted line is {reference_label('bias', cell_mode(cell))}."
-        )
-    return f"Differences to {cell.baseline.label}", (
-        "A row to the right of the line is better, also where smaller values are better. Whiskers are 95 % intervals "
-        "over users, as in the table of differences; a row without them has no value per user. A filled symbol is a "
-        f"significant difference after Holm's correction ({BETTER} better, {WORSE} worse); a hollow one is not "
-        "significant or not tested. An arrow is a value beyond the axis."
-    )
-
-
-def _direction(metric: str) -> str:
-    return "less is better →" if smaller_is_better(metric) else "better →"
-
-
-def _difference_panel(cell: Cell, metric: str) -> DotPanel:
+def _difference_panel(cell: Cell, metric: str, baseline: ModelRow) -> DotPanel:
     """The rows but the baseline, the best first, then the bias row; with the numbers of the table of differences."""
-    baseline = cell.baseline
-    assert baseline  # see Cell.compared
-    rows = [(row, row.label) for row in ranked(cell, main_metric(cell)) if row is not baseline]
-    bias = [(row, reference_label("bias", cell_mode(cell))) for row in cell.reference if row.label == "bias"]
+    rows = [(row, row.label) for row in cell.ranked(cell.main_metric) if row is not baseline]
+    bias = [(row, reference_label("bias", cell.mode)) for row in cell.reference if row.label == "bias"]
     dots = [dot for row, label in [*rows, *bias] if (dot := _difference(row, baseline, metric, in_figure(label)))]
     sizes = [np.nanmax(np.abs([dot.value, dot.low, dot.high])) for dot in dots]
-    xlabel = f"{vector_label(metric)[:-2]} − that of {in_figure(baseline.label)}   ({_direction(metric)})"
+    direction = "less is better →" if smaller_is_better(metric) else "better →"
+    xlabel = f"{vector_label(metric)[:-2]} − that of {in_figure(baseline.label)}   ({direction})"
     return DotPanel(dots, xlabel, 0.0, reach(sizes) if sizes else math.inf, smaller_is_better(metric))
 
 
@@ -84,18 +55,6 @@ def _difference(row: ModelRow, baseline: ModelRow, metric: str, label: str) -> D
     shape, colour = (SHAPES[mark], COLOURS[0]) if row.runs else ("D", DARK)
     text = f"{values[0]:+.4f} {mark}".rstrip()
     return Dot(label, *values, text, shape, bool(mark), colour) if math.isfinite(values[0]) else None
-
-
-def _value_panel(cell: Cell, metric: str) -> DotPanel:
-    """The rows with their means, the best first; the interval is over users, or the deviation over seeds."""
-    dots = []
-    for row in ranked(cell, main_metric(cell)):
-        if score := row.scores.get(metric):
-            half, mean = NORMAL_95 * score.user_error if is_mean_over_users(metric) else score.std, score.mean
-            dots.append(Dot(in_figure(row.label), mean, mean - half, mean + half, f"{mean:.4f}", filled=False))
-    bias = [row.scores[metric].mean for row in cell.reference if row.label == "bias" and metric in row.scores]
-    xlabel = f"{metric_label(metric)[:-2]}   ({_direction(metric)})"
-    return DotPanel(dots, xlabel, bias[0] if bias else None, descending=smaller_is_better(metric))
 
 
 def coverage(rows: Mapping[str, calibration.Calibration], means: calibration.Calibration, path: Path) -> None:

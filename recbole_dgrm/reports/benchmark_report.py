@@ -13,7 +13,7 @@ import pandas as pd
 from recbole_dgrm.evaluation.metric_names import metric_label
 from recbole_dgrm.evaluation.resolution import LIMIT
 from recbole_dgrm.records import PREDICTIONS_ONLY
-from recbole_dgrm.reports import benchmark_figures, calibration, comparable, result_tables
+from recbole_dgrm.reports import benchmark_figures, calibration, comparable, result_tables, sentences
 from recbole_dgrm.reports.breakdowns import group_tables
 from recbole_dgrm.reports.densities import density_answers, density_section
 from recbole_dgrm.reports.document import Document, Figure, Heading, Table, to_csv, write_document
@@ -31,8 +31,6 @@ COLUMNS = """
     parameters best_epoch build_s train_s evaluate_s peak_rss_mib resolution definition commit
 """
 TIMINGS = ("best_epoch", "build_s", "train_s", "evaluate_s", "peak_rss_mib")
-SIZES = ("users", "items", "train", "valid", "test")
-NEEDED = ("config eval_args mode", "config valid_metric", *(f"data n_{what}" for what in SIZES))
 COVERAGE = (
     "The figures have a panel per model: the share of test ratings within its intervals minus the share that they "
     "promise, in the mean over seeds. Below the line a model is overconfident. The band has 95 % of what chance does "
@@ -91,15 +89,13 @@ def write_report(folder: Path, output_dir: Path, baseline: str | None = None) ->
         Path of ``report.html``.
     """
     summary = summarise(folder, baseline)
-    for run in (run for cell in summary.cells for row in cell.rows for run in row.runs):
-        run.need(*NEEDED)
     answers = density_answers(summary.cells)
     document = benchmark_document(summary, folder.resolve().name, answers)
     page = write_document(document, output_dir, "report", ("md", "html", "tex"))
     write_text(page.with_suffix(".csv"), to_csv(results_frame(summary)))
     if len(answers):
         write_text(output_dir / "densities.csv", to_csv(answers))
-    for fault in (fault for cell in summary.cells for fault in result_tables.faults(cell)):
+    for fault in (fault for cell in summary.cells for fault in sentences.faults(cell)):
         LOG.warning("%s", fault)
     return page
 
@@ -108,11 +104,11 @@ def benchmark_document(summary: Summary, name: str, answers: pd.DataFrame) -> Do
     """The document about a summary and what its runs answer over densities."""
     document = Document(f"Benchmark {name}")
     add = document.blocks.extend
-    add(fault for cell in summary.cells for fault in result_tables.faults(cell))
+    add(fault for cell in summary.cells for fault in sentences.faults(cell))
     prefix = [f"{cell.name}: " if len(summary.cells) > 1 else "" for cell in summary.cells]
-    add(start + result_tables.headline(cell) for start, cell in zip(prefix, summary.cells, strict=True))
+    add(start + sentences.headline(cell) for start, cell in zip(prefix, summary.cells, strict=True))
     for start, cell in zip(prefix, summary.cells, strict=True):
-        add(start + sentence for sentence in result_tables.worse_than_bias(cell))
+        add(start + sentence for sentence in sentences.worse_than_bias(cell))
     add([Heading("How to read this"), *_explanations(summary)])
     add(density_section(answers))
     for cell in summary.cells:
@@ -130,9 +126,10 @@ def _cell_section(cell: Cell, plan: dict[str, Any]) -> Iterator[Heading | str | 
     yield result_table(cell)
     if published := result_tables.published_table(cell, (plan.get("published") or {}).get("source", "")):
         yield published
-    yield _figure(cell)
-    if cell.compared:
-        yield result_tables.difference_table(cell)
+    if cell.compared and cell.baseline:
+        title, draw = f"Differences to {cell.baseline.label}, {cell.name}", partial(benchmark_figures.differences, cell)
+        yield Figure(f"figures/{_stem(cell)}-metrics", title, benchmark_figures.DIFFERENCES, draw)
+        yield result_tables.difference_table(cell, title)
     yield from group_tables(cell)
     yield result_tables.cost_table(cell)
     for record in cell.records:
@@ -170,7 +167,7 @@ def _result_line(cell: Cell, row: ModelRow, metric: str) -> dict[str, Any]:
 
 def _introduction(cell: Cell) -> str:
     data = cell.records[0]["data"]
-    own = result_tables.cell_mode(cell) == "labeled"
+    own = cell.mode == "labeled"
     what = "the user's own test ratings are ranked" if own else "all unseen items are ranked"
     return (
         f"{data['n_users']:,} users, {data['n_items']:,} items; {data['n_train']:,} ratings to train, "
@@ -178,15 +175,6 @@ def _introduction(cell: Cell) -> str:
         f"{len(cell.rows)} models, {result_tables.seeds_line(cell.seeds)}; every model saw the same split (checked by "
         f"its fingerprint). The metrics are defined by {comparable.described(cell.definition)}."
     )
-
-
-def _figure(cell: Cell) -> Figure:
-    """The figure of a cell; it shows the best rows if there are very many."""
-    shown = benchmark_figures.best_rows(cell)
-    few = "" if shown is cell else f" The best {len(shown.rows)} of {len(cell.rows)} rows."
-    title, caption = benchmark_figures.differences_words(shown)
-    draw = partial(benchmark_figures.differences, shown)
-    return Figure(f"figures/{_stem(cell)}-metrics", f"{title}, {cell.name}", caption + few, draw)
 
 
 def _uncertainty_section(summary: Summary) -> Iterator[Heading | str | Table | Figure]:
@@ -197,8 +185,7 @@ def _uncertainty_section(summary: Summary) -> Iterator[Heading | str | Table | F
     for cell in cells:
         rows, means = calibration.by_row(cell), calibration.of_means(cell)
         yield calibration.table(cell, rows, means)
-        shown = calibration.by_row(benchmark_figures.best_rows(cell)) or rows
-        draw, title = partial(benchmark_figures.coverage, shown, means), f"Coverage of intervals, {cell.name}"
+        draw, title = partial(benchmark_figures.coverage, rows, means), f"Coverage of intervals, {cell.name}"
         yield Figure(f"figures/{_stem(cell)}-coverage", title, "Covered minus promised share of the ratings.", draw)
 
 

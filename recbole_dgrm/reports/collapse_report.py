@@ -63,12 +63,11 @@ def diagnosis_document(runs: list[DiagnosedRun], parts: list[DiagnosisSection]) 
 
 def verdict_table(runs: list[DiagnosedRun]) -> Table:
     """The verdict on each run."""
-    verdicts = [run.verdict for run in runs]
-    lines = [[verdict.status, verdict.epoch, verdict.since, verdict.reason] for verdict in verdicts]
-    columns = ["verdict", "tested epoch", "collapse since epoch", "why"]
-    frame = pd.DataFrame(lines, [run.name for run in runs], columns, dtype=object)
+    columns = {"status": "verdict", "epoch": "tested epoch", "since": "collapse since epoch", "reason": "why"}
+    frame = pd.DataFrame([vars(run.verdict) for run in runs], [run.name for run in runs], dtype=object)
+    frame = frame[list(columns)].rename(columns=columns)
     note = "The verdict is on the tested model; the third column is about its whole training."
-    return Table.of_frame("Verdicts", frame, note=note)
+    return Table.of_frame("Verdicts", frame, note=note, mark="verdicts")
 
 
 def _introduction(runs: list[DiagnosedRun]) -> str:

@@ -19,7 +19,6 @@ from recbole_dgrm.system.texts import listed
 
 GROUPS = ("rated", "unrated")
 PUBLISHED_KL = {"DGRM": 0.041, "CFGAN": 0.229}  # Table 2, ML-100K
-PUBLISHED_STEPS = {5: (0.547, 0.572), 1: (0.557, 0.583), None: (0.567, 0.593)}  # Table 4, ML-100K: Recall, NDCG
 DISTANCES = {
     "kl": "KL(predicted ‖ given)",
     "reverse_kl": "KL(given ‖ predicted)",
@@ -50,7 +49,7 @@ class DiagnosisSection:
 
 def sections(runs: list[DiagnosedRun]) -> Iterator[DiagnosisSection]:
     """All sections that the runs have numbers for, in the order of the report."""
-    rating = [run for run in runs if run.bins]
+    rating = [run for run in runs if run.predicts_ratings]
     if inspected := [run for run in rating if run.inspections]:
         yield given_ratings(inspected)
         yield from (distributions(inspected, group) for group in GROUPS)
@@ -101,7 +100,7 @@ def distributions(runs: list[DiagnosedRun], group: str) -> DiagnosisSection:
 def training(runs: list[DiagnosedRun]) -> DiagnosisSection:
     """The distance of predictions from the given ratings by epoch, and the epochs with a collapse."""
     lines = [
-        (run.name, group, epoch, _kl(sample, run.ratings), sample.ends, epoch in run.collapsed[group])
+        (run.name, group, epoch, _kl(sample, run.ratings), sample.ends, run.collapsed_after(epoch, group))
         for run in runs
         for group in GROUPS
         for epoch, sample in run.history(group).items()
@@ -132,7 +131,7 @@ def test_distances(runs: list[DiagnosedRun]) -> DiagnosisSection:
         "Between shares of the levels of the scale, after clipping and rounding. In brackets: 95 % intervals from "
         "1,000 samples of users. KL and Jensen-Shannon are in nats, Wasserstein is in rating points."
     )
-    if on_ml_100k(runs) and any(run.name in PUBLISHED_KL for run in runs):
+    if runs[0].record["dataset"].startswith("ml-100k") and any(run.name in PUBLISHED_KL for run in runs):
         wide["KL, published"] = [Value.of(PUBLISHED_KL.get(run.name), ".3f") for run in runs]
         note += " Published: DGRM paper, Table 2."
     caption = (
@@ -140,7 +139,7 @@ def test_distances(runs: list[DiagnosedRun]) -> DiagnosisSection:
     )
     drawn = {"kl": KL, "wasserstein": "Wasserstein, rating points"}
     figure = Figure("figures/distances", "Distances", caption, partial(collapse_figures.distances, frame, drawn))
-    table = Table.of_frame("Distances of the rating distributions", wide, note=note)
+    table = Table.of_frame("Distances of the rating distributions", wide, note=note, mark="distances")
     heading = "Predicted and given ratings of the test pairs (Table 2)"
     return DiagnosisSection(heading, "distances", frame, [figure, table, _closest(frame)])
 
@@ -155,15 +154,12 @@ def _closest(frame: pd.DataFrame) -> str:
 
 def ks_test(runs: list[DiagnosedRun]) -> DiagnosisSection:
     """The number of users whose predictions and ratings do not differ significantly by the KS test (Fig. 8)."""
-    found = {run.name: run.diagnosis["ks"] for run in runs}
     lines = [
-        (name, ks["users"], alpha, hits)
-        for name, ks in found.items()
-        for alpha, hits in zip(ks["alphas"], ks["hits"], strict=True)
+        (run.name, run.diagnosis["ks"]["users"], alpha, hits)
+        for run in runs
+        for alpha, hits in zip(run.diagnosis["ks"]["alphas"], run.diagnosis["ks"]["hits"], strict=True)
     ]
     frame = pd.DataFrame(lines, columns=["model", "users", "alpha", "hits"])
-    wide = frame.pivot(index="model", columns="alpha", values="hits").loc[list(found)].rename_axis(None)
-    wide.columns = [f"α = {alpha:g}" for alpha in wide.columns]
     users = runs[0].diagnosis["ks"]["users"]
     note = (
         f"Of {users:,} users. A hit is p ≥ α in the two-sample test: the few test ratings of this user are not enough "
@@ -174,7 +170,7 @@ def ks_test(runs: list[DiagnosedRun]) -> DiagnosisSection:
     words = ("significance level α", "share of users with p ≥ α")
     draw = partial(collapse_figures.lines, shares, *words, log=True)
     caption = f"Share of {users:,} users whose test ratings and predictions do not differ significantly."
-    table = Table.of_frame("Hits by significance level", wide, ",.0f", note)
+    table = Table.of_frame("Hits by significance level", _wide(frame, "alpha", "α = {:g}"), ",.0f", note, mark="ks")
     heading = "Kolmogorov-Smirnov test by user (Fig. 8)"
     return DiagnosisSection(heading, "ks", frame, [Figure("figures/ks", "KS hits", caption, draw), table])
 
@@ -190,9 +186,7 @@ def denoising_steps(runs: list[DiagnosedRun]) -> DiagnosisSection:
     ]
     metric = f"validation {metric_label(key)[:-2]}"
     frame = pd.DataFrame(lines, columns=["model, prediction", "denoising_steps", metric])
-    wide = frame.pivot(index="model, prediction", columns="denoising_steps", values=metric)
-    wide = wide.loc[frame["model, prediction"].unique()].rename_axis(None)
-    wide.columns = [f"T' = {step}" for step in wide.columns]
+    wide = _wide(frame, "denoising_steps", "T' = {}")
     caption = (
         f"One trained model predicts from the profile after {first['prediction_noise_steps']} noise steps and T' "
         "denoising steps. posterior: the state x_(T-T') of section 3.3; x_0_hat: the last output of the generator."
@@ -202,6 +196,13 @@ def denoising_steps(runs: list[DiagnosedRun]) -> DiagnosisSection:
     table = Table.of_frame(f"Denoising steps, {metric}", wide, ".3f", "On validation; the test part is not used.")
     blocks: list[str | Table | Figure] = [figure, table, *_too_noisy(runs, "valid", [key])]
     return DiagnosisSection("Denoising steps T' (Fig. 7)", "sweep", frame, blocks)
+
+
+def _wide(frame: pd.DataFrame, columns: str, heading: str) -> pd.DataFrame:
+    """The last column of a frame, with a row per name in its first column and a column per value of ``columns``."""
+    name, *_, values = frame.columns
+    wide = frame.pivot(index=name, columns=columns, values=values).loc[frame[name].unique()]
+    return wide.rename_axis(None).rename(columns=heading.format)
 
 
 def fixed_steps(runs: list[DiagnosedRun]) -> DiagnosisSection:
@@ -217,37 +218,27 @@ def fixed_steps(runs: list[DiagnosedRun]) -> DiagnosisSection:
         return DiagnosisSection(heading, "fixed_step", frame, ["The runs have no ranking of rated items in common."])
     wide = frame.set_index("model")[names].rename_axis(None).rename(columns=metric_label)
     note = "Test part, one seed, tied scores shared. Only training is fixed to t; prediction is as configured."
-    if on_ml_100k(runs):
-        wide["published Recall / NDCG"] = [_published(run.name, step) for run, step in zip(runs, steps, strict=True)]
-        note += " Published numbers are of another protocol (table3)."
-    table = Table.of_frame("Fixed noise steps", wide, ".3f", note)
+    table = Table.of_frame("Fixed noise steps", wide, ".3f", note, mark="fixed_step")
     return DiagnosisSection(heading, "fixed_step", frame, [table, *_too_noisy(runs, "test", names)])
-
-
-def _published(name: str, step: int | None) -> str:
-    pair = PUBLISHED_STEPS.get(step) if name == ("DGRM" if step is None else f"DGRM, t = {step}") else None
-    return f"{pair[0]:.3f} / {pair[1]:.3f}" if pair else ""
 
 
 def recommendation_lists(runs: list[DiagnosedRun]) -> DiagnosisSection:
     """The shares of distinct recommendation lists and of items in any list, and related numbers."""
-    between = [run.diagnosis[DISTRIBUTION].get("between_users") for run in runs]
-    frame = pd.DataFrame([{"model": run.name, **{key: run.lists[key] for key in LISTS}} for run in runs])
-    frame = frame.assign(between_users=between, users=[run.lists["users"] for run in runs])
+    distributions = [run.diagnosis[DISTRIBUTION] for run in runs]
+    frame = pd.DataFrame([{key: found["lists"][key] for key in (*LISTS, "users")} for found in distributions])
+    frame.insert(len(LISTS), "between_users", [found.get("between_users") for found in distributions])
+    frame.insert(0, "model", [run.name for run in runs])
     columns = {**LISTS, "between_users": BETWEEN}
     wide = frame.set_index("model")[list(columns)].rename_axis(None).rename(columns=columns)
-    users = list(dict.fromkeys(collapse.users_line(run.lists) for run in runs))
+    users = list(dict.fromkeys(collapse.users_line(found["lists"]) for found in distributions))
     alike = "the same for every model" if len(users) == 1 else "not the same for every model, so compare with care"
-    note = f"Top {runs[0].lists['n']} of the unseen items for each user, by the tested model; {listed(users)}, {alike}."
-    if others := [run.name for run in runs if not run.bins]:
+    n = distributions[0]["lists"]["n"]
+    note = f"Top {n} of the unseen items for each user, by the tested model; {listed(users)}, {alike}."
+    if others := [run.name for run in runs if not run.predicts_ratings]:
         note += f" {listed(others)}: these models do not predict ratings, so only lists can be compared."
     title = "Recommendation lists"
-    return DiagnosisSection(title, "lists", frame, [Table.of_frame(title, wide, LIST_FORMS, note)])
-
-
-def on_ml_100k(runs: Sequence[DiagnosedRun]) -> bool:
-    """Whether the runs are of the data set of the paper's numbers."""
-    return runs[0].record["dataset"].startswith("ml-100k")
+    table = Table.of_frame(title, wide, LIST_FORMS, note, mark="lists")
+    return DiagnosisSection(title, "lists", frame, [table])
 
 
 def _too_noisy(runs: list[DiagnosedRun], part: str, metrics: list[str]) -> Iterator[str]:

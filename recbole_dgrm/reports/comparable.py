@@ -60,11 +60,6 @@ def _scale(record: dict[str, Any]) -> Definition:
     return dict(zip(SCALE, (ends, step or levels, float(scale["threshold"])), strict=True))
 
 
-def frozen(definition: Definition) -> str:
-    """A text that is the same for equal definitions."""
-    return json.dumps(definition, sort_keys=True)
-
-
 def differences(definition: Definition, others: Iterable[Definition]) -> str:
     """The keys in which ``definition`` and ``others`` differ, as ``key=value, ...`` of ``definition``."""
     every = [definition, *others]

@@ -4,7 +4,7 @@ Density is the share of all user-item pairs that are training ratings. Accuracy 
 the same data, because what can be reached differs from one data set to the next.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
@@ -19,7 +19,6 @@ from matplotlib.axes import Axes
 from recbole_dgrm.evaluation import collapse
 from recbole_dgrm.evaluation.metric_names import metric_label
 from recbole_dgrm.evaluation.resolution import is_precise
-from recbole_dgrm.reports.breakdowns import breakdown
 from recbole_dgrm.reports.document import Figure, Heading, Table, Value
 from recbole_dgrm.reports.figures import COLOURS, RED, reach, small_panels
 from recbole_dgrm.reports.rows import Cell
@@ -39,12 +38,11 @@ EXPLAINED = (
 
 @dataclass(frozen=True)
 class Question:
-    """A quantity that is asked of each run.
+    """A quantity that is computed of each run, see ``answers_of``.
 
     Attributes:
         name: of its files and in ``densities.csv``.
         unit: of the vertical axis of its figure.
-        answer: the value of a record; None where it has none.
         metric: the metric that has to be precise enough on the data; empty where none has to.
         form: of a value in a table; with a sign the values are differences from 0.
         bounded: whether values have an upper end; the axis of others is cut where a few are far from all others.
@@ -53,7 +51,6 @@ class Question:
     name: str
     title: str
     unit: str
-    answer: Callable[[Mapping[str, Any]], float | None]
     metric: str = ""
     form: str = ".1f"
     bounded: bool = True
@@ -64,58 +61,32 @@ class Question:
         return self.form.startswith("+")
 
 
-def _gain(record: Mapping[str, Any]) -> float | None:
-    ours, means = record["test"].get("rmse"), record["reference"].get("bias", {}).get("rmse")
-    return 100 * (1 - ours / means) if ours is not None and means else None
-
-
-def _skill(record: Mapping[str, Any]) -> float | None:
-    rows = [record["test"], *(record["reference"].get(name, {}) for name in ("bias", "random", "oracle"))]
-    ours, means, random, oracle = (row.get(RANKING) for row in rows)
-    known = None not in (ours, means, random, oracle) and oracle != random
-    return 100 * (ours - means) / (oracle - random) if known else None
-
-
-def _share(*keys: str) -> Callable[[Mapping[str, Any]], float | None]:
-    """A function that reads a share, in per cent, of the distribution of predictions in a record."""
-
-    def answer(record: Mapping[str, Any]) -> float | None:
-        content = record["diagnosis"].get(collapse.DISTRIBUTION, {})
-        for key in keys:
-            content = content.get(key) if content else None
-        return None if content is None else 100 * content
-
-    return answer
-
-
+SKILL = f"Skill in {metric_label(RANKING)[:-2]} above that of user + item means"
 QUESTIONS = (
-    Question("rmse", "RMSE below that of user + item means", "% below that of the means", _gain, "rmse", "+.1f", False),
-    Question(
-        "ranking",
-        f"Skill in {metric_label(RANKING)[:-2]} above that of user + item means",
-        "% of the way from random to oracle",
-        _skill,
-        RANKING,
-        "+.1f",
-        False,
-    ),
-    Question(
-        "ratingkl",
-        "Distance of predicted from given ratings",
-        metric_label("ratingkl")[:-2],
-        lambda record: record["test"].get("ratingkl"),
-        form=".3f",
-        bounded=False,
-    ),
-    Question(
-        "between_users",
-        "Variance of all predictions that is between users",
-        "% of the variance",
-        _share("between_users"),
-    ),
-    Question("lists", "Recommendation lists that are distinct", "% of the lists", _share("lists", "distinct")),
-    Question("items", "Items that are in any recommendation list", "% of the items", _share("lists", "items")),
+    Question("rmse", "RMSE below that of user + item means", "% below that of the means", "rmse", "+.1f", False),
+    Question("ranking", SKILL, "% of the way from random to oracle", RANKING, "+.1f", False),
+    Question("ratingkl", "Distance of predicted from given ratings", "RatingKL", form=".3f", bounded=False),
+    Question("between_users", "Variance of all predictions that is between users", "% of the variance"),
+    Question("lists", "Recommendation lists that are distinct", "% of the lists"),
+    Question("items", "Items that are in any recommendation list", "% of the items"),
 )
+
+
+def answers_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """What a run answers to each question; not finite where it has no answer."""
+    scores = pd.DataFrame({"model": record["test"], **record["reference"]}, ["rmse", RANKING, "ratingkl"], dtype=float)
+    scores = scores.reindex(columns=["model", "bias", "random", "oracle"])
+    rmse, ranking = scores.loc["rmse"], scores.loc[RANKING]
+    distribution = record["diagnosis"].get(collapse.DISTRIBUTION, {})
+    lists = distribution.get("lists", {})
+    shares = distribution.get("between_users"), lists.get("distinct"), lists.get("items")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            "rmse": 100 * (1 - rmse["model"] / rmse["bias"]),
+            "ranking": 100 * (ranking["model"] - ranking["bias"]) / (ranking["oracle"] - ranking["random"]),
+            "ratingkl": scores.loc["ratingkl", "model"],
+            **dict(zip(("between_users", "lists", "items"), 100 * np.array(shares, dtype=float), strict=True)),
+        }
 
 
 def density_answers(cells: list[Cell]) -> pd.DataFrame:
@@ -144,9 +115,10 @@ def _answers(cell: Cell, share: float) -> Iterator[dict[str, Any]]:
     for row in cell.rows:
         verdicts = [collapse.of_record(run.record) for run in row.runs]
         collapsed = sum(verdict is not None and verdict.status == collapse.COLLAPSED for verdict in verdicts)
+        answers = pd.DataFrame([answers_of(run.record) for run in row.runs])
         for question in QUESTIONS:
-            values = [value for run in row.runs if (value := question.answer(run.record)) is not None]
-            if len(values) == len(row.runs):
+            values = answers[question.name].to_numpy()
+            if np.isfinite(values).all():
                 yield {
                     **dict(zip(KEYS, (cell.protocol, cell.dataset, cell.distinction, share), strict=True)),
                     "model": row.label,
@@ -170,21 +142,18 @@ def density_section(answers: pd.DataFrame) -> Iterator[Heading | str | Figure | 
             caption = f"{question.title}.{' A point above the line is better than the means.' * question.signed}"
             yield Figure(file, f"{question.title}, {protocol}", caption, partial(draw, part, question))
         for question, part in asked:
-            yield _table(part, question, f"{question.title}, {question.unit}, {protocol}")
+            yield _table(part, question, str(protocol))
 
 
-def _table(answers: pd.DataFrame, question: Question, title: str) -> Table:
-    def name(row: Any) -> str:
-        distinction = f" ({row.distinction})" if row.distinction else ""
-        return f"{row.dataset}{distinction}, {row.density:.2g} %"
-
-    rows = [
-        (str(label), {name(row): _value(row, question) for row in of_model.itertuples()})
-        for label, of_model in answers.groupby("model", sort=False)
-    ]
-    parts = dict.fromkeys(name(row) for row in answers.itertuples())
+def _table(answers: pd.DataFrame, question: Question, protocol: str) -> Table:
+    data = answers["dataset"] + answers["distinction"].map(lambda words: f" ({words})" if words else "")
+    columns = data + answers["density"].map(", {:.2g} %".format)
+    values = [_value(row, question) for row in answers.itertuples()]
+    wide = answers.assign(column=columns, value=values).pivot(index="model", columns="column", values="value")
+    wide = wide.loc[answers["model"].unique(), columns.unique()].rename_axis(None)
     note = "Columns: the share of all pairs that are training ratings. ×: how many of the runs have collapsed."
-    return breakdown(title, rows, list(parts), note)
+    title = f"{question.title}, {question.unit}, {protocol}"
+    return Table.of_frame(title, wide, note=note, mark=f"density-{protocol}-{question.name}")
 
 
 def _value(row: Any, question: Question) -> Value:

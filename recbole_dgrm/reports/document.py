@@ -63,17 +63,28 @@ class Value:
 
 @dataclass
 class Table:
-    """A table; the first value of each row is its name. ``quiet`` rows are shown in grey and stay on top."""
+    """A table; the first value of each row is its name. ``quiet`` rows are shown in grey and stay on top.
+
+    Attributes:
+        mark: a name by which pages can include the table and its note from the Markdown form; perhaps empty.
+    """
 
     title: str
     columns: list[str]
     rows: list[list[Value]]
     quiet: list[list[Value]] = field(default_factory=list)
     note: str = ""
+    mark: str = ""
 
     @classmethod
     def of_frame(
-        cls, title: str, frame: pd.DataFrame, forms: Mapping[str, str] | str = "", note: str = "", quiet: int = 0
+        cls,
+        title: str,
+        frame: pd.DataFrame,
+        forms: Mapping[str, str] | str = "",
+        note: str = "",
+        quiet: int = 0,
+        mark: str = "",
     ) -> "Table":
         """The table of a frame, whose index names the rows and whose columns are the headings.
 
@@ -81,24 +92,20 @@ class Table:
             frame: of numbers, texts and ``Value``.
             forms: the format specification of each column, or that of all.
             quiet: how many of the first rows are quiet.
+            mark: what the table is included by; all but letters, digits and ``_`` becomes a hyphen.
         """
         spec = dict.fromkeys(frame.columns, forms) if isinstance(forms, str) else forms
         rows = [
             [Value(str(name)), *(Value.of(content, spec.get(column, "")) for column, content in line.items())]
             for name, line in zip(frame.index, frame.astype(object).to_dict("records"), strict=True)
         ]
-        return cls(title, [frame.index.name or "", *map(str, frame.columns)], rows[quiet:], rows[:quiet], note)
+        mark = re.sub(r"[^-_0-9a-z]+", "-", mark.lower()).lstrip("-_0123456789")
+        return cls(title, [frame.index.name or "", *map(str, frame.columns)], rows[quiet:], rows[:quiet], note, mark)
 
     def all_rows(self) -> Iterator[list[Value]]:
         """All rows, the quiet ones first."""
         yield from self.quiet
         yield from self.rows
-
-    def texts(self) -> pd.DataFrame:
-        """The table as it is written; the names of the rows are the index."""
-        rows = [[f"{value.text} {value.mark}".rstrip() for value in row] for row in self.all_rows()]
-        names = pd.Index([row[0] for row in rows], name=self.columns[0] or None)
-        return pd.DataFrame([row[1:] for row in rows], names, self.columns[1:])
 
 
 @dataclass(frozen=True)
@@ -179,13 +186,15 @@ def _drawn(figure: Figure, folder: Path) -> Figure | str:
 
 
 def to_markdown(document: Document) -> str:
-    """The document in GitHub's Markdown; figures are linked."""
-    lines = [f"# {_words(document.title)}", ""]
+    """The document in GitHub's Markdown; figures are linked, and the first table of each mark can be included."""
+    lines, marked = [f"# {_words(document.title)}", ""], {""}
     for block in document.blocks:
         if isinstance(block, Heading):
             lines += [f"## {_words(block.text)}", ""]
         elif isinstance(block, Table):
-            lines += _markdown_table(block)
+            mark = "" if block.mark in marked else block.mark
+            lines += _markdown_table(block, mark)
+            marked.add(mark)
         elif isinstance(block, Figure):
             lines += [f"![{_words(block.title)}]({block.file}.png)", "", _words(block.caption), ""]
         else:
@@ -216,12 +225,14 @@ def to_html(document: Document, folder: Path) -> str:
     return environment.get_template("document.html").render(document=document)
 
 
-def _markdown_table(table: Table) -> list[str]:
+def _markdown_table(table: Table, mark: str) -> list[str]:
     lines = [f"**{_words(table.title)}**", ""] if table.title else []
+    lines += [f"<!-- --8<-- [start:{mark}] -->", ""] if mark else []
     lines.append("| " + " | ".join(_pipes(name) for name in table.columns) + " |")
     lines.append("|---|" + "---:|" * (len(table.columns) - 1))
     lines += ["| " + " | ".join(_markdown_value(value) for value in row) + " |" for row in table.all_rows()]
-    return [*lines, "", *([_words(table.note), ""] if table.note else [])]
+    lines += ["", *([_words(table.note), ""] if table.note else [])]
+    return [*lines, *([f"<!-- --8<-- [end:{mark}] -->", ""] if mark else [])]
 
 
 def _markdown_value(value: Value) -> str:

@@ -159,7 +159,7 @@ class DotPanel:
     """Dots from top to bottom, with the name of their axis.
 
     Attributes:
-        line: where a vertical line is; it is solid at 0 and dotted elsewhere.
+        line: where a vertical line is.
         limit: a dot that is farther from 0 is an arrow at the end of the axis.
         descending: whether smaller values are at the right.
     """
@@ -204,7 +204,7 @@ def _draw_dots(axes: Axes, panel: DotPanel) -> None:
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.06)
     if panel.line is not None:
-        axes.axvline(panel.line, color="black", linewidth=1, linestyle=":" if panel.line else "-")
+        axes.axvline(panel.line, color="black", linewidth=1)
     if panel.descending:
         axes.invert_xaxis()
     axes.set_xlabel(panel.xlabel)

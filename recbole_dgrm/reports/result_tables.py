@@ -1,4 +1,4 @@
-"""What a report says about a cell: a headline, and tables of results, differences, published numbers and cost."""
+"""The tables of a report about a cell: results, differences to the baseline, published numbers and cost."""
 
 import math
 from dataclasses import replace
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label, smaller_is_better
-from recbole_dgrm.evaluation.resolution import LIMIT, is_precise, too_noisy
+from recbole_dgrm.evaluation.resolution import LIMIT, too_noisy
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.document import MISSING, Table, Value
 from recbole_dgrm.reports.rows import Cell, ModelRow, Score
@@ -20,108 +20,11 @@ NAMED = 3  # settings in the name of a row, at most
 COST_FORMS = {"parameters": ",.0f", "training s": ".1f", "testing s": ".2f", "peak memory MiB": ".0f"}
 
 
-def headline(cell: Cell) -> str:
-    """Which model is best by the first precise metric, by how much, whether significantly, and what is not known."""
-    metric = main_metric(cell)
-    rows = [row for row in ranked(cell, metric) if metric in row.scores and not row.scores[metric].impossible]
-    name = metric_label(metric)[:-2]
-    if not rows:
-        return f"No model has a valid {name}."
-    best, *others = rows
-    result = f"{name} {best.scores[metric].mean:.3f}"
-    if not others:
-        parts = [f"{best.label} has {result}, and there is no other model to compare it with"]
-    elif others[0].scores[metric].mean == best.scores[metric].mean:
-        parts = [f"{best.label} and {others[0].label} share the best {result}"]
-    else:
-        other = others[0] if best is cell.baseline or cell.baseline not in others else cell.baseline
-        parts = [f"{best.label} has the best {result}, {_margin(best, other, metric, cell)}"]
-        parts.append(_test_result(best, other, metric))
-    if best.scores[metric].below:
-        parts.append(f"{'even that' if others else 'it'} is worse than {reference_label('bias', cell_mode(cell))}")
-    if len(best.seeds) == 1:
-        parts.append("it is from one seed, so how much another split or training would change is not known")
-    return "; ".join([*parts, *filter(None, [too_noisy(cell.resolution, cell.metrics)])]) + "."
-
-
-def main_metric(cell: Cell) -> str:
-    """The first metric of a cell that is precise enough to compare models, or the first of all."""
-    return next((metric for metric in cell.metrics if is_precise(cell.resolution, metric)), cell.metrics[0])
-
-
-def ranked(cell: Cell, metric: str) -> list[ModelRow]:
-    """The rows, the best by the metric first; those without it last."""
-    sign = 1 if smaller_is_better(metric) else -1
-    return sorted(cell.rows, key=lambda row: sign * row.scores[metric].mean if metric in row.scores else math.inf)
-
-
-def _margin(best: ModelRow, other: ModelRow, metric: str, cell: Cell) -> str:
-    mine, theirs = best.scores[metric].mean, other.scores[metric].mean
-    margin = abs(mine - theirs)
-    share = f" ({margin / abs(theirs):.1%})" if theirs else ""
-    role = "the baseline " if other is cell.baseline else ""
-    side = "lower than that of" if smaller_is_better(metric) else "higher than that of"
-    return f"{f'{margin:.3f}{share}' if margin >= 5e-4 else f'{margin:.1e}'} {side} {role}{other.label}"
-
-
-def _test_result(best: ModelRow, other: ModelRow, metric: str) -> str:
-    """What the test that marks the table says about the difference of two rows."""
-    test = best.scores[metric].comparison
-    negative = smaller_is_better(metric)  # the sign of a difference that favours the best row
-    if test is None:  # the best may be the baseline, that the other is tested against
-        test, negative = other.scores[metric].comparison, not negative
-    if test is None:
-        needs = "a baseline (--baseline=LABEL), a common seed and values per user"
-        return f"whether that is more than chance is not tested: it needs {needs}"
-    words = f"over {test.users:,} users (paired t-test and Wilcoxon test, Holm's correction)"
-    if not test.significant:
-        return f"the difference is not significant {words}"
-    if (test.difference < 0) != negative:
-        return f"yet by user and on the common seeds it is significantly worse {words}"
-    return f"the difference is significant {words}"
-
-
-def worse_than_bias(cell: Cell) -> list[str]:
-    """Sentences about models that are worse than the bias row; see ``comparable.metric_against_bias``."""
-    named: dict[str, list[str]] = {}
-    for row in cell.rows:
-        metric = comparable.metric_against_bias(row.runs[0].record)
-        score = row.scores.get(metric)
-        if score and score.below and is_precise(cell.resolution, metric):
-            named.setdefault(metric, []).append(row.label)
-    bias = reference_label("bias", cell_mode(cell))
-    return [f"Worse than {bias} in {metric_label(key)[:-2]}: {listed(rows)}." for key, rows in named.items()]
-
-
-def faults(cell: Cell) -> list[str]:
-    """Sentences about results that cannot be: better than the oracle, or not the mean of their own vectors."""
-    runs = [run for row in cell.rows for run in row.runs]
-    contradictions = [
-        f"ERROR in {run.path}: record.json has {metric} {run.record['test'][metric]:.4f}, but the mean of the users in "
-        f"per_user.npz is {mean:.4f}, so the two files are of different runs; make this run again, and do not use its "
-        "numbers."
-        for run in runs
-        for metric, mean in comparable.contradicted(run).items()
-    ]
-    return contradictions + [
-        f"ERROR of recbole_dgrm: {run.record['label']}, seed {run.record['seed']}, has {metric} "
-        f"{run.record['test'][metric]:.4f}, above the oracle's {run.record['reference']['oracle'][metric]:.4f}, which "
-        f"cannot be; please report it with {run.path / 'record.json'}, and do not use these numbers."
-        for run in runs
-        for metric in comparable.above_oracle(run.record)
-    ]
-
-
-def cell_mode(cell: Cell) -> str:
-    """How the models of the cell are tested; see ``recbole_dgrm.reports.comparable.tested_by``."""
-    return comparable.tested_by(cell.records[0]["config"])
-
-
 def result_table(cell: Cell) -> Table:
     """A row per model and a column per metric: mean and deviation over seeds, marks of the tests; references on top."""
     names, lines = [], []
     for row in cell.reference:
-        names.append(reference_label(row.label, cell_mode(cell)) + settings_suffix(row.trained))
+        names.append(reference_label(row.label, cell.mode) + settings_suffix(row.trained))
         lines.append([*(_score_value(row, metric) for metric in cell.metrics), ""])
     if cell.resolution:
         names.append("resolution")
@@ -134,8 +37,15 @@ def result_table(cell: Cell) -> Table:
         main = row.scores.get(cell.metrics[0])
         lines.append([*(_score_value(row, metric) for metric in cell.metrics), Value.of(main and main.skill, ".3f")])
     columns = [*map(metric_label, cell.metrics), f"skill, {metric_label(cell.metrics[0])[:-2]}"]
-    table = Table.of_frame(f"Results, {cell.name}", pd.DataFrame(lines, names, columns, dtype=object), quiet=n_quiet)
+    frame = pd.DataFrame(lines, names, columns, dtype=object)
+    table = Table.of_frame(f"Results, {cell.name}", frame, quiet=n_quiet, mark=_mark(cell))
     return replace(table, note=_result_note(cell, table))
+
+
+def _mark(cell: Cell, prefix: str = "") -> str:
+    """By which name pages include a table of a whole data set; parts of one have none."""
+    key, whole = comparable.WHOLE
+    return f"{prefix}{cell.dataset}-{cell.protocol}" if cell.definition[key] == whole else ""
 
 
 def _result_note(cell: Cell, table: Table) -> str:
@@ -157,23 +67,22 @@ def _result_note(cell: Cell, table: Table) -> str:
         parts.append(f"{unclear}: below a resolution of {LIMIT:.0f} no row is marked as best.")
     scores = [score for row in cell.rows for score in row.scores.values()]
     if any(score.below for score in scores):
-        bias = reference_label("bias", cell_mode(cell))
+        bias = reference_label("bias", cell.mode)
         parts.append(f"{BELOW} worse than {bias} on the same seeds; such a row is never underlined as second.")
     if any(score.impossible for score in scores):
         parts.append(f"{IMPOSSIBLE} better than the oracle by more than rounding: an error of recbole_dgrm, no result.")
     return " ".join(parts)
 
 
-def settings_suffix(settings: dict[str, Any], most: int = NAMED) -> str:
-    """Settings as the end of a row's name: `` (refit=False, precision=float32, 2 more)``; empty where there are none.
+def settings_suffix(settings: dict[str, Any]) -> str:
+    """Settings as the end of a row's name: `` (refit=False, precision=float32, 2 more)``; empty without settings."""
+    words = _settings(settings)
+    more = [f"{len(words) - NAMED} more"] * (len(words) > NAMED)
+    return f" ({', '.join(words[:NAMED] + more)})" if words else ""
 
-    Args:
-        most: how many of them are shown.
-    """
-    words = [f"{key}={comparable.value_text(value)}" for key, value in settings.items()]
-    rest = len(words) - most
-    words = words[:most] + ([f"{rest} more"] if rest > 0 else [])
-    return f" ({', '.join(words)})" if words else ""
+
+def _settings(settings: dict[str, Any]) -> list[str]:
+    return [f"{key}={comparable.value_text(value)}" for key, value in settings.items()]
 
 
 def _score_value(row: ModelRow, metric: str) -> Value:
@@ -210,10 +119,11 @@ def published_table(cell: Cell, source: str) -> Table | None:
         return None
     frame = pd.DataFrame.from_dict(lines, "index").loc[published]
     forms = {name: "+.3f" if name.endswith("difference") else ".3f" for name in frame}
-    return Table.of_frame(f"Published and own results, {cell.name}", frame, forms, f"Published: {source}.")
+    title, note = f"Published and own results, {cell.name}", f"Published: {source}."
+    return Table.of_frame(title, frame, forms, note, mark=_mark(cell, "published-"))
 
 
-def difference_table(cell: Cell) -> Table:
+def difference_table(cell: Cell, title: str) -> Table:
     """Each row compared with the baseline user by user: difference, interval, p-values and corrected p-values."""
     lines, names, users = [], list[str](), 0
     for metric in cell.metrics:
@@ -231,7 +141,6 @@ def difference_table(cell: Cell) -> Table:
         f"Holm: p-values corrected for the {len(cell.rows) - 1} models of one metric."
     )
     frame = pd.DataFrame(lines, names, columns, dtype=object)
-    title = f"Differences to {cell.baseline and cell.baseline.label}, {cell.name}"
     return Table.of_frame(title, frame, {"difference": "+.4f"}, note)
 
 
@@ -245,8 +154,7 @@ def cost_table(cell: Cell) -> Table:
     lines = {}
     for row in cell.rows:
         timings = float(np.mean(row.learning_seconds())), row.timing("evaluate_s"), row.timing("peak_rss_mib")
-        trained = settings_suffix(row.trained, len(row.trained)).strip(" ()")
-        lines[row.label] = [row.runs[0].record["parameters"], _epoch(row), *timings, trained]
+        lines[row.label] = [row.runs[0].record["parameters"], _epoch(row), *timings, ", ".join(_settings(row.trained))]
     columns = ["parameters", "chosen epoch", "training s", "testing s", "peak memory MiB", "trained with"]
     frame = pd.DataFrame.from_dict(lines, "index", dtype=object, columns=columns)
     if not frame["trained with"].any():
@@ -268,11 +176,10 @@ def _epoch(row: ModelRow) -> Value:
 
 
 def unfinished_table(summary: Summary) -> Table:
-    """The table of runs without a result, with status and error."""
-    keys = {"dataset": "data set", "protocol": "protocol", "seed": "seed", "status": "status", "error": "error"}
-    records = [run.record for run in summary.unfinished]
-    lines = [["" if record[key] is None else record[key] for key in keys] for record in records]
-    frame = pd.DataFrame(lines, [record["label"] for record in records], list(keys.values()), dtype=object)
+    """How the runs that have no result ended."""
+    columns = {"dataset": "data set", "protocol": "protocol", "seed": "seed", "status": "status", "error": "error"}
+    frame = pd.DataFrame([run.record for run in summary.unfinished], dtype=object).set_index("label")
+    frame = frame[list(columns)].fillna("").rename(columns=columns).rename_axis(None)
     note = "The traceback is in record.json and run.log of the run."
     return Table.of_frame("Runs without a result", frame, note=note)
 

@@ -1,13 +1,16 @@
 """The parts of a result table: a cell has a row per model, and a row has a score per metric."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_dgrm.evaluation.metric_names import smaller_is_better
+from recbole_dgrm.evaluation.resolution import is_precise
 from recbole_dgrm.records import PREDICTIONS_ONLY, RunDirectory
-from recbole_dgrm.reports.comparable import Definition
+from recbole_dgrm.reports.comparable import Definition, tested_by
 from recbole_dgrm.reports.significance import Comparison
 
 
@@ -120,6 +123,21 @@ class Cell:
     def compared(self) -> bool:
         """Whether there is a baseline and a row to compare with it."""
         return self.baseline is not None and len(self.rows) > 1
+
+    @property
+    def mode(self) -> str:
+        """How the models are tested; see ``recbole_dgrm.reports.comparable.tested_by``."""
+        return tested_by(self.records[0]["config"])
+
+    @property
+    def main_metric(self) -> str:
+        """The first metric that is precise enough to compare models, or the first of all."""
+        return next((metric for metric in self.metrics if is_precise(self.resolution, metric)), self.metrics[0])
+
+    def ranked(self, metric: str) -> list[ModelRow]:
+        """The rows, the best by the metric first; those without it last."""
+        sign = 1 if smaller_is_better(metric) else -1
+        return sorted(self.rows, key=lambda row: sign * row.scores[metric].mean if metric in row.scores else math.inf)
 
     @property
     def records(self) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ A *cell* has the runs that can be compared: one data set, one protocol, the same
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from recbole_dgrm.evaluation.resolution import averaged, is_precise
 from recbole_dgrm.identity import WHERE
 from recbole_dgrm.records import PLAN, PREDICTIONS_ONLY, RunDirectory, read_json, read_runs, short_name
 from recbole_dgrm.reports import comparable
-from recbole_dgrm.reports.comparable import Definition
 from recbole_dgrm.reports.rows import Cell, ModelRow, Score
 from recbole_dgrm.reports.significance import Comparison, compare, holm
 
@@ -93,29 +92,28 @@ def user_means(runs: Iterable[RunDirectory], seeds: Iterable[int]) -> pd.DataFra
 
 def _cells(runs: list[RunDirectory], plan: dict[str, Any], baseline: str | None) -> list[Cell]:
     """The cells, one per data set, protocol and definition, in the order of the plan."""
-    groups: dict[tuple[str, str], dict[str, tuple[Definition, list[RunDirectory]]]] = {}
+    groups: dict[tuple[str, str], dict[str, list[RunDirectory]]] = {}
     for run in runs:
-        definition = comparable.definition_of(run.record)
         group = groups.setdefault((run.record["dataset"], run.record["protocol"]), {})
-        group.setdefault(comparable.frozen(definition), (definition, []))[1].append(run)
+        group.setdefault(json.dumps(comparable.definition_of(run.record), sort_keys=True), []).append(run)
     protocols, cells = plan.get("protocols", []), []
-    for key, group in sorted(groups.items(), key=lambda item: (item[0][0], _position(protocols, item[0][1]))):
-        usual = max(group.values(), key=lambda pair: len(pair[1]))[0]  # published numbers are of one definition
-        for definition, members in sorted(group.values(), key=lambda pair: -len(pair[1])):
-            cell = _cell(key, members, plan, baseline, definition is usual)
+    for _, group in sorted(groups.items(), key=lambda item: (item[0][0], _position(protocols, item[0][1]))):
+        ordered = sorted(group.values(), key=len, reverse=True)
+        definitions = [comparable.definition_of(members[0].record) for members in ordered]
+        for members, definition in zip(ordered, definitions, strict=True):
+            cell = _cell(members, plan, baseline)
             cell.definition = definition
             whole = definition | dict([comparable.WHOLE])  # a part of a data set is always named as one
-            cell.distinction = comparable.differences(definition, [whole, *(other for other, _ in group.values())])
+            cell.distinction = comparable.differences(definition, [whole, *definitions])
+            if members is ordered[0]:  # published numbers are of one definition
+                _publish(cell, plan)
             cells.append(cell)
     return cells
 
 
-def _cell(
-    key: tuple[str, str], runs: list[RunDirectory], plan: dict[str, Any], baseline: str | None, usual: bool
-) -> Cell:
+def _cell(runs: list[RunDirectory], plan: dict[str, Any], baseline: str | None) -> Cell:
     comparable.check_splits(runs)
     comparable.check_references(runs)
-    dataset, protocol = key
     rows = make_rows(runs, plan)
     computed = list(dict.fromkeys(metric for run in runs for metric in run.record["test"]))
     metrics = [metric for metric in plan.get("metrics") or [] if metric in computed] or computed
@@ -123,47 +121,39 @@ def _cell(
     named = [row for row in rows if wanted in (row.name, row.label)]  # of several configurations the newest
     newest = max(named, key=lambda row: max(run.age for run in row.runs), default=None)
     resolution = averaged([comparable.resolutions(run.record) for run in runs])
+    dataset, protocol = runs[0].record["dataset"], runs[0].record["protocol"]
     cell = Cell(dataset, protocol, metrics, rows, _reference_rows(runs, metrics), newest, resolution)
-    _fill(cell)
-    if usual:
-        _publish(cell, plan)
+    for row in rows:
+        vectors = user_means(row.runs, row.seeds)
+        row.scores = {metric: score for metric in metrics if (score := _score(row, metric, vectors))}
+    if newest:
+        _compare(cell, newest)
     _note_training(cell)
     _mark_best(cell)
     return cell
 
 
-def _fill(cell: Cell) -> None:
-    """Compute the scores of all rows and test them against the baseline."""
-    baseline, found = cell.baseline, dict[str, list[tuple[ModelRow, Comparison]]]()
-    theirs = user_means(baseline.runs, baseline.seeds) if baseline else pd.DataFrame()
-    for row in cell.rows:
-        vectors = theirs if row is baseline else user_means(row.runs, row.seeds)
-        row.scores = {metric: score for metric in cell.metrics if (score := _score(row, metric, vectors))}
-        if baseline and row is not baseline:
-            for metric, test in _tests(row, baseline, vectors, theirs).items():
-                found.setdefault(metric, []).append((row, test))
-    for metric, family in found.items():
-        corrected = [holm(np.array([getattr(test, name) for _, test in family])) for name in ("p_wilcoxon", "p_t")]
-        for (row, test), p_wilcoxon, p_t in zip(family, *corrected, strict=True):
-            values = {**vars(test), "holm_wilcoxon": float(p_wilcoxon), "holm_t": float(p_t)}
-            score, test = row.scores[metric], Comparison(**values)
-            score.comparison = test
-            if baseline and metric in baseline.scores:
-                ahead = score.mean - baseline.scores[metric].mean
-                score.contradicted = test.significant and bool(test.difference * ahead < 0)
-    if len(bias := [row for row in cell.reference if row.label == "bias"]) == 1:  # several have other settings
-        for metric, score in bias[0].scores.items():
-            if metric in theirs and BIAS + metric in theirs:
-                score.comparison = compare(theirs[BIAS + metric], theirs[metric])  # no model, so not in the family
-
-
-def _tests(row: ModelRow, baseline: ModelRow, ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Comparison]:
-    """For each metric the tests of a row against the baseline, on the seeds that both have."""
-    if row.seeds != baseline.seeds:
+def _compare(cell: Cell, baseline: ModelRow) -> None:
+    """Test all rows against the baseline, on the seeds that both have."""
+    families: dict[str, list[tuple[Score, Comparison]]] = {}
+    for row in [row for row in cell.rows if row is not baseline]:
         seeds = set(row.seeds) & set(baseline.seeds)
         ours, theirs = user_means(row.runs, seeds), user_means(baseline.runs, seeds)
-    both = [metric for metric in row.scores if metric in ours and metric in theirs]
-    return {metric: compare(ours[metric], theirs[metric]) for metric in both}
+        for metric, score in row.scores.items():
+            if metric in ours and metric in theirs:
+                families.setdefault(metric, []).append((score, compare(ours[metric], theirs[metric])))
+    for metric, family in families.items():
+        corrected = [holm(np.array([getattr(test, name) for _, test in family])) for name in ("p_wilcoxon", "p_t")]
+        for (score, test), p_wilcoxon, p_t in zip(family, *corrected, strict=True):
+            score.comparison = replace(test, holm_wilcoxon=float(p_wilcoxon), holm_t=float(p_t))
+            if metric in baseline.scores:
+                ahead = score.mean - baseline.scores[metric].mean
+                score.contradicted = score.comparison.significant and bool(test.difference * ahead < 0)
+    if len(bias := [row for row in cell.reference if row.label == "bias"]) == 1:  # several have other settings
+        vectors = user_means(baseline.runs, baseline.seeds)
+        for metric, score in bias[0].scores.items():
+            if metric in vectors and BIAS + metric in vectors:
+                score.comparison = compare(vectors[BIAS + metric], vectors[metric])  # no model, so not in the family
 
 
 def _publish(cell: Cell, plan: dict[str, Any]) -> None:
@@ -197,11 +187,13 @@ def make_rows(runs: list[RunDirectory], plan: dict[str, Any]) -> list[ModelRow]:
         by_config.setdefault(json.dumps(_choices(run), sort_keys=True), {})[run.record["seed"]] = run
     rows = []
     for label, by_config in configs.items():
-        groups = [list(dict(sorted(by_seed.items())).values()) for by_seed in by_config.values()]
-        differing = _differing(groups)
-        rows += [ModelRow(label + _distinction(group[0], differing), {}, group) for group in groups]
-    order = {label: number for number, label in enumerate(planned_labels(plan))}
-    return sorted(rows, key=lambda row: (order.get(row.name, len(order)), row.label))
+        groups = [[by_seed[seed] for seed in sorted(by_seed)] for by_seed in by_config.values()]
+        choices = [_choices(group[0]) for group in groups]
+        rows += [
+            ModelRow(label + _distinction(own, choices), {}, group) for group, own in zip(groups, choices, strict=True)
+        ]
+    order = planned_labels(plan)
+    return sorted(rows, key=lambda row: (_position(order, row.name), row.label))
 
 
 def _choices(run: RunDirectory) -> dict[str, Any]:
@@ -215,18 +207,12 @@ def _choices(run: RunDirectory) -> dict[str, Any]:
     return {key: value for key, value in {**run.record["config"], **used}.items() if key not in (*WHERE, "seed")}
 
 
-def _differing(groups: list[list[RunDirectory]]) -> list[str]:
-    """The keys in which the configurations of one label differ."""
-    every = [{key: json.dumps(value) for key, value in _choices(group[0]).items()} for group in groups]
-    keys = sorted({key for choices in every for key in choices})
-    return [key for key in keys if len({choices.get(key) for choices in every}) > 1]
-
-
-def _distinction(run: RunDirectory, differing: list[str]) -> str:
-    """A suffix of a label that distinguishes configurations: `` (key=value, ...)``; empty if there is only one."""
-    own = _choices(run)
-    settings = (f"{key}={own[key]}" if key in own else f"{key} not set" for key in differing)
-    return f" ({', '.join(settings)})" if differing else ""
+def _distinction(own: dict[str, Any], choices: list[dict[str, Any]]) -> str:
+    """The end of a label that distinguishes configurations: `` (key=value, ...)``; empty where there is one."""
+    texts = [{key: json.dumps(value) for key, value in one.items()} for one in choices]
+    keys = [key for key in sorted(set().union(*texts)) if len({one.get(key) for one in texts}) > 1]
+    settings = [f"{key}={own[key]}" if key in own else f"{key} not set" for key in keys]
+    return f" ({', '.join(settings)})" if settings else ""
 
 
 def _score(row: ModelRow, metric: str, vectors: pd.DataFrame) -> Score | None:
@@ -244,39 +230,34 @@ def _score(row: ModelRow, metric: str, vectors: pd.DataFrame) -> Score | None:
 
 
 def _reference_rows(runs: list[RunDirectory], metrics: list[str]) -> list[ModelRow]:
-    """A row per reference, or several if it has different values because of the models' settings."""
+    """A row per reference, or several where the settings of the models give it different values."""
+    values = pd.DataFrame(
+        [
+            (name, comparable.reference_settings(run, name), metric, run.record["seed"], value)
+            for run in runs  # not every run computes every metric
+            for name, of_run in run.record["reference"].items()
+            for metric, value in of_run.items()
+            if metric in metrics and value is not None
+        ],
+        columns=["name", "settings", "metric", "seed", "value"],
+    )
     rows = []
-    for name in REFERENCE:
-        by_settings: dict[tuple, dict[int, dict[str, float]]] = {}
-        for run in runs:  # those of one seed agree; not every run computes every metric
-            if values := run.record["reference"].get(name):
-                by_seed = by_settings.setdefault(comparable.reference_settings(run, name), {})
-                by_seed.setdefault(run.record["seed"], {}).update(values)
-        alike = _merged(list(by_settings.values()))
-        shared = set.intersection(*map(set, by_settings)) if by_settings else set()
-        for key, by_seed in ({(): alike} if alike else by_settings).items():
-            scores = {}
-            for metric in metrics:
-                values = [of_seed[metric] for of_seed in by_seed.values() if of_seed.get(metric) is not None]
-                if values:
-                    scores[metric] = Score(np.array(values))
-            rows.append(ModelRow(name, scores, trained=dict(pair for pair in key if pair not in shared)))
-    return [row for row in rows if row.scores]
-
-
-def _merged(groups: list[dict[int, dict[str, float]]]) -> dict[int, dict[str, float]] | None:
-    """Reference values by seed if all groups have the same, else None."""
-    merged: dict[int, dict[str, float]] = {}
-    for by_seed in groups:
-        if merged and by_seed.keys() != merged.keys():
-            return None
-        for seed, values in by_seed.items():
-            known = merged.setdefault(seed, {})
-            shared = [key for key in values if None not in (values[key], known.get(key))]
-            if not np.allclose([values[key] for key in shared], [known[key] for key in shared], atol=1e-6):
-                return None
-            known.update(values)
-    return merged
+    for name in [name for name in REFERENCE if (values["name"] == name).any()]:
+        of_name = values[values["name"] == name]
+        low, high = (of_name.groupby(["metric", "seed"])["value"].agg(end) for end in ("min", "max"))
+        seeds = of_name.groupby("settings")["seed"].agg(frozenset)
+        if np.allclose(low, high, atol=1e-6) and seeds.nunique() == 1:
+            of_name = of_name.assign(settings=[()] * len(of_name))
+        shared = set.intersection(*map(set, of_name["settings"]))
+        for settings, group in of_name.groupby("settings", sort=False):
+            scores = {
+                metric: Score(group[group["metric"] == metric].groupby("seed", sort=False)["value"].last().to_numpy())
+                for metric in metrics
+                if metric in set(group["metric"])
+            }
+            trained = dict(pair for pair in settings if pair not in shared)
+            rows.append(ModelRow(name, scores, trained=trained))
+    return rows
 
 
 def _mark_best(cell: Cell) -> None:

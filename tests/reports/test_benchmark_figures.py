@@ -8,7 +8,7 @@ import pytest
 from reports_helpers import NDCG, RATED, REFERENCE, draw, drawn, only_cell, put, write_plan
 
 from recbole_dgrm.reports import figures
-from recbole_dgrm.reports.benchmark_figures import best_rows, coverage, differences, differences_words
+from recbole_dgrm.reports.benchmark_figures import coverage, differences
 from recbole_dgrm.reports.benchmark_report import write_report
 from recbole_dgrm.reports.figures import Dot, DotPanel, dot_panels
 
@@ -82,16 +82,6 @@ def test_a_row_far_beyond_the_others_is_an_arrow_with_its_number(tmp_path):
     assert [line.get_marker() for line in axes.lines].count("<") == 1
 
 
-def test_without_a_baseline_a_forest_plot_has_the_values(tmp_path):
-    cell = bench(tmp_path, baseline=None, other=0.1)
-    axes = drawn(differences, cell).axes[0]
-    assert axes.get_xlabel() == "RatedNDCG@5   (better →)"
-    assert names(axes) == ["other", "MF"]
-    assert texts(axes) == [f"{row.scores[NDCG].mean:.4f}" for row in cell.rows[::-1]]
-    assert differences_words(cell)[0] == "Metrics"
-    assert differences_words(bench(tmp_path / "with", other=0.1))[0] == "Differences to MF"
-
-
 @pytest.mark.parametrize("ends", [(-0.0115, 0.0028), (-0.0912, -0.0002), (-2.6, 16.5), (1e-5, 9e-5), (3e-5, 3e-5)])
 def test_numbers_at_the_ticks_are_plain_and_do_not_touch(ends):
     dots = [Dot("DGRM of residuals, tuned", end, end, end, "") for end in ends]
@@ -110,12 +100,6 @@ def test_a_logarithmic_axis_of_one_value_has_two_ends(seconds):
     figures.log_axis(axes)
     low, high = axes.get_xlim()
     assert high > 2 * low > 0
-
-
-def test_the_best_rows_are_those_by_the_first_metric(tmp_path):
-    cell = bench(tmp_path, a=0.1, b=0.2, c=-0.1)
-    assert [row.label for row in best_rows(cell, 2).rows] == ["a", "b"]
-    assert best_rows(cell) is cell
 
 
 def test_coverage_is_drawn_as_the_difference_from_what_is_promised():

@@ -8,7 +8,11 @@ def grouped(value: float, bias: float = 0.4) -> dict:
         return [{"least": 0, "most": 5, "n": 10, NDCG: low}, {"least": 201, "most": None, "n": 20, NDCG: low / 2}]
 
     items = [{"least": 6, "most": 20, "n": 1200, "rmse": value, "mae": 1.0}]
-    return {"users": {"model": users(value), "bias": users(bias)}, "items": {"model": items, "bias": items}}
+    only_bias = {"least": 21, "most": 50, "n": 1, NDCG: bias}
+    return {
+        "users": {"model": users(value), "bias": [*users(bias), only_bias]},
+        "items": {"model": items, "bias": items},
+    }
 
 
 def lines(text: str, title: str) -> list[str]:

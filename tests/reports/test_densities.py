@@ -54,6 +54,7 @@ def test_a_report_has_a_figure_and_a_table_per_question(tmp_path):
     fill(tmp_path)
     text = report_text(tmp_path)
     assert "## Against density, rated" in text
+    assert text.count("[start:board-rated]") == 1  # the whole data set, not its parts
     assert "![RMSE below that of user + item means, rated](figures/density-rated-rmse.png)" in text
     assert "| A | −5.0 ± 7.1 × 1/2 | −5.0 ± 7.1 | −5.0 ± 7.1 |" in text
     table = density_answers(summarise(tmp_path).cells).set_index(["density", "question"])

@@ -95,7 +95,19 @@ def test_a_frame_is_a_table_of_numbers_texts_and_values():
     table = Table.of_frame("Frame", frame, {"n": ",.0f", "x": ".2f"}, quiet=1)
     assert table.columns == ["", "n", "x"]
     assert table.quiet == [[Value("one"), Value("1,200", 1200), Value("0.50", 0.5)]]
-    assert table.texts().to_dict("list") == {"n": ["1,200", "3", "–"], "x": ["0.50", "0.2 ± 0.1 ▲", "a"]}
+    assert table.rows == [
+        [Value("two"), Value("3", 3), Value("0.2 ± 0.1", 0.2, mark="▲")],
+        [Value("three"), Value("–"), Value("a")],
+    ]
+
+
+def test_pages_can_include_the_first_table_of_a_mark_and_its_note():
+    tables = [Table.of_frame("T", pd.DataFrame({"x": [n]}), note="N.", mark="2 Data/é-Rated_5") for n in (1, 2)]
+    document = Document("t", tables)
+    lines = ["**T**", "<!-- --8<-- [start:data--rated_5] -->", "|  | x |\n|---|---:|\n| 0 | 1 |", "N."]
+    assert "\n\n".join([*lines, "<!-- --8<-- [end:data--rated_5] -->", "**T**", "|  | x |"]) in to_markdown(document)
+    assert to_markdown(document).count("[start:") == 1
+    assert "--8<--" not in to_latex(document)
 
 
 def test_a_document_is_written_with_its_figures_or_a_sentence_where_one_cannot_be_drawn(tmp_path, caplog):

@@ -4,7 +4,8 @@ import pytest
 from reports_helpers import NDCG, RATED, REFERENCE, draw, only_cell, put, report_text, rows_of
 
 from recbole_dgrm.reports.benchmark_report import results_frame
-from recbole_dgrm.reports.result_tables import headline, result_table, worse_than_bias
+from recbole_dgrm.reports.result_tables import result_table
+from recbole_dgrm.reports.sentences import headline, worse_than_bias
 from recbole_dgrm.reports.statistics import summarise
 
 AUTO = {**RATED, "valid_metric": "auto"}

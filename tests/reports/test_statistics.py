@@ -13,7 +13,7 @@ from scipy import stats
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.records import read_run
-from recbole_dgrm.reports.result_tables import faults
+from recbole_dgrm.reports.sentences import faults
 from recbole_dgrm.reports.significance import Comparison, compare, holm
 from recbole_dgrm.reports.statistics import summarise
 from recbole_dgrm.system.files import write_json
