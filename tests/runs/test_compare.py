@@ -147,7 +147,7 @@ def test_a_run_of_ours_is_not_replaced(folder, table, keys, tmp_path):
     run = rd.train("MF", "noise", epochs=1, **keys)
     (tmp_path / "out").mkdir()
     next((tmp_path / "runs").glob("MF-*")).rename(tmp_path / "out" / "a-noise-rated-2020")
-    with pytest.raises(DataError, match="has no predictions"):
+    with pytest.raises(DataError, match="is not a row of predictions"):
         rd.compare(folder, {"a": table}, output=tmp_path / "out")
     assert of_label(tmp_path / "out", "MF")["test"] == run.record["test"]
 
