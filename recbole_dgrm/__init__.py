@@ -1,6 +1,6 @@
 """Generative recommenders on rating data, as a RecBole plugin.
 
-The names in ``__all__`` are the public face. They are imported when they are first used: torch and RecBole load slowly.
+The names in ``__all__`` are the public API. They are imported at first use, because torch and RecBole load slowly.
 """
 
 from importlib import import_module

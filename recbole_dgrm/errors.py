@@ -1,4 +1,4 @@
-"""Errors whose message is meant for the user as it stands: it names the thing, the value and the remedy."""
+"""Errors whose messages are for users: they name the key or file, its value, and the remedy."""
 
 import errno
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ class OptionError(UserError, ValueError):
 
 
 class UnknownModel(UserError, ValueError):
-    """A model name that neither we nor RecBole have."""
+    """A model that does not exist or cannot do what is asked."""
 
 
 class DataError(UserError, ValueError):
@@ -23,7 +23,7 @@ class DataError(UserError, ValueError):
 
 
 class DownloadError(UserError, RuntimeError):
-    """A data set that could not be fetched."""
+    """A data set that could not be downloaded."""
 
 
 class CheckpointError(UserError, ValueError):
@@ -39,7 +39,7 @@ class LostProcess(UserError, RuntimeError):
 
 
 class OutputError(UserError, OSError):
-    """A file that the disk or its permissions refuse."""
+    """A file that cannot be read or written."""
 
 
 class OutOfMemory(UserError, MemoryError):
@@ -51,10 +51,10 @@ class TrainingDiverged(UserError, RuntimeError):
 
 
 _ROOM = "free some space or name an --output_dir on another disk"
-_LEAVE = "look at its permissions or name an --output_dir that can be written"
+_LEAVE = "check its permissions or name an --output_dir that can be written"
 _NAME = "something else has that name; move it away or name another folder"
 _LOCK = "this disk has no locks; name an --output_dir on another disk"
-_LOOK = "look at the disk, then go on with the same command"
+_LOOK = "check the disk, then continue with the same command"
 REMEDIES = (
     dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM)
     | dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _LEAVE)
@@ -65,14 +65,14 @@ REMEDIES = (
 NO_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory", "bad_alloc", "bad allocation")
 
 
-# RecBole pins a ray that has no wheel for Python 3.12 and later, and that nothing here imports. pip cannot leave one
-# dependency out, so RecBole is installed without any, and setup.py has the others.
+# RecBole pins a version of ray that has no wheel for Python 3.12 and later, and that nothing here imports. pip cannot
+# leave out a single dependency, so RecBole is installed without dependencies, and setup.py has the others.
 INSTALL = {"recbole": "pip install --no-deps recbole==1.2.1"}
 
 
 def refused(path: Any, error: Exception) -> OutputError:
-    """The sentence about a file that could not be written: its ``path``, the reason and the remedy."""
-    if isinstance(error, OutputError) and isinstance(error.__cause__, Exception):  # of a file within a folder
+    """The error for a file that could not be read or written, with its ``path``, the reason and the remedy."""
+    if isinstance(error, OutputError) and isinstance(error.__cause__, Exception):  # the error of a file in a folder
         error = error.__cause__
     number, reason = getattr(error, "errno", None), getattr(error, "strerror", None)
     return OutputError(f"{path}: {reason or error}; {REMEDIES.get(number or 0, _LOOK)}")
@@ -80,7 +80,7 @@ def refused(path: Any, error: Exception) -> OutputError:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn errors of disk, memory and installation into a sentence; usable as a context and as a decorator.
+    """Turn errors of disk, memory and installation into sentences; a context manager and a decorator.
 
     Raises:
         NotInstalled: a library of ``INSTALL`` is missing; the message has the command that installs it.
@@ -97,7 +97,7 @@ def explained() -> Iterator[None]:
         if error.name not in INSTALL:
             raise
         raise NotInstalled(f"{error.name} is not installed; {INSTALL[error.name]}") from error
-    except (MemoryError, RuntimeError) as error:  # torch has an error of its own for CUDA and none for a CPU
+    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeErrors if memory is short
         if isinstance(error, OutOfMemory) or not (isinstance(error, MemoryError) or _speaks_of_memory(error)):
             raise
         raise OutOfMemory(

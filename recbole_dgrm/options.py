@@ -1,6 +1,6 @@
-"""Typed options: the type and the range of a YAML value stand once, beside its name.
+"""Typed options: the type and the range of a YAML value are declared once, with its name.
 
-A model declares a frozen dataclass without defaults (the defaults live in its YAML file), in pydantic's types:
+A model declares a frozen dataclass of pydantic's types without defaults (the defaults are in its YAML file):
 
     @dataclass(frozen=True)
     class Options:
@@ -25,12 +25,12 @@ from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, Posi
 from recbole_dgrm.errors import OptionError
 
 T = TypeVar("T")
-LARGEST = 2**53  # of any number; larger ints are not exact as floats, and torch has no room for them
+LARGEST = 2**53  # the largest number; larger ints are not exact as floats
 LARGEST_RATING = 1e9
 RATING_RANGE = f"in [{-LARGEST_RATING}, {LARGEST_RATING}]"
 LONGEST_SHOWN = 100  # characters of a value in an error
-MANY = 20  # an error does not list more names than these
-LONGEST_NAME = 200  # bytes; file systems allow 255, and endings are added
+MANY = 20  # names that an error lists, at most
+LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes are added
 KINDS = {
     "null": "empty (~)",
     "integer": "a whole number",
@@ -39,15 +39,15 @@ KINDS = {
     "boolean": "true or false",
     "array": "a list",
     "object": "a mapping (name: value)",
-}  # a type of JSON Schema, in words for a user
+}  # types of JSON Schema, as messages name them
 
-# Keys that runs of 0.2.0 have in their configs and that are gone, with the value that stands for what is done now. A
-# stored config may still have them, and they are part of the hash that such a run is known by.
+# Keys of 0.2.0 that no longer exist, with the value that corresponds to the present behaviour. Stored configs may still
+# have them, and they are part of the hashes of such runs.
 RETIRED: dict[str, Any] = {"compile": False}
 OF_DGRMPLUS = {
     **{"orientation": "user", "mask_channel": False, "blend": 0.0, "blend_factors": 16, "blend_components": 64},
     **{"blend_chains": 1, "blend_sweeps": 115, "blend_ridge": 250.0},
-}  # DGRM and DGRMKL had them, too
+}  # DGRM and DGRMKL had these keys, too
 RETIRED_OF: dict[str, dict[str, Any]] = {
     "BMF": {"side_features": [], "time_effects": False},
     "DGRM": OF_DGRMPLUS,
@@ -56,7 +56,7 @@ RETIRED_OF: dict[str, dict[str, Any]] = {
 
 
 def retired(model: Any) -> dict[str, Any]:
-    """The keys that configs of a model had in 0.2.0 and have no more, with the only value that is left of them."""
+    """The keys of a model in 0.2.0 that no longer exist, with the value of the present behaviour."""
     return RETIRED | (RETIRED_OF.get(model, {}) if isinstance(model, str) else {})
 
 
@@ -69,7 +69,7 @@ def _filled(text: str) -> str:
 Text = Annotated[str, Field(description="a name on one line, not an empty one"), AfterValidator(_filled)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rating = Annotated[float, Field(ge=-LARGEST_RATING, le=LARGEST_RATING)]
-Dropout = Annotated[float, Field(ge=0, le=0.99)]  # of 1 nothing would be left
+Dropout = Annotated[float, Field(ge=0, le=0.99)]  # 1 would drop everything
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
@@ -77,7 +77,7 @@ def check_known(where: str, given: Iterable[Any], known: Iterable[str]) -> None:
     """Check that all names ``given`` are ``known``.
 
     Raises:
-        OptionError: one is not; with the nearest known name or, if none is near, with all of them unless they are many.
+        OptionError: a name is unknown; the message has the nearest known name, or a short list of all known names.
     """
     names = {name.lower(): name for name in sorted(known)}
     for key in given:
@@ -88,16 +88,16 @@ def check_known(where: str, given: Iterable[Any], known: Iterable[str]) -> None:
 
 
 def check_name(key: str, value: Any) -> str:
-    """``value``, if it is a text that can be the name of a file and cannot lead out of its folder.
+    """``value``, if it is a text that can be a file name and is not a path.
 
     Raises:
-        OptionError: it is no text, is empty or too long, or has separators or characters that cannot be printed.
+        OptionError: it is not a text, is empty or too long, or has separators or characters that cannot be printed.
     """
     if not isinstance(value, str):
-        raise OptionError(f"{key}={_shown(value)} is not a name; one that looks like something else stands in quotes")
+        raise OptionError(f"{key}={_shown(value)} is not a name; a name that looks like something else needs quotes")
     name = value
     if not name.isprintable() or not name.strip(". ") or set(name) & set("/\\:"):
-        raise OptionError(f"{key}={name!r} is not a plain name: no empty one, no path, no control characters")
+        raise OptionError(f"{key}={name!r} is not a plain name: not empty, no path, no control characters")
     if len(name.encode()) > LONGEST_NAME:
         raise OptionError(f"{key}={name[:20]!r}... is longer than {LONGEST_NAME} bytes; give it a shorter name")
     return name
@@ -107,7 +107,7 @@ def read(cls: type[T], config: Mapping[str, Any]) -> T:
     """Build the options dataclass ``cls`` from ``config``.
 
     Raises:
-        OptionError: a key is missing, has the wrong type or lies outside its range.
+        OptionError: the value of a key is missing, has the wrong type or is out of range.
     """
     assert is_dataclass(cls)
     hints = get_type_hints(cls, include_extras=True)
@@ -122,10 +122,10 @@ def read(cls: type[T], config: Mapping[str, Any]) -> T:
 
 
 def read_part(key: str, cls: type[T], given: Any, rest: Mapping[str, Any]) -> T:
-    """Build ``cls`` from ``given``, the value of ``key``; what is missing there is taken from ``rest``.
+    """Build ``cls`` from ``given``, the value of ``key``; ``rest`` has the defaults.
 
     Raises:
-        OptionError: it is no mapping, has an unknown key, or a value that cannot be used.
+        OptionError: it is not a mapping, has an unknown key, or has a value that cannot be used.
     """
     check(key, given, dict)
     check_known(f"{key}: unknown key", given, [field.name for field in fields(cls)])  # type: ignore[arg-type]
@@ -139,7 +139,7 @@ def check(key: str, value: Any, hint: Any) -> Any:
     """``value`` if it fits the (annotated) type ``hint``; whole floats become ints and ints floats.
 
     Raises:
-        OptionError: it does not fit; with what is allowed.
+        OptionError: it does not fit; the message says what is allowed.
     """
     try:
         return _adapter(hint).validate_python(value)
@@ -153,20 +153,20 @@ def check(key: str, value: Any, hint: Any) -> Any:
 
 @cache
 def _adapter(hint: Any) -> TypeAdapter:
-    """The check of a type; strict, so that no text is read as a number and ``true`` is not 1."""
-    untyped = list in (hint, *get_args(hint))  # as an interval, which may end in infinity; its reader checks the items
+    """The check of a type; it is strict: texts are not read as numbers, and ``true`` is not 1."""
+    untyped = list in (hint, *get_args(hint))  # such as an interval, which may be infinite; its reader checks the items
     finite: Any = hint if untyped else Annotated[hint, AfterValidator(_finite)]
     return TypeAdapter(Annotated[finite, BeforeValidator(_whole)], config=ConfigDict(strict=True))
 
 
 def _whole(value: Any) -> Any:
-    """A whole float as an int; pydantic makes it a float again for a type of floats."""
+    """A whole float as an int; for a type of floats pydantic converts it back."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _finite(value: Any) -> Any:
     numbers = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, (int, float))]
-    if not all(-LARGEST <= number <= LARGEST for number in numbers):  # also of nan
+    if not all(-LARGEST <= number <= LARGEST for number in numbers):  # also true for nan
         raise ValueError
     return value
 
@@ -177,7 +177,7 @@ def _is_of_wrong_kind(error: Mapping[str, Any]) -> bool:
 
 
 def _describe(schema: Mapping[str, Any]) -> tuple[str, str]:
-    """The kind of value that a JSON schema allows and the limits within that kind, both in words for a user."""
+    """The kind of value that a JSON schema allows, and its limits, both as texts for messages."""
     if "anyOf" in schema:
         kinds, limits = zip(*map(_describe, schema["anyOf"]), strict=True)
         return " or ".join(kinds), ", or ".join(filter(None, limits))
@@ -206,13 +206,13 @@ def _shown(value: Any) -> str:
 
 
 def option(name: str, value: object) -> str:
-    """``--name=value``, quoted for a shell; for commands that are printed."""
+    """``--name=value``, quoted for a shell, for printed commands."""
     return f"--{name}={shlex.quote(str(value))}"
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Keys that every run has, whatever the model; each is explained in ``properties/``."""
+    """Keys that every run has, for all models; each is explained in ``properties/``."""
 
     protocol: str
     seed: Seed
@@ -251,7 +251,7 @@ class RunOptions:
         for part in parts or []:
             check_name("benchmark_filename", part)
         if parts is not None and not 2 <= len(set(parts)) == len(parts) <= 3:
-            raise OptionError(f"benchmark_filename={parts} must name [train, test] or three parts, each once")
+            raise OptionError(f"benchmark_filename={parts} must name two parts, [train, test], or three, each once")
         if self.known_share == 0:
             raise OptionError("known_share=0 would leave nothing to learn from; give a share above 0")
         scale = self.rating_scale

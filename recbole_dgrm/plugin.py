@@ -1,6 +1,6 @@
-"""How RecBole learns of our models: their names, trainers, metrics, data sets and loaders, for scripts of its users.
+"""Registration of our models, trainers, metrics, data sets and loaders in RecBole, for scripts of RecBole's users.
 
-After ``register`` a script made of RecBole's own functions runs our models:
+After ``register`` a script with RecBole's own functions can run our models:
 
     config = Config(model="DGRM", dataset="ml-100k", config_dict={"protocol": "full"})
     init_seed(config["seed"], config["reproducibility"])
@@ -39,18 +39,18 @@ from recbole_dgrm.runs.run_files import new_directory
 from recbole_dgrm.training.trainers import trainer_class
 
 LOG = logging.getLogger(__name__)
-OURS: dict[str, type] = {}  # our models by the names that RecBole does not have itself
+OURS: dict[str, type] = {}  # our models by name, without those whose name RecBole has, too
 CONFIG: Callable[..., None] = recbole.config.Config.__init__
 LOADER: Callable[..., Any] = recbole.data.utils.get_dataloader
 
 
 def register() -> None:
-    """Make our models, trainers and metrics known to RecBole by name. Safe to call again.
+    """Register our models, trainers and metrics in RecBole by name; further calls have no effect.
 
     RecBole looks a model up as module ``GENERAL.<lower case name>``, its trainer as ``recbole.trainer.<Name>Trainer``
-    and its data set as ``recbole.data.dataset.<Name>Dataset``; all are set. A name that RecBole has itself (DiffRec)
-    stays RecBole's there. For our models RecBole's ``Config`` has the keys of ``load_config``, with its checks; its
-    ``data_preparation`` gives our loaders.
+    and its data set as ``recbole.data.dataset.<Name>Dataset``; all are set. A name that RecBole already has (DiffRec)
+    remains RecBole's model. For our models RecBole's ``Config`` has the keys and checks of ``load_config``, and its
+    ``data_preparation`` returns our loaders.
     """
     prepare()
     recbole_metrics.register()
@@ -71,11 +71,11 @@ def _config(
     config_file_list: Iterable[str | Path] | None = None,
     config_dict: Mapping[str, Any] | None = None,
 ) -> None:
-    """RecBole's ``Config.__init__``, which makes the config of one of our models with ``load_config``.
+    """RecBole's ``Config.__init__``, which uses ``load_config`` for our models.
 
-    Protocol ``full`` is RecBole's own, so it is the default here. The command line of the script is not read.
+    The default protocol is ``full``, which is RecBole's own. The command line of the script is not read.
     """
-    if type(config) is not recbole.config.Config:  # one of ours, which is being built
+    if type(config) is not recbole.config.Config:  # our subclass
         return CONFIG(config, model, dataset, config_file_list, config_dict)
     files, given = list(config_file_list or []), dict(config_dict or {})
     layers = [*(read_yaml(Path(file)) for file in files), given]
@@ -88,17 +88,17 @@ def _config(
     if ours["valid_metric"] == AUTO:
         metric = candidates(ours["metrics"], ours["topk"])[0]
         ours = ours.replaced(valid_metric=metric, valid_metric_bigger=not smaller_is_better(metric.lower()))
-        LOG.warning("%s looks at the data, which RecBole reads later; %s selects", ASKED, metric)
+        LOG.warning("%s needs the data, which RecBole reads later; %s is used instead", ASKED, metric)
     ours = ours.writing_to(new_directory(ours))
     config.__class__, config.__dict__ = Config, vars(ours)
 
 
 def _check_metrics(config: recbole.config.Config) -> None:
-    """Refuse metrics that trainers of RecBole's own do not collect."""
+    """Check that no metric is one of ours, which RecBole's trainers cannot compute."""
     for metric in config["metrics"]:
         if metric.lower() in recbole_metrics.OURS:
             runs = f"recbole_dgrm.train({config['model']!r}, {config['dataset']!r}) has them"
-            raise OptionError(f"metrics: {metric} is none that RecBole's own trainers can compute; {runs}")
+            raise OptionError(f"metrics: RecBole's own trainers cannot compute {metric}; {runs}")
 
 
 def _named(model: str | type | None, layers: Sequence[Mapping[str, Any]]) -> str | None:
@@ -108,7 +108,7 @@ def _named(model: str | type | None, layers: Sequence[Mapping[str, Any]]) -> str
 
 
 def _loader_class(config: recbole.config.Config, phase: str) -> Any:
-    """RecBole's ``get_dataloader``, which for our configs gives what makes our loaders."""
+    """RecBole's ``get_dataloader``, which for our configs returns a function that makes our loaders."""
     return partial(_loader, phase) if isinstance(config, Config) else LOADER(config, phase)
 
 

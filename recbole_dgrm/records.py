@@ -1,4 +1,4 @@
-"""What a run leaves on disk: the contract between the code that runs and the code that reports."""
+"""The files of a run: the interface between the code that runs and the code that reports."""
 
 import hashlib
 import json
@@ -18,47 +18,47 @@ from numpy.typing import NDArray
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.options import retired
 from recbole_dgrm.system.files import make_folder, plain, read_bytes, write_text, write_whole, writing
-from recbole_dgrm.system.processes import EXIT_S, LOCK, alone_in
+from recbole_dgrm.system.processes import EXIT_S, LOCK, locked_folder
 
 LOG = logging.getLogger(__name__)
 RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
-BIAS = "bias "  # in front of a metric's name in per_user.npz: of the bias row, on the same users
+BIAS = "bias "  # prefix of the bias row's metrics in per_user.npz
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
-ASIDE, REASON = ".aside", "reason.txt"  # a folder of work that was put aside, which no reader of runs looks into
-SEARCH = "search.json"  # in the folder of a search: its plan
-VOUCHING = (RECORD, SEARCH)  # the file that says what lies beside it is written, and put aside, last
+ASIDE, REASON = ".aside", "reason.txt"  # the folder of work that was moved aside; runs in it are not read
+SEARCH = "search.json"  # the plan of a search, in its folder
+VOUCHING = (RECORD, SEARCH)  # files that are written and moved last, because they show that the others are complete
 TRIAL = "trial.json"  # in the directory of a run that is a trial of a search
-RESULTS = 1  # raised when a change of the code changes what a config gives on the same data
-UNFINISHED = ("running", "interrupted")  # status of a run that goes on from where it was stopped
-ENDED = ("finished", "validated", "pruned")  # status of a run whose record is not written any more
-JUDGED = "predictions"  # what a record calls the model where only its predictions are known
-PLAN = "benchmark.json"  # in a folder of runs: the plan that they belong to
-LARGEST_JSON = 1 << 26  # bytes; a record has about 20,000, and 64 MiB take some seconds to read
-LARGEST_VECTORS = 1 << 32  # bytes when unpacked: enough for 20 metrics of 20 million users
-WHERE = ("output_dir", "data_path", "checkpoint_interval")  # keys that say where files lie, not what is computed
+RESULTS = 1  # increased by each change of the code that changes the results of a config on the same data
+UNFINISHED = ("running", "interrupted")  # status of a run that can be continued
+ENDED = ("finished", "validated", "pruned")  # status of a run whose record is no longer written
+PREDICTIONS_ONLY = "predictions"  # the name of the model in the record of predictions of another program
+PLAN = "benchmark.json"  # the plan of a benchmark, in its folder
+LARGEST_JSON = 1 << 26  # bytes; a record has about 20,000, and reading 64 MiB takes some seconds
+LARGEST_VECTORS = 1 << 32  # bytes when decompressed: enough for 20 metrics of 20 million users
+WHERE = ("output_dir", "data_path", "checkpoint_interval")  # keys that do not change results
 
 
 @dataclass
 class RunRecord:
-    """What ``record.json`` holds; its keys are stable for tools that read it.
+    """The content of ``record.json``; its keys are stable for tools that read it.
 
     Attributes:
-        label: what tables call the run; the short name of the model unless a benchmark names it.
-        model: its name, or ``JUDGED`` where predictions of another library were judged: there are no epochs, no
-            parameters and no checkpoint then, and ``train_s`` only if somebody has said it.
-        hash: of the config, see ``config_hash``; of the predictions where only these are known.
+        label: the name of the run in tables; by default the short name of the model.
+        model: the name of the model, or ``PREDICTIONS_ONLY`` for predictions of another library: then there are no
+            epochs, parameters or checkpoint, and ``train_s`` only if the user has given it.
+        hash: the hash of the config, see ``config_hash``, or of the predictions of another library.
         code: ``RESULTS`` of the code that made the run.
-        begun: when the run was begun or last resumed, in UTC, as ISO 8601 has it; empty in records of version 0.2.0.
-        status: running, finished, interrupted, diverged, failed or timed_out; of a trial of a search, which is not
-            tested, validated or pruned.
-        valid, test: metric to value, from validation and from the one test.
-        selected_by: the metric that selected on validation, also where the config says ``valid_metric: auto``.
-        reference: ``random``, ``bias`` and ``oracle`` on the test part.
-        resolution: by part and metric, see ``recbole_dgrm.evaluation.resolution.of_rows``; of ``valid`` with ``auto``.
-        groups: the test by groups of users and of items, see ``recbole_dgrm.evaluation.groups.measure``.
-        diagnosis: whether predictions collapsed, see ``recbole_dgrm.evaluation.diagnosis``.
-        timing: seconds (``build_s``: of the model's constructor, where EASE and the like learn; ``train_s``: of
-            all epochs), epochs and the peak resident memory in MiB.
+        begun: the time when the run was begun or last resumed, UTC in ISO 8601; empty in records of version 0.2.0.
+        status: running, finished, interrupted, diverged, failed or timed_out; for a trial of a search, which is not
+            tested, also validated or pruned.
+        valid, test: metric to value on the validation and the test part. selected_by: the metric for early stopping and
+        tuning, even if the config has ``valid_metric: auto``. reference: the metrics of ``random``, ``bias`` and
+        ``oracle`` on the test part. resolution: by part and metric, see ``recbole_dgrm.evaluation.resolution.of_rows``;
+        ``valid`` only with ``auto``. groups: test results by groups of users and of items, see
+        ``recbole_dgrm.evaluation.groups.measure``. diagnosis: the diagnosis of mode collapse, see
+        ``recbole_dgrm.evaluation.diagnosis``. timing: seconds (``build_s``: the model's constructor, in which EASE and
+        similar models are trained;
+            ``train_s``: all epochs), epochs and the peak resident memory in MiB.
     """
 
     model: str
@@ -95,17 +95,22 @@ MAPPINGS = [one.name for one in fields(RunRecord) if str(one.type).startswith("d
 
 
 def short_name(model: str) -> str:
-    """What tables and directories call a model: of ``mypackage.linear:Linear`` the name of its class."""
+    """The name of a model in tables and directories; for ``mypackage.linear:Linear`` it is ``Linear``."""
     return model.rpartition(":")[2]
 
 
 def run_name(given: Mapping[str, Any]) -> str:
-    """Model, data set, protocol and seed of some keys, as the names of run directories and studies begin."""
+    """Model, data set, protocol and seed: the beginning of the names of run directories and studies."""
     return "-".join([short_name(given["model"]), *(str(given[key]) for key in ("dataset", "protocol", "seed"))])
 
 
 def new_record(given: Mapping[str, Any], label: str = "", source: str | None = None) -> RunRecord:
-    """The record of a run that is about to start, from its merged keys and the hash of its data files, if known."""
+    """The record of a run that is about to start.
+
+    Args:
+        given: its merged keys.
+        source: the hash of its data files, if known.
+    """
     record = RunRecord(given["model"], given["dataset"], given["protocol"], given["seed"], plain(given), label)
     record.begun = datetime.now(UTC).isoformat(timespec="milliseconds")
     record.data = {} if source is None else {"source": source}
@@ -113,25 +118,25 @@ def new_record(given: Mapping[str, Any], label: str = "", source: str | None = N
 
 
 def config_hash(given: Mapping[str, Any]) -> str:
-    """Hash of all keys that determine a result, which is the part of ``Identity`` that follows from the config.
+    """Hash of all keys that determine a result.
 
-    Retired keys count with their only value, so that a run of 0.2.0 is still known.
+    Retired keys are included with their only value, so that the hashes of runs of 0.2.0 are still valid.
     """
     what = {key: value for key, value in plain({**retired(given.get("model")), **given}).items() if key not in WHERE}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def changed_key(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """The first key in which two configs differ, leaving out those that say where files lie; None if there is none."""
+    """The first key in which two configs differ, without those of ``WHERE``; None if there is none."""
     keys = sorted({*ours, *theirs}.difference(WHERE))
     return next((key for key in keys if ours.get(key) != theirs.get(key)), None)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What determines the result of a run, a cell of a benchmark or a trial of a search.
+    """Everything that determines the result of a run, a benchmark cell or a trial of a search.
 
-    Stored work is taken, and continued, only where its identity is the one that is wanted.
+    Stored work is only used or continued if its identity is the wanted one.
 
     Attributes:
         config: see ``config_hash``.
@@ -144,7 +149,7 @@ class Identity:
     code: int = RESULTS
 
     def difference(self, stored: "Identity") -> str | None:
-        """Why work of the ``stored`` identity is not this work, in words; None where it is."""
+        """The reason why work of the ``stored`` identity cannot be used for this one; None if it can."""
         if stored.data is not None and self.data != stored.data:
             return f"the files of its data set have changed since (their hash was {stored.data}, it is {self.data} now)"
         if self.code != stored.code:
@@ -156,9 +161,9 @@ def put_aside(path: Path, folder: Path, name: str, reason: str, stays: Collectio
     """Move the content of ``path``, whose lock the caller holds, into ``folder/.aside/<name>-<number>``.
 
     Args:
-        folder: of the benchmark or search.
-        reason: why; it is logged, and written to ``reason.txt``.
-        stays: names that are left where they are, as the lock is.
+        folder: the folder of the benchmark or search.
+        reason: the reason, which is logged and written to ``reason.txt``.
+        stays: names that are not moved; the lock is never moved.
     """
     place = folder / ASIDE / name
     new = next(new for number in count(1) if not (new := place.with_name(f"{place.name}-{number}")).exists())
@@ -173,7 +178,7 @@ def put_aside(path: Path, folder: Path, name: str, reason: str, stays: Collectio
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A run directory as it is read: its path, and the content of ``record.json``."""
+    """A run directory that was read: its path, and the content of ``record.json``."""
 
     path: Path
     record: dict[str, Any]
@@ -185,27 +190,27 @@ class RunDirectory:
 
     @property
     def ended(self) -> bool:
-        """Whether the run has come to its end: it is tested or, as a trial of a search, validated or pruned."""
+        """Whether the run has ended: it is tested or, if it is a trial of a search, validated or pruned."""
         return self.record["status"] in ENDED
 
     @property
     def unfinished(self) -> bool:
-        """Whether the run was stopped, or is at work, and can go on."""
+        """Whether the run is running, or was stopped and can be continued."""
         return self.record["status"] in UNFINISHED
 
     @property
     def lost(self) -> bool:
-        """Whether the process of the run died without having written why."""
+        """Whether the process of the run died without writing an error."""
         return self.record["status"] == "failed" and self.record["traceback"] is None
 
     @property
     def identity(self) -> Identity:
-        """What determined the result; the data is None where the run was stopped before it had read them."""
+        """The identity of the run; its data is None if the run was stopped before it read them."""
         return Identity(self.record["hash"], self.record["data"].get("source"), self.record["code"])
 
     @property
     def age(self) -> tuple[str, str]:
-        """Sorts runs by the time when they were begun, and equal times by their paths."""
+        """A key that sorts runs by their start times, and then by their paths."""
         return self.record["begun"], str(self.path)
 
     def need(self, *places: str) -> None:
@@ -222,10 +227,10 @@ class RunDirectory:
                 raise DataError(f"{self.path / RECORD} has no {place}; move it away and make the run again")
 
     def per_user(self) -> dict[str, NDArray]:
-        """Metrics of each user, an array by name beside the array ``user``; empty if the run left none.
+        """The metrics of each user, an array for each metric and the array ``user``; empty if the run has none.
 
         Raises:
-            DataError: the file is damaged, too large, or holds anything but arrays of one length.
+            DataError: the file is damaged or too large, or its arrays differ in length.
         """
         path = self.path / PER_USER
         if not path.exists():
@@ -233,14 +238,14 @@ class RunDirectory:
         try:
             with ZipFile(path) as packed:
                 if (size := sum(entry.file_size for entry in packed.infolist())) > LARGEST_VECTORS:
-                    raise ValueError(f"{size:,} bytes are packed in it")
+                    raise ValueError(f"it decompresses to {size:,} bytes")
             with np.load(path, allow_pickle=False) as file:
                 vectors = dict(file)
             lengths = {len(vector) for vector in [vectors["user"], *vectors.values()]}
             if len(lengths) > 1:
                 raise ValueError(f"vectors of different lengths, {sorted(lengths)}")
-        except Exception as error:  # zipfile, zlib and numpy have many for what is no file of theirs
-            raise DataError(f"{path} holds no metric vectors ({error}); make the run again") from error
+        except Exception as error:  # zipfile, zlib and numpy raise many kinds of errors
+            raise DataError(f"{path} has no metrics of users ({error}); make the run again") from error
         return vectors
 
     def epochs(self) -> list[dict[str, Any]]:
@@ -249,32 +254,32 @@ class RunDirectory:
 
 
 def put_aside_unless(run: RunDirectory, folder: Path, identities: Iterable[Identity]) -> bool:
-    """Put a run of ``folder`` aside unless its data and its code are those of one of ``identities``, if there are any.
+    """Move a run of ``folder`` aside if there are ``identities`` and none of them has its data and code.
 
     Returns:
-        Whether the run was put aside.
+        Whether the run was moved.
 
     Raises:
-        UserError: another process is at work in the run.
+        UserError: another process is working in the run.
     """
     wanted = [replace(identity, config=run.identity.config) for identity in identities]
     reasons = [identity.difference(run.identity) for identity in wanted]
     if not reasons or not all(reasons):
         return False
-    with alone_in(run.path, "process", "wait for its end", EXIT_S):
+    with locked_folder(run.path, "process", "wait for its end", EXIT_S):
         put_aside(run.path, folder, str(run.path.relative_to(folder)), str(reasons[0]))
     return True
 
 
 def read_epochs(run_dir: Path) -> list[dict[str, Any]]:
-    """The whole lines of ``metrics.jsonl``; a half last line, left by a kill, is dropped.
+    """The lines of ``metrics.jsonl``, without an incomplete last line after a kill.
 
     Raises:
         DataError: another line is damaged.
     """
     path = run_dir / EPOCHS
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    found: list[dict[str, Any]] = []
+    epochs: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):
             break
@@ -285,8 +290,8 @@ def read_epochs(run_dir: Path) -> list[dict[str, Any]]:
         except (ValueError, TypeError, RecursionError) as error:
             remedy = "remove the run's directory and make the run again"
             raise DataError(f"line {number} of {path} is damaged ({error}); {remedy}") from error
-        found.append(value)
-    return found
+        epochs.append(value)
+    return epochs
 
 
 def write_epochs(run_dir: Path, lines: list[dict[str, Any]]) -> None:
@@ -295,19 +300,19 @@ def write_epochs(run_dir: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def read_json(path: Path, what: str, remedy: str, needed: Iterable[str] = ()) -> dict[str, Any]:
-    """Read a JSON file of keys and values.
+    """Read a JSON file with a mapping.
 
     Args:
-        what: what the file should be; for the error, as is the ``remedy``.
+        what, remedy: a description of the file, and what to do if it is damaged, for the error.
         needed: keys that it must have.
 
     Raises:
-        DataError: the file is something else, or larger than any of ours.
+        DataError: the file is damaged, lacks a key, or is larger than any of ours.
     """
     try:
         content = json.loads(read_bytes(path, LARGEST_JSON))
         if not isinstance(content, dict):
-            raise ValueError(f"it holds a {type(content).__name__}")
+            raise ValueError(f"it has a {type(content).__name__}")
         if missing := set(needed) - set(content):
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
     except (ValueError, RecursionError) as error:
@@ -316,7 +321,7 @@ def read_json(path: Path, what: str, remedy: str, needed: Iterable[str] = ()) ->
 
 
 def read_run(path: Path) -> RunDirectory | None:
-    """The run in directory ``path``, if there is one.
+    """The run in the directory ``path``; None if there is no run.
 
     Raises:
         DataError: its record is damaged.
@@ -330,25 +335,25 @@ def read_run(path: Path) -> RunDirectory | None:
         if wrong := [name for name in MAPPINGS if not isinstance(content.get(name, {}), dict)]:
             raise TypeError(f"its {wrong[0]} has no keys")
         record = RunRecord(**content)
-    except TypeError as error:  # a key is missing, or is one that no record has
+    except TypeError as error:  # a key is missing or unknown
         raise DataError(f"{file} is not {what} ({error}); {remedy}") from error
     return RunDirectory(path, dict(vars(record)))
 
 
 def read_runs(folder: Path) -> list[RunDirectory]:
-    """All runs below ``folder``, sorted by path, without those that were put aside.
+    """All runs below ``folder``, sorted by path, without those that were moved aside.
 
     Raises:
-        DataError: there is none, or one is broken.
+        DataError: there are none, or one is damaged.
     """
     runs = find_runs(folder)
     if not runs:
-        raise DataError(f"there is no run in {folder}: no {RECORD} lies below it")
+        raise DataError(f"there is no run in {folder}: neither it nor a folder below it has a {RECORD}")
     return runs
 
 
 def find_runs(folder: Path) -> list[RunDirectory]:
-    """All runs below ``folder`` as ``read_runs`` gives them, but no trials of searches; perhaps there is no run yet."""
+    """All runs below ``folder`` as in ``read_runs``, without trials of searches; empty if there are none."""
     files = [file for file in sorted(folder.rglob(RECORD)) if ASIDE not in file.relative_to(folder).parts]
     return [run for file in files if not file.with_name(TRIAL).exists() and (run := read_run(file.parent))]
 

@@ -234,7 +234,7 @@ def test_a_report_is_a_table_of_means_and_deviations(tmp_path):
             "no column 'rating'; it has user, item, timestamp: name it",
         ),
         (lambda frame: frame.assign(user=None), "the DataFrame: .* rows have no user or item, the first in row 1"),
-        (lambda frame: frame.assign(item=[[1]] * len(frame)), "values of item_id are no text and no whole number"),
+        (lambda frame: frame.assign(item=[[1]] * len(frame)), "values of item_id are neither texts nor whole numbers"),
     ],
 )
 def test_a_dataframe_that_cannot_be_used_is_an_error_and_leaves_nothing(frame, tmp_path, change, said):

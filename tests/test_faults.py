@@ -97,7 +97,7 @@ def bomb(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "is not the checkpoint of a run"),
         (lambda path: path.write_bytes(path.read_bytes()[:-200]), "is not the checkpoint of a run"),
         (bomb, "is not the checkpoint of a run"),
-        (pack_again, r"is not the checkpoint of a run \(its parts are packed"),
+        (pack_again, r"is not the checkpoint of a run \(its parts are compressed"),
         (lambda path: torch.save([1, 2], path), "is not the checkpoint of a run .it has no best_epoch"),
         (changed(lambda state: state.pop("random")), "is not the checkpoint of a run .it has no random"),
         (changed(lambda state: state.update(model="MF")), "is of MF, this run is of DGRM"),
@@ -163,7 +163,7 @@ def test_a_damaged_file_of_a_run_is_a_sentence_with_its_name(finished, name, con
 )
 def test_damaged_vectors_are_a_sentence(finished, write):
     write(finished / "per_user.npz")
-    with pytest.raises(DataError, match=r"per_user\.npz holds no metric vectors"):
+    with pytest.raises(DataError, match=r"per_user\.npz has no metrics of users"):
         read_run(finished).per_user()
 
 
@@ -212,7 +212,7 @@ def test_an_interrupt_waits_until_a_checkpoint_is_written(number, monkeypatch, t
     [
         (errno.ENOSPC, "free some space"),
         (errno.EROFS, "name an --output_dir that can be written"),
-        (errno.EACCES, "look at its permissions"),
+        (errno.EACCES, "check its permissions"),
         (errno.ENOTDIR, "something else has that name"),
     ],
 )
@@ -342,7 +342,7 @@ def test_a_worker_whose_disk_refuses_a_file_is_interrupted_not_failed(make_confi
 
 def test_a_checkpoint_that_the_disk_does_not_give_is_not_said_to_be_damaged(finished, monkeypatch):
     monkeypatch.setattr(torch, "load", Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
-    with pytest.raises(OutputError, match=r"checkpoint\.pt: Input/output error; look at the disk, then go on with"):
+    with pytest.raises(OutputError, match=r"checkpoint\.pt: Input/output error; check the disk, then continue with"):
         resume(finished)
 
 
@@ -361,9 +361,9 @@ def test_a_run_of_a_benchmark_that_the_disk_stops_is_interrupted_and_goes_on(nam
 
 
 def test_a_second_resume_of_one_run_is_refused(finished):
-    with processes.alone_in(finished, "process"):
+    with processes.locked_folder(finished, "process"):
         before = {path: path.read_bytes() for path in finished.iterdir() if path.is_file()}
-        with pytest.raises(UserError, match=f"^another process is at work in {finished}; wait for its end"):
+        with pytest.raises(UserError, match=f"^another process is working in {finished}; wait for its end"):
             resume(finished)
         assert {path: path.read_bytes() for path in before} == before
     assert resume(finished)[0].status == "finished"

@@ -176,7 +176,7 @@ def test_ratings_that_lack_a_number_are_refused_where_it_would_be_a_mean_of_all_
     tables["train"].loc[::5, "rating"] = np.nan
     folder = write(tmp_path, tables)
     config = small_config(folder, folder / "out", "DMF", "set", protocol="full", inter_matrix_type="rating", **PARTS)
-    with pytest.raises(DataError, match=r"values of rating are no numbers, .* leave the column out \(load_col\)"):
+    with pytest.raises(DataError, match=r"values of rating are not numbers, .* leave the column out \(load_col\)"):
         build_splits(config)
 
 

@@ -124,8 +124,8 @@ def test_weights_that_do_not_fit_are_a_sentence(model, keys, make_config, tmp_pa
     ("save", "said"),
     [
         (lambda path, mark: np.save(path, np.array([Attack(mark)], dtype=object)), "cannot be read"),
-        (lambda path, mark: np.save(path, np.zeros(3)), "holds no table of finite numbers"),
-        (lambda path, mark: np.save(path, np.full((3, 2), np.nan)), "holds no table of finite numbers"),
+        (lambda path, mark: np.save(path, np.zeros(3)), "is not a table of finite numbers"),
+        (lambda path, mark: np.save(path, np.full((3, 2), np.nan)), "is not a table of finite numbers"),
     ],
 )
 def test_item_embeddings_in_a_data_folder_run_no_code(save, said, make_config, ratings_path, tmp_path):
@@ -147,7 +147,7 @@ BOMB = "epochs: [" + ", ".join(["&b0 [x, x]", *(f"&b{n} [*b{n - 1}, *b{n - 1}]" 
     [
         (BOMB, "&b0 in line 1 refers to another place"),
         ("a: 1\nb: *a", r"\*a in line 2"),
-        ("epochs: 3\nseed: 1\nepochs: 5", "the key 'epochs' stands twice"),
+        ("epochs: 3\nseed: 1\nepochs: 5", "the key 'epochs' occurs twice"),
         ("a: " + "[" * 1000, "recursion"),
         ("a: " + "9" * 5000, "4300 digits"),
         ("a: !!python/object/apply:os.mkdir [mark]", "could not determine a constructor"),

@@ -1,1 +1,1 @@
-"""Many runs of one plan, each in a process of its own."""
+"""Benchmarks: the runs of a plan, each in its own process."""

@@ -1,4 +1,4 @@
-"""A benchmark plan: YAML with models, data sets, protocols and seeds, and the runs that follow from it."""
+"""A benchmark plan: YAML with models, data sets, protocols and seeds, and its list of runs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -18,7 +18,7 @@ from recbole_dgrm.records import Identity, config_hash, short_name
 from recbole_dgrm.system.yaml_files import properties_dir
 
 T = TypeVar("T")
-DATASET = "{dataset}"  # in the name of a config file; the row is for those data sets that have such a file
+DATASET = "{dataset}"  # placeholder in the name of a config file; the row is for data sets that have such a file
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A data set; its own seeds and protocols, where it has any, replace those of the plan."""
+    """A data set; its seeds and protocols, if it has any, replace those of the plan."""
 
     dataset: str
     optional: bool
@@ -45,7 +45,7 @@ class DatasetEntry:
 
 @dataclass(frozen=True)
 class Published:
-    """Published results ``values[dataset][label][metric]``, shown next to ours under these ``protocols``."""
+    """Published results ``values[dataset][label][metric]``, which are shown next to ours for these ``protocols``."""
 
     source: str
     protocols: list[str]
@@ -54,7 +54,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan whose keys have been checked; each key is explained in ``properties/benchmark.yaml``."""
+    """A checked plan; each key is explained in ``properties/benchmark.yaml``."""
 
     models: list[ModelEntry]
     datasets: list[DatasetEntry]
@@ -70,10 +70,10 @@ class Plan:
     def __post_init__(self) -> None:
         labels = [entry.label for entry in self.models]
         if twice := {label for label in labels if labels.count(label) > 1}:
-            raise OptionError(f"models: {', '.join(sorted(twice))} occurs twice; give each row a label of its own")
+            raise OptionError(f"models: {', '.join(sorted(twice))} occurs twice; give each row its own label")
         if self.baseline is not None and self.baseline not in labels:
             raise OptionError(
-                f"baseline={self.baseline!r} is none of the models {labels}; name one of them, or ~ for no tests"
+                f"baseline={self.baseline!r} is not one of the models {labels}; name one of them, or ~ for no tests"
             )
         if not self.protocols or not self.seeds:
             raise OptionError("protocols and seeds must not be empty")
@@ -86,9 +86,9 @@ class PlannedRun:
     """One run of a plan.
 
     Attributes:
-        config: its merged keys, which have been checked.
+        config: its merged and checked keys.
         source: the hash of the files of its data set.
-        dataset_keys: the keys of the plan's entry of the data set, in words.
+        dataset_keys: the keys of the data set's entry in the plan, as text.
     """
 
     label: str
@@ -98,30 +98,30 @@ class PlannedRun:
 
     @property
     def line(self) -> tuple[str, str, str]:
-        """The data set with its keys, the protocol and the label; runs of one line differ only in the seed."""
+        """The data set with its keys, the protocol and the label; runs with the same ones differ only in the seed."""
         dataset = self.config["dataset"] + (f" ({self.dataset_keys})" if self.dataset_keys else "")
         return dataset, self.config["protocol"], self.label
 
     @property
     def identity(self) -> Identity:
-        """What determines the result."""
+        """The identity of the run: everything that determines its result."""
         return Identity(config_hash(self.config), self.source)
 
 
 def find_plan(name: str) -> Path:
-    """The file ``name``, or the plan of that name that comes with the package."""
+    """The file ``name``, or the plan of that name in the package."""
     own = properties_dir() / "benchmark" / f"{name}.yaml"
     return own if own.is_file() and not Path(name).is_file() else Path(name)
 
 
 def make_plan(content: Mapping[str, Any], path: Path | None = None) -> Plan:
-    """Make a plan of some keys; the others are those of ``properties/benchmark.yaml``.
+    """Make a plan from ``content``; other keys have the defaults of ``properties/benchmark.yaml``.
 
     Args:
-        path: the file that they come from; the names of config files are relative to its folder.
+        path: the file of the content; the paths of config files are relative to its folder.
 
     Raises:
-        OptionError: an unknown key, a missing or a wrong one.
+        OptionError: a key is unknown, missing or wrong.
     """
     name, folder = (path, path.parent) if path else ("the plan", Path())
     check_known(f"{name}: unknown key", content, [field.name for field in fields(Plan)])
@@ -135,11 +135,11 @@ def make_plan(content: Mapping[str, Any], path: Path | None = None) -> Plan:
 
 
 def planned_runs(plan: Plan) -> tuple[list[PlannedRun], dict[str, str]]:
-    """Check the config of every run, and return all runs and the data sets that are left out with the reason.
+    """Check the config of every run; returns the runs, and the data sets that are left out with the reason.
 
     Raises:
-        recbole_dgrm.errors.UserError: a config cannot be used, the data of a set that is not optional is
-            missing, or two rows are the same run.
+        recbole_dgrm.errors.UserError: a config cannot be used, a data set that is not optional is missing, or two rows
+            are the same run.
     """
     runs: list[PlannedRun] = []
     left_out: dict[str, str] = {}
@@ -152,14 +152,14 @@ def planned_runs(plan: Plan) -> tuple[list[PlannedRun], dict[str, str]]:
                 raise
             left_out[entry.dataset] = str(error)
     if not runs:
-        raise DataError("none of the data sets is there: " + "; ".join(left_out.values()))
+        raise DataError("none of the data sets exists: " + "; ".join(left_out.values()))
     _check_metrics(plan, runs)
     _check_distinct(runs)
     return runs, left_out
 
 
 def _runs_of(plan: Plan, entry: DatasetEntry, sources: dict[tuple, str]) -> Iterator[PlannedRun]:
-    """The runs on a data set; ``sources`` keeps the hash of each data set's files from one call to the next."""
+    """The runs on a data set; ``sources`` is a cache of the hashes of data sets' files."""
     dataset_keys = ", ".join(f"{key}={value}" for key, value in entry.config.items())
     for protocol, seed, row in product(entry.protocols or plan.protocols, entry.seeds or plan.seeds, plan.models):
         files = [Path(file.replace(DATASET, entry.dataset)) for file in row.config_files]
@@ -184,7 +184,7 @@ def _check_metrics(plan: Plan, runs: list[PlannedRun]) -> None:
     computed = {(metric.lower(), n) for run in runs for metric in run.config["metrics"] for n in run.config["topk"]}
     shown = sorted({name for metric, n in computed for name in (metric, f"{metric}@{n}")})
     if plan.metrics and not set(plan.metrics) & set(shown):
-        raise OptionError(f"metrics={plan.metrics}: none is computed by these protocols, which have {shown}")
+        raise OptionError(f"metrics={plan.metrics}: these protocols compute none of them, but {shown}")
 
 
 def _check_distinct(runs: list[PlannedRun]) -> None:
@@ -205,7 +205,7 @@ def _check_distinct(runs: list[PlannedRun]) -> None:
 
 
 def _entries(plan: object, content: Mapping[str, Any], name: str, cls: type[T], rest: Mapping[str, Any]) -> list[T]:
-    """The entries of ``models`` or ``datasets``: a name each, or a mapping that ``rest`` completes."""
+    """The entries of ``models`` or ``datasets``, each a name or a mapping; ``rest`` has the defaults."""
     entries, key = [], f"{name}s"
     if not content.get(key):
         raise OptionError(f"{plan} names no {key}; see properties/benchmark.yaml")

@@ -1,4 +1,4 @@
-"""How far a benchmark is: the status of every run, the run that has just ended, and the time that is left."""
+"""The progress of a benchmark: the status of every run, the last run that has ended, and the remaining time."""
 
 from dataclasses import dataclass, field
 from statistics import mean
@@ -10,13 +10,13 @@ from recbole_dgrm.records import RunDirectory
 
 @dataclass
 class State:
-    """How far a benchmark is, for a display.
+    """The progress of a benchmark, for a display.
 
     Attributes:
-        runs: each run of the plan with its status: ``waiting``, ``running``, or the status in its record.
-        started: when the runs of this session began.
-        just: the run that has ended since the last call, if any, with its seconds in this session.
-        seconds: how long each run took that has ended, now or in an earlier session.
+        runs: run to status: ``waiting``, ``running``, or the status in its record.
+        started: run to its start in this session, in seconds of ``monotonic``.
+        just: the run that has ended since the last call, with its record and its seconds; None if there is none.
+        seconds: run to its duration in seconds, for the runs that have ended in this or an earlier session.
     """
 
     runs: dict[PlannedRun, str]
@@ -25,16 +25,16 @@ class State:
     seconds: dict[PlannedRun, float] = field(default_factory=dict)
 
     def count(self, *status: str) -> int:
-        """Number of runs that have one of these statuses."""
+        """The number of runs with one of these statuses."""
         return sum(value in status for value in self.runs.values())
 
     def begin(self, run: PlannedRun) -> None:
-        """Note that a worker makes the run from now on."""
+        """Record that a worker has started the run."""
         if run not in self.started:
             self.runs[run], self.started[run] = "running", monotonic()
 
     def end(self, run: PlannedRun, saved: RunDirectory) -> None:
-        """Note that a run has ended, in this session or in an earlier one."""
+        """Record that a run has ended, in this session or in an earlier one."""
         timing = saved.record["timing"]
         recorded = timing.get("train_s", 0.0) + timing.get("evaluate_s", 0.0)
         self.runs[run] = saved.record["status"]
@@ -42,9 +42,9 @@ class State:
 
     @property
     def left_s(self) -> float | None:
-        """Expected seconds to the end; None before any run has ended.
+        """Expected remaining seconds; None if no run has ended.
 
-        A run is expected to take as long as the mean of those of its line, or of all if none of them has ended yet.
+        The expected duration of a run is the mean over the ended runs with the same ``line``, or over all ended runs.
         """
         if not self.seconds:
             return None

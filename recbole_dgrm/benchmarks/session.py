@@ -1,8 +1,8 @@
-"""Run a benchmark: every run of a plan that is not done yet, each in a process of its own.
+"""Run a benchmark: make every run of a plan that is not done yet, each in its own process.
 
-``<output_dir>/<dataset>/<protocol>/<label>-<seed>-<hash>/`` is one run. Finished runs stay, interrupted ones are
-continued, and a run that fails stops no other. Runs of other data are moved into ``<output_dir>/.aside/``, where no
-report looks.
+``<output_dir>/<dataset>/<protocol>/<label>-<seed>-<hash>/`` is one run. Finished runs are not repeated, interrupted
+ones are continued, and a run that fails does not stop the others. Runs of other data are moved into
+``<output_dir>/.aside/``, which reports do not read.
 """
 
 import logging
@@ -20,11 +20,11 @@ from recbole_dgrm.data.convert import as_dataset
 from recbole_dgrm.records import PLAN, Identity, RunDirectory, find_runs, put_aside_unless, read_run
 from recbole_dgrm.reports.benchmark_report import Report, write_report
 from recbole_dgrm.system.files import check_writable, write_json
-from recbole_dgrm.system.processes import alone_in, threads_of_each
+from recbole_dgrm.system.processes import locked_folder, threads_of_each
 from recbole_dgrm.system.texts import in_file_name
 
 LOG = logging.getLogger(__name__)
-Source = str | Mapping[str, Any] | None  # of a plan
+Source = str | Mapping[str, Any] | None  # a plan's file or name, its content, or None
 Show = Callable[[State], object]
 
 
@@ -41,13 +41,14 @@ def benchmark(
     """Make the missing runs of a plan, and write the report.
 
     Args:
-        config: a YAML file, the name of a plan that comes with the package, the content of a plan, or None for a plan
-            of ``changes`` alone.
-        output_dir: where runs and report go; ``runs/<name of the plan>`` by default, else ``runs/benchmark``.
+        config: a YAML file, the name of a plan in the package, the content of a plan, or None for a plan that
+            consists of ``changes``.
+        output_dir: the folder for runs and report; by default ``runs/<name of the plan>``, or ``runs/benchmark`` for a
+            plan without a file.
         workers, scheduler, retry, show: see ``Benchmark.run``.
-        data_path: folder that holds the data sets, for every run.
-        changes: keys of the plan, for example ``seeds=[2020, 2021]``; among ``datasets``, or in their place, may be
-            DataFrames of ratings, see ``recbole_dgrm.runs.trained_run.train``.
+        data_path: the folder of the data sets, for every run.
+        changes: keys of the plan, for example ``seeds=[2020, 2021]``. ``datasets`` may be or contain DataFrames of
+            ratings, see ``recbole_dgrm.runs.trained_run.train``.
     """
     made = Benchmark.read(config, output_dir, changes, data_path)
     made.run(workers, scheduler, retry, show)
@@ -55,7 +56,7 @@ def benchmark(
 
 
 class Benchmark:
-    """A plan, its runs, and the folder that they are written into; everything is checked, and nothing is written."""
+    """A checked plan with its runs and their folder; nothing is written until ``run`` is called."""
 
     def __init__(self, plan: Plan, folder: Path):
         check_writable(folder)
@@ -68,7 +69,7 @@ class Benchmark:
     def read(
         cls, config: Source, output_dir: Path | str | None, changes: Mapping[str, Any], data_path: str | None
     ) -> "Benchmark":
-        """The benchmark of a plan's file or content; the arguments are those of ``benchmark``."""
+        """The benchmark of a plan, from the arguments of ``benchmark``."""
         content: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
         path = find_plan(config) if config and not isinstance(config, Mapping) else None
         folder = Path(output_dir or Path("runs") / (path.stem if path else "benchmark"))
@@ -86,22 +87,22 @@ class Benchmark:
         show: Show = lambda state: None,
         executor: LocalExecutor | None = None,
     ) -> State:
-        """Make the runs that are not done yet; how each ended is in its record.
+        """Make the runs that are not done yet; their records say how they ended.
 
         Args:
-            workers: runs at a time on this machine.
+            workers: the number of simultaneous runs on this machine.
             scheduler: address of a Dask cluster that makes the runs instead.
             retry: make failed, diverged and timed-out runs again.
             show: called often with the state.
-            executor: makes the runs, in place of ``workers`` and ``scheduler``.
+            executor: makes the runs instead of ``workers`` or ``scheduler``.
 
         Raises:
-            UserError: another benchmark is active in the folder, another process in one of its runs, or the cluster is
-                gone.
+            UserError: another benchmark is working in the folder, another process in one of its runs, or the connection
+                to the cluster is lost.
         """
         threads = self.plan.threads or (1 if scheduler else threads_of_each(workers))
         executor = executor_of(workers, scheduler) if executor is None else executor
-        with executor, alone_in(self.folder, "benchmark"):
+        with executor, locked_folder(self.folder, "benchmark"):
             write_json(self.folder / PLAN, asdict(self.plan))
             self._put_others_aside()
             state = State(dict.fromkeys(self.runs, "waiting"))
@@ -131,9 +132,9 @@ class Benchmark:
         return {run for run in self.runs if done(self.folder, run, retry)}
 
     def _put_others_aside(self) -> None:
-        """Put runs aside that were made with other data of the same name, or by code with other results.
+        """Move runs to ``.aside`` that were made with other data of the same name or by code with other results.
 
-        Also those that the plan no longer has, because a report would compare them with the new ones.
+        This includes runs that the plan no longer has, because a report would compare them with the new ones.
         """
         wanted: dict[str, list[Identity]] = {}
         for run in self.runs:
@@ -143,8 +144,8 @@ class Benchmark:
 
 
 def _written(datasets: Any, folder: Path) -> Any:
-    """The data sets of a plan, after DataFrames among them are written as data sets into the folder."""
-    if datasets is None or isinstance(datasets, str):  # the check of the plan refuses them
+    """The data sets of a plan; DataFrames among them are first written as data sets into the folder."""
+    if datasets is None or isinstance(datasets, str):  # the check of the plan raises an error
         return datasets
     rows = datasets if isinstance(datasets, (list, tuple)) else [datasets]
     pairs = [(row, {}) if isinstance(row, Mapping) and "dataset" in row else as_dataset(row, folder) for row in rows]
@@ -152,14 +153,14 @@ def _written(datasets: Any, folder: Path) -> Any:
 
 
 def run_directory(output_dir: Path, run: PlannedRun) -> Path:
-    """Where ``run`` is written; two configs never share a directory."""
+    """The directory of ``run``; different configs have different directories."""
     names = run.config["dataset"], run.config["protocol"], run.label
     dataset, protocol, label = (in_file_name(name).strip(".") for name in names)
     return output_dir / dataset / protocol / f"{label}-{run.config['seed']}-{run.identity.config[:8]}"
 
 
 def done(output_dir: Path, run: PlannedRun, retry: bool = False) -> RunDirectory | None:
-    """The directory of a run of this very identity that has ended; None if the run is still to be made."""
+    """The finished directory of a run, if its identity is the same; None if the run has to be made."""
     saved = read_run(run_directory(output_dir, run))
     if saved is None or saved.unfinished or run.identity.difference(saved.identity) or (retry and not saved.finished):
         return None

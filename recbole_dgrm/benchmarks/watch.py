@@ -1,4 +1,4 @@
-"""Diagnosis of mode collapse: runs whose predictions are recorded while they train, and the report on them."""
+"""Diagnosis of mode collapse: runs whose predictions are recorded during training, and a report on them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ def diagnose(
     show: Show = lambda state: None,
     **options: Any,
 ) -> Diagnosis:
-    """Train models without stopping early, examine their predictions meanwhile, and report on mode collapse.
+    """Train models without early stopping, record their predictions during training, and report on mode collapse.
 
     Args:
         workers, retry, show: see ``recbole_dgrm.benchmarks.session.Benchmark.run``.
@@ -50,16 +50,17 @@ def prepare(
     threads: int | None = None,
     **config: Any,
 ) -> Benchmark:
-    """The runs of a diagnosis, checked.
+    """The checked runs of a diagnosis.
 
     Args:
-        models: names, rows as in the plan of a benchmark, or "all" for every model of ours.
-        dataset: its name, or a DataFrame of ratings; see ``recbole_dgrm.runs.trained_run.train``.
-        every: epochs from one record of the predictions to the next.
-        seeds: each is another split and training.
-        fixed_steps: models that have the key ``fixed_step`` are trained once more with each of these steps.
-        output_dir: ``runs/diagnose/<dataset>`` by default.
-        threads: of each run; see ``properties/benchmark.yaml``.
+        models: names, rows as in a benchmark plan, or "all" for all of our models.
+        dataset: the name of a data set, or a DataFrame of ratings; see ``recbole_dgrm.runs.trained_run.train``.
+        every: number of epochs between records of the predictions.
+        epochs: number of training epochs.
+        seeds: seeds of splits and training.
+        fixed_steps: models that have the key ``fixed_step`` are also trained with each of these steps.
+        output_dir: folder for the runs; ``runs/diagnose/<dataset>`` by default.
+        threads: threads of each run; see ``properties/benchmark.yaml``.
         config: keys for all models.
     """
     steps = check("fixed_steps", plain(fixed_steps), list[PositiveInt])
@@ -76,7 +77,7 @@ def prepare(
 
 
 def _at_fixed_steps(entry: ModelEntry, steps: Sequence[int]) -> list[ModelEntry]:
-    """A row for each step if the model has the key ``fixed_step``, else none."""
+    """A row for each step if the model has the key ``fixed_step``, else no rows."""
     options = getattr(registry.model_class(entry.model), "Options", None)
     if "fixed_step" not in getattr(options, "__dataclass_fields__", {}):
         return []

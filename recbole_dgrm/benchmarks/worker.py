@@ -1,7 +1,7 @@
-"""A run in a process of its own: started, watched and ended here, on this machine or on another.
+"""A run in its own process, which is started, monitored and ended here, on this machine or on another.
 
-``execute`` is what an executor calls. It starts ``python -m recbole_dgrm.benchmarks.worker``, which leaves its
-checkpoint and ends when the run is no longer wanted or its parent is dead.
+An executor calls ``execute``. It starts ``python -m recbole_dgrm.benchmarks.worker``, which writes its checkpoint and
+ends if the run is no longer wanted or its parent is dead.
 """
 
 import math
@@ -24,10 +24,10 @@ from recbole_dgrm.runs.trial import Trial
 from recbole_dgrm.system import processes
 from recbole_dgrm.system.files import make_folder, write_json, writing
 
-OUTPUT = "output.txt"  # what the process printed; it stays if the run fails
+OUTPUT = "output.txt"  # the output of the process; removed unless the run fails
 # the files that another machine sends back
 BACK = (RECORD, records.CONFIG, records.EPOCHS, records.PER_USER, records.RUN_LOG)
-POLL_S = 0.5  # between two looks at the time limit and at whether the run is still wanted
+POLL_S = 0.5  # seconds between two checks of the time limit and of whether the run is still wanted
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class Job:
 
     Attributes:
         config: its merged keys, as in ``config.yaml``.
-        time_limit: seconds.
-        trial: of a search, if the run is one.
+        threads: the number of its threads.
+        time_limit: its time limit in seconds.
+        trial: the trial of a search, if the run is one.
     """
 
     label: str
@@ -47,14 +48,14 @@ class Job:
     trial: Trial | None = None
 
     def lay_out(self, run_dir: Path) -> None:
-        """Write into ``run_dir`` the files that ``recbole_dgrm.runs.experiment.make`` reads."""
+        """Write the files that ``recbole_dgrm.runs.experiment.make`` reads into ``run_dir``."""
         make_folder(run_dir)
         write_config(run_dir, self.config)
         if self.trial:
             self.trial.save(run_dir)
 
     def record_end(self, run_dir: Path, error: str, status: str = "failed") -> RunDirectory:
-        """Record how the run ended, in place of its process, which could not; a refusing disk only interrupts it."""
+        """Record the end of a run whose process could not; after an error of the disk the status is interrupted."""
         make_folder(run_dir)
         run = read_run(run_dir)
         record: Mapping[str, Any] = run.record if run else asdict(new_record(self.config, self.label))
@@ -65,14 +66,14 @@ class Job:
 
 
 def execute(job: Job, run_dir: Path | None, unwanted: Callable[[], bool] = lambda: False) -> dict[str, bytes]:
-    """Make the run; its record says how it ended, whatever happens.
+    """Make the run; in any case its record says how it ended.
 
     Args:
-        run_dir: where it writes and continues; None: a temporary directory, whose files are returned.
-        unwanted: asked now and then; if it says true, the run is stopped and leaves its checkpoint.
+        run_dir: the directory of the run; None for a temporary directory, whose files are returned.
+        unwanted: called regularly; if it returns true, the run is stopped and writes its checkpoint.
 
     Returns:
-        File name to content where ``run_dir`` is None, else nothing.
+        File name to content if ``run_dir`` is None, else an empty dict.
     """
     if run_dir is not None:
         _run(job, run_dir, unwanted)
@@ -93,15 +94,15 @@ def _run(job: Job, run_dir: Path, unwanted: Callable[[], bool]) -> None:
         processes.end(process)
     run = read_run(run_dir)
     if unwanted():
-        return  # the next call continues it
+        return  # the next call continues the run
     if not in_time:
         job.record_end(run_dir, f"stopped after the time limit of {job.time_limit:g} s", "timed_out")
-    elif -process.returncode in (signal.SIGTERM, signal.SIGINT):  # before the process could handle them
+    elif -process.returncode in (signal.SIGTERM, signal.SIGINT):  # killed before it could handle the signal
         job.record_end(run_dir, "stopped by the user", "interrupted")
     elif run is None or run.record["status"] == "running":
         job.record_end(run_dir, processes.cause_of_death(process, output))
     else:
-        with suppress(OSError):  # the record has been written, and stays
+        with suppress(OSError):  # the record has been written
             output.unlink()
 
 

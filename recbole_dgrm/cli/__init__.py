@@ -1,1 +1,1 @@
-"""A file per command: ``run(arguments, console)`` parses the options, prints the result and returns the exit status."""
+"""The command line: a function for each command, which prints its result and returns the exit status."""

@@ -1,8 +1,8 @@
-"""What ``doctor`` looks at: libraries and their versions, the GPU, folders and data, each with a remedy.
+"""The checks of ``doctor``: libraries and their versions, the GPU, folders and data, each with a remedy.
 
-Nothing but the standard library is imported before a check runs, and an error that a check raises is its finding,
-because a broken installation is what this module is for. Which libraries are needed is read from the metadata of the
-installed package, which has them from ``setup.py``.
+This module is for broken installations. So only the standard library is imported before a check runs, and an error in a
+check is its result. The needed libraries are read from the metadata of the installed package, which come from
+``setup.py``.
 """
 
 import platform
@@ -19,14 +19,14 @@ from recbole_dgrm.errors import INSTALL
 
 WORKS, LIMITED, FAILS = "works", "limited", "does not work"
 REINSTALL = "install the package again with -c constraints.txt"
-MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn"}  # libraries that are imported by another name
-DEVELOPMENT = ("test", "docs")  # extras that no command needs
+MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn"}  # libraries whose modules have another name
+DEVELOPMENT = ("test", "docs")  # extras that commands do not need
 GPU_CURE = "none needed without a GPU; for one, install a build of torch that fits the CUDA version of its driver"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One finding. ``state`` is WORKS, LIMITED (something optional is missing) or FAILS; ``cure`` says what to do."""
+    """A result. ``state`` is WORKS, LIMITED (something optional is missing) or FAILS; ``cure`` says what to do."""
 
     what: str
     found: str
@@ -35,11 +35,11 @@ class Row:
 
 
 class Unfit(Exception):
-    """Something is there, or is missing, in a way that its check expects; the message is the finding."""
+    """Raised by a check that fails; the message is its result."""
 
 
 def checked(what: str, look: Callable[[], str], cure: str = REINSTALL, otherwise: str = FAILS) -> Row:
-    """The finding of one check: what ``look`` returns, or the error that it raises with its state and its cure."""
+    """The result of one check: the text from ``look``, or the error that it raises, with state and remedy."""
     try:
         return Row(what, look())
     except Unfit as error:
@@ -49,10 +49,10 @@ def checked(what: str, look: Callable[[], str], cure: str = REINSTALL, otherwise
 
 
 def examine(output_dir: Path) -> Iterator[Row]:
-    """All findings, in the order of the table.
+    """The results of all checks, in the order of the table.
 
     Args:
-        output_dir: where runs would be written.
+        output_dir: the folder in which runs would be written.
     """
     yield Row("python", f"{platform.python_version()} on {platform.platform(terse=True)}")
     try:
@@ -65,7 +65,7 @@ def examine(output_dir: Path) -> Iterator[Row]:
 
 
 def libraries() -> Iterator[Row]:
-    """A finding for every library that the installed metadata ask for, but those for development.
+    """A result for every library that the metadata of the package require, except those for development.
 
     Raises:
         importlib.metadata.PackageNotFoundError: the package is not installed.
@@ -78,13 +78,13 @@ def libraries() -> Iterator[Row]:
         needs = [extra for extra in extras if f'extra == "{extra}"' in str(wanted.marker)]
         if set(needs) & set(DEVELOPMENT):
             continue
-        # a marker about Python's version says only how RecBole is installed
+        # a marker of the Python version only concerns the installation of RecBole
         cure = f"pip install 'recbole-dgrm[{needs[0]}]'" if needs else INSTALL.get(wanted.name, REINSTALL)
         yield checked(wanted.name, partial(library, wanted), cure, LIMITED if needs else FAILS)
 
 
 def library(wanted: Any) -> str:
-    """The version of a library, which can be imported and has an allowed version."""
+    """The version of a library; raises an error if it cannot be imported or its version is not allowed."""
     version = metadata.version(wanted.name)
     if version not in wanted.specifier:
         raise Unfit(f"{version}, wanted {wanted.specifier}")
@@ -100,12 +100,12 @@ def gpu() -> str:
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         return f"{', '.join(names)}; CUDA {torch.version.cuda}"
     if shutil.which("nvidia-smi"):
-        raise Unfit(f"torch {torch.__version__} sees none, but a driver is there")
-    raise Unfit("none; everything runs on the processor")
+        raise Unfit(f"torch {torch.__version__} sees none, but there is a driver")
+    raise Unfit("none; everything runs on the CPU")
 
 
 def writable(output_dir: Path) -> str:
-    """The place where runs would be written; nothing is left there."""
+    """The folder in which runs would be written, after writing a temporary file."""
     folder = output_dir.resolve()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     with tempfile.TemporaryFile(dir=there):
@@ -113,7 +113,7 @@ def writable(output_dir: Path) -> str:
 
 
 def ml_100k() -> str:
-    """The sizes of the data set that comes with RecBole, read and split as a run would do it."""
+    """The sizes of the data set that comes with RecBole, read and split as for a run."""
     from recbole_dgrm.config.layers import load_config
     from recbole_dgrm.data.splits import build_splits
 

@@ -1,4 +1,4 @@
-"""What a command of the command line is: options, and a function whose docstring is its help."""
+"""Commands of the command line: their options, and a function whose docstring is the help."""
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
@@ -20,15 +20,15 @@ Function = Callable[[Namespace, Console], int | None]
 
 
 class _Parser(ArgumentParser):
-    """A parser whose errors are one sentence."""
+    """A parser whose errors are a sentence."""
 
     def error(self, message: str) -> Any:
-        """Called by argparse for what it cannot read."""
+        """Called by argparse for an error."""
         raise OptionError(f"{message}; --help explains the options")
 
 
 def argument(*names: str, **settings: Any) -> Argument:
-    """An argument of a command, as ``ArgumentParser.add_argument`` takes it."""
+    """An argument of a command, with the parameters of ``ArgumentParser.add_argument``."""
     return names, settings
 
 
@@ -37,10 +37,10 @@ class Command:
     """A command.
 
     Attributes:
-        function: gets the arguments and the console, prints its result, and returns the exit status; None is 0.
-        usage: what is typed after the name of the program.
-        arguments: the arguments that it knows.
-        takes_keys: whether any other ``--key=value`` may follow; the function finds them in ``given.keys``.
+        function: gets the arguments and the console, prints its result, and returns the exit status; None means 0.
+        usage: the usage line after the name of the program.
+        arguments: the arguments of the command.
+        takes_keys: whether other ``--key=value`` are allowed; the function finds them in ``given.keys``.
     """
 
     function: Function
@@ -50,19 +50,19 @@ class Command:
 
     @property
     def name(self) -> str:
-        """The word that is typed."""
+        """The name of the command."""
         return self.function.__name__
 
     @property
     def summary(self) -> str:
-        """What the command does, in one line."""
+        """The first line of the help."""
         return (getdoc(self.function) or "").partition("\n")[0]
 
     def run(self, words: Sequence[str], console: Console, more: str = "") -> int:
-        """Run the command with the ``words`` that follow its name; returns the exit status.
+        """Run the command with the ``words`` after its name; returns the exit status.
 
         Args:
-            more: the end of the help.
+            more: text for the end of the help.
 
         Raises:
             OptionError: the words are not understood.
@@ -89,7 +89,7 @@ class Command:
 
 
 def command(usage: str, *arguments: Argument, takes_keys: bool = False) -> Callable[[Function], Command]:
-    """Makes a ``Command`` of a function."""
+    """A decorator that makes a ``Command`` of a function."""
     return lambda function: Command(function, usage, arguments, takes_keys)
 
 
@@ -102,20 +102,20 @@ def program_name() -> str:
 
 
 def _path(text: str) -> Path:
-    if not text.strip():  # of an empty text Path makes the working directory
+    if not text.strip():  # Path("") is the working directory
         raise ArgumentTypeError("the path is empty; name one, or leave the option out")
     return Path(text)
 
 
 def number(text: str) -> int:
-    """How many of something: the type of an argument."""
+    """A positive whole number: the type of an argument."""
     if not text.isdecimal() or int(text) == 0:
         raise ArgumentTypeError(f"{text} must be a whole number of at least 1")
     return int(text)
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Names with commas between them: the type of an argument."""
+    """Names separated by commas: the type of an argument."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
@@ -135,13 +135,13 @@ def _pairs(words: Iterable[str]) -> dict[str, str]:
 
 
 def config_paths(values: Iterable[str]) -> list[Path]:
-    """The files that ``--config_files`` names: each value is a path, or several paths without blanks."""
+    """The files of ``--config_files``: each value is a path, or several paths separated by blanks."""
     if not all(map(str.strip, values)):
         raise OptionError("--config_files names no file; leave it out")
     return [path for value in values for path in ([Path(value)] if Path(value).is_file() else map(Path, value.split()))]
 
 
 def training_command(dataset: str, data_path: Path) -> str:
-    """The command that trains on a data set that has just been made."""
+    """The command that trains a model on a new data set."""
     where = "" if data_path == DATA_PATH else f" {option('data_path', data_path)}"
     return f"  recbole-dgrm --model=DGRMPlus {option('dataset', dataset)}{where}"

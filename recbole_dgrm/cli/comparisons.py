@@ -1,4 +1,4 @@
-"""Commands that make and compare several runs, or predictions of other libraries."""
+"""Commands that make and compare several runs, or compare predictions of other libraries."""
 
 import sys
 from argparse import Namespace
@@ -14,7 +14,7 @@ from recbole_dgrm.errors import OptionError
 from recbole_dgrm.options import Seed, check, option
 
 WORKERS = argument("--workers", type=number, default=1, help="runs at a time on this machine (default 1)")
-SCHEDULER = argument("--scheduler", metavar="ADDRESS", help="hand the runs to a Dask cluster: tcp://host:8786")
+SCHEDULER = argument("--scheduler", metavar="ADDRESS", help="send the runs to a Dask cluster: tcp://host:8786")
 RETRY = argument("--retry", action="store_true", help="make failed, diverged and timed-out runs again")
 BASELINE = argument("--baseline", help="label that the others are tested against (default: the plan's, or the first)")
 
@@ -23,7 +23,7 @@ BASELINE = argument("--baseline", help="label that the others are tested against
     "benchmark --config=PLAN [--any_plan_key=value ...]",
     argument("--config", required=True, help="a YAML file, or the name of one in properties/benchmark/"),
     argument("--output_dir", type=Path, help="runs and report go here (default runs/<name of the plan>)"),
-    argument("--data_path", help="folder that holds <dataset>/, for every run"),
+    argument("--data_path", help="folder of <dataset>/, for every run"),
     argument("--dry_run", action="store_true", help="print the plan and which runs are done; run nothing"),
     *(WORKERS, SCHEDULER, RETRY),
     takes_keys=True,
@@ -33,7 +33,7 @@ def benchmark(given: Namespace, console: Console) -> int:
 
     Any key of the plan may be set as --key=value, read as YAML: --seeds=[2020,2021] --datasets=[ml-100k]
     properties/benchmark.yaml explains the keys; properties/benchmark/ has the plans that come with the package.
-    Called again, it makes the runs that are missing. Only one run at a time (--workers=1) gives clean times.
+    If called again, it makes the missing runs. Times are only comparable with one run at a time (--workers=1).
 
     examples:
       recbole-dgrm benchmark --config=smoke
@@ -52,7 +52,7 @@ def benchmark(given: Namespace, console: Console) -> int:
 
 
 def _make_runs(made: Any, given: Namespace, console: Console) -> int:
-    """Make the runs of a benchmark; returns 1 if any is not finished."""
+    """Make the runs of a benchmark; returns 1 if one of them is not finished."""
     from recbole_dgrm.cli.display import Board
 
     with Board(console) as board:
@@ -69,8 +69,8 @@ def _make_runs(made: Any, given: Namespace, console: Console) -> int:
         "--space", type=Path, help="a YAML file, or a hyper.test of RecBole (default properties/tuning/<model>.yaml)"
     ),
     argument("--sampler", help="grid (every valid point once) | random | tpe (default: the space's, or tpe)"),
-    argument("--trials", type=int, help="in all, those of earlier calls included (default: the grid, or 50)"),
-    argument("--timeout", type=float, metavar="SECONDS", help="stop then; the same command goes on"),
+    argument("--trials", type=int, help="total number, including earlier calls (default: the grid, or 50)"),
+    argument("--timeout", type=float, metavar="SECONDS", help="stop after it; the same command continues"),
     argument("--study", help="name of the search (default <model>-<dataset>-<protocol>-<seed>)"),
     argument("--output_dir", type=Path, help="default runs/tune/<study>"),
     argument("--no_pruning", action="store_true", help="let every trial train to its end"),
@@ -83,7 +83,7 @@ def tune(given: Namespace, console: Console) -> int:
 
     Any config key may be set for all trials as --key=value. The space is YAML, for example
     learning_rate: {loguniform: [1e-4, 1e-2]}; properties/tuning/<Model>.yaml has a wide one and <Model>.paper.yaml the
-    grid of the paper. Called again, the search goes on.
+    grid of the paper. If called again, the search continues.
 
     examples:
       recbole-dgrm tune --model=MF --dataset=ml-100k --trials=20
@@ -116,20 +116,22 @@ def tune(given: Namespace, console: Console) -> int:
     "diagnose --models=M,N --dataset=D [--any_config_key=value ...]",
     *(argument("--models", required=True), argument("--dataset", required=True)),
     argument("--every", type=number, default=5, help="epochs between two diagnoses (default 5)"),
-    argument("--epochs", type=number, default=60, help="of each training; none stops early (default 60)"),
-    argument("--seeds", default="[2020]", help="each is another split and training (default [2020])"),
-    argument("--fixed_steps", default="[]", help="train DGRM also with each of these t alone (appendix B: [5,1])"),
+    argument("--epochs", type=number, default=60, help="of each training, without early stopping (default 60)"),
+    argument("--seeds", default="[2020]", help="seeds of splits and training (default [2020])"),
+    argument(
+        "--fixed_steps", default="[]", help="also train DGRM with each of these steps t alone (appendix B: [5,1])"
+    ),
     argument("--output_dir", type=Path, help="default runs/diagnose/<dataset>"),
     argument("--threads", type=int, help="CPU threads of each run (default: the cores, shared among workers)"),
     *(WORKERS, SCHEDULER, RETRY),
     takes_keys=True,
 )
 def diagnose(given: Namespace, console: Console) -> int:
-    """Train models, diagnose mode collapse of their predictions meanwhile, and report on it.
+    """Train models, diagnose mode collapse during training, and report on it.
 
-    Any config key may be set for all models as --key=value. --models takes names, "all" for all of ours, or rows as
-    in the plan of a benchmark: --models='[DGRM, {model: CFGAN, label: CFGAN ZR, config: {negatives: ZR}}]'
-    Of RecBole's models only the recommendation lists are compared. Called again, it makes the runs that are missing.
+    Any config key may be set for all models as --key=value. --models takes names, "all" for all of our models, or rows
+    as in a benchmark plan: --models='[DGRM, {model: CFGAN, label: CFGAN ZR, config: {negatives: ZR}}]'
+    For RecBole's models only recommendation lists are compared. If called again, it makes the missing runs.
 
     examples:
       recbole-dgrm diagnose --models=DGRM,CFGAN --dataset=ml-100k
@@ -154,10 +156,10 @@ def diagnose(given: Namespace, console: Console) -> int:
     "report FOLDER [options]",
     argument("folder", type=Path, help="any folder of runs, for example runs or runs/smoke"),
     BASELINE,
-    argument("--output_dir", type=Path, help="where the report is written (default: the folder)"),
+    argument("--output_dir", type=Path, help="folder of the report (default: FOLDER)"),
 )
 def report(given: Namespace, console: Console) -> None:
-    """Write tables and figures of the runs in a folder and the folders below it."""
+    """Write a report with tables and figures on the runs in a folder and below it."""
     from recbole_dgrm.reports.benchmark_report import report
     from recbole_dgrm.system.files import check_writable
 
@@ -175,9 +177,9 @@ def report(given: Namespace, console: Console) -> None:
 def split(given: Namespace, console: Console) -> None:
     """Write the parts of a split as CSV, for models of other libraries.
 
-    Writes train.csv, valid.csv and test.csv (user, item, rating and, where the data has it, timestamp) and split.json.
-    Learn from train.csv, select on valid.csv, predict each row of test.csv; then: recbole-dgrm compare.
-    Any config key that is not of a model may follow as --key=value, such as --protocol, --seed and --data_path.
+    Writes train.csv, valid.csv and test.csv (user, item, rating and, if the data has times, timestamp) and split.json.
+    Train on train.csv, validate on valid.csv, predict each row of test.csv; then use recbole-dgrm compare.
+    Any config key except those of models may follow as --key=value, such as --protocol, --seed and --data_path.
 
     examples:
       recbole-dgrm split --dataset=ml-1m --data_path=data --protocol=table3 --seed=2021 --output=split-2021
@@ -186,11 +188,10 @@ def split(given: Namespace, console: Console) -> None:
     from recbole_dgrm.runs.compare import split_config, write_split
 
     about = write_split(split_config(config_paths(given.config_files), parse_line(given.keys)), given.output)
-    verbs = {"train": "learn from", "valid": "select on", "test": "predict"}
+    verbs = {"train": "train on", "valid": "validate on", "test": "predict"}
     sizes = ", ".join(f"{about[f'n_{part}']:,} to {verb}" for part, verb in verbs.items())
-    console.print(
-        f"{given.output}: {sizes}; fingerprint {about['fingerprint']}; {about['selects']} selects on valid.csv"
-    )
+    metric = f"validation metric {about['selects']}"
+    console.print(f"{given.output}: ratings {sizes}; fingerprint {about['fingerprint']}; {metric}")
     console.print("predict each row of test.csv into a file with the columns user, item and prediction, then")
     console.print(f"  recbole-dgrm compare {option('split', given.output)} predictions.csv")
 
@@ -198,17 +199,18 @@ def split(given: Namespace, console: Console) -> None:
 @command(
     "compare --split=FOLDER FILE ... [options]",
     argument("files", type=Path, nargs="+", metavar="FILE", help="CSV, JSON lines or Parquet of predictions"),
-    argument("--split", type=Path, required=True, help="folder that recbole-dgrm split has written"),
-    argument("--output", type=Path, help="folder of rows and report; may have other runs (default SPLIT/compared)"),
+    argument("--split", type=Path, required=True, help="folder from recbole-dgrm split"),
+    argument("--output", type=Path, help="folder for rows and report; may have other runs (default SPLIT/compared)"),
     BASELINE,
-    argument("--seconds", default="{}", help="how long trainings took: '{svd: 12.5, als: 3}'"),
-    argument("--data_path", help="folder that holds <dataset>/, if the data has moved since"),
+    argument("--seconds", default="{}", help="training times: '{svd: 12.5, als: 3}'"),
+    argument("--data_path", help="folder of <dataset>/, if the data has moved"),
 )
 def compare(given: Namespace, console: Console) -> None:
-    """Compare predictions of any library with each other and with runs of ours.
+    """Compare predictions of other libraries with each other and with our runs.
 
     A file has the columns user, item and prediction and a row for each row of test.csv, in any order. Its name without
-    ending is the label of its row. Splits of other seeds are added to the same --output, one call for each.
+    suffix is the label of its row. Predictions for splits with other seeds can be added to the same --output, with one
+    call for each split.
 
     examples:
       recbole-dgrm compare --split=split svd.csv als.csv
@@ -216,8 +218,8 @@ def compare(given: Namespace, console: Console) -> None:
     """
     files = {file.name.split(".")[0]: file for file in given.files}
     if len(files) < len(given.files):
-        alike = next(file for file in given.files if file not in files.values())
-        raise OptionError(f"{alike} has the name of another file, and names are the labels of rows; rename one")
+        same = next(file for file in given.files if file not in files.values())
+        raise OptionError(f"{same} has the name of another file, and names are the labels of rows; rename one")
     from recbole_dgrm.config.values import parse_value
     from recbole_dgrm.runs.compare import compare
 

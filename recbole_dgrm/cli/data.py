@@ -12,12 +12,12 @@ from recbole_dgrm.errors import OptionError
 
 PARTS = ("train", "valid", "test")
 FIELDS = ("user", "item", "rating", "timestamp")
-MADE_IN = argument("--data_path", type=Path, default=DATA_PATH, help="where <name>/ is made (default dataset)")
+MADE_IN = argument("--data_path", type=Path, default=DATA_PATH, help="folder for <name>/ (default dataset)")
 READING = (
     argument("--sep", help="separator of the CSV (default: guessed)"),
     argument("--encoding", help="of the text: latin-1, cp1252, utf-16, ... (default utf-8)"),
     argument(
-        "--columns", type=names, metavar="NAMES", help="of a CSV without a header: user,item,rating,_ (_: not wanted)"
+        "--columns", type=names, metavar="NAMES", help="of a CSV without a header: user,item,rating,_ (_: not used)"
     ),
     argument("--missing", type=names, metavar="CODES", help='ratings that mean "not rated": 99, or -1,NA'),
     *(argument(f"--{field}", metavar="COLUMN", help=f"column with the {field} (default: guessed)") for field in FIELDS),
@@ -25,7 +25,7 @@ READING = (
 
 
 def reading_of(given: Namespace, below: Any = None) -> Any:
-    """How to read a file of ratings: as the options say, and where they say nothing, as the ``Reading`` ``below``."""
+    """How to read a file of ratings: by the options, and for those that are not given by the ``Reading`` ``below``."""
     from recbole_dgrm.data.text_tables import Reading
 
     fields = {f"{field}_id" if field in ("user", "item") else field: getattr(given, field) for field in FIELDS}
@@ -39,12 +39,12 @@ def reading_of(given: Namespace, below: Any = None) -> Any:
     "download NAME [options]",
     argument("name", metavar="NAME", help="ml-100k, ml-1m, ml-10m, ml-20m, ml-latest-small or amazon-apps-for-android"),
     MADE_IN,
-    argument("--file", type=Path, metavar="ARCHIVE", help="the archive, which you have downloaded yourself"),
+    argument("--file", type=Path, metavar="ARCHIVE", help="the archive, if you have downloaded it yourself"),
 )
 def download(given: Namespace, console: Console) -> None:
     """Download a well-known data set from its publisher.
 
-    The archive is checked by its sha256. Without network fetch the archive elsewhere and name it with --file.
+    The archive is checked by its sha256. Without network, download the archive elsewhere and name it with --file.
 
     examples:
       recbole-dgrm download ml-1m
@@ -54,7 +54,7 @@ def download(given: Namespace, console: Console) -> None:
 
     source = find_source(given.name)
     path, is_new = download(source, given.data_path, given.file)
-    console.print(f"{path} is written" if is_new else f"{path} is there already")
+    console.print(f"{path} is written" if is_new else f"{path} exists already")
     console.print(f"licence: {source.licence} ({source.page})")
     console.print(training_command(source.name, given.data_path))
 
@@ -62,7 +62,7 @@ def download(given: Namespace, console: Console) -> None:
 @command(
     "convert ratings.csv [options]\n       %(prog)s convert --train=A [--valid=B] --test=C --name=N",
     argument("file", type=Path, nargs="?", help="CSV, JSON, .parquet or .inter; may be .gz, .bz2, .xz or .zip"),
-    *(argument(f"--{part}", type=Path, metavar="FILE", help=f"the {part} part of a split of yours") for part in PARTS),
+    *(argument(f"--{part}", type=Path, metavar="FILE", help=f"the {part} part of your own split") for part in PARTS),
     argument("--name", help="of the data set (default: the file's name)"),
     MADE_IN,
     *READING,

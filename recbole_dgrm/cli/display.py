@@ -26,12 +26,12 @@ if TYPE_CHECKING:  # optuna loads slowly
 
 
 def text(words: str, style: str = "") -> Text:
-    """Words that come from elsewhere, safe to print."""
+    """A text from outside, made safe to print."""
     return Text(printable(words), style)
 
 
 def frame_table(frame: pd.DataFrame, title: str) -> Table:
-    """A DataFrame as a table of the terminal: numbers with four digits, nothing for NaN."""
+    """A DataFrame as a table for the terminal: numbers with four digits, empty cells for NaN."""
     table = Table(title=text(title), title_justify="left")
     for name in frame:
         table.add_column(text(str(name)), justify="right" if pd.api.types.is_numeric_dtype(frame[name]) else "left")
@@ -42,7 +42,7 @@ def frame_table(frame: pd.DataFrame, title: str) -> Table:
 
 
 def plan_table(runs: Iterable[PlannedRun], finished: set[PlannedRun]) -> Table:
-    """The plan of a benchmark: a line per data set, protocol and model, and how many of its runs are done."""
+    """The plan of a benchmark: a line per data set, protocol and model, with the number of finished runs."""
     names = ["data set", "protocol", "model"]
     frame = pd.DataFrame([(*run.line, str(run.config["seed"]), run in finished) for run in runs])
     lines = frame.set_axis([*names, "seeds", "done"], axis=1).groupby(names, sort=False)
@@ -51,16 +51,16 @@ def plan_table(runs: Iterable[PlannedRun], finished: set[PlannedRun]) -> Table:
 
 
 class Board(Progress):
-    """The progress of a benchmark or a search: a line for each run or trial that ends, and on a terminal a bar."""
+    """The progress of a benchmark or a search: a line for each run or trial that ends, and a bar on a terminal."""
 
     def __init__(self, console: Console):
         columns = BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
         super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._bar = self.add_task("")
-        self._shown: set[int] | None = None  # the trials that had ended at the last call
+        self._shown: set[int] | None = None  # the trials that had ended before the last call
 
     def show(self, state: State) -> None:
-        """Show a benchmark, which calls this."""
+        """Show the state of a benchmark; called by it."""
         ended, left = len(state.runs) - state.count("waiting", "running"), state.left_s
         if state.just:
             self._print(_run_line(f"[{ended}/{len(state.runs)}]", *state.just))
@@ -69,7 +69,7 @@ class Board(Progress):
         self._advance(ended, len(state.runs), " · ".join([words, *running]))
 
     def show_search(self, search: "Search") -> None:
-        """Show a search, which calls this."""
+        """Show the state of a search; called by it."""
         trials, total, best = search.by_number, search.plan.trials, next(iter(search.finished()), None)
         ended = {number for number, trial in trials.items() if trial.state.is_finished()}
         words = f"best {best.value:.4f}, trial {best.number}" if best else "none finished yet"
@@ -91,7 +91,7 @@ def _name(run: PlannedRun) -> str:
 
 
 def _run_line(place: str, run: PlannedRun, saved: RunDirectory, seconds: float) -> Text:
-    """How a run has ended, in one line."""
+    """A line about a run that has ended."""
     record, line = saved.record, text(f"{place} {_name(run)}: ")
     if not saved.finished:
         return line.append(printable(f"{record['status']}: {record['error']}"), style="red")
@@ -113,5 +113,5 @@ def _trial_line(trial: "FrozenTrial", metric: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``9.7`` as ``9.7 s``, ``75.2`` as ``0:01:15``."""
+    """Seconds as text: ``9.7 s`` for 9.7, ``0:01:15`` for 75.2."""
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))

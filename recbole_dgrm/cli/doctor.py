@@ -1,4 +1,4 @@
-"""The command that says what of the package works here."""
+"""The command that checks the installation."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -14,10 +14,10 @@ STYLES = {"works": "green", "limited": "yellow", "does not work": "bold red"}
 
 @command(
     "doctor [--output_dir=DIR]",
-    argument("--output_dir", type=Path, default=Path("runs"), help="where runs would go (default runs)"),
+    argument("--output_dir", type=Path, default=Path("runs"), help="folder for runs (default runs)"),
 )
 def doctor(given: Namespace, console: Console) -> int:
-    """Say what works here, what is limited, and what to do about it."""
+    """Check what works on this machine, what is limited, and what to do about it."""
     from recbole_dgrm.cli.checks import FAILS, examine
 
     rows = list(examine(given.output_dir))

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Terminal(markup=False, emoji=False)
     name, *rest = arguments if arguments and arguments[0] in COMMANDS else ["train", *arguments]
     logging.getLogger().addHandler(notes := _Notes())
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # with it clusters end a job; here it is as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clusters end jobs with SIGTERM; treated like Ctrl-C
     try:
         with _processes(name), explained():
             return COMMANDS[name].run(rest, console, OVERVIEW if name == "train" else "")
@@ -50,21 +50,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _processes(name: str) -> AbstractContextManager[None]:
-    """Join the processes that ``torchrun`` has started, so that they train together."""
+    """A context in which the processes that ``torchrun`` has started train together."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return nullcontext()
     if name != "train":
-        raise OptionError(f"torchrun is for a training; {name} is one process: python run_recbole_dgrm.py {name}")
-    from recbole_dgrm.system import distributed  # torch loads slowly; --help need not wait for it
+        raise OptionError(f"torchrun is only for train; run {name} without it: python run_recbole_dgrm.py {name}")
+    from recbole_dgrm.system import distributed  # torch loads slowly, and --help does not need it
 
     return distributed.process_group()
 
 
 class Terminal(Console):
-    """A console that prints text as it is: brackets are no markup, and control characters are shown, not sent."""
+    """A console that does not interpret brackets as markup, and shows control characters instead of sending them."""
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Tables are folded to the width of the terminal; sentences are left to the terminal itself."""
+        """Print; tables are folded to the width of the terminal, and sentences are wrapped by the terminal."""
         sentences = all(isinstance(one, (str, Text)) for one in objects)
         super().print(*objects, **{"soft_wrap": sentences, **options})
 
@@ -77,9 +77,9 @@ class _Notes(logging.Handler):
     """Prints warnings as notes; errors are raised, and printed by ``main``."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from recbole_dgrm.compat.repairs import KNOWN_LOGS  # loaded long before anything is logged
+        from recbole_dgrm.compat.repairs import KNOWN_LOGS
 
         message = record.getMessage()
         if record.levelno == logging.WARNING and not message.startswith(KNOWN_LOGS):
-            # to the current sys.stderr, which a progress bar replaces so that notes appear above it
+            # sys.stderr at this time, because a progress bar replaces it so that notes appear above the bar
             print(lines(f"note: {self.format(record)}"), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Commands that make a run, and that use a finished one."""
+"""Commands that make a run, or use a finished one."""
 
 import csv
 from argparse import Namespace
@@ -18,17 +18,17 @@ CONFIG_FILES = argument(
     action="append",
     default=[],
     metavar="YAML",
-    help='a YAML file of keys, or several: "a.yaml b.yaml"; may be given again, later files win',
+    help='a YAML file of keys, or several: "a.yaml b.yaml"; can be repeated, later files override earlier ones',
 )
 RUN = (
     argument("--run", type=Path, required=True, help="directory of a finished run"),
-    argument("--data_path", help="folder that holds <dataset>/, if the data has moved since"),
+    argument("--data_path", help="folder of <dataset>/, if the data has moved"),
     argument("--device", help="cpu | cuda | auto (default: the run's)"),
 )
 
 
 def keys_of(given: Namespace, *names: str) -> dict[str, Any]:
-    """The options of these names that were given."""
+    """Those of the options ``names`` that were given."""
     return {name: value for name in names if (value := getattr(given, name)) is not None}
 
 
@@ -50,15 +50,15 @@ def train(given: Namespace, console: Console) -> None:
     keys that most runs need:
       --model=M         DGRM, DGRMPlus, a general recommender of RecBole by its name, or mypackage.linear:Linear
       --dataset=D       ml-100k comes with RecBole; others are in <data_path>/<dataset>/<dataset>.inter
-      --data_path=DIR   folder that holds <dataset>/ (default dataset)
+      --data_path=DIR   folder of <dataset>/ (default dataset)
       --protocol=P      rated (default) | temporal | full | table3 | eq23: how models are compared
       --seed=N          of the split, of training and of prediction noise (default 2020)
-      --output_dir=DIR  every run makes a directory of its own in here (default runs)
+      --output_dir=DIR  folder in which every run makes its own directory (default runs)
       --device=D        cpu | cuda | auto (default)
 
     Any key of properties/*.yaml, of the model's YAML file or of RecBole may follow as --key=value. Values are read as
     YAML: --epochs=50 --topk=[5,10] --generator_hidden=[256,256] --fixed_step=~
-    Names, paths and other texts are taken as they are typed: --dataset=007 --user_inter_num_interval=[5,inf)
+    Names, paths and other texts are not changed: --dataset=007 --user_inter_num_interval=[5,inf)
 
     examples:
       recbole-dgrm --model=DGRM --dataset=ml-100k
@@ -67,7 +67,7 @@ def train(given: Namespace, console: Console) -> None:
     """
     files = config_paths(given.config_files)
     if given.resume and (given.keys or files):
-        raise OptionError("--resume takes everything from the run directory; leave the other options out")
+        raise OptionError("--resume reads all keys from the run directory; leave the other options out")
     from dataclasses import asdict
 
     from recbole_dgrm.config.layers import load_config
@@ -96,26 +96,26 @@ def train(given: Namespace, console: Console) -> None:
 @command(
     "recommend --run=RUN --output=FILE [options]",
     *RUN,
-    argument("--output", type=Path, required=True, help="a .csv, .parquet or .jsonl; one that exists is replaced"),
+    argument("--output", type=Path, required=True, help="a .csv, .parquet or .jsonl; an existing file is replaced"),
     argument("--users", default="all", help='all (default), a,b,"c,d", or a file with an id per line'),
     argument("--topk", type=number, default=10, help="items per user (default 10)"),
     argument(
         "--exclude",
         default="seen",
         choices=("seen", "none"),
-        help="seen (default): items that the user has rated anywhere in the data, the test part too | none",
+        help="seen (default): items that the user has rated in any part of the data, including the test part | none",
     ),
     argument("--deviations", action="store_true", help="add the standard deviation of each rating (BMF, DGRM, ...)"),
-    argument("--ratings", type=Path, metavar="FILE", help="recommend to the users of these ratings; they may be new"),
+    argument("--ratings", type=Path, metavar="FILE", help="recommend to the users of these ratings, perhaps new ones"),
     *READING,
 )
 def recommend(given: Namespace, console: Console) -> None:
     """Recommend items to users.
 
-    The columns are user, rank, item, score and, where the model predicts ratings, predicted_rating: the score within
-    the rating scale. --ratings are read as convert has read the data set, unless options such as --sep and --user say
-    otherwise. --deviations adds the column deviation: the standard deviation of each predicted rating. Items of one
-    score are in the order of their ids.
+    The columns are user, rank, item, score and, if the model predicts ratings, predicted_rating: the score clipped to
+    the rating scale. --ratings is read as convert has read the data set, unless there are options such as --sep and
+    --user. --deviations adds the column deviation: the standard deviation of each predicted rating. Items with equal
+    scores are in the order of their ids.
 
     examples:
       recbole-dgrm recommend --run=runs/DGRMPlus-ml-100k-... --output=lists.csv
@@ -130,7 +130,7 @@ def recommend(given: Namespace, console: Console) -> None:
     check_table(given.output)
     check_writable(given.output.parent, "output")
     source = run = _loaded(given)
-    if given.ratings:  # a file of the layout that the data set was made of
+    if given.ratings:  # by default with the layout of the data set's source files
         made = described(Path(run.config["data_path"]) / f"{run.config['dataset']}.yaml")
         source = run.with_ratings(given.ratings, reading_of(given, made))
     users = list(source.users) if given.users == "all" else _users(given.users, set(source.users))
@@ -144,7 +144,7 @@ def recommend(given: Namespace, console: Console) -> None:
 
 
 def _users(text: str, known: Collection[str]) -> list[str]:
-    """External ids from a file (one per line) or the command line, without blanks around them unless ``known`` so."""
+    """External ids from a file (one per line) or the command line; blanks around unknown ids are removed."""
     path = Path(text)
     words = path.read_text(encoding="utf-8-sig").split("\n") if path.is_file() else next(csv.reader([text]))
     return [word if word in known else word.strip() for word in words if word.strip()]
@@ -153,10 +153,10 @@ def _users(text: str, known: Collection[str]) -> list[str]:
 @command(
     "evaluate --run=RUN [options]",
     *RUN,
-    argument("--protocol", help="rated | table3 | eq23 for a run of one of them (default: the run's own)"),
+    argument("--protocol", help="rated | table3 | eq23, for a run with one of them (default: the run's own)"),
 )
 def evaluate(given: Namespace, console: Console) -> None:
-    """Evaluate a finished run on the test part again, with its own or another protocol."""
+    """Evaluate a finished run on the test part again, under its own or another protocol."""
     from recbole_dgrm.reports.run_table import explanation, run_table
 
     run = _loaded(given)
@@ -171,7 +171,7 @@ def evaluate(given: Namespace, console: Console) -> None:
     argument("--output", type=Path, required=True, help="a new folder"),
 )
 def export(given: Namespace, console: Console) -> None:
-    """Write the weights of a finished run, and the ids of their rows, as plain files."""
+    """Export the weights of a finished run with the ids of their rows."""
     from recbole_dgrm.runs.export import CONTENTS, check_new
     from recbole_dgrm.system.files import check_writable
 

@@ -1,4 +1,4 @@
-"""RecBole's Config without what it evaluates and guesses."""
+"""RecBole's Config without ``eval``, the command line and guessing."""
 
 import copy
 from collections.abc import Iterable
@@ -12,19 +12,19 @@ from recbole_dgrm.options import RunOptions
 
 
 class Config(recbole.config.Config):
-    """RecBole's Config, built once from checked keys and never changed: ``replaced`` makes another.
+    """RecBole's Config, built from checked keys and immutable: ``replaced`` makes another.
 
-    It has no ``eval``, reads no ``sys.argv``, reads YAML safely, and has one key for the device.
+    It does not evaluate texts as code, does not read ``sys.argv``, reads YAML safely, and has one key for the device.
 
     Args:
-        model: the name of the model, which RecBole looks keys up by.
-        model_class: the class of that name, which RecBole need not know.
+        model: the name of the model.
+        model_class: the class of the model, which need not be one of RecBole's.
         keys: all keys, checked.
 
     Attributes:
-        run: the keys that every run has, typed.
-        given: all keys as they were given, ready to be written as YAML and read again.
-        changed: names of the keys that somebody has set.
+        run: the typed keys that every run has.
+        given: all keys as they were given, which can be written as YAML and read again.
+        changed: the names of the keys that the user has changed.
     """
 
     def __init__(
@@ -42,29 +42,29 @@ class Config(recbole.config.Config):
 
     @property
     def predicts_ratings(self) -> bool:
-        """Whether the scores of the model are ratings; those of RecBole's models are not."""
+        """Whether the model predicts ratings; RecBole's models do not."""
         return self.run.feedback == "rating" and hasattr(self.model_class, "Options")
 
     def replaced(self, **keys: Any) -> Self:
-        """This config with other values of some keys, which the caller has checked."""
+        """This config with other values of some keys, which are not checked."""
         other = copy.copy(self)
         other.final_config_dict = {**self.final_config_dict, **keys}
-        other.run = copy.copy(self.run)  # not made anew: rules between keys hold for those that are given
+        other.run = copy.copy(self.run)  # not built again, because rules between keys are for the given keys
         vars(other.run).update({key: value for key, value in keys.items() if key in vars(self.run)})
         return other
 
     def writing_to(self, run_dir: Path) -> Self:
-        """This config for a run that leaves its files in ``run_dir``."""
+        """This config for a run that writes into ``run_dir``."""
         return self.replaced(checkpoint_dir=str(run_dir))
 
     def __setitem__(self, key: str, value: Any) -> None:
-        raise TypeError(f"a config does not change once it is built; config.replaced({key}=...) makes another")
+        raise TypeError(f"a config cannot be changed; config.replaced({key}=...) makes another")
 
     def _get_model_and_dataset(self, model: None, dataset: None) -> tuple[str, type, str]:
         return self._named
 
     def _set_default_parameters(self) -> None:
-        # RecBole takes its own copy of ml-100k in any case; we, where the folder that is named has none.
+        # RecBole always uses its own copy of ml-100k; we use it only if the named folder has none.
         folder = self.final_config_dict["data_path"]
         self.final_config_dict["data_path"] = folder or "dataset"
         super()._set_default_parameters()
@@ -73,13 +73,13 @@ class Config(recbole.config.Config):
             self.final_config_dict["data_path"] = str(own)
 
     def _load_cmd_line(self) -> dict:
-        return {}  # the command line is parsed in cli/; RecBole would read pytest's arguments and eval them
+        return {}  # the command line is parsed in cli/; RecBole would evaluate the arguments of any program
 
     def _convert_config_dict(self, config_dict: dict) -> dict:
-        return config_dict  # our values come typed from YAML
+        return config_dict  # our values are typed already
 
     def _init_device(self) -> None:
-        # RecBole hides the GPU by an empty gpu_id only, and by changing the environment of the process.
+        # RecBole can only hide the GPU by an empty gpu_id, and changes the environment of the process.
         final = self.final_config_dict
         final.update(single_spec=True, local_rank=0, device=torch.device(final["device"]))
         final.update(use_gpu=final["device"].type == "cuda", enable_scaler=False)

@@ -1,4 +1,4 @@
-"""What stands in the place of functions of RecBole that break, or that would run what they read."""
+"""Replacements of functions of RecBole that fail, or that would run code from files."""
 
 import ast
 import logging
@@ -25,7 +25,7 @@ from recbole_dgrm.system.patching import Altered
 from recbole_dgrm.system.turns import ignore_known_warnings
 from recbole_dgrm.system.yaml_files import YamlLoader
 
-# RecBole uses aliases that numpy removed; it sets them itself through ``np.float_``, which is gone too.
+# Aliases that numpy removed and RecBole uses; RecBole sets them through ``np.float_``, which was removed, too.
 NUMPY_ALIASES = {
     "bool": np.bool_,
     "int": np.int_,
@@ -36,8 +36,8 @@ NUMPY_ALIASES = {
     "unicode": np.str_,
 }
 
-# RecBole's loads that would unpickle a file; ``prepare`` puts ``load_weights``, ``load_array`` or
-# ``refuse_pickle`` in their place.
+# RecBole's calls that would unpickle a file; ``prepare`` replaces them by ``load_weights``, ``load_array`` or
+# ``refuse_pickle``.
 UNSAFE_LOADS = (
     ("data.utils", "pickle.load"),
     ("model.general_recommender.convncf", "torch.load"),
@@ -48,16 +48,16 @@ UNSAFE_LOADS = (
     ("trainer.trainer", "torch.load"),
 )
 
-# What RecBole logs and nothing follows from: one user rated much.
+# A message of RecBole that has no consequences: a user has many ratings.
 KNOWN_LOGS = ("Max value of user's history interaction records has reached",)
 
 
 def prepare() -> None:
-    """Repair what is broken. Calling it again does no harm."""
+    """Replace the functions; further calls have no effect."""
     for name, kind in NUMPY_ALIASES.items():
         if name not in np.__dict__:
             setattr(np, name, kind)
-    if not hasattr(scipy.sparse.dok_matrix, "_update"):  # gone in scipy 1.13; LightGCN, NGCF, ... call it
+    if not hasattr(scipy.sparse.dok_matrix, "_update"):  # removed in scipy 1.13; LightGCN, NGCF, ... call it
         scipy.sparse.dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
     dataset = recbole.data.dataset.dataset
     dataset.pd = Altered(pd, read_csv=read_csv)
@@ -65,7 +65,7 @@ def prepare() -> None:
     dataset.len = lengths
     trainer = recbole.trainer.trainer
     trainer.get_tensorboard = LateEvents
-    trainer.tqdm = partial(tqdm, leave=False, disable=None)  # bars vanish when done; none outside of a terminal
+    trainer.tqdm = partial(tqdm, leave=False, disable=None)  # finished bars are removed; none outside of a terminal
     trainer.amp = Altered(torch.cuda.amp, GradScaler=partial(torch.amp.GradScaler, "cuda"))  # its new name
     ignore_known_warnings()
     plain = {
@@ -77,24 +77,24 @@ def prepare() -> None:
         library = call.partition(".")[0]
         setattr(import_module(f"recbole.{name}"), library, plain[library])
     config = recbole.config.Config
-    config.compatibility_settings = lambda _: None  # it sets numpy's aliases through names that are gone
+    config.compatibility_settings = lambda _: None  # it sets numpy's aliases through removed names
     config._convert_config_dict = lambda _, keys: {key: literal(value) for key, value in keys.items()}
     config._build_yaml_loader = lambda _: YamlLoader
 
 
 def read_csv(*arguments: Any, **options: Any) -> pd.DataFrame:
-    """``pandas.read_csv`` of a file in RecBole's format, in which a sequence that is missing is an empty one.
+    """``pandas.read_csv`` of a file in RecBole's format; a missing sequence becomes an empty one.
 
-    RecBole fills these in place on a column, which on pandas 3 changes a copy.
+    RecBole fills them in place on a column, which on pandas 3 changes only a copy.
     """
     table = pd.read_csv(*arguments, **options)
     return table.fillna({name: "" for name in table if str(name).endswith("_seq")})
 
 
 def fill_missing(dataset: Any) -> None:
-    """What RecBole's ``Dataset._fill_nan`` does on pandas 2, also on pandas 3, where it changes nothing.
+    """RecBole's ``Dataset._fill_nan``, which has no effect on pandas 3.
 
-    A missing token becomes the padding, 0; a missing number the mean of its column; a missing sequence an empty one.
+    A missing token becomes the padding 0, a missing number the mean of its column, a missing sequence an empty one.
     """
     for feat in (getattr(dataset, name) for name in dataset.feat_name_list):
         for field in feat:
@@ -109,17 +109,17 @@ def fill_missing(dataset: Any) -> None:
 
 
 def lengths(values: Any) -> Any:
-    """What stands for ``len`` in RecBole's Dataset, which calls ``column.agg(len)`` for the length of each value.
+    """Replaces ``len`` in RecBole's Dataset, which calls ``column.agg(len)`` for the length of each value.
 
-    On pandas 3 that gives the length of the column, and columns of sequences could not be numbered.
+    On pandas 3 that returns the length of the column.
     """
     return values.map(len) if isinstance(values, pd.Series) else len(values)
 
 
 class LateEvents:
-    """RecBole's TensorBoard writer, opened when it is first written to.
+    """RecBole's TensorBoard writer, opened at the first write.
 
-    RecBole opens one in ``log_tensorboard/`` of the working directory for each trainer, also when nothing is trained.
+    RecBole opens one in ``log_tensorboard/`` of the working directory for each trainer, even if nothing is trained.
     """
 
     def __init__(self, logger: logging.Logger):
@@ -134,9 +134,9 @@ class LateEvents:
 
 
 def literal(value: Any) -> Any:
-    """The value that a text of RecBole's command line or dict stands for: a Python literal, true, false, or the text.
+    """The value of a text in RecBole's command line or dict: a Python literal, true, false, or the text itself.
 
-    RecBole would run it as code.
+    RecBole would evaluate it as code.
     """
     if not isinstance(value, str):
         return value
@@ -147,28 +147,28 @@ def literal(value: Any) -> Any:
 
 
 def refuse_pickle(file: Any) -> None:
-    """RecBole would run whatever a saved data set holds.
+    """Replaces ``pickle.load``, which could run code from the file.
 
     Raises:
         DataError: always.
     """
-    raise DataError(f"{file.name} is a pickled data set, and is not loaded; say dataset_save_path=None and remove it")
+    raise DataError(f"{file.name} is a pickled data set, and is not loaded; set dataset_save_path=None and remove it")
 
 
 def save_weights(state: dict[str, Any], path: Path | str, **_: Any) -> None:
-    """Write a checkpoint of RecBole's trainer as plain data, which ``load_weights`` reads again.
+    """Write a checkpoint of RecBole's trainer without pickled objects, so that ``load_weights`` can read it.
 
-    RecBole pickles its config and numpy's numbers; of the config it needs the name of the model alone.
+    RecBole pickles its config and numpy numbers; it only reads the name of the model from the config.
     """
     named = {"config": {"model": state["config"]["model"]}, "best_valid_score": float(state["best_valid_score"])}
     torch.save({**state, **named}, path)
 
 
 def load_weights(path: Path | str, map_location: Any = None, **_: Any) -> dict[str, Any]:
-    """Read a checkpoint or a file of named tensors; the weights stand under ``state_dict``, where RecBole looks.
+    """Read a checkpoint or a file of named tensors; the weights are in ``state_dict``, as RecBole expects.
 
     Raises:
-        CheckpointError: the file cannot be read, or holds more than plain data.
+        CheckpointError: the file cannot be read, or has pickled objects.
     """
     remedy = "give the checkpoint.pt of a run made here, or a file of tensors by name; RecBole's own are pickled"
     try:
@@ -178,7 +178,7 @@ def load_weights(path: Path | str, map_location: Any = None, **_: Any) -> dict[s
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path} cannot be read as weights ({reason}); {remedy}") from error
     if not isinstance(state, dict):
-        raise CheckpointError(f"{path} holds a {type(state).__name__}, not weights; {remedy}")
+        raise CheckpointError(f"{path} has a {type(state).__name__}, not weights; {remedy}")
     return state if isinstance(state.get("state_dict"), dict) else {"state_dict": state}
 
 
@@ -186,15 +186,15 @@ def load_array(path: Path | str, **_: Any) -> np.ndarray:
     """The item embeddings ``(n_items, width)`` that LDiffRec clusters.
 
     Raises:
-        DataError: the file cannot be read, or holds anything but a table of numbers.
+        DataError: the file cannot be read, or is not a table of numbers.
     """
     remedy = (
-        "LDiffRec with n_cate above 1 wants the items' embeddings there: numpy.save(path, array) of a table of floats"
+        "LDiffRec with n_cate above 1 needs a file of the items' embeddings: numpy.save(path, array), a table of floats"
     )
     try:
         array = np.load(path, allow_pickle=False)
     except Exception as error:
         raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise DataError(f"{path} holds no table of finite numbers; {remedy}")
+        raise DataError(f"{path} is not a table of finite numbers; {remedy}")
     return array

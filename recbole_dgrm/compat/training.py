@@ -1,4 +1,4 @@
-"""Concessions to RecBole's models and trainers while they are built, trained and evaluated."""
+"""Workarounds for building, training and evaluating RecBole's models."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,16 +10,16 @@ from recbole.evaluator.collector import DataStruct
 
 from recbole_dgrm.errors import CheckpointError
 
-# Keys of RecBole's models that name a file of weights to begin with; it is read as plain data.
+# Keys of RecBole's models that name a file of initial weights.
 PRETRAINED = ("pretrain_path", "pre_model_path", "mf_pretrain_path", "mlp_pretrain_path")
 
 
 @contextmanager
 def building(config: Any) -> Iterator[None]:
-    """Within the block, a model of RecBole is built; weights of another shape than the model's become an error.
+    """Within the block, a model of RecBole is built.
 
     Raises:
-        CheckpointError: they are not.
+        CheckpointError: the initial weights have other shapes than the model's.
     """
     try:
         yield
@@ -34,13 +34,13 @@ def building(config: Any) -> Iterator[None]:
 
 
 class RepairedCollector(recbole.evaluator.Collector):
-    """RecBole's Collector calls ``.cpu()`` on everything, also on counts: ItemCoverage, GiniIndex,
-    AveragePopularity and TailPercentage die of it (RecBole issue 2194)."""
+    """RecBole's Collector, which calls ``.cpu()`` only on tensors; RecBole's calls it also on counts, so that
+    ItemCoverage, GiniIndex, AveragePopularity and TailPercentage fail (RecBole issue 2194)."""
 
-    PER_EVALUATION = ("rec.", "data.label")  # how its keys begin
+    PER_EVALUATION = ("rec.", "data.label")  # prefixes of keys that belong to one evaluation
 
     def get_data_struct(self) -> DataStruct:
-        """Return what was collected, and drop from the collector what belongs to this evaluation alone."""
+        """Return the collected data, and remove those of this evaluation from the collector."""
         struct = DataStruct()
         for key, value in list(self.data_struct._data_dict.items()):
             struct.set(key, value.cpu() if isinstance(value, torch.Tensor) else value)

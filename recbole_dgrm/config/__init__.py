@@ -1,1 +1,1 @@
-"""YAML layers, checked key by key, and the one config of a run that they make."""
+"""The config of a run: YAML layers that are merged and checked key by key."""

@@ -1,4 +1,4 @@
-"""The keys that say what is learnt from and how models are judged, and whether they fit the model and each other."""
+"""The keys of data and evaluation, and the checks that they fit the model and each other."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ from recbole_dgrm.evaluation.selection import AUTO, candidates
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import RunOptions, check, check_known, read_part
 
-RECBOLE_SPLIT = {"RS": [0.8, 0.1, 0.1]}  # where eval_args says none
+RECBOLE_SPLIT = {"RS": [0.8, 0.1, 0.1]}  # if eval_args has no split
 EXAMPLE = "split: {RS: [0.8, 0.1, 0.1]} (train, valid, test) or split: {LS: valid_and_test}"
 
 
@@ -35,7 +35,7 @@ class EvalArgs:
     def __post_init__(self) -> None:
         check_known("split: there is no", self.split, ["RS", "LS", "TS"])
         if len(self.split) != 1:
-            raise OptionError(f"split={self.split} must say one way: {EXAMPLE}")
+            raise OptionError(f"split={self.split} must have exactly one key: {EXAMPLE}")
         ((way, value),) = self.split.items()
         if way == "LS":
             check("LS", value, Literal["valid_and_test"])
@@ -48,55 +48,56 @@ class EvalArgs:
 def eval_args(given: Any, names: list[str], parts: int | None) -> dict[str, Any]:
     """Complete ``eval_args``, with one ``mode`` for validation and test.
 
-    Missing keys are as in RecBole, but the mode follows from the metrics.
+    Missing keys have RecBole's defaults, except that the mode follows from the metrics.
 
     Args:
         given: the value of ``eval_args``.
-        names: names of known metrics.
-        parts: the number of files, if the split is given as files; of two, validation is cut from the first.
+        names: the names of the metrics.
+        parts: the number of files if the split is given as files, else None; with two files, validation is split from
+            the first.
 
     Raises:
-        OptionError: what is wrong, the value, and the remedy.
+        OptionError: a value cannot be used, or does not fit the metrics or the files.
     """
     full = _rank_all(names)
     args = dict(check("eval_args", given, dict))
     if "split" not in args:
-        log_once(f"eval_args={args} names no split: RecBole's {RECBOLE_SPLIT} is taken, not that of the protocol")
+        log_once(f"eval_args={args} has no split, so RecBole's {RECBOLE_SPLIT} is used, not that of the protocol")
     if isinstance(mode := args.get("mode"), dict):
         if len(modes := set(mode.values())) != 1 or not set(mode) <= {"valid", "test"}:
-            raise OptionError(f"eval_args: mode={mode} must be one for validation and test: labeled or full")
+            raise OptionError(f"eval_args: mode={mode} must be the same for validation and test: labeled or full")
         args["mode"] = modes.pop()
     rest = {"split": RECBOLE_SPLIT, "group_by": "user", "order": "RO", "mode": "full" if full else "labeled"}
     read = read_part("eval_args", EvalArgs, args, rest)
     if (read.mode == "full") != full:
-        kind = "rank all items, which is mode: full" if full else "judge the rated items, which is mode: labeled"
+        kind = "rank all items, which is mode: full" if full else "evaluate rated items, which is mode: labeled"
         raise OptionError(f"eval_args: mode={read.mode} does not fit metrics={names}; they {kind}")
     _check_shares(read.split, parts)
     if parts and cuts_timeline(asdict(read)):
         raise OptionError(
-            "eval_args: order=TO with group_by=none cuts the timeline, and benchmark_filename gives another split; say "
+            "eval_args: order=TO with group_by=none is a temporal split, and benchmark_filename is another split; set "
             "group_by: user, or --protocol=rated"
         )
     return {**args, **{key: value for key, value in asdict(read).items() if key not in args}}
 
 
 def _check_shares(split: dict, parts: int | None) -> None:
-    """Check that no part is empty; of a split that is given as files, only validation may have to be cut."""
+    """Check that no part is empty; if the split is given as files, at most validation is split off."""
     shares = split.get("RS") or split.get("TS") or [1, 1, 1]
     if parts == 2 and "RS" not in split:
         raise OptionError(
-            f"eval_args: split={split} cannot cut validation from the first of two files (benchmark_filename); say RS"
+            f"eval_args: split={split} cannot split validation from the first of two files (benchmark_filename); use RS"
         )
-    wanted = {None: 3, 2: 2, 3: 0}[parts]  # how many parts are cut
+    wanted = {None: 3, 2: 2, 3: 0}[parts]  # the number of parts that need a share
     if len(shares) < wanted or not all(shares[:wanted]):
-        raise OptionError(f"eval_args: split={split} leaves a part of train, valid and test empty; say {EXAMPLE}")
+        raise OptionError(f"eval_args: split={split} leaves a part of train, valid and test empty; use {EXAMPLE}")
 
 
 def _rank_all(names: list[str]) -> bool:
     """Whether the metrics rank all items and not only the rated ones.
 
     Raises:
-        OptionError: some do and some do not, or there is no such metric.
+        OptionError: there are metrics of both kinds, or a metric is unknown.
     """
     if not names:
         raise OptionError("metrics=[] is empty; name some, like [RatedNDCG, RMSE] or [NDCG, Recall]")
@@ -107,7 +108,7 @@ def _rank_all(names: list[str]) -> bool:
     if ranking and len(ranking) < len(names):
         others = [name for name in names if name not in ranking]
         raise OptionError(
-            f"metrics that rank all items ({', '.join(ranking)}) and that judge the rated ones ({', '.join(others)}) "
+            f"metrics that rank all items ({', '.join(ranking)}) and metrics of rated items ({', '.join(others)}) "
             "cannot be mixed; keep one kind"
         )
     return bool(ranking)
@@ -117,25 +118,25 @@ def needed_columns(merged: Mapping[str, Any], run: RunOptions) -> list[str]:
     """The columns of the ratings that a run needs.
 
     Raises:
-        OptionError: one of them has no name.
+        OptionError: the name of a needed column is empty.
     """
     labeled = merged["eval_args"]["mode"] == "labeled"
     roles = ["USER_ID_FIELD", "ITEM_ID_FIELD"] + (["RATING_FIELD"] if labeled or run.feedback == "rating" else [])
     roles += ["TIME_FIELD"] if merged["eval_args"]["order"] == "TO" else []
     if lacking := next((role for role in roles if merged[role] is None), None):
-        raise OptionError(f"{lacking} is empty, but that column is needed; name it")
+        raise OptionError(f"{lacking} is empty, but the column is needed; name it")
     return [merged[role] for role in roles]
 
 
 def check_selection(merged: Mapping[str, Any]) -> None:
-    """Check that ``valid_metric`` is computed, and that the metrics suit the ratings.
+    """Check that ``valid_metric`` is computed, and that the metrics fit the ratings.
 
     Raises:
-        OptionError: what is wrong, the value, and the remedy.
+        OptionError: a value cannot be used.
     """
     names, topk, chosen = merged["metrics"], merged["topk"], merged["valid_metric"]
     if merged["rm_dup_inter"] == "last" and cuts_timeline(merged["eval_args"]):
-        raise OptionError("rm_dup_inter=last would let later ratings remove earlier ones, of training; say first")
+        raise OptionError("rm_dup_inter=last would let later ratings remove earlier ones of training; use first")
     if not topk:
         raise OptionError("topk=[] is empty; name lengths of lists, like [5, 10]")
     computed = recbole_metrics.keys(names, topk) | ({AUTO} if candidates(names, topk) else set())
@@ -144,47 +145,47 @@ def check_selection(merged: Mapping[str, Any]) -> None:
             f"valid_metric={chosen} is not computed; allowed: one of {', '.join(sorted(computed))} "
             f"from metrics={names} and topk={topk}"
         )
-    judged = merged["eval_args"]["mode"] == "labeled" and merged["feedback"] == "implicit"
-    if judged and merged["rating_threshold"] is None:
+    without_scale = merged["eval_args"]["mode"] == "labeled" and merged["feedback"] == "implicit"
+    if without_scale and merged["rating_threshold"] is None:
         raise OptionError(
-            "rating_threshold must be set: with feedback=implicit nothing is taken from the ratings, "
-            f"and metrics={names} need it; or say protocol=full"
+            "rating_threshold must be set: with feedback=implicit it is not taken from the ratings, "
+            f"and metrics={names} need it; or use protocol=full"
         )
     binary = [name for name in names if name.lower() in ("auc", "logloss")]
     if binary and merged["rating_scale"] != [0, 1]:
         raise OptionError(
-            f"metrics: {', '.join(binary)} is for labels of 0 and 1 and would take ratings for such; "
-            "leave it out, or say rating_scale=[0, 1]"
+            f"metrics: {', '.join(binary)} is for labels of 0 and 1, not for ratings; "
+            "leave it out, or set rating_scale=[0, 1]"
         )
 
 
 def check_scores(model: str, keys: Mapping[str, Any]) -> None:
-    """Refuse ``keys`` that hold the scores of a model for ratings, where they are none.
+    """Check that no key treats the scores of a model as ratings if they are not.
 
-    Those of RecBole's models are none, and of ours with ``feedback: implicit``.
+    The scores of RecBole's models are not ratings, nor are those of our models with ``feedback: implicit``.
 
     Raises:
-        OptionError: which key, and the remedy.
+        OptionError: a key does.
     """
     implicit = keys.get("feedback") == "implicit"
     if registry.declares_options(model) and not implicit:
         return
-    scores = f"the scores of {model}{' with feedback=implicit' if implicit else ''} are no ratings"
+    scores = f"the scores of {model}{' with feedback=implicit' if implicit else ''} are not ratings"
     if keys.get("rated_filter") == "threshold":
-        remedy = "say --rated_filter=none, or --protocol=rated instead of eq23"
-        raise OptionError(f"rated_filter=threshold drops what is predicted below a rating, and {scores}; {remedy}")
+        remedy = "use --rated_filter=none, or --protocol=rated instead of eq23"
+        raise OptionError(f"rated_filter=threshold drops predictions below a rating, and {scores}; {remedy}")
     for metric in keys.get("metrics", []):
         if metric.lower() in OVER_RATINGS:
             raise OptionError(f"metrics: {metric} compares scores with ratings, and {scores}; leave it out")
 
 
 def check_changed(config: Config) -> None:
-    """Refuse keys that somebody has set to what is impossible.
+    """Check keys that the user has changed from their defaults and that are impossible in this run.
 
-    RecBole would take an ``eval_step`` above ``epochs`` for ``epochs``, as with one that a model has by default.
+    An ``eval_step`` above ``epochs`` is only an error if the user has set it: RecBole treats it as ``epochs``.
 
     Raises:
-        OptionError: what is wrong, the value, and the remedy.
+        OptionError: a value cannot be used.
     """
     given, changed, model = config.given, config.changed, config["model"]
     if "eval_step" in changed and given["eval_step"] > given["epochs"]:
@@ -192,16 +193,16 @@ def check_changed(config: Config) -> None:
         raise OptionError(f"{steps}, so no epoch would be validated; lower it")
     if "valid_metric_bigger" in changed and given["valid_metric_bigger"] != config["valid_metric_bigger"]:
         wrong = f"valid_metric_bigger={given['valid_metric_bigger']} is wrong for valid_metric={given['valid_metric']}"
-        raise OptionError(f"{wrong}; leave it out, it follows from the metric")
+        raise OptionError(f"{wrong}; leave it out, because it follows from the metric")
     by_users = config["MODEL_INPUT_TYPE"] == InputType.LISTWISE or get_dataloader(config, "train") is UserDataLoader
     if given["train_batch_size"] == "auto" and not by_users:
-        raise OptionError(f"train_batch_size=auto counts users, and {model} does not learn from users; give a number")
+        raise OptionError(f"train_batch_size=auto is for batches of users, which {model} does not have; give a number")
     if not given["shuffle"] and by_users:
-        raise OptionError(f"shuffle=False: {model} learns from users in a random order; leave it out")
+        raise OptionError(f"shuffle=False: {model} is always trained on users in random order; leave it out")
     sampling = given["train_neg_sample_args"]
     if "train_neg_sample_args" in changed and config["train_neg_sample_args"]["distribution"] == "none":
         if registry.declares_options(model):
-            log_once(f"train_neg_sample_args={sampling} changes nothing here: {model} samples no negatives")
+            log_once(f"train_neg_sample_args={sampling} has no effect: {model} samples no negatives")
         elif config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE:
-            remedy = "say {distribution: uniform}"
-            raise OptionError(f"train_neg_sample_args={sampling}: {model} learns from items that are drawn; {remedy}")
+            remedy = "use {distribution: uniform}"
+            raise OptionError(f"train_neg_sample_args={sampling}: {model} needs sampled negatives; {remedy}")

@@ -1,12 +1,12 @@
-"""Configuration: YAML layers, each above the one before.
+"""Configuration: YAML layers, each of which overrides those before it.
 
     RecBole's own files < properties/overall.yaml < properties/protocol/<protocol>.yaml
     < properties/model/<Model>.yaml < properties/dataset/<dataset>.yaml (or <data_path>/<dataset>/<dataset>.yaml)
     < config files, in order < dict < command line
 
-``model``, ``dataset`` and ``protocol`` are looked up in the upper three first, because they name files
-of the lower ones. A later layer replaces a key as a whole. A key that no file knows and a value out of
-range are errors before any data is read.
+``model``, ``dataset`` and ``protocol`` are read from the last three layers first, because they name files
+of the others. A later layer replaces the whole value of a key. Unknown keys and values out of range are
+errors before any data is read.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ from recbole_dgrm.options import RunOptions, check, check_name, read, retired
 from recbole_dgrm.system.yaml_files import properties_dir
 
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
-RATINGS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")  # keys that name columns of ratings
+RATINGS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")  # keys that name columns of the ratings
 
 
 def load_config(
@@ -42,18 +42,18 @@ def load_config(
     config_dict: Mapping[str, Any] | None = None,
     command_line: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The config of one run, from all layers; checked, nothing read but YAML.
+    """The checked config of one run, from all layers; only YAML files are read.
 
     Args:
-        config_files: paths, later ones above earlier ones; or one path.
-        config_dict: for callers from Python; must name ``model`` and ``dataset`` unless another layer does.
-        command_line: parsed with ``recbole_dgrm.config.values.parse_line``.
+        config_files: a path or several; later ones override earlier ones.
+        config_dict: keys from Python; must have ``model`` and ``dataset`` unless another layer has them.
+        command_line: keys from the command line, parsed with ``recbole_dgrm.config.values.parse_line``.
 
     Returns:
         The config with every key.
 
     Raises:
-        OptionError, recbole_dgrm.errors.UnknownModel: what is wrong, the value, and the remedy.
+        OptionError, recbole_dgrm.errors.UnknownModel: a key or a value cannot be used; the message has the remedy.
     """
     prepare()
     recbole_metrics.register()
@@ -65,12 +65,12 @@ def load_config(
         return _config(given, named)
     except UserError:
         raise
-    except Exception as error:  # RecBole checks few of its keys, and falls over the values of the others
+    except Exception as error:  # RecBole checks few of its keys, and raises any error for wrong values of the others
         raise OptionError(f"this configuration cannot be used: {type(error).__name__}: {error}") from error
 
 
 def _config(given: Layer, named: Layer) -> Config:
-    """The config of the keys that somebody has ``given``, of which those ``named`` are in no file."""
+    """The config from the keys that the user has ``given``; the keys ``named`` do not come from a file."""
     model = _named(given, "model", "DGRM")
     model_class = registry.model_class(model)
     options = getattr(model_class, "Options", None)
@@ -79,7 +79,7 @@ def _config(given: Layer, named: Layer) -> Config:
     merged = {**below, **given}
     if "metrics" not in given and not options:  # the scores of RecBole's models are no ratings
         merged["metrics"] = [metric for metric in merged["metrics"] if metric.lower() not in OVER_RATINGS]
-    if "load_col" not in given | layers["dataset"]:  # RecBole's own default leaves the ratings out
+    if "load_col" not in given | layers["dataset"]:  # RecBole's default would not load the ratings
         merged["load_col"] = {"inter": [merged[name] for name in RATINGS if merged[name] is not None]}
     run = read(RunOptions, merged)
     if run.device == "cuda" and not torch.cuda.is_available():
@@ -93,19 +93,19 @@ def _config(given: Layer, named: Layer) -> Config:
         checked |= asdict(read(options, merged))
     else:
         checked |= recbole_keys.check_model_keys(merged, layers["recbole_model"] or layers["model"])
-    whole = {key: value for key, value in checked.items() if type(value) is int}  # given as 5.0 perhaps
+    whole = {key: value for key, value in checked.items() if type(value) is int}  # perhaps given as 5.0
     changed = {key for key, value in given.items() if key in named or value != below.get(key)}
     final = _final(merged | whole, run)
     listwise = getattr(model_class, "input_type", None) == InputType.LISTWISE
     if options and (listwise or run.feedback == "rating"):
-        final["train_neg_sample_args"] = None  # whole profiles, or rated pairs: nothing is sampled
+        final["train_neg_sample_args"] = None  # trained on whole profiles or rated pairs, without negatives
     config = Config(model, model_class, final, run, merged, changed)
     evaluation_keys.check_changed(config)
     return config
 
 
 def _final(merged: Layer, run: RunOptions) -> Layer:
-    """The keys as RecBole reads them."""
+    """The keys in the form that RecBole reads."""
     final = dict(merged)
     for key in ("user_inter_num_interval", "item_inter_num_interval"):
         final[key] = as_text(merged[key])
@@ -113,12 +113,12 @@ def _final(merged: Layer, run: RunOptions) -> Layer:
         final["val_interval"] = {name: as_text(value) for name, value in merged["val_interval"].items()}
     final["device"] = ("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device
     final["encoding"] = codec(run.encoding)
-    final["normalize_all"] = False  # RecBole's file of ml-100k squeezes ratings into 0..1
+    final["normalize_all"] = False  # RecBole's file of ml-100k would scale ratings to 0..1
     return final
 
 
 def question_keys() -> set[str]:
-    """The keys that say what a model learns from and how it is judged, not how it is built and trained."""
+    """The keys of data and evaluation, without those of how a model is built and trained."""
     theirs = ("general_arguments", "evaluation_arguments", "dataset_arguments")
     every = {"model", "dataset"}.union(*(getattr(argument_list, name) for name in theirs))
     every = every.union(read_yaml(properties_dir() / "overall.yaml"), *_all_protocols())
@@ -126,13 +126,13 @@ def question_keys() -> set[str]:
 
 
 def _without_retired(given: Layer) -> Layer:
-    """The keys without retired ones that have the only value that is left of them, as configs of 0.2.0 do."""
+    """The keys without those of 0.2.0 that are retired, if they have the value that is the only behaviour now."""
     gone = retired(given.get("model"))
     return {key: value for key, value in given.items() if key not in gone or value != gone[key]}
 
 
 def _layers_below(given: Layer) -> dict[str, Layer]:
-    """The layers below the keys of a run, by name, the lowest first."""
+    """The layers below the keys that the user has given, by name, the lowest first."""
     overall = read_yaml(properties_dir() / "overall.yaml")
     model, dataset = given["model"], _named(given, "dataset", "ml-100k")
     data_path = check("data_path", given.get("data_path"), str | None)
@@ -150,14 +150,14 @@ def _layers_below(given: Layer) -> dict[str, Layer]:
 
 
 def _dataset_layer(dataset: str, data_path: str | None, known: set[str]) -> Layer:
-    """The YAML beside the data, else the package's; it may have keys of any model, which other models leave alone."""
+    """The data set's YAML file in its folder, or else in the package; it may have keys of any model."""
     path = Path(data_path or "dataset") / dataset / f"{dataset}.yaml"
     if not (content := _optional(path)):
         return _optional(properties_dir() / "dataset" / f"{dataset}.yaml")
     content = {key: value for key, value in content.items() if value or key not in recbole_keys.REPLACED}
-    content.pop(DESCRIBED, None)  # how the data set was made of files; no key of a run
+    content.pop(DESCRIBED, None)  # how the source files were read; not a key of a run
     if wrong := [key for key in ("model", "dataset", "protocol", "data_path") if key in content]:
-        raise OptionError(f"{path}: {wrong[0]} cannot be set there, it says which files are read; say it with the run")
+        raise OptionError(f"{path}: {wrong[0]} cannot be set there, because it selects this file; set it for the run")
     try:
         recbole_keys.check_exist(content, known | _keys_of_all_models())
     except OptionError as error:
@@ -169,7 +169,7 @@ def protocol_layer(name: Any) -> Layer:
     """The keys of a protocol.
 
     Raises:
-        OptionError: there is none of this name.
+        OptionError: there is no protocol of this name.
     """
     path = properties_dir() / "protocol" / f"{check_name('protocol', name)}.yaml"
     if not path.is_file():
@@ -207,6 +207,6 @@ def _merge(layers: Iterable[Mapping[str, Any]]) -> Layer:
 
 def _named(given: Layer, key: str, example: str) -> str:
     if not given.get(key):
-        raise OptionError(f"no {key} is named; say --{key}={example} or put '{key}: {example}' into a config file")
+        raise OptionError(f"no {key} is named; use --{key}={example}, or put '{key}: {example}' into a config file")
     external = key == "model" and isinstance(given[key], str) and registry.is_external(given[key])
     return given[key] if external else check_name(key, given[key])

@@ -1,8 +1,8 @@
-"""The keys of RecBole that a user may set: that they exist, their types, and which of them cannot be used here.
+"""RecBole's keys that a user may set: their names and types, and those that cannot be used here.
 
-RecBole checks few of its keys: it fails on a wrong value, or uses it without a word. ``eval_args``, ``metrics`` and the
-like are checked in ``evaluation_keys.py``; the names of columns are compared with the files in ``data/``. What is left
-becomes a sentence where RecBole fails.
+RecBole checks few of its keys: with a wrong value it fails, or silently does something else. ``eval_args``, ``metrics``
+and related keys are checked in ``evaluation_keys.py``; the names of columns are compared with the files in ``data/``.
+Any other error of RecBole is turned into a sentence when it occurs.
 """
 
 import logging
@@ -40,7 +40,7 @@ FILES = ("inter", "user", "item", "kg", "link", "net")
 PARTS = {
     "train_neg_sample_args": ("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
     "clip_grad_norm": ("max_norm", "norm_type"),
-}  # keys whose values are mappings, and what these may name
+}  # keys whose values are mappings, and the keys of these
 
 _TABLES = load_yaml((properties_dir() / "recbole_keys.yaml").read_text(encoding="utf-8"))  # each is explained there
 REPLACED, REFUSED = _TABLES["replaced"], _TABLES["refused"]
@@ -48,16 +48,16 @@ NAMES = {key: Literal[tuple(names)] for key, names in _TABLES["names"].items()}
 
 
 def known_keys() -> set[str]:
-    """The keys that RecBole's own code reads, whatever the model."""
+    """The keys that RecBole's code reads for all models."""
     lists = ("general_arguments", "training_arguments", "evaluation_arguments", "dataset_arguments")
     return set(_TABLES["unlisted"]).union(*(getattr(argument_list, name) for name in lists))
 
 
 def check_exist(given: Iterable[Any], known: Iterable[str]) -> None:
-    """Check that all keys ``given`` are among those ``known`` or RecBole's, and are used here.
+    """Check that all keys ``given`` are ``known`` or RecBole's, and are not replaced by another key.
 
     Raises:
-        OptionError: one is not; with the nearest key, or with the key that replaces it.
+        OptionError: a key is unknown or replaced; the message has the nearest key or the replacement.
     """
     for key in map(str, given):
         if key in REPLACED:
@@ -66,14 +66,14 @@ def check_exist(given: Iterable[Any], known: Iterable[str]) -> None:
 
 
 def check_keys(merged: Mapping[str, Any], needed: list[str]) -> dict[str, Any]:
-    """Check RecBole's keys as far as that needs no data; returns them.
+    """Check the keys of RecBole without reading data; returns them.
 
     Args:
         merged: all keys of the run.
         needed: the columns of the ``.inter`` file that the run needs.
 
     Raises:
-        OptionError: what is wrong, the value, and the remedy.
+        OptionError: a value cannot be used.
     """
     checked = {key: check(key, merged[key], hint) for key, hint in KINDS.items() if key in merged}
     for key, reason in REFUSED.items():
@@ -91,11 +91,11 @@ def check_keys(merged: Mapping[str, Any], needed: list[str]) -> dict[str, Any]:
 
 
 def _check_columns(merged: Mapping[str, Any], needed: list[str]) -> None:
-    """Check that the columns of ratings have names of their own, and that those needed are loaded and not dropped."""
+    """Check that the columns of ratings have different names, and that the needed ones are loaded and not dropped."""
     roles: dict[str, str] = {}
     for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "LABEL_FIELD"):
         if (name := merged[key]) is not None and (other := roles.setdefault(name, key)) != key:
-            raise OptionError(f"{key}={name!r} is the name of {other}, too; give each a column of its own")
+            raise OptionError(f"{key}={name!r} is also the name of {other}; give each its own column")
     more = merged.get("additional_feat_suffix") or []
     load, unload, unused = (merged.get(key) or {} for key in ("load_col", "unload_col", "unused_col"))
     for key, columns in (("load_col", load), ("unload_col", unload), ("unused_col", unused)):
@@ -113,12 +113,12 @@ def _check_columns(merged: Mapping[str, Any], needed: list[str]) -> None:
 
 
 def check_model_keys(merged: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the keys of a model of RecBole, each against the type of its default; returns them.
+    """Check the keys of a model of RecBole against the types of their defaults; returns them.
 
-    A whole float becomes an int where the default is one.
+    A whole float becomes an int if the default is an int.
 
     Raises:
-        OptionError: what is wrong, the value, and what is allowed.
+        OptionError: a value cannot be used.
     """
     checked = {key: check(key, merged[key], _hint_like(key, default)) for key, default in defaults.items()}
     whole = {key for key, default in defaults.items() if type(default) is int and checked[key].is_integer()}
@@ -126,7 +126,7 @@ def check_model_keys(merged: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
 
 
 def _hint_like(key: str, default: Any) -> Any:
-    """The type of the key of a model of RecBole: that of its default."""
+    """The type of a key of a model of RecBole, from its default."""
     if isinstance(default, bool):
         return bool
     if isinstance(default, str) or default is None:
@@ -136,5 +136,5 @@ def _hint_like(key: str, default: Any) -> Any:
 
 @cache
 def log_once(text: str) -> None:
-    """Log a note about the config, once in a process, however often the config is read."""
+    """Log a note about the config, at most once per process."""
     LOG.warning(text)

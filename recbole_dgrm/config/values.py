@@ -1,4 +1,4 @@
-"""Values as a user writes them, in YAML files and on the command line."""
+"""Read the values of keys from YAML files and the command line."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,25 +17,25 @@ from recbole_dgrm.system import yaml_files
 from recbole_dgrm.system.files import read_bytes
 
 Layer = dict[str, Any]
-BRACKETS = "; a text with brackets, like '[5,inf)', stands in quotes"
+BRACKETS = "; a text with brackets, like '[5,inf)', needs quotes"
 
 
 def read_yaml(path: Path) -> Layer:
-    """A YAML file as a dict; safe, with ``1e-4`` a number.
+    """The content of a YAML file as a dict, read safely and with ``1e-4`` as a number.
 
     Raises:
-        OptionError: no such file, no valid YAML, or not a mapping.
+        OptionError: the file cannot be read, is not valid YAML, or is not a mapping.
     """
     try:
         text = read_bytes(path, yaml_files.LARGEST).decode()
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, too large, or no possible path
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, too large, or not a possible path
         raise OptionError(f"cannot read the config file {path}: {getattr(error, 'strerror', None) or error}") from None
     try:
         content = yaml_files.load_yaml(text) or {}
     except yaml.YAMLError as error:
         raise OptionError(f"{path} is not valid YAML: {' '.join(str(error).split())}{BRACKETS}") from None
     if not isinstance(content, dict):
-        raise OptionError(f"{path} must hold 'key: value' lines, not a {type(content).__name__}")
+        raise OptionError(f"{path} must have lines 'key: value', not a {type(content).__name__}")
     return content
 
 
@@ -45,12 +45,12 @@ def parse_line(line: Mapping[str, str]) -> Layer:
 
 
 def parse_value(text: str, key: str = "") -> Any:
-    """A command-line value, read as YAML: ``0.1``, ``[256, 64]``, ``true``, ``~``, ``1e-4``, a name.
+    """A value of the command line, read as YAML: ``0.1``, ``[256, 64]``, ``true``, ``~``, ``1e-4``, a name.
 
-    The value of a ``key`` that is a text stays as it was typed, so a ``dataset`` may be called ``007`` or ``on``.
+    The value of a ``key`` for texts is not changed, so a ``dataset`` may be called ``007`` or ``on``.
 
     Raises:
-        OptionError: the text is no YAML value.
+        OptionError: the text is not a YAML value.
     """
     if key in _text_keys():
         return _unquoted(text)
@@ -63,7 +63,7 @@ def parse_value(text: str, key: str = "") -> Any:
 
 @cache
 def _text_keys() -> frozenset[str]:
-    """The keys of runs and plans whose type allows a text, but no number."""
+    """The keys of runs and plans whose type allows texts but not numbers."""
     hints = {**recbole_keys.NAMES, **recbole_keys.KINDS, **dict.fromkeys(("model", "dataset", "baseline"), str)}
     for cls in (RunOptions, *(model.Options for model in registry.MODELS.values())):
         hints |= get_type_hints(cls, include_extras=True)
@@ -81,10 +81,10 @@ def _kinds(hint: Any) -> set[Any]:
 
 
 def _unquoted(text: str) -> str | None:
-    """A text as typed, without quotes around the whole of it; None for ``~`` and for nothing."""
+    """A text as it was typed, without quotes around it; None for ``~`` and an empty text."""
     if text in ("", "~"):
         return None
     if text[0] in "'\"" and text[-1] == text[0]:
-        with suppress(yaml.YAMLError):  # as '"a" and "b"', which is not one quoted text
+        with suppress(yaml.YAMLError):  # such as '"a" and "b"', which is not one quoted text
             return yaml.safe_load(text)
     return text

@@ -1,4 +1,4 @@
-"""Find the files of a data set in RecBole's atomic format, and compare the config with their first lines."""
+"""The files of a data set in RecBole's atomic format: where they are, and checks of their header lines."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ NUMBERS, TEXTS = FeatureType.FLOAT.value, FeatureType.TOKEN.value
 
 
 def source_files(config: Any, with_test: bool = True) -> list[Path]:
-    """The ``.inter`` files of the data set of ``config``; ``with_test``, also a test part that is a file of its own."""
+    """The ``.inter`` files of the data set of ``config``; without ``with_test`` the file of a test part is left out."""
     folder, name, parts = Path(config["data_path"]), config["dataset"], config.run.benchmark_filename
     if parts is None:
         return [folder / f"{name}.inter"]
@@ -45,20 +45,20 @@ def source_hash(config: Any, with_test: bool = True) -> str:
 
 
 def check_source(config: Any, with_test: bool = True) -> None:
-    """Check that the files exist, and that their first lines have every column that the config needs or names.
+    """Check that the files exist, and that their header lines have every column that the config needs or names.
 
     Args:
         with_test: see ``source_files``.
 
     Raises:
-        DataError: what is missing and where it belongs.
-        OptionError: key, column and remedy.
+        DataError: a file or a column is missing.
+        OptionError: a key names a column that does not exist or has another type.
     """
     folder, name = Path(config["data_path"]), config["dataset"]
     if not folder.is_dir():
         raise DataError(
             f"there is no folder {folder}; put the ratings into {folder}/{name}.inter (recbole-dgrm convert makes it "
-            "from a table, recbole-dgrm download fetches well-known ones) or say where they are: "
+            "from a table, recbole-dgrm download fetches well-known data sets) or name their folder: "
             f"--data_path=DIR with DIR/{name}/{name}.inter"
         )
     needed = {config["USER_ID_FIELD"]: TEXTS, config["ITEM_ID_FIELD"]: TEXTS}
@@ -66,7 +66,7 @@ def check_source(config: Any, with_test: bool = True) -> None:
         needed[config["RATING_FIELD"]] = NUMBERS
     for path in source_files(config, with_test):
         if not path.is_file():
-            raise DataError(f"{path} does not exist; RecBole's atomic format wants the ratings there")
+            raise DataError(f"{path} does not exist; in RecBole's atomic format it has the ratings")
         kinds = column_types(path, config)
         for column, kind in needed.items():
             if kinds.get(column) != kind:
@@ -79,16 +79,16 @@ def check_source(config: Any, with_test: bool = True) -> None:
 
 
 def column_types(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """The columns that the first line of an atomic file names, with their types.
+    """The columns in the header line of an atomic file, with their types.
 
     Raises:
-        DataError: it is no text, or a name occurs twice.
+        DataError: the file is not text, or a name occurs twice.
     """
     try:
         with open(path, encoding=config["encoding"]) as lines:
             first = lines.readline().rstrip("\r\n")
     except (UnicodeError, LookupError) as error:
-        remedy = "save it in UTF-8, or say --encoding=latin-1, cp1252, ..."
+        remedy = "save it in UTF-8, or set --encoding=latin-1, cp1252, ..."
         raise DataError(f"{path} cannot be read as text in {config['encoding']}: {error}; {remedy}") from None
     pairs = [name.rpartition(":")[::2] for name in first.split(config["field_separator"]) if ":" in name]
     names = [name for name, _ in pairs]
@@ -99,7 +99,7 @@ def column_types(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _check_columns(config: Mapping[str, Any], inter: Mapping[str, str]) -> None:
-    """Check that filters fit the columns of the files, and that there are times if the split is by time."""
+    """Check that filters fit the columns of the files, and that there is a column of times if the split needs it."""
     kinds = dict(inter)
     for path in _other_files(config).values():
         kinds |= column_types(path, config)
@@ -108,16 +108,16 @@ def _check_columns(config: Mapping[str, Any], inter: Mapping[str, str]) -> None:
         if kinds[name] == NUMBERS:
             check_interval(f"val_interval: {name}", value)
         elif not (kinds[name] == TEXTS and isinstance(value, list) and all(isinstance(text, str) for text in value)):
-            form = f"must list the texts that stay, in quotes: ['1', '2']; it is a column of type {kinds[name]}"
+            form = f"must list the texts to keep, in quotes: ['1', '2']; the type of the column is {kinds[name]}"
             raise OptionError(f"val_interval: {name}={value!r} {form}")
     time = config["TIME_FIELD"]
     if config["eval_args"]["order"] == "TO" and inter.get(time) != NUMBERS:
-        wanted = f"{time}:float (TIME_FIELD), and the data has {', '.join(inter)} only"
-        raise OptionError(f"eval_args: order=TO needs the column {wanted}; say order: RO")
+        columns = f"the column {time}:float (TIME_FIELD), and the data has only {', '.join(inter)}"
+        raise OptionError(f"eval_args: order=TO needs {columns}; set order: RO")
 
 
 def _other_files(config: Mapping[str, Any], *others: str) -> dict[str, Path]:
-    """The files of users and items that RecBole reads, too, and others of the data set, by suffix, if they exist."""
+    """The existing files of users and items and those with other suffixes, which RecBole also reads, by suffix."""
     more = config["additional_feat_suffix"] or []
     stem = Path(config["data_path"]) / config["dataset"]
     suffixes = ["user", "item", *([more] if isinstance(more, str) else more), *others]

@@ -1,4 +1,4 @@
-"""Write ratings of a user's own as a data set: RecBole's atomic format, with a YAML file that describes it."""
+"""Convert ratings to a data set: a file in RecBole's atomic format, and a YAML file that describes it."""
 
 import csv
 import hashlib
@@ -23,13 +23,13 @@ from recbole_dgrm.system.yaml_files import load_yaml
 LOG = logging.getLogger(__name__)
 TYPES = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}
 WHOLE = ""  # the part of a data set that is not split
-FRAMES = "data"  # folder in ``output_dir`` of the data sets that were given as DataFrames
-DESCRIBED = "convert"  # key of a data set's YAML file: how the files that it was made of were read
-LAYOUT = ("separator", "encoding", "columns", "missing")  # attributes of ``Reading`` that are kept there
+FRAMES = "data"  # folder in ``output_dir`` for data sets that were DataFrames
+DESCRIBED = "convert"  # key of a data set's YAML file: how its source files were read
+LAYOUT = ("separator", "encoding", "columns", "missing")  # attributes of ``Reading`` that are stored there
 
 
 class Conversion(NamedTuple):
-    """The ``.inter`` files that were written, and sentences on what each holds, the columns and the scale."""
+    """The ``.inter`` files that were written, and sentences about their contents, columns and scale."""
 
     files: list[Path]
     lines: list[str]
@@ -39,10 +39,10 @@ def convert(sources: Mapping[str, Path], target: Path, name: str, reading: Readi
     """Write ``target/name/name.inter``, or a file per part of a split, and ``target/name/name.yaml``.
 
     Args:
-        sources: part (``train``, ``valid``, ``test``) to file, or ``WHOLE`` to the only one; see ``read_ratings``.
+        sources: part (``train``, ``valid``, ``test``) to file, or ``WHOLE`` to a single file; see ``read_ratings``.
 
     Raises:
-        OptionError: the name is no plain one.
+        OptionError: the name has characters that are not allowed.
         DataError: a file or a column is missing, a value cannot be used, or the target exists.
     """
     stem = target / check_name("name", name) / name
@@ -56,7 +56,7 @@ def convert(sources: Mapping[str, Path], target: Path, name: str, reading: Readi
 def write_ratings(read: Mapping[str, Ratings], paths: Mapping[str, Path], reading: Reading | None = None) -> Conversion:
     """Write the checked ratings of each part to its path, and the YAML file of the data set, whole or not at all."""
     if len({tuple(ratings.table) for ratings in read.values()}) > 1:
-        raise DataError("some parts have a timestamp and others have none; --timestamp= leaves it out of all")
+        raise DataError("some parts have timestamps and others have none; --timestamp= leaves them out of all parts")
     scale, notes = _scale(read)
     folder = next(iter(paths.values())).parent
     make_folder(folder)
@@ -81,7 +81,7 @@ def write_ratings(read: Mapping[str, Ratings], paths: Mapping[str, Path], readin
 
 
 def _scale(read: Mapping[str, Ratings]) -> tuple[RatingScale, list[str]]:
-    """The scale of all ratings, and sentences about it for the user."""
+    """The scale of the ratings of all parts, and sentences about it."""
     rating = pd.concat([ratings.table["rating"] for ratings in read.values()], keys=read)
 
     def place(row: int) -> str:
@@ -99,42 +99,42 @@ def _scale(read: Mapping[str, Ratings]) -> tuple[RatingScale, list[str]]:
 def write_atomic(ratings: pd.DataFrame, path: Path) -> None:
     """Write a table in RecBole's atomic format."""
     header = [f"{field}:{TYPES[field]}" for field in ratings]
-    # quotation marks of ids stay as they are: between tabs nothing is quoted
+    # quotation marks in ids are ordinary characters in this format
     ratings.to_csv(path, sep="\t", index=False, header=header, quoting=csv.QUOTE_NONE)
 
 
 def write_description(path: Path, names: str, scale: RatingScale, more: Mapping[str, Any]) -> None:
-    """Write the YAML file of a data set whose ratings have this ``scale``."""
+    """Write the YAML file of a data set whose ratings have this ``scale``; ``names`` are those of its source files."""
     content = {"rating_scale": [scale.low, scale.high]} | ({} if scale.step is None else {"rating_step": scale.step})
     note = f"# Taken from {names}; correct the scale if not every rating occurs in it.\n"
     write_text(path, note + yaml.safe_dump(plain({**more, **content}), default_flow_style=None, sort_keys=False))
 
 
 def _described(reading: Reading) -> dict[str, Any]:
-    """What the user said about the files, for the key ``convert`` of the data set's YAML file."""
+    """The settings of ``reading`` that are not defaults, for the key ``convert`` of the data set's YAML file."""
     layout = {name: value for name in LAYOUT if (value := getattr(reading, name)) != getattr(Reading, name)}
     return {**{field.removesuffix("_id"): column for field, column in reading.fields.items()}, **plain(layout)}
 
 
 def described(path: Path) -> Reading:
-    """How the files that a data set was made of were read: the key ``convert`` of its YAML file.
+    """How the source files of a data set were read: the key ``convert`` of its YAML file.
 
     Raises:
         OptionError: the key has another form.
     """
     content = load_yaml(path.read_text(encoding="utf-8")) if path.is_file() else None
-    said = check(f"{path}: {DESCRIBED}", (content or {}).get(DESCRIBED, {}), dict[str, str | list[str]])
+    stored = check(f"{path}: {DESCRIBED}", (content or {}).get(DESCRIBED, {}), dict[str, str | list[str]])
     layout: dict[str, Any] = {
-        name: tuple(said[name]) if isinstance(said[name], list) else said[name] for name in LAYOUT if name in said
+        name: tuple(value) if isinstance(value := stored[name], list) else value for name in LAYOUT if name in stored
     }
-    fields = {name: said[short] for name in TYPES if (short := name.removesuffix("_id")) in said}
+    fields = {name: stored[short] for name in TYPES if (short := name.removesuffix("_id")) in stored}
     return Reading(usual=fields, **layout)
 
 
 def as_dataset(data: Any, output_dir: Path | str | None) -> tuple[str, dict[str, str]]:
-    """The name of a data set and the keys that say where it lies, after a DataFrame is written as one.
+    """The name of a data set and the keys for its folder; a DataFrame is first written as a data set.
 
-    Equal ratings have one data set: its name is made of them.
+    The name of a written data set is a hash of its ratings, so equal ratings are written once.
 
     Raises:
         DataError: ``data`` is neither a name nor a DataFrame, or its ratings cannot be used.
@@ -149,12 +149,12 @@ def as_dataset(data: Any, output_dir: Path | str | None) -> tuple[str, dict[str,
     if not (data_path / name / f"{name}.yaml").is_file():  # it is written last
         for line in write_ratings({WHOLE: ratings}, {WHOLE: data_path / name / f"{name}.inter"}).lines:
             LOG.info("%s", line)
-    LOG.info("the ratings of %s lie in %s", ratings.source, data_path / name)
+    LOG.info("the ratings of %s are in %s", ratings.source, data_path / name)
     return name, {"data_path": str(data_path)}
 
 
 def run_keys(model: str, data: Any, keys: dict[str, Any]) -> dict[str, Any]:
-    """Config keys with the model and the data set, after a DataFrame is written as one."""
+    """``keys`` with the keys of the model and the data set; a DataFrame is first written as a data set."""
     keys = {key: plain(value) for key, value in keys.items()}
     if "data_path" in keys and as_frame(data) is not None:
         raise OptionError(f"data_path={keys['data_path']} names data sets on disk; leave it out with a DataFrame")

@@ -1,7 +1,7 @@
-"""The data set of a run: the input checked, and one split for every model.
+"""The data set of a run, read and checked, and its split, which is the same for every model.
 
-RecBole filters the ratings and cuts the split. This module reads the files, refuses what RecBole would repair in
-silence, and makes the split depend on the seed alone.
+RecBole filters and splits the ratings. This module reads the files, raises errors for faults that RecBole would repair
+silently, and makes the split depend only on the seed.
 """
 
 import logging
@@ -25,16 +25,16 @@ from recbole_dgrm.errors import DataError, UserError
 from recbole_dgrm.system.turns import OwnRandomness
 
 LOG = logging.getLogger(__name__)
-UNFILTERED = (None, "[0,inf)")  # what filters on the numbers of ratings may be where a split is given
+UNFILTERED = (None, "[0,inf)")  # the allowed filters on numbers of ratings if the split is given as files
 
 
 class RatingDataset(Dataset):
-    """RecBole's Dataset, but it reads files exactly, checks them, and sizes the parts as ``split_rounding`` says.
+    """RecBole's Dataset, except that it reads files exactly, checks them, and rounds parts by ``split_rounding``.
 
     Attributes:
-        notes: sentences about what was changed or noticed in the input.
-        scale: the scale of the ratings; None where feedback is implicit.
-        before: of a part, the parts before it, whose items a full ranking leaves out.
+        notes: sentences about changes of the input, and about what is unusual in it.
+        scale: the scale of the ratings; None if feedback is implicit.
+        before: for a part of a split, the parts before it; their items are not candidates of a full ranking.
     """
 
     def __init__(self, config):
@@ -51,16 +51,16 @@ class RatingDataset(Dataset):
         self.notes: list[str] = []
         self.scale: RatingScale | None = None
         self.before: list[Dataset] = []
-        self._lines: list[NDArray[np.int64]] = []  # of each file of ratings, the line of each row
-        self._cut: NDArray[np.int64] | None = None  # of each row its part, once the timeline is cut
+        self._lines: list[NDArray[np.int64]] = []  # the line numbers of the rows of each file of ratings
+        self._cut: NDArray[np.int64] | None = None  # the part of each row, if the timeline is cut
 
     def note(self, text: str) -> None:
-        """Keep a sentence about the input and show it."""
+        """Add a sentence about the input to ``notes`` and log it."""
         self.notes.append(text)
         LOG.warning("%s: %s", self.dataset_name, text)
 
     def _download(self) -> None:
-        check_source(self.config)  # says what is missing; RecBole would fetch from addresses that are gone
+        check_source(self.config)  # raises an error; RecBole would download from addresses that no longer exist
 
     # Reading
 
@@ -68,10 +68,10 @@ class RatingDataset(Dataset):
         check_source(self.config)
         super()._load_inter_feat(token, dataset_path)
         if len(self.inter_feat) == 0:
-            raise DataError(f"{source_files(self.config)[0]} holds no ratings")
+            raise DataError(f"{source_files(self.config)[0]} has no ratings")
 
     def _load_feat(self, filepath, source):
-        """The columns of a file that the config wants, and what RecBole notes about them; None if it wants none."""
+        """Read the columns of a file that the config selects, and register them; None if it selects none."""
         load, unload = self._get_load_and_unload_col(source)
         kinds = {name: FeatureType(kind) for name, kind in column_types(Path(filepath), self.config).items()}
         wanted = (set(kinds) if load is None else load) - (unload or set())
@@ -91,7 +91,7 @@ class RatingDataset(Dataset):
                 number, missing = numbers(table[name])
                 bad = np.isnan(number) if is_inter else np.isnan(number) & ~missing
                 remedy = "; correct these rows, or leave the column out (load_col)"
-                refuse(table[name], bad, filepath, f"values of {name} are no numbers", remedy)
+                refuse(table[name], bad, filepath, f"values of {name} are not numbers", remedy)
                 table[name] = number
             elif kind != FeatureType.TOKEN:
                 make = float if kind == FeatureType.FLOAT_SEQ else str
@@ -105,7 +105,7 @@ class RatingDataset(Dataset):
         return table.reset_index(drop=True)
 
     def _checked(self, table: pd.DataFrame, filepath: str) -> dict[str, pd.Series]:
-        """The users, items, ratings and times that a run needs, after the checks that ratings from anywhere have."""
+        """The users, items, ratings and times that a run needs, checked like ratings from any other source."""
         self._lines.append(table.index.to_numpy())
         checked = {name: ids(table[name], filepath) for name in (self.uid_field, self.iid_field)}
         if self.config.run.feedback == "rating":
@@ -113,32 +113,32 @@ class RatingDataset(Dataset):
             checked[rating] = rated(table[rating], filepath)
         if self.config["eval_args"]["order"] == "TO":
             missing = ~np.isfinite(numbers(table[self.time_field])[0])
-            remedy = "; remove these rows, or say order: RO"
+            remedy = "; remove these rows, or set order: RO"
             refuse(table[self.time_field], missing, filepath, f"rows have no {self.time_field}", remedy, is_shown=False)
         return checked
 
     def _load_user_or_item_feat(self, token, dataset_path, source, field_name):
-        """Without users and items that have no rating: they would be numbered, and be candidates."""
+        """Leave out users and items without ratings, which would otherwise get ids and be candidates."""
         feat = super()._load_user_or_item_feat(token, dataset_path, source, field_name)
         field = getattr(self, field_name)
         return feat if feat is None else feat[feat[field].isin(self.inter_feat[field])].reset_index(drop=True)
 
-    # Filtering; RecBole leaves it out where a split is given
+    # Filtering, which RecBole skips if the split is given as files
 
     def _data_processing(self) -> None:
-        """Filter also a split that is given, but not by numbers of ratings: a search does not read the test file."""
+        """Filter also a split that is given as files, but not by numbers of ratings, which would need the test file."""
         given, self.benchmark_filename_list = self.benchmark_filename_list, None
         for key in ("user_inter_num_interval", "item_inter_num_interval"):
             if given and self.config[key] not in UNFILTERED:
                 raise DataError(
-                    f"{key}={self.config[key]} would count ratings over all files of a split that is given, "
+                    f"{key}={self.config[key]} would count ratings in all files of the given split, "
                     f"benchmark_filename={self.config['benchmark_filename']}; filter before you split, or leave it out"
                 )
         super()._data_processing()
         self.benchmark_filename_list = given
 
     def _remove_duplication(self) -> None:
-        """Keep one row per pair and part, and no pair that a part before it has."""
+        """Keep one row per user-item pair and part, and drop pairs that an earlier part has, too."""
         feat, pair = self.inter_feat, [self.uid_field, self.iid_field]
         keep, by_time = self.config["rm_dup_inter"] or "first", ""
         in_order = feat.assign(part=self._part())
@@ -146,23 +146,23 @@ class RatingDataset(Dataset):
             in_order, by_time = in_order.sort_values(self.time_field, kind="stable"), f" by {self.time_field}"
         repeated = in_order.duplicated([*pair, "part"], keep=keep).reindex(feat.index)
         if repeated.any():
-            kept = f"the {keep}{by_time} row of a pair is kept"
-            self.note(f"{repeated.sum():,} rows repeat a user-item pair and are dropped; {kept}")
+            rule = f"the {keep}{by_time} row of a pair is kept"
+            self.note(f"{repeated.sum():,} rows repeat a user-item pair and are dropped; {rule}")
         feat = feat[~repeated]
         leaked = feat.duplicated(pair)
         for part, count in pd.Series(self._part()[feat.index[leaked]]).value_counts().sort_index().items():
             name = source_files(self.config)[part].name
-            self.note(f"a leak: {count:,} pairs of {name} are in a file before it, too; they are left out of {name}")
+            self.note(f"a leak: {count:,} pairs of {name} are also in an earlier file; they are left out of {name}")
         self.inter_feat = feat[~leaked]
 
     def _part(self) -> NDArray[np.int64]:
-        """The number of the file, or of the part of the timeline, for each row that was loaded."""
+        """For each loaded row the number of its file, or of its part of the timeline."""
         if self._cut is not None:
             return self._cut
         return np.repeat(np.arange(len(self._lines)), [len(lines) for lines in self._lines])
 
     def _filter_by_inter_num(self) -> None:
-        """Cut the timeline if the config asks for it: then training alone is counted, and its users and items stay."""
+        """Filter by numbers of ratings; if the timeline is cut, by those in training, whose users and items stay."""
         args = self.config["eval_args"]
         if not cuts_timeline(args) or self.config.run.benchmark_filename:
             super()._filter_by_inter_num()
@@ -188,7 +188,7 @@ class RatingDataset(Dataset):
                 side.drop(side.index[~side[name].isin(train[name])], inplace=True)
 
     def _reset_index(self) -> None:
-        """Find the rating scale; this is RecBole's last step of filtering, so only the ratings that stay are left."""
+        """Find the rating scale of the remaining ratings; this is RecBole's last step of filtering."""
         if len(self.inter_feat) == 0:
             filters = "val_interval, user_inter_num_interval, item_inter_num_interval"
             raise DataError(f"no rating of {self.dataset_name} is left; loosen the filters ({filters})")
@@ -205,7 +205,7 @@ class RatingDataset(Dataset):
         super()._reset_index()
 
     def _place(self, row: int) -> str:
-        """Name the line of a row that was loaded, and its file if there are several files."""
+        """The line of a loaded row, and its file if there are several files."""
         ends = np.cumsum([len(lines) for lines in self._lines])
         part = int(np.searchsorted(ends, row, side="right"))
         line = f"line {self._lines[part][row - ends[part]]}"
@@ -214,12 +214,12 @@ class RatingDataset(Dataset):
     # Splitting
 
     def sort(self, by, ascending=True):
-        """Do nothing: RecBole would sort by times rounded to float32; the rows are in the order of the exact times."""
+        """Do nothing: the rows are sorted by exact times already, and RecBole would sort by times in float32."""
 
     def build(self, with_test: bool = True) -> list[Dataset]:
-        """The train, validation and, if asked for, test parts; a missing validation file is cut from the first.
+        """The training, validation and, ``with_test``, test parts; without a validation file it is split from training.
 
-        The cut depends on the seed of the config alone.
+        The split depends only on the seed of the config.
         """
         wanted, by_time = 3 if with_test else 2, self.config["eval_args"]["order"] == "TO"
         if by_time:
@@ -229,7 +229,7 @@ class RatingDataset(Dataset):
             if self.benchmark_filename_list is not None and len(parts) < wanted:
                 if len(parts) != wanted - 1:
                     names = self.benchmark_filename_list
-                    raise DataError(f"benchmark_filename={names} must name [train, test] or three parts")
+                    raise DataError(f"benchmark_filename={names} must name two parts, [train, test], or three")
                 if not by_time:
                     parts[0].shuffle()
                 shares = self.config["eval_args"]["split"]["RS"][:2]
@@ -240,13 +240,13 @@ class RatingDataset(Dataset):
         return parts[:wanted]
 
     def _thinned(self, parts: list[Dataset]) -> list[Dataset]:
-        """The parts before the test with ``known_share`` of each user's rows; a smaller share is part of a larger."""
+        """The training and validation parts with ``known_share`` of each user's rows; larger shares include smaller."""
         share = self.config.run.known_share
         if share == 1:
             return parts
         thinner = [part.copy(part.inter_feat[_share_of_each(part.inter_feat[self.uid_field], share)]) for part in parts]
-        kept, all_rows = (sum(map(len, several)) for several in (thinner, parts))
-        self.note(f"known_share={share:g} keeps {kept:,} of the {all_rows:,} ratings before the test part")
+        left, all_rows = (sum(map(len, several)) for several in (thinner, parts))
+        self.note(f"known_share={share:g} keeps {left:,} of the {all_rows:,} ratings of training and validation")
         return thinner
 
     def _calcu_split_ids(self, tot: int, ratios: list[float]) -> list[int]:
@@ -255,13 +255,13 @@ class RatingDataset(Dataset):
         if self.config.run.split_rounding == "down":
             return super()._calcu_split_ids(tot, ratios)
         ends = [tot]
-        for ratio in reversed(ratios[1:]):  # the last part first; one rating stays for training
+        for ratio in reversed(ratios[1:]):  # the last part first; at least one rating is for training
             ends.append(max(ends[-1] - ceil(ratio * tot - 1e-9), min(1, tot)))
         return ends[:0:-1]
 
 
 def _share_of_each(user: torch.Tensor, share: float) -> torch.Tensor:
-    """The places of rows ``(n,)`` that are kept when each user keeps a share of them, drawn at random, rounded up."""
+    """The indices of a random ``share`` of each user's rows, rounded up; ``user`` is the user of each row, ``(n,)``."""
     order = np.lexsort((torch.rand(len(user)).numpy(), user.numpy()))
     count = np.bincount(user)
     place = np.arange(len(user)) - (np.cumsum(count) - count)[user[order]]

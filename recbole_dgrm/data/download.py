@@ -1,4 +1,4 @@
-"""Download well-known data sets from their publishers, check their SHA-256, and write RecBole's atomic format."""
+"""Download well-known data sets from their publishers, check their SHA-256, and write them in RecBole's format."""
 
 import hashlib
 import zipfile
@@ -26,18 +26,12 @@ from recbole_dgrm.system.yaml_files import load_yaml, properties_dir
 TIMEOUT = 30  # seconds without a byte
 BLOCK = 1 << 16  # bytes
 LARGEST = 1 << 30  # bytes of an archive whose size is not listed
-BAR = {
-    "unit": "B",
-    "unit_scale": True,
-    "unit_divisor": 1024,
-    "leave": False,
-    "disable": None,
-}  # None: on terminals only
+BAR = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "leave": False, "disable": None}  # terminals only
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set is found and how it is read; ``properties/download.yaml`` explains the keys."""
+    """The addresses of a data set and how to read it; ``properties/download.yaml`` explains the keys."""
 
     name: str
     file: str
@@ -52,27 +46,27 @@ class Source:
 
 
 def find_source(name: str) -> Source:
-    """Where to get a data set, from ``properties/download.yaml``.
+    """The entry of a data set in ``properties/download.yaml``.
 
     Raises:
         OptionError: there is no data set of that name.
     """
     known = load_yaml((properties_dir() / "download.yaml").read_text(encoding="utf-8"))
-    check_known("a file of your own goes through recbole-dgrm convert; to download there is no data set", [name], known)
+    check_known("for a file of your own use recbole-dgrm convert; there is no download of a data set", [name], known)
     return read(Source, {"name": name, **known[name]})
 
 
 def download(source: Source, data_path: Path, file: Path | None = None) -> tuple[Path, bool]:
-    """Lay a data set out as ``data_path/name/name.inter``; what is there already is left alone.
+    """Write a data set to ``data_path/name/name.inter``, unless the file exists.
 
     Args:
-        file: the archive, if it was fetched by hand; it stays where it is.
+        file: the archive, if it was downloaded by hand; it is only read.
 
     Returns:
         The ``.inter`` file, and whether it is new.
 
     Raises:
-        DownloadError: no mirror delivers the archive; what to do by hand.
+        DownloadError: no mirror delivers the archive; the message says what to do by hand.
         DataError: ``file`` is missing or not the archive.
     """
     path = data_path / source.name / f"{source.name}.inter"
@@ -82,12 +76,12 @@ def download(source: Source, data_path: Path, file: Path | None = None) -> tuple
         if not file.is_file():
             raise DataError(f"{file} does not exist")
         if wrong := _wrong_sum(file, source):
-            raise DataError(f"{file} is not {source.file}: {wrong}; it is found on {source.page}")
+            raise DataError(f"{file} is not {source.file}: {wrong}; get it from {source.page}")
         _lay_out(source, file, path)
     else:
         make_folder(data_path)
         archive = data_path / f"{source.file}.part"
-        if not archive.exists() or _wrong_sum(archive, source):  # it stays if writing the ratings failed
+        if not archive.exists() or _wrong_sum(archive, source):  # it exists if writing the ratings failed before
             _fetch(source, archive)
         _lay_out(source, archive, path)
         archive.unlink()
@@ -108,13 +102,13 @@ def _fetch(source: Source, archive: Path) -> None:
         else:
             return
     raise DownloadError(
-        f"{source.name} could not be fetched:\n" + "\n".join(failures) + f"\nBy hand: get {source.file} from "
-        f"{source.page} and say recbole-dgrm download {source.name} --file={source.file}"
+        f"{source.name} could not be downloaded:\n" + "\n".join(failures) + f"\nBy hand: get {source.file} from "
+        f"{source.page} and run recbole-dgrm download {source.name} --file={source.file}"
     )
 
 
 def _receive(url: str, path: Path, most: int) -> None:
-    """Download a file of at most so many bytes.
+    """Download a file of at most ``most`` bytes.
 
     Raises:
         OSError, HTTPException: the server cannot be reached, refuses, stops early or sends too much.
@@ -132,14 +126,14 @@ def _receive(url: str, path: Path, most: int) -> None:
 
 
 def _wrong_sum(path: Path, source: Source) -> str | None:
-    """What is wrong with the checksum of a file; None if it is right."""
+    """A clause about a wrong checksum of a file; None if it is right."""
     with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    return None if found == source.sha256 else f"its sha256 is {found}, but must be {source.sha256}"
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return None if digest == source.sha256 else f"its sha256 is {digest}, but must be {source.sha256}"
 
 
 def _lay_out(source: Source, archive: Path, path: Path) -> None:
-    """Write the ``.inter`` file, and the YAML file where ``properties/dataset/`` has none."""
+    """Write the ``.inter`` file, and the YAML file unless ``properties/dataset/`` has one."""
     make_folder(path.parent)
     reading = Reading(separator=source.separator, columns=tuple(source.columns))
     try:
@@ -154,5 +148,5 @@ def _lay_out(source: Source, archive: Path, path: Path) -> None:
             scale = find_scale(ratings["rating"].to_numpy(), None, None, None, str, lambda _: None)
             write_description(path.with_suffix(".yaml"), source.file, scale, {})
     finally:
-        with suppress(OSError):  # gone only if nothing is in it: RecBole's copy of ml-100k serves where there is none
+        with suppress(OSError):  # removed if it is empty, because an empty folder would hide RecBole's own ml-100k
             path.parent.rmdir()

@@ -1,4 +1,4 @@
-"""Intervals in RecBole's notation, ``[5,inf)`` or ``(0,1];[3,4)``; RecBole only warns about a wrong one."""
+"""Intervals in RecBole's notation, ``[5,inf)`` or ``(0,1];[3,4)``; RecBole itself only warns about wrong ones."""
 
 import re
 from typing import Any
@@ -9,16 +9,16 @@ INTERVAL = re.compile(r"\s*[\[(]\s*([^\s,]+)\s*,\s*([^\s,]+)\s*[\])]\s*")
 
 
 def as_text(value: Any) -> Any:
-    """The text of an interval that YAML has read as a list of two numbers; anything else is returned as it is."""
+    """The text of an interval that YAML has read as a list of two numbers; other values are returned unchanged."""
     pair = isinstance(value, list) and len(value) == 2 and isinstance(value[0], (int, float))
     return f"[{value[0]},{value[1]}]" if pair else value
 
 
 def check_interval(key: str, value: Any) -> None:
-    """Check the intervals of a filter: a text, or a list of two numbers, as YAML reads one.
+    """Check the intervals of a filter: a text, or a list of two numbers as YAML reads ``[1,5]``.
 
     Raises:
-        OptionError: it is no interval, or its ends are in the wrong order.
+        OptionError: it is not an interval, or its ends are in the wrong order.
     """
     for part in str(as_text(value)).split(";"):
         try:
@@ -27,4 +27,4 @@ def check_interval(key: str, value: Any) -> None:
         except (AttributeError, ValueError):
             is_interval = False
         if not is_interval:
-            raise OptionError(f"{key}={value!r} is no interval like '[5,inf)', '(0,1]' or '[1,2];[4,5]'")
+            raise OptionError(f"{key}={value!r} is not an interval like '[5,inf)', '(0,1]' or '[1,2];[4,5]'")

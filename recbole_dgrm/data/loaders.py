@@ -1,4 +1,4 @@
-"""Batches without the padding: of users or items to train on profiles, of users to score pairs or to rank items."""
+"""Batches for training and evaluation, without RecBole's padding user and item."""
 
 from math import ceil
 
@@ -18,16 +18,16 @@ from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.system import distributed
 
-STEPS = 24  # of a pass over the profiles, about, if train_batch_size is auto
-FEWEST, MOST = 256, 1024  # profiles of a batch then
-ITEM_RANK = "item_rank"  # column of evaluation batches: place of the item among all, by the data's own ids
+STEPS = 24  # with train_batch_size=auto, about so many batches per pass over the profiles
+FEWEST, MOST = 256, 1024  # and so many profiles per batch
+ITEM_RANK = "item_rank"  # column of evaluation batches: rank of the item by its external id, see ``item_rank``
 
 
 class ProfileLoader(AbstractDataLoader):
-    """Shuffled batches of users who have training ratings, or with ``orientation: item`` of items that have some.
+    """Shuffled batches of users with training ratings, or with ``orientation: item`` of items with training ratings.
 
-    A batch has ``train_batch_size`` of them for each of the processes that train together, or with ``auto`` as many as
-    ``rows_per_step`` says, for all processes together.
+    A batch has ``train_batch_size`` of them per process, or with ``auto`` as many as ``rows_per_step`` returns for all
+    processes together.
     """
 
     def __init__(self, config, dataset):
@@ -48,17 +48,17 @@ class ProfileLoader(AbstractDataLoader):
 
 
 def rows_per_step(n_rows: int) -> int:
-    """The profiles of a batch by default: a power of two, near a 24th of all, from 256 to 1024.
+    """The default number of profiles in a batch: a power of two, near a 24th of all, from 256 to 1024.
 
-    Larger batches cost less per profile, and smaller ones learn more per pass: see ``docs/results/decisions.md``.
+    Larger batches are faster per profile, and smaller ones learn more per pass: see ``docs/results/decisions.md``.
     """
     return int(np.clip(1 << round(np.log2(max(1, n_rows / STEPS))), FEWEST, MOST))
 
 
 def item_rank(dataset: Dataset) -> torch.Tensor:
-    """Rank of each item ``(n_items,)`` in the order of the data's own ids: by value if they are numbers, else as text.
+    """Rank of each item ``(n_items,)`` by its external id: by value if all ids are numbers, else as text.
 
-    RecBole's ids follow the rows of the file, so a tie broken by them would depend on the file's order.
+    RecBole's ids follow the rows of the file, so a tie broken by them would depend on the order of the file.
     """
     tokens = pd.Series(dataset.field2id_token[dataset.iid_field][1:])
     numbers = pd.to_numeric(tokens, errors="coerce")
@@ -69,9 +69,12 @@ def item_rank(dataset: Dataset) -> torch.Tensor:
 class _ByUser:
     """Mixin of evaluation loaders: batches by user, one contiguous share per process.
 
-    The batches are those of a single process, unless that has fewer batches than there are processes. ``users`` are
-    all users, and ``sample_size`` becomes the number of users of this process. ``known`` are the pairs of the parts
-    before, where all items are ranked.
+    Several processes have the batches of a single one, unless there are fewer batches than processes.
+
+    Attributes:
+        users: the users of all processes.
+        sample_size: the number of users of this process.
+        known: the pairs of the earlier parts, for full ranking.
     """
 
     known: sp.csr_matrix | None = None
@@ -84,7 +87,8 @@ class _ByUser:
     def _init_batch_size_and_step(self) -> None:
         most = self.sample_size // distributed.world_size()
         if not most:
-            raise DataError(f"{self.sample_size} users to evaluate, {distributed.world_size()} processes; start fewer")
+            few = f"{self.sample_size} users are too few for {distributed.world_size()} processes"
+            raise DataError(f"{few} to evaluate; start fewer processes")
         self.step = min(self.config.run.eval_batch_size, most)
         own = distributed.share_of_rank(ceil(self.sample_size / self.step))
         self._first = own.start * self.step
@@ -92,7 +96,7 @@ class _ByUser:
         self.set_batch_size(self.step)
 
     def collate_fn(self, index: list[int]):
-        """The batch of the users at the consecutive positions ``index`` of this process's share."""
+        """The batch of the users at the consecutive positions ``index`` in the share of this process."""
         return self.batch([self._first + position for position in index])
 
 
@@ -110,17 +114,17 @@ class RatedLoader(_ByUser, AbstractDataLoader):
         super().__init__(config, dataset, None, shuffle=False)
 
     def batch(self, index: list[int]):
-        """The pairs of users ``index[0]..index[-1]`` as RecBole's 4-tuple of an evaluation batch."""
+        """The pairs of the users ``index[0]..index[-1]``, as the 4-tuple that RecBole expects."""
         start = self.end[index[0] - 1] if index[0] else 0
         return self.pairs[slice(start, self.end[index[-1]])], None, None, None
 
 
 class RankingLoader(_ByUser, FullSortEvalDataLoader):
-    """Full ranking in batches of users; RecBole's own loader counts users x items and has a Python set per user.
+    """Full ranking in batches of users; RecBole's own loader has a Python set per user and batches of users x items.
 
     Args:
-        dataset: the part that is evaluated; its pairs are the positives.
-        seen: the parts before it, whose items are no candidates.
+        dataset: the evaluated part; its pairs are the positives.
+        seen: the earlier parts; their items are not candidates.
     """
 
     def __init__(self, config, dataset: Dataset, seen: list[Dataset]):
@@ -138,7 +142,7 @@ class RankingLoader(_ByUser, FullSortEvalDataLoader):
         self.set_batch_size(self.step * self._dataset.item_num)
 
     def batch(self, index: list[int]):
-        """The users ``(B,)``, and rows and items of their history and of their positives."""
+        """The users ``(B,)``, and the rows and items of their seen pairs and of their positives."""
         users = self.users[index]
         history, positives = (
             tuple(map(torch.as_tensor, matrix[users.numpy()].nonzero())) for matrix in (self.history, self.positives)
@@ -147,22 +151,22 @@ class RankingLoader(_ByUser, FullSortEvalDataLoader):
 
 
 def _pairs(dataset: Dataset) -> sp.csr_matrix:
-    """A matrix ``(n_users, n_items)`` that is 1 where a pair is in the data set."""
+    """A sparse matrix ``(n_users, n_items)`` with 1 for each pair of the data set."""
     return dataset.inter_matrix(form="csr").sign()
 
 
 def train_loader(config, splits: Splits, part: str):
-    """Batches of ``part`` to learn from."""
-    if config.run.refit:  # an error of the refit is raised before the first training
+    """Training batches of ``part``."""
+    if config.run.refit:  # so that an error of the refit is raised before the first training
         _check_negatives(config, splits.known)
     return batches_of(config, getattr(splits, part))
 
 
 def batches_of(config, dataset: Dataset):
-    """Batches to learn from: profiles for models of whole profiles, ours or RecBole's; else RecBole's own loader."""
+    """Training batches: profiles for models of whole profiles, ours or RecBole's; else RecBole's own loader."""
     loader = get_dataloader(config, "train")
     if _takes_profiles(config):
-        return ProfileLoader(config, dataset)  # RecBole's has the padding user in it: a false all-zero row
+        return ProfileLoader(config, dataset)  # RecBole's loader also trains on the padding user
     return loader(config, dataset, _negatives(config, dataset), shuffle=config["shuffle"])
 
 
@@ -171,12 +175,12 @@ def _takes_profiles(config) -> bool:
 
 
 def _negatives(config, dataset: Dataset) -> AbstractSampler | None:
-    """The sampler of negative items, which knows ``dataset`` alone; None where the config asks for no negatives.
+    """The sampler of negative items, which uses only ``dataset``; None if the config has no negative sampling.
 
-    RecBole's ``create_samplers`` counts the popularity of items in the validation and the test part, too.
+    RecBole's ``create_samplers`` would also count the popularity of items in the validation and test parts.
 
     Raises:
-        DataError: a user has no item left that could be drawn.
+        DataError: a user has no item left to sample.
     """
     args = config["train_neg_sample_args"]
     if args["distribution"] == "none":
@@ -187,7 +191,7 @@ def _negatives(config, dataset: Dataset) -> AbstractSampler | None:
 
 
 def _check_negatives(config, dataset: Dataset) -> None:
-    """Check that each user has an item left that can be drawn as a negative; RecBole would search for one forever.
+    """Check that each user has an item left to sample as a negative; otherwise RecBole would search endlessly.
 
     Raises:
         DataError: a user has none.
@@ -201,20 +205,20 @@ def _check_negatives(config, dataset: Dataset) -> None:
     most = 1 if config["repeatable"] else np.diff(rated.indptr).max()
     if most == candidates:
         raise DataError(
-            f"RecBole draws for {config['model']} items that a user has not rated, and some users of "
+            f"for {config['model']} RecBole samples items that a user has not rated, and some users of "
             f"{config['dataset']} have rated all {candidates}{' that have a rating in training' if popular else ''}; "
-            f"leave these users out with --user_inter_num_interval='[0,{candidates - 1}]', or take a model of ours"
+            f"leave these users out with --user_inter_num_interval='[0,{candidates - 1}]', or use a model of ours"
         )
 
 
 def eval_loader(config, splits: Splits, part: str):
-    """Batches to evaluate on, by users; ``part`` is ``valid`` or ``test``."""
+    """Evaluation batches of users; ``part`` is ``valid`` or ``test``."""
     return evaluated(config, getattr(splits, part), part)
 
 
 def evaluated(config, dataset: Dataset, part: str):
-    """Batches of a part of the data set to evaluate on, by users: its pairs, or users to rank all unseen items for."""
+    """Evaluation batches of users for a part of the data set: its rated pairs, or all unseen items to rank."""
     mode = config["eval_args"]["mode"][part]
     if mode not in ("labeled", "full"):
-        raise DataError(f"eval_args: mode {config['eval_args']['mode']} is not supported; labeled or full")
+        raise DataError(f"eval_args: mode {config['eval_args']['mode']} is not supported; use labeled or full")
     return RatedLoader(config, dataset) if mode == "labeled" else RankingLoader(config, dataset, dataset.before)

@@ -1,7 +1,7 @@
-"""The rating scale of a data set: which ratings occur, and from which rating on an item is relevant.
+"""The rating scale of a data set: the levels of the ratings, and the rating from which on an item is relevant.
 
-Up to ``MOST_LEVELS`` distinct ratings are levels, evenly spaced or not. More are a continuous scale: distributions
-are then compared in ``BINS`` bins that hold equally many ratings each, and a level is the middle of a bin.
+Up to ``MOST_LEVELS`` distinct ratings are levels, evenly spaced or not. With more, the scale is continuous:
+distributions are compared in ``BINS`` bins with equally many ratings each, and a level is the middle of a bin.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.maths.levels import NOISE, even_step, nearest_level, rating_levels
 
-MOST_LEVELS = 100  # more distinct ratings make a continuous scale
-BINS = 20  # that a continuous scale is cut into
-RESOLUTION = 0.01  # float32 must resolve this share of the distance between two levels
-STRAY = 1e5  # a rating that is so many times as far from the median as most others are wide belongs to no scale
-NAMED = 12  # the most levels that a sentence lists
+MOST_LEVELS = 100  # with more distinct ratings the scale is continuous
+BINS = 20  # bins of a continuous scale
+RESOLUTION = 0.01  # the spacing of float32 numbers must be below this share of the distance between two levels
+STRAY = 1e5  # a rating is an error if its distance from the median is so many times the range of 98 % of the ratings
+NAMED = 12  # levels that a message lists, at most
 
 
 @dataclass(frozen=True)
 class RatingScale:
-    """What is known of the ratings before anything is learnt from them.
+    """The scale of the ratings.
 
     Attributes:
-        low, high: the ends; predictions are clipped to them where they are shown as ratings.
-        levels: the distinct ratings, sorted; of a continuous scale the middles of its bins.
-        threshold: an item rated below is not relevant; rounded to float32, as ratings are before they meet it.
-        continuous: whether ``levels`` are bins.
+        low, high: the ends; predictions that are shown as ratings are clipped to them.
+        levels: the distinct ratings, sorted; for a continuous scale the middles of its bins.
+        threshold: an item rated below it is not relevant; rounded to float32, like the ratings it is compared with.
+        continuous: whether ``levels`` are the middles of bins.
     """
 
     low: float
@@ -39,7 +39,7 @@ class RatingScale:
 
     @property
     def step(self) -> float | None:
-        """The distance between two levels; None if it is not the same for all, or the scale is continuous."""
+        """The distance between neighbouring levels; None if the distances differ or the scale is continuous."""
         return None if self.continuous else even_step(np.asarray(self.levels))
 
 
@@ -52,19 +52,19 @@ def find_scale(
     note: Callable[[str], None],
     past: NDArray[np.bool_] | None = None,
 ) -> RatingScale:
-    """The scale of ratings ``(n,)``, all finite, checked against what is declared.
+    """The scale of finite ratings ``(n,)``, checked against the declared values.
 
     Args:
-        ends: lowest and highest rating, if they are declared.
-        step: distance between two levels, if it is declared.
-        threshold: from which rating on an item is relevant, if it is declared.
-        place: names the place of a rating in its file, by its index.
-        note: called with sentences on what was taken from the data.
-        past: the ratings that a median or bins may be taken from, if not all; which ratings there can be, and their
-            ends, are taken from all.
+        ends: the declared lowest and highest rating, or None.
+        step: the declared distance between neighbouring levels, or None.
+        threshold: the declared rating from which on an item is relevant, or None.
+        place: maps the index of a rating to the place in its file, for messages.
+        note: called with sentences about values that were taken from the data.
+        past: mask of the ratings that a median or bins may be computed from, or None for all. The levels and the ends
+            are taken from all ratings.
 
     Raises:
-        DataError: the ratings contradict what is declared, are all equal, or are more than float32 can tell apart.
+        DataError: the ratings contradict the declared values, are all equal, or are too close together for float32.
     """
     low, high = map(float, ends or (rating.min(), rating.max()))
     _check_ratings(rating, low, high, step, place)
@@ -96,7 +96,7 @@ def find_scale(
 
 
 def distinct_ratings(rating: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The ratings that occur, sorted ``(n_levels,)``; of ratings that only noise tells apart, the most frequent."""
+    """The ratings that occur, sorted ``(n_levels,)``; of ratings that differ only by rounding, the most frequent."""
     value, count = np.unique(rating, return_counts=True)
     group = np.cumsum(np.append(False, np.diff(value) > NOISE * (value[-1] - value[0])))
     order = np.lexsort((-count, group))
@@ -104,7 +104,7 @@ def distinct_ratings(rating: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def without_noise(rating: NDArray[np.float64], scale: RatingScale) -> NDArray[np.float64]:
-    """The ratings with each put exactly on its level; those of a continuous scale stay as they are."""
+    """The ratings, each replaced by its nearest level; those of a continuous scale are unchanged."""
     levels = np.asarray(scale.levels)
     return rating if scale.continuous else levels[nearest_level(rating, levels)]
 
@@ -112,7 +112,7 @@ def without_noise(rating: NDArray[np.float64], scale: RatingScale) -> NDArray[np
 def _check_ratings(
     rating: NDArray[np.float64], low: float, high: float, step: float | None, place: Callable[[int], str]
 ) -> None:
-    """Check that ratings differ, fit what is declared, and have no value that is far from all others."""
+    """Check that ratings differ, fit the declared values, and are not extremely far from all others."""
 
     def refuse(bad: NDArray[np.bool_], what: str, remedy: str) -> None:
         if bad.any():
@@ -123,22 +123,22 @@ def _check_ratings(
     refuse(outside, f"lie outside rating_scale=[{low:g}, {high:g}]", "correct the data or the scale")
     if rating.min() == rating.max():
         raise DataError(
-            f"all ratings are {rating[0]:g}: there is nothing to learn; for implicit data use --protocol=full"
+            f"all ratings are {rating[0]:g}, so there is nothing to learn; for implicit data use --protocol=full"
         )
     most = np.sort(rating)[(rest := max(1, len(rating) // 100)) : -rest]
     if len(most) and (spread := most[-1] - most[0]):
         far = np.abs(rating - np.median(rating)) > STRAY * spread
-        what = f"lie so far from the others ({most[0]:g} to {most[-1]:g}) that float32 cannot hold both"
+        what = f"are so far from the others ({most[0]:g} to {most[-1]:g}) that float32 cannot represent both"
         refuse(far, what, "correct or remove these rows")
     if step is not None:
         above = (rating - low) / step
         missed = np.abs(above - above.round()) * step > NOISE * (high - low)
         remedy = "leave rating_step out (~), then the levels are the ratings that occur"
-        refuse(missed, f"are no whole number of rating_step={step:g} above {low:g}", remedy)
+        refuse(missed, f"are not a whole number of steps, rating_step={step:g}, above {low:g}", remedy)
 
 
 def _check_resolution(levels: NDArray, rating: NDArray[np.float64], place: Callable[[int], str]) -> None:
-    """Check that float32, in which models compute, has enough numbers between neighbouring ``levels``."""
+    """Check that neighbouring ``levels`` differ enough for float32, in which models compute."""
     largest = np.maximum(np.abs(levels[:-1]), np.abs(levels[1:])).astype(np.float32)
     blurred = np.spacing(largest) > RESOLUTION * np.diff(levels)
     if blurred.any():

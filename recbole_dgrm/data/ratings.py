@@ -1,7 +1,7 @@
 """Ratings from a file or a DataFrame, with the same checks and messages for every source.
 
-The wanted columns are chosen first. Ids become texts, byte for byte; whole numbers of any type are the texts of these
-numbers, so that 1, 1.0 and "1" are one id. Ratings become float64, and times seconds since 1970.
+The columns are chosen first. Ids become texts: strings stay as they are, byte for byte, and whole numbers of any type
+are written as numbers, so 1, 1.0 and "1" are the same id. Ratings become float64, and times seconds since 1970.
 """
 
 import re
@@ -20,7 +20,7 @@ from recbole_dgrm.data.values import MISSING, ids, numbers, rated, seconds
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.options import LARGEST_RATING
 
-USUAL_NAMES = {  # field -> usual names of its column, in small letters without signs; the first that is there counts
+USUAL_NAMES = {  # field -> usual names of its column, lower case, letters and digits only; the first match is used
     "user_id": "userid user reviewerid uid userno customerid memberid reviewprofilename authorid username",
     "item_id": "itemid item movieid parentasin asin productid bookid isbn businessid animeid recipeid beerid "
     "beerbeerid gameid appid songid trackid artistid albumid videoid articleid courseid hotelid placeid restaurantid "
@@ -33,7 +33,7 @@ USUAL_NAMES = {  # field -> usual names of its column, in small letters without 
 }
 PAIR = ["user_id", "item_id"]
 LIMITS = {"rating": LARGEST_RATING, "prediction": 1e14}  # the square of a prediction is still a metric
-MOST_NAMED = 20  # columns that a message lists
+MOST_NAMED = 20  # columns that a message lists, at most
 MOST_COLUMNS = 4  # a table with more columns, none of them items or ratings, may have a column for each item
 
 
@@ -42,12 +42,12 @@ class Ratings:
     """Checked ratings.
 
     Attributes:
-        table: ``user_id`` and ``item_id``, categories of texts, ``rating`` (or ``prediction``) and perhaps
-            ``timestamp``, float64; the index is the number of the line or row.
-        source: what errors call the source.
+        table: ``user_id`` and ``item_id`` as categories of texts, ``rating`` (or ``prediction``) and perhaps
+            ``timestamp`` as float64; the index is the number of the line or row.
+        source: the name of the source in messages.
         columns: field to column of the source.
-        others: the columns of the source that are not used.
-        left_out: the number of rows whose rating means that nothing was rated.
+        others: columns of the source that are not used.
+        left_out: number of rows that were left out because their rating means that nothing was rated.
     """
 
     table: pd.DataFrame
@@ -57,7 +57,7 @@ class Ratings:
     left_out: int = 0
 
     def sentence(self) -> str:
-        """A sentence about what the source held."""
+        """A sentence with the numbers of ratings, users, items, repeated pairs and rows that were left out."""
         users, items = (self.table[name].nunique() for name in PAIR)
         text = f"{len(self.table):,} ratings of {users:,} users and {items:,} items"
         if repeated := int(self.table.duplicated(PAIR).sum()):
@@ -75,31 +75,32 @@ def read_ratings(
     """Read and check ratings, or predictions of ratings.
 
     Args:
-        source: path of a file (CSV, JSON, Parquet or RecBole's ``.inter``, which may be packed), or a DataFrame of
-            pandas, polars, pyarrow or another library that narwhals knows.
+        source: path of a file (CSV, JSON, Parquet or RecBole's ``.inter``, which may be compressed), or a DataFrame
+            of pandas, polars, pyarrow or another library that narwhals supports.
+        reading: how to read the source; by default all is guessed.
         value: ``rating`` or ``prediction``; predictions have no times.
-        name: what errors call a DataFrame.
+        name: the name of a DataFrame in messages.
 
     Raises:
-        DataError: it is neither, a column is missing, or a value cannot be used.
+        DataError: ``source`` is neither, a column is missing, or a value cannot be used.
     """
-    said, names, is_file = reading or Reading(), list[str](), isinstance(source, (str, Path))
+    reading, names, is_file = reading or Reading(), list[str](), isinstance(source, (str, Path))
     where = str(source) if is_file else name
 
     def choose(columns: list[str]) -> dict[str, str]:
         names[:] = columns
-        return _chosen(columns, where, said, value)
+        return _chosen(columns, where, reading, value)
 
     if is_file:
-        table = read_file(Path(source), said, choose, (value, "timestamp"))
+        table = read_file(Path(source), reading, choose, (value, "timestamp"))
     elif as_frame(source) is not None:
         table = read_frame(source, choose)
     else:
         raise no_frame(source, "the path of a file", value)
-    unrated = _unrated(table[value], said.missing)
+    unrated = _unrated(table[value], reading.missing)
     if unrated.all():
-        codes = f" but those that --missing={','.join(said.missing)} leaves out" if len(table) else ""
-        raise DataError(f"{where} holds no ratings{codes}")
+        codes = f" except those that --missing={','.join(reading.missing)} leaves out" if len(table) else ""
+        raise DataError(f"{where} has no ratings{codes}")
     table = table[~unrated] if unrated.any() else table
     checked = {field: ids(table[field], where) for field in PAIR}
     checked[value] = rated(table[value], where, LIMITS[value])
@@ -111,14 +112,14 @@ def read_ratings(
 
 
 def no_frame(data: Any, other: str, value: str = "rating") -> DataError:
-    """The error that says what to give in place of ``data``: a DataFrame or the ``other``."""
-    made = f"pandas.DataFrame({{'user': ..., 'item': ..., '{value}': ...}})"
+    """The error for ``data`` that is neither a DataFrame nor the ``other``."""
+    example = f"pandas.DataFrame({{'user': ..., 'item': ..., '{value}': ...}})"
     kind = type(data).__name__
-    return DataError(f"{value}s are given as a DataFrame or as {other}, not as a value of type {kind}; build {made}")
+    return DataError(f"{value}s must be a DataFrame or {other}, not a value of type {kind}; build {example}")
 
 
 def _unrated(rating: pd.Series, codes: Collection[str]) -> NDArray[np.bool_]:
-    """Which ratings are one of the codes, compared as texts and as numbers, ``(n,)``."""
+    """A mask ``(n,)`` of the ratings that equal one of the codes, compared as texts and as numbers."""
     if not codes:
         return np.zeros(len(rating), bool)
     number, missing = numbers(rating)
@@ -145,6 +146,6 @@ def _chosen(names: list[str], where: str, reading: Reading, value: str) -> dict[
             listed = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
             raise DataError(f"{where} has no column {column or name!r}; it has {listed}: {hint}")
         if names.count(column) > 1:
-            raise DataError(f"{where} has {names.count(column)} columns {column!r}; rename all but the wanted one")
+            raise DataError(f"{where} has {names.count(column)} columns {column!r}; rename all but one of them")
         chosen[name] = column
     return chosen

@@ -1,4 +1,4 @@
-"""The parts of a data set that every model of a run sees, and what is noted about them."""
+"""The parts of a data set, which are the same for every model with the same seed."""
 
 import hashlib
 from dataclasses import asdict, dataclass, field
@@ -24,10 +24,10 @@ class Splits:
     """The parts of one data set, the same for every model with the same seed.
 
     Attributes:
-        known: training and validation together, for the refit.
-        test: the test part; None where it was not asked for.
-        scale: the scale of the ratings; None where feedback is implicit.
-        notes: sentences about what was changed or noticed in the input.
+        known: training + validation, for the refit.
+        test: the test part; None if it was not requested.
+        scale: the scale of the ratings; None if feedback is implicit.
+        notes: sentences about changes of the input, and about what is unusual in it.
     """
 
     train: Dataset
@@ -38,14 +38,14 @@ class Splits:
     notes: list[str] = field(default_factory=list)
 
     def triples(self, part: str) -> tuple[NDArray, NDArray, NDArray]:
-        """The users, items and ratings of a part, each ``(n,)``; a rating is 1 where the data has none."""
+        """The users, items and ratings of a part, each ``(n,)``; ratings are 1 if the data has none."""
         dataset = getattr(self, part)
         inter, name = dataset.inter_feat, dataset.config["RATING_FIELD"]
         user, item = inter[dataset.uid_field].numpy(), inter[dataset.iid_field].numpy()
         return user, item, inter[name].double().numpy() if name in inter.columns else np.ones(len(user))
 
     def fingerprint(self) -> str:
-        """Hash of which pair with which rating lies in which part; the order of rows does not matter."""
+        """Hash of the pairs and ratings of each part; the order of rows does not matter."""
         digest = hashlib.sha256()
         for part in self._parts():
             user, item, rating = self.triples(part)
@@ -56,7 +56,7 @@ class Splits:
         return digest.hexdigest()[:16]
 
     def described(self) -> dict[str, Any]:
-        """What a record says of the data, beside the hash of its files: fingerprint, sizes, notes and scale."""
+        """Fingerprint, sizes, notes and scale, as in a run's record."""
         scale = self.scale and asdict(self.scale)
         return {"fingerprint": self.fingerprint(), **self.sizes(), "notes": self.notes, "scale": scale}
 
@@ -74,11 +74,11 @@ class Splits:
 
 @turn()
 def build_splits(config, with_test: bool = True, dataset: RatingDataset | None = None) -> Splits:
-    """Read, check and split the data set of ``config``; the split depends on the seed alone.
+    """Read, check and split the data set of ``config``; the split depends only on the seed.
 
     Args:
-        with_test: without it the test part is dropped as soon as it is cut, and a test file is not opened.
-        dataset: the ratings of ``config``, if they have been read already.
+        with_test: if false, the test part is dropped after splitting, and a test file is not opened.
+        dataset: the data set of ``config``, if it has been read already.
 
     Raises:
         DataError: the input cannot be used.
@@ -91,7 +91,7 @@ def build_splits(config, with_test: bool = True, dataset: RatingDataset | None =
         if len(part) == 0:
             why = f"too few ratings for the split {config['eval_args']['split']}"
             if cuts_timeline(config["eval_args"]):
-                why = "none of its ratings is of a user and an item that have some in training; take other shares"
+                why = "each of its ratings has a user or an item without training ratings; use other shares"
             raise DataError(f"the {name} part of {config['dataset']} is empty: {why}")
     known = dataset.copy(cat_interactions([parts["train"].inter_feat, parts["valid"].inter_feat]))
     if test := parts.get("test"):
@@ -100,7 +100,7 @@ def build_splits(config, with_test: bool = True, dataset: RatingDataset | None =
 
 
 def _note_test(dataset: RatingDataset, known: Dataset, test: Dataset) -> None:
-    """Note how many users are not tested, and which test users and items have no rating in training."""
+    """Note the number of users without test items, and of test users and items without training ratings."""
     without = dataset.user_num - 1 - len(torch.unique(test.inter_feat[dataset.uid_field]))
     if without:
         dataset.note(f"{without} users have no test items and are not evaluated")

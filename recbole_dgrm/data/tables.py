@@ -1,6 +1,6 @@
 """Read the chosen columns of a file or a DataFrame into a DataFrame of pandas, whose index counts lines or rows.
 
-pandas and pyarrow read; ``text_tables`` checks what pandas would repair in silence.
+pandas and pyarrow read; ``text_tables`` checks for faults that pandas would repair silently.
 """
 
 import bz2
@@ -21,15 +21,15 @@ import pandas as pd
 from recbole_dgrm.data.text_tables import Choose, Reading, read_text
 from recbole_dgrm.errors import DataError, UserError
 
-BLOCK = 1 << 24  # bytes that are unpacked or decoded at once
-FREE, RATIO = 1 << 26, 200  # a packed file may unpack to so many bytes, and to so many times its size
+BLOCK = 1 << 24  # bytes that are decompressed or decoded at once
+FREE, RATIO = 1 << 26, 200  # a compressed file may have so many bytes, plus so many times its size
 PACKED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 PARQUET, JSON = (".parquet", ".pq"), (".json", ".jsonl", ".ndjson")
 NO_TEXT = ".xls .xlsx .ods .pkl .pickle .npy .npz .mat .h5 .hdf5 .feather .rds .rdata .sqlite .db"
 
 
 def read_file(source: Path, reading: Reading, choose: Choose, numbers: Collection[str] = ()) -> pd.DataFrame:
-    """Read the chosen columns of a file; its ending tells Parquet, JSON and text tables apart.
+    """Read the chosen columns of a file; its suffix says whether it is Parquet, JSON or a text table.
 
     Args:
         choose: called with the names of all columns; returns the column for each field.
@@ -40,7 +40,7 @@ def read_file(source: Path, reading: Reading, choose: Choose, numbers: Collectio
         arrays it counts rows and is named "row".
 
     Raises:
-        DataError: no such file, or it cannot be read.
+        DataError: the file does not exist, or cannot be read.
     """
     if not source.is_file():
         raise DataError(f"{source} does not exist")
@@ -49,7 +49,7 @@ def read_file(source: Path, reading: Reading, choose: Choose, numbers: Collectio
         with _opened(source) as (name, file):
             ending = next((end for end in map(str.lower, reversed(Path(name).suffixes)) if end not in PACKED), "")
             if ending in NO_TEXT.split():
-                raise DataError(f"{source} is no table that can be read here; save it as CSV, JSON lines or Parquet")
+                raise DataError(f"{source} has a format that cannot be read; save it as CSV, JSON lines or Parquet")
             kind = "Parquet" if ending in PARQUET else "JSON" if ending in JSON else kind
             if kind == "Parquet" and source.suffix.lower() in PARQUET:
                 return _read_parquet(source, source, choose)
@@ -62,13 +62,13 @@ def read_file(source: Path, reading: Reading, choose: Choose, numbers: Collectio
         return read_text(str(source), data, reading, choose, numbers)
     except UserError:
         raise
-    except Exception as error:  # whatever a parser fails at, it is the file that cannot be read
+    except Exception as error:  # parsers raise many kinds of errors
         raise DataError(f"{source} cannot be read as {kind}: {str(error) or type(error).__name__}") from error
 
 
 @contextmanager
 def _opened(source: Path) -> Iterator[tuple[str, Any]]:
-    """The name of a file, in an archive that of its only member, and its content, unpacked while it is read."""
+    """The name of a file and its content, decompressed while it is read; for an archive those of its only member."""
     if source.suffix.lower() != ".zip":
         with PACKED.get(source.suffix.lower(), open)(source, "rb") as file:
             yield source.name, file
@@ -76,13 +76,13 @@ def _opened(source: Path) -> Iterator[tuple[str, Any]]:
     with zipfile.ZipFile(source) as archive:
         members = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
         if len(members) != 1:
-            raise DataError(f"{source} holds {len(members)} files; unpack it and name one")
+            raise DataError(f"{source} has {len(members)} files; unpack it and name one")
         with archive.open(members[0]) as file:
             yield members[0], file
 
 
 def _unpacked(source: Path, file: Any) -> bytes:
-    """All bytes of an opened file, unless it unpacks to far more than ratings do."""
+    """All bytes of an opened file, unless it decompresses to far more than ratings do."""
     content, most = io.BytesIO(), FREE + RATIO * source.stat().st_size
     while block := file.read(BLOCK):
         content.write(block)
@@ -101,13 +101,13 @@ def _as_utf_8(source: Path, data: bytes, encoding: str) -> bytes:
     try:
         if codec(encoding) == "utf-8-sig":
             decoder = codecs.getincrementaldecoder("utf-8")()
-            for start in range(0, len(data), BLOCK):  # as a whole it would need several times the memory
+            for start in range(0, len(data), BLOCK):  # decoding all at once would need several times the memory
                 decoder.decode(data[start : start + BLOCK], start + BLOCK >= len(data))
             data = data.removeprefix(codecs.BOM_UTF8)
         else:
             data = data.decode(encoding).encode()
         if b"\0" in data:
-            raise UnicodeError("it holds NUL bytes, as UTF-16 does")
+            raise UnicodeError("it has NUL bytes, as UTF-16 does")
     except (UnicodeError, LookupError) as error:
         remedy = "name its encoding: --encoding=latin-1, cp1252, utf-16, ..."
         raise DataError(f"{source} cannot be read as text in {encoding} ({error}); {remedy}") from None
@@ -117,7 +117,7 @@ def _as_utf_8(source: Path, data: bytes, encoding: str) -> bytes:
 
 
 def _read_json(source: Path, data: bytes, choose: Choose) -> pd.DataFrame:
-    """Read an array of objects, or an object per line; any of them may name a column, and the others lack a value."""
+    """Read an array of objects, or an object per line; an object that lacks a column has a missing value there."""
     chosen = choose(list(dict.fromkeys(name for _, row in _json_rows(source, data) for name in row)))
     places: list[int] = []
     cells: dict[str, list[Any]] = {column: [] for column in chosen.values()}
@@ -130,20 +130,20 @@ def _read_json(source: Path, data: bytes, choose: Choose) -> pd.DataFrame:
 
 
 def _json_rows(source: Path, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each object with its number: of the row in an array, or of the line."""
+    """Each object with its row number if the file is an array, else its line number."""
     is_array = data.lstrip()[:1] == b"["
     for line, text in enumerate([data] if is_array else io.BytesIO(data), 1):
         if not (text := text.rstrip()):
             continue
         try:
-            found = json.loads(text)
+            content = json.loads(text)
         except (ValueError, RecursionError) as error:
             place = line - 1 + getattr(error, "lineno", 1)
-            raise DataError(f"{source}: line {place} is no JSON: {error}") from None
-        for number, row in enumerate(found if is_array else [found], line):
+            raise DataError(f"{source}: line {place} is not valid JSON: {error}") from None
+        for number, row in enumerate(content if is_array else [content], line):
             if not isinstance(row, dict):
                 kind = "row" if is_array else "line"
-                raise DataError(f"{source}: {kind} {number} is no JSON object; one object per rating is expected")
+                raise DataError(f"{source}: {kind} {number} is not a JSON object; one object per rating is expected")
             yield number, row
 
 
@@ -160,7 +160,7 @@ def _read_parquet(source: Path, file: Any, choose: Choose) -> pd.DataFrame:
 
 
 def as_frame(data: Any) -> Any:
-    """A DataFrame of pandas or pyarrow itself, a narwhals frame of another library's, and None for all else."""
+    """``data`` itself for a DataFrame of pandas or pyarrow, a narwhals frame for other libraries; else None."""
     if isinstance(data, pd.DataFrame) or _is_arrow(data):
         return data
     frame = nw.from_native(data, pass_through=True)
@@ -168,12 +168,12 @@ def as_frame(data: Any) -> Any:
 
 
 def _is_arrow(data: Any) -> bool:
-    """Whether it is a table of pyarrow, which may have two columns of one name; narwhals refuses these."""
+    """Whether it is a table of pyarrow, which may have two columns of the same name; narwhals raises an error then."""
     return type(data).__module__.startswith("pyarrow") and hasattr(data, "column_names")
 
 
 def read_frame(data: Any, choose: Choose) -> pd.DataFrame:
-    """The chosen columns of a DataFrame by field, with rows that are numbered from 1."""
+    """The chosen columns of a DataFrame by field, with an index that counts rows from 1."""
     frame = as_frame(data)
     if isinstance(frame, pd.DataFrame):
         names = list(map(str, frame.columns))

@@ -1,7 +1,7 @@
 """Read a text table with pandas, after a check that every row has as many fields as the first line.
 
-Without the check pandas fills rows that are too short, and lets a lone quotation mark make one cell of many lines.
-Between tabs, blanks or ``::`` a quotation mark is a character like any other, unless all cells of a column are quoted.
+Without the check pandas fills up rows that are too short, and merges many lines into one cell after a single quotation
+mark. Between tabs, blanks or ``::`` a quotation mark is an ordinary character, unless all cells of a column are quoted.
 Between commas, semicolons and bars it quotes cells, in the dialect of the module csv.
 """
 
@@ -22,32 +22,32 @@ from recbole_dgrm.errors import DataError
 
 LOG = logging.getLogger(__name__)
 Choose = Callable[[list[str]], dict[str, str]]  # from the names of all columns: field -> its column
-BLANKS, UNIT = r"\s+", "\x1f"  # a separator: any number of blanks and tabs; what replaces separators for pandas
-SEPARATORS = ("::", "\t", ";", ",", "|")  # that are guessed; blanks where none of them occurs
-QUOTING = (",", ";", "|")  # separators between which quotation marks quote
-SAMPLE, BEGIN = 50, 1 << 16  # lines that a separator is guessed from, and bytes that hold them
+BLANKS, UNIT = r"\s+", "\x1f"  # the separator of any number of blanks and tabs; the separator in data for pandas
+SEPARATORS = ("::", "\t", ";", ",", "|")  # that are guessed; blanks if none of them occurs
+QUOTING = (",", ";", "|")  # with these separators quotation marks quote cells
+SAMPLE, BEGIN = 50, 1 << 16  # a separator is guessed from so many lines within so many bytes
 EXCEL = re.compile(rb"sep=(.)\n+", re.IGNORECASE)  # a line that Excel writes above the header
 TYPED = re.compile(r"(.*):(?:token|float)(?:_seq)?$")  # a column's name in RecBole's atomic format
 USUAL = ["user", "item", "rating", "timestamp"]  # columns of well-known files without a header
-LIKE_TIME = 1e8  # a number as large is no rating, but seconds since 1970
+LIKE_TIME = 1e8  # larger numbers are not ratings but seconds since 1970
 WIDE = 8  # a file without a header and with more columns of numbers is a matrix
-NO_TRIPLES = "these rows are no triples (a user, an item and one rating per row); pandas.DataFrame.{} makes such rows"
+NO_TRIPLES = "these rows are not triples (a user, an item and one rating per row); pandas.DataFrame.{} makes such rows"
 EXACT = {"float_precision": "round_trip"} if pd.__version__ < "3.1" else {}  # from 3.1 on all numbers are exact
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a user says about ratings that cannot be seen from them.
+    """How to read ratings, as far as it cannot be seen from them.
 
     Attributes:
-        fields: field (``user_id``, ``item_id``, ``rating``, ``timestamp``) to column; what is left out is guessed from
+        fields: field (``user_id``, ``item_id``, ``rating``, ``timestamp``) to column. Other fields are guessed from
             usual names; ``timestamp`` may be missing, and "" leaves it out.
-        separator: of a text table; guessed if it is None.
-        encoding: of a text table or JSON.
-        columns: names of the columns of a text table without a header line; ``_`` for one that is not wanted.
+        separator: separator of a text table; guessed if it is None.
+        encoding: encoding of a text table or JSON.
+        columns: names of the columns of a text table without a header line; ``_`` for a column that is not used.
         missing: ratings, as they are written, that mean that nothing was rated: their rows are left out. "", "NA" and
-            the like stand for every missing value.
-        usual: columns that are tried where ``fields`` names none, before the usual names.
+            the like mean every missing value.
+        usual: field to a column that is tried before the usual names, if ``fields`` does not have the field.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -62,13 +62,13 @@ def read_text(source: str, data: bytes, reading: Reading, choose: Choose, number
     """Read the chosen columns of a text table.
 
     Args:
-        source: what errors call the table.
+        source: the name of the table in errors.
         data: its bytes, in UTF-8 and with lines that end with a line feed.
         choose: called with the names of all columns; returns the column for each field.
-        numbers: fields that are float64 if all of their values are numbers; the others are texts.
+        numbers: fields that are read as float64 if all of their values are numbers; other fields are texts.
 
     Raises:
-        DataError: a row has another number of fields, a quotation mark swallows lines, or no column has a name.
+        DataError: a row has another number of fields, a quotation mark merges lines, or no column has a name.
     """
     separator, start = reading.separator, len(data) - len(data.lstrip(b"\n"))
     if excel := EXCEL.match(data, start):
@@ -88,16 +88,16 @@ def read_text(source: str, data: bytes, reading: Reading, choose: Choose, number
     if quoted:
         rating = names.index(chosen["rating"]) if "rating" in chosen else None
         separator, data = UNIT, _without_quoting(source, data, separator, line, len(first), rating)
-    lines, widths = (found[int(has_header) :] for found in _check_widths(source, data, separator, line, first))
+    lines, widths = (each[int(has_header) :] for each in _check_widths(source, data, separator, line, first))
     kinds = {names.index(column): "float64" if name in numbers else str for name, column in chosen.items()}
     if not len(lines):
         return pd.DataFrame(columns=[*chosen], index=pd.RangeIndex(0, name="line"))
     try:
         table = _parsed(data, separator, widths.max(), kinds, has_header)
-    except ValueError:  # what is no number stays a text
+    except ValueError:  # a value is not a number
         table = _parsed(data, separator, widths.max(), dict.fromkeys(kinds, str), has_header)
     if len(table) != len(lines):
-        raise DataError(f"{source} has {len(lines)} rows, and pandas finds {len(table)}; save it anew as CSV")
+        raise DataError(f"{source} has {len(lines)} rows, and pandas finds {len(table)}; save it again as CSV")
     table = table[[*kinds]].set_axis([*chosen], axis=1).set_axis(pd.Index(line + lines, name="line"))
     if not quoted and b'"' in data:
         for name in chosen.keys() - numbers:
@@ -109,7 +109,7 @@ def guess_separator(data: bytes) -> str:
     """The separator that occurs equally often in each of the first lines, or blanks if there is none."""
     lines = [line for line in data[:BEGIN].decode(errors="replace").split("\n") if line.strip()]
     if len(data) > BEGIN and len(lines) > 1:
-        lines.pop()  # it may be cut
+        lines.pop()  # the last line may be incomplete
     lines = lines[:SAMPLE]
     steady = [one for one in SEPARATORS if one in lines[0] and len({line.count(one) for line in lines}) == 1]
     best = max(steady or SEPARATORS, key=lines[0].count)
@@ -121,7 +121,7 @@ def _names(first: list[str], where: str, given: tuple[str, ...], choose: Choose)
     shown, numbers = repr(" | ".join(first)[:80]), list(map(is_number, first))
     if given:
         if len(given) != len(first):
-            remedy = f"--columns names {len(given)}; call those that are not wanted _"
+            remedy = f"--columns names {len(given)}; write _ for columns that are not used"
             raise DataError(f"{where} has {len(first)} columns, and {remedy}: {shown}")
         return list(given), False
     if any(map(TYPED.fullmatch, first)):
@@ -136,18 +136,18 @@ def _names(first: list[str], where: str, given: tuple[str, ...], choose: Choose)
     if not numbered and (not all(numbers) or not 3 <= len(first) <= len(USUAL) or abs(float(first[2])) > LIKE_TIME):
         raise DataError(
             f"{where} names no columns: {shown}; if the file has no header, name its columns, for example "
-            f"--columns={','.join(usual)} or --columns={','.join(['item', 'user', *usual[2:]])}, with _ for what is "
-            "not wanted"
+            f"--columns={','.join(usual)} or --columns={','.join(['item', 'user', *usual[2:]])}, with _ for columns "
+            "that are not used"
         )
-    message = "%s names no columns: they are taken as %s; if they are others, name them with --columns"
+    message = "%s names no columns; they are read as %s; if that is wrong, name them with --columns"
     LOG.warning(message, where, ", ".join(usual))
     return usual, numbered
 
 
 def _without_quoting(source: str, data: bytes, separator: str, line: int, width: int, rating: int | None) -> bytes:
-    """The same table with ``UNIT`` between cells that are not quoted.
+    """The same table with unquoted cells and ``UNIT`` as separator.
 
-    A line break within a cell becomes a carriage return. Blank lines behind such rows keep the numbers of lines.
+    A line break within a cell becomes a carriage return; blank lines after such a row keep the line numbers right.
     """
     result, record = io.BytesIO(), list[str]()
 
@@ -165,18 +165,18 @@ def _without_quoting(source: str, data: bytes, separator: str, line: int, width:
         for cells in reader:
             if len(record) > 1:
                 rows = list(map(is_row, record))
-                if any(rows[1:-1]) or (rows[0] and rows[-1]):  # the last alone may be the columns behind a text
+                if any(rows[1:-1]) or (rows[0] and rows[-1]):  # the last line alone may be the cells after a text
                     raise DataError(
                         f"{source}: a quotation mark in line {number} makes one cell of several lines, and line "
-                        f"{number + rows.index(True, 1)} among them is a row; remove the lone mark, or the line breaks"
+                        f"{number + rows.index(True, 1)} among them is a row; remove the mark, or the line breaks"
                     )
             result.write(f"{UNIT.join(cells)}".replace("\n", "\r").encode() + b"\n" * len(record))
             number += len(record)
             record.clear()
     except csv.Error as error:
         raise DataError(
-            f"{source}: a quotation mark in line {number} does not quote a cell ({error}); within a quoted cell write "
-            "it twice, and quote the cells that begin with one"
+            f"{source}: a quotation mark in line {number} does not quote a cell ({error}); write it twice within a "
+            "quoted cell, and quote cells that begin with one"
         ) from None
     return result.getvalue()
 
@@ -184,10 +184,10 @@ def _without_quoting(source: str, data: bytes, separator: str, line: int, width:
 def _check_widths(
     source: str, data: bytes, separator: str, line: int, first: list[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Check that rows have as many fields as the first, but for empty ones at the end.
+    """Check that all rows have as many fields as the first, not counting empty ones at the end.
 
     Returns:
-        The places ``(n,)`` of lines that are not blank, and their numbers of fields.
+        The indices ``(n,)`` of the lines that are not blank, and their numbers of fields.
     """
     width, others = len(first), bytes(set(range(256)) - {ord(separator), ord("\n")})
     signs = np.frombuffer(data.translate(None, others), np.uint8)
@@ -238,7 +238,7 @@ def is_number(text: str) -> bool:
 
 
 def _without_quotes(cells: pd.Series) -> pd.Series:
-    """The cells without their quotation marks, if all of them are quoted."""
+    """The cells without quotation marks if all of them are quoted; else the cells themselves."""
     known = cells.dropna()
     quoted = len(known) and known.str.fullmatch(r'".*"', flags=re.DOTALL).all()
     return cells.str[1:-1].str.replace('""', '"', regex=False) if quoted else cells

@@ -1,7 +1,7 @@
-"""A split of the timeline: training before one instant, the test from another on, validation between the two.
+"""A temporal split: training before one cut-off time, test from a second one on, validation between the two.
 
-RecBole's ``split: {TS: ...}`` has the instant of the test alone, and cuts validation from what each user rated before;
-so training has ratings that are younger than some of validation.
+RecBole's ``split: {TS: ...}`` only has the cut-off time of the test part, and takes validation from each user's ratings
+before it; so some training ratings are later than some validation ratings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,30 +16,30 @@ PARTS = ("training", "validation", "test")
 
 
 def cuts_timeline(eval_args: Mapping[str, Any]) -> bool:
-    """Whether ``eval_args`` ask for it: all ratings together, ordered by time and cut by shares."""
+    """Whether ``eval_args`` ask for a temporal split: all ratings together, ordered by time and split by shares."""
     return eval_args["order"] == "TO" and "RS" in eval_args["split"] and eval_args["group_by"] in (None, "none", "None")
 
 
 def cut(time: NDArray[np.float64], shares: Sequence[float], name: str) -> tuple[NDArray[np.intp], list[float]]:
-    """Cut ratings at the two instants that come nearest to the shares; those of one instant stay together.
+    """Split ratings at the two cut-off times that come nearest to the shares; equal times stay together.
 
     Args:
-        time: of the ratings ``(n,)``, in any order.
-        shares: of training, validation and test, in any unit.
-        name: of the column of times, for the error.
+        time: the times of the ratings ``(n,)``, in any order.
+        shares: the shares of training, validation and test, in any unit.
+        name: the name of the column of times, for the error.
 
     Returns:
-        For each rating ``(n,)`` its part: 0, 1 or 2. The instants that validation and test begin with.
+        The part of each rating ``(n,)``: 0, 1 or 2; and the first times of validation and test.
 
     Raises:
         DataError: there are fewer than three different times.
     """
-    instants, first = np.unique(np.sort(time), return_index=True)
-    if len(instants) < len(PARTS):
-        said = f"{name} has {len(instants)} different {'time' if len(instants) == 1 else 'times'}"
-        raise DataError(f"{said}; a split of the timeline needs 3 at least: say order: RO, or --protocol=rated")
+    times, first = np.unique(np.sort(time), return_index=True)
+    if len(times) < len(PARTS):
+        few = f"{name} has {len(times)} different {'time' if len(times) == 1 else 'times'}"
+        raise DataError(f"{few}; a temporal split needs at least 3: set order: RO, or --protocol=rated")
     wanted = np.cumsum(shares)[:-1] / np.sum(shares) * len(time)
     begin = 1 + int(np.argmin(np.abs(first[1:-1] - wanted[0])))
     end = begin + 1 + int(np.argmin(np.abs(first[begin + 1 :] - wanted[1])))
-    begins = instants[[begin, end]]
+    begins = times[[begin, end]]
     return np.searchsorted(begins, time, side="right"), begins.tolist()

@@ -1,4 +1,4 @@
-"""Columns of any type as ids, numbers and times; values that are none are refused with their place."""
+"""Conversion of columns of any type to ids, numbers and times; an error names the place of the first wrong value."""
 
 import math
 import re
@@ -16,14 +16,14 @@ from pandas._libs.parsers import STR_NA_VALUES
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.options import LARGEST_RATING
 
-MISSING = frozenset(STR_NA_VALUES)  # texts that pandas, and with it RecBole, takes for a missing value
+MISSING = frozenset(STR_NA_VALUES)  # texts that pandas, and so RecBole, reads as a missing value
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 NUMBERS = (int, float, Decimal, np.integer, np.floating)
 UNWRITABLE = re.compile("[\t\n\r\0\ud800-\udfff]")
 
 
 def _each(column: pd.Series, make: Callable[[Any], Any], missing: Any, dtype: Any) -> NDArray:
-    """What ``make`` makes of each value, ``(n,)``; it is called once for each distinct value."""
+    """``make(value)`` for each value of the column, ``(n,)``; it is called once per distinct value."""
     places, values = _distinct(column)
     made = np.empty(len(values) + 1, dtype)
     made[:-1], made[-1] = [make(one) for one in values] or made[:-1], missing
@@ -31,18 +31,18 @@ def _each(column: pd.Series, make: Callable[[Any], Any], missing: Any, dtype: An
 
 
 def _distinct(column: pd.Series) -> tuple[NDArray[np.intp], list[Any]]:
-    """For each row the place of its value among the distinct values, -1 where it is missing; and these values."""
+    """For each row the index of its value among the distinct values, -1 if it is missing; and the distinct values."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.codes.to_numpy(), list(column.cat.categories)
-    if column.dtype != object or {bool, np.bool_}.isdisjoint(map(type, column)):  # True would be taken for 1
-        with suppress(TypeError, NotImplementedError, OverflowError):  # lists and the like; huge integers
+    if column.dtype != object or {bool, np.bool_}.isdisjoint(map(type, column)):  # True would equal 1
+        with suppress(TypeError, NotImplementedError, OverflowError):  # unhashable values; huge integers
             places, values = pd.factorize(column)
             return places, list(values)
     return np.where(column.isna(), -1, np.arange(len(column))), list(column)
 
 
 def id_text(value: Any) -> str | None:
-    """The text of an id: a text itself, or a whole number of any type; None for what is no id."""
+    """The text of an id, which is a string or a whole number of any type; None if the value is not an id."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, NUMBERS):
@@ -54,26 +54,26 @@ def id_text(value: Any) -> str | None:
 
 
 def ids(column: pd.Series, where: str) -> pd.Series:
-    """Ids as categories of texts.
+    """Ids as categories of strings.
 
     Raises:
-        DataError: an id is missing, is neither a text nor a whole number, or cannot be written.
+        DataError: an id is missing, is neither a string nor a whole number, or has a character that cannot be written.
     """
     places, values = _distinct(column)
     texts = [id_text(one) for one in values]
-    kept, names = pd.factorize(np.array([*texts, None], object))
-    codes = kept[places]
+    numbered, names = pd.factorize(np.array([*texts, None], object))
+    codes = numbered[places]
     missing = np.isin(places, [-1, *(place for place, one in enumerate(texts) if one in MISSING)])
     refuse(column, missing, where, "rows have no user or item", is_shown=False)
-    refuse(column, codes < 0, where, f"values of {column.name} are no text and no whole number")
+    refuse(column, codes < 0, where, f"values of {column.name} are neither texts nor whole numbers")
     bad = np.array([bool(UNWRITABLE.search(name)) for name in names], bool)
-    unwritable = "hold a tab, a line break or half a surrogate pair, which RecBole's format cannot"
+    unwritable = "have a tab, a line break or half a surrogate pair, which RecBole's format cannot store"
     refuse(column, bad[codes], where, f"values of {column.name} {unwritable}", is_shown=False)
     return pd.Series(pd.Categorical.from_codes(codes, pd.Index(names, dtype=object)), column.index, name=column.name)
 
 
 def numbers(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The numbers ``(n,)``, without loss of a digit and NaN where there is none, and where a value is missing."""
+    """The numbers ``(n,)`` in full precision, NaN for values that are not numbers; and a mask of the missing values."""
     kind = column.dtype
     if pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind) and kind.kind in "iuf":
         number = column.to_numpy(dtype="float64", na_value=np.nan)
@@ -95,24 +95,24 @@ def rated(column: pd.Series, where: str, largest: float = LARGEST_RATING) -> pd.
     """Ratings or predictions as float64.
 
     Raises:
-        DataError: one is missing, no number, or out of range.
+        DataError: a value is missing, is not a number, or is out of range.
     """
     (number, missing), what = numbers(column), "predictions" if column.name == "prediction" else "ratings"
-    remedy = "; give them, or remove these rows"
+    remedy = "; add them, or remove these rows"
     if what == "ratings":
         remedy += ": of a file, recbole-dgrm convert --missing= leaves them out"
     refuse(column, missing, where, f"{what} are missing", remedy, is_shown=False)
-    refuse(column, ~np.isfinite(number), where, f"{what} are no numbers")
+    refuse(column, ~np.isfinite(number), where, f"{what} are not numbers")
     result = pd.Series(number, column.index, name=column.name)
     refuse(result, abs(number) > largest, where, f"{what} are out of range; allowed: in [{-largest:g}, {largest:g}]")
     return result
 
 
 def seconds(column: pd.Series, where: str) -> pd.Series:
-    """Times in seconds since 1970; numbers stay.
+    """Times in seconds since 1970; numbers are unchanged.
 
     Raises:
-        DataError: one is missing, or neither a number nor a date.
+        DataError: a value is missing, or is neither a number nor a date.
     """
     if column.dtype.kind == "M" and not isinstance(column.dtype, pd.ArrowDtype):
         time, missing = _since_1970(column), column.isna().to_numpy()
@@ -132,7 +132,7 @@ def _since_1970(moments: pd.Series) -> NDArray[np.float64]:
 
 
 def _moment(value: Any) -> float:
-    """Seconds since 1970 of a date, a time or a period, whose texts are ISO dates, or of such a text; else NaN."""
+    """Seconds since 1970 of a value whose text is an ISO date or time; NaN for other values."""
     try:
         moment = datetime.fromisoformat(str(value).strip())
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
@@ -143,7 +143,7 @@ def _moment(value: Any) -> float:
 def refuse(
     column: pd.Series, bad: NDArray[np.bool_], where: str, what: str, remedy: str = "", is_shown: bool = True
 ) -> None:
-    """Raise a DataError if values of ``column`` are ``bad (n,)``: how many, and the first with its place."""
+    """Raise a DataError with the number of ``bad`` ``(n,)`` values of ``column`` and the first, if there are any."""
     if bad.any():
         place = int(np.argmax(bad))
         value = f": {str(column.iloc[place])[:80]!r}" if is_shown else ""

@@ -1,4 +1,4 @@
-"""What is collected while a part is evaluated, and the evaluator that keeps the metrics of each user."""
+"""A collector of the scores that our metrics need, and an evaluator that keeps the metrics of each user."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from recbole_dgrm.evaluation.ranking import RatedLists, RatedProtocol
 from recbole_dgrm.system import distributed
 
 PREDICTIONS, LISTS = "rec.rated", "rec.lists"
-TOP, HITS = "rec.items", "rec.topk"  # RecBole's names: the lists, and which of their places are hits
+TOP, HITS = "rec.items", "rec.topk"  # RecBole's names for the lists, and for the hits in them
 
 
 @dataclass
 class RatedPredictions:
-    """Scores of rated pairs in arrays ``(n,)``; ``item`` is the rank that ``ties: item_order`` sorts by."""
+    """Scores of rated pairs in arrays ``(n,)``; ``item`` is the item's rank, by which ``ties: item_order`` sorts."""
 
     user: NDArray
     item: NDArray
@@ -38,7 +38,7 @@ class RatedPredictions:
 
     @cached_property
     def lists(self) -> RatedLists:
-        """The sorted lists, shared by all ranking metrics."""
+        """The sorted lists that all ranking metrics share."""
         return RatedLists(self.user, self.item, self.score, self.rating, self.protocol)
 
     def mean_by_user(self, value: NDArray) -> NDArray:
@@ -48,21 +48,21 @@ class RatedPredictions:
 
 
 def rated_protocol(config, scale: RatingScale | None) -> RatedProtocol:
-    """The rated-items options of a config; the ``scale`` of its ratings is None where feedback is implicit."""
+    """The rated-items options of a config; ``scale`` is None if feedback is implicit."""
     run = config.run
     threshold = scale.threshold if scale else run.rating_threshold
     return RatedProtocol(threshold, run.rated_ties, run.rated_filter, run.rated_denominator)
 
 
 class Collector(RepairedCollector):
-    """RecBole's collector that also keeps rated pairs, and that ranks once.
+    """RecBole's collector, which also collects rated pairs and ranks only once.
 
     RecBole ranks once for the lists and once for the hits, and writes the positives into a matrix of users x items.
-    Here one ranking serves both, and the hits are looked up.
+    Here one ranking serves both, without that matrix.
 
     Attributes:
-        scale: scale of the ratings that are evaluated; set before each evaluation.
-        known: the pairs that lie before the part that is evaluated, where all items are ranked; set like it.
+        scale: scale of the evaluated ratings; set before each evaluation.
+        known: all pairs before the evaluated part, for full ranking; set before each evaluation.
     """
 
     scale: RatingScale | None = None
@@ -72,28 +72,28 @@ class Collector(RepairedCollector):
         super().__init__(config)
         self._wanted = [name for name in (TOP, HITS) if self.register.need(name)]
         for name in self._wanted:
-            setattr(self.register, name, False)  # so that RecBole leaves it to us
+            setattr(self.register, name, False)  # so that RecBole does not compute it
         if config["eval_type"] == EvaluatorType.VALUE:
-            setattr(self.register, PREDICTIONS, True)  # diagnosis looks at them, whatever the metrics are
+            setattr(self.register, PREDICTIONS, True)  # the diagnosis always needs them
         self._batches: list[tuple[torch.Tensor, ...]] = []
         self._fields = [config["USER_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"]]
 
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i) -> None:
-        """Collect a batch; user, item, rating and score of its pairs too if a metric needs them."""
-        scores_tensor = scores_tensor.float()  # numpy knows no bfloat16
+        """Collect the scores of a batch, and the user, item and rating of its pairs if a metric needs them."""
+        scores_tensor = scores_tensor.float()  # numpy has no bfloat16
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
         if self._wanted:
             best, top = torch.topk(scores_tensor, max(self.topk), dim=-1)
             hits = _hits(top, positive_u, positive_i, scores_tensor.shape[1])
-            found = {TOP: top.masked_fill(best == -torch.inf, 0), HITS: hits}  # 0, the padding: too few items are left
+            ranked = {TOP: top.masked_fill(best == -torch.inf, 0), HITS: hits}  # the padding 0 if few items are left
             for name in self._wanted:
-                self.data_struct.update_tensor(name, found[name])
+                self.data_struct.update_tensor(name, ranked[name])
         if self.register.need(PREDICTIONS):
             columns = [interaction[field] for field in self._fields]
             self._batches.append(tuple(column.detach().cpu() for column in (*columns, scores_tensor)))
 
     def get_data_struct(self) -> DataStruct:
-        """RecBole's struct with ``RatedPredictions``, of all users, whichever process evaluated them."""
+        """RecBole's struct with ``RatedPredictions``, gathered from all processes."""
         struct = super().get_data_struct()
         for key in [key for key in struct._data_dict if key.startswith(self.PER_EVALUATION)]:
             struct.set(key, distributed.all_gather_rows(struct.get(key)))
@@ -110,7 +110,7 @@ class Collector(RepairedCollector):
 
 
 def _hits(top: torch.Tensor, row: torch.Tensor, item: torch.Tensor, n_items: int) -> torch.Tensor:
-    """For each place of the lists ``top`` 1 if it holds a positive, then the number of positives, ``(B, K + 1)``."""
+    """1 or 0 for each place of the lists ``top``, if it is a positive; then the number of positives, ``(B, K + 1)``."""
     row, item = row.to(top.device), item.to(top.device)
     rows = torch.arange(len(top), device=top.device).unsqueeze(-1)
     hit = torch.isin(rows * n_items + top, row * n_items + item)
@@ -118,12 +118,12 @@ def _hits(top: torch.Tensor, row: torch.Tensor, item: torch.Tensor, n_items: int
 
 
 class Evaluator(recbole.evaluator.Evaluator):
-    """RecBole's Evaluator that also keeps per-user vectors, for paired tests.
+    """RecBole's Evaluator, which also keeps the values per user for paired tests.
 
     Attributes:
-        per_user: metric key to vector ``(n_users,)`` of the last evaluation; ``rmse`` and ``mae`` are
-            the per-user mean squared and absolute error.
-        predictions: the rated pairs of the last evaluation with their scores, where a metric needed them.
+        per_user: the values ``(n_users,)`` of the last evaluation by metric key; for ``rmse`` and ``mae`` the mean
+            squared and the mean absolute error of each user.
+        predictions: the rated pairs of the last evaluation with their scores; None if no metric needed them.
     """
 
     def __init__(self, config):

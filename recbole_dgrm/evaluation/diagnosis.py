@@ -1,7 +1,7 @@
-"""Diagnosis of a run: what its model predicts, during training and at the end, compared with the given ratings.
+"""Diagnosis of a run: the predictions of its model during and after training, compared with the given ratings.
 
-Scores of all users are inspected a batch at a time and kept as counts in fixed bins, so a matrix of users x items is
-never in memory. An inspection does not change the run: it draws no random number that training uses.
+Scores are computed in batches of users and counted in fixed bins, so a matrix of users x items is never in memory. An
+inspection does not change the run: it has a random generator of its own.
 """
 
 import logging
@@ -27,13 +27,13 @@ from recbole_dgrm.evaluation.scoring import all_scores
 
 LOG = logging.getLogger(__name__)
 ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
-MIXED = 1.1  # the largest R-hat of chains that agree (Gelman et al. 2013, section 11.4)
-MOST = 1 << 27  # scores that an inspection computes at most: a second or so of products on two cores
-LISTED = 1000  # users whose lists are compared, or all where there are fewer
+MIXED = 1.1  # the largest R-hat of chains that have converged (Gelman et al. 2013, section 11.4)
+MOST = 1 << 27  # scores that an inspection computes, at most: about a second of matrix products on two cores
+LISTED = 1000  # users whose lists are compared, at most
 
 
 class Denoiser(Protocol):
-    """A model that predicts by a chain of denoising steps; found by its ``walk``, whatever its name.
+    """A model that predicts by a chain of denoising steps: any model with a method ``walk``.
 
     Attributes:
         options: has ``noise_steps``, the length of the chain, and ``noise_support``, the items that get noise.
@@ -42,18 +42,18 @@ class Denoiser(Protocol):
     options: Any
 
     def walk(self, user: Tensor, column: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """For 0, 1, ... denoising steps the ratings ``(n,)`` of pairs by the state, and by the estimate of ``x_0``."""
+        """After 0, 1, ... denoising steps the ratings ``(n,)`` of pairs in the state and in the estimate of ``x_0``."""
 
 
 def rating_bins(config, scale: RatingScale | None) -> Bins | None:
-    """The bins in which predictions are counted; None where scores are no ratings."""
+    """The bins in which predictions are counted; None if scores are not ratings."""
     return Bins(scale.levels) if config.predicts_ratings and scale else None
 
 
 class EpochMonitor:
-    """Called after each epoch of the training that selects, it finds what the model predicts by then.
+    """Inspects the predictions after epochs of the training that selects the epoch.
 
-    Rated validation pairs are scored for validation anyway and are counted whenever that happens; all other
+    The scores of the rated validation pairs are counted at every validation, which computes them anyway; all other
     entries are inspected every ``diagnose_every`` epochs.
     """
 
@@ -68,34 +68,34 @@ class EpochMonitor:
             return self._inspected(trainer, epoch, validated)
         except Exception as error:
             self._works = False
-            LOG.warning("training goes on unwatched: looking at it failed (%s: %s)", type(error).__name__, error)
-            LOG.info("looking failed", exc_info=True)
+            LOG.warning("training continues without diagnosis, which failed (%s: %s)", type(error).__name__, error)
+            LOG.info("diagnosis failed", exc_info=True)
             return {"diagnosis_error": f"{type(error).__name__}: {error}"}
 
     def _inspected(self, trainer: Any, epoch: int, validated: bool) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        predicted: dict[str, Any] = {}
         start, every = monotonic(), self.config.run.diagnose_every
         bins = rating_bins(self.config, self.splits.scale)
         if bins and validated:
             score = torch.as_tensor(trainer.evaluator.predictions.score)
-            found["validation"] = Sample.of(bins, score).to_dict()
+            predicted["validation"] = Sample.of(bins, score).to_dict()
         if every and (epoch == 0 or (epoch + 1) % every == 0):
-            found |= inspect(trainer, self.config, self.splits.train)
-        return {DISTRIBUTION: found, "diagnose_s": round(monotonic() - start, 4)} if found else {}
+            predicted |= inspect(trainer, self.config, self.splits.train)
+        return {DISTRIBUTION: predicted, "diagnose_s": round(monotonic() - start, 4)} if predicted else {}
 
 
 def inspect(trainer: Any, config, dataset: Dataset, listed: int = LISTED, scores: int = MOST) -> dict[str, Any]:
-    """Inspect what the model predicts for the entries of ``dataset`` and for all others, in one pass.
+    """Inspect the predictions for the rated pairs of ``dataset`` and for all other pairs, in one pass.
 
     Args:
-        listed: how many users' lists are compared, evenly spaced among those who have ratings; the same for all models.
-        scores: how many predictions are counted at most; a model that does not predict by profiles counts those of
-            the ``listed`` users.
+        listed: number of users whose lists are compared; they are evenly spaced among the users with ratings, so they
+            are the same for all models.
+        scores: the most predictions to count. A model without fast prediction of whole profiles counts those of the
+            ``listed`` users instead.
 
     Returns:
-        ``lists`` (see ``_lists``), for the same users whatever the model. Where scores are ratings also ``rated``
-        and ``unrated`` (as ``Sample.to_dict`` gives them) and ``between_users``, the share of the variance of all
-        predictions that is between users.
+        ``lists`` (see ``_lists``). If scores are ratings, also ``rated`` and ``unrated`` (each from
+        ``Sample.to_dict``) and ``between_users``, the share of the variance of all predictions that is between users.
     """
     matrix = dataset.inter_matrix(form="csr", value_field=None)
     compared = _spaced(matrix, listed)
@@ -117,27 +117,27 @@ def inspect(trainer: Any, config, dataset: Dataset, listed: int = LISTED, scores
                 entries = score[counted, 1:]
                 every.append(Sample.of(bins, entries))
                 centre = centre or rated[0].mean
-                apart = entries - centre  # small numbers, so that float32 sums of squares are exact enough
-                totals += torch.stack([apart.sum(dim=0), apart.square().sum(dim=0)]).cpu().numpy()
+                centred = entries - centre  # small numbers, so that float32 sums of squares are exact enough
+                totals += torch.stack([centred.sum(dim=0), centred.square().sum(dim=0)]).cpu().numpy()
             if (here := torch.isin(batch, compared).to(score.device)).any():
                 n = min(max(config.run.topk), dataset.item_num - 1)
                 whole.append(_tops(score[here], n))
                 score[row, column] = -torch.inf
                 top.append(_tops(score[here], n))
-    found: dict[str, Any] = {"lists": _lists(matrix, torch.cat(top), torch.cat(whole))}
+    predicted: dict[str, Any] = {"lists": _lists(matrix, torch.cat(top), torch.cat(whole))}
     if bins:
         known, all_entries = sum(rated[1:], rated[0]), sum(every[1:], every[0])
-        found |= {"rated": known.to_dict(), "unrated": (all_entries - known).to_dict()}
-        found["between_users"] = _between_users(*totals, len(observed))
-    return found
+        predicted |= {"rated": known.to_dict(), "unrated": (all_entries - known).to_dict()}
+        predicted["between_users"] = _between_users(*totals, len(observed))
+    return predicted
 
 
 def _lists(matrix: csr_matrix, top: Tensor, whole: Tensor) -> dict[str, Any]:
     """Statistics of the lists of unseen items (``top``) and of all items (``whole``), ``(n_users, N)`` each.
 
     Returns:
-        ``users``, how many users have a list here; ``of_users``, how many have ratings; ``rankings``, the share of
-        the lists of all items that differ, in order or in items; and ``Lists.statistics`` of the unseen items.
+        ``users``, the number of compared users; ``of_users``, the number of users with ratings; ``rankings``, distinct
+        lists of all items / users, where the order of items counts; and ``Lists.statistics`` of the unseen items.
     """
     rankings = len(torch.unique(whole, dim=0)) / len(whole)
     of_users = int((np.diff(matrix.indptr) > 0).sum())
@@ -145,21 +145,21 @@ def _lists(matrix: csr_matrix, top: Tensor, whole: Tensor) -> dict[str, Any]:
 
 
 def _spaced(matrix: csr_matrix, wanted: int) -> Tensor:
-    """``wanted`` of the users who have ratings, evenly spaced, or all where there are fewer."""
+    """``wanted`` of the users with ratings, evenly spaced, or all of them if there are fewer."""
     users = torch.as_tensor(np.flatnonzero(np.diff(matrix.indptr)))
     wanted = min(len(users), max(1, wanted))
     return users[torch.linspace(0, len(users) - 1, wanted, dtype=torch.float64).round().long()]
 
 
 def _tops(scores: Tensor, n: int) -> Tensor:
-    """The ``n`` best items of each row, ``(B, n)``; 0 where fewer have a score above minus infinity."""
+    """The ``n`` best items of each row, ``(B, n)``, filled up with 0 if fewer have a score above minus infinity."""
     best = torch.topk(scores, n)
     return best.indices.masked_fill(best.values == -torch.inf, 0).cpu()
 
 
 def _between_users(total: np.ndarray, squares: np.ndarray, n_users: int) -> float | None:
     if n_users < 2:
-        return None  # nothing is between one user
+        return None
     variance = squares.mean() / n_users - (total.mean() / n_users) ** 2
     within_items = (squares / n_users - (total / n_users) ** 2).mean()
     return float(np.clip(within_items / variance, 0, 1)) if variance > 0 else 0.0
@@ -174,38 +174,38 @@ def examine(trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], e
     """
     start = monotonic()
     final = inspect(trainer, config, getattr(splits, training_part(config)))
-    found: dict[str, Any] = {DISTRIBUTION: final}
+    report: dict[str, Any] = {DISTRIBUTION: final}
     bins = rating_bins(config, splits.scale)
     if bins:
-        found["levels"] = list(bins.scale)
+        report["levels"] = list(bins.scale)
         final["ratings"] = Sample.of(bins, torch.as_tensor(splits.triples("train")[2])).to_dict()
         predictions = trainer.evaluator.predictions
         if predictions is not None:
             final["test"] = Sample.of(bins, torch.as_tensor(predictions.score)).to_dict()
-            found |= _test_distances(config, bins, predictions)
+            report |= _test_distances(config, bins, predictions)
             if hasattr(trainer.model, "deviations"):
                 with trainer.own_randomness():
-                    found["calibration"] = calibration.measure(trainer.model.eval(), config, splits, predictions)
-    found["verdict"] = judge_run(bins, final, lines, epoch).to_dict()
+                    report["calibration"] = calibration.measure(trainer.model.eval(), config, splits, predictions)
+    report["verdict"] = judge_run(bins, final, lines, epoch).to_dict()
     if config.run.diagnose_every and bins and hasattr(trainer.model, "walk"):
-        found["sweep"] = sweep(trainer, config, splits)
+        report["sweep"] = sweep(trainer, config, splits)
     if hasattr(trainer.model, "agreement"):
-        found["agreement"] = _agreement(trainer.model)
-    found["seconds"] = round(monotonic() - start + sum(line.get("diagnose_s", 0.0) for line in lines), 3)
-    return found
+        report["agreement"] = _agreement(trainer.model)
+    report["seconds"] = round(monotonic() - start + sum(line.get("diagnose_s", 0.0) for line in lines), 3)
+    return report
 
 
 def _agreement(model: Any) -> dict[str, float]:
-    """The R-hat of predictions of a model that samples; where it is too large, that is said."""
-    found = {name: round(value, 3) for name, value in model.agreement().items()}
-    if found.get("median", 0.0) > MIXED:
-        said = "its chains disagree: half of its predictions have an R-hat above %.2f; raise burn_in and epochs"
-        LOG.warning(said, found["median"])
-    return found
+    """The R-hat of the predictions of a model with Markov chains; a warning is logged if it is too large."""
+    r_hat = {name: round(value, 3) for name, value in model.agreement().items()}
+    if r_hat.get("median", 0.0) > MIXED:
+        message = "its chains disagree: half of its predictions have an R-hat above %.2f; raise burn_in and epochs"
+        LOG.warning(message, r_hat["median"])
+    return r_hat
 
 
 def _test_distances(config, bins: Bins, predictions) -> dict[str, Any]:
-    """For the test pairs the distances of Table 2 with intervals over users, and the KS test per user (Fig. 8)."""
+    """The distances of Table 2 on the test pairs, with intervals over users, and the KS test per user (Fig. 8)."""
     _, row = np.unique(predictions.user, return_inverse=True)
     counts = [counts_by_user(row, value, bins.levels) for value in (predictions.score, predictions.rating)]
     p_value = ks_p_values(row, predictions.score, predictions.rating)
@@ -219,8 +219,9 @@ def _test_distances(config, bins: Bins, predictions) -> dict[str, Any]:
 def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
     """Fig. 7 on the validation part: metrics of one trained model after T' = 0, 1, ..., T of its T denoising steps.
 
-    One walk down the chain gives all T'. A point has ``prediction``, ``denoising_steps``, ``prediction_noise_steps``
-    and the metrics.
+    Returns:
+        For each T' and kind of ``prediction`` a dict with ``prediction``, ``denoising_steps``,
+        ``prediction_noise_steps`` and the metrics; one walk down the chain serves all T'.
     """
     pairs = [batch for batch, *_ in loaders.eval_loader(config, splits, "valid")]
     fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], loaders.ITEM_RANK, config["RATING_FIELD"])

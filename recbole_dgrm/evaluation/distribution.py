@@ -1,7 +1,7 @@
 """Distributions of predicted ratings, counted in fixed bins, and their distances from those of given ratings.
 
-Paper, sections 4.4.1 (Figs. 2-6, Table 2) and 4.4.4 (Fig. 8). The levels are the last dimension of shares, so every
-distance takes one distribution or a stack of them.
+See sections 4.4.1 (Figs. 2-6, Table 2) and 4.4.4 (Fig. 8) of the paper. A distribution is an array of shares with the
+levels as its last dimension, so every distance takes one distribution or a stack of them.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from recbole_dgrm.errors import DataError
 from recbole_dgrm.maths.levels import even_step, nearest_level
 
 SMOOTHING = 1e-6  # added to every share, so that the divergence from an empty level is finite
-BINS_PER_LEVEL = 10  # a figure then shows the shape between two levels
-FEW_LEVELS = 50  # with more levels than this the levels themselves show the shape
+BINS_PER_LEVEL = 10  # so that a figure shows the shape between two levels
+FEW_LEVELS = 50  # with more levels than this, the levels alone show the shape
 BINS_PER_LEVEL_OF_MANY = 2
-WEIGHTS = 1 << 22  # weights of drawn users that are in memory at once: 32 MiB
+WEIGHTS = 1 << 22  # bootstrap weights that are in memory at once: 32 MiB
 
 
 def level_shares(rating: NDArray, levels: NDArray) -> NDArray[np.float64]:
@@ -47,21 +47,21 @@ def js_divergence(p: NDArray, q: NDArray) -> NDArray[np.float64]:
 
 def wasserstein(p: NDArray, q: NDArray, levels: NDArray) -> NDArray[np.float64]:
     """Wasserstein-1 distance of shares over ``levels``, in units of the ratings."""
-    apart = np.abs(np.cumsum(p, axis=-1) - np.cumsum(q, axis=-1))[..., :-1]
-    return (apart * np.diff(levels)).sum(axis=-1)
+    gap = np.abs(np.cumsum(p, axis=-1) - np.cumsum(q, axis=-1))[..., :-1]
+    return (gap * np.diff(levels)).sum(axis=-1)
 
 
 def effective_number(shares: NDArray) -> NDArray[np.float64]:
-    """``exp`` of the entropy: how many equally frequent values have this entropy."""
+    """``exp`` of the entropy: the number of equally frequent values that has this entropy."""
     return np.exp(entr(shares).sum(axis=-1))
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Fixed bins around the levels of a rating scale; the outermost bins also count what lies beyond them.
+    """Fixed bins around the levels of a rating scale; the outermost bins also count the values beyond them.
 
-    The values that are nearer to a level than to any other are cut into equal bins. Beyond those of the lowest and
-    the highest level there are bins for one more step, as wide as the distance to the neighbouring level.
+    The values that are nearest to one level are divided into equal bins. Below the lowest and above the highest level
+    there are bins for one more step, as wide as the distance to the neighbouring level.
     """
 
     scale: tuple[float, ...]
@@ -73,7 +73,7 @@ class Bins:
 
     @cached_property
     def step(self) -> float | None:
-        """The distance between neighbouring levels; None if it is not always the same."""
+        """The distance between neighbouring levels; None if the distances differ."""
         return even_step(self.levels)
 
     @cached_property
@@ -104,7 +104,7 @@ class Bins:
     def count(self, value: Tensor) -> NDArray[np.int64]:
         """The number of values in each bin, ``(n_bins,)``."""
         last = len(self.centres) - 1
-        if self.step:  # eight times as fast as a search
+        if self.step:  # eight times as fast as the binary search
             place = (value - self.edges[0]) / (self.step / self.per_level)
             index = place.clamp_(0, last).to(torch.uint8 if last < 256 else torch.int32)
         else:
@@ -121,7 +121,7 @@ class Bins:
 
 @dataclass(frozen=True)
 class Sample:
-    """What is kept of many ratings or predictions: their counts in bins, their mean and their deviation.
+    """A summary of many ratings or predictions: their counts in bins, their mean and their standard deviation.
 
     Attributes:
         counts: number of values in each bin, ``(n_bins,)``.
@@ -145,7 +145,7 @@ class Sample:
         return Sample(self.bins, self.counts + other.counts, n, total, squares)
 
     def __sub__(self, other: "Sample") -> "Sample":
-        """What is left of a sample without a part of it."""
+        """This sample without ``other``, which must be a part of it."""
         return self + Sample(other.bins, -other.counts, -other.n, -other.total, -other.squares)
 
     @property
@@ -160,7 +160,7 @@ class Sample:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """The share of each level, ``(n_levels,)``, after clipping and rounding."""
+        """The share of each level, ``(n_levels,)``, after clipping and rounding the values to levels."""
         return self.bins.level_counts(self.counts) / self.n
 
     @property
@@ -170,33 +170,33 @@ class Sample:
 
     @property
     def values(self) -> float:
-        """The effective number of distinct values, as fine as the bins: 1 for a constant."""
+        """The effective number of bins that have values: 1 for a constant."""
         return float(effective_number(self.counts / self.n))
 
     def to_dict(self) -> dict[str, Any]:
-        """The sample as plain data, for the record."""
+        """The sample as JSON values, for the record."""
         return {"n": self.n, "mean": self.mean, "std": self.std, "counts": self.counts.tolist()}
 
     @classmethod
     def from_dict(cls, bins: Bins, content: dict[str, Any]) -> Self:
-        """The sample that ``to_dict`` was called of.
+        """The sample from the result of ``to_dict``.
 
         Raises:
-            DataError: the counts are of other bins.
+            DataError: the number of counts is not the number of bins.
         """
-        if len(content["counts"]) != len(bins.centres):
-            found, wanted = len(content["counts"]), len(bins.centres)
-            raise DataError(f"a record has counts of {found} bins, its rating scale has {wanted}; make its run again")
+        if (number := len(content["counts"])) != len(bins.centres):
+            message = f"a record has counts of {number} bins, its rating scale has {len(bins.centres)}"
+            raise DataError(f"{message}; make its run again")
         n, mean, std = content["n"], content["mean"], content["std"]
         return cls(bins, np.array(content["counts"]), n, n * mean, n * (std**2 + mean**2))
 
 
 def distances(predicted: NDArray, given: NDArray, levels: NDArray) -> dict[str, NDArray[np.float64]]:
-    """All distances between two distributions over levels; the first is that of the paper's Table 2.
+    """All distances between two distributions over levels; ``kl`` is that of the paper's Table 2.
 
     Args:
         predicted, given: shares of the levels, ``(..., n_levels)``.
-        levels: the ratings that have these shares, ``(n_levels,)``.
+        levels: the rating levels, ``(n_levels,)``.
     """
     return {
         "kl": kl_divergence(predicted, given),
@@ -218,10 +218,12 @@ def distance_intervals(
     """Distances with percentile intervals from a bootstrap over users.
 
     Args:
-        predicted, given: counts by user, ``(n_users, n_levels)``, sparse; both are drawn with the same users.
+        predicted, given: sparse counts by user, ``(n_users, n_levels)``; both are resampled with the same users.
+        draws: number of bootstrap samples.
+        level: the probability of the intervals.
 
     Returns:
-        For each name of a distance its value and the lower and upper end of its interval.
+        For each distance its value and the lower and upper end of its interval.
     """
     n_users, rng = given.shape[0], np.random.default_rng(seed)
     parts: list[tuple[NDArray, NDArray]] = []
@@ -239,8 +241,8 @@ def distance_intervals(
 def ks_p_values(row: NDArray, predicted: NDArray, given: NDArray) -> NDArray[np.float64]:
     """Per user the p-value of the two-sample Kolmogorov-Smirnov test of predicted and given ratings.
 
-    The p-value of two samples of one size depends on that size and the statistic alone, so scipy is asked once
-    for each pair of them.
+    The p-value of two samples of the same size depends only on that size and the statistic, so scipy computes it once
+    for each such pair.
 
     Args:
         row: user of each pair, numbered from 0 without gaps, ``(n,)``.
@@ -251,7 +253,7 @@ def ks_p_values(row: NDArray, predicted: NDArray, given: NDArray) -> NDArray[np.
     user, value = np.concatenate([row, row]), np.concatenate([predicted, given])
     order = np.lexsort((value, user))
     user, value = user[order], value[order]
-    lead = np.cumsum(np.repeat([1, -1], len(row))[order])  # ends at 0 with each user
+    lead = np.cumsum(np.repeat([1, -1], len(row))[order])  # 0 after the last value of each user
     last_of_tie = np.append((np.diff(value) != 0) | (np.diff(user) != 0), True)
     size = np.bincount(row)
     start = np.append(0, np.cumsum(2 * size)[:-1])

@@ -1,6 +1,6 @@
-"""A test result by groups: users by how many ratings they have in training, items by how many they have there.
+"""Test results by groups of users and of items, which are grouped by their number of training ratings.
 
-The groups have fixed edges, so that those of several data sets, splits and reports are the same.
+The groups have fixed edges, so that they are the same for all data sets, splits and reports.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from recbole_dgrm.evaluation import collector
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users
 from recbole_dgrm.evaluation.references import References, training_part
 
-EDGES = (5, 20, 50, 200)  # the most ratings of a group; the last group has whatever is above
+EDGES = (5, 20, 50, 200)  # the most training ratings of a group; the last group has more than 200
 Groups = list[dict[str, Any]]
 Vectors = Mapping[str, NDArray]
 
@@ -24,17 +24,17 @@ Vectors = Mapping[str, NDArray]
 def measure(
     evaluator: collector.Evaluator, config, splits: Splits, users: NDArray, reference: References
 ) -> dict[str, Any]:
-    """What ``evaluator`` has just found on the test part, by groups.
+    """The result of the last evaluation of ``evaluator``, on the test part, by groups.
 
     Args:
-        users: ids of the tested users, in the order of the evaluator's vectors.
+        users: ids of the tested users, in the order of the evaluator's values per user.
         reference: the reference rows of the test part.
 
     Returns:
-        ``users`` and, where predictions are ratings, ``items``; each with the groups of the ``model`` and, where the
-        rated items are judged, of ``bias``, user + item means. A group has ``least`` and ``most`` ratings in training
-        (None for the last), ``n`` users or test ratings, and the metrics: means over its users, of errors over its
-        ratings. A group without any is left out.
+        ``users`` and, if predictions are ratings, ``items``; each with the groups of the ``model`` and, under the
+        rated-items protocols, of ``bias``, user + item means. A group has its ``least`` and ``most`` training ratings
+        (None for the last), its number ``n`` of users or test ratings, and the metrics: errors are means over its
+        test ratings, all others means over its users. Empty groups are left out.
     """
     user, item, _ = splits.triples(training_part(config))
     of_users = np.bincount(user, minlength=splits.train.user_num)[users]
@@ -46,15 +46,15 @@ def measure(
     of_items = np.bincount(item, minlength=splits.train.item_num)[tested]
     number = np.unique(pairs.user, return_counts=True)[1]
     of_means = {key: value for key, value in reference.of(users).items() if key in vectors}
-    found = {"users": {"model": _by_users(of_users, vectors, number), "bias": _by_users(of_users, of_means, number)}}
+    result = {"users": {"model": _by_users(of_users, vectors, number), "bias": _by_users(of_users, of_means, number)}}
     if "rmse" in vectors or "mae" in vectors:
         scores = {"model": pairs.score, "bias": means.predict(pairs.user, tested)}
-        found["items"] = {name: _by_items(of_items, score - pairs.rating) for name, score in scores.items()}
-    return found
+        result["items"] = {name: _by_items(of_items, score - pairs.rating) for name, score in scores.items()}
+    return result
 
 
 def _by_users(ratings: NDArray, vectors: Vectors, tested: NDArray | None) -> Groups:
-    """Groups of users with ``ratings`` in training and, where errors are among the vectors, ``tested`` ratings."""
+    """Groups of users by their number of training ``ratings``; errors are weighted by the ``tested`` ratings."""
     return [
         group | {key: _pooled(key, value[here], tested is not None and tested[here]) for key, value in vectors.items()}
         for group, here in _groups(ratings)
@@ -69,7 +69,7 @@ def _pooled(key: str, value: NDArray, tested: Any) -> float:
 
 
 def _by_items(ratings: NDArray, error: NDArray) -> Groups:
-    """Groups of test ratings whose items have ``ratings`` in training."""
+    """Groups of test ratings by the number of training ``ratings`` of their items."""
     error = error.astype(np.float64)
     return [
         group | {"rmse": float(np.square(error[here]).mean()) ** 0.5, "mae": float(np.abs(error[here]).mean())}
@@ -78,10 +78,10 @@ def _by_items(ratings: NDArray, error: NDArray) -> Groups:
 
 
 def _groups(ratings: NDArray) -> list[tuple[dict[str, Any], NDArray[np.bool_]]]:
-    """The groups that are not empty, each with the places of those who are in it."""
-    place, found = np.searchsorted(EDGES, ratings), []
+    """The groups that are not empty, each with a mask of its members."""
+    place, groups = np.searchsorted(EDGES, ratings), []
     for number, (below, most) in enumerate(zip((-1, *EDGES), (*EDGES, None), strict=True)):
         here = place == number
         if here.any():
-            found.append(({"least": below + 1, "most": most, "n": int(here.sum())}, here))
-    return found
+            groups.append(({"least": below + 1, "most": most, "n": int(here.sum())}, here))
+    return groups

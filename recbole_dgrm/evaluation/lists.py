@@ -1,17 +1,17 @@
-"""What lists of recommendations are like beside their accuracy: coverage, evenness, popularity, novelty, diversity.
+"""Properties of recommendation lists other than accuracy: coverage, evenness, popularity, novelty, diversity.
 
-Lists are ``(n_users, N)`` ids of items, best first; 0, the padding, stands where a user has fewer items left. What is
-known of items are the pairs that lie before the part that is evaluated, so the numbers of all models are made of the
-same: ``known``, ``(n_users, n_items)`` with the padding row and column. No array of users x items or items x items is
-made.
+Lists are ``(n_users, N)`` item ids, best first, filled up with the padding 0 if a user has fewer items left. Item
+popularity and similarity are computed from ``known``, all pairs before the evaluated part, ``(n_users, n_items)`` with
+the padding row and column, so that the numbers of all models can be compared. No dense array of users x items or of
+items x items is made.
 
     * Coverage: the share of the items that are in any list (Ge, Delgado-Battenfeld and Jannach 2010).
-    * Gini index, entropy in nats: of how often items are listed, unlisted items included.
-    * Popularity: how many users have an item. Tail: of the items, the tenth that fewest have.
+    * Gini index and entropy (in nats) of the counts of how often each item is listed, unlisted items included.
+    * Popularity: the number of users who have an item. Tail: the tenth of the items that the fewest users have.
     * Novelty: ``-log2 p(i)`` in bits, where p is the share of users who have the item (Zhou et al. 2010; Vargas and
       Castells 2011). An item that nobody has counts as one that a single user has.
-    * Diversity: the mean of ``1 - cos(i, j)`` over the pairs of a list, of the 0/1 vectors of who has an item (the
-      distance within lists, Ziegler et al. 2005; Vargas and Castells 2011); 0 where a list has no pair.
+    * Diversity: the mean of ``1 - cos(i, j)`` over the pairs of items in a list, where i and j are the 0/1 vectors of
+      the users who have the item (intra-list distance, Ziegler et al. 2005; Vargas and Castells 2011); 0 without pairs.
 """
 
 from functools import cached_property
@@ -22,16 +22,16 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 TAIL = 0.1  # of the items
-AT_ONCE = 4096  # items whose distances are looked up at once
+AT_ONCE = 4096  # items whose cosines are computed at once, at most
 Vector = NDArray[np.float64]
 
 
 class Lists:
-    """Lists of recommendations with what is known of their items.
+    """Recommendation lists, and the known pairs that item popularity and similarity are computed from.
 
     Args:
-        items: ids ``(n_users, N)``, 0 where there is none.
-        known: pairs, ``(n_users, n_items)``; only which entries there are counts.
+        items: item ids ``(n_users, N)``; 0 fills up shorter lists.
+        known: known pairs, ``(n_users, n_items)``; only the places of the stored entries count, not their values.
     """
 
     def __init__(self, items: NDArray[np.integer], known: sp.csr_matrix):
@@ -43,21 +43,21 @@ class Lists:
         return float((self._listed(n) > 0).mean())
 
     def gini(self, n: int) -> float:
-        """0 where all items are listed equally often, towards 1 where few are; 0 without any list."""
+        """The Gini index: 0 if all items are listed equally often, near 1 if few are listed; 0 without any list."""
         return gini(self._listed(n))
 
     def entropy(self, n: int) -> float:
-        """Shannon's, in nats: 0 where one item is all that is listed, log(n_items) where all are equally often."""
+        """Shannon entropy in nats: 0 if only one item is listed, log(n_items) if all are listed equally often."""
         listed = self._listed(n)
         share = listed[listed > 0] / max(1, listed.sum())
         return float(-(share * np.log(share)).sum())
 
     def mean_popularity(self, n: int) -> Vector:
-        """How many users have an item of the list, ``(n_users,)``; 0 without a list."""
+        """The mean number of users who have an item of the list, ``(n_users,)``; 0 without a list."""
         return self._mean(self.popularity, n)
 
     def tail(self, n: int) -> Vector:
-        """The share of the list that is in the tail, ``(n_users,)``; items that equally many have are in id order."""
+        """The share of the list that is in the tail, ``(n_users,)``; equally popular items are taken in id order."""
         tail = np.zeros(len(self.popularity))
         tail[np.argsort(self.popularity, kind="stable")[: max(1, int(TAIL * len(tail)))]] = 1
         return self._mean(tail, n)
@@ -74,11 +74,11 @@ class Lists:
         return (pairs - self._likeness[:, :n].sum(axis=1)) / np.maximum(pairs, 1)
 
     def statistics(self) -> dict[str, Any]:
-        """What a diagnosis keeps of the lists.
+        """The statistics of the lists that a diagnosis records.
 
         Returns:
-            ``n``, their length; ``distinct``, the share of the lists that differ, whatever the order of their items;
-            ``items``, the coverage; ``gini`` and ``entropy``. All but ``n`` are None where no user has an item left.
+            ``n``, the length of the lists; ``distinct``, distinct lists / users, where the order of items does not
+            count; ``items``, the coverage; ``gini`` and ``entropy``. All but ``n`` are None if all lists are empty.
         """
         n = self.items.shape[1]
         if not self.items.any():
@@ -102,9 +102,9 @@ class Lists:
 
     @cached_property
     def _likeness(self) -> Vector:
-        """For each place the sum of the cosines of its item with the items before it, ``(n_users, N)``."""
+        """For each place of a list the sum of the cosines of its item with the items before it, ``(n_users, N)``."""
         n_users, length = self.items.shape
-        found = np.zeros((n_users, length))
+        likeness = np.zeros((n_users, length))
         vectors = self._vectors
         together = n_users if len(np.unique(self.items)) <= AT_ONCE else max(1, AT_ONCE // length)
         for start in range(0, n_users, together):
@@ -113,12 +113,12 @@ class Lists:
             place = place.reshape(-1, length)
             cosine = (vectors[ids] @ vectors[ids].T).toarray()
             for column in range(1, length):
-                found[here, column] = cosine[place[:, :column], place[:, column, None]].sum(axis=1)
-        return found
+                likeness[here, column] = cosine[place[:, :column], place[:, column, None]].sum(axis=1)
+        return likeness
 
     @cached_property
     def _vectors(self) -> sp.csr_matrix:
-        """The 0/1 vectors of the items, of length 1, ``(n_items, n_users)``; that of the padding is 0."""
+        """The 0/1 vectors of the items, scaled to length 1, ``(n_items, n_users)``; the vector of the padding is 0."""
         length = 1 / np.sqrt(np.maximum(np.append(1, self.popularity), 1))
         entries = length[self.known.indices] * (self.known.indices > 0)
         return sp.csr_matrix((entries, self.known.indices, self.known.indptr), self.known.shape).T.tocsr()
@@ -131,9 +131,9 @@ def gini(counts: NDArray[np.integer]) -> float:
 
 
 def described(lists: Lists) -> str:
-    """A line about lists: how many items they name, how evenly, how novel and how diverse they are."""
+    """A line with the coverage, Gini index, novelty and diversity of the lists."""
     n = lists.items.shape[1]
     return (
-        f"the lists name {lists.coverage(n):.1%} of {len(lists.popularity):,} items (coverage), Gini "
+        f"the lists contain {lists.coverage(n):.1%} of {len(lists.popularity):,} items (coverage), Gini "
         f"{lists.gini(n):.3f}, novelty {lists.novelty(n).mean():.2f} bits, diversity {lists.diversity(n).mean():.3f}"
     )

@@ -1,4 +1,4 @@
-"""The names of metrics and reference rows that people read, and whether more or less of a metric is better."""
+"""How metrics and reference rows are named in tables, and whether larger or smaller values of a metric are better."""
 
 OVER_RATINGS = ("rmse", "mae", "ratingkl")  # pooled over all ratings, not averaged per user; smaller is better
 SMALLER = (*OVER_RATINGS, "giniindex", "averagepopularity")
@@ -8,7 +8,7 @@ SPELLINGS = (
     "ItemCoverage GiniIndex ShannonEntropy AveragePopularity TailPercentage"
 )
 LABELS = {name.lower(): name for name in SPELLINGS.split()}
-STILL = "still improving"  # said of a training that ended while validation was at its best
+STILL = "still improving"  # the status of a training that ended in its best epoch
 BELOW = "†"  # marks a value that is worse than that of the bias row
 REFERENCES = {
     True: {"random": "random order", "bias": "user + item means", "oracle": "oracle: the true ratings"},
@@ -17,7 +17,7 @@ REFERENCES = {
 
 
 def reference_label(name: str, mode: str) -> str:
-    """What tables call a reference row where models are tested by ``mode``."""
+    """The name of a reference row in tables, for the evaluation ``mode`` of RecBole."""
     return REFERENCES[mode == "labeled"][name]
 
 
@@ -37,6 +37,6 @@ def is_worse(key: str, value: float, than: float, rounding: float = 0.0) -> bool
 
 
 def metric_label(key: str) -> str:
-    """``RatedNDCG@5 ↑`` for ``ratedndcg@5``: the metric as people write it, with an arrow towards better."""
+    """``RatedNDCG@5 ↑`` for ``ratedndcg@5``: the name for tables, with an arrow in the direction of better values."""
     name, at, n = key.partition("@")
     return f"{LABELS.get(name, name.capitalize())}{at}{n} {'↓' if smaller_is_better(key) else '↑'}"

@@ -1,10 +1,9 @@
 """Rated-items ranking metrics that treat ties exactly (flat arrays, no loop over users).
 
-The candidates of a user are that user's test items. Most users give the same rating to many items,
-so a metric that breaks ties by position measures the order of the file. Here a block of tied items
-shares the places it covers: with tied scores an item's gain is its expectation over all orders of
-the block, and with tied ratings the last places of the ideal list are shared among the tied items.
-A constant predictor then scores exactly the expectation of a random order.
+The candidates of a user are that user's test items. Most users give the same rating to many items, so a metric that
+breaks ties by position measures the order of the file. Here the items of a tied block share its places: with tied
+scores an item's gain is its expectation over all orders of the block, and with tied ratings the last places of the
+ideal list are shared among the tied items. So a constant predictor has exactly the expected score of a random order.
 """
 
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RatedProtocol:
-    """How rated-items lists are compared.
+    """The options of the rated-items metrics.
 
     Attributes:
-        threshold: tau; an item rated below it is never relevant.
+        threshold: tau, in rating units; an item rated below it is never relevant.
         ties: ``expected`` (exact expectation over orders) or ``item_order`` (lower item id first).
         filter: ``none``, or ``threshold``: predictions below tau are not recommended.
         denominator: ``n``, or ``relevant``: the length of the user's ideal list (Eq. 23).

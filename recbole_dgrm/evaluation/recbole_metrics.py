@@ -1,11 +1,11 @@
-"""Our metrics as metrics of RecBole, by the names that ``metrics`` in a config has.
+"""Our metrics as classes of RecBole, so that ``metrics`` in a config can name them.
 
-RatedRecall@N, RatedNDCG@N and RatingKL need user, item and rating of the evaluated pairs beside the scores; RecBole's
-RMSE and MAE are computed in the same pass. ``ranking.py``, ``distribution.py`` and ``lists.py`` define the metrics, and
-``collector.py`` collects what they need.
+RatedRecall@N, RatedNDCG@N and RatingKL need the user, item and rating of the evaluated pairs as well as the scores;
+RecBole's RMSE and MAE are computed in the same pass. ``ranking.py``, ``distribution.py`` and ``lists.py`` define the
+metrics, and ``collector.py`` collects what they need.
 
-RecBole's metrics of lists are replaced: it counts the padding as an item, divides the entropy by the number of listed
-items, counts items that a user has seen where too few are left, and loops over users in Python.
+RecBole's own metrics of lists are replaced, because they count the padding as an item, divide the entropy by the number
+of listed items, count items that the user has seen if too few others are left, and loop over users in Python.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,7 +26,11 @@ from recbole_dgrm.evaluation.ranking import RatedLists
 
 
 class _ListMetric(AbstractMetric):
-    """A metric of the first n of lists; ``per_user`` has the vectors of the last evaluation, if it has a value each."""
+    """A metric of the first n items of lists.
+
+    Attributes:
+        per_user: the values ``(n_users,)`` of the last evaluation by key, if the metric is a mean over users.
+    """
 
     of: Callable[[Any, int], Any]
 
@@ -38,9 +42,9 @@ class _ListMetric(AbstractMetric):
     def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
         """The metric for each n of ``topk``: its mean over users, or its value for all lists together."""
         name, lists = type(self).__name__.lower(), self.lists(dataobject)
-        found = {f"{name}@{n}": self.of(lists, n) for n in self.topk}
-        self.per_user = found if is_mean_over_users(name) else {}
-        return {key: round(float(np.mean(value)), self.decimal_place) for key, value in found.items()}
+        values = {f"{name}@{n}": self.of(lists, n) for n in self.topk}
+        self.per_user = values if is_mean_over_users(name) else {}
+        return {key: round(float(np.mean(value)), self.decimal_place) for key, value in values.items()}
 
     @staticmethod
     def lists(dataobject: DataStruct) -> Any:
@@ -49,12 +53,12 @@ class _ListMetric(AbstractMetric):
 
 
 class _OfRatedItems(_ListMetric):
-    metric_type = EvaluatorType.VALUE  # what RecBole calls metrics over given pairs
+    metric_type = EvaluatorType.VALUE  # RecBole's type for metrics of given pairs
     metric_need = (PREDICTIONS,)
 
     @staticmethod
     def lists(dataobject: DataStruct) -> RatedLists:
-        """The test items of each user by predicted rating."""
+        """The test items of each user, sorted by predicted rating."""
         return dataobject.get(PREDICTIONS).lists
 
 
@@ -69,13 +73,13 @@ class _OfUnseenItems(_ListMetric):
 
 
 def _metric(base: type[_ListMetric], name: str, of: Callable[[Any, int], Any], smaller: bool = False) -> Any:
-    """A class named ``name`` for the metric that the method ``of`` computes; ``smaller`` values are better."""
+    """A class ``name`` for the metric that the function ``of`` computes; ``smaller`` if smaller values are better."""
     text = f"{name}@N, which ``{of.__module__}.{of.__qualname__}`` computes."
     return type(name, (base,), {"of": staticmethod(of), "smaller": smaller, "__doc__": text})
 
 
 class RatingKL(AbstractMetric):
-    """``KL(predicted || given)`` of the test ratings over the levels of the ratings (paper, Table 2)."""
+    """``KL(predicted || given)`` of the test ratings over the rating levels, in nats (paper, Table 2)."""
 
     metric_type = EvaluatorType.VALUE
     metric_need = (PREDICTIONS,)
@@ -103,7 +107,7 @@ OURS = {metric.__name__.lower(): metric for metric in (*RATED, RatingKL, *OF_LIS
 
 
 def register() -> None:
-    """Enter the metrics into RecBole's own tables, so that ``metrics: [RatedRecall]`` is known."""
+    """Add the metrics to RecBole's tables, so that it accepts ``metrics: [RatedRecall]``."""
     tables = recbole.evaluator.register
     for name, metric in OURS.items():
         tables.metrics_dict[name] = metric
@@ -119,7 +123,7 @@ def names() -> set[str]:
 
 
 def kind(name: str) -> EvaluatorType:
-    """``RANKING`` for a metric that ranks all items, ``VALUE`` for one that judges given pairs."""
+    """``RANKING`` for a metric of rankings of all items, ``VALUE`` for one of given pairs."""
     return recbole.evaluator.register.metric_types[name.lower()]
 
 
@@ -130,9 +134,9 @@ def title(name: str) -> str:
 
 def keys(names: Iterable[str], topk: Iterable[int]) -> set[str]:
     """The keys that the metrics of these ``names`` have in a result: ``ndcg@10``, ``rmse``."""
-    tables, found = recbole.evaluator.register, set()
+    tables, result = recbole.evaluator.register, set()
     for name in map(str.lower, names):
         lists = {"rec.topk", "rec.items"} & set(tables.metric_information[name])
         cut = lists or issubclass(tables.metrics_dict[name], _OfRatedItems)
-        found |= {f"{name}@{n}" for n in topk} if cut else {name}
-    return found
+        result |= {f"{name}@{n}" for n in topk} if cut else {name}
+    return result

@@ -1,4 +1,4 @@
-"""The reference rows beside every result, computed exactly: random, bias (or popularity) and oracle.
+"""The reference rows that every result is compared with, computed exactly: random, bias (or popularity) and oracle.
 
 Under the rated-items protocols a random order is a constant score with exact ties, because the metrics are then
 expectations over all orders; its RMSE is that of the training mean. Under full ranking a random order has its
@@ -24,32 +24,32 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class References:
-    """The reference rows of a part of the data, and what its metrics can tell.
+    """The reference rows of a part of the data, and the resolutions of its metrics.
 
     Attributes:
         rows: the metrics of ``random``, ``bias`` and ``oracle``.
         resolution: by metric, see ``recbole_dgrm.evaluation.resolution.of_rows``.
-        of_users: the vectors ``(n_users,)`` of the row ``bias`` by metric, and ``user_id``, which ascends.
-        means: the user + item means of the row ``bias``, where rated items are judged.
+        of_users: the values per user ``(n_users,)`` of the row ``bias`` by metric, and the ascending ``user_id``.
+        means: the user + item means of the row ``bias``; None under full ranking.
     """
 
     rows: dict[str, Metrics]
     resolution: dict[str, Metrics]
-    of_users: dict[str, NDArray] = field(compare=False)  # they follow from what the rows follow from
+    of_users: dict[str, NDArray] = field(compare=False)
     means: Biases | None = field(default=None, compare=False)
 
     def of(self, users: NDArray) -> dict[str, NDArray]:
-        """The vectors of the row ``bias`` for ``users`` ``(n,)``, by metric."""
+        """The values of the row ``bias`` for the ``users`` ``(n,)``, by metric."""
         own = np.searchsorted(self.of_users["user_id"], users)
         return {metric: values[own] for metric, values in self.of_users.items() if metric != "user_id"}
 
     def vectors(self, users: NDArray) -> dict[str, NDArray]:
-        """The same by the names that they have in a run's files."""
+        """The values of ``of`` by the names that they have in a run's files."""
         return {BIAS + metric: values for metric, values in self.of(users).items()}
 
 
 def measure(config, splits: Splits, part: str = "test") -> References:
-    """The reference rows on ``test``, learnt from all that a tested model learns from, or on ``valid``."""
+    """The reference rows on ``test``, fitted on the ratings that the tested model is trained on, or on ``valid``."""
     known = "train" if part == "valid" else training_part(config)
     if config["eval_args"]["mode"][part] == "labeled":
         return _rated(config, splits, part, known)
@@ -57,7 +57,7 @@ def measure(config, splits: Splits, part: str = "test") -> References:
 
 
 def skill(result: Metrics, reference: dict[str, Metrics]) -> Metrics:
-    """``(m - random) / (oracle - random)``: 0 is a random order, 1 cannot be beaten."""
+    """``(m - random) / (oracle - random)`` by metric: 0 for a random order, 1 for the best possible value."""
     random, oracle = reference["random"], reference["oracle"]
     return {
         key: (value - random[key]) / (oracle[key] - random[key])
@@ -67,12 +67,12 @@ def skill(result: Metrics, reference: dict[str, Metrics]) -> Metrics:
 
 
 def training_part(config) -> str:
-    """The part of the splits that a tested model was trained on."""
+    """The part of the splits that the tested model is trained on."""
     return "known" if config.run.refit else "train"
 
 
 def user_item_means(config, splits: Splits, part: str) -> Biases:
-    """The means of users and items that a part of the splits has."""
+    """The user + item means, fitted on a part of the splits."""
     size = splits.train.user_num, splits.train.item_num
     return fit_biases(*splits.triples(part), *size, config.run.bias_shrinkage)
 
@@ -81,7 +81,7 @@ def _rated(config, splits: Splits, part: str, known: str) -> References:
     user, item, rating = splits.triples(part)
     biases = user_item_means(config, splits, known)
     protocol = collector.rated_protocol(config, splits.scale)
-    any_order = replace(protocol, ties="expected", filter="none")  # item_order would make a constant an order
+    any_order = replace(protocol, ties="expected", filter="none")  # item_order would rank a constant by item id
     scores = {
         "random": (np.full(len(rating), biases.mean), any_order),
         "bias": (biases.predict(user, item), protocol),
@@ -98,7 +98,7 @@ def _rated(config, splits: Splits, part: str, known: str) -> References:
 
 
 def rated_row(config, predictions: RatedPredictions) -> Metrics:
-    """The metrics of scored rated pairs, whatever gave the scores."""
+    """The metrics of scored rated pairs, computed by a new evaluator."""
     return evaluated(collector.Evaluator(config), predictions)
 
 
@@ -136,11 +136,11 @@ def _ranked(config, splits: Splits, part: str, known: str) -> References:
 def _places(
     score: NDArray, user: NDArray, item: NDArray, known_user: NDArray, known_item: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """The places of items among the candidates of their users, if all users have the same ``score`` ``(n_items + 1,)``.
+    """Rank items among the candidates of their users by an item ``score`` ``(n_items + 1,)`` that all users share.
 
     Args:
-        user, item: the pairs to place, ``(n,)``.
-        known_user, known_item: pairs that are no candidates, ``(m,)``; the padding item 0 is no candidate either.
+        user, item: the pairs to rank, ``(n,)``.
+        known_user, known_item: pairs that are not candidates, ``(m,)``; the padding item 0 is not one either.
 
     Returns:
         For each pair how many candidates of the user have a higher score, and how many the same, itself included.
@@ -159,7 +159,7 @@ def _expected_ranking(row: NDArray, above: NDArray, tied: NDArray, k: int) -> di
 
     Args:
         row: user of each positive, numbered from 0 without gaps, ``(n,)``.
-        above, tied: candidates of the user with a higher score, and with the same, ``(n,)``.
+        above, tied: number of candidates of the user with a higher score, and with the same score, ``(n,)``.
     """
     number = np.bincount(row)
     places = np.arange(1, k + 1)
@@ -169,10 +169,10 @@ def _expected_ranking(row: NDArray, above: NDArray, tied: NDArray, k: int) -> di
     gain = np.bincount(row, (ideal[np.minimum(above, k) + inside] - ideal[np.minimum(above, k)]) / tied)
     start = np.full(len(number), np.iinfo(above.dtype).max)
     np.minimum.at(start, row, above)
-    leading = above == start[row]  # the first block of ties with a positive decides about the first hit
-    size, found = np.zeros_like(number), np.bincount(row[leading])
+    leading = above == start[row]  # the first hit is in the first block of ties that has a positive
+    size, positives = np.zeros_like(number), np.bincount(row[leading])
     size[row[leading]] = tied[leading]
-    miss = 1 - found[:, None] / np.maximum(size[:, None] - places + 1, found[:, None])
+    miss = 1 - positives[:, None] / np.maximum(size[:, None] - places + 1, positives[:, None])
     no_hit = np.cumprod(miss, axis=1)  # no positive in the first p places of the block
     first_hit = np.concatenate([np.ones((len(number), 1)), no_hit[:, :-1]], axis=1) - no_hit
     place = start[:, None] + places
@@ -187,6 +187,6 @@ def _expected_ranking(row: NDArray, above: NDArray, tied: NDArray, k: int) -> di
 
 
 def _perfect_ranking(positives: NDArray, k: int) -> dict[str, NDArray]:
-    found = np.minimum(positives, k)
+    hits = np.minimum(positives, k)
     perfect = {f"{name}@{k}": np.ones(len(positives)) for name in ("ndcg", "hit", "mrr")}
-    return {f"recall@{k}": found / positives, f"precision@{k}": found / k, **perfect}
+    return {f"recall@{k}": hits / positives, f"precision@{k}": hits / k, **perfect}

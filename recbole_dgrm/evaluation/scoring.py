@@ -1,4 +1,4 @@
-"""Scores by any model of ours or RecBole's, a batch at a time: of all items for many users, or of single pairs."""
+"""Scores of any model of ours or RecBole's, computed in batches: of all items for many users, or of single pairs."""
 
 from collections.abc import Iterator
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from recbole_dgrm.models.base import entries_of
 
-PAIRS = 1 << 17  # user-item pairs scored at once, for models that know no full ranking
-AT_ONCE = 1 << 23  # scores of a batch at most
+PAIRS = 1 << 17  # user-item pairs scored at once, for models that only score single pairs
+AT_ONCE = 1 << 23  # scores in a batch, at most
 
 
 def all_scores(model, config, users: Tensor, n_items: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of users and their scores ``(B, n_items)``; the padding item scores minus infinity."""
+    """Batches of users and their scores ``(B, n_items)``; the score of the padding item is minus infinity."""
     for batch in batches(config, users, n_items):
         given = Interaction({config["USER_ID_FIELD"]: batch}).to(config["device"])
         try:
@@ -32,9 +32,9 @@ def batches(config, users: Tensor, n_items: int) -> tuple[Tensor, ...]:
 
 
 def pair_scores(model, config, pairs: Interaction) -> Tensor:
-    """The scores ``(n,)`` of user-item pairs, as the model's ``predict`` gives them.
+    """The scores ``(n,)`` of user-item pairs that the model's ``predict`` computes.
 
-    RecBole's models of whole profiles compute a profile for each pair there; here they do for each distinct user.
+    ``predict`` of RecBole's autoencoders computes a whole profile for each pair; here it is computed once per user.
     """
     if not _predicts_whole_profiles(model):
         return _predicted(model, config, pairs)
@@ -44,9 +44,9 @@ def pair_scores(model, config, pairs: Interaction) -> Tensor:
 
 
 def _predicts_whole_profiles(model) -> bool:
-    """Whether ``predict`` is RecBole's way to take entries of ``full_sort_predict``.
+    """Whether ``predict`` only takes entries of RecBole's ``full_sort_predict``.
 
-    It is not where the scores are random, as LDiffRec's can be made: each pair gets a draw of its own then.
+    It does not if the scores are random, which an option of LDiffRec makes them: then each pair has its own noise.
     """
     is_theirs = isinstance(model, AutoEncoderMixin) and type(model).predict.__module__.startswith("recbole.")
     return is_theirs and not (getattr(model, "sampling_steps", 0) or getattr(model, "sampling_noise", False))

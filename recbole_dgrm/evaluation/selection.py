@@ -10,7 +10,7 @@ from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.evaluation import references
 from recbole_dgrm.evaluation.metric_names import LABELS, smaller_is_better
 from recbole_dgrm.evaluation.references import Metrics
-from recbole_dgrm.evaluation.resolution import blunt, can_tell
+from recbole_dgrm.evaluation.resolution import is_precise, too_noisy
 from recbole_dgrm.system import distributed
 
 LOG = logging.getLogger(__name__)
@@ -19,32 +19,35 @@ ASKED = f"valid_metric={AUTO}"
 
 
 def candidates(names: list[str], topk: list[int]) -> list[str]:
-    """The metrics that ``auto`` chooses from, those of them that are computed: RatedNDCG of the first length, RMSE."""
+    """The metrics that ``auto`` chooses from: RatedNDCG at the first N of ``topk`` and RMSE, if they are computed."""
     computed = {name.lower() for name in names}
-    found = {RANKING: f"{LABELS[RANKING]}@{topk[0]}", ERROR: LABELS[ERROR]}
-    return [found[name] for name in found if name in computed]
+    labels = {RANKING: f"{LABELS[RANKING]}@{topk[0]}", ERROR: LABELS[ERROR]}
+    return [labels[name] for name in labels if name in computed]
 
 
-def settled(config, splits: Splits) -> tuple[Config, dict[str, Metrics]]:
-    """The config with the metric that selects, and the resolutions on validation that an ``auto`` was settled by.
+def with_chosen_metric(config, splits: Splits) -> tuple[Config, dict[str, Metrics]]:
+    """Replace ``valid_metric: auto`` by the metric to use for early stopping and tuning.
 
-    The choice depends on the training and the validation part alone, so it is the same when a run is resumed.
+    The choice depends only on the training and the validation part, so it is the same when a run is resumed.
+
+    Returns:
+        The config, and the resolutions on the validation part that the choice was made by; these are empty if the
+        config names a metric.
     """
     if config["valid_metric"] != AUTO:
         return config, {}
-    found = references.measure(config, splits, "valid").resolution
-    chosen = distributed.broadcast_text(lambda: _choice(candidates(config["metrics"], config["topk"]), found))
+    resolutions = references.measure(config, splits, "valid").resolution
+    chosen = distributed.broadcast_text(lambda: _choice(candidates(config["metrics"], config["topk"]), resolutions))
     bigger = not smaller_is_better(chosen.lower())
-    return config.replaced(valid_metric=chosen, valid_metric_bigger=bigger), found
+    return config.replaced(valid_metric=chosen, valid_metric_bigger=bigger), resolutions
 
 
-def _choice(names: list[str], found: dict[str, Metrics]) -> str:
-    """RatedNDCG if it can tell; else RMSE, unless that is not computed or tells even less."""
+def _choice(names: list[str], resolutions: dict[str, Metrics]) -> str:
+    """RatedNDCG if it is precise enough; else RMSE, unless that is not computed or has a smaller resolution."""
     ranking, error = names[0], names[-1]
-    ratios = [found[name.lower()]["ratio"] for name in (ranking, error)]
-    chosen = ranking if can_tell(found, ranking.lower()) or ratios[1] < ratios[0] else error
-    said = blunt(found, [ranking.lower()]) or f"{ranking} has a resolution of {ratios[0]:.0f}"
-    LOG.log(
-        logging.INFO if chosen == ranking else logging.WARNING, "%s: %s selects; on validation %s", ASKED, chosen, said
-    )
+    ratios = [resolutions[name.lower()]["ratio"] for name in (ranking, error)]
+    chosen = ranking if is_precise(resolutions, ranking.lower()) or ratios[1] < ratios[0] else error
+    reason = too_noisy(resolutions, [ranking.lower()]) or f"{ranking} has a resolution of {ratios[0]:.0f}"
+    severity = logging.INFO if chosen == ranking else logging.WARNING
+    LOG.log(severity, "%s chooses %s for early stopping and tuning; on validation %s", ASKED, chosen, reason)
     return chosen

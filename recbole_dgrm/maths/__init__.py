@@ -1,1 +1,1 @@
-"""Closed forms and losses that several models share; pure functions of arrays and tensors."""
+"""Losses, layers, biases and sparse products that several models share."""

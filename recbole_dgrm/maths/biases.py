@@ -1,4 +1,4 @@
-"""User and item biases: the simplest predictor of ratings, and the centre that models predict residuals to."""
+"""User and item biases: the simplest predictor of ratings, and the centre to which models predict residuals."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -25,7 +25,7 @@ class Biases:
         return self.mean + self.user[user] + self.item[item]
 
     def for_users(self, user: NDArray, item: NDArray, rating: NDArray, n_users: int, shrinkage: float) -> Self:
-        """The biases of other users, solved from their ratings ``(n,)``; mean and items stay as they are."""
+        """The biases of other users, computed from their ratings ``(n,)``; mean and item biases are unchanged."""
         left = rating - self.mean - self.item[item]
         return replace(self, user=np.bincount(user, left, minlength=n_users) / _counts(user, n_users, shrinkage))
 
@@ -55,11 +55,11 @@ def _counts(row: NDArray, n_rows: int, shrinkage: float) -> NDArray[np.floating]
 
 
 class Center(nn.Module):
-    """The centre ``user[u] + item[i]``, in which ``user`` includes the mean rating; 0 until it is fitted.
+    """The centre ``user[u] + item[i]``, where ``user`` includes the mean rating; 0 until it is fitted.
 
-    It is fitted in closed form before a model learns. Where a user or an item has few ratings, a model that has learnt
-    nothing else predicts their shrunken means. The tables belong to the state once they are fitted, so a state that was
-    learnt without a centre cannot be loaded into a model that has one.
+    It is fitted before a model is trained. For users and items with few ratings, a model of the residuals then predicts
+    about the shrunken means. The tables are in the state if they are fitted, so the state of a model without a centre
+    cannot be loaded into a model with one.
 
     Args:
         n_users, n_items: the numbers of rows and columns of the ratings.
@@ -80,7 +80,7 @@ class Center(nn.Module):
         self._set(self._biases.mean + self._biases.user, self._biases.item)
 
     def set_users(self, ratings: sp.csr_matrix) -> None:
-        """Solve the biases of other users, whose ratings are the rows of ``ratings``; the items stay as they are."""
+        """Compute the biases of other users from the rows of ``ratings``; those of items are unchanged."""
         if self._biases is None:
             self._set(np.zeros(ratings.shape[0]), self.item)
             return
@@ -90,11 +90,11 @@ class Center(nn.Module):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether there is a centre at all."""
+        """Whether the centre has been fitted."""
         return self._biases is not None
 
     def pairs(self, user: Tensor, column: Tensor) -> Tensor:
-        """The centre ``(n,)`` of pairs of a user and an item's column, ``(n,)`` each."""
+        """The centre ``(n,)`` of pairs of a user and an item column, ``(n,)`` each."""
         return self.user[user] + self.item[column]
 
     def rows(self, user: Tensor) -> Tensor:

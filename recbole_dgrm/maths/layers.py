@@ -1,4 +1,4 @@
-"""Perceptrons that several models are made of."""
+"""Layers of perceptrons that several models share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ from recbole_dgrm.maths.sparse import Places, products_at, sparse_product, squar
 
 
 def layers_after(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> list[nn.Module]:
-    """The layers after one with ``sizes[0]`` outputs: linear ones with an activation before each."""
+    """The layers after one with ``sizes[0]`` outputs: linear layers, each after an activation."""
     return [layer for before, after in pairwise(sizes) for layer in (activation(), nn.Linear(before, after))]
 
 
 class SparseLinear(nn.Module):
-    """A linear layer over rows of few entries, whose weights are drawn as those of ``nn.Linear`` are.
+    """A linear layer over sparse rows, initialised as ``nn.Linear``.
 
-    Its weight is stored ``(width, size)``: a product of few entries reads the rows of it.
+    Its weight is stored as ``(width, size)``, because sparse products read its rows.
     """
 
     def __init__(self, width: int, size: int):
@@ -35,11 +35,11 @@ class SparseLinear(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """The outputs ``(B, I)`` of a linear layer, of which no more is computed than is asked for.
+    """The outputs ``(B, I)`` of a linear layer, of which only the needed entries are computed.
 
     Attributes:
-        hidden: the inputs, ``(B, H)``.
-        weight, bias: of the layer, ``(I, H)`` and ``(I,)``.
+        hidden: the inputs of the layer, ``(B, H)``.
+        weight, bias: the parameters of the layer, ``(I, H)`` and ``(I,)``.
     """
 
     hidden: Tensor
@@ -49,13 +49,13 @@ class Outputs:
 
     @classmethod
     def of(cls, hidden: Tensor, layer: nn.Linear) -> Self:
-        """The outputs of ``layer``; made without gradient, they stay without, whatever is read of them later."""
+        """The outputs of ``layer``; if made without gradients, they have none later."""
         if torch.is_grad_enabled():
             return cls(hidden, layer.weight, layer.bias)
         return cls(hidden, layer.weight.detach(), layer.bias.detach())
 
     def at(self, places: Places) -> Tensor:
-        """The outputs ``(n,)`` at ``places``, computed once."""
+        """The outputs ``(n,)`` at ``places``; they are computed once and cached."""
         key = places, torch.is_grad_enabled()
         if key not in self._at:
             self._at[key] = products_at(places, self.hidden, self.weight) + places.column_values(self.bias)
@@ -70,22 +70,22 @@ class Outputs:
         return self.hidden @ (self.weight.T @ weight) + self.bias @ weight
 
     def squares(self) -> Tensor:
-        """The sums of the squares of all outputs of each row, ``(B,)``."""
+        """The sum of the squared outputs of each row, ``(B,)``."""
         return squared_norms(*self._factors())
 
     def transposed(self) -> "Outputs":
-        """The same outputs with rows and columns exchanged, ``(I, B)``: weights become inputs, and inputs weights."""
+        """The transposed outputs, ``(I, B)``: weights become inputs, and inputs become weights."""
         hidden, weight = self._factors()
         return Outputs(weight, hidden, weight.new_zeros(len(hidden)))
 
     def _factors(self) -> tuple[Tensor, Tensor]:
-        """Inputs and weights, ``(B, H + 1)`` and ``(I, H + 1)``, with the bias as one more weight of an input of 1."""
+        """Inputs and weights, ``(B, H + 1)`` and ``(I, H + 1)``, with the bias as the weight of an input of 1."""
         one = torch.ones_like(self.hidden[:, :1])
         return torch.cat([self.hidden, one], dim=1), torch.cat([self.weight, self.bias.unsqueeze(-1)], dim=1)
 
 
 @torch.no_grad()
 def clip_weights(network: nn.Module, bound: float) -> None:
-    """Clip every parameter to ``[-bound, bound]``, the first WGAN's Lipschitz constraint (Arjovsky et al. 2017)."""
+    """Clip every parameter to ``[-bound, bound]``, the Lipschitz constraint of WGAN (Arjovsky et al. 2017)."""
     for parameter in network.parameters():
         parameter.clamp_(-bound, bound)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-NOISE = 1e-9  # ratings closer than this share of the scale's span are equal and differ by rounding only
+NOISE = 1e-9  # ratings whose difference is a smaller share of the scale's range differ only by rounding
 
 
 def rating_levels(low: float, high: float, step: float) -> NDArray:
@@ -12,7 +12,7 @@ def rating_levels(low: float, high: float, step: float) -> NDArray:
 
 
 def even_step(levels: NDArray) -> float | None:
-    """The distance between neighbouring ``levels`` if they all have the same up to rounding, else None."""
+    """The distance between neighbouring ``levels`` if all distances are equal up to rounding, else None."""
     step = float(f"{np.diff(levels).min():.6g}")
     grid = rating_levels(levels[0], levels[-1], step)
     same = len(grid) == len(levels) and np.abs(grid - levels).max() <= NOISE * (levels[-1] - levels[0])

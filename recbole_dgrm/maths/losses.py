@@ -1,7 +1,7 @@
 """Losses as pure functions of tensors, each a **sum** over the rows of the batch.
 
-The DGRM paper prints sums, and the authors' code has them. The weight of one loss against another does not
-depend on the batch size then, but the weight decay of Adam counts less in larger batches.
+The DGRM paper and the authors' code have sums. So the relative weight of two losses does not depend on the
+batch size, but the relative weight of Adam's weight decay decreases with the batch size.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 Rows = Callable[[Tensor], Tensor]  # rows (B, H) to a number each, (B,)
-TINY = 1e-30  # keeps the square root away from 0, where its derivative is infinite
+TINY = 1e-30  # smallest argument of the square root, whose derivative is infinite at 0
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """The critic's Wasserstein loss ``sum D(real) - sum D(fake)``: a trained critic scores real pairs low.
+    """The critic's Wasserstein loss ``sum D(real) - sum D(fake)``; a trained critic gives real pairs low scores.
 
     Its negative, divided by the batch size, estimates the Wasserstein distance.
     """
@@ -33,7 +33,7 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def non_saturating_loss(fake: Tensor) -> Tensor:
-    """The generator's loss ``-sum log sigma(D(fake))``, whose gradients do not vanish when the discriminator wins."""
+    """The generator's loss ``-sum log sigma(D(fake))``; its gradients do not vanish if the discriminator is certain."""
     return softplus(-fake).sum()
 
 
@@ -53,8 +53,9 @@ def gradient_penalty(score: Rows, real: Tensor, fake: Tensor, squared_norm: Rows
     Args:
         score: maps points ``(B, H)`` to scores ``(B,)``.
         real, fake: ``(B, H)``.
-        squared_norm: maps gradients by the points, ``(B, H)``, to the squared norms ``(B,)`` that are penalized. Where
-            the points are linear functions of something else, it can be the norm of the gradient by that.
+        squared_norm: maps gradients with respect to the points, ``(B, H)``, to the squared norms ``(B,)`` that are
+            penalized. If the points are linear functions of an input, it can be the norm of the gradient with respect
+            to that input.
     """
     share = torch.rand(len(real), 1, device=real.device)
     norm = squared_norm(_gradient(score, share * real + (1 - share) * fake)).clamp(min=TINY).sqrt()
@@ -62,12 +63,12 @@ def gradient_penalty(score: Rows, real: Tensor, fake: Tensor, squared_norm: Rows
 
 
 def r1_penalty(score: Rows, real: Tensor, squared_norm: Rows = squares) -> Tensor:
-    """The penalty ``sum |grad score|^2 / 2`` at the real points (Mescheder et al. 2018); as ``gradient_penalty``."""
+    """The penalty ``sum |grad score|^2 / 2`` at the real points (Mescheder et al. 2018); see ``gradient_penalty``."""
     return squared_norm(_gradient(score, real)).sum() / 2
 
 
 def _gradient(score: Rows, point: Tensor) -> Tensor:
-    """The gradient of each score at a point that is given; how the parameters move the point is not in it."""
+    """The gradient of each score with respect to its point, which is treated as a constant of the parameters."""
     point = point.detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(score(point).sum(), point, create_graph=True)
     return gradient

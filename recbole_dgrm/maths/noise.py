@@ -1,4 +1,4 @@
-"""Random numbers that belong to a row and a use, not to the order of calls."""
+"""Random numbers that depend on a row and a stream, not on the order of calls."""
 
 import torch
 from torch import Tensor
@@ -7,15 +7,14 @@ POOL = 1 << 22
 
 
 class RowNoise:
-    """Standard normal noise that depends on the row alone, never on the batch around it.
+    """Standard normal noise that depends only on the row, not on its batch.
 
-    A prediction must not depend on who shares the batch, and must be the same when it is asked for twice.
-    A pool of normals is drawn once from a seed. Row ``u`` reads the window of the pool that starts at a
-    position hashed from ``(u, stream)``.
+    A prediction must not depend on the other users of the batch, and must be the same each time. A pool of normals is
+    sampled once from a seed. Row ``u`` gets the window of the pool that starts at a hash of ``(u, stream)``.
 
     Args:
         seed: the seed of the pool.
-        width: the length of the longest row that will be asked for.
+        width: the largest width of a row.
     """
 
     def __init__(self, seed: int, width: int, device: torch.device):
@@ -23,7 +22,7 @@ class RowNoise:
         self.pool = torch.randn(POOL + width, generator=generator).to(device)
 
     def __call__(self, row: Tensor, width: int, stream: int) -> Tensor:
-        """Noise ``(B, width)`` for row ids ``(B,)``; every ``stream`` is another draw."""
+        """Noise ``(B, width)`` for row ids ``(B,)``; every ``stream`` has different noise."""
         return self.pool.unfold(0, width, 1)[self.start(row, stream)]
 
     def at(self, row: Tensor, column: Tensor, stream: int) -> Tensor:
@@ -31,5 +30,5 @@ class RowNoise:
         return self.pool[self.start(row, stream) + column]
 
     def start(self, row: Tensor, stream: int) -> Tensor:
-        """Where in the pool the noise of row ids ``(B,)`` begins, ``(B,)``."""
+        """The first index in the pool of the noise of row ids ``(B,)``, ``(B,)``."""
         return (row * 2_654_435_761 + stream * 40_503 * 65_537 + 12_345) % POOL

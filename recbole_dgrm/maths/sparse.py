@@ -1,9 +1,8 @@
-"""Products of few entries: sparse rows times a dense matrix, and single entries of a product of two dense matrices.
+"""Sparse products: sparse rows times a dense matrix, and single entries of a product of two dense matrices.
 
-Each is what the gradient of the other needs, so forward and backward cost as many multiplications as there are
-entries, and no tensor of rows x columns exists. The kernels are torch's own: ``embedding_bag`` for sparse rows,
-``sampled_addmm`` for single entries. Both are differentiable once; precision is that of float32 everywhere, whatever
-``autocast`` says.
+The gradient of each is computed with the other, so the cost of forward and backward passes is proportional to the
+number of entries, and no tensor of rows x columns exists. The kernels are torch's: ``embedding_bag`` for sparse rows,
+``sampled_addmm`` for single entries. Both are differentiable once, and compute in float32 even under ``autocast``.
 """
 
 import warnings
@@ -17,14 +16,14 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-# torch warns at the first such tensor of a process. It is made here, so that a caller never meets the warning.
+# torch warns at the first such tensor of a process; it is made here, so that users do not see the warning.
 with warnings.catch_warnings(action="ignore"):
     torch.sparse_csr_tensor([0], [], [], (0, 0), dtype=torch.float32, device="cpu", check_invariants=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Places of single entries in a matrix, sorted by row; equal to no other.
+    """Places of single entries in a matrix, sorted by row; equal only if they are the same object.
 
     Attributes:
         n_rows, n_columns: the size of the matrix.
@@ -38,13 +37,13 @@ class Places:
 
     @cached_property
     def row_start(self) -> Tensor:
-        """Where each row begins, and at last where all end, ``(n_rows + 1,)``."""
+        """The index of the first entry of each row, and the number of entries, ``(n_rows + 1,)``."""
         return _starts(self.row, self.n_rows)
 
     @cached_property
     def by_column(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The order of the entries by column, the rows in this order, both ``(n,)``, and where each column begins."""
-        if self.column.is_cpu:  # a counting sort: a tenth of the time of argsort
+        """The order of the entries by column, their rows in this order, both ``(n,)``, and the starts of columns."""
+        if self.column.is_cpu:  # a counting sort, which takes a tenth of the time of argsort
             number, size = np.arange(len(self.column)), (self.n_rows, self.n_columns)
             matrix = csr_array((number, self.column.numpy(), self.row_start.numpy()), shape=size).tocsc()
             order, row, start = (torch.from_numpy(each) for each in (matrix.data, matrix.indices, matrix.indptr))
@@ -53,11 +52,11 @@ class Places:
         return order, self.row[order], _starts(self.column[order], self.n_columns)
 
     def spread(self, value: Tensor) -> Tensor:
-        """A value per row, ``(n_rows, 1)`` or ``(1, 1)``, for each entry, ``(n,)``."""
+        """The row's value, of ``(n_rows, 1)`` or ``(1, 1)``, for each entry, ``(n,)``."""
         return value.expand(self.n_rows, 1).squeeze(-1).index_select(0, self.row)
 
     def column_values(self, value: Tensor) -> Tensor:
-        """A value per column, ``(n_columns,)``, for each entry, ``(n,)``; the sums of its gradient have one order."""
+        """The column's value, of ``(n_columns,)``, for each entry, ``(n,)``; its gradient is deterministic."""
         return _ColumnValues.apply(self, value)
 
     def sums(self, value: Tensor) -> Tensor:
@@ -72,7 +71,7 @@ class Places:
 
 
 def sparse_product(places: Places, value: Tensor, weight: Tensor) -> Tensor:
-    """Sparse rows times a matrix, ``(n_rows, H)``: entries ``(n,)`` at ``places`` by ``weight`` ``(n_columns, H)``."""
+    """Sparse rows, entries ``(n,)`` at ``places``, times ``weight`` ``(n_columns, H)``: ``(n_rows, H)``."""
     return _SparseProduct.apply(places, value, weight)
 
 
@@ -84,8 +83,8 @@ def products_at(places: Places, left: Tensor, right: Tensor) -> Tensor:
 def squared_norms(left: Tensor, right: Tensor) -> Tensor:
     """The sums of squares of the rows of ``left @ right.T``, ``(B,)``, for ``(B, H)`` and ``(I, H)``.
 
-    They follow from the Gram matrix of ``right``, unless there are so few rows that the product is cheaper; it is no
-    larger than ``right`` then.
+    They are computed from the Gram matrix of ``right``, or with few rows from the product, which is then not larger
+    than ``right``.
     """
     with torch.autocast(left.device.type, enabled=False):
         left, right = left.float(), right.float()
@@ -95,7 +94,7 @@ def squared_norms(left: Tensor, right: Tensor) -> Tensor:
 
 
 class _Gram(torch.autograd.Function):
-    """``right.T @ right`` with one product in the backward pass, where the plain product has two."""
+    """``right.T @ right`` with one product in the backward pass instead of two."""
 
     @staticmethod
     def forward(ctx: Any, right: Tensor) -> Tensor:
@@ -156,7 +155,7 @@ def _starts(index: Tensor, size: int) -> Tensor:
 
 
 def _bags(index: Tensor, start: Tensor, value: Tensor, table: Tensor) -> Tensor:
-    """For each bag of entries the sum of the rows ``index`` of ``table``, each times its ``value``."""
+    """For each bag of entries the weighted sum of the rows ``index`` of ``table``, with the weights ``value``."""
     table, value = table.detach().float(), value.detach().float()
     return embedding_bag(index, table, start, mode="sum", per_sample_weights=value, include_last_offset=True)
 
@@ -172,7 +171,7 @@ def _sampled(places: Places, left: Tensor, right: Tensor) -> Tensor:
     with torch.autocast(left.device.type, enabled=False):
         if not len(places.row):
             return left.new_zeros(0, dtype=torch.float32)
-        if len(places.row) > size[0] * size[1]:  # some are there twice, and the kernel takes no more than all
+        if len(places.row) > size[0] * size[1]:  # repeated places; the kernel takes at most rows x columns entries
             return (left.float() @ right.float().T)[places.row, places.column]
         nothing = left.new_zeros(len(places.row), dtype=torch.float32)
         pattern = torch.sparse_csr_tensor(places.row_start, places.column, nothing, size, check_invariants=False)

@@ -1,7 +1,7 @@
-"""A file or a folder for each model; ``base.py`` is what they share, ``registry.py`` the table of their names.
+"""A file or a folder for each model; ``base.py`` has what they share, ``registry.py`` the table of their names.
 
-The classes in ``__all__`` are for models of others to build on. They are imported when they are first used, because
-some modules of this package need no RecBole.
+The classes in ``__all__`` are base classes for your own models. They are imported at first use, because some modules of
+this package work without RecBole.
 """
 
 from importlib import import_module

@@ -5,8 +5,8 @@ A profile is a row of the rating matrix without RecBole's padding item: ``(B, I)
 ``ProfileRecommender.profiles`` leaves it out, ``ProfileRecommender.full_sort_predict``
 puts it back as a score of minus infinity.
 
-With the key ``orientation: item``, for models that have it, the matrix is transposed: a profile is
-what an item has from all users, ``(B, n_users - 1)``, and a batch of training is of items. Scores stay those of users.
+With the key ``orientation: item``, for models that have it, the matrix is transposed: a profile has the ratings of an
+item by all users, ``(B, n_users - 1)``, and training batches consist of items. Scores are still computed by user.
 """
 
 import copy
@@ -24,15 +24,15 @@ from torch import Tensor, nn
 from recbole_dgrm.maths.biases import Center
 from recbole_dgrm.maths.sparse import Places
 
-BLOCK = 1 << 20  # scores computed at once when only some of them are asked for
+BLOCK = 1 << 20  # scores that are computed at once if only some of them are needed
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One turn of an epoch: which parameters learn, from which loss, for how many passes over the users.
+    """One phase of an epoch: the parameters that learn, their loss, and the number of passes over the users.
 
     Attributes:
-        name: the name that the loss is logged under.
+        name: the name of the loss in logs.
         parameters: the only parameters that require gradients, and are stepped, in this phase.
         loss: maps a batch to a scalar, a sum over the rows of the batch.
         repeat: the number of passes over the loader per epoch.
@@ -51,22 +51,22 @@ class Phase:
 
 
 class ProfileRecommender(GeneralRecommender):
-    """A model that reads whole rating profiles, from a sparse matrix that is made dense one batch at a time.
+    """A model that reads whole rating profiles from a sparse matrix.
 
-    A subclass has ``phases`` to train and ``score_profiles`` to predict.
+    A subclass defines ``phases`` for training and ``score_profiles`` for prediction.
 
     Args:
         config: RecBole config; ``feedback: rating`` reads the ratings, ``implicit`` a 1 per pair.
         dataset: the training part of a RecBole data set.
 
     Attributes:
-        by_item: whether the profiles are those of items.
-        row_field: the column of a training batch that has the ids of its profiles, of users or of items.
+        by_item: whether profiles are those of items.
+        row_field: the column of a training batch with the ids of its profiles, which are users or items.
         width: the length of a profile.
         by_profiles: whether scoring all items of a profile costs about as much as scoring a few. The collapse
             diagnosis then reads all predictions of as many users as its budget allows.
-        takes_new_users: whether ``with_profiles`` works, because no parameter that scores need belongs to a user.
-        undivided: why several processes cannot train the model together; None where they can.
+        takes_new_users: whether ``with_profiles`` works: scores must not need parameters of single users.
+        undivided: the reason why several processes cannot train the model together; None if they can.
     """
 
     input_type = InputType.LISTWISE
@@ -93,7 +93,7 @@ class ProfileRecommender(GeneralRecommender):
         """A copy of the trained model that scores other users, whose profiles are the rows of ``ratings``.
 
         Args:
-            ratings: ``(n_users, n_items)`` with RecBole's padding row and column; nothing is learnt from them.
+            ratings: ``(n_users, n_items)`` with RecBole's padding row and column; nothing is trained.
         """
         other = copy.deepcopy(self).cpu()
         other.n_users = ratings.shape[0]
@@ -104,12 +104,12 @@ class ProfileRecommender(GeneralRecommender):
         return other.to(self.device)
 
     def set_users(self) -> None:
-        """Called in a copy with new profiles, to replace whatever else a model keeps per user."""
+        """Called by ``with_profiles`` in the copy; a model replaces whatever else it stores per user."""
 
     def centered(self, config) -> Center:
-        """The centre that the key ``center`` asks for: ``none`` or ``bias``. Profiles are residuals to it from here on.
+        """The centre of the key ``center``, ``none`` or ``bias``; from now on profiles are residuals to it.
 
-        Implicit feedback has none.
+        With implicit feedback there is no centre.
         """
         center = Center(self.n_users, self.n_items - 1)
         if config["center"] == "bias" and not self.implicit:
@@ -118,7 +118,7 @@ class ProfileRecommender(GeneralRecommender):
         return center
 
     def recenter(self, center: Center) -> None:
-        """Solve the centre of new users, and make their profiles residuals to it; for ``set_users``."""
+        """Compute the centre of new users, and make their profiles residuals to it; for ``set_users``."""
         center.set_users(self.rating_matrix())
         self._subtract(center)
 
@@ -126,13 +126,13 @@ class ProfileRecommender(GeneralRecommender):
         self._value = self._value - center.pairs(*self.pairs())
 
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """The user and the item's column of every training entry, ``(nnz,)`` each."""
+        """The users and the item columns of all training entries, ``(nnz,)`` each."""
         rows = torch.arange(len(self._indptr) - 1, device=self._indptr.device)
         row = torch.repeat_interleave(rows, torch.diff(self._indptr))
         return (self._column + 1, row - 1) if self.by_item else (row, self._column)
 
     def pairs_of(self, user: Tensor) -> Places:
-        """The places in ``(B, I)`` of the training entries of distinct users ``(B,)``."""
+        """The places of the training entries of distinct users ``(B,)``, in a matrix ``(B, I)``."""
         entry_user, column = self.pairs()
         rows = torch.full((self.n_users,), -1, device=user.device)
         rows[user] = torch.arange(len(user), device=user.device)
@@ -141,7 +141,7 @@ class ProfileRecommender(GeneralRecommender):
         return Places(len(user), self.n_items - 1, row[order], column[order])
 
     def rating_matrix(self) -> csr_matrix:
-        """The ratings as a sparse matrix ``(n_users, I)``, while they are still on the CPU."""
+        """The ratings as a sparse matrix ``(n_users, I)``; the model must be on the CPU."""
         user, column = (table.numpy() for table in self.pairs())
         rating = self._value.numpy().astype(np.float64)
         return csr_matrix((rating, (user, column)), (self.n_users, self.n_items - 1))
@@ -150,25 +150,25 @@ class ProfileRecommender(GeneralRecommender):
         """Called before the phases of each epoch, which are counted from 0."""
 
     def end_epoch(self, score: float | None) -> None:
-        """Called after each validation with its score, where more is better, or with None without validation."""
+        """Called after each validation with its score (larger is better), or with None if there is no validation."""
 
     def choose(self, valid_data, score: Callable[[], float]) -> None:
-        """Called before each validation, to choose what a model chooses there, such as a share of two parts.
+        """Called before each validation, to choose values on the validation part, such as a blending share.
 
         Args:
             valid_data: the batches of the validation part.
-            score: gives the score of the model as it is, where more is better.
+            score: computes the validation score of the current model; larger is better.
         """
 
     def chosen(self) -> dict[str, float]:
-        """What was chosen on validation, by name; a refit adopts it."""
+        """The values that were chosen on validation, by name; a refit adopts them."""
         return {}
 
     def adopt(self, chosen: dict[str, float]) -> None:
-        """Take over what was ``chosen`` by another."""
+        """Use the values that another model has ``chosen``."""
 
     def score_profiles(self, user: Tensor) -> Tensor:
-        """The scores ``(B, I)`` of distinct users ``(B,)``; these are ratings if the model predicts ratings."""
+        """The scores ``(B, I)`` of distinct users ``(B,)``: ratings, or with implicit feedback ranking scores."""
         raise NotImplementedError
 
     def rated(self, ids: Tensor) -> tuple[Places, Tensor]:
@@ -185,7 +185,7 @@ class ProfileRecommender(GeneralRecommender):
         return (self._indptr[ids + 1] - self._indptr[ids]).unsqueeze(-1)
 
     def profiles(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The profiles ``x_0`` and their ``mask``, both ``(B, width)``; that of implicit feedback is 1 everywhere."""
+        """The profiles ``x_0`` and their ``mask``, both ``(B, width)``; with implicit feedback the mask is all 1."""
         places, value = self.rated(ids)
         x_0 = places.dense(value)
         mask = torch.ones_like(x_0) if self.implicit else places.dense(torch.ones_like(value))
@@ -197,7 +197,7 @@ class ProfileRecommender(GeneralRecommender):
         return torch.nn.functional.pad(scores, (1, 0), value=-torch.inf)
 
     def predict(self, interaction) -> Tensor:
-        """The scores ``(n,)`` of user-item pairs; each distinct user is computed once."""
+        """The scores ``(n,)`` of user-item pairs; each distinct user is predicted once."""
         user, row = torch.unique(interaction[self.USER_ID], return_inverse=True)
         return self.score_pairs(user, row, interaction[self.ITEM_ID] - 1)
 
@@ -207,12 +207,15 @@ class ProfileRecommender(GeneralRecommender):
         return entries_of(blocks, row, column)
 
     def in_order(self, user: Tensor, row: Tensor, column: Tensor, values: Callable[[Places], Tensor]) -> Tensor:
-        """What ``values`` gives for places in ``(B, I)`` that are sorted by row, here for entries in any order.
+        """Call ``values``, which needs places sorted by row, for entries in any order.
 
         Args:
             user: distinct users ``(B,)``.
-            row, column: of the entries, ``(n,)`` each.
+            row, column: the places of the entries in ``(B, I)``, ``(n,)`` each.
             values: maps sorted places to a value each, ``(n,)``.
+
+        Returns:
+            The values in the order of the entries, ``(n,)``.
         """
         order = torch.argsort(row, stable=True)
         places = Places(len(user), self.n_items - 1, row[order], column[order])
@@ -220,7 +223,7 @@ class ProfileRecommender(GeneralRecommender):
 
 
 def entries_of(blocks: Iterable[Tensor], row: Tensor, column: Tensor) -> Tensor:
-    """The entries ``(n,)`` at ``row`` and ``column`` of a matrix whose rows come in blocks, one after the other."""
+    """The entries ``(n,)`` at ``row`` and ``column`` of a matrix that is given in consecutive ``blocks`` of rows."""
     entries, start = torch.empty(len(row), dtype=torch.float32, device=row.device), 0
     for block in blocks:
         here = torch.nonzero((row >= start) & (row < start + len(block))).squeeze(-1)

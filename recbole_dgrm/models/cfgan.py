@@ -1,14 +1,14 @@
 """CFGAN: collaborative filtering by vector-wise adversarial training (Chae et al. 2018).
 
 The generator G maps a condition (the profile, with ratings divided by the top of the scale) to a whole
-profile, without noise. The discriminator D tells real profiles from masked generated ones, given the
-condition. In each epoch some unrated items of every user are drawn anew: zero-reconstruction (ZR) pushes
-their predictions to 0, partial-masking (PM) leaves them visible to D, and ZP does both with independent draws.
+profile, without noise. The discriminator D distinguishes real profiles from masked generated ones, given the
+condition. In each epoch unrated items of every user are sampled: zero-reconstruction (ZR) pushes their
+predictions to 0, partial masking (PM) leaves them visible to D, and ZP does both with independent samples.
 
-The model is degenerate by design: the condition is its own target, so a copy of it would be perfect
+The model is degenerate by design: the condition is its own target, so copying it is optimal
 (Perez Maurera, Ferrari Dacrema and Cremonesi, ECIR 2022).
 
-Training reads and computes profiles at rated and drawn items only, so no tensor of users x items exists.
+Training computes profiles at rated and sampled items only, so no tensor of users x items exists.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ from recbole_dgrm.maths.sparse import Places, sparse_product
 from recbole_dgrm.models.base import Phase, ProfileRecommender
 from recbole_dgrm.options import read
 
-LOW = 2.0  # low keys per column that is drawn, and
-SPARE = 40  # a few more: some are excluded, and the number of low ones varies
-APART = 64.0  # no two normals are so far apart
-WORTH = 0.25  # share of low keys from which on it is cheaper to look at all
+LOW = 2.0  # about so many low keys per sampled column are looked up,
+SPARE = 40  # and so many more, because some are excluded and their number varies
+ROW_STEP = 64.0  # larger than any difference of two normal numbers in float32
+WORTH = 0.25  # if the share of low keys is larger, reading all keys is cheaper
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Generator(nn.Module):
     """G: maps a condition to the logits of a profile.
 
     Args:
-        width: that of a profile.
+        width: the length of a profile.
         hidden: sizes of the hidden layers, at least one.
     """
 
@@ -68,7 +68,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D: a logit per condition and profile, high for real profiles. The first layer is linear in each of the two."""
+    """D: a logit per condition and profile, high for real profiles. The first layer is a sum of a part for each."""
 
     def __init__(self, width: int, hidden: Sequence[int]):
         super().__init__()
@@ -79,11 +79,11 @@ class Discriminator(nn.Module):
         self.rest = nn.Sequential(*layers_after(sizes, nn.Sigmoid))
 
     def read(self, places: Places, condition: Tensor) -> Tensor:
-        """What the conditions with the entries ``(nnz,)`` at ``places`` add to the first layer, ``(B, H)``."""
+        """The part of the first layer for conditions with the entries ``(nnz,)`` at ``places``, ``(B, H)``."""
         return sparse_product(places, condition, self.condition) + self.bias
 
     def forward(self, read: Tensor, places: Places, profile: Tensor) -> Tensor:
-        """Maps conditions that were read, and profiles with the entries ``(n,)`` at ``places``, to logits ``(B,)``."""
+        """Maps results of ``read``, and profiles with the entries ``(n,)`` at ``places``, to logits ``(B,)``."""
         return self.rest(read + sparse_product(places, profile, self.profile)).squeeze(-1)
 
 
@@ -101,7 +101,7 @@ class CFGAN(ProfileRecommender):
             if low < 0:
                 raise DataError(
                     f"CFGAN predicts between 0 and the highest rating, and rating_scale={[low, self.top]} begins below "
-                    "0: add a constant to all ratings, or take another model"
+                    "0: add a constant to all ratings, or use another model"
                 )
         self.generator = Generator(self.width, o.generator_hidden)
         self.discriminator = Discriminator(self.width, o.discriminator_hidden)
@@ -109,7 +109,7 @@ class CFGAN(ProfileRecommender):
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Draw new negatives, which depend on user and epoch only, so that all passes of an epoch share them."""
+        """Use new negatives, which depend only on user and epoch, so that all passes of an epoch share them."""
         self.epoch = epoch
 
     def phases(self) -> list[Phase]:
@@ -127,15 +127,15 @@ class CFGAN(ProfileRecommender):
         return self.draw(user, 2 * self.epoch + stream, rated)
 
     def zero_reconstructed(self, user: Tensor, rated: Places) -> Places | None:
-        """The places of the ZR draw of this epoch; None without ZR."""
+        """The places of the negatives for ZR in this epoch; None without ZR."""
         return self.negatives(user, rated, 0) if self.options.negatives in ("ZR", "ZP") else None
 
     def visible(self, user: Tensor, rated: Places) -> Places:
-        """The places of a profile that D sees: the rated ones and the PM draw of this epoch."""
+        """The places of a profile that D sees: the rated items, and with PM the negatives for PM in this epoch."""
         return _joined(rated, self.negatives(user, rated, 1)) if self.options.negatives in ("PM", "ZP") else rated
 
     def condition(self, user: Tensor) -> tuple[Places, Tensor]:
-        """The places of the rated items of users ``(B,)``, and their ratings ``(nnz,)`` as a share of the top."""
+        """The places of the rated items of users ``(B,)``, and their ratings divided by the highest, ``(nnz,)``."""
         places, value = self.rated(user)
         return places, value / self.top
 
@@ -165,26 +165,26 @@ class CFGAN(ProfileRecommender):
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
-        """Predicted ratings ``(B, I)``, between 0 and the top of the scale."""
+        """Predicted ratings ``(B, I)``, between 0 and the highest rating of the scale."""
         return self.top * torch.sigmoid(self.generator(*self.condition(user)).dense())
 
 
 def _joined(one: Places, other: Places) -> Places:
-    """All places of both."""
+    """The places of both, sorted by row."""
     row, column = torch.cat([one.row, other.row]), torch.cat([one.column, other.column])
     order = torch.argsort(row, stable=True)
     return Places(one.n_rows, one.n_columns, row[order], column[order])
 
 
 class LowestKeys:
-    """Draws ``count`` of ``width`` columns for rows, without replacement, at the price of those that are drawn.
+    """Samples ``count`` of ``width`` columns per row without replacement, in time proportional to ``count``.
 
-    Every place has a key, which is noise that belongs to the row, and the places with the lowest keys of a row are
-    drawn. Keys that are low enough to matter are rare, and where in the pool of noise they are is found once. So a draw
-    reads few places; only if they are too few for a row does it read all.
+    Every place has a random key, and the places with the lowest keys of a row are sampled. Low keys are rare, and their
+    positions in the pool of noise are computed once. So sampling reads only the low keys, or all keys if a row has too
+    few low ones.
 
     Args:
-        noise: has the keys; each of its streams is another draw.
+        noise: the source of the keys; each of its streams is another sample.
     """
 
     def __init__(self, noise: RowNoise, width: int, count: int):
@@ -194,10 +194,10 @@ class LowestKeys:
         self.low = torch.nonzero(noise.pool < bound).squeeze(-1)
 
     def __call__(self, row: Tensor, stream: int, without: Places) -> Places:
-        """The places drawn for row ids ``(B,)``, those of a row in the order of their keys.
+        """The sampled places of row ids ``(B,)``, by row and in the order of their keys.
 
         Args:
-            without: places that are not drawn, each there once. If too few others are left of a row, all are drawn.
+            without: distinct places that are not sampled. If a row has fewer than ``count`` others, all are sampled.
         """
         drawn = self._of_low(row, stream, without)
         left = self.width - torch.diff(without.row_start)
@@ -214,10 +214,10 @@ class LowestKeys:
         taken = without.row * self.width + without.column
         free = ~torch.isin(index * self.width + column, taken, assume_unique=True)
         index, column, key = index[free], column[free], self.noise.pool[place[free]]
-        order = torch.argsort(index * APART + key.double())  # by row, and by key within each
-        found = Places(len(row), self.width, index[order], column[order])
-        kept = torch.arange(len(order), device=row.device) - found.row_start[found.row] < self.count
-        return Places(len(row), self.width, found.row[kept], found.column[kept])
+        order = torch.argsort(index * ROW_STEP + key.double())  # by row, and by key within each row
+        low = Places(len(row), self.width, index[order], column[order])
+        lowest = torch.arange(len(order), device=row.device) - low.row_start[low.row] < self.count
+        return Places(len(row), self.width, low.row[lowest], low.column[lowest])
 
     def _of_all(self, row: Tensor, stream: int, without: Places) -> Places:
         key = self.noise(row, self.width, stream)

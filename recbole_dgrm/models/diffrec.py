@@ -1,11 +1,11 @@
 """DiffRec: the diffusion recommender model (Wang et al. 2023) in RecBole's implementation, on ratings.
 
 Chain, network and loss are RecBole's. Here the model reads rating profiles from a sparse matrix instead of a padded
-matrix of ones. Its loss can be restricted to rated items (``reconstruct: rated``), because the unrated ones pull
-predictions to 0. Its history of importance sampling is saved in the checkpoint, and the noise that a profile starts
-with at prediction depends on the user only. With implicit feedback it equals RecBole's DiffRec.
-``sampling_steps`` counts FORWARD steps at inference, unlike DGRM's T'.
-Profiles stay dense: the network is RecBole's, whose dropout falls on every entry of a profile with noise on it.
+matrix of ones. Its loss can be restricted to rated items (``reconstruct: rated``), because the unrated items pull
+predictions to 0. The history of its importance sampling is saved in checkpoints, and the initial noise of a profile at
+prediction depends only on the user. With implicit feedback it equals RecBole's DiffRec. ``sampling_steps`` counts
+FORWARD steps at prediction, unlike DGRM's T'. Profiles are dense, because RecBole's network applies dropout to every
+entry of a noised profile.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from recbole_dgrm.system.turns import handed_down
 
 @dataclass(frozen=True)
 class DiffRecOptions:
-    """Keys of ``properties/model/DiffRec.yaml``; the names are RecBole's but for ``reconstruct`` and ``center``."""
+    """Keys of ``properties/model/DiffRec.yaml``; all but ``reconstruct`` and ``center`` have RecBole's names."""
 
     noise_schedule: Literal["linear-var", "linear", "cosine", "binomial"]
     noise_scale: NonNegativeFloat
@@ -60,13 +60,13 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
         super().__init__(config, dataset)
         self.center = self.centered(config)
         self.row_noise = RowNoise(config["seed"], self.n_items, self.device)
-        for name in ("Lt_history", "Lt_count"):  # plain attributes there; a checkpoint keeps buffers
+        for name in ("Lt_history", "Lt_count"):  # attributes in RecBole; buffers are saved in checkpoints
             table = getattr(self, name)
             delattr(self, name)
             self.register_buffer(name, table)
 
     def build_histroy_items(self, dataset) -> None:
-        """RecBole would build a padded matrix, users x longest profile; the base class has the profiles already."""
+        """Do nothing: RecBole would build a padded matrix, users x longest profile, and the base class has profiles."""
 
     def get_rating_matrix(self, user: Tensor) -> Tensor:
         """The profiles ``(B, n_items)``, with the padding column in front that RecBole's class expects."""
@@ -83,17 +83,17 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
         return [Phase("denoiser", list(self.mlp.parameters()), self.calculate_loss, 1, self.options.learning_rate)]
 
     def calculate_loss(self, interaction) -> Tensor:
-        """RecBole's loss is a mean over the batch; times the number of users it is a sum, as a phase wants it."""
+        """RecBole's loss, which is a mean over the batch, times the number of users, because a phase needs the sum."""
         return super().calculate_loss(interaction) * len(interaction[self.USER_ID])
 
     def reweight_loss(self, x_start, x_t, mse, ts, target, model_output, device) -> Tensor:
-        """Weight the errors by step as RecBole does; ``reconstruct: rated`` takes the mean error of the rated items."""
+        """RecBole's weighting of the errors by step; with ``reconstruct: rated`` the mean error of the rated items."""
         if self.options.reconstruct == "rated" and not self.implicit:
             mse = ((target - model_output).square() * self._mask).sum(dim=-1) / self._mask.sum(dim=-1).clamp(min=1)
         return super().reweight_loss(x_start, x_t, mse, ts, target, model_output, device)
 
     def update_Lt_history(self, ts: Tensor, reloss: Tensor) -> None:
-        """RecBole's record of losses by step, which is the same in all processes."""
+        """RecBole's history of losses by step, with the losses of all processes."""
         super().update_Lt_history(*map(distributed.all_gather_rows, (ts, reloss.detach())))
 
     def set_users(self) -> None:
@@ -104,9 +104,9 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
     def score_profiles(self, user: Tensor) -> Tensor:
         """The scores ``(B, I)`` at the end of RecBole's reverse chain, without the padding item.
 
-        The noise that a profile starts with is always the same for a user. With ``reconstruct: rated`` each step reads
-        the rated items of the state only. Nothing pulls the predictions of unrated items to 0 then, and steps that read
-        them instead of the profile would bring all users to the same state.
+        The initial noise of a user's profile is always the same. With ``reconstruct: rated`` each step reads only the
+        rated items of the state: predictions of unrated items are not pulled to 0 in that case, and steps that read
+        them would bring all users to the same state.
         """
         o, (x_t, mask) = self.options, self._padded(user)
         if o.sampling_steps:
@@ -117,9 +117,9 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
                 x_t = self.mlp(x_t, t)
                 continue
             seen = x_t * mask if o.reconstruct == "rated" and not self.implicit else x_t
-            found = self.p_mean_variance(seen, t)
-            x_t = found["mean"]
+            posterior = self.p_mean_variance(seen, t)
+            x_t = posterior["mean"]
             if o.sampling_noise:
                 noise = torch.randn(x_t.shape, generator=handed_down(), dtype=x_t.dtype, device=x_t.device)
-                x_t = x_t + (step > 0) * torch.exp(0.5 * found["log_variance"]) * noise
+                x_t = x_t + (step > 0) * torch.exp(0.5 * posterior["log_variance"]) * noise
         return x_t[:, 1:] + self.center.rows(user)

@@ -1,8 +1,8 @@
-"""Models that somebody else has written: named by module and class, with a YAML file of their keys beside the module.
+"""Models of other packages: named by module and class, with a YAML file of their keys in the folder of the module.
 
-The name may come from the config of a run directory that a stranger has made, and importing a module runs its code. So
-only a module is imported that has the YAML file of the named model beside it, which no other module has. The file is
-looked for without importing anything.
+The name may come from the config of a run directory from an unknown source, and importing a module runs its code. So a
+module is imported only if the YAML file of the named model is in its folder, as for no module that is not meant to be a
+model. The file is searched without importing anything.
 """
 
 import re
@@ -20,7 +20,7 @@ MODULE_AND_CLASS = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def is_external(name: str) -> bool:
-    """Whether ``name`` says the module and the class of a model, which is then neither ours nor RecBole's."""
+    """Whether ``name`` has the form ``module:Class``, as no model of ours or RecBole's has."""
     return bool(MODULE_AND_CLASS.fullmatch(name)) and len(name.encode()) <= LONGEST_NAME
 
 
@@ -33,21 +33,21 @@ def external_class(name: str) -> type:
     module, _, cls = name.partition(":")
     external_defaults(name)
     try:
-        found = getattr(import_module(module), cls, None)
+        model = getattr(import_module(module), cls, None)
     except ModuleNotFoundError as error:
         raise UnknownModel(f"{name} needs the module {error.name}, which is not installed") from error
     except Exception as error:
         raise UnknownModel(f"{module} cannot be imported ({type(error).__name__}: {error}); correct it") from error
-    if not (isinstance(found, type) and issubclass(found, GeneralRecommender)):
+    if not (isinstance(model, type) and issubclass(model, GeneralRecommender)):
         raise UnknownModel(
             f"{module} has no model {cls}: it must be a class that derives from ProfileRecommender or from RecBole's "
             "GeneralRecommender"
         )
-    return found
+    return model
 
 
 def external_defaults(name: str) -> Path:
-    """The YAML file of the keys of the model ``name``: its class's name, in the folder of its module.
+    """The YAML file of the keys of the model ``name``: ``Class.yaml`` in the folder of its module.
 
     Raises:
         UnknownModel: there is no such module, or no such file.
@@ -61,18 +61,18 @@ def external_defaults(name: str) -> Path:
         )
     if not (path := folder / f"{cls}.yaml").is_file():
         raise UnknownModel(
-            f"the model {name} has no file {path}; write one with a line 'key: value  # (type) meaning' for each "
+            f"the model {name} needs a file {path}; write one with a line 'key: value  # (type) meaning' for each "
             "key, or an empty one"
         )
     return path
 
 
 def _folder_of(module: str) -> Path | None:
-    """The folder of the file of a module, found without importing it or the packages above it."""
+    """The folder of a module's file, without importing the module or its parent packages; None if there is none."""
     top, *rest = module.split(".")
     try:
         spec = find_spec(top)
-    except ValueError:  # __main__ has none
+    except ValueError:  # __main__ has no spec
         spec = None
     if spec is None:
         return None

@@ -1,13 +1,14 @@
 """ICDAE: an autoencoder whose gradients do not vanish on active users (Liu, Wang, Luo and Ma 2023).
 
-This is **a reconstruction from the abstract**, the only part of the paper that we have: gradients vanish when
-an autoencoder trains on active users. Ours is a collaborative denoising autoencoder (CDAE, Wu et al. 2016)
+This is **a reconstruction from the abstract**, the only part of the paper that we have: gradients vanish if an
+autoencoder is trained on active users. Ours is a collaborative denoising autoencoder (CDAE, Wu et al. 2016)
 with a user node, a corrupted input and a sigmoid hidden layer. Its pre-activation sum over the rated items is
 divided by ``|I_u|^a``, because a large sum saturates the sigmoid. ``a = 0`` is plain CDAE.
 
 With ``center: bias`` profiles are residuals to user and item biases.
 
-Training computes rated entries only, so an epoch costs by ratings and no tensor of users x items exists.
+Training computes rated entries only, so the time of an epoch is proportional to the number of ratings, and no tensor of
+users x items exists.
 """
 
 from dataclasses import dataclass
@@ -62,9 +63,9 @@ class ICDAE(ProfileRecommender):
         return torch.sigmoid(self.encoder(places, scaled) + self.user_node(user))
 
     def calculate_loss(self, interaction) -> Tensor:
-        """The squared error predicted from a corrupted profile, summed over the batch.
+        """The squared error of predictions from corrupted profiles, summed over the batch.
 
-        It is that of the rated entries, and with implicit feedback that of all items.
+        It is computed on the rated entries, and with implicit feedback on all items.
         """
         user = interaction[self.USER_ID]
         places, value = self.rated(user)
@@ -76,7 +77,7 @@ class ICDAE(ProfileRecommender):
 
     @torch.no_grad()
     def set_users(self) -> None:
-        """Give new users the mean of the learnt user nodes, so that only their profiles tell them apart."""
+        """Give all new users the mean of the learnt user nodes, so that they differ only in their profiles."""
         node = self.user_node.weight[1:].mean(dim=0, keepdim=True)
         self.user_node = nn.Embedding.from_pretrained(node.repeat(self.n_users, 1))
         self.recenter(self.center)

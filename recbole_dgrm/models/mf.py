@@ -6,13 +6,14 @@ with the weights of a ``Penalty``. The DGRM paper does not state whether the reg
 or once per rating (ALS-WR), so ``regularize_by`` chooses. ``unrated_weight`` adds unrated entries as zeros (Hu et al.
 2008).
 
-Where rows have few ratings, ALS-WR hardly regularizes: a user with one rating gets it back for all items. So by default
-the factors are those of residuals to user and item biases (``center: bias``), in quarters of the scale's span, and each
-row is regularized as if it had ``prior_ratings`` more. ``center: none, prior_ratings: 0`` is ALS-WR of ratings.
+ALS-WR hardly regularizes rows with few ratings: for a user with one rating it predicts about that rating for all items.
+So by default residuals to user and item biases are factorized (``center: bias``), in units of a quarter of the scale's
+range, and each row is regularized as if it had ``prior_ratings`` more ratings. ``center: none, prior_ratings: 0`` is
+ALS-WR on ratings.
 
-The regularization pulls predictions towards 0, so it matters where 0 lies. Without a centre an ``offset`` is subtracted
-from the ratings, which puts 0 where it is on a scale from 1 to 5. The same ratings on another scale, 1001 to 1005 for
-example, then give the same result.
+The regularization pulls predictions towards 0, so the position of 0 matters. Without a centre an ``offset`` is
+subtracted from the ratings, so that 0 is where it is on a scale from 1 to 5. The same ratings on another scale, for
+example 1001 to 1005, then give the same result.
 """
 
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.options import Share, read
 
-ROWS = 8192  # users or items that are solved at once
+ROWS = 8192  # rows (users or items) that are solved at once
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,12 @@ class MFOptions:
 
 @dataclass(frozen=True)
 class Penalty:
-    """What the square of a row of factors costs: the regularization, times a weight.
+    """The L2 penalty of a row of factors: lambda times a weight.
 
     Attributes:
         regularization: lambda.
-        by_count: the weight is the number of the row's ratings (ALS-WR, Zhou et al. 2008), else 1.
-        prior_ratings: added to that number, which keeps rows of few ratings near 0.
+        by_count: whether the weight is the number of the row's ratings (ALS-WR, Zhou et al. 2008); else it is 1.
+        prior_ratings: added to that number, which keeps rows with few ratings near 0.
     """
 
     regularization: float
@@ -59,13 +60,13 @@ class Penalty:
     prior_ratings: float = 0.0
 
     def of(self, count: NDArray) -> NDArray[np.float64]:
-        """The cost for rows with ``count`` ratings, ``(n,)``; 0 for those without."""
+        """The penalties of rows with ``count`` ratings, ``(n,)``; 0 for rows without ratings."""
         weight = count + self.prior_ratings if self.by_count else np.ones(len(count))
         return self.regularization * np.where(count > 0, weight, 0.0)
 
 
 class MF(ProfileRecommender):
-    """Matrix factorization by ALS; a user or item without ratings gets the centre, or without one the mean factor."""
+    """Matrix factorization by ALS; users and items without ratings get the centre, or without one the mean factors."""
 
     Options = MFOptions
     takes_new_users = False
@@ -75,20 +76,20 @@ class MF(ProfileRecommender):
         super().__init__(config, dataset)
         self.options = read(MFOptions, config)
         if self.implicit and self.options.unrated_weight == 0:
-            raise OptionError("unrated_weight=0 learns a constant from implicit feedback; set it above 0, e.g. 0.1")
+            raise OptionError("unrated_weight=0 learns a constant from implicit feedback; set it above 0, e.g. to 0.1")
         self.center = self.centered(config)
         self.ratings = self.rating_matrix()
         less, self.unit = self._reference()
         self.ratings.data = (self.ratings.data - less) / self.unit
         self.penalty = self._penalty()
-        # It is saved unless it is 0, so that factors of a version without an offset are not read as if they had one.
+        # It is saved unless it is 0, so that factors that were saved without an offset cannot be loaded with one.
         self.register_buffer("offset", torch.tensor(less, dtype=torch.float64), persistent=less != 0)
         scale = np.sqrt(np.abs(self.ratings.data).mean() / self.options.factors)
         self.user_factors = self._parameter(self.n_users, scale)
         self.item_factors = self._parameter(self.width, scale)
 
     def _reference(self) -> tuple[float, float]:
-        """What is subtracted from the ratings, which may be centred, and what they are divided by then."""
+        """The number to subtract from the (perhaps centred) ratings, and the number to divide them by."""
         if self.implicit:
             return 0.0, 1.0
         low, high = self.scale.low, self.scale.high
@@ -117,7 +118,7 @@ class MF(ProfileRecommender):
         own.copy_(torch.from_numpy(half_sweep(ratings, fixed, self.penalty, weight, self.center.is_fitted)))
 
     def objective(self) -> float:
-        """The value of the objective, which every sweep lowers."""
+        """The value of the objective; no sweep increases it."""
         p, q = self.user_factors.cpu().numpy(), self.item_factors.cpu().numpy()
         coo = self.ratings.tocoo()
         predicted = np.einsum("nk,nk->n", p[coo.row], q[coo.col])
@@ -135,7 +136,7 @@ class MF(ProfileRecommender):
 
 
 def offset(low: float, high: float) -> float:
-    """What to subtract from ratings so that the lowest becomes a quarter of the span, as 1 is of 1 to 5."""
+    """The number to subtract from ratings so that the lowest is a quarter of the range, as 1 is on a 1 to 5 scale."""
     return low - (high - low) / 4
 
 
@@ -144,8 +145,8 @@ def half_sweep(
 ) -> NDArray[np.float64]:
     """The exact minimum over the factors of the rows of ``ratings``, given those of its columns.
 
-    The normal equations of many rows come from one sparse product. A row without ratings gets the mean factor, or 0 if
-    the ratings are ``centered``, residuals to what such a row is predicted by.
+    The normal equations of many rows come from one sparse product. A row without ratings gets the mean factors, or 0 if
+    the ratings are ``centered``: then its prediction is the centre.
     """
     batches = [ratings[start : start + ROWS] for start in range(0, ratings.shape[0], ROWS)]
     solved = [_solve(batch, fixed, penalty, unrated_weight) for batch in batches]
@@ -160,6 +161,6 @@ def _solve(ratings: sp.csr_matrix, fixed: NDArray, penalty: Penalty, unrated: fl
     rated = sp.csr_matrix((np.ones(ratings.nnz), ratings.indices, ratings.indptr), shape=ratings.shape)
     outer = (fixed[:, :, None] * fixed[:, None, :]).reshape(len(fixed), k * k)
     gram = (1 - unrated) * (rated @ outer).reshape(-1, k, k) + unrated * (fixed.T @ fixed)
-    count = np.maximum(np.diff(ratings.indptr), 1)  # any cost makes rows without ratings solvable
+    count = np.maximum(np.diff(ratings.indptr), 1)  # any penalty makes the equations of rows without ratings solvable
     gram += penalty.of(count)[:, None, None] * np.eye(k)
     return np.linalg.solve(gram, (ratings @ fixed)[:, :, None])[:, :, 0]

@@ -21,7 +21,7 @@ PAIRS = 1 << 19  # user-item pairs scored at once in a full ranking
 
 @dataclass(frozen=True)
 class NCFOptions:
-    """Keys of ``properties/model/NCF.yaml``; the names are RecBole's but for ``center``."""
+    """Keys of ``properties/model/NCF.yaml``; all but ``center`` have RecBole's names."""
 
     mf_embedding_size: PositiveInt
     mlp_embedding_size: PositiveInt
@@ -54,7 +54,7 @@ class NCF(NeuMF):
             self.predict_layer.bias.data.fill_(float(dataset.inter_feat[self.LABEL].mean()))
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """Maps users and items ``(n,)`` to NeuMF's outputs ``(n,)``, on top of the centre."""
+        """Maps users and items ``(n,)`` to NeuMF's outputs plus the centre, ``(n,)``."""
         return super().forward(user, item) + self.center.pairs(user, item)
 
     def calculate_loss(self, interaction) -> Tensor:

@@ -1,15 +1,15 @@
 """PRGAN: personalised recommendation with a conditional GAN (Wen et al. 2022; the authors' ICDM 2021 code).
 
-A sample is one record of ``k`` items of a user: the first ``p`` are rated, with the record's own item in
-front, and the others are not. The generator G is a matrix factorization that scores the k items, without
-noise. A second factorization, the memory, gives the critic D its condition. It learns from D's loss and is
-replaced by G's weights whenever G ranks better on validation. D reads the 2 x k image of memory scores and
+A training sample is a record of ``k`` items of a user: the first ``p`` are rated, beginning with the item of
+the record's rating, and the others are not. The generator G is a matrix factorization that scores the k items,
+without noise. A second factorization, the memory, computes the condition of the critic D. It learns from D's
+loss and gets G's weights whenever G ranks better on validation. D reads the 2 x k image of memory scores and
 real or generated vector with three parallel convolutions and estimates a Wasserstein distance. The real
-vector holds the ratings of the rated items and 0 for the others.
+vector has the ratings of the rated items and 0 for the others.
 
 Deviations from the paper
-    * The adversarial loss alone leaves the rating scale free; a reconstruction of the p rated items is
-      added (``reconstruction_weight``), and scores have the mean rating and an item bias.
+    * The adversarial loss alone does not determine the rating scale; so a reconstruction loss of the p rated
+      items is added (``reconstruction_weight``), and scores include the mean rating and an item bias.
     * The authors' code clips weights at 0.006, and appendix A of the DGRM paper searches a gradient penalty;
       ``lipschitz`` has both.
 """
@@ -137,8 +137,8 @@ class PRGAN(ProfileRecommender):
     def records(self, user: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The records of users ``(B,)``: owner ``(R,)``, items, real vectors and rated mask, all ``(R, k)``.
 
-        There is one record per training rating. It has the rating's item, ``p - 1`` draws with replacement from
-        the user's rated items, and ``k - p`` draws from all items, where rated ones are drawn again up to twice.
+        There is one record per training rating. It has the rating's item, ``p - 1`` of the user's rated items sampled
+        with replacement, and ``k - p`` of all items; rated ones among the latter are resampled up to twice.
         """
         o = self.options
         places, _ = self.rated(user)

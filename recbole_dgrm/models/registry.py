@@ -1,4 +1,4 @@
-"""Which models there are: ours by an explicit table, RecBole's by their names, those of others by module and class."""
+"""Models by name: ours from a table, RecBole's by their class names, others by module and class."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -24,8 +24,7 @@ MODELS = {model.__name__: model for model in (DGRM, DGRMPlus, DGRMKL, BMF, MF, N
 def model_class(name: str) -> type:
     """The class of the model called ``name``.
 
-    It is one of ours, one that somebody else has written (``mypackage.linear:Linear``), or a general recommender of
-    RecBole.
+    It is one of ours, one of another package (``mypackage.linear:Linear``), or a general recommender of RecBole.
 
     Raises:
         UnknownModel: there is none, or it needs a library that is not installed.
@@ -44,8 +43,8 @@ def model_class(name: str) -> type:
         pass
     raise UnknownModel(
         f"there is no model {name!r}; ours: {', '.join(MODELS)}; "
-        "RecBole's general recommenders go by their own names (BPR, LightGCN, EASE, ...), "
-        f"and a model of your own by its module and class ({EXAMPLE})"
+        "RecBole's general recommenders have their own names (BPR, LightGCN, EASE, ...), "
+        f"and a model of your own is named by module and class ({EXAMPLE})"
     )
 
 
@@ -55,37 +54,37 @@ def is_recbole(name: str) -> bool:
 
 
 def is_ours(model: object) -> bool:
-    """Whether a model is one of ours, whose predictions take no random numbers from torch's own generator."""
+    """Whether a model is one of ours; their predictions do not use torch's global random generator."""
     return type(model) in MODELS.values()
 
 
 def declares_options(name: str) -> bool:
     """Whether a model declares its keys in a dataclass ``Options``, as ours do and RecBole's do not.
 
-    With ``feedback: rating`` the scores of such a model are ratings.
+    With ``feedback: rating`` such a model predicts ratings.
     """
     return hasattr(model_class(name), "Options")
 
 
 def defaults_file(name: str) -> Path:
-    """The YAML file of the keys of a model; RecBole's models have none here.
+    """The YAML file of the keys of a model; for RecBole's models it does not exist.
 
     Raises:
-        UnknownModel: the model is none of ours, and has no module or no such file.
+        UnknownModel: the module of an external model, or its YAML file, does not exist.
     """
     return external_defaults(name) if is_external(name) else properties_dir() / "model" / f"{name}.yaml"
 
 
 def space_file(name: str) -> Path:
-    """The YAML file of the search space that comes with a model.
+    """The YAML file of the search space that this package has for a model.
 
     Raises:
-        UnknownModel: none comes with it.
+        UnknownModel: it has none.
     """
     path = properties_dir() / "tuning" / f"{name}.yaml"
     if is_external(name) or not path.is_file():
         raise UnknownModel(
-            f"no search space comes with {name}; name a YAML file with --space=FILE, in which a line like "
-            "'learning_rate: {loguniform: [1e-4, 1e-2]}' stands for each key that is searched"
+            f"no search space comes with {name}; name a YAML file with --space=FILE, which has a line like "
+            "'learning_rate: {loguniform: [1e-4, 1e-2]}' for each key to search"
         )
     return path

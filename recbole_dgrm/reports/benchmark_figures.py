@@ -42,7 +42,7 @@ def _difference_panel(cell: Cell, metric: str, baseline: ModelRow) -> DotPanel:
 
 
 def _difference(row: ModelRow, baseline: ModelRow, metric: str, label: str) -> Dot | None:
-    """A row against the baseline; from the means alone, without interval, where there is no value per user."""
+    """The difference of a row to the baseline; without an interval if there are no values per user."""
     theirs, score, mark = baseline.scores.get(metric), row.scores.get(metric), ""
     if score is None or theirs is None:
         return None
@@ -50,7 +50,7 @@ def _difference(row: ModelRow, baseline: ModelRow, metric: str, label: str) -> D
         values, mark = (test.difference, test.low, test.high), mark_of(metric, score)
     elif vector_label(metric) == metric_label(metric):
         values = score.mean - theirs.mean, math.nan, math.nan
-    else:  # the mean is of another quantity than the one that is tested
+    else:  # the mean is of another quantity than the tested one
         return None
     shape, colour = (SHAPES[mark], COLOURS[0]) if row.runs else ("D", DARK)
     text = f"{values[0]:+.4f} {mark}".rstrip()

@@ -12,7 +12,7 @@ import pandas as pd
 
 from recbole_dgrm.evaluation.metric_names import metric_label
 from recbole_dgrm.evaluation.resolution import LIMIT
-from recbole_dgrm.records import JUDGED
+from recbole_dgrm.records import PREDICTIONS_ONLY
 from recbole_dgrm.reports import benchmark_figures, calibration, comparable, result_tables, sentences
 from recbole_dgrm.reports.breakdowns import group_tables
 from recbole_dgrm.reports.densities import density_answers, density_section
@@ -41,7 +41,7 @@ COVERAGE = (
 
 @dataclass(frozen=True, repr=False)
 class Report(TableRepr):
-    """A report that is written; shown as its results.
+    """A written report; ``print`` and notebooks show its results.
 
     Attributes:
         path: its page, ``report.html``; Markdown, LaTeX, CSV and figures are in the same folder.
@@ -178,7 +178,7 @@ def _introduction(cell: Cell) -> str:
 
 
 def _uncertainty_section(summary: Summary) -> Iterator[Heading | str | Table | Figure]:
-    """The section about models that give standard deviations; nothing where there are none."""
+    """The section about models with standard deviations; empty if there are none."""
     cells = [cell for cell in summary.cells if calibration.by_row(cell)]
     if cells:
         yield from (Heading(calibration.TITLE), calibration.EXPLAINED, COVERAGE)
@@ -204,11 +204,11 @@ def _explanations(summary: Summary) -> Iterator[str]:
         f"{LIMIT:.0f} on, a difference of a tenth of the range is significant four times out of five."
     )
     yield (
-        "Each seed has its own split, initialisation and noise; where the split is given or cuts the timeline, the "
-        "seed changes training only. The tests compare users on the splits at hand; the standard deviation over seeds "
+        "Each seed has its own split, initialisation and noise; if the split is given as files or is temporal, the "
+        "seed only changes the training. The tests compare users on these splits; the standard deviation over seeds "
         "shows how much splits and training vary."
     )
-    if external := list(dict.fromkeys(run["label"] for run in runs if run["model"] == JUDGED)):
+    if external := list(dict.fromkeys(run["label"] for run in runs if run["model"] == PREDICTIONS_ONLY)):
         yield (
             f"For {', '.join(external)} only the predictions for the test part were given. How these models were "
             "trained and selected could not be checked."
@@ -216,7 +216,7 @@ def _explanations(summary: Summary) -> Iterator[str]:
 
 
 def _stem(cell: Cell) -> str:
-    """The start of the names of the cell's figures, which no other cell has."""
+    """The prefix of the names of the cell's figures, which is different for each cell."""
     plain = f"{cell.dataset}-{cell.protocol}"
     stem = in_file_name(plain)
     if stem == plain and not cell.distinction:

@@ -1,4 +1,4 @@
-"""What reports say about models that return a standard deviation with each prediction: a line and a table."""
+"""The calibration of models that return standard deviations of predictions: a line and a table for reports."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ Calibration = dict[str, Any]
 
 
 def line(record: dict[str, Any]) -> str | None:
-    """The line below the table of a run; None where the model gives no standard deviations."""
+    """The line below the table of a run; None if the model has no standard deviations."""
     found = record.get("diagnosis", {}).get("calibration")
     if not found:
         return None
@@ -35,24 +35,24 @@ def line(record: dict[str, Any]) -> str | None:
 
 
 def covered(found: Calibration, nominal: float) -> float:
-    """The share of ratings within intervals that promise ``nominal``."""
+    """The share of ratings within the intervals of probability ``nominal``."""
     return dict(zip(found["nominal"], found["observed"], strict=True))[nominal]
 
 
 def by_row(cell: Cell) -> dict[str, Calibration]:
-    """The means over seeds for each row of a cell whose model gives standard deviations."""
+    """Label to the calibration, averaged over seeds, for the rows of a cell whose models have standard deviations."""
     runs = {row.label: [run.record["diagnosis"].get("calibration") for run in row.runs] for row in cell.rows}
     return {label: _averaged([each["model"] for each in found if each]) for label, found in runs.items() if any(found)}
 
 
 def of_means(cell: Cell) -> Calibration:
-    """The same of the Gaussian around user + item means, on all seeds of these rows."""
+    """The calibration of the Gaussian around user + item means, averaged over all seeds of the cell."""
     found = {record["seed"]: each for record in cell.records if (each := record["diagnosis"].get("calibration"))}
     return _averaged([each["means"] for each in found.values()])
 
 
 def _averaged(found: Sequence[Calibration]) -> Calibration:
-    """Means over seeds; None for a number that a seed does not have."""
+    """Means over seeds; None for a number that is missing for a seed."""
     numbers = {key: [each[key] for each in found] for key in (*NUMBERS, "n")}
     means = {key: None if None in values else float(np.mean(values)) for key, values in numbers.items()}
     nominal = sorted(set.intersection(*(set(each["nominal"]) for each in found)))

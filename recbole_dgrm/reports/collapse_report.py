@@ -1,4 +1,4 @@
-"""The diagnosis of a folder of runs: what their records say about mode collapse, as pages, figures and CSV files.
+"""The report on mode collapse in a folder of runs: pages, figures and CSV files.
 
 It reads records and runs nothing. ``collapse_sections`` has the sections.
 """
@@ -20,7 +20,7 @@ from recbole_dgrm.system.files import make_folder, write_text
 
 @dataclass(frozen=True, repr=False)
 class Diagnosis(TableRepr):
-    """The report on mode collapse in a folder of runs; shown as its verdicts.
+    """The report on mode collapse in a folder of runs; ``print`` and notebooks show its verdicts.
 
     Attributes:
         path: its page, ``diagnosis.html``; Markdown, CSV and figures are in the same folder.
@@ -91,10 +91,10 @@ def _explanations() -> Iterator[str]:
     )
     yield (
         f"They are narrow if a level of the ratings gets less than {collapse.COVERED:.0%} of its share. Predictions of "
-        "a mean vary less than ratings do, so that is usual and no collapse."
+        "a mean vary less than ratings do, so that is usual and not a collapse."
     )
     yield (
-        "For models that do not predict ratings the recommendation lists are judged: they have collapsed if at most "
+        "For models that do not predict ratings the recommendation lists are examined: they have collapsed if at most "
         f"{collapse.ALIKE_LISTS:.0%} of them are distinct (with few users: if all have one list), or would be if items "
         "that a user has seen were not left out."
     )
@@ -109,6 +109,6 @@ def _remedies() -> Iterator[str]:
         "more reconstruction."
     )
     yield (
-        "The ratings of unrated pairs are not known. People rate what they like, so predictions below the given "
+        "The ratings of unrated pairs are unknown. People rate what they like, so predictions below the given "
         "ratings are to be expected there."
     )

@@ -1,4 +1,4 @@
-"""Runs whose predictions were inspected during training, as the report of a diagnosis reads them."""
+"""Runs whose predictions were inspected during training, for the report of a diagnosis."""
 
 import logging
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ from recbole_dgrm.evaluation import collapse
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION
 from recbole_dgrm.evaluation.distribution import Sample, distances
 from recbole_dgrm.evaluation.metric_names import metric_label
-from recbole_dgrm.evaluation.resolution import averaged, blunt
+from recbole_dgrm.evaluation.resolution import averaged, too_noisy
 from recbole_dgrm.reports import collapse_figures, comparable
 from recbole_dgrm.reports.collapse_runs import DiagnosedRun
 from recbole_dgrm.reports.document import Figure, Table, Value
@@ -33,12 +33,12 @@ LIST_FORMS = dict(zip([*LISTS.values(), BETWEEN], (".1%", ".1%", ".3f", ".2f", "
 
 @dataclass(frozen=True)
 class DiagnosisSection:
-    """What a diagnosis says about one thing.
+    """A section of a diagnosis.
 
     Attributes:
-        name: of its CSV file and its figure.
-        frame: the numbers, unrounded, as the CSV file has them.
-        blocks: figure, table and sentences that are made of the frame.
+        name: the name of its CSV file and its figure.
+        frame: the unrounded numbers of the CSV file.
+        blocks: figure, table and sentences, which are made from the frame.
     """
 
     heading: str
@@ -98,7 +98,7 @@ def distributions(runs: list[DiagnosedRun], group: str) -> DiagnosisSection:
 
 
 def training(runs: list[DiagnosedRun]) -> DiagnosisSection:
-    """How the distance from the given ratings changes from epoch to epoch, and which predictions have collapsed."""
+    """The distance of predictions from the given ratings by epoch, and the epochs with a collapse."""
     lines = [
         (run.name, group, epoch, _kl(sample, run.ratings), sample.ends, run.collapsed_after(epoch, group))
         for run in runs
@@ -121,7 +121,7 @@ def _kl(sample: Sample, given: Sample) -> float:
 
 
 def test_distances(runs: list[DiagnosedRun]) -> DiagnosisSection:
-    """How far the predictions for the test pairs are from their ratings, as distributions (Table 2)."""
+    """The distances between the distributions of predictions and ratings of the test pairs (Table 2)."""
     lines = [(run.name, name, *run.diagnosis["distances"][name].values()) for run in runs for name in DISTANCES]
     frame = pd.DataFrame(lines, columns=["model", "distance", "value", "low", "high"])
     texts = [Value(f"{value:.3f} [{low:.3f}, {high:.3f}]", value) for _, _, value, low, high in lines]
@@ -153,7 +153,7 @@ def _closest(frame: pd.DataFrame) -> str:
 
 
 def ks_test(runs: list[DiagnosedRun]) -> DiagnosisSection:
-    """For how many users the KS test does not reject that predictions and test ratings are alike (Fig. 8)."""
+    """The number of users whose predictions and ratings do not differ significantly by the KS test (Fig. 8)."""
     lines = [
         (run.name, run.diagnosis["ks"]["users"], alpha, hits)
         for run in runs
@@ -176,7 +176,7 @@ def ks_test(runs: list[DiagnosedRun]) -> DiagnosisSection:
 
 
 def denoising_steps(runs: list[DiagnosedRun]) -> DiagnosisSection:
-    """How good predictions are after 0, 1, ... denoising steps (Fig. 7)."""
+    """The metrics of predictions after 0, 1, ... denoising steps (Fig. 7)."""
     first = runs[0].diagnosis["sweep"][0]
     key = next(key for key in first if key.startswith(("ratedndcg", "ndcg")))
     lines = [
@@ -206,7 +206,7 @@ def _wide(frame: pd.DataFrame, columns: str, heading: str) -> pd.DataFrame:
 
 
 def fixed_steps(runs: list[DiagnosedRun]) -> DiagnosisSection:
-    """How good models are that were trained with one noise step only (Table 4)."""
+    """The metrics of models that were trained with only one noise step (Table 4)."""
     heading = "Fixed noise steps in training (Table 4)"
     tests = {run.name: run.record["test"] for run in runs}
     common = [key for key in runs[0].record["test"] if all(test.get(key) is not None for test in tests.values())]
@@ -223,7 +223,7 @@ def fixed_steps(runs: list[DiagnosedRun]) -> DiagnosisSection:
 
 
 def recommendation_lists(runs: list[DiagnosedRun]) -> DiagnosisSection:
-    """How many of the recommendation lists and of the items differ."""
+    """The shares of distinct recommendation lists and of items in any list, and related numbers."""
     distributions = [run.diagnosis[DISTRIBUTION] for run in runs]
     frame = pd.DataFrame([{key: found["lists"][key] for key in (*LISTS, "users")} for found in distributions])
     frame.insert(len(LISTS), "between_users", [found.get("between_users") for found in distributions])
@@ -243,5 +243,5 @@ def recommendation_lists(runs: list[DiagnosedRun]) -> DiagnosisSection:
 
 def _too_noisy(runs: list[DiagnosedRun], part: str, metrics: list[str]) -> Iterator[str]:
     """A sentence about the metrics that are too noisy on a part of the data to compare models, if there are any."""
-    if sentence := blunt(averaged([comparable.resolutions(run.record, part) for run in runs]), metrics):
+    if sentence := too_noisy(averaged([comparable.resolutions(run.record, part) for run in runs]), metrics):
         yield f"On this data {sentence}."

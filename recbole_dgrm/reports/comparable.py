@@ -1,6 +1,6 @@
-"""Which runs may be compared in one table: metrics defined alike, the same split, and reference rows that agree.
+"""Checks that runs can be compared in one table: the same definition of metrics, split and reference rows.
 
-The *definition* of a run is every key that says what its metrics are, without those that say how it was trained.
+The *definition* of a run consists of the keys that its metrics depend on, without those of its training.
 """
 
 import json
@@ -11,7 +11,7 @@ import numpy as np
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import is_worse, metric_label, reference_label
-from recbole_dgrm.evaluation.resolution import can_tell
+from recbole_dgrm.evaluation.resolution import is_precise
 from recbole_dgrm.maths.levels import even_step
 from recbole_dgrm.records import RunDirectory
 
@@ -23,17 +23,17 @@ DATA = """
     metric_decimal_place
 """
 EVAL_ARGS = {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "RO", "mode": "full"}  # RecBole's own
-LEARNING = {"random": ("refit",), "bias": ("refit", "bias_shrinkage"), "oracle": ()}  # what a reference row depends on
+LEARNING = {"random": ("refit",), "bias": ("refit", "bias_shrinkage"), "oracle": ()}  # keys of each reference row
 MADE_WITH = ("recbole_dgrm", "commit", "recbole", "torch", "numpy", "python", "device", "threads")
 MEANS = ("ratedndcg", "ratedrecall", "ndcg", "recall", "hit", "precision", "mrr", "map")  # plain means over users
-ROUNDING = 1e-6  # what summing in another order may change
+ROUNDING = 1e-6  # the largest relative difference from summing in another order
 USUAL = "USER_ID_FIELD ITEM_ID_FIELD RATING_FIELD TIME_FIELD metric_decimal_place filter_inter_by_user_or_item"
-WHOLE = ("known_share", 1.0)  # nothing is left out of training and validation
+WHOLE = ("known_share", 1.0)  # all ratings of training and validation are used
 Definition = dict[str, Any]
 
 
 def tested_by(config: dict[str, Any]) -> str:
-    """``labeled`` (a user's own test ratings are ranked), ``full`` or another of RecBole's modes of the test."""
+    """The test mode: ``labeled`` (a user's own test ratings are ranked), ``full`` or another one of RecBole's."""
     mode = config.get("eval_args", {}).get("mode", EVAL_ARGS["mode"])
     return mode.get("test", EVAL_ARGS["mode"]) if isinstance(mode, dict) else mode
 
@@ -50,7 +50,7 @@ def definition_of(record: dict[str, Any]) -> Definition:
 
 
 def _scale(record: dict[str, Any]) -> Definition:
-    """Scale, step and threshold that a run used; where levels are not evenly spaced, the levels replace the step."""
+    """The scale, step and threshold of a run; if its levels are not evenly spaced, they replace the step."""
     scale = record["data"].get("scale")
     if not scale:
         return {key: record["config"].get(key) for key in SCALE}
@@ -61,7 +61,7 @@ def _scale(record: dict[str, Any]) -> Definition:
 
 
 def differences(definition: Definition, others: Iterable[Definition]) -> str:
-    """The keys in which ``definition`` and ``others`` are not all alike, as ``key=value, ...``; empty if all are."""
+    """The keys in which ``definition`` and ``others`` differ, as ``key=value, ...`` of ``definition``."""
     every = [definition, *others]
     keys = sorted({key for one in every for key in one})
     differing = [key for key in keys if len({json.dumps(one.get(key), sort_keys=True) for one in every}) > 1]
@@ -69,7 +69,7 @@ def differences(definition: Definition, others: Iterable[Definition]) -> str:
 
 
 def described(definition: Definition) -> str:
-    """A definition in words, without the keys that nearly always have the same value."""
+    """A definition as text, without the keys that nearly always have the same value."""
     return ", ".join(
         f"{key}={value_text(value)}"
         for key, value in definition.items()
@@ -78,14 +78,14 @@ def described(definition: Definition) -> str:
 
 
 def value_text(value: Any) -> str:
-    """A config value as a title shows it: ``4.5``, ``[1, 5]``, ``relevant``, ``not set``."""
+    """A config value as text for a title: ``4.5``, ``[1, 5]``, ``relevant``, ``not set``."""
     if isinstance(value, list):
         return f"[{', '.join(map(value_text, value))}]"
     return "not set" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def check_splits(runs: Sequence[RunDirectory]) -> None:
-    """Check that the runs of a cell saw the same split where they have the same seed, and the same data otherwise.
+    """Check that runs of a cell with the same seed used the same split, and that all runs used the same data.
 
     Raises:
         DataError: two runs did not.
@@ -96,14 +96,14 @@ def check_splits(runs: Sequence[RunDirectory]) -> None:
         seen, expected = (saved.record["data"].get("fingerprint") for saved in (run, other))
         if seen != expected:
             raise DataError(
-                f"{run.path} and {other.path} saw different splits ({seen}, {expected}) and cannot be compared; "
+                f"{run.path} and {other.path} used different splits ({seen}, {expected}) and cannot be compared; "
                 "remove the one with the wrong data and run it again"
             )
     _check_sources([run for run in runs if run.record["data"].get("source")])
 
 
 def _check_sources(runs: Sequence[RunDirectory]) -> None:
-    """Check that all runs used the same data; different files hold the same data if a seed splits them alike."""
+    """Check that all runs used the same data; different files have the same data if their splits of a seed agree."""
     seeds: dict[str, set[int]] = {}
     for run in runs:
         seeds.setdefault(run.record["data"]["source"], set()).add(run.record["seed"])
@@ -116,7 +116,7 @@ def _check_sources(runs: Sequence[RunDirectory]) -> None:
             raise DataError(
                 f"{run.path} and {runs[0].path} were made with different data files ({run.record['data']['source']}, "
                 f"{runs[0].record['data']['source']}) and cannot be compared; move those with the old data away and "
-                "make them again"
+                "run them again"
             )
 
 
@@ -126,10 +126,10 @@ def reference_settings(run: RunDirectory, name: str) -> tuple[tuple[str, Any], .
 
 
 def check_references(runs: Iterable[RunDirectory]) -> None:
-    """Check that runs of one cell and seed have the same reference rows, where these depend on the same settings.
+    """Check that runs of one cell and seed have the same reference rows, if these depend on the same settings.
 
     Raises:
-        DataError: two runs disagree.
+        DataError: two runs have different ones.
     """
     first: dict[tuple, tuple[float, RunDirectory]] = {}
     for run in runs:
@@ -142,13 +142,13 @@ def check_references(runs: Iterable[RunDirectory]) -> None:
                 if abs(value - expected) > _rounding(run.record, expected):
                     raise DataError(
                         f"{run.path} and {other.path} disagree about the reference row {name}: {metric} is {value:.6f} "
-                        f"and {expected:.6f}, so one of them was made by other rules or another version; make the "
+                        f"and {expected:.6f}, so one of them was made with other rules or another version; run the "
                         "older one again"
                     )
 
 
 def contradicted(run: RunDirectory) -> dict[str, float]:
-    """The metrics of a record that are not the means over users in ``per_user.npz``, with these means."""
+    """The metrics of a record that differ from the means over users in ``per_user.npz``, with these means."""
     vectors, test = run.per_user(), run.record["test"]
     plain = [metric for metric in vectors.keys() & test.keys() if metric.partition("@")[0] in MEANS]
     means = {metric: float(np.nanmean(vectors[metric])) for metric in sorted(plain) if test[metric] is not None}
@@ -156,13 +156,13 @@ def contradicted(run: RunDirectory) -> dict[str, float]:
 
 
 def _rounding(record: dict[str, Any], value: float) -> float:
-    """How far ``value`` may be off because of the digits that the run keeps and the order in which it sums."""
+    """The largest rounding error of ``value``, from the digits in the record and the order of summation."""
     digits = record["config"].get("metric_decimal_place")
     return max(10.0**-digits if isinstance(digits, int) else 0.0, ROUNDING * max(1.0, abs(value)))
 
 
 def above_oracle(record: dict[str, Any]) -> list[str]:
-    """The metrics in which a run is better than the oracle by more than rounding, which is an error of ours."""
+    """The metrics in which a run is better than the oracle by more than rounding, which is an error of this package."""
     oracle = record["reference"].get("oracle", {})
     pairs = [(metric, oracle.get(metric), value) for metric, value in record["test"].items()]
     known = [pair for pair in pairs if None not in pair]
@@ -170,14 +170,14 @@ def above_oracle(record: dict[str, Any]) -> list[str]:
 
 
 def below_bias(record: dict[str, Any], part: str = "test") -> list[str]:
-    """The metrics in which a run is worse than its bias row: user + item means, or popularity under a full ranking."""
+    """The metrics in which a run is worse than its bias row: user + item means, or popularity with full ranking."""
     bias = record["reference"].get("bias", {})
     pairs = [(metric, value, bias.get(metric)) for metric, value in record[part].items()]
     return [pair[0] for pair in pairs if None not in pair and is_worse(*pair, ROUNDING)]
 
 
 def selected_by(record: dict[str, Any]) -> str:
-    """The metric that selected the epoch on validation."""
+    """The metric for early stopping."""
     return (record.get("selected_by") or record["config"].get("valid_metric", "")).lower()
 
 
@@ -186,16 +186,16 @@ def resolutions(record: dict[str, Any], part: str = "test") -> dict[str, dict[st
     return record.get("resolution", {}).get(part, {})
 
 
-def judged_by(record: dict[str, Any], part: str = "test") -> str:
-    """The metric by which a model counts as worse than its bias row: RMSE where predictions are ratings."""
+def metric_against_bias(record: dict[str, Any], part: str = "test") -> str:
+    """The metric in which a model is compared with its bias row: RMSE if it predicts ratings, or that of validation."""
     both = record[part], record["reference"].get("bias", {})
     return "rmse" if all(values.get("rmse") is not None for values in both) else selected_by(record)
 
 
 def worse_than_bias(record: dict[str, Any], part: str = "test") -> str:
-    """A sentence about a model that ends worse than its bias row in a metric that is precise enough; else empty."""
-    metric = judged_by(record, part)
-    if metric not in below_bias(record, part) or not can_tell(resolutions(record, part), metric):
+    """A clause about a model that is worse than its bias row in a metric that is precise enough; else empty."""
+    metric = metric_against_bias(record, part)
+    if metric not in below_bias(record, part) or not is_precise(resolutions(record, part), metric):
         return ""
     value, bias = record[part][metric], record["reference"]["bias"][metric]
     row = reference_label("bias", tested_by(record["config"]))
@@ -203,9 +203,9 @@ def worse_than_bias(record: dict[str, Any], part: str = "test") -> str:
 
 
 def still_improving(record: dict[str, Any]) -> bool:
-    """Whether the best epoch is the last that was validated and ``epochs`` ended the training: more may do better.
+    """Whether ``epochs`` ended the training and the best epoch is the last validated one, so more epochs may be better.
 
-    A single validation, at the end, says nothing about that.
+    A single validation, at the end, does not show that.
     """
     config, timing = record["config"], record["timing"]
     allowed, every = config.get("epochs"), config.get("eval_step", 1)
@@ -215,12 +215,12 @@ def still_improving(record: dict[str, Any]) -> bool:
 
 
 def made_with(records: Iterable[dict[str, Any]]) -> str:
-    """A sentence about the versions and devices that runs were made with."""
+    """A sentence about the versions and devices of runs."""
     environments = [record["environment"] for record in records]
     texts = {", ".join(f"{key} {one[key]}" for key in MADE_WITH if key in one) for one in environments}
     return "Made with: " + "; ".join(sorted(texts)) + "."
 
 
 def trains(record: dict[str, Any]) -> bool:
-    """Whether the model trains in epochs; RecBole's closed-form models have a single parameter that is not used."""
+    """Whether the model is trained in epochs; RecBole's closed-form models have a single unused parameter."""
     return (record["parameters"] or 0) > 1

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 
 from recbole_dgrm.evaluation import collapse
 from recbole_dgrm.evaluation.metric_names import metric_label
-from recbole_dgrm.evaluation.resolution import can_tell
+from recbole_dgrm.evaluation.resolution import is_precise
 from recbole_dgrm.reports.document import Figure, Heading, Table, Value
 from recbole_dgrm.reports.figures import COLOURS, RED, reach, small_panels
 from recbole_dgrm.reports.rows import Cell
@@ -38,7 +38,7 @@ EXPLAINED = (
 
 @dataclass(frozen=True)
 class Question:
-    """A quantity that is computed of each run, see ``answers_of``.
+    """A quantity that ``answers_of`` computes for each run.
 
     Attributes:
         name: of its files and in ``densities.csv``.
@@ -73,7 +73,7 @@ QUESTIONS = (
 
 
 def answers_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """What a run answers to each question; not finite where it has no answer."""
+    """The value of each question for a run; not finite if the record lacks what it needs."""
     scores = pd.DataFrame({"model": record["test"], **record["reference"]}, ["rmse", RANKING, "ratingkl"], dtype=float)
     scores = scores.reindex(columns=["model", "bias", "random", "oracle"])
     rmse, ranking = scores.loc["rmse"], scores.loc[RANKING]
@@ -90,7 +90,7 @@ def answers_of(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def density_answers(cells: list[Cell]) -> pd.DataFrame:
-    """What runs answer under each protocol that ranks rated items and has at least ``FEWEST`` densities.
+    """The quantities of runs under each protocol that ranks rated items and has at least ``FEWEST`` densities.
 
     Returns:
         A row per cell, model and question, the sparsest cell first; ``collapsed`` is how many of its runs have
@@ -106,7 +106,7 @@ def density_answers(cells: list[Cell]) -> pd.DataFrame:
 
 
 def density(cell: Cell) -> float:
-    """The share of the pairs of a cell that are training ratings, in per cent, in the mean over its runs."""
+    """The share of the pairs of a cell that are training ratings, in per cent, averaged over its runs."""
     data = [record["data"] for record in cell.records]
     return 100 * float(np.mean([one["n_train"] / (one["n_users"] * one["n_items"]) for one in data]))
 
@@ -127,7 +127,7 @@ def _answers(cell: Cell, share: float) -> Iterator[dict[str, Any]]:
                     "mean": np.mean(values),
                     "std": np.std(values, ddof=1) if len(values) > 1 else np.nan,
                     "collapsed": collapsed,
-                    "precise": can_tell(cell.resolution, question.metric),
+                    "precise": is_precise(cell.resolution, question.metric),
                 }
 
 
@@ -178,7 +178,7 @@ def draw(answers: pd.DataFrame, question: Question, path: Path) -> None:
 
 
 def _draw_points(axes: Axes, points: pd.DataFrame, look: tuple[str, str], limit: float) -> None:
-    """The points of a model on one data set, the sparsest first, with the deviation over seeds where there is one."""
+    """Draw the points of a model on one data set, the sparsest first, with deviations over seeds if there are any."""
     colour, shape = look
     height = points["mean"].clip(-limit, limit)
     axes.plot(points["density"], height, color=colour, linewidth=1, zorder=2)

@@ -164,13 +164,13 @@ def write_document(document: Document, folder: Path, name: str, kinds: Iterable[
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """A frame as CSV without its index, unrounded; a text that a spreadsheet would take for a formula is marked."""
+    """A frame as CSV without its index, unrounded; texts that look like formulas to a spreadsheet are marked."""
     columns = {name: pd.Series(map(in_spreadsheet, column), dtype=object) for name, column in frame.items()}
     return pd.DataFrame(columns).to_csv(index=False, lineterminator="\n")
 
 
 def _drawn(figure: Figure, folder: Path) -> Figure | str:
-    """The figure after its files are written, or a sentence that says why it is missing."""
+    """Write the files of a figure; returns it, or a sentence about why it is missing."""
     try:
         with explained():
             if figure.draw:

@@ -1,4 +1,4 @@
-"""What all figures share: their look, their size, their kinds of panels, and how they are written as PNG and SVG."""
+"""Shared parts of all figures: style, size, kinds of panels, and writing PNG and SVG files."""
 
 import math
 import warnings
@@ -24,19 +24,19 @@ from recbole_dgrm.system.texts import in_figure
 
 OKABE_ITO = "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9"  # colour-blind readers can distinguish these
 COLOURS = (*OKABE_ITO.split(), "#7f7f7f", "#8c564b", "#332288")
-GIVEN = "#8f8f99"  # what models are compared with; it is seen on white, and on black when a page inverts it
+GIVEN = "#8f8f99"  # the colour of given ratings and baselines; visible on white, and on black if a page inverts it
 DARK, RED = "#5f5f66", "#c00000"
 DASHES = ("-", "--", ":")
-WIDTH, DPI = 4.8, 150  # inches of every figure: a telephone shows four fifths of it, without scrolling
-HAIR = 1.01  # ends of a logarithmic axis that are nearer than this are the same
-MANY = 1e3  # from the low to the high end of a logarithmic axis that has no room for labels at 2 and 5
+WIDTH, DPI = 4.8, 150  # width of every figure in inches; readable on a telephone without scrolling
+HAIR = 1.01  # ends of a logarithmic axis with a smaller ratio are treated as equal
+MANY = 1e3  # a logarithmic axis with a larger ratio of its ends has no labels at 2 and 5
 REACH = 6.0  # an axis of differences is at most this many times as long as half of the values need
-LEGEND_LINE, LONG = 0.19, 22  # inches of a line; letters of a name that needs a line of its own
-ACROSS = 3  # small panels side by side
-PANEL, PANEL_DECADES = 1.3, 30.0  # inches that a row of small panels is high; ``MANY`` of its axis
-TITLE, TITLE_LINE = 20, 0.13  # letters of a line above a small panel, and the inches that the line needs
-LABEL = 22  # letters of the name of the vertical axis that fit beside a small panel
-DOT_LINE = 0.27  # inches that a row of dots is high
+LEGEND_LINE, LONG = 0.19, 22  # height of a legend line in inches; longer names have their own line
+ACROSS = 3  # small panels in a row
+PANEL, PANEL_DECADES = 1.3, 30.0  # height of a row of small panels in inches; ``MANY`` for their axes
+TITLE, TITLE_LINE = 20, 0.13  # letters of a title line above a small panel, and its height in inches
+LABEL = 22  # letters of the label of the vertical axis that fit next to a small panel
+DOT_LINE = 0.27  # height of a row of dots in inches
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
@@ -49,7 +49,7 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """Within the block, figures have our style on top of matplotlib's own, whatever ``matplotlibrc`` says."""
+    """Within the block, figures have our style on top of matplotlib's default, independent of ``matplotlibrc``."""
     with rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # letters of names that no installed font has are boxes
         rcdefaults()
@@ -57,16 +57,16 @@ def _style() -> Iterator[None]:
         yield
 
 
-styled = _style()  # decorates what draws
+styled = _style()  # a decorator of functions that draw figures
 
 
 def styles() -> Iterator[tuple[str, str]]:
-    """Pairs of a colour and a dash without end; the first 27 all differ."""
+    """An endless series of pairs of a colour and a dash; the first 27 differ."""
     return cycle((colour, dash) for dash in DASHES for colour in COLOURS)
 
 
 def new_figure(height: float, names: int = 0) -> Figure:
-    """A figure of this height in inches, and some more for a legend of so many names, that needs no display."""
+    """A figure of this height in inches plus that of a legend; it needs no display."""
     figure = Figure(figsize=(WIDTH, height + LEGEND_LINE * names), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -81,7 +81,7 @@ def legend(figure: Figure) -> None:
 
 
 def log_axis(axes: Axes, many: float = MANY) -> None:
-    """Make the horizontal axis logarithmic, with numbers as people write them; powers of ten from ``many`` on.
+    """Make the horizontal axis logarithmic, with plain numbers as labels; powers of ten from ``many`` on.
 
     Panels that share the axis are to have their data by then.
     """
@@ -97,7 +97,7 @@ def log_axis(axes: Axes, many: float = MANY) -> None:
 
 
 def reach(values: ArrayLike) -> float:
-    """How far from 0 an axis goes, so that a few large values do not hide the differences between all others."""
+    """The limit of an axis of differences, so that a few large values do not hide the differences between others."""
     sizes = np.abs(np.asarray(values, dtype=float))
     return float(min(sizes.max(), REACH * np.median(sizes)))
 
@@ -106,7 +106,7 @@ def reach(values: ArrayLike) -> float:
 def small_panels(
     path: Path, names: Sequence[str], xlabel: str, ylabel: str, log: bool = False, legend_names: int = 0
 ) -> Iterator[dict[str, Axes]]:
-    """A figure with a small panel for each name, three in a row, all with the same axes.
+    """A figure with a small panel for each name, three in a row, which share their axes.
 
     The caller draws into the panels within the block; the figure is written at its end.
 
@@ -173,7 +173,7 @@ class DotPanel:
 
 @styled
 def dot_panels(panels: Sequence[DotPanel], path: Path) -> None:
-    """Panels of dots with intervals below each other."""
+    """Draw panels of dots with intervals, one below the other."""
     heights = [len(panel.dots) + 2.6 for panel in panels]
     figure = new_figure(DOT_LINE * sum(heights))
     grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label, smaller_is_better
-from recbole_dgrm.evaluation.resolution import LIMIT, blunt
+from recbole_dgrm.evaluation.resolution import LIMIT, too_noisy
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.document import MISSING, Table, Value
 from recbole_dgrm.reports.rows import Cell, ModelRow, Score
@@ -16,7 +16,7 @@ from recbole_dgrm.reports.statistics import Summary
 from recbole_dgrm.system.texts import listed
 
 BETTER, WORSE, IMPOSSIBLE = "▲", "▼", "‡"
-NAMED = 3  # settings in the name of a row
+NAMED = 3  # settings in the name of a row, at most
 COST_FORMS = {"parameters": ",.0f", "training s": ".1f", "testing s": ".2f", "peak memory MiB": ".0f"}
 
 
@@ -58,19 +58,19 @@ def _result_note(cell: Cell, table: Table) -> str:
         marks = f"{BETTER} better and {WORSE} worse than {cell.baseline.label}"
         parts.append(f"{marks}: paired t-test and Wilcoxon test over users both below .05 after Holm's correction.")
         parts += [
-            f"No mark in {metric_label(metric)[:-2]}, because by user and on the common seeds the tests say the "
-            f"contrary of these means: {listed(labels)}."
+            f"Not marked in {metric_label(metric)[:-2]}, because the tests per user on the common seeds contradict "
+            f"these means: {listed(labels)}."
             for metric in cell.metrics
             if (labels := [row.label for row in cell.rows if metric in row.scores and row.scores[metric].contradicted])
         ]
-    if unclear := blunt(cell.resolution, cell.metrics):
+    if unclear := too_noisy(cell.resolution, cell.metrics):
         parts.append(f"{unclear}: below a resolution of {LIMIT:.0f} no row is marked as best.")
     scores = [score for row in cell.rows for score in row.scores.values()]
     if any(score.below for score in scores):
         bias = reference_label("bias", cell.mode)
         parts.append(f"{BELOW} worse than {bias} on the same seeds; such a row is never underlined as second.")
     if any(score.impossible for score in scores):
-        parts.append(f"{IMPOSSIBLE} above the oracle by more than rounding: an error of recbole_dgrm, no result.")
+        parts.append(f"{IMPOSSIBLE} better than the oracle by more than rounding: an error of recbole_dgrm, no result.")
     return " ".join(parts)
 
 
@@ -150,7 +150,7 @@ def vector_label(metric: str) -> str:
 
 
 def cost_table(cell: Cell) -> Table:
-    """Parameters, epochs, seconds and memory of each row, and how it was trained where that differs."""
+    """Parameters, epochs, seconds and memory of each row, and training settings that differ between rows."""
     lines = {}
     for row in cell.rows:
         timings = float(np.mean(row.learning_seconds())), row.timing("evaluate_s"), row.timing("peak_rss_mib")
@@ -176,7 +176,7 @@ def _epoch(row: ModelRow) -> Value:
 
 
 def unfinished_table(summary: Summary) -> Table:
-    """How the runs that have no result ended."""
+    """The table of runs without a result, with status and error."""
     columns = {"dataset": "data set", "protocol": "protocol", "seed": "seed", "status": "status", "error": "error"}
     frame = pd.DataFrame([run.record for run in summary.unfinished], dtype=object).set_index("label")
     frame = frame[list(columns)].fillna("").rename(columns=columns).rename_axis(None)

@@ -1,4 +1,4 @@
-"""What a table of results consists of: a cell has a row per model, and a row has a score per metric."""
+"""The parts of a result table: a cell has a row per model, and a row has a score per metric."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,24 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_dgrm.evaluation.metric_names import smaller_is_better
-from recbole_dgrm.evaluation.resolution import can_tell
-from recbole_dgrm.records import JUDGED, RunDirectory
+from recbole_dgrm.evaluation.resolution import is_precise
+from recbole_dgrm.records import PREDICTIONS_ONLY, RunDirectory
 from recbole_dgrm.reports.comparable import Definition, tested_by
 from recbole_dgrm.reports.significance import Comparison
 
 
 @dataclass
 class Score:
-    """The values of one metric for one model, one per seed, and what follows from them.
+    """The values of one metric for one model, with statistics.
 
     Attributes:
-        user_error: standard error over users of the seed-averaged vector; NaN where a metric has none, or
-            where it is no mean over users.
+        values: the value of each seed, ``(n_seeds,)``.
+        user_error: the standard error over users of the values per user, averaged over seeds; NaN if the metric is not
+            a mean over users.
         place: 1 for the best model of the cell, 2 for the second, else 0.
         below: whether the mean is worse than that of the bias row (on the same seeds).
-        impossible: whether a seed is above the oracle by more than rounding.
-        contradicted: whether a significant test says the contrary of the means. RMSE is of all ratings and a test of
-            users, and a row with fewer seeds than the baseline is compared on those that both have.
+        impossible: whether the value of a seed is better than the oracle by more than rounding.
+        contradicted: whether a significant test contradicts the means. That is possible because RMSE is pooled over
+            ratings and tests compare users, and because a row is tested on the seeds that it shares with the baseline.
     """
 
     values: NDArray
@@ -54,8 +55,8 @@ class ModelRow:
     """One line of a table: a model with one configuration, or a reference (without runs).
 
     Attributes:
-        trained: the settings of its training that differ from those of other rows of the cell; for a reference row,
-            the settings that it depends on, where rows with several are in the cell.
+        trained: training settings that differ from those of other rows of the cell; for a reference row the settings
+            that it depends on, if the cell has rows with different ones.
     """
 
     label: str
@@ -70,8 +71,8 @@ class ModelRow:
 
     @property
     def external(self) -> bool:
-        """Whether another library made the predictions, so that nothing is known of a training."""
-        return self.runs[0].record["model"] == JUDGED
+        """Whether another library made the predictions, so that the training is unknown."""
+        return self.runs[0].record["model"] == PREDICTIONS_ONLY
 
     @property
     def seeds(self) -> list[int]:
@@ -79,7 +80,7 @@ class ModelRow:
         return [run.record["seed"] for run in self.runs]
 
     def learning_seconds(self) -> list[float]:
-        """For each seed the seconds of building the model and training it; NaN where they are not recorded."""
+        """The seconds of building and training the model for each seed; NaN if they are not recorded."""
         timings = [run.record["timing"] for run in self.runs]
         return [timing.get("build_s", 0.0) + timing.get("train_s", np.nan) for timing in timings]
 
@@ -90,12 +91,12 @@ class ModelRow:
 
 @dataclass
 class Cell:
-    """A data set under a protocol, its metrics defined in one way.
+    """The results on a data set under a protocol, with one definition of the metrics.
 
     Attributes:
-        resolution: that of each metric, in the mean over runs.
-        distinction: what distinguishes this cell from others of the same data set and protocol, and from one of the
-            whole data set, such as ``known_share=0.1``.
+        resolution: metric to its resolution, averaged over runs.
+        distinction: the settings that distinguish this cell from others of the same data set and protocol, and from
+            the whole data set, such as ``known_share=0.1``.
     """
 
     dataset: str
@@ -110,7 +111,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What headings call the cell."""
+        """The name of the cell in headings."""
         return f"{self.dataset}, {self.protocol}" + (f" ({self.distinction})" if self.distinction else "")
 
     @property
@@ -131,7 +132,7 @@ class Cell:
     @property
     def main_metric(self) -> str:
         """The first metric that is precise enough to compare models, or the first of all."""
-        return next((metric for metric in self.metrics if can_tell(self.resolution, metric)), self.metrics[0])
+        return next((metric for metric in self.metrics if is_precise(self.resolution, metric)), self.metrics[0])
 
     def ranked(self, metric: str) -> list[ModelRow]:
         """The rows, the best by the metric first; those without it last."""

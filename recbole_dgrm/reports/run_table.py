@@ -1,4 +1,4 @@
-"""The table of one finished run, as the terminal, a notebook and ``print`` show it."""
+"""The table of one finished run, for the terminal, notebooks and ``print``."""
 
 import html
 import io
@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label
-from recbole_dgrm.evaluation.resolution import LIMIT, blunt
+from recbole_dgrm.evaluation.resolution import LIMIT, too_noisy
 from recbole_dgrm.records import short_name
 from recbole_dgrm.reports import calibration, comparable
 from recbole_dgrm.system.texts import printable
@@ -23,7 +23,7 @@ RESOLUTION = (
 
 
 def run_table(record: dict[str, Any], part: str = "test") -> Table:
-    """The metrics of a finished record below its reference rows, then its skill and the resolution of each metric."""
+    """The table of a finished record: reference rows, metrics, skill and the resolution of each metric."""
     keys, below = list(record[part]), comparable.below_bias(record, part)
     place = f"{record['dataset']}, protocol {record['protocol']}, seed {record['seed']}"
     title = Text(printable(f"{short_name(record['model'])} on the {PARTS[part]} part of {place}"))
@@ -45,7 +45,7 @@ def run_table(record: dict[str, Any], part: str = "test") -> Table:
 
 
 def explanation(record: dict[str, Any], part: str = "test") -> str:
-    """A few lines below the table: what its rows mean, how the model was selected, and warnings."""
+    """The lines below the table: the meaning of its rows, the selected epoch, and warnings."""
     mode = comparable.tested_by(record["config"])
     oracle = reference_label("oracle", mode).removeprefix("oracle: ")
     data, timing, model = record["data"], record["timing"], short_name(record["model"])
@@ -57,7 +57,7 @@ def explanation(record: dict[str, Any], part: str = "test") -> str:
         "skill: (model - random) / (oracle - random), 1 cannot be beaten",
     ]
     if found := comparable.resolutions(record, part):
-        lines += [RESOLUTION, *filter(None, [blunt(found, list(record[part]))])]
+        lines += [RESOLUTION, *filter(None, [too_noisy(found, list(record[part]))])]
     selected = f" by {metric_label(record['selected_by'].lower())[:-2]}" if record.get("selected_by") else ""
     lines.append(
         f"{data['n_train']:,} ratings to train, {data['n_valid']:,} to validate, {data['n_test']:,} to test · "
@@ -68,13 +68,13 @@ def explanation(record: dict[str, Any], part: str = "test") -> str:
     if warning := comparable.worse_than_bias(record, part):
         lines.append(f"WARNING: {model} {warning}")
     if impossible := comparable.above_oracle(record):
-        request = "above the oracle, which cannot be; please report it, and do not use these numbers"
+        request = "better than the oracle, which is impossible; please report it, and do not use these numbers"
         lines.append(f"ERROR of recbole_dgrm: {', '.join(impossible)} {request}")
     return "\n".join(lines)
 
 
 def as_text(record: dict[str, Any]) -> str:
-    """The table and how to read it, as wide as the terminal."""
+    """The table and its explanation, as wide as the terminal."""
     return in_text(run_table(record)) + explanation(record)
 
 
@@ -97,5 +97,5 @@ def in_html(table: Table) -> str:
 
 
 def number(value: float | None) -> str:
-    """A metric with four digits, or nothing where there is none."""
+    """A metric with four digits; empty for None."""
     return "" if value is None else f"{value:.4f}"

@@ -1,7 +1,7 @@
 """Sentences of a report about a cell: who is best, who is worse than user + item means, and results that cannot be."""
 
 from recbole_dgrm.evaluation.metric_names import metric_label, reference_label, smaller_is_better
-from recbole_dgrm.evaluation.resolution import blunt, can_tell
+from recbole_dgrm.evaluation.resolution import is_precise, too_noisy
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.rows import Cell, ModelRow
 from recbole_dgrm.system.texts import listed
@@ -28,7 +28,7 @@ def headline(cell: Cell) -> str:
         parts.append(f"{'even that' if others else 'it'} is worse than {reference_label('bias', cell.mode)}")
     if len(best.seeds) == 1:
         parts.append("it is from one seed, so how much another split or training would change is not known")
-    return "; ".join([*parts, *filter(None, [blunt(cell.resolution, cell.metrics)])]) + "."
+    return "; ".join([*parts, *filter(None, [too_noisy(cell.resolution, cell.metrics)])]) + "."
 
 
 def _margin(best: ModelRow, other: ModelRow, metric: str, cell: Cell) -> str:
@@ -58,12 +58,12 @@ def _test_result(best: ModelRow, other: ModelRow, metric: str) -> str:
 
 
 def worse_than_bias(cell: Cell) -> list[str]:
-    """Sentences about models that end worse than user + item means, or popularity; see ``comparable.judged_by``."""
+    """Sentences about models that are worse than the bias row; see ``comparable.metric_against_bias``."""
     named: dict[str, list[str]] = {}
     for row in cell.rows:
-        metric = comparable.judged_by(row.runs[0].record)
+        metric = comparable.metric_against_bias(row.runs[0].record)
         score = row.scores.get(metric)
-        if score and score.below and can_tell(cell.resolution, metric):
+        if score and score.below and is_precise(cell.resolution, metric):
             named.setdefault(metric, []).append(row.label)
     bias = reference_label("bias", cell.mode)
     return [f"Worse than {bias} in {metric_label(key)[:-2]}: {listed(rows)}." for key, rows in named.items()]

@@ -1,4 +1,4 @@
-"""Whether one model is better than another: paired tests over users, corrected for the number of models."""
+"""Significance of differences between models: paired tests over users, corrected for the number of models."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ DECIMALS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two-sided tests of a row against the baseline on the same users, after averaging over the seeds that both have.
+    """Two-sided tests of a row against the baseline on the same users, averaged over the seeds that both have.
 
     Attributes:
         difference: mean over users of row minus baseline; ``low`` and ``high`` are the ends of its 95 % t-interval.

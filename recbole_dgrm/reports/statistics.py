@@ -1,6 +1,6 @@
 """The statistics of many runs, from their records: means, deviations, skill, paired tests, published numbers.
 
-A *cell* holds the runs that may be compared: one data set, one protocol, metrics that are defined alike.
+A *cell* has the runs that can be compared: one data set, one protocol, the same definition of metrics.
 """
 
 import json
@@ -14,8 +14,8 @@ import pandas as pd
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users, is_worse, smaller_is_better
-from recbole_dgrm.evaluation.resolution import averaged, can_tell
-from recbole_dgrm.records import BIAS, JUDGED, PLAN, WHERE, RunDirectory, read_json, read_runs, short_name
+from recbole_dgrm.evaluation.resolution import averaged, is_precise
+from recbole_dgrm.records import BIAS, PLAN, PREDICTIONS_ONLY, WHERE, RunDirectory, read_json, read_runs, short_name
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.rows import Cell, ModelRow, Score
 from recbole_dgrm.reports.significance import Comparison, compare, holm
@@ -42,19 +42,19 @@ def summarise(folder: Path, baseline: str | None = None) -> Summary:
     """The statistics of all runs below ``folder``.
 
     Args:
-        baseline: label that the others are tested against; that of the benchmark's plan by default.
+        baseline: label of the row that the others are tested against; by default that of the benchmark's plan.
 
     Raises:
-        DataError: there is no finished run, the baseline is not among them, or runs of one cell and seed
-            saw different splits or have different references.
+        DataError: there is no finished run, the baseline has none, or runs of one cell and seed have different splits
+            or reference rows.
     """
     runs = read_runs(folder)
     plan = read_plan(folder)
     finished = [run for run in runs if run.finished]
     if not finished:
-        raise DataError(f"no run in {folder} is finished; the first: {runs[0].record['error']}")
+        raise DataError(f"no run in {folder} is finished; the error of the first: {runs[0].record['error']}")
     for run in finished:
-        run.need("data fingerprint", *(["timing train_s"] if run.record["model"] != JUDGED else []))
+        run.need("data fingerprint", *(["timing train_s"] if run.record["model"] != PREDICTIONS_ONLY else []))
     cells = _cells(finished, plan, baseline)
     if baseline and not any(cell.baseline for cell in cells):
         labels = sorted({row.label for cell in cells for row in cell.rows})
@@ -63,7 +63,7 @@ def summarise(folder: Path, baseline: str | None = None) -> Summary:
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """The plan of the benchmark in ``folder``; empty where there is none."""
+    """The plan of the benchmark in ``folder``; empty if there is none."""
     path = folder / PLAN
     remedy = "the benchmark command writes it again; or move it away"
     return read_json(path, "the plan of a benchmark", remedy) if path.is_file() else {}
@@ -77,7 +77,7 @@ def planned_labels(plan: dict[str, Any]) -> list[str]:
 
 
 def user_means(runs: Iterable[RunDirectory], seeds: Iterable[int]) -> pd.DataFrame:
-    """Per-user metric vectors averaged over the runs with these seeds, indexed by user."""
+    """The metrics of each user, averaged over the runs with these seeds; the index is the user."""
     frames = [run.per_user() for run in runs if run.record["seed"] in seeds]
     if not frames or not all(frames):
         return pd.DataFrame()
@@ -179,7 +179,7 @@ def _note_training(cell: Cell) -> None:
 
 
 def make_rows(runs: list[RunDirectory], plan: dict[str, Any]) -> list[ModelRow]:
-    """A row per label and configuration; of two equal runs the newer counts."""
+    """A row per label and configuration; of two equal runs the newer one is used."""
     configs: dict[str, dict[str, dict[int, RunDirectory]]] = {}
     for run in sorted(runs, key=lambda run: run.age):
         by_config = configs.setdefault(run.record["label"], {})
@@ -196,18 +196,18 @@ def make_rows(runs: list[RunDirectory], plan: dict[str, Any]) -> list[ModelRow]:
 
 
 def _choices(run: RunDirectory) -> dict[str, Any]:
-    """The keys of a run that make a row of its own; ``valid_metric`` is the metric that was used, not ``auto``.
+    """The keys of a run that distinguish rows; ``valid_metric`` is the metric that was used, not ``auto``.
 
-    Nothing is known of predictions of another library.
+    Predictions of another library have none.
     """
-    if run.record["model"] == JUDGED:
+    if run.record["model"] == PREDICTIONS_ONLY:
         return {}
     used = {"valid_metric": name} if (name := run.record["selected_by"]) else {}
     return {key: value for key, value in {**run.record["config"], **used}.items() if key not in (*WHERE, "seed")}
 
 
 def _distinction(own: dict[str, Any], choices: list[dict[str, Any]]) -> str:
-    """The end of a label that distinguishes configurations: `` (key=value, ...)``; empty where there is one."""
+    """A suffix of a label that distinguishes configurations: `` (key=value, ...)``; empty if there is only one."""
     texts = [{key: json.dumps(value) for key, value in one.items()} for one in choices]
     keys = [key for key in sorted(set().union(*texts)) if len({one.get(key) for one in texts}) > 1]
     settings = [f"{key}={own[key]}" if key in own else f"{key} not set" for key in keys]
@@ -229,7 +229,7 @@ def _score(row: ModelRow, metric: str, vectors: pd.DataFrame) -> Score | None:
 
 
 def _reference_rows(runs: list[RunDirectory], metrics: list[str]) -> list[ModelRow]:
-    """A row per reference, or several where the settings of the models give it different values."""
+    """A row per reference, or several if it has different values because of the models' settings."""
     values = pd.DataFrame(
         [
             (name, comparable.reference_settings(run, name), metric, run.record["seed"], value)
@@ -260,14 +260,15 @@ def _reference_rows(runs: list[RunDirectory], metrics: list[str]) -> list[ModelR
 
 
 def _mark_best(cell: Cell) -> None:
-    """Place the best and the second of each metric; a second is not worse than the bias row, and none is impossible.
+    """Set the places of the best and second row of each metric.
 
-    No row is marked in a metric that is too noisy to compare models.
+    A row that is worse than the bias row is not marked as second, impossible results are not marked, and no row is
+    marked in a metric that is too noisy to compare models.
     """
     for metric in cell.metrics:
         scores = [row.scores[metric] for row in cell.rows if metric in row.scores]
         scores = [score for score in scores if not score.impossible]
-        if len(scores) < 2 or not can_tell(cell.resolution, metric):
+        if len(scores) < 2 or not is_precise(cell.resolution, metric):
             continue
         means = sorted({score.mean for score in scores}, reverse=not smaller_is_better(metric))
         for score in scores:
@@ -276,5 +277,5 @@ def _mark_best(cell: Cell) -> None:
 
 
 def _position(order: list[str], name: str) -> int:
-    """The position of ``name`` in ``order``; after all others if it is missing."""
+    """The index of ``name`` in ``order``, or the length of ``order`` if it is missing."""
     return order.index(name) if name in order else len(order)

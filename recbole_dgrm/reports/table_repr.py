@@ -1,4 +1,4 @@
-"""Results that ``print``, the prompt of Python and a notebook show as a table."""
+"""Results that ``print``, the Python prompt and notebooks show as a table."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from recbole_dgrm.system.texts import printable
 
 
 class TableRepr:
-    """A result whose ``shown()`` is its table; names in it are printed letter by letter."""
+    """A result that is shown as the table ``shown()``; names in it are not interpreted as markup."""
 
     def shown(self) -> pd.DataFrame:
         """The table that is shown; its numbers are rounded for reading."""
@@ -25,7 +25,7 @@ class TableRepr:
 
 
 class Evaluation(dict[str, Any]):
-    """The result of an evaluation: a dict that is shown as the table of a run."""
+    """The result of an evaluation: a dict that is shown as a table."""
 
     @property
     def part(self) -> str:

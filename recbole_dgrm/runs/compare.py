@@ -1,6 +1,7 @@
-"""Models of other libraries: a split as plain files, and predictions for it judged as our own models are.
+"""Comparison with models of other libraries: ``split`` exports a split, ``compare`` evaluates predictions for it.
 
-``split`` writes the files. ``compare`` makes of each file of predictions a run directory that a report reads.
+``compare`` evaluates each file of predictions as our own models are evaluated, and writes a run directory for it, which
+reports can read.
 """
 
 import hashlib
@@ -40,8 +41,8 @@ from recbole_dgrm.system.files import check_writable, write_folder, write_json, 
 from recbole_dgrm.system.turns import turn
 
 SPLIT = "split.json"
-BASIS = "MF"  # every config names a model; the split is the same for all
-COMPARED = "compared"  # folder within that of a split
+BASIS = "MF"  # a config must name a model; the split is the same for all models
+COMPARED = "compared"  # folder in the folder of a split
 
 
 @turn()
@@ -50,13 +51,13 @@ def split(
 ) -> Path:
     """Write a split into a new folder: ``train.csv``, ``valid.csv``, ``test.csv``, ``split.json`` and ``config.yaml``.
 
-    ``split.json`` describes the split and names the metric by which the protocol selects; ``config.yaml`` has its keys,
-    so that a model of ours can be trained on the same split with ``config_files``.
+    ``split.json`` describes the split and names the metric for early stopping and tuning. ``config.yaml`` has the keys
+    of the split, so that a model of ours can be trained on the same split with ``config_files``.
 
     Args:
         data: the name of a data set, or a DataFrame of ratings; as in ``train``.
-        folder: a new one.
-        keys: any config key but ``model``, such as ``seed=2021``.
+        folder: the folder to make; it must not exist.
+        keys: any config key except ``model``, such as ``seed=2021``.
 
     Returns:
         The folder.
@@ -70,16 +71,16 @@ def split(
 
 
 def split_config(config_files: Iterable[Path | str] | Path | str, keys: dict[str, Any]) -> Any:
-    """The config of a split; ``keys`` are those of the command line or of a call."""
+    """The config of a split; ``keys`` are config keys of the command line or of a call."""
     if (model := keys.get("model", BASIS)) != BASIS:
-        raise OptionError(f"model={model}: a split has no model; leave it out")
+        raise OptionError(f"model={model}: a split has no model; leave the key out")
     return load_config(config_files, command_line={**keys, "model": BASIS})
 
 
 def write_split(config, folder: Path) -> dict[str, Any]:
     """Write the split of ``config``, whole or not at all; returns the content of ``split.json``.
 
-    The columns are ``user``, ``item``, ``rating`` and, where the data has times, ``timestamp``; ids are the data's own.
+    The columns are ``user``, ``item``, ``rating`` and, if the data has times, ``timestamp``; ids are those of the data.
 
     Raises:
         OptionError: see ``split``.
@@ -88,17 +89,17 @@ def write_split(config, folder: Path) -> dict[str, Any]:
     check_new(folder)
     check_writable(folder, "output")
     whole = dataset.RatingDataset(config)
-    times = None  # of user-item pairs as the data has them; the parts of a split have them in float32
+    times = None  # the exact times by user-item pair; the parts of a split have them in float32
     if whole.time_field in whole.inter_feat:
         times = whole.inter_feat.set_index([whole.uid_field, whole.iid_field])[whole.time_field]
     splits = build_splits(config, dataset=whole)
-    selects = selection.settled(config, splits)[0]["valid_metric"]
+    selects = selection.with_chosen_metric(config, splits)[0]["valid_metric"]
     about = {"recbole_dgrm": __version__, **splits.described(), "selects": selects}
 
     def write(partial: Path) -> None:
         for part in PARTS:
             _table(splits, part, times).to_csv(partial / f"{part}.csv", index=False)
-        records.write_config(partial, judged_keys(config))
+        records.write_config(partial, keys_without_model(config))
         write_json(partial / SPLIT, about)
 
     write_folder(folder, write)
@@ -106,7 +107,7 @@ def write_split(config, folder: Path) -> dict[str, Any]:
 
 
 def read_split(folder: Path, **where: Any) -> tuple[Any, Splits]:
-    """The config of a split, and the split, made again from the data.
+    """The config of a split, and the split itself, which is made again from the data.
 
     Args:
         where: ``data_path`` if the data has moved.
@@ -116,22 +117,22 @@ def read_split(folder: Path, **where: Any) -> tuple[Any, Splits]:
     """
     path = folder / SPLIT
     if not path.is_file():
-        made = f"recbole-dgrm split --dataset=D {option('output', folder)}"
-        raise DataError(f"{folder} has no {SPLIT}, so it is not the folder of a split; make one with {made}")
+        command = f"recbole-dgrm split --dataset=D {option('output', folder)}"
+        raise DataError(f"{folder} has no {SPLIT}, so it is not the folder of a split; make one with {command}")
     about = records.read_json(path, "the description of a split", "make the split again", ["fingerprint"])
     config = load_config(folder / records.CONFIG, {"model": BASIS, **where})
     _check_labeled(config)
     splits = build_splits(config)
     if (fingerprint := splits.fingerprint()) != about["fingerprint"]:
         raise DataError(
-            f"the data of {config['dataset']} now gives another split ({fingerprint}) than that in {folder} "
+            f"the data of {config['dataset']} has changed: its split ({fingerprint}) is no longer that in {folder} "
             f"({about['fingerprint']}); put the old data back (--data_path=DIR) or make the split again"
         )
     return config, splits
 
 
-def judged_keys(config) -> dict[str, Any]:
-    """The keys of a config without those of a model."""
+def keys_without_model(config) -> dict[str, Any]:
+    """The keys of a config that are not a model's own."""
     own = {"model", *read_yaml(registry.defaults_file(BASIS))}
     return {key: value for key, value in config.given.items() if key not in own}
 
@@ -139,8 +140,8 @@ def judged_keys(config) -> dict[str, Any]:
 def _check_labeled(config) -> None:
     if config["eval_args"]["mode"]["test"] != "labeled":
         raise OptionError(
-            f"protocol={config.run.protocol} ranks all items that a user has not seen, and predictions for the test "
-            "pairs cannot rank those; take rated, table3 or eq23"
+            f"protocol={config.run.protocol} ranks all items that a user has not seen, which needs more than "
+            "predictions for the test pairs; use rated, table3 or eq23"
         )
 
 
@@ -148,7 +149,7 @@ def _table(splits: Splits, part: str, times: pd.Series | None) -> pd.DataFrame:
     user, item, _ = splits.triples(part)
     of_part = getattr(splits, part)
     names = [of_part.field2id_token[field] for field in (of_part.uid_field, of_part.iid_field)]
-    rating = of_part.inter_feat[of_part.config["RATING_FIELD"]].numpy()  # in float32, whose shortest text is 3.7
+    rating = of_part.inter_feat[of_part.config["RATING_FIELD"]].numpy()  # float32, so that 3.7 is written as 3.7
     table = pd.DataFrame({"user": names[0][user], "item": names[1][item], "rating": rating})
     if times is not None:
         time = times.loc[pd.MultiIndex.from_arrays([user, item])].to_numpy()
@@ -166,19 +167,20 @@ def compare(
     seconds: Mapping[str, float] | None = None,
     data_path: Path | str | None = None,
 ) -> Report:
-    """Judge predictions for the test part of a split as our own models are judged, and write the report.
+    """Evaluate predictions for the test part of a split as our own models are evaluated, and write the report.
 
-    Each entry of ``predictions`` becomes a run directory in ``output``, which is a row of the report. Rows of other
-    splits, and runs of our own on the same splits, may be there too: the report is about all of them. A row that is
-    there already is replaced.
+    Each entry of ``predictions`` becomes a run directory in ``output``, which is a row of the report. The folder may
+    also have rows of other splits and runs of our own models on the same splits; the report has all of them. An
+    existing row with the same label and split is replaced.
 
     Args:
         split: a folder that ``split`` has made.
-        predictions: label to a file, or a DataFrame, with a user, item and prediction for every row of ``test.csv``.
-        output: where rows and report are written; ``compared`` in the folder of the split by default.
-        baseline: label that the others are tested against; by default that of a plan in ``output``, or the first.
-        seconds: label to how long the training took.
-        data_path: where the data is, if it has moved.
+        predictions: label to a file or a DataFrame, with a user, item and prediction for every row of ``test.csv``.
+        output: folder for the rows and the report; ``compared`` in the folder of the split by default.
+        baseline: label of the row that the others are tested against; by default that of a plan in ``output``, or the
+            first one.
+        seconds: label to the training time in seconds.
+        data_path: the folder of the data, if it has moved.
 
     Raises:
         OptionError: a label or a number of seconds cannot be used.
@@ -187,7 +189,7 @@ def compare(
     split, seconds = Path(split), dict(seconds or {})
     output = split / COMPARED if output is None else Path(output)
     if not predictions:
-        raise OptionError("there are no predictions to judge; name a file of them")
+        raise OptionError("there are no predictions to evaluate; name a file of them")
     check_known("seconds: there are no predictions called", seconds, predictions)
     for label in predictions:
         check_name("label", label)
@@ -200,7 +202,7 @@ def compare(
     test = _Test(config, splits)
     scores = {label: test.scores(table) for label, table in tables.items()}
     for label, score in scores.items():
-        record, vectors = test.judged(label, score)
+        record, vectors = test.evaluated(label, score)
         record.timing = {"train_s": float(seconds[label])} if label in seconds else {}
         record.environment["predictions"] = Path(tables[label].source).name
         _write(output, record, vectors)
@@ -210,13 +212,13 @@ def compare(
 
 
 def _check_folder(output: Path, config, splits: Splits) -> None:
-    """Check that no run in ``output`` saw another split of the same data set, protocol and seed."""
+    """Check that no run in ``output`` used another split of the same data set, protocol and seed."""
     own = {key: config.given[key] for key in ("dataset", "protocol", "seed")}
     for run in records.find_runs(output) if output.is_dir() else []:
-        seen = run.record["data"].get("fingerprint", splits.fingerprint())
-        if all(run.record[key] == value for key, value in own.items()) and seen != splits.fingerprint():
+        other = run.record["data"].get("fingerprint", splits.fingerprint())
+        if all(run.record[key] == value for key, value in own.items()) and other != splits.fingerprint():
             raise DataError(
-                f"{run.path} saw another split ({seen}) than this one ({splits.fingerprint()}) of "
+                f"{run.path} used another split ({other}) than this one ({splits.fingerprint()}) of "
                 f"{config['dataset']}, seed {config.run.seed}; choose another --output"
             )
 
@@ -233,7 +235,7 @@ class _Test:
         self.about = {"source": source_hash(config), **splits.described()}
 
     def scores(self, read: Ratings) -> NDArray[np.float32]:
-        """The prediction ``(n,)`` of each pair, in the precision in which our models are judged.
+        """The prediction ``(n,)`` of each pair, in float32 like the scores of our models.
 
         Raises:
             DataError: a pair has no prediction, or several, or one is for another pair.
@@ -242,7 +244,7 @@ class _Test:
         wanted = pd.MultiIndex.from_arrays([part.id2token(part.uid_field, user), part.id2token(part.iid_field, item)])
         given = pd.MultiIndex.from_arrays([read.table[field].astype(object) for field in PAIR])
         _refuse(read, ~given.isin(wanted), "are not in the test part")
-        _refuse(read, given.duplicated(), "are there twice")
+        _refuse(read, given.duplicated(), "occur twice")
         place = given.get_indexer(wanted)
         if (missing := place < 0).any():
             first_user, first_item = map(str, wanted[np.argmax(missing)])
@@ -252,12 +254,12 @@ class _Test:
             )
         return read.table["prediction"].to_numpy(np.float32)[place]
 
-    def judged(self, label: str, score: NDArray[np.float32]) -> tuple[records.RunRecord, dict[str, NDArray]]:
+    def evaluated(self, label: str, score: NDArray[np.float32]) -> tuple[records.RunRecord, dict[str, NDArray]]:
         """The record of predictions ``score`` ``(n,)``, and the metrics of each user."""
         user, _, rank, rating = self.pairs
         rule, scale = collector.rated_protocol(self.config, self.splits.scale), self.splits.scale
         evaluator, users = Evaluator(self.config), np.unique(user)
-        record = records.new_record({**judged_keys(self.config), "model": records.JUDGED}, label)
+        record = records.new_record({**keys_without_model(self.config), "model": records.PREDICTIONS_ONLY}, label)
         record.hash = hashlib.sha256(score.tobytes()).hexdigest()[:16]
         record.test = references.evaluated(evaluator, RatedPredictions(user, rank, score, rating, rule, scale))
         record.data, record.environment = self.about, {**own_version(), "numpy": np.__version__}
@@ -278,14 +280,14 @@ def _refuse(read: Ratings, wrong: NDArray[np.bool_], problem: str) -> None:
 
 
 def _write(output: Path, record: records.RunRecord, vectors: Mapping[str, NDArray]) -> None:
-    """Write the directory of a row, whole or not at all, in place of an older one of the same label and split."""
+    """Write the directory of a row, whole or not at all; it replaces an older one of the same label and split."""
     label = re.sub(r"[^\w.+-]+", "_", record.label)
     if label != record.label:
         label += f"-{hashlib.sha256(record.label.encode()).hexdigest()[:6]}"
     path = output / f"{label}-{record.dataset}-{record.protocol}-{record.seed}"
     if path.exists():
-        if (old := records.read_run(path)) is None or old.record["model"] != records.JUDGED:
-            raise DataError(f"{path} is there and has no predictions; choose another --output or move it away")
+        if (old := records.read_run(path)) is None or old.record["model"] != records.PREDICTIONS_ONLY:
+            raise DataError(f"{path} exists and is not a row of predictions; choose another --output or move it away")
         with writing(path):
             shutil.rmtree(path)
 

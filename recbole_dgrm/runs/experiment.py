@@ -1,7 +1,7 @@
-"""One run: it takes a config, and leaves a record and its files.
+"""One run: trains, validates and tests a model from a config, and writes its record and files.
 
-The training selects an epoch on the validation part; with ``refit`` a fresh model then learns from the training and
-validation parts for as many epochs. The test part is scored once, at the end.
+The training selects the epoch with the best validation metric. With ``refit`` a new model is then trained on the
+training and validation parts for as many epochs. The test part is scored once, at the end.
 """
 
 import logging
@@ -37,7 +37,7 @@ from recbole_dgrm.runs.trial import Trial, read_trial
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.environment import environment, lacks_bfloat16
 from recbole_dgrm.system.files import check_writable, plain
-from recbole_dgrm.system.processes import alone_in
+from recbole_dgrm.system.processes import locked_folder
 from recbole_dgrm.system.turns import turn
 from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 from recbole_dgrm.training.trainers import check_processes, trainer_class
@@ -46,7 +46,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Pruned(Exception):
-    """A trial of a search has fallen behind the others."""
+    """Raised to end a trial of a search that is worse than the others."""
 
 
 @explained()
@@ -58,18 +58,18 @@ def run_one(
 
     Args:
         config: from ``recbole_dgrm.config.layers.load_config``.
-        run_dir: the directory to write into, and to continue from if it has a checkpoint; by default a new one is
-            made in ``output_dir``.
-        show_progress: show bars on the terminal.
+        run_dir: the directory to write into; if it has a checkpoint, the run continues from it. By default a new
+            directory is made in ``output_dir``.
+        show_progress: show progress bars on the terminal.
         label: the run's name in tables; the model's name by default.
-        trial: makes the run a trial of a search, which ends after the validation and never reads the test part.
+        trial: if given, the run is a trial of a search, which ends after validation and never reads the test part.
 
     Returns:
-        The record and the directory of the run. If the directory has this run already, finished, nothing is trained
-        and nothing is written.
+        The record and the directory of the run. If the directory has this run already and it is finished, nothing is
+        trained and nothing is written.
 
     Raises:
-        recbole_dgrm.errors.UserError: says what is wrong and what to do; the record has the same sentence.
+        recbole_dgrm.errors.UserError: with the problem and the remedy; the record has the same sentence.
     """
     record = records.new_record(config.given, label)
     if run_dir and (ended := _ended(run_dir, record.hash)):
@@ -84,7 +84,7 @@ def run_one(
     config = config.writing_to(run_dir)
     with ExitStack() as stack:
         if distributed.is_main_process():
-            stack.enter_context(alone_in(run_dir, "process", "wait for its end; one run is made by one command"))
+            stack.enter_context(locked_folder(run_dir, "process", "wait for its end; one run is made by one command"))
         if ended := _ended(run_dir, record.hash, source):
             return ended, run_dir
         record.environment = environment(config)
@@ -101,7 +101,7 @@ def run_one(
 
 
 def _ended(run_dir: Path, config: str, source: str | None = None) -> records.RunRecord | None:
-    """The record in ``run_dir`` of the run with the hash ``config``, if the run has come to its end.
+    """The record in ``run_dir`` of the run whose config has the hash ``config``; None if the run has not ended.
 
     Args:
         source: hash of the data; by default the data is not compared.
@@ -114,7 +114,7 @@ def _ended(run_dir: Path, config: str, source: str | None = None) -> records.Run
     wanted = replace(stored.identity, config=config) if source is None else records.Identity(config, source)
     if difference := wanted.difference(stored.identity):
         raise CheckpointError(
-            f"the run in {run_dir} cannot go on, because {difference}; undo the change, or start a new run"
+            f"the run in {run_dir} cannot be continued, because {difference}; undo the change, or start a new run"
         )
     return records.RunRecord(**stored.record) if stored.ended else None
 
@@ -122,20 +122,20 @@ def _ended(run_dir: Path, config: str, source: str | None = None) -> records.Run
 def resume(run_dir: Path, show_progress: bool = False) -> tuple[records.RunRecord, Path]:
     """Continue a run that was stopped, from its last checkpoint if it has one, with its own config.
 
-    The record of a run that has come to its end is only read; its data need not be there any more.
+    If the run has ended, its record is only read, and its data is not needed.
 
     Raises:
-        CheckpointError: ``run_dir`` has no run, or a trial, or one whose config or data have changed.
+        CheckpointError: ``run_dir`` has no run, or a trial, or a run whose config or data have changed.
     """
     if (run_dir / records.TRIAL).exists():
         raise CheckpointError(
-            f"{run_dir} is a trial of a search, and a trial is never tested; repeat the tune command to go on"
+            f"{run_dir} is a trial of a search, and a trial is never tested; repeat the tune command to continue"
         )
     return make(run_dir, show_progress)
 
 
 def make(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple[records.RunRecord, Path]:
-    """Make or continue the run whose config is in ``run_dir``, which may be a trial; see ``resume``."""
+    """Start or continue the run whose config is in ``run_dir``, which may be a trial; see ``resume``."""
     stored = records.read_run(run_dir)
     label = label or (stored.record["label"] if stored else "")
     return run_one(saved_config(run_dir), run_dir, show_progress, label, read_trial(run_dir))
@@ -168,12 +168,16 @@ class _Run:
                 f"topk={config['topk']}: there are only {n_items} items, fewer than {longest}; name shorter lists"
             )
         record.data |= self.splits.described()
-        self.config, resolution = selection.settled(config, self.splits)
+        self.config, resolution = selection.with_chosen_metric(config, self.splits)
         record.selected_by = self.config.run.valid_metric
         record.resolution = {"valid": resolution} if resolution else {}
 
     def go(self, state: dict[str, Any] | None) -> None:
-        """Select on validation, refit if the config says so, and test once; continue from ``state`` if there is one."""
+        """Select the epoch on validation, refit if the config says so, and test once.
+
+        Args:
+            state: the checkpoint to continue from, or None.
+        """
         selected = state["note"].get("selected") if state else None
         if not selected:
             trainer = self.train("train", state)
@@ -185,7 +189,7 @@ class _Run:
         self._test(trainer, selected)
 
     def validate(self, state: dict[str, Any] | None, trial: Trial) -> None:
-        """Train with validation alone, as a trial of a search; end early where the trial falls behind the others."""
+        """Train and validate, as a trial of a search; end early if the trial is worse than the others."""
 
         def compare(trainer: RecordedTrainer, epoch: int) -> None:
             if trial.falls_behind(epoch, trainer.best_valid_score, trainer.valid_metric_bigger):
@@ -200,12 +204,12 @@ class _Run:
         self._time(trainer.best_epoch + 1)
 
     def train(self, part: str, state: dict[str, Any] | None, selected: dict[str, Any] | None = None, callback=None):
-        """Train a fresh model on ``part``, and select the epoch on validation unless ``selected`` has it."""
+        """Train a new model on ``part``; the epoch is selected on validation unless ``selected`` has it."""
         config = self.config
         note = {"fingerprint": self.record.data["fingerprint"], "selected_by": config.run.valid_metric}
         if state and any(state["note"].get(key) != value for key, value in note.items()):
             path = self.run_dir / records.CHECKPOINT
-            raise CheckpointError(f"{path} is of another split or was selected by another metric; start a new run")
+            raise CheckpointError(f"{path} belongs to another split or validation metric; start a new run")
         trainer, loader, seconds = untrained(config, self.splits, part)
         self.record.timing["build_s"] = round(self.record.timing.get("build_s", 0.0) + seconds, 3)
         self.record.parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
@@ -217,7 +221,7 @@ class _Run:
                 trainer.model.adopt(selected["chosen"])
         else:
             valid = loaders.eval_loader(config, self.splits, "valid")
-            if self.splits.test is not None:  # a search compares its trials and does not observe them
+            if self.splits.test is not None:  # the trials of a search are not diagnosed
                 trainer.observe = diagnosis.EpochMonitor(config, self.splits)
         if state:
             trainer.resume(state, loader)
@@ -226,7 +230,7 @@ class _Run:
         return trainer
 
     def _time(self, best_epoch: int) -> list[dict[str, Any]]:
-        """Record how long the epochs took, also those from before the run was resumed; returns their lines."""
+        """Record how long the epochs took, including those before the run was resumed; returns their lines."""
         lines = records.read_epochs(self.run_dir)
         seconds = [line["seconds"] for line in lines]
         self.record.timing |= {
@@ -247,7 +251,7 @@ class _Run:
                 self._complete(trainer, selected, loader.users.numpy())
 
     def _complete(self, trainer, selected: dict[str, Any], users: NDArray) -> None:
-        """Complete the record with all but the test result, and write the metric vectors of the tested ``users``."""
+        """Add everything but the test result to the record, and write the metrics of each of the tested ``users``."""
         record, config, splits = self.record, self.config, self.splits
         record.valid, lines = selected["valid"], self._time(selected["epochs"])
         tokens = splits.test.id2token(splits.test.uid_field, users)
@@ -259,7 +263,7 @@ class _Run:
             record.diagnosis = diagnosis.examine(trainer, config, splits, lines, selected["epochs"])
             LOG.info("collapse: %s", collapse.of_record(asdict(record)).line)
         except Exception as error:  # the test is done, so the run is finished all the same
-            record.error = f"the test is done, but what is computed after it failed: {type(error).__name__}: {error}"
+            record.error = f"the test succeeded, but the analysis after it failed: {type(error).__name__}: {error}"
             record.traceback = traceback.format_exc()
             LOG.warning("%s", record.error)
         records.write_vectors(self.run_dir / records.PER_USER, vectors)
@@ -268,13 +272,13 @@ class _Run:
 def _warn_of_slow_precision(config) -> None:
     if config.run.precision == "bfloat16" and config["device"].type == "cpu" and lacks_bfloat16():
         LOG.warning(
-            "precision=bfloat16: this processor has neither avx512_bf16 nor amx_bf16, so training may take "
-            "much longer than in float32, 36 times as long where it was measured; take precision=float32"
+            "precision=bfloat16: this processor has neither avx512_bf16 nor amx_bf16, so training may take much longer "
+            "than in float32 (36 times as long in a measurement); use precision=float32"
         )
 
 
 def untrained(config, splits: Splits, part: str) -> tuple[RecordedTrainer, Any, float]:
-    """A trainer with its model before the first step, after all random generators are seeded: one config, one model.
+    """A trainer with an untrained model, built after all random generators are seeded, so that it can be repeated.
 
     Returns:
         The trainer, the training batches of ``part``, and the seconds that building the model took.

@@ -1,4 +1,4 @@
-"""What a finished run gives other programs as plain files: its weights with the ids of their rows, and its lists."""
+"""Files of a finished run for other programs: its weights with the ids of their rows, and recommendation lists."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,9 +31,9 @@ def export(run: Recommender, folder: Path) -> Path:
     """Write ``model.safetensors`` and ``config.json`` of a ``TrainedRun`` into a new ``folder``, all or nothing.
 
     ``config.json`` has the model, the data set, all keys of the run, its test result, the rating scale and the
-    external ids: row ``u`` of a user table belongs to ``users[u]``, of an item table to ``items[i]``, both from
-    RecBole's padding ``[PAD]`` on; column ``j`` of a profile is ``items[j + 1]``, or ``users[j + 1]`` with the key
-    ``orientation: item``.
+    external ids: row ``u`` of a user table belongs to ``users[u]``, row ``i`` of an item table to ``items[i]``, and row
+    0 of both is RecBole's padding ``[PAD]``. Column ``j`` of a profile belongs to ``items[j + 1]``, or with the key
+    ``orientation: item`` to ``users[j + 1]``.
 
     Returns:
         The file of the weights.
@@ -56,7 +56,7 @@ def export(run: Recommender, folder: Path) -> Path:
     }
 
     def write(partial: Path) -> None:
-        (partial / WEIGHTS).write_bytes(save(tensors))  # a full disk is an OSError here, of save_file one of its own
+        (partial / WEIGHTS).write_bytes(save(tensors))  # save_file raises no OSError if the disk is full
         write_json(partial / CONTENTS, contents)
 
     write_folder(folder, write)
@@ -64,10 +64,10 @@ def export(run: Recommender, folder: Path) -> Path:
 
 
 def check_new(folder: Path) -> None:
-    """Check that nothing has the name of a new ``folder``.
+    """Check that a new ``folder`` does not exist.
 
     Raises:
-        OptionError: something has.
+        OptionError: it exists.
     """
     if folder.exists():
         raise OptionError(f"{folder} exists already; choose another --output or remove it")
@@ -76,8 +76,8 @@ def check_new(folder: Path) -> None:
 def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tables that a model has learnt, by name, and its other learnt values.
 
-    Tables are parameters and buffers, also those that no checkpoint keeps because they come from the ratings (biases,
-    factors), and what RecBole's models keep in attributes (EASE). Buffers with a leading underscore are the ratings
+    Tables are parameters, buffers (also those that are not in checkpoints because they follow from the ratings: biases,
+    factors) and arrays in attributes of RecBole's models (EASE). Buffers with a leading underscore are the ratings
     themselves and are left out. A sparse matrix becomes ``.data``, ``.indices`` and ``.indptr``.
     """
     tensors = dict(model.named_parameters())
@@ -98,18 +98,18 @@ def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def check_table(path: Path) -> None:
-    """Check that ``write_table`` knows the format that the ending of ``path`` names.
+    """Check that ``write_table`` can write the format that the suffix of ``path`` names.
 
     Raises:
         OptionError: there is no such format, or its library is not installed.
     """
     if path.suffix not in WRITERS:
-        raise OptionError(f"{path} does not end in one of {', '.join(WRITERS)}; the ending is the format")
+        raise OptionError(f"{path} does not end in one of {', '.join(WRITERS)}; the suffix names the format")
     if path.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise OptionError(f"{path} needs pyarrow, which is not installed: pip install 'recbole-dgrm[parquet]'")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table in the format that the ending of ``path`` names; the file is whole or absent."""
+    """Write a table in the format that the suffix of ``path`` names; the file is whole or absent."""
     make_folder(path.parent)
     write_whole(path, partial(WRITERS[path.suffix], table))

@@ -29,10 +29,10 @@ class Recommender:
 
     Args:
         config: the config of the run.
-        model: the model, which scores the users ``1..len(users)``.
+        model: the model, whose user ids are ``1..len(users)``.
         users: external ids, in the order of the model's ids from 1.
-        dataset: any part of the run's data set, for the items.
-        rated: the pairs that ``exclude="seen"`` leaves out, ``(n_users, n_items)`` with the padding row and column.
+        dataset: any part of the run's data set; its item ids are used.
+        rated: the pairs that ``exclude="seen"`` excludes, ``(n_users, n_items)`` with the padding row and column.
     """
 
     def __init__(self, config, model, users: Sequence[str] | NDArray, dataset, rated: csr_matrix):
@@ -48,16 +48,16 @@ class Recommender:
 
     @usual_settings()
     def ids(self, kind: str, names: Iterable[Any]) -> Tensor:
-        """The model's ids ``(n,)`` of external ids; ``kind`` is ``users`` or ``items``.
+        """The model's ids ``(n,)`` for external ids; ``kind`` is ``users`` or ``items``.
 
         Raises:
             DataError: an id is unknown, or none is given.
-            OptionError: ``names`` is neither a text nor a list of texts and whole numbers.
+            OptionError: ``names`` is neither a string nor a list of strings and whole numbers.
         """
         names, positions = _texts(kind, names), self._positions[kind]
         unknown = [name for name in names if name not in positions]
         if unknown:
-            problem = f"{len(unknown)} of {len(names)} {kind} are not known, the first: {unknown[0]!r}"
+            problem = f"{len(unknown)} of {len(names)} {kind} are unknown, the first: {unknown[0]!r}"
             raise DataError(f"{problem}; the model knows {len(positions)} {kind}")
         if not names:
             raise DataError(f"no {kind} are given")
@@ -71,19 +71,19 @@ class Recommender:
         Args:
             users: external ids; a repeated one counts once.
             topk: length of a list; a list is shorter if fewer items are left.
-            exclude: ``seen`` leaves out every item that the user has rated anywhere in the data, be it for training,
-                validation or test; ``none`` leaves out nothing.
+            exclude: ``seen`` excludes every item that the user has rated in any part of the data, including the test
+                part; ``none`` excludes nothing.
             deviations: add the column ``deviation``; see ``deviations``.
 
         Returns:
-            The columns ``user``, ``rank`` (from 1), ``item``, ``score`` and, if scores are ratings,
+            A table with the columns ``user``, ``rank`` (from 1), ``item``, ``score`` and, if scores are ratings,
             ``predicted_rating``, which is the score clipped to the scale. Items with equal scores are in the order of
-            the data's ids.
+            their external ids.
 
         Raises:
             DataError: a user is unknown.
             OptionError: an argument has another type or is out of range.
-            UnknownModel: the model has no standard deviations, and ``deviations`` asks for them.
+            UnknownModel: ``deviations`` is true, and the model has no standard deviations.
         """
         topk = check("topk", plain(topk), PositiveInt)
         check("exclude", exclude, Literal["seen", "none"])
@@ -115,7 +115,7 @@ class Recommender:
         return table
 
     def predict(self, users: Iterable[Any], items: Iterable[Any]) -> NDArray[np.float32]:
-        """Scores ``(n,)`` of user-item pairs, given as external ids; ratings, not clipped, if the model predicts them.
+        """Scores ``(n,)`` of user-item pairs, given as external ids; ratings are not clipped to the scale.
 
         Raises:
             DataError: an id is unknown, or the numbers of users and items differ.
@@ -126,7 +126,7 @@ class Recommender:
             return pair_scores(self.model, self.config, pairs).float().cpu().numpy()
 
     def deviations(self, users: Iterable[Any], items: Iterable[Any]) -> NDArray[np.float32]:
-        """The standard deviations ``(n,)`` of the ratings that ``predict`` gives, in points of the rating scale.
+        """The standard deviations ``(n,)`` of the ratings that ``predict`` returns, in rating units.
 
         Raises:
             DataError: an id is unknown, or the numbers of users and items differ.
@@ -142,19 +142,19 @@ class Recommender:
         if not (self.config.predicts_ratings and hasattr(self.model, "deviations")):
             able = [name for name, model in registry.MODELS.items() if hasattr(model, "deviations")]
             name = self.config["model"]
-            raise UnknownModel(f"{name} has no standard deviations here; take {', '.join(able)}, trained on ratings")
+            raise UnknownModel(f"{name} has no standard deviations here; use {', '.join(able)}, trained on ratings")
 
     def _pairs(self, users: Iterable[Any], items: Iterable[Any]) -> tuple[Tensor, Tensor]:
         user, item = self.ids("users", users), self.ids("items", items)
         if len(user) != len(item):
-            raise DataError(f"{len(user)} users and {len(item)} items are no pairs: give as many of each")
+            raise DataError(f"{len(user)} users and {len(item)} items do not make pairs: give as many of each")
         return user, item
 
     @contextmanager
     def _scoring(self) -> Iterator[None]:
-        """Within the block, the model scores, with random numbers that are the same for each call.
+        """Within the block, the model can score, with the same random numbers in each call.
 
-        Threads do so at the same time with models of ours, and in turns with those of RecBole.
+        Several threads can score with our models at the same time; with RecBole's models they take turns.
         """
         self.model.eval()
         ours, seed = registry.is_ours(self.model), self.config.run.seed
@@ -164,7 +164,7 @@ class Recommender:
 
 
 def _texts(kind: str, names: Iterable[Any]) -> list[str]:
-    """External ids as texts; a single text is one id."""
+    """External ids as strings; a single string is one id."""
     if isinstance(names, str):
         return [names]
     if not isinstance(names, Iterable):
@@ -179,12 +179,12 @@ def _texts(kind: str, names: Iterable[Any]) -> list[str]:
 def best_columns(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """The ``n`` best columns ``(B, n)`` of each row and their scores, best first; ties are in the order of the columns.
 
-    ``torch.topk`` leaves the order of ties open, and sorting whole rows would cost more.
+    ``torch.topk`` does not define the order of ties, and sorting whole rows would cost more.
     """
     n = min(n, scores.shape[1])
     last = torch.topk(scores, n, dim=1).values[:, -1:]
-    above, level = scores > last, scores == last
-    chosen = above | (level & (level.cumsum(dim=1) <= n - above.sum(dim=1, keepdim=True)))
+    above, tied = scores > last, scores == last
+    chosen = above | (tied & (tied.cumsum(dim=1) <= n - above.sum(dim=1, keepdim=True)))
     column = chosen.nonzero()[:, 1].view(len(scores), n)
     score, order = torch.sort(scores.gather(1, column), dim=1, descending=True, stable=True)
     return column.gather(1, order), score

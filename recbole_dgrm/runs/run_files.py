@@ -1,4 +1,4 @@
-"""The files of a run while it is made: its directory, its log, its record, and the checkpoint to continue from."""
+"""The files of a running run: its directory, its log, its record, and the checkpoint to continue from."""
 
 import logging
 import secrets
@@ -26,8 +26,8 @@ from recbole_dgrm.system.files import drop_partials, make_folder, write_json, wr
 from recbole_dgrm.training.checkpoints import read_checkpoint
 
 LOG = logging.getLogger(__name__)
-NAN_LOSS = "Training loss is nan"  # how RecBole's own error begins
-NOT_TO_BLAME = (*WHERE, "model", "dataset", "protocol", "seed", "epochs", "device", "refit", "load_col", "metrics")
+NAN_LOSS = "Training loss is nan"  # the beginning of RecBole's error
+HARMLESS = (*WHERE, "model", "dataset", "protocol", "seed", "epochs", "device", "refit", "load_col", "metrics")
 
 
 def new_directory(config) -> Path:
@@ -39,7 +39,7 @@ def new_directory(config) -> Path:
 
 
 def state_to_continue(config, run_dir: Path) -> dict[str, Any] | None:
-    """The checkpoint in ``run_dir``, or None, after what a run without a checkpoint has left is removed.
+    """The checkpoint in ``run_dir``, or None; without one, the logged epochs of the stopped run are removed.
 
     Raises:
         CheckpointError: the file is not the checkpoint of a run.
@@ -58,7 +58,7 @@ def state_to_continue(config, run_dir: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
-    """Within the block, ``record.json`` has the status running; afterwards it says how the run ended."""
+    """Within the block, the status in ``record.json`` is running; afterwards it is how the run ended."""
     write_json(run_dir / RECORD, asdict(record))
     try:
         with explained():
@@ -67,8 +67,8 @@ def recorded(record: RunRecord, run_dir: Path) -> Iterator[None]:
             record.status = "finished"
         _write(record, run_dir)
     except (KeyboardInterrupt, Exception) as error:
-        with suppress(OutputError):  # the first error is the one to be seen
-            if isinstance(error, (KeyboardInterrupt, OutputError)):  # after a full disk, too, the run can go on
+        with suppress(OutputError):  # the first error is raised
+            if isinstance(error, (KeyboardInterrupt, OutputError)):  # a run can continue after a full disk, too
                 record.status, record.error = "interrupted", str(error) or "stopped by the user"
                 LOG.warning("stopped; continue with %s", option("resume", run_dir))
             else:
@@ -85,15 +85,15 @@ def _write(record: RunRecord, run_dir: Path) -> None:
     write_json(run_dir / RECORD, asdict(record))
 
 
-def add_references(record: RunRecord, found: References, users: NDArray) -> dict[str, NDArray]:
-    """Add reference rows on the test part to a record, and what follows from them; returns their metrics by user."""
-    record.reference, record.resolution["test"] = found.rows, found.resolution
-    record.skill = skill(record.test, found.rows)
-    return found.vectors(users)
+def add_references(record: RunRecord, references: References, users: NDArray) -> dict[str, NDArray]:
+    """Add reference rows, skills and resolutions of the test part to a record; returns the metrics of bias by user."""
+    record.reference, record.resolution["test"] = references.rows, references.resolution
+    record.skill = skill(record.test, references.rows)
+    return references.vectors(users)
 
 
 class _RunLog(logging.FileHandler):
-    """Raises what the disk refuses, so that the run ends with it."""
+    """A log file that raises errors of the disk, which logging would print and ignore."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Called by logging while it handles an error of writing a line."""
@@ -103,7 +103,7 @@ class _RunLog(logging.FileHandler):
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Within the block, everything that RecBole and we log in this thread is written to ``path`` as well."""
+    """Within the block, log messages of RecBole and of this package in this thread are also written to ``path``."""
     with writing(path):
         handler = _RunLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -128,7 +128,7 @@ def errors_of_recbole(config: Any) -> Iterator[None]:
     """Within the block, an error of a model of RecBole becomes a sentence; errors of our own models stay as they are.
 
     Raises:
-        UnknownModel: a library is missing; some of RecBole's models import theirs in the middle of the training.
+        UnknownModel: a library is missing; some of RecBole's models import theirs only while they train.
         TrainingDiverged: the loss became NaN.
         OptionError: any other error, with the keys that the user has set.
     """
@@ -147,6 +147,6 @@ def errors_of_recbole(config: Any) -> Iterator[None]:
             rate = config["learning_rate"]
             raise TrainingDiverged(f"{model}: the training loss became nan; lower learning_rate={rate}") from error
         reason = next(iter(str(error).strip().splitlines()), "no reason given")
-        changed = [f"{key}={config.given[key]}" for key in sorted(config.changed) if key not in NOT_TO_BLAME]
-        remedy = f"look at {', '.join(changed)}" if changed else "no key was changed; another model may take these data"
+        changed = [f"{key}={config.given[key]}" for key in sorted(config.changed) if key not in HARMLESS]
+        remedy = f"check {', '.join(changed)}" if changed else "no key was changed; another model may take these data"
         raise OptionError(f"{model} of RecBole stops with {type(error).__name__}: {reason}; {remedy}") from error

@@ -1,4 +1,4 @@
-"""A finished run, loaded from disk with its data and its best model, to recommend, predict and be evaluated."""
+"""A finished run, loaded from disk with its data and its best model, for recommendations, predictions, evaluation."""
 
 import logging
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ from recbole_dgrm.evaluation import references
 from recbole_dgrm.evaluation.lists import Lists, described
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
-from recbole_dgrm.records import CHECKPOINT, CONFIG, JUDGED, RECORD, TRIAL, changed_key, read_run
+from recbole_dgrm.records import CHECKPOINT, CONFIG, PREDICTIONS_ONLY, RECORD, TRIAL, changed_key, read_run
 from recbole_dgrm.reports import run_table
 from recbole_dgrm.reports.table_repr import Evaluation
 from recbole_dgrm.runs import experiment
@@ -36,21 +36,15 @@ from recbole_dgrm.training.checkpoints import read_checkpoint
 from recbole_dgrm.training.trainers import trainer_class
 
 LOG = logging.getLogger(__name__)
-TRAINED_WITH = (
-    "feedback",
-    "eval_args",
-    "split_rounding",
-    "known_share",
-    "refit",
-)  # keys that a trained model is tied to
+TRAINED_WITH = ("feedback", "eval_args", "split_rounding", "known_share", "refit")  # keys that training depends on
 
 
 class TrainedRun(Recommender):
-    """A finished run: the ``Recommender`` of the users it was trained on. It is shown as its table.
+    """A finished run: a ``Recommender`` for the users of its data. ``print`` and notebooks show its result table.
 
     Attributes:
         record: the content of its ``record.json``.
-        splits: its data, built again.
+        splits: its split of the data, made again.
     """
 
     def __init__(self, config, record: dict[str, Any], splits: Splits, model):
@@ -72,13 +66,13 @@ class TrainedRun(Recommender):
         """The same model for other users, from their ratings; nothing is trained.
 
         Args:
-            ratings: a DataFrame or a file of ``user_id``, ``item_id`` and ``rating``, or other usual names of these
-                columns, with the checks of ``convert``. A user of the run may be among them, who then has these
-                ratings only. Ratings of items that the model does not know are dropped, with a warning.
-            reading: what cannot be seen from a file; see ``recbole_dgrm.data.text_tables.Reading``.
+            ratings: a DataFrame or a file with ``user_id``, ``item_id`` and ``rating``, or other usual names of these
+                columns; it is checked as by ``convert``. A user of the run may be among the users, and then has only
+                these ratings. Ratings of items that the model does not know are dropped, with a warning.
+            reading: how to read a file; see ``recbole_dgrm.data.text_tables.Reading``.
 
         Raises:
-            UnknownModel: the model can score only the users of its training.
+            UnknownModel: the model can score only the users that it was trained on.
             DataError: a column is missing, a value cannot be used, a rating lies outside the scale, or no item is
                 known.
         """
@@ -87,8 +81,8 @@ class TrainedRun(Recommender):
             able = [name for name, model in registry.MODELS.items() if getattr(model, "takes_new_users", False)]
             what = f"{self.config['model']}{' with orientation=item' if self.config['orientation'] == 'item' else ''}"
             raise UnknownModel(
-                f"{what} cannot score users who were not there in training; train it again with their "
-                f"ratings in the data, or use a model that reads profiles: {', '.join(able)}"
+                f"{what} cannot score users that it was not trained on; train it again with their "
+                f"ratings in the data, or use a model that can: {', '.join(able)}"
             )
         if not self.model.implicit:
             self._check_scale(read)
@@ -110,15 +104,15 @@ class TrainedRun(Recommender):
             )
 
     def _known(self, ratings: pd.DataFrame) -> pd.DataFrame:
-        """The ratings of items that the model knows, one per user-item pair; warns of those that are dropped."""
+        """The ratings of items that the model knows, one per user-item pair; warns if others are dropped."""
         is_known = ratings["item_id"].isin(self._positions["items"])
         known, unknown = ratings[is_known], ratings.loc[~is_known, "item_id"]
         if len(known) == 0:
-            raise DataError(f"the model knows none of the {unknown.nunique()} items that are rated")
+            raise DataError(f"the model knows none of the {unknown.nunique()} rated items")
         if len(unknown):
             lost = ratings["user_id"].nunique() - known["user_id"].nunique()
             text = (
-                "%d ratings are dropped: the model does not know their %d items, the first %r; %d users have no other"
+                "%d ratings of %d items that the model does not know are dropped, the first %r; %d users have no other"
             )
             LOG.warning(text, len(unknown), unknown.nunique(), unknown.iloc[0], lost)
         single = known.drop_duplicates(["user_id", "item_id"])
@@ -131,11 +125,11 @@ class TrainedRun(Recommender):
         """Evaluate the model on the test part again.
 
         Args:
-            protocol: by default that of the run, which gives the numbers of the record.
+            protocol: name of a protocol; by default that of the run, which gives the numbers of the record.
 
         Returns:
-            A dict that ``print`` and a notebook show as a table, with the keys ``model``, ``dataset``, ``protocol``,
-            ``seed``, ``test``, ``reference``, ``skill`` and ``resolution``, as in the record.
+            A dict with the keys ``model``, ``dataset``, ``protocol``, ``seed``, ``test``, ``reference``, ``skill`` and
+            ``resolution`` of the record; ``print`` and notebooks show it as a table.
 
         Raises:
             OptionError: the protocol needs another split than that of the run.
@@ -150,13 +144,13 @@ class TrainedRun(Recommender):
         return Evaluation(named | rows)
 
     def about(self, lists: pd.DataFrame) -> str:
-        """A line about recommendation lists, as ``recommend`` gives them: coverage, Gini index, novelty and diversity.
+        """A line with the coverage, Gini index, novelty and diversity of the lists that ``recommend`` returned.
 
-        What is known of items is the training and the validation part, see ``recbole_dgrm.evaluation.lists``.
+        Popularity and similarity are those in training + validation, see ``recbole_dgrm.evaluation.lists``.
         """
         if lists.empty:
             return "the lists are empty"
-        items = np.zeros((lists["user"].nunique(), lists["rank"].max()), np.intp)  # 0 where a list is shorter
+        items = np.zeros((lists["user"].nunique(), lists["rank"].max()), np.intp)  # 0 fills up shorter lists
         items[pd.factorize(lists["user"])[0], lists["rank"] - 1] = self.ids("items", lists["item"]).numpy()
         return described(Lists(items, self.splits.known.inter_matrix(form="csr")))
 
@@ -166,14 +160,14 @@ class TrainedRun(Recommender):
         return export(self, Path(folder))
 
     def _under(self, protocol: str):
-        """The config of the run, with the rules of another protocol."""
+        """The config of the run under another protocol."""
         own, other = protocol_layer(self.record["protocol"]), protocol_layer(protocol)
         changes = {key: value for key, value in other.items() if own.get(key) != value}
         tied = [key for key in TRAINED_WITH if key in changes]
         if tied:
             raise OptionError(
-                f"protocol={protocol} cannot judge a run of protocol={self.record['protocol']}: the two differ in "
-                f"{', '.join(tied)}, so the model has learnt from another split; train under protocol={protocol}"
+                f"protocol={protocol} cannot evaluate a run of protocol={self.record['protocol']}: the two differ in "
+                f"{', '.join(tied)}, so the model was trained on another split; train under protocol={protocol}"
             )
         check_scores(self.record["model"], changes)
         return self.config.replaced(**changes)
@@ -181,11 +175,11 @@ class TrainedRun(Recommender):
 
 @turn()
 def load_run(path: Path | str, **where: Any) -> TrainedRun:
-    """Load a finished run, ready to recommend, predict and be evaluated.
+    """Load a finished run, to recommend, predict and evaluate again.
 
     Args:
-        path: its directory.
-        where: ``data_path`` if the data has moved, ``device`` if another shall be used.
+        path: the directory of the run.
+        where: ``data_path`` if the data has moved, ``device`` to use another device.
 
     Raises:
         CheckpointError: the directory has no finished run, or the checkpoint is of another model.
@@ -193,17 +187,17 @@ def load_run(path: Path | str, **where: Any) -> TrainedRun:
     """
     path = Path(path)
     saved = read_run(path)
-    if saved and saved.record["model"] == JUDGED:
-        raise CheckpointError(f"{path} has predictions of another program, whose model is not known here")
+    if saved and saved.record["model"] == PREDICTIONS_ONLY:
+        raise CheckpointError(f"{path} has only the predictions of another program, and no model to load")
     if saved is None or not (path / CONFIG).is_file():
         raise CheckpointError(f"{path} is not a run directory: it has no record.json with a {CONFIG}")
     if (path / TRIAL).exists():
         raise CheckpointError(
-            f"{path} is a trial of a search, and a trial is never tested; train its {CONFIG} as a run"
+            f"{path} is a trial of a search, and a trial is never tested; train a run with its {CONFIG}"
         )
     if not saved.finished:
         status = f"not finished but {saved.record['status']}"
-        raise CheckpointError(f"the run in {path} is {status}; go on with {option('resume', path)}")
+        raise CheckpointError(f"the run in {path} is {status}; continue with {option('resume', path)}")
     saved.need("data fingerprint")
     _check_config(path, saved.record["config"])
     config = load_config([path / CONFIG], where).writing_to(path)
@@ -211,8 +205,8 @@ def load_run(path: Path | str, **where: Any) -> TrainedRun:
     splits = build_splits(config)
     if splits.fingerprint() != saved.record["data"]["fingerprint"]:
         raise DataError(
-            f"the data of {config['dataset']} has changed since the run in {path} was made: its ids would name other "
-            "rows of the model; put the old data back (--data_path=DIR) or train again"
+            f"the data of {config['dataset']} has changed since the run in {path} was made, so its ids no longer match "
+            "the rows of the model; put the old data back (--data_path=DIR) or train again"
         )
     trainer, _, _ = untrained(config, splits, references.training_part(config))
     trainer.load(state, best=True)
@@ -233,17 +227,17 @@ def train(
     Args:
         model: a name as in ``--model``: ours, one of RecBole's, or ``mypackage.linear:Linear``.
         data: the name of a data set, or a DataFrame of ratings with the columns user, item, rating and perhaps
-            timestamp, of pandas, polars or another library that narwhals knows; what comes back is of
-            pandas. It is written to ``<output_dir>/data/``, so that the run can be loaded again later.
-        config_files: YAML files, later ones above earlier ones.
-        show_progress: show bars on the terminal.
+            timestamp, of pandas, polars or another library that narwhals supports. A DataFrame is written to
+            ``<output_dir>/data/``, so that the run can be loaded again later. Results are DataFrames of pandas.
+        config_files: YAML files; later ones override earlier ones.
+        show_progress: show progress bars on the terminal.
         keys: any config key, such as ``seed=2021`` or ``output_dir="runs"``.
 
     Returns:
         The finished run, with its record and its best model.
 
     Raises:
-        UserError: what cannot be used, and the remedy.
+        UserError: something cannot be used; the message has the remedy.
     """
     config = load_config(config_files, run_keys(model, data, keys))
     _, path = experiment.run_one(config, show_progress=show_progress)
@@ -265,6 +259,6 @@ def _check_config(path: Path, recorded: dict[str, Any]) -> None:
     given = plain(read_yaml(path / CONFIG))
     if key := changed_key(given, recorded):
         raise CheckpointError(
-            f"{path / CONFIG} is not that of the run: it has {key}={given.get(key)}, and {RECORD} "
-            f"{recorded.get(key)}; put the old value back, or make a run of its own with --config_files"
+            f"{path / CONFIG} has changed since the run was made: it has {key}={given.get(key)}, {RECORD} has "
+            f"{recorded.get(key)}; put the old value back, or train a new run with --config_files"
         )

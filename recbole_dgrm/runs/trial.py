@@ -1,4 +1,4 @@
-"""What makes a run a trial of a search: it is validated and not tested, and ends early where it falls behind."""
+"""Trials of a search: runs that are validated and not tested, and that end early if they are worse than others."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,18 +11,18 @@ from recbole_dgrm.system.files import write_json
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial of a search, as ``trial.json`` in the directory of its run holds it.
+    """A trial of a search: the content of ``trial.json`` in the directory of its run.
 
     Attributes:
         labels: the searched keys and their values, see ``recbole_dgrm.tuning.space.Space``.
-        medians: epoch, counted from 0, to the median validation score that the trials before had at that epoch.
+        medians: epoch, from 0, to the median validation score of the earlier trials at that epoch.
     """
 
     labels: Mapping[str, Any]
     medians: Mapping[int, float]
 
     def falls_behind(self, epoch: int, best: float, bigger: bool) -> bool:
-        """Whether the ``best`` score up to ``epoch`` is worse than the median there; ``bigger`` scores are better."""
+        """Whether the ``best`` score so far is worse than the median at ``epoch``; ``bigger`` if bigger is better."""
         median = self.medians.get(epoch, best)
         return best < median if bigger else best > median
 
@@ -32,10 +32,10 @@ class Trial:
 
 
 def read_trial(run_dir: Path) -> Trial | None:
-    """The trial that the run in ``run_dir`` is; None for other runs.
+    """The content of ``trial.json`` in ``run_dir``; None if the run is not a trial.
 
     Raises:
-        recbole_dgrm.errors.DataError: its file is damaged.
+        recbole_dgrm.errors.DataError: the file is damaged.
     """
     path = run_dir / TRIAL
     if not path.is_file():

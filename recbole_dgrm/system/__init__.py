@@ -1,1 +1,1 @@
-"""The machine beneath: files, processes, several processes that train one model, YAML, versions."""
+"""Files, child processes, distributed training, random generators, YAML and versions."""

@@ -1,8 +1,8 @@
-"""The processes that train one model together: their shares of a batch, and the messages they send each other.
+"""Several processes that train one model: their shares of a batch, and the messages between them.
 
-Every process reads all data and walks the same batches in the same order, each of ``world_size`` times
-``train_batch_size`` users, of which it computes a contiguous share with random numbers of its own. Losses are sums over
-users, so the sum of the gradients of the shares is the gradient of the whole batch.
+Every process reads all data and iterates over the same batches of ``world_size * train_batch_size`` users. It computes
+a contiguous share of each batch, with its own random numbers. Losses are sums over users, so the sum of gradients of
+the shares is the gradient of the whole batch.
 
 Without a process group there is one process, and every function here works for it as well.
 """
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from recbole_dgrm.errors import LostProcess, OptionError
 
-APART = 1_000_003  # between the seeds of neighbouring processes
+SEED_STEP = 1_000_003  # the difference between the seeds of consecutive ranks
 _MAIN_PROCESS_ONLY: ContextVar[bool] = ContextVar("main_process_only", default=False)
 
 
@@ -30,7 +30,7 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Number of this process among them, from 0."""
+    """Number of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
@@ -51,10 +51,7 @@ def main_process_only() -> Iterator[None]:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Within the block, the processes that ``torchrun``, or whatever sets its variables, has started form one group.
-
-    All but the main process print nothing; an exception leaves each of them all the same.
-    """
+    """Within the block, the processes that ``torchrun`` has started form one group; only the main process prints."""
     local = int(os.environ.get("LOCAL_RANK", 0))
     if local < torch.cuda.device_count():
         torch.cuda.set_device(local)
@@ -69,7 +66,7 @@ def process_group() -> Iterator[None]:
 
 
 def check_device(device: torch.device) -> None:
-    """Refuse to start two processes on one GPU, which NCCL does not support.
+    """Check that there is a GPU for each process, because NCCL does not support two processes on one GPU.
 
     Raises:
         OptionError: this machine has fewer GPUs than processes.
@@ -84,13 +81,13 @@ def check_device(device: torch.device) -> None:
 
 @contextmanager
 def ends_in_order(remedy: str) -> Iterator[None]:
-    """Within the block, the end of another process raises an exception here, so that the record says how the run ended.
+    """Within the block, the end of another process raises an exception, so that the record says how the run ended.
 
-    ``torchrun`` sends SIGTERM to the processes that are left, which then have 30 seconds to write. Only the first
-    SIGTERM raises. The message ends with ``remedy``.
+    ``torchrun`` sends SIGTERM to the remaining processes, which then have 30 seconds to write. Only the first SIGTERM
+    raises. The message ends with ``remedy``.
 
     Raises:
-        LostProcess: another process has ended, or SIGTERM came.
+        LostProcess: another process has ended, or SIGTERM was received.
     """
     if world_size() == 1:
         yield
@@ -111,23 +108,23 @@ def ends_in_order(remedy: str) -> Iterator[None]:
 
 
 def share_of_rank(total: int) -> slice:
-    """The contiguous part of ``total`` rows that this process computes.
+    """The contiguous share of ``total`` rows that this process computes.
 
-    If there are fewer rows than processes, each process computes all of them, so that no share is empty.
+    With fewer rows than processes each process computes all rows, so that no share is empty.
     """
     size = world_size()
     return slice(0, total) if total < size else slice(total * rank() // size, total * (rank() + 1) // size)
 
 
 def loss_of_share(loss: Tensor, total: int) -> Tensor:
-    """The loss of this process's share of ``total`` rows, so that the sum over processes is that of all rows."""
+    """The loss of this process's share of ``total`` rows, scaled so that the sum over processes is that of all rows."""
     return loss / world_size() if total < world_size() else loss
 
 
 def seed_by_rank(seed: int, epoch: int) -> None:
-    """Give each of several processes random numbers of its own, from its rank and the epoch that it begins with."""
+    """Seed each of several processes differently, by its rank and its first epoch; a single one is not changed."""
     if world_size() > 1:
-        torch.manual_seed(seed + epoch + APART * rank())
+        torch.manual_seed(seed + epoch + SEED_STEP * rank())
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
@@ -141,7 +138,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         gradient.copy_(summed.view_as(gradient))
 
 
-# Other messages go through gloo, on the CPU: they are short, and plain tensors.
+# Other messages are short tensors on the CPU and use gloo.
 
 
 def all_reduce_sum(value: float) -> float:
@@ -154,7 +151,7 @@ def all_reduce_sum(value: float) -> float:
 
 
 def all_gather_rows(rows: Tensor) -> Tensor:
-    """Rows ``(n, ...)`` of all processes, in the order of their ranks; each may have another ``n``."""
+    """The rows ``(n, ...)`` of all processes, in the order of their ranks; ``n`` may differ between processes."""
     if world_size() == 1:
         return rows
     count = torch.tensor([len(rows)])

@@ -16,7 +16,7 @@ import torch
 from recbole_dgrm.start import __version__
 from recbole_dgrm.system import distributed
 
-GIT_S = 10  # seconds that git may take
+GIT_S = 10  # timeout of git, in seconds
 CPUINFO = Path("/proc/cpuinfo")
 BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # units for products of bfloat16 matrices: Intel and AMD, and ARM
 
@@ -36,7 +36,7 @@ def environment(config: Any) -> dict[str, Any]:
 
 
 def own_version() -> dict[str, str]:
-    """The version of the package and, where it runs from a checkout, the commit of its code."""
+    """The version of the package and, if it runs from a git checkout, the commit of its code."""
     commit = code_commit(Path(__file__).parent.parent)
     return {"recbole_dgrm": __version__} | ({"commit": commit} if commit else {})
 
@@ -45,7 +45,7 @@ def own_version() -> dict[str, str]:
 def code_commit(package: Path) -> str:
     """The last commit that changed a file of ``package``, ten digits, and ``+`` if files differ from it.
 
-    Empty where the folder above is no checkout of git: another repository around it is none of ours.
+    Empty if the parent folder is not the root of a git checkout.
     """
     if not (package.parent / ".git").exists():
         return ""
@@ -68,7 +68,7 @@ def code_commit(package: Path) -> str:
 
 
 def lacks_bfloat16() -> bool:
-    """Whether the processor has no unit for products of bfloat16 matrices; False where the system does not say."""
+    """Whether the processor has no unit for products of bfloat16 matrices; False if that is unknown."""
     lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.exists() else []
     flags = {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}
     return bool(flags) and not flags & set(BFLOAT16)

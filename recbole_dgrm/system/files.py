@@ -1,4 +1,4 @@
-"""Write files that are whole or absent, with values that any reader understands."""
+"""Write files whole or not at all, with values of JSON."""
 
 import json
 import os
@@ -17,12 +17,12 @@ from recbole_dgrm.errors import REMEDIES, OutputError, refused
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write to a temporary file beside ``path`` and rename it, so that a kill leaves no half file.
+    """Write to a temporary file in the same folder and rename it, so that a kill leaves no incomplete file.
 
     Raises:
-        OutputError: the disk refuses.
+        OutputError: the file cannot be written.
     """
-    partial = path.absolute().with_name(f".{path.name}.{os.getpid()}.partial")  # pandas would read a '~' in front
+    partial = path.absolute().with_name(f".{path.name}.{os.getpid()}.partial")  # pandas would expand a leading '~'
     try:
         with writing(path):
             write(partial)
@@ -34,24 +34,24 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def drop_partials(folder: Path) -> None:
-    """Remove the temporary files that killed writers left in ``folder``; nobody may be writing there."""
+    """Remove the temporary files of killed writers from ``folder``; no other process may be writing there."""
     with writing(folder):
         for partial in folder.glob(".*.partial"):
             partial.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where there is none.
+    """Make a folder and its parents, unless they exist.
 
     Raises:
-        OutputError: the disk refuses.
+        OutputError: the folder cannot be made.
     """
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a new folder that is whole or absent, as ``write_whole`` does with a file."""
+    """Write a new folder, whole or not at all, as ``write_whole`` does with a file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with writing(path):
@@ -71,7 +71,7 @@ def check_writable(folder: Path, option: str = "output_dir") -> None:
     there = folder
     try:
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-        Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=there)).rmdir()  # permissions alone do not tell
+        Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=there)).rmdir()  # permissions alone are not enough
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in REMEDIES:
             raise refused(there, error) from error
@@ -81,10 +81,10 @@ def check_writable(folder: Path, option: str = "output_dir") -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within the block a file or folder of ours is written: whatever the disk refuses becomes a sentence.
+    """Within the block, an OSError becomes an error with a sentence about ``path``.
 
     Raises:
-        OutputError: it names ``path``, the reason and the remedy.
+        OutputError: the message has ``path``, the reason and the remedy.
     """
     try:
         yield
@@ -106,7 +106,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Append ``value`` to a JSON-lines file; a kill may leave half a line, which has no end of line."""
+    """Append ``value`` to a JSON-lines file; a kill may leave an incomplete last line without a line end."""
     with writing(path), open(path, "a", encoding="utf-8") as lines:
         lines.write(json.dumps(plain(value)) + "\n")
 
@@ -128,7 +128,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Convert ``value`` to plain dicts, lists, strings, numbers, booleans and None; NaN and infinity become None."""
+    """Convert ``value`` to JSON values: dicts, lists, strings, numbers, booleans and None; NaN and infinity to None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
@@ -143,13 +143,13 @@ def plain(value: Any) -> Any:
 
 
 def check_unpacked(path: Path) -> None:
-    """Check that a zip file is not compressed, as torch writes it: a compressed one could unpack to a thousandfold.
+    """Check that a zip file is not compressed (those of torch are not), so that its size in memory is known.
 
     Raises:
-        ValueError: it is packed.
-        zipfile.BadZipFile: it is no zip file.
+        ValueError: it is compressed.
+        zipfile.BadZipFile: it is not a zip file.
     """
     with ZipFile(path) as file:
         parts = file.infolist()
     if sum(part.file_size for part in parts) > path.stat().st_size:
-        raise ValueError("its parts are packed")
+        raise ValueError("its parts are compressed")

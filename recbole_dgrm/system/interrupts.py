@@ -1,4 +1,4 @@
-"""Interrupts that wait for the end of what does not bear them."""
+"""Delay interrupts until the end of work that must not be interrupted."""
 
 import signal
 from collections.abc import Iterator
@@ -6,22 +6,22 @@ from contextlib import contextmanager
 from threading import current_thread, main_thread
 from typing import Any
 
-KEPT = (signal.SIGINT, signal.SIGTERM)
+DELAYED = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Within the block, SIGINT and SIGTERM wait for its end; then they do what they would have done.
+    """Within the block, SIGINT and SIGTERM are delayed until its end.
 
-    For short work in which a KeyboardInterrupt would look like an error or end the process. Python handles signals in
-    the main thread alone; in another one the block has no interrupts anyway.
+    For short work in which a KeyboardInterrupt would look like an error or end the process. In other threads than the
+    main one the block does nothing, because Python handles signals only in the main thread.
     """
     if current_thread() is not main_thread():
         yield
         return
     came: list[int] = []
-    # None: a handler that Python has not set and could not set again
-    usual: dict[int, Any] = {number: found for number in KEPT if (found := signal.getsignal(number)) is not None}
+    # None is a handler that was not set by Python, which could not set it again
+    usual: dict[int, Any] = {number: handler for number in DELAYED if (handler := signal.getsignal(number)) is not None}
     try:
         for number in usual:
             signal.signal(number, lambda number, _: came.append(number))

@@ -1,4 +1,4 @@
-"""Replace what a module of another library uses or loads, in that module alone."""
+"""Replace functions or imports of a single module of another library."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Altered:
-    """A library in which some functions are replaced; one module of RecBole gets it in place of the original."""
+    """A library with some functions replaced; a module of RecBole gets it instead of the original."""
 
     def __init__(self, library: ModuleType, **functions: Callable[..., Any]):
         self._library = library
@@ -20,15 +20,15 @@ class Altered:
 
 
 def late(module: str, function: str) -> Callable[..., Any]:
-    """A stand-in for a function of a module that is loaded when it is called."""
+    """A function that imports ``module`` when it is called, and calls its ``function``."""
     return lambda *arguments, **options: getattr(import_module(module), function)(*arguments, **options)
 
 
 @contextmanager
 def in_place_of(modules: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """Within the block, importing one of the ``modules`` loads nothing and gives these contents.
+    """Within the block, importing one of the ``modules`` returns a module with the given contents and loads nothing.
 
-    One that is loaded already stays as it is.
+    A module that is already imported is not replaced.
     """
     added = [name for name in modules if name not in sys.modules]
     for name in added:

@@ -1,6 +1,6 @@
 """Child processes that end with their parent, and folders in which one process works at a time.
 
-A child runs as long as its standard input is open; the parent, or its death, closes it. Nothing is written to it.
+A child runs as long as its standard input is open. The parent closes it, or the system does when the parent dies.
 """
 
 import os
@@ -28,26 +28,28 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 @contextmanager
-def alone_in(
+def locked_folder(
     folder: Path, what: str, remedy: str = "name another --output_dir or wait", patience: float = 0
 ) -> Iterator[None]:
-    """Make the folder, and inside keep every other ``what`` out of it; a killed process keeps nobody out.
+    """Make the folder, and lock it within the block; the lock of a killed process is released.
 
-    The lock's file stays: who removed it would keep out nobody who has opened it already, while others lock a new one.
+    The lock file is not removed: a process that has opened it could then lock it while another locks a new file.
 
     Args:
-        patience: seconds to wait for another one to leave.
+        what: the kind of process, for the message.
+        remedy: the end of the message.
+        patience: seconds to wait for the lock.
 
     Raises:
-        UserError: another one is at work there.
-        OutputError: the disk refuses the folder or the lock.
+        UserError: another process has locked the folder.
+        OutputError: the folder or the lock cannot be written.
     """
     make_folder(folder)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=patience)
     except Timeout:
-        raise UserError(f"another {what} is at work in {folder}; {remedy}") from None
+        raise UserError(f"another {what} is working in {folder}; {remedy}") from None
     except (OSError, NotImplementedError) as error:
         raise refused(folder / LOCK, error) from error
     try:
@@ -58,10 +60,10 @@ def alone_in(
 
 
 def clear(folder: Path) -> None:
-    """Remove all that lies in a folder but its lock, which the caller holds.
+    """Remove everything in a folder except its lock, which the caller holds.
 
     Raises:
-        OutputError: the disk refuses.
+        OutputError: something cannot be removed.
     """
     with writing(folder):
         for path in folder.iterdir():
@@ -72,14 +74,14 @@ def clear(folder: Path) -> None:
 
 
 def threads_of_each(workers: int) -> int:
-    """The threads of each of so many processes that share this machine."""
+    """The number of threads per process if ``workers`` processes share this machine."""
     return max(1, (os.cpu_count() or 1) // workers)
 
 
 def spawn(module: str, arguments: list[str], output: Path, threads: int) -> subprocess.Popen:
-    """Run a ``module`` of this package as a program in a child, whose output goes to the file ``output``.
+    """Run a ``module`` of this package in a child process, whose output is written to the file ``output``.
 
-    Without ``-P`` Python would import from the working directory first, which may have a ``yaml.py``.
+    Without ``-P`` Python would first search the working directory for modules, which may have a ``yaml.py``.
     """
     variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     variables["PYTHONPATH"] = os.pathsep.join(_search_path())
@@ -89,23 +91,23 @@ def spawn(module: str, arguments: list[str], output: Path, threads: int) -> subp
 
 
 def _search_path() -> list[str]:
-    """Where a child looks for modules before the installed ones: beside this package, then where the user says."""
+    """Folders that a child searches before the installed modules: that of this package, and those of PYTHONPATH."""
     places = [] if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if PACKAGE.parent not in [Path(place).resolve() for place in (*site.getsitepackages(), site.getusersitepackages())]:
-        # not needed if installed, and then libraries there would hide Python's own
+        # not for an installed package, because libraries in that folder would hide Python's own
         places.insert(0, str(PACKAGE.parent))
     return [place for place in places if place]  # an empty one would be the working directory
 
 
 def close_input(process: subprocess.Popen) -> None:
-    """Tell a child that it is no longer wanted."""
+    """Close the input of a child, which ends it."""
     if process.stdin:
         with suppress(OSError):
             process.stdin.close()
 
 
 def end(process: subprocess.Popen) -> None:
-    """Close the input of a child, and kill it if it does not end within some seconds."""
+    """Close the input of a child, and kill it if it does not end within ``EXIT_S`` seconds."""
     close_input(process)
     try:
         process.wait(EXIT_S)
@@ -115,7 +117,7 @@ def end(process: subprocess.Popen) -> None:
 
 
 def cause_of_death(process: subprocess.Popen, output: Path) -> str:
-    """Say in one line why a process ended."""
+    """A line that says why a process ended."""
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         return f"the process was killed by {name}; too little memory is the usual cause"
@@ -126,7 +128,7 @@ def cause_of_death(process: subprocess.Popen, output: Path) -> str:
 
 
 def worker_main(work: Callable[..., object]) -> int:
-    """In the child: ``work`` on the arguments of its command line until its parent is gone; returns the exit status."""
+    """In a child: call ``work`` with the arguments of the command line; returns the exit status."""
     end_with_parent()
     try:
         with explained():
@@ -138,7 +140,7 @@ def worker_main(work: Callable[..., object]) -> int:
 
 
 def end_with_parent() -> None:
-    """In a child: raise KeyboardInterrupt when its input closes, and exit in any case some seconds later."""
+    """In a child: raise KeyboardInterrupt when its input closes, and exit ``EXIT_S / 2`` seconds later in any case."""
     for number in (signal.SIGTERM, signal.SIGINT):  # the background jobs of a shell ignore SIGINT
         signal.signal(number, signal.default_int_handler)
     Thread(target=_wait_and_leave, daemon=True).start()

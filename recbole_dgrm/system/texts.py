@@ -1,7 +1,7 @@
-"""Make text that others chose (labels, names, ids, errors) harmless for the place where it is shown.
+"""Make text from outside (labels, names, ids, errors) safe for the place where it is shown.
 
 Use ``printable`` for a page or a terminal, ``in_figure`` for a figure, ``in_spreadsheet`` for a spreadsheet,
-``in_file_name`` for a part of a file's name and ``listed`` where several stand in a sentence.
+``in_file_name`` for a part of a file name, and ``listed`` for a list in a sentence.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 JOINERS = "\u200c\u200d"  # invisible letters inside words of some scripts and inside emoji
-FORMULA = tuple("=+-@＝＋－＠")  # a spreadsheet takes a cell that begins with one of these for a formula
+FORMULA = tuple("=+-@＝＋－＠")  # a spreadsheet reads a cell that begins with one of these as a formula
 LONGEST = 40  # letters of a name in a figure
 
 
@@ -19,7 +19,7 @@ def printable(text: str) -> str:
 
 
 def lines(text: str) -> str:
-    """The same for a text of ours, which may have several lines."""
+    """``printable`` for each line of a text of several lines."""
     return "\n".join(map(printable, text.split("\n")))
 
 
@@ -37,7 +37,7 @@ def in_figure(text: Any) -> str:
 
 
 def in_spreadsheet(value: Any) -> Any:
-    """``value`` for a spreadsheet: an apostrophe in front of a text that looks like a formula; numbers stay numbers."""
+    """``value`` for a spreadsheet, with an apostrophe before a text that looks like a formula."""
     if not isinstance(value, str):
         return value
     words = printable(value)
@@ -45,11 +45,11 @@ def in_spreadsheet(value: Any) -> Any:
 
 
 def in_file_name(text: str) -> str:
-    """``text`` with a hyphen in the place of all that a file system or a link may not bear."""
+    """``text`` with hyphens instead of characters that are unsafe in file names or links."""
     return re.sub(r"[^\w.+-]+", "-", text)
 
 
 def listed(parts: Iterable[str]) -> str:
-    """Parts of a sentence with commas between them, with semicolons where a part has a comma of its own."""
+    """The parts joined by commas, or by semicolons if a part has a comma."""
     parts = list(parts)
     return ("; " if any("," in part for part in parts) else ", ").join(parts)

@@ -1,9 +1,9 @@
-"""What a caller has set for torch, numpy and Python, which must not change our results, nor be changed by us.
+"""Isolation from a caller's settings of torch, numpy and Python, which must not change results nor be changed.
 
-Some of it belongs to a thread: gradients, autocast, the default device, numpy's handling of errors. ``usual_settings``
-replaces it in the calling thread, and no other thread notices. The rest belongs to the process: the random generators
-that layers, dropout and RecBole draw from, the default dtype, deterministic algorithms. Threads use it in turns, one
-after the other: within ``turn`` everything is as in a new process, and afterwards as it was before.
+Some settings belong to a thread: gradients, autocast, the default device, numpy's handling of errors.
+``usual_settings`` replaces them in the calling thread only. The others belong to the process: the random generators of
+layers, dropout and RecBole, the default dtype, deterministic algorithms. Threads use these in turns: within ``turn``
+they are as in a new process, and afterwards as before.
 """
 
 import random
@@ -21,17 +21,17 @@ DEVICES = ("cpu", "cuda")
 _TURN = threading.RLock()
 _HANDED_DOWN: ContextVar[torch.Generator | None] = ContextVar("handed_down", default=None)
 
-# Warnings that users can do nothing about: all of RecBole, which is frozen, and some others by their opening.
-KNOWN_WARNINGS = (  # opening and module
+# Warnings that users can do nothing about.
+KNOWN_WARNINGS = (  # the beginning of the message, and the module
     ("", r"recbole\."),
-    ("ks_2samp: Exact calculation unsuccessful.", ""),  # scipy takes the asymptotic p-value
+    ("ks_2samp: Exact calculation unsuccessful.", ""),  # scipy uses the asymptotic p-value
     ("Argument ``constant_liar`` is an experimental feature", ""),  # of Optuna, since 2021
 )
-_INSTALLED: list[Any] = []  # the filters of these as ``warnings`` has them
+_INSTALLED: list[Any] = []  # the filters for these in ``warnings.filters``
 
 
 def ignore_known_warnings() -> None:
-    """Ignore ``KNOWN_WARNINGS`` from now on, even if the caller has made errors of all warnings."""
+    """Ignore ``KNOWN_WARNINGS`` from now on, even if the caller has turned warnings into errors."""
     if warnings.filters[: len(_INSTALLED)] != _INSTALLED or not _INSTALLED:
         for opening, module in KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", opening, module=module)
@@ -40,7 +40,7 @@ def ignore_known_warnings() -> None:
 
 @contextmanager
 def usual_settings() -> Iterator[None]:
-    """Within the block, the settings that this thread has for itself are those that a training needs."""
+    """Within the block, the settings of this thread are those that training needs."""
     before = [(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in DEVICES]
     elsewhere = torch.get_default_device().type != "cpu"
     with (
@@ -48,13 +48,13 @@ def usual_settings() -> Iterator[None]:
         torch.device("cpu") if elsewhere else nullcontext(),
         np.errstate(all="ignore"),
     ):
-        depth = torch.autocast_increment_nesting() - 1  # of the caller's blocks; ours is counted, too
+        depth = torch.autocast_increment_nesting() - 1  # the number of autocast blocks of the caller
         for _ in range(depth + 1):
-            torch.autocast_decrement_nesting()  # where an outermost block ends, casts of old weights are forgotten
+            torch.autocast_decrement_nesting()  # at 0 torch clears its cache of cast weights
         try:
             for device in DEVICES:
                 torch.set_autocast_enabled(device, False)
-                torch.set_autocast_dtype(device, torch.bfloat16)  # RecBole's own loop does not say which
+                torch.set_autocast_dtype(device, torch.bfloat16)  # RecBole's loop uses the default
             yield
         finally:
             for _ in range(depth):
@@ -66,9 +66,9 @@ def usual_settings() -> Iterator[None]:
 
 @contextmanager
 def turn() -> Iterator[None]:
-    """Within the block, this thread alone uses the settings and generators of the process, which are the usual ones.
+    """Within the block, only this thread uses the process-wide settings, which are the defaults, and the generators.
 
-    Afterwards all are as they were before. A thread that has the turn may take it again.
+    Afterwards all are as before. Turns of the same thread can be nested.
     """
     with _TURN, usual_settings():
         generators, dtype, cudnn = _generators(), torch.get_default_dtype(), torch.backends.cudnn
@@ -89,9 +89,9 @@ def turn() -> Iterator[None]:
 
 
 class OwnRandomness:
-    """Within ``with own:``, torch's generators give the random numbers of a seed; entered again, they go on with them.
+    """Within ``with own:``, torch's generators have their own state, which begins with a seed and continues next time.
 
-    Before and after, all generators are where the caller had them. The block has the turn.
+    Afterwards all generators have the caller's states again. Threads take turns.
     """
 
     def __init__(self, seed: int):
@@ -114,9 +114,9 @@ class OwnRandomness:
 
 
 class OwnGenerator:
-    """Within ``with own:``, models that take the generator ``handed_down`` draw the random numbers of a seed.
+    """Within ``with own:``, ``handed_down`` returns a generator that was seeded once, for models that use it.
 
-    Nothing of the process is changed, so threads need no turns. Entered again, the random numbers go on.
+    Nothing in the process is changed, so threads need not take turns.
     """
 
     def __init__(self, seed: int, device: torch.device):
@@ -130,12 +130,12 @@ class OwnGenerator:
 
 
 def handed_down() -> torch.Generator | None:
-    """The generator to draw from at prediction; None means torch's own, whose seed is set where a turn is taken."""
+    """The generator for random numbers at prediction; None means torch's own, whose state ``OwnRandomness`` sets."""
     return _HANDED_DOWN.get()
 
 
 def _generators() -> tuple[Any, ...]:
-    """The states of all generators; None for those of GPUs, as long as nothing has used a GPU."""
+    """The states of all generators; None for those of GPUs if no GPU has been used."""
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     return torch.get_rng_state(), gpus, np.random.get_state(legacy=False), random.getstate()
 
@@ -145,7 +145,7 @@ def _set_generators(states: tuple[Any, ...]) -> None:
     torch.set_rng_state(cpu)
     if gpus is not None:
         torch.cuda.set_rng_state_all(gpus)
-    elif torch.cuda.is_available():  # nothing had used a GPU before: from this seed its generator begins
+    elif torch.cuda.is_available():  # no GPU had been used, so its generator starts from this seed
         torch.cuda.manual_seed_all(torch.initial_seed())
     np.random.set_state(numpys)
     random.setstate(pythons)

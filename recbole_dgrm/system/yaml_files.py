@@ -1,4 +1,4 @@
-"""YAML that anybody may have written: plain values only, no references, and nothing too large to read quickly."""
+"""YAML from any source: plain values only, no references, and a limited size."""
 
 import re
 from pathlib import Path
@@ -6,21 +6,21 @@ from typing import Any
 
 import yaml
 
-LONGEST = 1 << 18  # characters of a document: a config has 5,000, and PyYAML reads so many in some three seconds
-LARGEST = 4 * LONGEST  # bytes of a file; a character has four at most
+LONGEST = 1 << 18  # characters of a document: a config has 5,000, and PyYAML needs about three seconds for the limit
+LARGEST = 4 * LONGEST  # bytes of a file; a character has at most four
 
 
 class YamlLoader(yaml.SafeLoader):
-    """Safe YAML that reads ``1e-4`` as a number (YAML 1.1 wants ``1.0e-4``) and follows no reference.
+    """Safe YAML that reads ``1e-4`` as a number (YAML 1.1 requires ``1.0e-4``), without aliases and repeated keys.
 
-    Nine lines of aliases can expand to a billion values, and of a key that stands twice the first value would be lost
-    without a word. Both are refused.
+    Nine lines of aliases can expand to a billion values, and of a repeated key all values but the last would be lost
+    silently. Both raise an error.
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Read the next value, unless it refers to another one."""
         event = self.peek_event()
-        if getattr(event, "anchor", None) is not None:  # of an alias, too
+        if getattr(event, "anchor", None) is not None:  # anchors and aliases
             mark = "*" if isinstance(event, yaml.AliasEvent) else "&"
             raise yaml.YAMLError(
                 f"{mark}{event.anchor} in line {event.start_mark.line + 1} refers to another place; anchors and "
@@ -29,12 +29,12 @@ class YamlLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        """The mapping of ``node``; a key that stands twice is refused."""
+        """The mapping of ``node``; a repeated key raises an error."""
         mapping = super().construct_mapping(node, deep)
         if len(mapping) < len(node.value):
             names = [str(key.value) for key, _ in node.value]
             twice = next((name for name in names if names.count(name) > 1), names[-1])
-            raise yaml.YAMLError(f"the key {twice!r} stands twice below line {node.start_mark.line + 1}; keep one")
+            raise yaml.YAMLError(f"the key {twice!r} occurs twice below line {node.start_mark.line + 1}; keep one")
         return mapping
 
 
@@ -49,7 +49,7 @@ def load_yaml(text: str) -> Any:
     """The single document in ``text``, as plain values.
 
     Raises:
-        yaml.YAMLError: the text is not YAML, or has something that ``YamlLoader`` refuses.
+        yaml.YAMLError: the text is not YAML, is too long, or has aliases or repeated keys.
     """
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"it is longer than {LONGEST:,} characters")
@@ -58,7 +58,7 @@ def load_yaml(text: str) -> Any:
         return loader.get_single_data()
     except yaml.YAMLError:
         raise
-    except Exception as error:  # PyYAML passes on KeyError for '!!bool x', ValueError for 2001-99-99, RecursionError
+    except Exception as error:  # PyYAML raises KeyError for '!!bool x', ValueError for 2001-99-99, RecursionError
         raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
     finally:
         loader.dispose()
@@ -70,4 +70,4 @@ def properties_dir() -> Path:
     for folder in (package / "properties", package.parent / "properties"):
         if (folder / "overall.yaml").is_file():
             return folder
-    raise FileNotFoundError(f"no properties/ beside or in {package}: the installation is incomplete")
+    raise FileNotFoundError(f"no properties/ next to or in {package}: the installation is incomplete")

@@ -1,4 +1,4 @@
-"""The tests that every model must pass, for models of others too; they need pytest, which the extra ``test`` installs.
+"""The tests that every model must pass, also your own; they need pytest, which the extra ``test`` installs.
 
 from recbole_dgrm.testing import ModelContract
 

@@ -1,4 +1,4 @@
-"""What every model must do, as a class of tests that names no model."""
+"""A class of tests that every model must pass."""
 
 import json
 from dataclasses import fields
@@ -24,7 +24,7 @@ from recbole_dgrm.training.trainers import trainer_class
 
 
 def interaction(config, users, items=None) -> Interaction:
-    """A batch of users, or of pairs of users and items, by their ids in the model."""
+    """A batch of users, or of user-item pairs, by the model's ids."""
     columns = {config["USER_ID_FIELD"]: torch.as_tensor(users)}
     if items is not None:
         columns[config["ITEM_ID_FIELD"]] = torch.as_tensor(items)
@@ -32,15 +32,14 @@ def interaction(config, users, items=None) -> Interaction:
 
 
 class ModelContract:
-    """A subclass whose name begins with ``Test`` names a model, and pytest runs these tests on it.
+    """Tests of a model; a subclass whose name begins with ``Test`` names the model, and pytest runs the tests.
 
     Attributes:
-        model: the name, as in ``--model``.
-        keys: keys of all trainings.
-        learns: skill in RatedNDCG@5 that the model must reach on ratings in the pattern of a checkerboard.
-        epochs: of the training there.
-        settings: keys of the training there.
-        implicit: keys with which the model runs under full ranking; None for a model of ratings, which says so.
+        model: the name of the model, as in ``--model``.
+        keys: keys for all trainings.
+        learns: the skill in RatedNDCG@5 that the model must reach on ratings in a checkerboard pattern.
+        epochs, settings: the number of epochs, and further keys, for the training on the checkerboard.
+        implicit: further keys for full ranking; None if the model raises an error for implicit feedback.
     """
 
     model: str
@@ -51,19 +50,19 @@ class ModelContract:
     implicit: ClassVar[dict[str, Any] | None] = {}
 
     def phases(self, model) -> list[Phase]:
-        """The turns in which the model is trained; for a model that declares none, what stands for them."""
+        """The training phases of the model; override it for a model that does not declare phases."""
         return model.phases()
 
     @pytest.fixture(scope="class")
     def make_config(self, tmp_path_factory):
-        """``make_config(model, dataset, **overrides)``: a small config that reads and writes in a folder of its own."""
+        """``make_config(model, dataset, **overrides)``: a small config that reads and writes in a temporary folder."""
         folder = tmp_path_factory.mktemp("contract")
         small = partial(small_config, write_small_sets(folder / "data"), folder)
         return lambda *names, **overrides: small(*names, **{**self.keys, **overrides})
 
     @pytest.fixture(scope="class")
     def trained(self, make_config):
-        """The record and the directory of a finished run, which several tests read."""
+        """The record and the directory of a finished run, which several tests use."""
         return run_one(make_config(self.model, epochs=4))
 
     @pytest.fixture

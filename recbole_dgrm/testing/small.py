@@ -1,4 +1,4 @@
-"""Small data sets, and configs and models that take seconds with them."""
+"""Small data sets, configs and models, with which a training takes seconds."""
 
 import csv
 from dataclasses import fields
@@ -32,11 +32,11 @@ SMALL = {
     "eval_step": 1,
     "device": "cpu",
     "checkpoint_interval": 0,
-}  # of these, a config gets the keys that its model has
+}  # a config gets those keys that its model has
 
 
 def write_ratings(folder: Path, name: str, table: pd.DataFrame) -> Path:
-    """Lay ``table`` (user_id, item_id, rating, timestamp) out as ``folder/name/name.inter``; returns the file."""
+    """Write ``table`` (user_id, item_id, rating, timestamp) to ``folder/name/name.inter``; returns the file."""
     path = folder / name / f"{name}.inter"
     path.parent.mkdir(parents=True, exist_ok=True)
     names = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
@@ -45,9 +45,9 @@ def write_ratings(folder: Path, name: str, table: pd.DataFrame) -> Path:
 
 
 def checkerboard(n_users: int = 40, n_items: int = 30, share: float = 0.6) -> pd.DataFrame:
-    """Two kinds of users and of items: a user rates items of the like kind with 5 and others with 1.
+    """Two kinds of users and of items: a user rates items of the same kind with 5 and others with 1.
 
-    A share of the ratings is given; the others are known all the same.
+    Only a random ``share`` of these ratings is in the table.
     """
     rng = np.random.default_rng(0)
     user, item = np.divmod(np.arange(n_users * n_items), n_items)
@@ -73,7 +73,7 @@ def write_small_sets(folder: Path) -> Path:
 def small_config(
     data_path: Path, folder: Path, /, model: str = "DGRM", dataset: str = "noise", **overrides: Any
 ) -> Config:
-    """A config of a small run that reads from ``data_path`` and writes below ``folder``."""
+    """The config of a small run that reads from ``data_path`` and writes into ``folder``."""
     own = {field.name for field in fields(RunOptions)}
     if registry.declares_options(model):
         own |= {field.name for field in fields(registry.model_class(model).Options)}
@@ -85,6 +85,6 @@ def small_config(
 def untrained_model(config: Config) -> tuple[Config, Splits, Any]:
     """The config, its splits and an untrained model."""
     splits = build_splits(config)
-    config, _ = selection.settled(config, splits)
+    config, _ = selection.with_chosen_metric(config, splits)
     torch.manual_seed(config["seed"])
     return config, splits, registry.model_class(config["model"])(config, splits.train)

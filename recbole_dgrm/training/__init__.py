@@ -1,1 +1,1 @@
-"""Training loops inside RecBole's ``Trainer.fit``, with checkpoints that resume exactly."""
+"""Training loops inside RecBole's ``Trainer.fit``, with checkpoints from which training resumes exactly."""

@@ -1,4 +1,4 @@
-"""The checkpoint of a run: its file, and the state of a trainer that it keeps."""
+"""The checkpoint file of a run: writing, reading, and restoring the state of a trainer."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ REMEDY = "move it away, and the run begins again from its config.yaml"
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write ``state``, which has ``KEYS``; after an error the old file is still there.
 
-    An interrupt waits: within torch.save it would become an error of torch, or end the process.
+    Interrupts are delayed, because within torch.save one would become an error of torch, or end the process.
     """
 
     def write(partial: Path) -> None:
@@ -32,7 +32,7 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
             try:
                 torch.save(state, file)
             except RuntimeError as error:
-                if isinstance(error.__context__, OSError):  # torch hides it behind a complaint about its own position
+                if isinstance(error.__context__, OSError):  # torch replaces it by an error about its file position
                     raise error.__context__ from None
                 raise
 
@@ -41,11 +41,11 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """A checkpoint that ``write_checkpoint`` has written; nothing in the file can run code.
+    """The checkpoint that ``write_checkpoint`` wrote to ``path``; nothing in the file can run code.
 
     Raises:
-        CheckpointError: it is not a checkpoint of plain data, is packed, or lacks one of ``KEYS``.
-        OutputError: the disk does not give it.
+        CheckpointError: the file is not a checkpoint, is compressed, or lacks one of ``KEYS``.
+        OutputError: the file cannot be read from the disk.
     """
     try:
         check_unpacked(path)
@@ -61,7 +61,7 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 class Checkpointer:
-    """Writes the checkpoint of a run, and gives a model or a trainer the state of a checkpoint.
+    """Writes the checkpoint of a run, and restores a model or a trainer from a checkpoint.
 
     Attributes:
         path: the file.
@@ -98,10 +98,10 @@ class Checkpointer:
         self._written = monotonic()
 
     def load(self, model, state: dict[str, Any], best: bool = False) -> None:
-        """Give ``model`` the last or the best state of a checkpoint that ``read_checkpoint`` has read.
+        """Load the last or the best state of a checkpoint from ``read_checkpoint`` into ``model``.
 
         Raises:
-            CheckpointError: the checkpoint is of another model or of other sizes.
+            CheckpointError: the checkpoint is of another model or has other sizes.
         """
         if state["model"] != self._model:
             raise CheckpointError(f"{self.path} is of {state['model']}, this run is of {self._model}; {REMEDY}")
@@ -111,7 +111,7 @@ class Checkpointer:
             model.load_other_parameter({key: unpack(value) for key, value in state[f"{which}other"].items()})
 
     def restore(self, trainer, state: dict[str, Any], generator: torch.Generator) -> None:
-        """Give ``trainer`` all that a checkpoint keeps but the model, and ``generator`` the loader's random state.
+        """Restore ``trainer`` except for its model, and the random state of the loader's ``generator``.
 
         Raises:
             CheckpointError: it does not fit the trainer.
@@ -128,7 +128,7 @@ class Checkpointer:
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
-        """Within the block, any exception of torch, RecBole or a model is blamed on the checkpoint."""
+        """Within the block, any exception becomes a ``CheckpointError``."""
         try:
             yield
         except Exception as error:

@@ -1,4 +1,4 @@
-"""What a training leaves of each epoch: a line of ``metrics.jsonl``, points in TensorBoard, a step of the bar."""
+"""The log of each epoch: a line of ``metrics.jsonl``, TensorBoard scalars and the progress bar."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,10 +15,10 @@ from recbole_dgrm.system.files import append_line, writing
 
 
 class Events:
-    """A TensorBoard writer of scalars, whose errors are sentences; it writes in a thread, and raises at a later call.
+    """A TensorBoard writer of scalars. It writes in a thread, so an error of the disk is raised by a later call.
 
     Attributes:
-        folder: where it writes.
+        folder: the folder of the event files.
     """
 
     def __init__(self, folder: Path, start_epoch: int):
@@ -27,7 +27,7 @@ class Events:
         self.folder = folder
         with writing(folder):
             self._writer = SummaryWriter(str(folder), purge_step=start_epoch or None)
-        with suppress(AttributeError):  # its thread would print a traceback of what the next call here raises
+        with suppress(AttributeError):  # its thread would also print the traceback that the next call raises
             self._writer.file_writer.event_writer._async_writer._worker._invoke_excepthook = lambda *_: None
 
     def add_scalar(self, tag: str, value: float, step: int) -> None:
@@ -54,23 +54,23 @@ class EpochLog:
         self._trained: dict[str, Any] = {}
 
     def open_events(self, stage: str, start_epoch: int) -> Events:
-        """Begin to write TensorBoard events; those of a resumed training from ``start_epoch`` on are replaced."""
+        """Start to write TensorBoard events; existing events from ``start_epoch`` on are replaced."""
         self.events = Events(self.run_dir / EVENTS / stage, start_epoch)
         return self.events
 
     @contextmanager
     def bar(self, name: str, start_epoch: int, epochs: int) -> Iterator[None]:
-        """Within the block, a terminal shows how many epochs are done."""
+        """Within the block, a terminal shows the number of finished epochs."""
         with tqdm(total=epochs, initial=start_epoch, desc=name, leave=False, disable=None) as self._bar:
             yield
 
     def trained(self, epoch: int, seconds: float, losses: Any) -> str:
-        """Note the training part of an epoch; returns it as text."""
+        """Store the duration and the losses of an epoch; returns them as text."""
         self._trained = {"epoch": epoch, "seconds": round(seconds, 4), **named(losses)}
         return " ".join(f"{key}={value:.6g}" for key, value in self._trained.items())
 
     def advance(self, epoch: int, valid: dict[str, float], best: str) -> None:
-        """Move the bar, which says what is ``best``, and write the validation metrics of the epoch as events."""
+        """Advance the bar, show the text ``best`` in it, and write the validation metrics of the epoch as events."""
         self._bar.update(epoch + 1 - self._bar.n)
         if best:
             self._bar.set_postfix_str(best, refresh=False)
@@ -78,13 +78,13 @@ class EpochLog:
             self.events.add_scalar(f"valid/{key}", value, epoch)
 
     def write_line(self, stage: str, valid: dict[str, float], observed: dict[str, Any]) -> None:
-        """Append the line of the epoch that was trained last."""
+        """Append the line of the last trained epoch to ``metrics.jsonl``."""
         values = {f"valid_{key}": value for key, value in valid.items()}
         append_line(self.run_dir / EPOCHS, {"stage": stage, **self._trained, **values, **observed})
         self.n_lines += 1
 
     def rewind(self, n_lines: int) -> None:
-        """Drop the lines after the first ``n_lines``, whose epochs will be trained again.
+        """Drop the lines after the first ``n_lines``; their epochs will be trained again.
 
         Raises:
             CheckpointError: there are fewer lines.

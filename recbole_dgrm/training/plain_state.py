@@ -9,10 +9,10 @@ import torch
 
 
 def pack(value: Any) -> Any:
-    """Turn an array or a sparse matrix into tensors, and leave plain data as they are; ``unpack`` undoes it.
+    """Turn an array or a sparse matrix into tensors; plain values stay as they are. ``unpack`` is the inverse.
 
     Raises:
-        TypeError: the value cannot be kept as plain data.
+        TypeError: the value has a type that a checkpoint cannot store.
     """
     if isinstance(value, np.ndarray):
         return {"array": torch.from_numpy(value)}
@@ -24,23 +24,23 @@ def pack(value: Any) -> Any:
         return value.item()
     if value is None or isinstance(value, (torch.Tensor, bool, int, float, str)):
         return value
-    raise TypeError(f"a {type(value).__name__} cannot be kept as plain data")
+    raise TypeError(f"a {type(value).__name__} cannot be stored in a checkpoint")
 
 
 def unpack(value: Any) -> Any:
-    """The value that ``pack`` was given."""
+    """The value from the result of ``pack``."""
     if isinstance(value, dict) and "array" in value:
         return value["array"].numpy()
     if isinstance(value, dict) and "sparse" in value:
         parts = tuple(part.numpy() for part in value["sparse"])
         matrix = scipy.sparse.csr_matrix(parts, shape=value["shape"])
-        matrix.check_format()  # scipy's C code would not notice an index outside the matrix
+        matrix.check_format()  # scipy's C code does not check for indices outside the matrix
         return matrix.asformat(value["format"])
     return value
 
 
 def random_state(loader: torch.Generator) -> dict[str, Any]:
-    """The state of every random generator of a training: those of the loader, torch, numpy and Python."""
+    """The states of all random generators that training uses: those of the loader, torch, numpy and Python."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "loader": loader.get_state(),
@@ -52,7 +52,7 @@ def random_state(loader: torch.Generator) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], loader: torch.Generator) -> None:
-    """Set every random generator to a state that ``random_state`` has returned."""
+    """Set all random generators to the states from ``random_state``."""
     loader.set_state(state["loader"].cpu())
     torch.set_rng_state(state["torch"].cpu())
     torch.cuda.set_rng_state_all([cuda.cpu() for cuda in state["cuda"]])

@@ -1,4 +1,4 @@
-"""A mixin for RecBole's trainers: they log and checkpoint into one run directory, keep the best state, and resume."""
+"""A mixin for RecBole's trainers: logs and checkpoints in one run directory, the best state, resuming."""
 
 import logging
 from collections.abc import Callable
@@ -18,20 +18,20 @@ from recbole_dgrm.training.checkpoints import Checkpointer
 from recbole_dgrm.training.epoch_log import EpochLog, named
 
 LOG = logging.getLogger(__name__)
-AGREEMENT = 0.002  # how much reduced precision may change the validation metric
+AGREEMENT = 0.002  # the largest change of the validation metric by bfloat16 with which training continues in it
 
 
 class RecordedTrainer:
-    """A mixin to name before a RecBole trainer class in the bases; it overrides hooks of RecBole's loop.
+    """A mixin that overrides hooks of RecBole's loop; in the bases it comes before a RecBole trainer class.
 
     Attributes:
         best_epoch: the epoch (from 0) whose state is tested; -1 before the first validation.
         best_state: the model's state after that epoch.
+        best_other: the model's ``other_parameter()`` after that epoch, such as LightGCN's.
         train_data: the batches that ``fit`` trains on.
-        best_other: what the model keeps beside its state, as RecBole's LightGCN does, after that epoch.
-        note: plain data that the caller wants to keep in the checkpoint.
-        observe: called with the trainer, the epoch and whether it was validated, after each epoch that is not of a
-            refit; what it returns is added to the epoch's line. Set by the caller.
+        note: plain values that the caller adds to the checkpoint.
+        observe: called with the trainer, the epoch and whether it was validated, after each epoch except those of a
+            refit; its result is added to the epoch's line. Set by the caller.
     """
 
     def __init__(self, config, model):
@@ -57,7 +57,7 @@ class RecordedTrainer:
         """RecBole's ``fit``; afterwards the model has its best state.
 
         Args:
-            saved: write the checkpoint, the epoch lines and the events. The best state is kept in any case.
+            saved: whether to write the checkpoint, the epoch lines and the events.
             callback_fn: called with the epoch and its score after each validation.
         """
         self.train_data, self._writes = train_data, saved and distributed.is_main_process()
@@ -74,7 +74,7 @@ class RecordedTrainer:
         with usual_settings(), self.epoch_log.bar(name, self.start_epoch, self.epochs):
             result = super().fit(train_data, valid_data, verbose, True, show_progress, after_validation)
         if self.best_epoch < 0:
-            raise TrainingDiverged(f"{self.valid_metric} on validation was never a number; look at the learning rate")
+            raise TrainingDiverged(f"{self.valid_metric} on validation was never a number; lower the learning rate")
         if self._writes:
             self.checkpointer.write(self, self.start_epoch + len(self.train_loss_dict) - 1)
         self.load_best()
@@ -82,7 +82,7 @@ class RecordedTrainer:
         return result
 
     def evaluate(self, eval_data, load_best_model=False, model_file=None, show_progress=False):
-        """RecBole's ``evaluate`` with a random source of its own, so that evaluating twice gives the same numbers."""
+        """RecBole's ``evaluate`` with its own random generator, so that evaluating twice gives the same numbers."""
         if load_best_model:
             self.load_best()
         self.eval_collector.scale, self.eval_collector.known = eval_data.scale, eval_data.known
@@ -90,19 +90,19 @@ class RecordedTrainer:
             return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
     def own_randomness(self) -> OwnRandomness:
-        """Within the block, random numbers have a source of their own; training continues as if none had been drawn."""
+        """Within the block, random numbers come from a separate generator, so that they do not affect training."""
         return OwnRandomness(self.config.run.seed)
 
     def in_precision(self) -> torch.autocast:
-        """Within the block, matrix products have the precision that the config asks for."""
+        """Within the block, matrix products have the precision of the config."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._reduced)
 
     def load(self, state: dict[str, Any], best: bool = False) -> None:
-        """Give the model the last or the best state of a checkpoint; raises as ``Checkpointer.load``."""
+        """Load the last or the best state of a checkpoint into the model; raises as ``Checkpointer.load``."""
         self.checkpointer.load(self.model, state, best)
 
     def load_best(self) -> None:
-        """Give the model its best state."""
+        """Load the best state into the model."""
         if self.best_state:
             self.model.load_state_dict(self.best_state)
             self.model.load_other_parameter(self.best_other)
@@ -110,7 +110,7 @@ class RecordedTrainer:
     def resume(self, state: dict[str, Any], train_data) -> None:
         """Continue exactly where a checkpoint was written; raises as ``load``."""
         if state["best_epoch"] >= 0:
-            self.load(state, best=True)  # what does not fit shall fail now rather than after the training
+            self.load(state, best=True)  # so that a state that does not fit fails before the training
         self.load(state)
         self.checkpointer.restore(self, state, train_data.generator)
         self.epoch_log.rewind(state["lines"])
@@ -128,12 +128,12 @@ class RecordedTrainer:
         return distributed.broadcast(score), self._valid_result  # all processes stop in the same epoch
 
     def _neg_sample_batch_eval(self, batched_data):
-        """RecBole calls this for each batch of rated pairs."""
+        """Score a batch of rated pairs; RecBole calls this."""
         pairs, _, *positives = batched_data
         return pairs, pair_scores(self.model, self.config, pairs), *positives
 
     def _check_precision(self, exact: dict[str, float]) -> None:
-        """Continue in float32 if the validation metric differs there."""
+        """Continue in float32 if bfloat16 changes the validation metric by more than ``AGREEMENT``."""
         name, self._checked = self.valid_metric.lower(), True
         text = f"{name} is {self._valid_result[name]:.4f} in bfloat16, {exact[name]:.4f} in float32"
         self._reduced = self.enable_amp = abs(self._valid_result[name] - exact[name]) <= AGREEMENT
@@ -141,7 +141,7 @@ class RecordedTrainer:
             LOG.info("precision: %s", text)
         else:
             self._valid_result = exact
-            LOG.warning("precision: %s; training goes on in float32", text)
+            LOG.warning("precision: %s; training continues in float32", text)
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         text = self.epoch_log.trained(epoch_idx, e_time - s_time, losses)
@@ -154,10 +154,10 @@ class RecordedTrainer:
             self.tensorboard.add_scalar(f"{tag}/{name}", value, epoch_idx)
 
     def _add_hparam_to_tensorboard(self, best_valid_result):
-        """RecBole would open a second event directory; ``config.yaml`` has the parameters."""
+        """Do nothing: RecBole would open a second event directory, and ``config.yaml`` has the parameters."""
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
-        """RecBole calls this at a new best, and after each epoch if there is nothing to validate on."""
+        """Keep the state; RecBole calls this after each new best epoch, and without validation after every epoch."""
         if epoch < 0:
             return
         self.best_epoch = epoch

@@ -1,7 +1,7 @@
-"""Training loops inside RecBole's ``Trainer.fit``: one optimizer, closed-form sweeps, or phases in turn.
+"""Training loops inside RecBole's ``Trainer.fit``: one optimizer, closed-form sweeps, or alternating phases.
 
-A trainer knows no model: ``AlternatingTrainer`` walks the ``recbole_dgrm.models.base.Phase`` objects that any model
-declares.
+A trainer is independent of models: ``AlternatingTrainer`` runs the ``recbole_dgrm.models.base.Phase`` objects that a
+model declares.
 """
 
 from collections import namedtuple
@@ -32,7 +32,7 @@ class SweepTrainer(RecordedTrainer, Trainer):
 
 
 class AlternatingTrainer(RecordedTrainer, Trainer):
-    """Trains a model in the phases that ``model.phases()`` declares, one after the other in each epoch."""
+    """Trains a model in the phases that ``model.phases()`` returns, one after the other in each epoch."""
 
     def __init__(self, config, model):
         self.phases: list[Phase] = model.phases()
@@ -44,17 +44,17 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
             given = {"params": phase.parameters, "learning_rate": phase.learning_rate}
             group[phase.name] = super()._build_optimizer(**given)
         for parameters in (part for optimizer in group.values() for part in optimizer.param_groups):
-            if "fused" in parameters:  # one pass over all parameters; RMSprop has no such option
+            if "fused" in parameters:  # RMSprop has no such option
                 parameters["fused"] = True
         return group
 
     def fit(self, *arguments, **keywords):
-        """``RecordedTrainer.fit``, where each of several processes draws random numbers of its own."""
+        """``RecordedTrainer.fit``; with several processes, each has its own random numbers."""
         distributed.seed_by_rank(self.config.run.seed, self.start_epoch)
         return super().fit(*arguments, **keywords)
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
-        """Walk the phases, and return a named tuple with the mean loss per row of each."""
+        """Run the phases, and return a named tuple with the mean loss per row of each."""
         self.model.train()
         self.model.begin_epoch(epoch_idx)
         phases = [phase for phase in self.phases if epoch_idx >= phase.from_epoch]
@@ -97,7 +97,7 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
         if not np.isfinite(value):
             raise TrainingDiverged(
                 f"the {phase.name} loss became {value} in epoch {epoch_idx + 1}; lower its learning rate "
-                f"({phase.learning_rate}) or look for extreme ratings"
+                f"({phase.learning_rate}) or check for extreme ratings"
             )
         loss.backward()
         distributed.sum_gradients(phase.parameters)
@@ -110,9 +110,9 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
 
 
 def trainer_class(model: type) -> type[Trainer]:
-    """The trainer that follows from what a model declares: ``sweep``, ``phases``, or neither.
+    """The trainer of a model class: ``SweepTrainer`` if it has ``sweep``, ``AlternatingTrainer`` if it has ``phases``.
 
-    A model that declares neither is trained by the trainer that RecBole has for it, with ``RecordedTrainer`` mixed in.
+    A model with neither is trained by RecBole's trainer for it, with ``RecordedTrainer`` mixed in.
     """
     if hasattr(model, "sweep"):
         return SweepTrainer
@@ -128,22 +128,22 @@ def _recorded(theirs: type[Trainer]) -> type[Trainer]:
 
 
 def check_processes(model: type) -> None:
-    """Refuse a model that several processes cannot train together, if there are several.
+    """Check that a model can be trained by several processes, if there are several.
 
     Raises:
-        OptionError: names the reason and the remedy.
+        OptionError: it cannot.
     """
     if distributed.world_size() == 1 or not (reason := _undivided(model)):
         return
     able = [name for name, other in MODELS.items() if not _undivided(other)]
     raise OptionError(
         f"{model.__name__} cannot be trained by {distributed.world_size()} processes: {reason}; start it without "
-        f"torchrun, or take one of {', '.join(able)}"
+        f"torchrun, or use one of {', '.join(able)}"
     )
 
 
 def _undivided(model: type) -> str | None:
-    """Why several processes cannot train a model together, if they cannot."""
+    """The reason why several processes cannot train a model together; None if they can."""
     if not issubclass(trainer_class(model), AlternatingTrainer):
-        return "only models that declare their training in phases can"
+        return "only models with training phases can"
     return model.undivided

@@ -1,1 +1,1 @@
-"""Hyper-parameter search: a space, a study, the workers that share it, and its report."""
+"""Hyper-parameter search: the space, the plan, the study and its report."""

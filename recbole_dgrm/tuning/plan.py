@@ -1,4 +1,4 @@
-"""The plan of a search: what is searched, on which data and how often; ``search.json`` in its folder."""
+"""The plan of a search: config, space, sampler and number of trials; ``search.json`` in its folder."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ from recbole_dgrm.records import RESULTS, SEARCH, Identity, changed_key, put_asi
 from recbole_dgrm.system.files import plain, write_json
 from recbole_dgrm.tuning.space import Space, listed, parse_space
 
-USUAL_TRIALS = 50  # where neither a grid nor the caller says how many
+USUAL_TRIALS = 50  # the default number of trials if the sampler is not a grid
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class SearchPlan:
     """A search.
 
     Attributes:
-        config: keys above the model's YAML files: model, dataset, protocol and whatever is set for all trials.
-        space: as ``recbole_dgrm.tuning.space.parse_space`` reads it.
-        trials: how many are wanted in all.
-        study: its name.
-        data, code: see ``recbole_dgrm.records.Identity``; a test part that is a file of its own does not count.
+        config: the keys of all trials: model, dataset, protocol and whatever else the user has set.
+        space: the search space, in the form that ``recbole_dgrm.tuning.space.parse_space`` reads.
+        trials: the total number of trials.
+        study: the name of the search.
+        data, code: see ``recbole_dgrm.records.Identity``; the file of a test part is not included.
     """
 
     config: dict[str, Any]
@@ -44,14 +44,14 @@ class SearchPlan:
     code: int = RESULTS
 
     def open(self, folder: Path) -> None:
-        """Write ``search.json``, after an older search of other data or code in ``folder`` is put aside.
+        """Write ``search.json``; an older search in ``folder`` of other data or code is first moved to ``.aside``.
 
         Raises:
             OptionError: the search in ``folder`` has other keys or another space.
         """
         if (folder / SEARCH).is_file():
             stored = SearchPlan.load(folder)
-            free = dict.fromkeys(("config", "trials", "study"))  # these may differ
+            free = dict.fromkeys(("config", "trials", "study"))  # these are not compared
             ours, theirs = ({**vars(plan), **plan.config, **free} for plan in (self, stored))
             if reason := self.identity.difference(stored.identity):
                 put_aside(folder, folder, "search", reason, stays=[FRAMES])
@@ -67,7 +67,7 @@ class SearchPlan:
         """Read ``search.json``.
 
         Raises:
-            DataError: it is damaged, or of version 0.2.0.
+            DataError: the file is damaged, or of version 0.2.0.
         """
         remedy = "move the folder away, or name another --output_dir"
         content = read_json(folder / SEARCH, "the plan of a search", remedy, cls.__dataclass_fields__)
@@ -75,7 +75,7 @@ class SearchPlan:
 
     @property
     def identity(self) -> Identity:
-        """What the results of all trials depend on, apart from their configs."""
+        """Everything that the results of all trials depend on, except for their configs."""
         return Identity("", self.data, self.code)
 
 
@@ -87,10 +87,10 @@ def plan_search(
     prune: bool = True,
     study: str | None = None,
 ) -> SearchPlan:
-    """Plan a search and check it: the space fits the model and every value can be used, before anything is run.
+    """Plan a search, and check that the space fits the model and that every value can be used.
 
     Raises:
-        UserError: what is wrong and the remedy.
+        UserError: a key or a value cannot be used; the message has the remedy.
     """
     parsed = parse_space({**space, "sampler": sampler or space.get("sampler") or "tpe"})
     asked = load_config(config_dict=config)
@@ -99,22 +99,22 @@ def plan_search(
     if wrong := [key for key in parsed.keys if key in question_keys()]:
         raise OptionError(
             f"{wrong[0]} cannot be part of the search space: it changes the data or the evaluation, so trials could "
-            f"not be compared; remove it from the space, and give it one value for all trials: --{wrong[0]}=VALUE"
+            f"not be compared; remove it from the space, and set one value for all trials: --{wrong[0]}=VALUE"
         )
     _check_values(config, parsed)
     check_source(asked, with_test=False)
     if parsed.sampler == "grid":
         size = len(parsed.grid(np.random.default_rng(asked.given["seed"])))
         trials = min(trials or size, size)
-    if asked["valid_metric"] == selection.AUTO:  # one metric for all trials
-        used, _ = selection.settled(asked, build_splits(asked, with_test=False))
+    if asked["valid_metric"] == selection.AUTO:  # all trials must have the same metric
+        used, _ = selection.with_chosen_metric(asked, build_splits(asked, with_test=False))
         config = {**config, "valid_metric": used["valid_metric"]}
     data = source_hash(asked, with_test=False)
     return SearchPlan(plain(config), plain(space), str(parsed.sampler), trials or USUAL_TRIALS, prune, name, data)
 
 
 def _check_values(config: Mapping[str, Any], space: Space) -> None:
-    """Build the config of a point, then with each value of a choice and with the ends of whole numbers in it."""
+    """Build the config of a point, then vary it by each value of choices and by the ends of ranges of integers."""
     base = space.point(space.sample(optuna.create_study(sampler=optuna.samplers.RandomSampler(0)), {}))
     load_config(config_dict={**config, **base})  # unknown keys
     for key, distribution in space.distributions.items():

@@ -1,4 +1,4 @@
-"""A search from its beginning to its report, and the test of its best configuration."""
+"""Run a search, write its report, and test its best configuration."""
 
 import math
 from collections import Counter
@@ -29,14 +29,14 @@ from recbole_dgrm.records import config_hash, short_name
 from recbole_dgrm.reports import figures
 from recbole_dgrm.reports.document import Document, Figure, Table, write_document
 from recbole_dgrm.system.files import check_writable, plain, write_text, write_whole
-from recbole_dgrm.system.processes import alone_in, threads_of_each
+from recbole_dgrm.system.processes import locked_folder, threads_of_each
 from recbole_dgrm.system.texts import in_figure, in_spreadsheet
 from recbole_dgrm.tuning.plan import SearchPlan, plan_search
 from recbole_dgrm.tuning.space import Distribution, read_space_file
 from recbole_dgrm.tuning.study import Search
 
 STARTS = 2  # a trial whose process died is started once more, and continues from its checkpoint
-LOSSES = 3  # trials in a row whose processes died: no other would be made either
+LOSSES = 3  # the search stops after so many consecutive trials whose processes died
 BEST, TRIALS = "best.yaml", "trials.csv"
 COLUMNS = 2  # of panels in the figure
 Show = Callable[[Search], object]
@@ -58,26 +58,26 @@ def tune(
     show: Show = lambda search: None,
     **keys: Any,
 ) -> Search:
-    """Search the hyper-parameters of a model on the validation part; called again, the search continues.
+    """Search the hyper-parameters of a model on the validation part; if called again, the search continues.
 
-    A search that is called again after its data has changed begins anew; the old one is moved into ``.aside/``.
+    If its data has changed since, the search starts again, and the old one is moved into ``.aside/``.
 
     Args:
         model, data: see ``recbole_dgrm.runs.trained_run.train``.
-        space: a file, its content, or None for the space that comes with the model.
+        space: a YAML file, its content, or None for the space that the package has for the model.
         output_dir: the folder of the search; ``runs/tune/<study>`` by default.
-        trials: how many in all, those of earlier calls included; by default the whole grid, or 50.
-        sampler: ``grid``, ``random`` or ``tpe``; by default the one that the space names, or ``tpe``.
-        workers: trials at a time on this machine.
+        trials: the total number of trials, including those of earlier calls; by default the whole grid, or 50.
+        sampler: ``grid``, ``random`` or ``tpe``; by default that of the space, or ``tpe``.
+        workers: the number of simultaneous trials on this machine.
         scheduler: address of a Dask cluster that makes the trials instead.
-        timeout: seconds.
-        prune: end trials early whose best score is below the median of the trials before.
-        study: name of the search.
+        timeout: the time limit of this call, in seconds.
+        prune: end trials early whose best score is worse than the median of the earlier trials.
+        study: the name of the search.
         show: called whenever a trial begins or ends.
         keys: any config key, for all trials.
 
     Raises:
-        UserError: what cannot be used, and the remedy.
+        UserError: something cannot be used; the message has the remedy.
     """
     for key, number in {"trials": trials, "workers": workers, "timeout": timeout}.items():
         check(key, number, PositiveFloat | None)
@@ -102,17 +102,17 @@ def run_search(
     timeout: float | None = None,
     show: Show = lambda search: None,
 ) -> Search:
-    """Make the missing trials of a search, each when a worker is free, until none is missing or the time is over.
+    """Make the missing trials of a search, until none is missing or the time is over.
 
     Args:
-        threads: of each trial.
-        timeout: seconds; the next call continues the trials that are active then.
+        threads: the number of threads of each trial.
+        timeout: the time limit in seconds; trials that are active then are continued by the next call.
 
     Raises:
-        UserError: another search is active in ``folder``, or its processes cannot work.
+        UserError: another search is working in ``folder``, or the processes of trials die.
     """
     deadline = monotonic() + (timeout or math.inf)
-    with executor, alone_in(folder, "search"):
+    with executor, locked_folder(folder, "search"):
         plan.open(folder)
         search, starts, lost = Search(plan, folder), Counter[int](), 0
         show(search)
@@ -135,9 +135,9 @@ def run_search(
 
 
 def best_against_defaults(search: Search, seeds: list[int]) -> Benchmark:
-    """The test of the best configuration and of the model's defaults with each seed, in the folder ``test``.
+    """The benchmark of the best configuration and the model's defaults with each seed, in the folder ``test``.
 
-    Where the best configuration is the default one, there is one row.
+    If the best configuration is the default one, there is only one row.
     """
     config = dict(search.config)
     where = {f"{key}s": [config.pop(key)] for key in ("model", "dataset", "protocol")}
@@ -151,7 +151,7 @@ def best_against_defaults(search: Search, seeds: list[int]) -> Benchmark:
 
 
 def write_search(search: Search) -> None:
-    """Write ``trials.csv`` and, if a trial finished, ``best.yaml`` and the page."""
+    """Write ``trials.csv`` and, if a trial has finished, ``best.yaml`` and the report."""
     table, finished = search.trials.map(in_spreadsheet), search.finished()
     write_whole(search.path / TRIALS, lambda path: table.to_csv(path, index=False))
     if not finished:
@@ -162,11 +162,11 @@ def write_search(search: Search) -> None:
     write_text(search.path / BEST, about + yaml.safe_dump(plain(search.best), sort_keys=False, allow_unicode=True))
     introduction = (
         f"{where}; sampler {plan.sampler}, {'median pruner' if plan.prune else 'no pruner'}. Trials are compared on "
-        f"the validation part; the test part was not there. Best: trial {best.number}, {best.value:.4f}; its keys are "
+        f"the validation part; the test part was not used. Best: trial {best.number}, {best.value:.4f}; its keys are "
         f"in {BEST}."
     )
-    note = f"All are in {TRIALS}. {STILL}: the best epoch is the last one; more epochs (--epochs) may do better."
-    caption = "Score of the finished trials over their numbers and over each key; later trials are darker."
+    note = f"All trials are in {TRIALS}. {STILL}: the best epoch is the last one; more epochs (--epochs) may be better."
+    caption = "Scores of the finished trials by trial number and by each key; later trials are darker."
     table = Table.of_frame(f"Best of {search.counts()}", frame, ".4g", note)
     figure = Figure("figures/trials", "Trials", caption, partial(draw_trials, search))
     write_document(Document(f"Search {plan.study}", [introduction, table, figure]), search.path, "report")
@@ -174,7 +174,7 @@ def write_search(search: Search) -> None:
 
 @figures.styled
 def draw_trials(search: Search, path: Path) -> None:
-    """Scores of the finished trials: a panel over their numbers with the best so far, and a panel over each key."""
+    """Draw the scores of the finished trials: by trial number, with the best so far, and by each key."""
     trials = sorted(search.finished(), key=lambda trial: trial.number)
     numbers, scores = [trial.number for trial in trials], [trial.value for trial in trials]
     n_panels = 1 + len(search.space.distributions)

@@ -1,4 +1,4 @@
-"""A search space: which values each key may take, which points are valid, and how a file writes it.
+"""A search space: the values of each key, the conditions between keys, and the file format.
 
     sampler: grid                                  # grid | random | tpe; may be left to the command line
     conditions: [noise_min < noise_max]            # between two keys, or a key and a number
@@ -8,8 +8,8 @@
     latent_size: {int: [8, 64]}                    # both ends included
     weight_decay: 0.01                             # fixed
 
-Optuna has the distributions and the samplers. Conditions between keys, fixed keys, and the grid that has every valid
-point once are ours.
+Distributions and samplers are Optuna's. Conditions between keys, fixed keys, and the grid that has every valid point
+once are implemented here.
 """
 
 import ast
@@ -36,9 +36,9 @@ SAMPLERS = ("grid", "random", "tpe")
 RELATIONS = {"<=": le, ">=": ge, "==": eq, "!=": ne, "<": lt, ">": gt}
 NAME, NUMBER = r"([A-Za-z_]\w*)", r"(-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
 CONDITION = re.compile(rf"\s*{NAME}\s*({'|'.join(RELATIONS)})\s*(?:{NAME}|{NUMBER})\s*")
-DRAWS = 1000  # draws after which no point is considered valid
-LARGEST_GRID = 100_000  # points; all of them are listed in memory
-LONGEST_SHOWN = 100  # characters of a line that is not understood
+DRAWS = 1000  # if none of so many samples is valid, no point is considered valid
+LARGEST_GRID = 100_000  # points of a grid, all of which are in memory
+LONGEST_SHOWN = 100  # characters of a wrong line that a message shows
 Point = dict[str, Any]
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 FORMS = (
@@ -54,9 +54,9 @@ class Space:
     A point maps keys to values. Its labels are the values as Optuna can hold them: lists and the like as JSON.
 
     Attributes:
-        distributions: the labels that each key may take.
-        values: by key and label, the value of each label of a choice.
-        conditions: as they are written, for example ``noise_min < noise_max``.
+        distributions: key to the distribution of its labels. A label is a value, or the JSON text of a list.
+        values: key to label to value, for the keys with choices.
+        conditions: conditions as texts, for example ``noise_min < noise_max``.
     """
 
     distributions: dict[str, Distribution]
@@ -75,7 +75,7 @@ class Space:
                 raise OptionError(f"condition {condition!r} is not understood; write it like 'noise_min < noise_max'")
             for key in filter(None, match.group(1, 3)):
                 if key not in self.keys:
-                    raise OptionError(f"condition '{condition}': {key!r} is no key of the space")
+                    raise OptionError(f"condition '{condition}': {key!r} is not a key of the space")
 
     @property
     def keys(self) -> list[str]:
@@ -83,7 +83,7 @@ class Space:
         return [*self.distributions, *self.fixed]
 
     def is_valid(self, point: Point) -> bool:
-        """Whether a point satisfies all conditions; one on a key that the point lacks, or that is empty, is satisfied.
+        """Whether a point satisfies all conditions; conditions on missing or empty values count as satisfied.
 
         Raises:
             OptionError: two values cannot be compared.
@@ -99,10 +99,10 @@ class Space:
         return True
 
     def grid(self, rng: np.random.Generator) -> list[dict[str, Any]]:
-        """The labels of every valid point exactly once, in an order drawn from ``rng``.
+        """The labels of every valid point exactly once, in random order.
 
         Raises:
-            OptionError: a key has no list of values, or no point is valid.
+            OptionError: the values of a key cannot be listed, or no point is valid.
         """
         lists = {key: listed(distribution) for key, distribution in self.distributions.items()}
         for key, labels in lists.items():
@@ -119,10 +119,10 @@ class Space:
         return [points[index] for index in rng.permutation(len(points))]
 
     def sample(self, study: optuna.Study, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The labels of a valid point: those that are ``given``, and for other keys what the study's sampler suggests.
+        """The labels of a valid point: those ``given``, and for other keys those of the study's sampler.
 
         Raises:
-            OptionError: none was found.
+            OptionError: none of ``DRAWS`` samples is valid.
         """
         for _ in range(DRAWS):
             study.enqueue_trial(dict(given))
@@ -130,14 +130,14 @@ class Space:
             if self.is_valid(self.point(trial.params)):
                 return trial.params
             study.tell(trial, state=TrialState.FAIL)
-        raise OptionError(f"no valid point in {DRAWS} draws; check {', '.join(self.conditions)}")
+        raise OptionError(f"no valid point in {DRAWS} samples; check {', '.join(self.conditions)}")
 
     def point(self, labels: Mapping[str, Any]) -> Point:
-        """The values of labels, and the fixed keys."""
+        """The values of the labels, and the fixed keys."""
         return {**self.fixed, **{key: self.values.get(key, {}).get(label, label) for key, label in labels.items()}}
 
     def labels_of(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The labels of a config's values, for those keys of the space whose value lies in the space."""
+        """The labels of a config's values, for the searched keys whose value is in the space."""
         labels = {}
         for key, distribution in self.distributions.items():
             label = label_of(config.get(key))
@@ -150,16 +150,16 @@ class Space:
 
 
 def read_space_file(path: Path, read_yaml: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """The content of a space file, checked: YAML, or RecBole's ``hyper.test`` lines in a file of another kind.
+    """The checked content of a space file: YAML, or in a file with another suffix lines of RecBole's ``hyper.test``.
 
     Raises:
-        OptionError: what is wrong, and where.
+        OptionError: the file cannot be read or understood.
     """
     try:
         yaml = path.suffix in (".yaml", ".yml")
         content = read_yaml(path) if yaml else _hyper_test(read_bytes(path, LARGEST).decode())
         parse_space(content)
-    except (OptionError, OSError, ValueError) as error:  # ValueError: no UTF-8, or too large
+    except (OptionError, OSError, ValueError) as error:  # ValueError: not UTF-8, or too large
         raise OptionError(f"space {path}: {getattr(error, 'strerror', None) or error}") from error
     return content
 
@@ -202,19 +202,19 @@ def _distribution(key: str, value: dict) -> Distribution:
 
 
 def label_of(value: Any) -> Any:
-    """The value as Optuna can hold it: a list or the like as JSON."""
+    """The value in a form that Optuna can store: lists and mappings as JSON texts."""
     return value if isinstance(value, str | int | float | None) else json.dumps(value)
 
 
 def listed(distribution: Distribution) -> Sequence[Any]:
-    """All labels of a distribution; none of real numbers, which cannot be listed."""
+    """All labels of a distribution; empty for real numbers, which cannot be listed."""
     if isinstance(distribution, IntDistribution):
         return range(distribution.low, distribution.high + 1)
     return getattr(distribution, "choices", ())
 
 
 def _hyper_test(text: str) -> dict[str, Any]:
-    """RecBole's lines, read with literals only; the bounds of its loguniform are natural logarithms, as hyperopt's."""
+    """Lines of RecBole's ``hyper.test``, read as literals; bounds of loguniform are natural logarithms, as there."""
     content: dict[str, Any] = {}
     for line in text.splitlines():
         if not line.strip() or line.lstrip().startswith("#"):
@@ -223,7 +223,7 @@ def _hyper_test(text: str) -> dict[str, Any]:
             key, kind, literal = line.split(maxsplit=2)
             values = list(ast.literal_eval(literal))
             content[key] = {kind: [math.exp(bound) for bound in values] if kind == "loguniform" else values}
-        except Exception as error:  # literal_eval has many, MemoryError and RecursionError among them
+        except Exception as error:  # literal_eval raises many kinds, including MemoryError and RecursionError
             raise OptionError(
                 f"{line[:LONGEST_SHOWN]!r} is not understood; write 'name choice [1, 2]' or 'name loguniform -8,0'"
             ) from error

@@ -1,7 +1,7 @@
-"""A search and its trials, as Optuna has them, made of the files that their runs left.
+"""A search and its trials in Optuna's form, which are read from the files of their runs.
 
-A trial is the run in ``trials/<number>/``, and its files are all that is kept of it. After a kill the study of Optuna
-is made of them again, and the sampler continues from there.
+A trial is the run in ``trials/<number>/``, and nothing else is stored about it. After a kill the Optuna study is made
+again from these files, and the sampler continues from there.
 """
 
 import shutil
@@ -26,20 +26,20 @@ from recbole_dgrm.system.files import writing
 from recbole_dgrm.tuning.plan import SearchPlan
 from recbole_dgrm.tuning.space import parse_space
 
-TRIALS = "trials"  # in the folder of a search, the folder of its trials
-WARMUP_EPOCHS, STARTUP_TRIALS = 10, 5  # no trial ends early before so many epochs, and so many finished trials
-SHOWN = 10  # trials in the table
+TRIALS = "trials"  # the folder of the trials in the folder of a search
+WARMUP_EPOCHS, STARTUP_TRIALS = 10, 5  # no trial is pruned before so many epochs and so many finished trials
+SHOWN = 10  # trials in the table, at most
 
 
 class Search(TableRepr):
-    """A search and its trials so far; shown as its best trials.
+    """A search and its trials so far; ``print`` and notebooks show its best trials.
 
     Attributes:
-        plan: what is searched.
+        plan: the plan of the search.
         config: the keys of all trials, with ``model``, ``dataset``, ``protocol`` and ``seed``.
-        path: its folder, with ``best.yaml``, ``trials.csv`` and ``report.html`` once they are written.
-        metric, bigger: the metric that trials are compared by, and whether more is better.
-        by_number: the trials as Optuna has them, in the order of their numbers.
+        path: its folder, with ``best.yaml``, ``trials.csv`` and ``report.html`` when they have been written.
+        metric, bigger: the metric by which trials are compared, and whether larger values are better.
+        by_number: number to Optuna trial, in the order of the numbers.
     """
 
     def __init__(self, plan: SearchPlan, path: Path):
@@ -58,13 +58,13 @@ class Search(TableRepr):
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The keys of the best trial; None where no trial finished."""
+        """The keys of the best trial; None if no trial has finished."""
         finished = self.finished()
         return self.space.point(finished[0].params) if finished else None
 
     @property
     def trials(self) -> pd.DataFrame:
-        """A row per trial, as in ``trials.csv``: its state, its score, its keys and how it went."""
+        """The content of ``trials.csv``, a row per trial: its state, score, keys, metrics and seconds."""
         return self._study().trials_dataframe(attrs=("number", "state", "value", "params", "user_attrs"))
 
     def shown(self) -> pd.DataFrame:
@@ -77,19 +77,19 @@ class Search(TableRepr):
         return frame.assign(epoch=[f"{epoch}{remark}" for epoch, remark in zip(epochs, still, strict=True)])
 
     def counts(self) -> str:
-        """How many trials finished, and how many did not."""
+        """The numbers of trials that have finished and that have not, as text."""
         states = Counter(trial.state.name.lower() for trial in self.by_number.values())
         finished = states.pop("complete", 0)
         others = ", ".join(f"{number} {name}" for name, number in sorted(states.items()))
         return f"{finished} finished trials" + (f" ({others})" if others else "")
 
     def finished(self) -> list[FrozenTrial]:
-        """The trials that have a score, the best first, and of equal ones the earlier first."""
+        """The trials with a score, the best first; equal scores are in the order of the numbers."""
         finished = [trial for trial in self.by_number.values() if trial.state == TrialState.COMPLETE]
         return sorted(finished, key=lambda trial: trial.value or 0.0, reverse=self.bigger)
 
     def waiting(self) -> list[int]:
-        """The numbers of the trials that are still to be made or continued; those that were begun come first."""
+        """The numbers of the trials that are to be made or continued; those to be continued come first."""
         begun = [number for number, trial in self.by_number.items() if trial.state == TrialState.RUNNING]
         return begun + [number for number in range(self.plan.trials) if number not in self.by_number]
 
@@ -98,7 +98,7 @@ class Search(TableRepr):
         return self.path / TRIALS / str(number)
 
     def job(self, number: int, threads: int) -> Job:
-        """The run of a trial; a new trial gets its point now, and the medians that it is compared with."""
+        """The job of a trial; the point of a new trial is sampled now."""
         if number not in self._asked:
             self._asked[number] = Trial(self._ask(number), self._medians())
             self.settle(number, None)
@@ -107,7 +107,7 @@ class Search(TableRepr):
         return Job(f"trial {number}", config, threads, trial=trial)
 
     def settle(self, number: int, run: RunDirectory | None) -> None:
-        """Note how far a trial is, and remove what only its continuation would need if it has ended."""
+        """Record the state of a trial; if it has ended, its checkpoint and events are removed."""
         lines, score = run.epochs() if run else [], f"valid_{self.metric}"
         status = run.record["status"] if run else UNFINISHED[0]
         ended = {"validated": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(status, TrialState.FAIL)
@@ -127,14 +127,14 @@ class Search(TableRepr):
             shutil.rmtree(self.folder(number) / EVENTS, ignore_errors=True)
 
     def _study(self) -> optuna.Study:
-        """A study in memory with these trials; Optuna counts them anew where one is missing before others."""
+        """A study in memory with these trials; Optuna renumbers them if a number is missing."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(direction="maximize" if self.bigger else "minimize")
         study.add_trials(self.by_number.values())
         return study
 
     def _ask(self, number: int) -> dict[str, Any]:
-        """The labels of a new trial; a sampler begins with the model's defaults, so that its best is not worse."""
+        """The labels of a new trial; the first one has the model's defaults, so that the best is not worse."""
         if self.plan.sampler == "grid":
             return self.space.grid(np.random.default_rng(self._seed))[number]
         study, seed = self._study(), self._seed + number
@@ -144,7 +144,7 @@ class Search(TableRepr):
         return self.space.sample(study, start if self.space.is_valid(self.space.point(start)) else {})
 
     def _medians(self) -> dict[int, float]:
-        """For each epoch the median score that finished trials had there; empty if no trial is to end early."""
+        """Epoch to the median score of the finished trials; empty if no trial is to be pruned."""
         finished = self.finished()
         if not self.plan.prune or len(finished) < STARTUP_TRIALS:
             return {}
@@ -153,7 +153,7 @@ class Search(TableRepr):
 
 
 def _described(run: RunDirectory, lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the table of trials has of a run besides its score."""
+    """The columns of a run in the table of trials, without its score."""
     record, seconds = run.record, round(sum(line["seconds"] for line in lines), 3)
     measured = {"metrics": record["valid"], "best_epoch": record["timing"].get("best_epoch")}
     failure = {key: record[key] for key in ("error", "traceback")}

@@ -73,7 +73,7 @@ def test_an_optional_data_set_that_is_not_there_is_left_out_with_its_reason(plan
     assert {run.config["dataset"] for run in runs} == {"noise"}
     assert "there is no folder" in left_out["nowhere"]
     assert "no column rating:float" in left_out["pairs"]
-    with pytest.raises(DataError, match="none of the data sets is there"):
+    with pytest.raises(DataError, match="none of the data sets exists"):
         planned_runs(plan(datasets=entries[1:2]))
     with pytest.raises(DataError, match="there is no folder"):
         planned_runs(plan(datasets=["noise", "nowhere"]))
@@ -91,7 +91,7 @@ def test_an_optional_data_set_that_is_not_there_is_left_out_with_its_reason(plan
         ({"seeds": [-1]}, "seeds=.* out of range"),
         ({"models": "MF"}, "models='MF' is not a list"),
         ({"models": ["MF", "MF"]}, "MF occurs twice"),
-        ({"baseline": "BPR"}, r"baseline='BPR' is none of the models .*; name one of them"),
+        ({"baseline": "BPR"}, r"baseline='BPR' is not one of the models .*; name one of them"),
         ({"time_limit": 0}, "time_limit=0.0 is out of range"),
         ({"published": {"source": "a paper", "value": {}}}, "published: unknown key 'value'; did you mean 'values'"),
         ({"published": {"source": "a paper", "values": {}}}, "protocols is not set"),
@@ -113,7 +113,7 @@ def test_a_wrong_plan_is_refused_as_it_is_read(plan, keys, said):
         ),
         ({"protocols": ["rate"]}, OptionError, "protocol='rate' is unknown"),
         ({"metrics": ["ratedncdg@5"]}, OptionError, "there is no metric 'ratedncdg'; did you mean 'ratedndcg'"),
-        ({"metrics": ["recall@10"]}, OptionError, "none is computed by these protocols"),
+        ({"metrics": ["recall@10"]}, OptionError, "these protocols compute none of them"),
         (
             {"models": ["MF", {"model": "MF", "label": "again", "config": {"factors": 12}}]},
             OptionError,

@@ -24,7 +24,7 @@ from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.records import read_run, read_runs
 from recbole_dgrm.reports.benchmark_report import write_report
 from recbole_dgrm.system.files import plain, write_json
-from recbole_dgrm.system.processes import alone_in
+from recbole_dgrm.system.processes import locked_folder
 
 SIZES = {"generator_hidden": [8], "critic_hidden": [4], "latent_size": 2}
 CONFIG = {"epochs": 4, "eval_step": 1, "checkpoint_interval": 0, "device": "cpu"}
@@ -202,9 +202,9 @@ def test_a_benchmark_leaves_a_run_alone_that_another_process_makes(made):
     benchmark, executor = made(models=[MF]), Here()
     executor.patience = 0.2
     path = run_directory(benchmark.folder, benchmark.runs[0])
-    with alone_in(path, "process"):
+    with locked_folder(path, "process"):
         (path / "mine.txt").write_text("a note")
-        with pytest.raises(UserError, match=f"another process is at work in {path}; wait for its end"):
+        with pytest.raises(UserError, match=f"another process is working in {path}; wait for its end"):
             benchmark.run(executor=executor)
     assert (path / "mine.txt").exists()
 
@@ -220,7 +220,10 @@ def test_two_data_sets_of_one_name_are_refused_before_the_first_run(made, tmp_pa
 
 
 def test_two_benchmarks_do_not_share_a_folder(made, tmp_path):
-    with alone_in(tmp_path / "out", "benchmark"), pytest.raises(UserError, match="another benchmark is at work in"):
+    with (
+        locked_folder(tmp_path / "out", "benchmark"),
+        pytest.raises(UserError, match="another benchmark is working in"),
+    ):
         made().run()
 
 

@@ -66,7 +66,7 @@ def test_a_gpu_is_named_and_a_driver_without_its_torch_is_noticed(monkeypatch):
     monkeypatch.setattr(checks.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     row = checks.checked("GPU", checks.gpu, checks.GPU_CURE, LIMITED)
     assert row.state == LIMITED
-    assert "a driver is there" in row.found
+    assert "there is a driver" in row.found
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", "card {}".format)

@@ -53,16 +53,18 @@ def told(ratio: float) -> dict:
     }
 
 
-def test_the_table_has_the_resolution_and_one_line_names_the_metrics_that_cannot_tell():
+def test_the_table_has_the_resolution_and_one_line_names_the_noisy_metrics():
     text = explanation(record(0.6, resolution=told(20.4)))
-    (line,) = [line for line in text.splitlines() if "cannot tell" in line]
-    assert line == "RatedNDCG@5 (resolution 20; a model can change it for 3 of 1,000 users) cannot tell models apart"
+    (line,) = [line for line in text.splitlines() if "too noisy" in line]
+    assert (
+        line == "RatedNDCG@5 (resolution 20; a model can change it for 3 of 1,000 users) is too noisy to compare models"
+    )
     (row,) = [
         line for line in printed(run_table(record(0.6, resolution=told(20.4)))).splitlines() if "resolution │" in line
     ]
     assert row.split()[3::2] == ["20", "90"]
     assert "for RMSE and MAE 3 x (random - bias)); below 28 there are too few test ratings to compare" in text
-    assert "cannot tell" not in explanation(record(0.6, resolution=told(28)))
+    assert "too noisy" not in explanation(record(0.6, resolution=told(28)))
     without = printed(run_table(record(0.6))) + explanation(record(0.6))
     assert "resol" not in without
     assert "best of validation: epoch 4" in without
@@ -94,7 +96,7 @@ def test_a_metric_that_cannot_tell_does_not_say_that_a_model_is_worse():
 
 
 def test_impossible_numbers_and_odd_names_are_visible():
-    assert "ERROR of recbole_dgrm: ratedndcg@5 above the oracle" in explanation(record(0.95))
+    assert "ERROR of recbole_dgrm: ratedndcg@5 better than the oracle" in explanation(record(0.95))
     assert "ERROR" not in explanation(record(0.9))
     for best, improves in ((9, True), (8, False)):
         text = explanation(record(0.6, timing={"best_epoch": best, "epochs": 9, "train_s": 1.0}))

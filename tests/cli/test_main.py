@@ -64,7 +64,7 @@ def test_one_line_trains_and_prints_the_table_and_the_config_gives_the_run_again
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--dataset=noise"], "no model is named; say --model=DGRM"),
+        (["--dataset=noise"], "no model is named; use --model=DGRM"),
         (["--model=DGRM"], "no dataset is named"),
         (["--model=DGMR", "--dataset=noise"], "there is no model 'DGMR'"),
         ([*RUN, "--epoch=3"], "unknown key 'epoch'; did you mean 'epochs'"),
@@ -76,7 +76,7 @@ def test_one_line_trains_and_prints_the_table_and_the_config_gives_the_run_again
         (["--model=MF", "--refit", "--epochs=3"], "--refit has no value; write --refit=value"),
         (["--model=MF", "--config_files="], "--config_files names no file"),
         (["--resume="], "the path is empty"),
-        (["--resume=nowhere"], "takes everything from the run directory"),
+        (["--resume=nowhere"], "reads all keys from the run directory"),
         (["tune", "--model=MF", "--dataset=noise", "--study=../up"], "study='../up' is not a plain name"),
         (["tune", "--model=MF", "--dataset=noise", "--test_seeds=5"], "test_seeds=5 is not a list of whole numbers"),
         (["diagnose", "--models=MF", "--dataset=noise", "--fixed_steps=5"], "fixed_steps=5 is not a list of whole"),
@@ -180,7 +180,7 @@ def test_convert_takes_columns_separator_and_dates(run, tmp_path):
 def test_convert_refuses_a_bad_file_and_writes_nothing(run, tmp_path):
     random_ratings().assign(rating="good").to_csv(tmp_path / "bad.csv", index=False)
     status, _, err = run("convert", str(tmp_path / "bad.csv"), f"--data_path={tmp_path / 'out'}")
-    assert (status, "ratings are no numbers, the first in line 2: 'good'" in err) == (2, True)
+    assert (status, "ratings are not numbers, the first in line 2: 'good'" in err) == (2, True)
     assert not (tmp_path / "out").exists()
 
 
@@ -234,7 +234,7 @@ def test_recommend_writes_one_table_in_every_format(run, finished, tmp_path, kin
     arguments = [f"--run={finished}", f"--users={tmp_path / 'users.txt'}", "--topk=4", f"--output={target}"]
     status, out, _ = run("recommend", *arguments, "--exclude=none", "--deviations")
     assert status == 0
-    for words in ("user 3", "2 users, at most 4 items each", "the lists name ", " bits, diversity 0."):
+    for words in ("user 3", "2 users, at most 4 items each", "the lists contain ", " bits, diversity 0."):
         assert words in out
     read = {"csv": pd.read_csv, "jsonl": lambda path: pd.read_json(path, lines=True), "parquet": pd.read_parquet}
     table = read[kind](target)
@@ -260,7 +260,7 @@ def test_recommend_knows_ids_byte_for_byte(run, tmp_path):
         assert run(*arguments, f"--users={users}")[0] == 0
         assert pd.read_csv(tmp_path / "lists.csv")["user"].tolist() == [" ann ", "b, c", "dan"]
     status, _, err = run(*arguments, "--users=ann")
-    assert (status, "are not known, the first: 'ann'" in err) == (2, True)
+    assert (status, "are unknown, the first: 'ann'" in err) == (2, True)
 
 
 def test_recommend_reads_ratings_as_convert_read_the_data_set_unless_its_own_options_say_otherwise(run, tmp_path):
@@ -279,10 +279,10 @@ def test_recommend_reads_ratings_as_convert_read_the_data_set_unless_its_own_opt
         (tmp_path / name).write_text(text)
         status, _, err = run(*arguments, f"--ratings={tmp_path / name}", *own)
         assert status == 0
-        assert ("the model does not know their 1 items, the first '77'" in err) == (name == "new.txt")
+        assert ("1 items that the model does not know are dropped, the first '77'" in err) == (name == "new.txt")
         assert set(pd.read_csv(tmp_path / "lists.csv")["user"]) == ({"ann"} if own else {"zoe", "yan"})
     status, _, err = run(*arguments, f"--ratings={tmp_path / 'new.txt'}", "--users=3")
-    assert (status, "1 of 1 users are not known, the first: '3'" in err) == (2, True)
+    assert (status, "1 of 1 users are unknown, the first: '3'" in err) == (2, True)
 
 
 def test_recommend_leaves_no_half_file(run, finished, tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def test_model_data_set_and_protocol_may_come_from_a_file(tmp_path):
 
 @pytest.mark.parametrize("missing", ["model", "dataset"])
 def test_a_missing_name_is_said_with_an_example(missing):
-    with pytest.raises(OptionError, match=f"no {missing} is named; say --{missing}="):
+    with pytest.raises(OptionError, match=f"no {missing} is named; use --{missing}="):
         load_config(config_dict={key: value for key, value in BASE.items() if key != missing})
 
 
@@ -126,7 +126,7 @@ def test_a_value_out_of_range_names_key_value_and_range_before_data_is_read(over
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"protocol": "eq23"}, "rated_filter=threshold drops .* the scores of EASE are no ratings; say"),
+        ({"protocol": "eq23"}, "rated_filter=threshold drops .* the scores of EASE are not ratings; use"),
         ({"rated_filter": "threshold"}, "rated_filter=threshold"),
         (
             {"metrics": ["RatedNDCG", "RMSE"]},
@@ -179,7 +179,7 @@ def test_command_line_values(text, value):
     assert type(parsed) is type(value)
 
 
-@pytest.mark.parametrize(("text", "said"), [("a: [1", "not valid YAML"), ("- 1\n- 2", "must hold 'key: value' lines")])
+@pytest.mark.parametrize(("text", "said"), [("a: [1", "not valid YAML"), ("- 1\n- 2", "must have lines 'key: value'")])
 def test_a_broken_config_file_is_named(tmp_path, text, said):
     path = tmp_path / "bad.yaml"
     path.write_text(text)

@@ -85,12 +85,18 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, mod
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": "item"}}, "group_by='item' is out of range"),
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "uni100"}}, "mode='uni100' .* one of labeled, full"),
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "full"}}, "mode=full does not fit metrics="),
-        ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": {"valid": "labeled", "test": "full"}}}, "must be one for"),
+        (
+            {"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": {"valid": "labeled", "test": "full"}}},
+            "must be the same",
+        ),
         (
             {"eval_args": {"order": "TO"}, "load_col": {"inter": ["user_id", "item_id", "rating"]}},
             "leave out timestamp of the .inter file",
         ),
-        ({"eval_args": {"split": {"LS": "valid_and_test"}}, "benchmark_filename": ["a", "b"]}, "cannot cut validation"),
+        (
+            {"eval_args": {"split": {"LS": "valid_and_test"}}, "benchmark_filename": ["a", "b"]},
+            "cannot split",
+        ),
         ({"metrics": ["NDGC"]}, "metrics: there is no 'NDGC'; did you mean 'NDCG'"),
         ({"metrics": ["RMSE", "NDCG"], "valid_metric": "RMSE"}, "cannot be mixed"),
         ({"metrics": ["NDCG"], "valid_metric": "NDCG@5"}, "mode=labeled does not fit"),
@@ -109,18 +115,18 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, mod
         ({"load_col": {"intr": ["a"]}}, "no kind of file 'intr'; did you mean 'inter'"),
         ({"unload_col": {"inter": ["age"]}}, "unload_col and load_col both name columns of inter"),
         ({"unused_col": {"inter": ["rating"]}}, "leave out rating of"),
-        ({"USER_ID_FIELD": "item_id"}, "is the name of USER_ID_FIELD, too"),
-        ({"LABEL_FIELD": "rating"}, "LABEL_FIELD='rating' is the name of RATING_FIELD, too"),
+        ({"USER_ID_FIELD": "item_id"}, "is also the name of USER_ID_FIELD"),
+        ({"LABEL_FIELD": "rating"}, "LABEL_FIELD='rating' is also the name of RATING_FIELD"),
         ({"RATING_FIELD": None}, "RATING_FIELD is empty"),
         ({"NEG_PREFIX": ""}, "NEG_PREFIX='' is out of range; allowed: a name on one line"),
         ({"log_wandb": True}, "log_wandb=true, but wandb is not installed"),
-        ({"config_file": "a.yaml"}, "config_file is not used here: say --config_files"),
+        ({"config_file": "a.yaml"}, "config_file is not used here: use --config_files"),
         ({"transform": "mask_itemseq"}, "transform='mask_itemseq' cannot be used here: it is for sequential models"),
         ({"numerical_features": ["rating"]}, "numerical_features=.* cannot be used here"),
         ({"clip_grad_norm": {"maxnorm": 5}}, "clip_grad_norm: unknown key 'maxnorm'; did you mean 'max_norm'"),
         ({"benchmark_filename": ["train", "train"]}, "must name .* each once"),
         ({"learner": "sparse_adam"}, "learner='sparse_adam' is out of range; allowed: one of adam, adamw"),
-        ({"dataset": 7}, "dataset=7 is not a name; one that looks like something else stands in quotes"),
+        ({"dataset": 7}, "dataset=7 is not a name; a name that looks like something else needs quotes"),
         ({"protocol": True}, "protocol=True is not a name"),
         ({"metrics": "RMSE"}, "metrics='RMSE' is not a list of names"),
         ({"epochs": 10**400}, r"epochs=1000*\.\.\. is out of range"),
@@ -137,8 +143,8 @@ def test_a_value_that_cannot_be_is_one_sentence_before_data_is_read(monkeypatch,
     ("keys", "said"),
     [
         ({"train_neg_sample_args": {"distribtion": "pop"}}, "unknown key 'distribtion'; did you mean 'distribution'"),
-        ({"train_neg_sample_args": None}, "BPR learns from items that are drawn"),
-        ({"model": "MultiVAE", "shuffle": False}, "shuffle=False: MultiVAE learns from users in a random order"),
+        ({"train_neg_sample_args": None}, "BPR needs sampled negatives"),
+        ({"model": "MultiVAE", "shuffle": False}, "shuffle=False: MultiVAE is always trained on users in random order"),
         ({"model": "DMF", "inter_matrix_type": "02"}, "one of 01, rating"),
         ({"model": "ItemKNN", "knn_method": "both"}, "one of item, user"),
         ({"embedding_size": "big"}, "embedding_size='big' is not a number"),
@@ -174,7 +180,7 @@ def test_intervals_are_read_in_both_spellings():
 def test_a_file_with_an_interval_that_yaml_cannot_read_says_how(tmp_path):
     (tmp_path / "a.yaml").write_text("user_inter_num_interval: [5,inf)\n")
     with pytest.raises(
-        OptionError, match=r"not valid YAML: .*; a text with brackets, like '\[5,inf\)', stands in quotes"
+        OptionError, match=r"not valid YAML: .*; a text with brackets, like '\[5,inf\)', needs quotes"
     ) as error:
         load_config([tmp_path / "a.yaml"], BASE)
     assert "\n" not in str(error.value)
@@ -184,10 +190,10 @@ def test_a_file_with_an_interval_that_yaml_cannot_read_says_how(tmp_path):
     ("keys", "said"),
     [
         ({"val_interval": {"ratng": "[3,5]"}}, "val_interval: there is no column 'ratng'; did you mean 'rating'"),
-        ({"val_interval": {"rating": "[5,3]"}}, "val_interval: rating='.5,3.' is no interval"),
-        ({"val_interval": {"rating": ["3"]}}, "val_interval: rating=.* is no interval"),
-        ({"val_interval": {"user_id": "[3,5]"}}, "must list the texts that stay"),
-        ({"val_interval": {"user_id": [1, 2, 3]}}, "must list the texts that stay, in quotes"),
+        ({"val_interval": {"rating": "[5,3]"}}, "val_interval: rating='.5,3.' is not an interval"),
+        ({"val_interval": {"rating": ["3"]}}, "val_interval: rating=.* is not an interval"),
+        ({"val_interval": {"user_id": "[3,5]"}}, "must list the texts to keep"),
+        ({"val_interval": {"user_id": [1, 2, 3]}}, "must list the texts to keep, in quotes"),
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "TO"}}, "order=TO needs the column timestamp:float"),
     ],
 )
@@ -226,7 +232,7 @@ def test_eval_args_are_completed_and_a_split_that_is_not_named_is_said(caplog):
         "order": "TO",
         "mode": "labeled",
     }
-    assert "names no split: RecBole's" in caplog.text
+    assert "has no split, so RecBole's" in caplog.text
     assert load_config(config_dict={**FULL, "eval_args": {}}).given["eval_args"]["mode"] == "full"
 
 
@@ -348,7 +354,7 @@ def test_model_classes_have_only_known_keys():
     ("text", "said"),
     [
         ("ratng_scale: [1, 5]", "unknown key 'ratng_scale'; did you mean 'rating_scale'"),
-        ("threshold: {rating: 3}", "threshold is not used here: say rating_threshold"),
+        ("threshold: {rating: 3}", "threshold is not used here: use rating_threshold"),
         ("protocol: full", "protocol cannot be set there"),
         ("data_path: elsewhere", "data_path cannot be set there"),
     ],

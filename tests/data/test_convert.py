@@ -57,7 +57,7 @@ def test_every_format_gives_the_same_data_set(tmp_path, file):
         ({"user": None}, "1 rows have no user or item, the first in PLACE"),
         ({"item": None}, "1 rows have no user or item, the first in PLACE"),
         ({"rating": None}, "1 ratings are missing, the first in PLACE"),
-        ({"rating": math.inf}, "1 ratings are no numbers, the first in PLACE: 'inf"),
+        ({"rating": math.inf}, "1 ratings are not numbers, the first in PLACE: 'inf"),
         ({"rating": 2e9}, "1 ratings are out of range; allowed: .*, the first in PLACE"),
         ({"time": None}, r"1 timestamps are missing, the first in PLACE; give each rating a time, .* \(--timestamp=\)"),
     ],
@@ -74,19 +74,22 @@ def test_every_format_has_the_same_checks_and_names_the_place(tmp_path, file, ch
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"user": "a", "item": "b", "rating": 1}\n{"user": \n', "line 2 is no JSON"),
-        ('[{"user": "a", "item": "b", "rating": 1}, 7]', "row 2 is no JSON object; one object per rating"),
-        ('\n{"user": {"id": 1}, "item": "b", "rating": 1}\n', "1 values of user_id are no text.*, the first in line 2"),
-        ('{"user": "a", "item": true, "rating": 1}\n', "1 values of item_id are no text"),
-        ('{"user": "a", "item": 1.5, "rating": 1}\n', "1 values of item_id are no text and no whole number"),
-        ('{"user": "a", "item": "b", "rating": [1]}\n', r"1 ratings are no numbers, the first in line 1: '\[1\]'"),
+        ('{"user": "a", "item": "b", "rating": 1}\n{"user": \n', "line 2 is not valid JSON"),
+        ('[{"user": "a", "item": "b", "rating": 1}, 7]', "row 2 is not a JSON object; one object per rating"),
+        (
+            '\n{"user": {"id": 1}, "item": "b", "rating": 1}\n',
+            "1 values of user_id are neither .*, the first in line 2",
+        ),
+        ('{"user": "a", "item": true, "rating": 1}\n', "1 values of item_id are neither texts"),
+        ('{"user": "a", "item": 1.5, "rating": 1}\n', "1 values of item_id are neither texts nor whole numbers"),
+        ('{"user": "a", "item": "b", "rating": [1]}\n', r"1 ratings are not numbers, the first in line 1: '\[1\]'"),
         ('{"user": "a", "rating": 1}\n', "has no column 'item_id'; it has user, rating: name it .--item=COLUMN"),
         ('{"user": "NA", "item": "b", "rating": 1}\n', "1 rows have no user or item"),
         ("", "is empty"),
         ('[{"user": "a", "item": "b", "rating": 1},\n{"user": "a", "item": "b"}]', "1 ratings are missing.* in row 2"),
-        ("[{},\n {]", "line 2 is no JSON"),
-        ("[" * 100_000, "line 1 is no JSON"),
-        ("1" * 5_000, "line 1 is no JSON"),
+        ("[{},\n {]", "line 2 is not valid JSON"),
+        ("[" * 100_000, "line 1 is not valid JSON"),
+        ("1" * 5_000, "line 1 is not valid JSON"),
     ],
 )
 def test_bad_json_lines_are_named(tmp_path, text, said):
@@ -98,7 +101,7 @@ def test_bad_json_lines_are_named(tmp_path, text, said):
 @pytest.mark.parametrize("file", ["bad.csv", "bad.csv.gz", "bad.jsonl", "bad.jsonl.gz", "bad.parquet", "bad.zip"])
 def test_bytes_that_are_no_table_are_an_error(tmp_path, file):
     (tmp_path / file).write_bytes(b"\x1f\x8b\x00\xff\xfe" * 9)
-    with pytest.raises(DataError, match=f"{file}.*(cannot be read as|is no JSON)"):
+    with pytest.raises(DataError, match=f"{file}.*(cannot be read as|is not valid JSON)"):
         convert({WHOLE: tmp_path / file}, tmp_path, "mine")
 
 
@@ -113,7 +116,7 @@ def test_ids_stay_as_they_are_written(tmp_path):
 @pytest.mark.parametrize("sign", ["\t", "\n", "\r"])
 def test_ids_that_the_format_cannot_hold_are_refused(tmp_path, sign):
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({**row, "item": f"a{sign}b"}) for row in ROWS))
-    with pytest.raises(DataError, match=r"3 values of item_id hold a tab, a line break or .*, the first in line 1"):
+    with pytest.raises(DataError, match=r"3 values of item_id have a tab, a line break or .*, the first in line 1"):
         convert({WHOLE: tmp_path / "a.jsonl"}, tmp_path, "mine")
 
 
@@ -123,12 +126,12 @@ ROW = ["7,8,5,100", "7,9,1,200", "6,8,2,300"]
 @pytest.mark.parametrize(
     ("text", "columns", "said"),
     [
-        ("\n".join(ROW), None, "names no columns: they are taken as user, item, rating, timestamp"),
-        ("\n".join(row[:5] for row in ROW), None, "names no columns: they are taken as user, item, rating;"),
+        ("\n".join(ROW), None, "names no columns; they are read as user, item, rating, timestamp"),
+        ("\n".join(row[:5] for row in ROW), None, "names no columns; they are read as user, item, rating;"),
         ("\n".join(ROW).replace(",", "::"), None, "names no columns"),
         ("\n".join(ROW).replace(",", "\t"), None, "names no columns"),
         ("\n".join(ROW).replace(",", " "), None, "names no columns"),
-        ("\n".join(["0,1,2,3", *ROW]), None, "names no columns: they are taken as user, item"),
+        ("\n".join(["0,1,2,3", *ROW]), None, "names no columns; they are read as user, item"),
         ("\n".join(ROW), ("user", "item", "rating", "timestamp"), ""),
         ("\n".join(ROW), ("user", "item", "rating", "_"), ""),
     ],
@@ -156,7 +159,7 @@ def test_a_file_without_a_header_loses_no_row(tmp_path, caplog, text, columns, s
         (
             "user,item,rating\n1,2,5\n",
             ("user", "item", "rating"),
-            "1 ratings are no numbers, the first in line 1: 'rating'",
+            "1 ratings are not numbers, the first in line 1: 'rating'",
         ),
         ("who,what,much\na,b,1\n", (), "has no column 'user_id'; it has who, what, much"),
         ("user,item,rating,rating\n1,2,5,4\n", (), "has 2 columns 'rating'"),
@@ -199,7 +202,7 @@ def test_ratings_that_mean_not_rated_are_left_out_and_counted(tmp_path, codes):
 
 def test_only_missing_ratings_are_no_ratings(tmp_path):
     source = write(tmp_path / "a.csv", ROWS)
-    with pytest.raises(DataError, match=r"holds no ratings but those that --missing=1,2\.5,5 leaves out"):
+    with pytest.raises(DataError, match=r"has no ratings except those that --missing=1,2\.5,5 leaves out"):
         convert({WHOLE: source}, tmp_path, "mine", Reading(missing=("1", "2.5", "5")))
 
 
@@ -278,10 +281,10 @@ def test_without_a_validation_part_it_is_cut_from_training(parts, tmp_path):
 
 def test_a_bad_part_leaves_nothing(parts, tmp_path):
     parts["test"].with_suffix(".csv").write_text("user_id,item_id,rating\n1,2,x\n")
-    with pytest.raises(DataError, match=r"c\.csv: 1 ratings are no numbers, the first in line 2"):
+    with pytest.raises(DataError, match=r"c\.csv: 1 ratings are not numbers, the first in line 2"):
         convert({**parts, "test": parts["test"].with_suffix(".csv")}, tmp_path / "out", "mine")
     parts["test"].with_suffix(".csv").write_text("user_id,item_id,rating,timestamp\n1,2,3,4\n")
-    with pytest.raises(DataError, match="some parts have a timestamp and others have none"):
+    with pytest.raises(DataError, match="some parts have timestamps and others have none"):
         convert({**parts, "test": parts["test"].with_suffix(".csv")}, tmp_path / "out", "mine")
     assert not (tmp_path / "out").exists()
 
@@ -297,7 +300,7 @@ def test_half_a_split_is_refused(options, capsys):
 @pytest.mark.parametrize("file", ["a.xlsx", "a.pkl", "a.npz"])
 def test_files_that_are_no_tables_of_text_are_named(tmp_path, file):
     (tmp_path / file).write_bytes(b"user,item,rating")
-    with pytest.raises(DataError, match=f"{file} is no table .*save it as CSV"):
+    with pytest.raises(DataError, match=f"{file} has a format .*save it as CSV"):
         convert({WHOLE: tmp_path / file}, tmp_path, "mine")
 
 

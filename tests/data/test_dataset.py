@@ -50,9 +50,9 @@ def test_a_header_that_lacks_something_is_refused(make_config, tmp_path, old, ne
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
-        ("rating", "good", "1 ratings are no numbers, the first in line 5: 'good'"),
+        ("rating", "good", "1 ratings are not numbers, the first in line 5: 'good'"),
         ("rating", None, "1 ratings are missing, the first in line 5"),
-        ("rating", np.inf, "1 ratings are no numbers, the first in line 5"),
+        ("rating", np.inf, "1 ratings are not numbers, the first in line 5"),
         ("rating", 1e308, r"1 ratings are out of range; allowed: in \[.*, the first in line 5: "),
         ("rating", 6.0, r"1 ratings lie outside rating_scale=\[1, 5\], the first in line 5: 6"),
         ("user_id", None, "1 rows have no user or item, the first in line 5"),
@@ -161,7 +161,7 @@ def test_a_leak_is_called_a_leak_and_left_out_of_the_test(make_config, tmp_path)
     config = make_config(dataset="leaky", data_path=str(tmp_path), benchmark_filename=names)
     splits = build_splits(config)
     left_out = "they are left out of leaky.test.inter"
-    assert f"a leak: 7 pairs of leaky.test.inter are in a file before it, too; {left_out}" in splits.notes
+    assert f"a leak: 7 pairs of leaky.test.inter are also in an earlier file; {left_out}" in splits.notes
     assert any(note.startswith("2 rows repeat a user-item pair and are dropped") for note in splits.notes)
     assert (len(splits.train) + len(splits.valid), len(splits.test)) == (300, len(test))
 
@@ -190,7 +190,7 @@ def test_filters_of_a_split_that_is_given_are_applied_or_refused(make_config, tm
     assert len(splits.train) + len(splits.valid) == kept[:300].sum()
     assert len(splits.test) == kept[300:].sum()
     assert splits.scale.low == 2
-    with pytest.raises(DataError, match=r"user_inter_num_interval=\[5,inf\) would count ratings over all files"):
+    with pytest.raises(DataError, match=r"user_inter_num_interval=\[5,inf\) would count ratings in all files"):
         build(user_inter_num_interval="[5,inf)")
 
 
@@ -264,7 +264,7 @@ def test_a_byte_order_mark_and_other_encodings(build, make_config, tmp_path):
 
 
 def test_ratings_of_which_nothing_is_left_are_refused(build):
-    with pytest.raises(DataError, match=r"mine\.inter holds no ratings"):
+    with pytest.raises(DataError, match=r"mine\.inter has no ratings"):
         build(random_ratings().iloc[:0])
     with pytest.raises(DataError, match="no rating of mine is left; loosen the filters"):
         build(random_ratings(), user_inter_num_interval="[1000,inf)")

@@ -206,14 +206,14 @@ def test_dates_of_the_years_1_and_9999_of_any_type_are_times(kind):
 @pytest.mark.parametrize(
     ("column", "values", "said"),
     [
-        ("rating", [True, False], "2 ratings are no numbers, the first in row 1: 'True'"),
-        ("rating", [1, True], "1 ratings are no numbers, the first in row 2: 'True'"),
-        ("rating", [1j, 2], "2 ratings are no numbers"),
-        ("rating", pd.to_timedelta([1, 2], unit="s"), "2 ratings are no numbers"),
-        ("rating", pd.Series([10**400, 1], dtype=object), "1 ratings are no numbers"),
-        ("user", pd.Series(["\ud800", "b"], dtype=object), "hold a tab, a line break or half a surrogate pair"),
-        ("user", [1.5, 2], "no text and no whole number, the first in row 1: '1.5'"),
-        ("user", [(1, 2), (3, 4)], "2 values of user_id are no text"),
+        ("rating", [True, False], "2 ratings are not numbers, the first in row 1: 'True'"),
+        ("rating", [1, True], "1 ratings are not numbers, the first in row 2: 'True'"),
+        ("rating", [1j, 2], "2 ratings are not numbers"),
+        ("rating", pd.to_timedelta([1, 2], unit="s"), "2 ratings are not numbers"),
+        ("rating", pd.Series([10**400, 1], dtype=object), "1 ratings are not numbers"),
+        ("user", pd.Series(["\ud800", "b"], dtype=object), "have a tab, a line break or half a surrogate pair"),
+        ("user", [1.5, 2], "neither texts nor whole numbers, the first in row 1: '1.5'"),
+        ("user", [(1, 2), (3, 4)], "2 values of user_id are neither texts"),
         ("user", pd.array([1, None], "Int64"), "1 rows have no user or item, the first in row 2"),
         ("time", ["10000-01-01", "2020-01-01"], "1 timestamps are neither a number nor an ISO date"),
         ("time", pd.to_datetime(["2020-01-01", None]), "1 timestamps are missing, the first in row 2"),
@@ -228,6 +228,6 @@ def test_values_that_are_none_are_refused_with_their_row(column, values, said):
 def test_of_two_columns_of_one_name_the_wanted_ones_are_refused():
     frame = pd.DataFrame([["a", "x", 1, 2]], columns=["user", "item", "rating", "rating"])
     for given in (frame, pa.table([["a"], ["x"], [1], [2]], names=list(frame))):
-        with pytest.raises(DataError, match="has 2 columns 'rating'; rename all but the wanted one"):
+        with pytest.raises(DataError, match="has 2 columns 'rating'; rename all but one of them"):
             read_ratings(given)
     assert len(read_ratings(frame.set_axis(["user", "item", "rating", "z"], axis=1).assign(y=1)).table) == 1

@@ -148,7 +148,7 @@ def test_without_network_every_mirror_and_the_way_by_hand_are_said(source, site,
         download(source("/forbidden", mirrors=[closed, f"{site.url}/forbidden"]), tmp_path)
     assert re.search(rf"{closed}: .*refused", str(said.value))
     assert "/forbidden: HTTP Error 403: Forbidden" in str(said.value)
-    assert "get mine.zip from https://example.org/mine and say recbole-dgrm download mine --file=mine.zip" in str(
+    assert "get mine.zip from https://example.org/mine and run recbole-dgrm download mine --file=mine.zip" in str(
         said.value
     )
     assert written(tmp_path) == []
@@ -203,9 +203,9 @@ def test_every_listed_source_is_whole_and_named_by_the_help(capsys):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(OptionError, match=r"goes through .* convert; .* no data set 'ml-10k'; did you mean 'ml-100k'"):
+    with pytest.raises(OptionError, match=r"use .* convert; .* a data set 'ml-10k'; did you mean 'ml-100k'"):
         find_source("ml-10k")
-    with pytest.raises(OptionError, match=r"no data set 'mine'; one of .*ml-100k, ml-10m, ml-1m"):
+    with pytest.raises(OptionError, match=r"a data set 'mine'; one of .*ml-100k, ml-10m, ml-1m"):
         find_source("mine")
 
 
@@ -217,4 +217,4 @@ def test_the_command_says_what_it_did_and_what_comes_next(source, tmp_path, monk
     assert "licence: free (https://example.org/mine)" in out
     assert f"--dataset=mine --data_path={tmp_path}" in out
     assert main.main(["download", "mine", f"--data_path={tmp_path}"]) == 0
-    assert "is there already" in capsys.readouterr().out
+    assert "exists already" in capsys.readouterr().out

@@ -81,15 +81,19 @@ def test_a_hundred_levels_are_levels_and_one_more_is_continuous():
     ("rating", "declared", "said"),
     [
         ([1, 2, 6], {"ends": [1, 5]}, r"1 ratings lie outside rating_scale=\[1, 5\], the first in line 4: 6"),
-        ([1, 2.5, 5], {"ends": [1, 5], "step": 1}, r"1 ratings are no whole .* rating_step=1 above 1, .* line 3: 2.5"),
-        ([0, 2, 5, 10], {"step": 2}, "rating_step=2 above 0, the first in line 4: 5; leave rating_step out"),
+        (
+            [1, 2.5, 5],
+            {"ends": [1, 5], "step": 1},
+            r"ratings are not a whole .* rating_step=1, above 1, .* line 3: 2.5",
+        ),
+        ([0, 2, 5, 10], {"step": 2}, "rating_step=2, above 0, the first in line 4: 5; leave rating_step out"),
         ([1, 2, 4], {"threshold": 4.5}, "no rating reaches rating_threshold=4.5, the highest is 4"),
         ([1, 2, 5], {"ends": [0, 100]}, r"no rating reaches rating_threshold=50 \(the middle of rating_scale\)"),
         ([3, 3], {}, "all ratings are 3"),
         ([16777217, 16777218, 16777221], {}, "16777217 and 16777218 lie too close .* subtract a constant .* 16777217"),
         (1e7 + np.arange(5), {}, "too close together for float32"),
         ([1, 2, 3, 3, 3, 3.0000001, 4, 5], {}, "1 rows have 3.0000001, the first in line 7: correct or remove such"),
-        ([0.5, 1, 1.5, 2, 3, 1e9], {}, "1 ratings lie so far from the others .1 to 3. .* line 7: 1e.09; correct or"),
+        ([0.5, 1, 1.5, 2, 3, 1e9], {}, "1 ratings are so far from the others .1 to 3. .* line 7: 1e.09; correct or"),
         (1e9 + np.arange(500) / 10, {}, "too close together for float32"),
     ],
 )

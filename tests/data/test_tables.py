@@ -185,7 +185,7 @@ def test_an_archive_has_one_member(tmp_path):
     assert rows(read(tmp_path / "a.zip")) == [["a", "b", "1"], ["c", "d", "2"]]
     with zipfile.ZipFile(tmp_path / "a.zip", "a") as archive:
         archive.writestr("b.csv", "")
-    with pytest.raises(DataError, match="holds 2 files; unpack it"):
+    with pytest.raises(DataError, match="has 2 files; unpack it"):
         read(tmp_path / "a.zip")
 
 
@@ -222,8 +222,8 @@ def test_the_line_that_excel_writes_above_a_header_names_the_separator(table, te
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("1 10 20 30\n2 5 7\n3 1 2 3 4 5\n4 5\n", "lists the items of a user, these rows are no triples.*explode"),
-        (f"user,{','.join(map(str, range(20)))}\n1{',3' * 20}\n", "an item, these rows are no triples.*melt"),
+        ("1 10 20 30\n2 5 7\n3 1 2 3 4 5\n4 5\n", "lists the items of a user, these rows are not triples.*explode"),
+        (f"user,{','.join(map(str, range(20)))}\n1{',3' * 20}\n", "an item, these rows are not triples.*melt"),
         ("user,Heat,Alien,Jaws,Big\n1,5,,3,\n", "has no column 'item_id'.*if each column is an item, .*melt"),
     ],
 )
@@ -252,7 +252,7 @@ def test_reading_warns_of_nothing(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(read_ratings(frame).table) == len(read_ratings(tmp_path / "a.jsonl").table) == 1
-        with pytest.raises(DataError, match="1 ratings are no numbers, the first in line 3: 'x'"):
+        with pytest.raises(DataError, match="1 ratings are not numbers, the first in line 3: 'x'"):
             read_ratings(tmp_path / "a.csv")
 
 

@@ -146,13 +146,13 @@ def test_what_cannot_be_cut_is_refused(make):
     table = random_ratings(10, 10, 1.0)
     with pytest.raises(OptionError, match="order=TO needs the column timestamp:float"):
         build_splits(make(table))
-    with pytest.raises(DataError, match="timestamp has 1 different time; a split of the timeline needs 3"):
+    with pytest.raises(DataError, match="timestamp has 1 different time; a temporal split needs at least 3"):
         build_splits(make(table.assign(timestamp=5.0)))
     late = newcomers()
     late.loc[90:, "user_id"] += 500
-    with pytest.raises(DataError, match="the test part of mine is empty: none of its ratings is of a user and an item"):
+    with pytest.raises(DataError, match="the test part of mine is empty: each of its ratings has a user or an item"):
         build_splits(make(late))
-    with pytest.raises(OptionError, match="cuts the timeline, and benchmark_filename gives another split"):
+    with pytest.raises(OptionError, match="is a temporal split, and benchmark_filename is another split"):
         make(late, benchmark_filename=["train", "test"])
 
 

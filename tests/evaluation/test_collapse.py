@@ -96,7 +96,7 @@ def test_each_group_has_a_history_of_its_own():
     assert found.since == 4
     assert "unrated" in found.training
     assert found.line == (
-        "none, but narrow: narrow it is; training is collapsed from epoch 4 on (unrated pairs: c), epoch 3 was kept"
+        "none, but narrow: narrow it is; training is collapsed from epoch 4 on (unrated pairs: c), tested epoch: 3"
     )
 
 
@@ -106,5 +106,5 @@ def test_lines():
         "COLLAPSED: bad; training is collapsed from epoch 10 on"
     )
     assert conclude(Finding(INTACT, "fine"), {"rated": history("icii")}, 12).line == (
-        "none: fine; collapsed in passing at epoch 10"
+        "none: fine; collapsed for a while at epoch 10"
     )

@@ -165,7 +165,7 @@ def test_scores_that_are_no_ratings_are_compared_by_their_lists(make_config):
     assert set(record.diagnosis["distribution"]) == {"lists"}
     verdict = collapse.of_record({"diagnosis": record.diagnosis})
     assert verdict.status == UNKNOWN
-    assert "no ratings" in verdict.line
+    assert "not ratings" in verdict.line
     assert "of the top-5 lists are distinct" in verdict.line
 
 
@@ -251,7 +251,7 @@ def test_when_lists_are_alike(distinct, users, alike):
 
 def test_records_of_old_that_do_not_name_their_users_are_readable():
     line = collapse.lists_line({"n": 5, "distinct": 0.5, "items": 0.25, "gini": 0.8, "entropy": 2.0})
-    assert line == "50% of the top-5 lists are distinct (users not recorded), they name 25% of the items, Gini 0.80"
+    assert line == "50% of the top-5 lists are distinct (users not recorded), they contain 25% of the items, Gini 0.80"
     some = {"n": 5, "distinct": 0.006, "items": 0.25, "gini": 0.8, "users": 1000, "of_users": 6040}
     assert collapse.lists_line(some).startswith("0.6% of the top-5 lists are distinct (1,000 of 6,040 users), they")
 
@@ -285,6 +285,6 @@ def test_a_look_that_fails_stops_no_training(make_config, monkeypatch, caplog):
     record, path = run_one(make_config("MF", epochs=4, diagnose_every=1, refit=False))
     assert record.status == "finished"
     assert collapse.of_record({"diagnosis": record.diagnosis})
-    assert sum("goes on unwatched" in entry.message for entry in caplog.records) == 1
+    assert sum("continues without diagnosis" in entry.message for entry in caplog.records) == 1
     lines = RunDirectory(path, {}).epochs()
     assert [line.get("diagnosis_error") for line in lines] == [None, "ZeroDivisionError: no room", None, None]

@@ -141,5 +141,5 @@ def test_they_do_not_mix_with_metrics_of_rated_items():
 
 
 def test_a_line_says_what_lists_are_like():
-    said = "the lists name 100.0% of 5 items (coverage), Gini 0.133, novelty 0.92 bits, diversity 0.340"
+    said = "the lists contain 100.0% of 5 items (coverage), Gini 0.133, novelty 0.92 bits, diversity 0.340"
     assert described(BY_HAND) == said

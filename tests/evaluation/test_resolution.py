@@ -1,4 +1,4 @@
-"""What metrics can tell: the resolution, its limit, and the metric that ``valid_metric: auto`` selects by."""
+"""The resolution of metrics, its limit, and the metric that ``valid_metric: auto`` chooses."""
 
 import logging
 
@@ -97,7 +97,7 @@ def test_at_the_limit_a_tenth_of_the_span_is_found_four_times_out_of_five():
 def test_where_no_order_differs_from_another_a_ranking_tells_nothing(make, name, users, part):
     found = references.measure(*make(name), part).resolution
     assert found[NDCG] == {"ratio": 0, "users": users, "of": 120}
-    assert not resolution.can_tell(found, NDCG)
+    assert not resolution.is_precise(found, NDCG)
     assert found["rmse"]["ratio"] > 0
     assert "ratingkl" not in found
 
@@ -124,24 +124,24 @@ def test_the_rows_of_validation_have_not_learnt_from_it(make):
             "one item",
             {},
             "RMSE",
-            "RMSE selects; on validation RatedNDCG@5 (resolution 0; a model can change it for 0 of",
+            "RMSE for early stopping and tuning; on validation RatedNDCG@5 (resolution 0; a model can change it for 0",
         ),
-        ("equal", {}, "RMSE", "valid_metric=auto: RMSE selects; on validation"),
+        ("equal", {}, "RMSE", "valid_metric=auto chooses RMSE for"),
         ("one item", {"metrics": ["RatedNDCG"]}, "RatedNDCG@5", ""),
         ("one item", {"valid_metric": "ratedndcg@5"}, "ratedndcg@5", ""),
     ],
 )
-def test_auto_selects_by_the_ranking_if_it_can_tell_else_by_rmse(make, caplog, name, keys, chosen, told):
+def test_auto_chooses_the_ranking_metric_if_it_is_precise_else_rmse(make, caplog, name, keys, chosen, told):
     with caplog.at_level(logging.WARNING):
-        used, found = selection.settled(*make(name, **keys))
+        used, found = selection.with_chosen_metric(*make(name, **keys))
     assert used["valid_metric"] == used.run.valid_metric == chosen
     assert used["valid_metric_bigger"] == (chosen != "RMSE")
     assert bool(found) == ("valid_metric" not in keys)
     assert told in caplog.text
-    assert ("cannot tell models apart" in caplog.text) == bool(told)
+    assert ("too noisy to compare models" in caplog.text) == bool(told)
 
 
-def test_rmse_that_tells_even_less_does_not_select():
+def test_rmse_with_a_smaller_resolution_is_not_chosen():
     found = {NDCG: {"ratio": 10.0, "users": 9, "of": 9}, "rmse": {"ratio": 9.0, "users": 9, "of": 9}}
     assert selection._choice(["RatedNDCG@5", "RMSE"], found) == "RatedNDCG@5"
     found["rmse"]["ratio"] = 11.0
@@ -150,11 +150,11 @@ def test_rmse_that_tells_even_less_does_not_select():
     assert selection._choice(["RatedNDCG@5", "RMSE"], found) == "RatedNDCG@5"
 
 
-def test_what_is_not_known_is_no_reason_to_say_anything():
-    assert resolution.can_tell({}, NDCG)
-    assert resolution.blunt({}, [NDCG, "rmse"]) == ""
+def test_a_metric_of_unknown_resolution_counts_as_precise():
+    assert resolution.is_precise({}, NDCG)
+    assert resolution.too_noisy({}, [NDCG, "rmse"]) == ""
     one, other = ({NDCG: {"ratio": ratio, "users": users, "of": 1000}} for ratio, users in ((20.0, 300), (30.0, 350)))
     mean = resolution.averaged([one, {}, other])
     assert mean == {NDCG: {"ratio": 25, "users": 325, "of": 1000}}
-    said = "RatedNDCG@5 (resolution 25; a model can change it for 325 of 1,000 users) cannot tell models apart"
-    assert resolution.blunt(mean, [NDCG, "rmse"]) == said
+    said = "RatedNDCG@5 (resolution 25; a model can change it for 325 of 1,000 users) is too noisy to compare models"
+    assert resolution.too_noisy(mean, [NDCG, "rmse"]) == said

@@ -93,7 +93,7 @@ def test_a_name_that_leads_to_no_model_is_an_error_with_its_remedy(package, name
 def test_what_is_no_module_and_class_is_no_name(package, name):
     with pytest.raises(OptionError, match="is not a plain name"):
         load_config(config_dict={"model": name, "dataset": "ml-100k"})
-    with pytest.raises(UnknownModel, match="a model of your own by its module and class"):
+    with pytest.raises(UnknownModel, match="a model of your own is named by module and class"):
         registry.model_class(name)
 
 
@@ -103,7 +103,7 @@ def test_a_module_that_a_strange_run_names_is_not_imported_without_its_yaml_file
     for file in ("__init__.py", "inner.py"):
         (package / "gadget" / file).write_text("raise SystemExit('imported')", encoding="utf-8")
     (tmp_path / "config.yaml").write_text(f"model: {name}\ndataset: ml-100k\n", encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"has no file .*Gadget\.yaml"):
+    with pytest.raises(CheckpointError, match=r"needs a file .*Gadget\.yaml"):
         saved_config(tmp_path)
     assert not [module for module in sys.modules if module.startswith("others")]
 

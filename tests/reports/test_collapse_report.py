@@ -164,7 +164,7 @@ def test_one_line_trains_inspects_and_reports(ratings_path, tmp_path, capsys, mo
     line = ["diagnose", "--models=[DGRM, BPR]", "--dataset=noise", "--every=2", "--fixed_steps=[1]", *keys, *where]
     assert main.main(line) == 0
     out = capsys.readouterr().out
-    for words in ("DGRM: ", "DGRM, t = 1: ", "BPR: not judged: the scores are no ratings; ", "diagnosis.html"):
+    for words in ("DGRM: ", "DGRM, t = 1: ", "BPR: not judged: the scores are not ratings; ", "diagnosis.html"):
         assert words in out
     page = (folder / "diagnosis.html").read_text()
     for words in ("Denoising steps T&#39; (Fig. 7)", "Fixed noise steps in training (Table 4)", "Recommendation lists"):

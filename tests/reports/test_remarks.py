@@ -1,4 +1,4 @@
-"""What a report says of metrics that cannot tell, of models below the means, and of the metric that selected."""
+"""What a report says of noisy metrics, of models below the means, and of the metric that selected."""
 
 import pandas as pd
 import pytest
@@ -31,24 +31,24 @@ def put_pair(folder, **fields) -> None:
         )
 
 
-@pytest.mark.parametrize(("ratios", "blunt"), [((20.0, 24.0), True), ((40.0, 44.0), False)])
-def test_of_a_metric_that_cannot_tell_no_row_is_best_and_the_table_says_so(tmp_path, ratios, blunt):
+@pytest.mark.parametrize(("ratios", "noisy"), [((20.0, 24.0), True), ((40.0, 44.0), False)])
+def test_of_a_metric_that_is_too_noisy_no_row_is_best_and_the_note_names_it(tmp_path, ratios, noisy):
     for seed, ratio in zip((1, 2), ratios, strict=True):
         for label in ("A", "B"):
             put(tmp_path, label, seed, resolution=resolution(ratio))
     cell = only_cell(tmp_path)
-    assert {row.scores[NDCG].place for row in cell.rows} == ({0} if blunt else {0, 1})
+    assert {row.scores[NDCG].place for row in cell.rows} == ({0} if noisy else {0, 1})
     table = result_table(cell)
     assert [value.text for value in table.quiet[-1]] == ["resolution", f"{sum(ratios) / 2:.0f}", ""]
-    said = f"RatedNDCG@5 (resolution {sum(ratios) / 2:.0f}; a model can change it for 40 of 1,000 users) cannot tell"
-    assert (said in table.note) == (said in headline(cell)) == blunt
+    said = f"RatedNDCG@5 (resolution {sum(ratios) / 2:.0f}; a model can change it for 40 of 1,000 users) is too noisy"
+    assert (said in table.note) == (said in headline(cell)) == noisy
 
 
-def test_the_headline_is_about_the_first_metric_that_can_tell(tmp_path):
+def test_the_headline_is_about_the_first_precise_metric(tmp_path):
     put_pair(tmp_path, resolution=resolution(40, rmse=90))
     assert headline(only_cell(tmp_path)).startswith("A has the best RatedNDCG@5")
-    put_pair(tmp_path / "blunt", resolution=resolution(20, rmse=90))
-    assert headline(only_cell(tmp_path / "blunt")).startswith("B has the best RMSE")
+    put_pair(tmp_path / "noisy", resolution=resolution(20, rmse=90))
+    assert headline(only_cell(tmp_path / "noisy")).startswith("B has the best RMSE")
 
 
 def test_records_of_old_have_marks_and_no_remark(tmp_path):
@@ -56,22 +56,22 @@ def test_records_of_old_have_marks_and_no_remark(tmp_path):
     cell = only_cell(tmp_path)
     assert rows_of(cell)["A"].scores[NDCG].place == 1
     table = result_table(cell)
-    assert "cannot tell" not in table.note
+    assert "too noisy" not in table.note
     assert all(row[0].text != "resolution" for row in table.quiet)
 
 
 def test_models_below_the_means_are_named_in_their_metric(tmp_path):
     put_pair(tmp_path)
     assert worse_than_bias(only_cell(tmp_path)) == ["Worse than user + item means in RMSE: A."]
-    put_pair(tmp_path / "blunt", resolution=resolution(40, rmse=20))
-    assert worse_than_bias(only_cell(tmp_path / "blunt")) == []
+    put_pair(tmp_path / "noisy", resolution=resolution(40, rmse=20))
+    assert worse_than_bias(only_cell(tmp_path / "noisy")) == []
 
 
 def test_a_report_has_it_all_and_the_resolution_by_metric(tmp_path):
     put_pair(tmp_path, resolution=resolution(20, rmse=90))
     text = write_report(tmp_path, tmp_path).with_suffix(".md").read_text()
     assert "Worse than user + item means in RMSE: A." in text
-    assert "cannot tell models apart" in text
+    assert "too noisy to compare models" in text
     assert "resolution of 28 on" in text
     table = pd.read_csv(tmp_path / "report.csv").set_index(["model", "metric"])
     assert table.loc[("A", NDCG), "resolution"] == table.loc[("random", NDCG), "resolution"] == 20

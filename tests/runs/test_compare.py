@@ -12,7 +12,7 @@ import recbole_dgrm as rd
 from recbole_dgrm.cli import main
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError
-from recbole_dgrm.records import JUDGED, read_run, read_runs
+from recbole_dgrm.records import PREDICTIONS_ONLY, read_run, read_runs
 from recbole_dgrm.runs.compare import COMPARED, PARTS, read_split
 
 IDS = {"user": str, "item": str}
@@ -107,8 +107,8 @@ def test_a_row_is_judged_again_others_stay_and_none_can_be_loaded(folder, table)
     assert of_label(folder / COMPARED, "a")["test"]["rmse"] == 0
     assert of_label(folder / COMPARED, "b")["test"]["rmse"] > 0
     runs = read_runs(folder / COMPARED)
-    assert [run.record["model"] for run in runs] == [JUDGED] * 2
-    with pytest.raises(CheckpointError, match="whose model is not known"):
+    assert [run.record["model"] for run in runs] == [PREDICTIONS_ONLY] * 2
+    with pytest.raises(CheckpointError, match="and no model to load"):
         rd.load_run(runs[0].path)
 
 
@@ -116,7 +116,7 @@ def test_a_row_is_judged_again_others_stay_and_none_can_be_loaded(folder, table)
     ("change", "message"),
     [
         (lambda table: table[3:], r"no prediction for 3 of \d+ test pairs, the first user '\d+' and item '\d+'"),
-        (lambda table: pd.concat([table, table[:1]]), "1 pairs are there twice, the first in row"),
+        (lambda table: pd.concat([table, table[:1]]), "1 pairs occur twice, the first in row"),
         (lambda table: table.assign(user="9999"), "pairs are not in the test part, the first in row 1: user '9999'"),
         (lambda table: table.assign(user=table["item"]), "are not in the test part"),
         (lambda table: table.assign(prediction=np.nan), "predictions are missing, the first in row 1"),
@@ -133,12 +133,12 @@ def test_other_data_other_splits_and_other_folders_are_refused(folder, table, ke
     with pytest.raises(DataError, match=r"has no split.json, .* make one with recbole-dgrm split"):
         rd.compare(tmp_path, {"a": table})
     other = write_ratings(tmp_path / "other", "noise", random_ratings(seed=1)).parent.parent
-    with pytest.raises(DataError, match=r"now gives another split .* than that in"):
+    with pytest.raises(DataError, match=r"has changed: its split .* is no longer that in"):
         rd.compare(folder, {"a": table}, data_path=other)
     another = rd.split("noise", tmp_path / "another", **(keys | {"data_path": str(other)}))
     theirs = pd.read_csv(another / "test.csv").assign(prediction=1.0)
     rd.compare(another, {"a": theirs}, output=tmp_path / "out")
-    with pytest.raises(DataError, match="saw another split"):
+    with pytest.raises(DataError, match="used another split"):
         rd.compare(folder, {"b": table}, output=tmp_path / "out")
     assert len(read_runs(tmp_path / "out")) == 1
 
@@ -159,7 +159,7 @@ def test_wrong_arguments_are_refused(keys, tmp_path, folder, table):
         "a split has no model": lambda: rd.split("noise", tmp_path / "model", model="BMF", **keys),
         "seconds: there are no predictions called": lambda: rd.compare(folder, {"a": table}, seconds={"b": 1}),
         "seconds of a=-1.0 is out of range": lambda: rd.compare(folder, {"a": table}, seconds={"a": -1}),
-        "there are no predictions to judge": lambda: rd.compare(folder, {}),
+        "there are no predictions to evaluate": lambda: rd.compare(folder, {}),
         "is not a plain name": lambda: rd.compare(folder, {"a/b": table}),
     }.items():
         with pytest.raises(OptionError, match=message):

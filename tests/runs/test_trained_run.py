@@ -70,7 +70,7 @@ def test_a_config_that_was_changed_by_hand_is_not_believed(run_of, tmp_path):
     shutil.copytree(run_of("DGRM"), path)
     text = (path / "config.yaml").read_text()
     (path / "config.yaml").write_text(text.replace("rated_denominator: n", "rated_denominator: relevant"))
-    with pytest.raises(CheckpointError, match=r"it has rated_denominator=relevant, and record\.json n; put the old"):
+    with pytest.raises(CheckpointError, match=r"it has rated_denominator=relevant, record\.json has n; put the old"):
         load_run(path)
     (path / "config.yaml").write_text(text.replace("checkpoint_interval: 0", "checkpoint_interval: 7"))
     assert load_run(path).record["status"] == "finished"
@@ -114,7 +114,7 @@ def write_state(path, **changes) -> None:
     [
         (
             lambda path: write_record(path, status="interrupted"),
-            "is not finished but interrupted; go on with --resume=",
+            "is not finished but interrupted; continue with --resume=",
         ),
         (lambda path: write_record(path, data={"fingerprint": "0"}), "the data of noise has changed since"),
         (lambda path: write_state(path, model="NCF"), "is of NCF, this run is of MF"),
@@ -159,7 +159,7 @@ def test_lists_and_pairs_have_deviations_where_they_are_asked_for(run_of, monkey
     monkeypatch.setattr(run, "rated", nothing_left)
     empty = run.recommend(run.users, deviations=True)
     assert (list(empty), run.about(empty)) == (list(lists), "the lists are empty")
-    with pytest.raises(DataError, match="2 users and 1 items are no pairs"):
+    with pytest.raises(DataError, match="2 users and 1 items do not make pairs"):
         run.deviations(run.users[:2], run.items[1:2])
 
 
@@ -168,7 +168,7 @@ def test_a_model_without_deviations_is_refused(run_of, name, protocol):
     run = load_run(run_of(name, protocol=protocol))
     for call in (run.deviations, lambda users, items: run.recommend(users, deviations=True)):
         with pytest.raises(
-            UnknownModel, match=f"{name} has no standard deviations here; take DGRM, DGRMPlus, DGRMKL, BMF"
+            UnknownModel, match=f"{name} has no standard deviations here; use DGRM, DGRMPlus, DGRMKL, BMF"
         ):
             call(run.users[:1], run.items[1:2])
 
@@ -227,9 +227,9 @@ def test_ties_go_by_the_ids_of_the_data(run_of):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda run: run.recommend(["1", "x", "y"]), "2 of 3 users are not known, the first: 'x'"),
-        (lambda run: run.predict([1], [99]), "1 of 1 items are not known, the first: '99'"),
-        (lambda run: run.predict([1, 2], [1]), "2 users and 1 items are no pairs"),
+        (lambda run: run.recommend(["1", "x", "y"]), "2 of 3 users are unknown, the first: 'x'"),
+        (lambda run: run.predict([1], [99]), "1 of 1 items are unknown, the first: '99'"),
+        (lambda run: run.predict([1, 2], [1]), "2 users and 1 items do not make pairs"),
         (lambda run: run.recommend([]), "no users are given"),
         (lambda run: run.recommend(["1"], topk=0), "topk=0 is out of range"),
         (lambda run: run.recommend(["1"], topk="5"), "topk='5' is not a whole number"),
@@ -323,7 +323,7 @@ def test_unknown_items_repeated_pairs_and_lost_users_are_logged(run_of, caplog):
     rows = [["a", "1", 5.0], ["a", "1", 1.0], ["a", "film", 3.0], ["b", "film", 3.0], ["c", "2", 2.0]]
     new = run.with_ratings(pd.DataFrame(rows, columns=["user_id", "item_id", "rating"]))
     assert list(new.users) == ["a", "c"]
-    assert "2 ratings are dropped: the model does not know their 1 items, the first 'film'; 1 users have" in caplog.text
+    assert "2 ratings of 1 items that the model does not know are dropped, the first 'film'" in caplog.text
     assert "1 rows repeat a user-item pair" in caplog.text
 
 
@@ -331,7 +331,7 @@ def test_unknown_items_repeated_pairs_and_lost_users_are_logged(run_of, caplog):
     ("item", "rating", "message"),
     [
         ("1", 9.0, r"outside rating_scale=\[1, 5\] of the run, the first in row 1: 9 of user 'a'"),
-        ("film", 3.0, "knows none of the 1 items"),
+        ("film", 3.0, "knows none of the 1 rated items"),
     ],
 )
 def test_ratings_that_cannot_be_used_are_refused(run_of, item, rating, message):
@@ -346,7 +346,7 @@ def test_ratings_that_cannot_be_used_are_refused(run_of, item, rating, message):
 )
 def test_a_model_that_reads_no_profiles_refuses_new_users(run_of, name, keys):
     what = f"{name} with orientation=item" if name == "DGRMPlus" else name
-    with pytest.raises(UnknownModel, match=f"{what} cannot score users .* reads profiles: {', '.join(PROFILES)}"):
+    with pytest.raises(UnknownModel, match=f"{what} cannot score users .* a model that can: {', '.join(PROFILES)}"):
         load_run(run_of(name, **keys)).with_ratings(random_ratings())
 
 

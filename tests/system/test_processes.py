@@ -8,7 +8,7 @@ import pytest
 from helpers import wait_for
 
 from recbole_dgrm.errors import UserError
-from recbole_dgrm.system.processes import alone_in
+from recbole_dgrm.system.processes import locked_folder
 
 if "fork" not in multiprocessing.get_all_start_methods():
     pytest.skip("the processes of these tests are forked", allow_module_level=True)
@@ -25,7 +25,7 @@ def count(folder: Path) -> None:
 
 def entered(folder: Path) -> bool:
     try:
-        with alone_in(folder, "counter"):
+        with locked_folder(folder, "counter"):
             number = int((folder / "number").read_text())
             time.sleep(0.0002)
             (folder / "number").write_text(str(number + 1))
@@ -46,7 +46,7 @@ def test_two_processes_are_never_in_one_folder(tmp_path):
 
 
 def stay(folder: Path) -> None:
-    with alone_in(folder, "sleeper"):
+    with locked_folder(folder, "sleeper"):
         (folder / "inside").touch()
         time.sleep(600)
 
@@ -55,9 +55,9 @@ def test_a_killed_process_keeps_nobody_out(tmp_path):
     sleeper = FORK.Process(target=stay, args=(tmp_path,))
     sleeper.start()
     wait_for((tmp_path / "inside").exists)
-    with pytest.raises(UserError, match="another sleeper is at work"), alone_in(tmp_path, "sleeper"):
+    with pytest.raises(UserError, match="another sleeper is working"), locked_folder(tmp_path, "sleeper"):
         pass
     sleeper.kill()
     sleeper.join()
-    with alone_in(tmp_path, "sleeper"):
+    with locked_folder(tmp_path, "sleeper"):
         pass

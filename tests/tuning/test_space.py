@@ -88,7 +88,7 @@ def test_optuna_samples_the_values_behind_the_labels_and_keeps_what_is_given():
             )
         ],
         ({"a": {"choice": [1, 2]}, "sampler": "best"}, "sampler='best' is unknown; one of grid, random, tpe"),
-        ({"a": {"choice": [1, 2]}, "conditions": ["a < b"]}, "condition 'a < b': 'b' is no key"),
+        ({"a": {"choice": [1, 2]}, "conditions": ["a < b"]}, "condition 'a < b': 'b' is not a key"),
         ({"a": {"choice": [1, 2]}, "conditions": ["a is 2"]}, "condition 'a is 2' is not understood"),
         ({"a": {"choice": [1, 2]}, "conditions": "a < 2"}, "must be a list"),
     ],
@@ -104,7 +104,7 @@ def test_a_grid_of_an_interval_or_without_a_valid_point_is_refused():
     space = parse_space({"a": {"choice": [1, 2]}, "conditions": ["a > 5"]})
     with pytest.raises(OptionError, match="no point satisfies a > 5"):
         space.grid(RNG(0))
-    with pytest.raises(OptionError, match="no valid point in 1000 draws"):
+    with pytest.raises(OptionError, match="no valid point in 1000 samples"):
         space.sample(study(0), {})
 
 

@@ -1,1 +1,1 @@
-"""BMF: Bayesian matrix factorization by Gibbs sampling; ``model.py`` is the model, ``gibbs.py`` its equations."""
+"""BMF: Bayesian matrix factorization by Gibbs sampling; ``model.py`` has the model, ``gibbs.py`` its equations."""

@@ -1,6 +1,6 @@
-"""What ``gibbs.py`` draws from: rows given those of the other side, and the prior given the rows.
+"""The conditional distributions of ``gibbs.py``: rows given those of the other side, and the prior given the rows.
 
-Rows of one side are independent given the other, so they are solved in blocks by batched Cholesky factors.
+Rows of one side are independent given the other side, so they are solved in blocks by batched Cholesky factors.
 """
 
 from typing import NamedTuple
@@ -19,12 +19,12 @@ ROWS = 4096  # rows that are solved at once
 
 
 class Prior(NamedTuple):
-    """What rows are drawn from: ``eta ~ N(mean + F coefficients, precision^-1)``.
+    """The prior of rows, ``eta ~ N(mean + F coefficients, precision^-1)``.
 
     Attributes:
         mean, precision: mu ``(d,)`` and Lambda ``(d, d)``.
-        coefficients: of the components of the features, ``(f, d)``.
-        strength: of the prior of the coefficients.
+        coefficients: B, the coefficients of the features' components, ``(f, d)``.
+        strength: the precision of the prior of the coefficients.
     """
 
     mean: NDArray[np.float64]
@@ -33,11 +33,11 @@ class Prior(NamedTuple):
     strength: float
 
     def centre(self, features: Features | None) -> NDArray[np.float64]:
-        """The means of rows, ``(n, d)``, or ``(d,)`` without features."""
+        """The prior means of rows, ``(n, d)``, or ``(d,)`` without features."""
         return self.mean if features is None else self.mean + features.times(self.coefficients)
 
     def redrawn(self, eta: NDArray, features: Features | None, rng: np.random.Generator) -> "Prior":
-        """The prior drawn anew, given rows ``(n, d)`` and their features."""
+        """A new sample of the prior, given rows ``(n, d)`` and their features."""
         mean, precision = self._normal_wishart(eta - self.centre(features) + self.mean, rng)
         if features is None:
             return Prior(mean, precision, self.coefficients, self.strength)
@@ -49,7 +49,7 @@ class Prior(NamedTuple):
         return Prior(mean, precision, coefficients, strength)
 
     def _normal_wishart(self, left: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
-        """mu and Lambda, given rows ``(n, d)`` without what features add, and the coefficients."""
+        """A sample of mu and Lambda, given rows minus their features' part ``(n, d)``, and the coefficients."""
         (n, d), mean = left.shape, left.mean(axis=0)
         spread = np.eye(d) + product((left - mean).T, left - mean) + n / (n + 1) * np.outer(mean, mean)
         spread += self.strength * product(self.coefficients.T, self.coefficients)
@@ -61,7 +61,7 @@ class Prior(NamedTuple):
 
 
 class Design:
-    """The ratings of one side's rows, in blocks that are solved at once.
+    """The ratings of the rows of one side, in blocks that are solved at once.
 
     Args:
         ratings: ``(n, n_columns)``.
@@ -79,14 +79,15 @@ class Design:
     def posterior(
         self, table: Tensor, target: Tensor, prior: Prior, features: Features | None, alpha: float, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The mean and a draw of rows ``(n, d)`` that are regressed on the rows of ``table`` ``(n_columns, d)``.
+        """The posterior mean and a sample of rows ``(n, d)``, in the regression ``target ~ row . table[column]``.
 
         Args:
-            target: for each rating ``(nnz,)`` what ``row . table[column]`` should be, with the precision ``alpha``.
-            prior, features: of the rows.
+            table: the regressors, ``(n_columns, d)``.
+            target: the observation for each rating, ``(nnz,)``, with the precision ``alpha``.
+            prior, features: those of the rows.
             noise: standard normals, ``(n, d)``.
         """
-        found, start, first = noise.new_empty(2, *noise.shape), 0, 0
+        rows, start, first = noise.new_empty(2, *noise.shape), 0, 0
         precision = torch.as_tensor(prior.precision, dtype=torch.float32)
         pull = torch.as_tensor(prior.centre(features), dtype=torch.float32).expand(noise.shape) @ precision
         for places in self._blocks:
@@ -95,33 +96,33 @@ class Design:
             right = alpha * sparse_product(places, part, table) + pull[here]
             half = torch.linalg.solve_triangular(root, right.unsqueeze(-1), upper=False)
             both = torch.cat([half, half + noise[here].unsqueeze(-1)], dim=-1)
-            found[:, here] = torch.linalg.solve_triangular(root.mT, both, upper=True).permute(2, 0, 1)
+            rows[:, here] = torch.linalg.solve_triangular(root.mT, both, upper=True).permute(2, 0, 1)
             start, first = here.stop, first + len(part)
-        return found[0], found[1]
+        return rows[0], rows[1]
 
 
 def places_of(ratings: sp.csr_matrix) -> Places:
-    """Where the entries of a matrix are."""
+    """The places of the entries of a sparse matrix."""
     row, column = np.repeat(np.arange(ratings.shape[0]), np.diff(ratings.indptr)), ratings.indices.astype(np.int64)
     n_rows, n_columns = ratings.shape
     return Places(n_rows, n_columns, torch.from_numpy(row), torch.from_numpy(column))
 
 
 def grams(places: Places, table: Tensor) -> Tensor:
-    """For each row the sum of ``t t'`` over the rows ``t`` of ``table`` that it has places for, ``(n, d, d)``."""
+    """For each row of ``places`` the sum of ``t t'`` over the rows ``t`` of ``table`` at its columns, ``(n, d, d)``."""
     size = table.shape[1]
     first, second = torch.triu_indices(size, size)
     total = sparse_product(places, table.new_ones(len(places.row)), table[:, first] * table[:, second])
-    found = table.new_empty(places.n_rows, size, size)
-    found[:, first, second] = found[:, second, first] = total
-    return found
+    result = table.new_empty(places.n_rows, size, size)
+    result[:, first, second] = result[:, second, first] = total
+    return result
 
 
 def posterior_variances(places: Places, asked: Places, table: Tensor, precision: Tensor, alpha: float) -> Tensor:
-    """The posterior variance ``(n,)`` of ``row . table[column]`` at the places that are ``asked``.
+    """The posterior variances ``(n,)`` of ``row . table[column]`` at the places ``asked``.
 
     Args:
-        places: of the ratings that rows ``(B, d)`` follow from.
+        places: the places of the ratings from which the rows ``(B, d)`` are estimated.
         table, precision, alpha: as in ``Design.posterior``.
     """
     root, parts = torch.linalg.cholesky(alpha * grams(places, table) + precision), []

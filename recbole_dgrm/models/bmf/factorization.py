@@ -1,8 +1,8 @@
-"""What the sweeps of several Gibbs chains predict together.
+"""Predictions from the kept sweeps of several Gibbs chains.
 
-The predicted rating of a pair is the mean over kept sweeps of ``m + b_u + c_i + p_u . q_i``, in which the user's row is
-not the drawn one but its mean given all else, which varies less. Such a mean follows from the user's ratings and the
-sweep's items, so new users are solved without training.
+The predicted rating of a pair is the mean over kept sweeps of ``m + b_u + c_i + p_u . q_i``. For the user's row it uses
+not the sample but the conditional mean given everything else, which has less variance. This mean follows from the
+user's ratings and the items of the sweep, so new users need no training.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from recbole_dgrm.models.bmf.gibbs import Chain, Sample, regressors, scaled
 
 FEWEST = 4  # kept sweeps of a chain that can be halved
 WATCHED = 500  # training pairs whose predictions show whether chains agree
-SMALLEST = 1e-9  # of the mean; a smaller standard deviation is rounding, and all ratings are equal
-SOLVED = 10  # kept sweeps whose variances of rows are solved; these hardly differ between sweeps
-KEPT_BYTES = 256 << 20  # of rows of kept sweeps, where ``keep_every`` is auto
+SMALLEST = 1e-9  # of the mean; a smaller standard deviation is a rounding error: all ratings are equal
+SOLVED = 10  # kept sweeps for which variances of rows are computed; these hardly differ between sweeps
+KEPT_BYTES = 256 << 20  # memory for the rows of kept sweeps if ``keep_every`` is auto
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Sampling:
 
     Attributes:
         factors: k.
-        implicit: the rows that get features, which say what they have rated: ``both`` sides, ``user``, ``item``,
-            ``none``.
-        components: the number of components of these features that are kept.
+        implicit: the rows that have features, which come from the places of their ratings: ``both`` sides, ``user``,
+            ``item`` or ``none``.
+        components: the number of components of these features.
         chains: the number of chains.
-        burn_in: the number of first sweeps that do not count.
-        sweeps: the number of sweeps of each chain, the first ones included.
-        keep_every: after the first ones, every so many-th sweep is kept; None keeps half, or as many as 256 MiB allow.
+        burn_in: the number of first sweeps that are not used.
+        sweeps: the number of sweeps of each chain, burn-in included.
+        keep_every: after burn-in, one of so many sweeps is kept; None keeps half of them, or as many as fit in 256 MiB.
         seed: the seed of all chains.
     """
 
@@ -59,11 +59,11 @@ class Sampling:
 
 
 class Factorization(nn.Module):
-    """Ratings ``(n_users, n_items)`` factorized by chains, whose kept sweeps are its state.
+    """A factorization of ratings by several chains; its state includes their kept sweeps.
 
     Args:
-        ratings: a row for each user.
-        how: how they are sampled.
+        ratings: ``(n_users, n_items)``.
+        how: the options of sampling.
     """
 
     user_rows: Tensor
@@ -140,13 +140,13 @@ class Factorization(nn.Module):
         return self._rescaled(products_at(places, left[0], right[0]) + biases + level)
 
     def deviations_at(self, user: Tensor, places: Places, rated: Places) -> Tensor:
-        """The standard deviations ``(n,)`` of ratings of users ``(B,)`` at ``places``, errors of rating included.
+        """The standard deviations ``(n,)`` of ratings of users ``(B,)`` at ``places``, with the noise of a rating.
 
-        The variance is that of the sweeps' means, plus the mean over sweeps of two variances: that of the user's row
-        given all else, and that of a rating's error.
+        The variance is that of the means over sweeps, plus the mean over sweeps of two variances: the conditional
+        variance of the user's row, and that of the noise of a rating.
 
         Args:
-            rated: where the ratings are that the users' rows follow from.
+            rated: the places of the ratings from which the users' rows are estimated.
         """
         count = self._count
         total, squares, within = torch.zeros(3, len(places.row), dtype=torch.float64, device=user.device)
@@ -181,7 +181,7 @@ class Factorization(nn.Module):
         return {"median": float(np.median(r_hat)), "most": float(np.quantile(r_hat, 0.9))}
 
     def _parts(self, user: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
-        """Factors of users and items, whose products are means over the kept sweeps, with their biases, and m."""
+        """Factors and biases of users and items, and m, whose sums and products are means over the kept sweeps."""
         kept = self._count
         left, right = self.user_rows[user, :kept], self.item_rows[:, :kept]
         factors = (left[..., :-1] / kept).flatten(1), right[..., :-1].flatten(1)
@@ -192,7 +192,7 @@ class Factorization(nn.Module):
         return value * self.deviation + self.centre
 
     def set_users(self, ratings: sp.csr_matrix) -> None:
-        """Solve other users, whose ratings are the rows of ``ratings``: their means given all else of a kept sweep."""
+        """Compute the rows of other users from ``ratings``: their conditional means in each kept sweep."""
         features = self.components and self.components.of_rows(shares(ratings))
         design = Design(self._standard(ratings))
         rows = torch.zeros(ratings.shape[0], *self.user_rows.shape[1:], dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Which columns a row has rated, as features of the row: a few components of a singular value decomposition."""
+"""Features of a row from the columns that it has ratings in: a few components of a singular value decomposition."""
 
 from dataclasses import dataclass, replace
 
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse.linalg import svds
 
-SMALLEST = 1e-5  # of the largest singular value; components below are rounding
+SMALLEST = 1e-5  # of the largest singular value; smaller ones are rounding errors
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Features:
     """Features ``F`` of rows by their truncated singular value decomposition.
 
     Attributes:
-        left: ``U``, ``(n, f)``; of rows that did not shape the components ``F V / size``.
+        left: ``U``, ``(n, f)``; for rows that were not in the decomposition ``F V / size``.
         size: the singular values, ``(f,)``.
         right: ``V``, ``(n_columns, f)``.
     """
@@ -27,7 +27,7 @@ class Features:
 
     @classmethod
     def of(cls, matrix: sp.csr_matrix, rated: NDArray[np.bool_], most: int) -> "Features":
-        """The ``most`` largest components of a matrix of features ``(n, n_columns)``, which ``rated`` rows shape."""
+        """The ``most`` largest components of a matrix ``(n, n_columns)``, computed from its ``rated`` rows."""
         known = matrix[rated]
         if most < min(known.shape) / 2:
             _, size, right = svds(known, most, v0=np.ones(min(known.shape)))
@@ -52,12 +52,12 @@ class Features:
 
 
 def product(left: NDArray, right: NDArray) -> NDArray[np.float64]:
-    """A product of long tables by torch: the threads of numpy's own library would wait for torch's, and slow both."""
+    """A matrix product by torch, because the threads of numpy's library and of torch would slow each other down."""
     return (torch.from_numpy(left) @ torch.from_numpy(right)).numpy()
 
 
 def shares(ratings: sp.csr_matrix) -> sp.csr_matrix:
-    """1 where a row has rated a column, divided by the root of the row's number of ratings, ``(n, n_columns)``."""
+    """1 / sqrt(number of ratings of the row) at each rated place, ``(n, n_columns)``."""
     count = np.diff(ratings.indptr)
     value = np.repeat(1 / np.sqrt(np.maximum(count, 1)), count)
     return sp.csr_matrix((value, ratings.indices, ratings.indptr), ratings.shape)

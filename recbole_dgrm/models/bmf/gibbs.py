@@ -6,14 +6,14 @@ A user's row ``x_u = (p_u, b_u)`` is ``eta_u`` with its last entry times a scale
 
     eta_u ~ N(mu + f_u B, Lambda^-1),    B | Lambda ~ MN(0, I / strength, Lambda^-1),
 
-where ``f_u`` are features of the user; items have the same with a mu, Lambda, B, strength and s of their own. Priors:
-``(mu, Lambda)`` Normal-Wishart (0, 1, I, d), ``m`` and ``s`` N(0, 1), ``alpha`` and ``strength`` Gamma(1, 1); ratings
-should have mean 0 and deviation 1.
+where ``f_u`` are features of the user; items are modelled in the same way, with their own mu, Lambda, B, strength and
+s. Priors: ``(mu, Lambda)`` Normal-Wishart (0, 1, I, d), ``m`` and ``s`` N(0, 1), ``alpha`` and ``strength`` Gamma(1,
+1). Ratings should have mean 0 and standard deviation 1.
 
-The factorization is that of Salakhutdinov and Mnih (2008). Features that say what a user rated make it SVD++ (Koren
-2008), on both sides its flipped form (Rendle, Zhang and Koren 2019); their prior is Macau's (Simm et al. 2017). The
-scale ``s`` is a parameter expansion (Liu and Wu 1999; Gelman 2006): where most rows have one rating, the deviation of
-their biases could hardly move without it.
+The factorization is that of Salakhutdinov and Mnih (2008). With features of the items that a user rated it is SVD++
+(Koren 2008), with features on both sides its flipped form (Rendle, Zhang and Koren 2019); the prior of the features is
+Macau's (Simm et al. 2017). The scale ``s`` is a parameter expansion (Liu and Wu 1999; Gelman 2006): without it the
+standard deviation of biases mixes slowly if most rows have one rating.
 """
 
 from collections.abc import Callable
@@ -28,28 +28,28 @@ from recbole_dgrm.maths.sparse import products_at
 from recbole_dgrm.models.bmf.conditionals import Design, Prior
 from recbole_dgrm.models.bmf.features import Features
 
-START = 0.1  # standard deviation of the first rows
-START_ALPHA = 1.25  # precision of a rating at first
+START = 0.1  # standard deviation of the initial rows
+START_ALPHA = 1.25  # initial precision of a rating
 
 
 def regressors(other: Tensor, scale: float) -> Tensor:
-    """What a side's eta is multiplied with: the factors of the ``other`` side, and the scale of the bias."""
+    """The regressors of eta: the factors of the ``other`` side, and the scale of the bias."""
     return torch.cat([other[:, :-1], torch.full_like(other[:, :1], scale)], dim=1)
 
 
 def scaled(eta: Tensor, scale: float) -> Tensor:
-    """The rows x that belong to eta, ``(n, d)``."""
+    """The rows x of ``eta``, ``(n, d)``: its last entry is multiplied by ``scale``."""
     return torch.cat([eta[:, :-1], eta[:, -1:] * scale], dim=1)
 
 
 class Sample(NamedTuple):
-    """What a sweep leaves: a state of the chain, with the conditional means of the users' rows.
+    """The result of a sweep: a state of the chain, with the conditional means of the users' rows.
 
     Attributes:
-        level, alpha: m and the precision of a rating.
-        user: the means of the users' rows given all else, ``(n_users, d)``.
-        item: the items' rows ``(n_items, d)``.
-        prior, scale: of the users' rows, with which other users can be solved.
+        level, alpha: m, and the precision of a rating.
+        user: the means of the users' rows given everything else, ``(n_users, d)``.
+        item: the items' rows, ``(n_items, d)``.
+        prior, scale: those of the users' rows, from which the rows of other users can be computed.
     """
 
     level: float
@@ -61,13 +61,13 @@ class Sample(NamedTuple):
 
 
 class Side(nn.Module):
-    """The rows of one side: what a chain keeps of them from sweep to sweep.
+    """The state of a chain for the rows of one side.
 
     Args:
-        ratings: ``(n, n_columns)``, a row for each of the side's.
-        features: of the rows; None without.
-        n_factors: k; a row has ``d = k + 1`` entries, the last is the bias.
-        rng: draws the first rows.
+        ratings: ``(n, n_columns)``, with the rows of this side.
+        features: features of the rows, or None.
+        n_factors: k; a row has ``d = k + 1`` entries, and the last is the bias.
+        rng: the random generator of the initial rows.
     """
 
     scale: Tensor
@@ -91,10 +91,10 @@ class Side(nn.Module):
         return scaled(self.eta, self.scale.item())
 
     def redraw(self, other: Tensor, level: float, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Prior]:
-        """Draw prior, rows and scale anew, given the ``other`` side's rows ``(n_columns, d)``.
+        """Sample prior, rows and scale, given the rows of the ``other`` side ``(n_columns, d)``.
 
         Returns:
-            The means of the rows given all else but themselves, ``(n, d)``, and their prior.
+            The conditional means of the rows, ``(n, d)``, and their prior.
         """
         eta = self.eta.numpy()[self.design.rated].astype(np.float64)
         before = Prior(np.zeros(eta.shape[1]), np.eye(eta.shape[1]), self.coefficients.numpy(), self.strength.item())
@@ -109,7 +109,7 @@ class Side(nn.Module):
         return scaled(mean, scale), prior
 
     def _redraw_scale(self, target: Tensor, alpha: float, rng: np.random.Generator) -> None:
-        """Draw s anew, given for each rating what the bias should be, ``(nnz,)``."""
+        """Sample s, given the observed bias of each rating, ``(nnz,)``."""
         bias = self.design.places.spread(self.eta[:, -1:]).double()
         precision = alpha * bias.square().sum().item() + 1
         mean = alpha * (bias * target).sum().item() / precision
@@ -117,13 +117,14 @@ class Side(nn.Module):
 
 
 class Chain(nn.Module):
-    """One chain; its state is that of the module, and a sweep draws from a source of its own, so it can be resumed.
+    """One Markov chain. The state of the module is that of the chain, and each sweep has its own random generator, so
+    that a chain can be resumed.
 
     Args:
-        ratings: ``(n_users, n_items)``, of mean 0 and deviation 1.
-        features: of users and of items; None without.
+        ratings: ``(n_users, n_items)``, with mean 0 and standard deviation 1.
+        features: features of users and of items, or None.
         n_factors: k.
-        seed: of this chain.
+        seed: the seed of this chain.
     """
 
     user: Side
@@ -148,12 +149,12 @@ class Chain(nn.Module):
         self.register_buffer("sweeps", torch.tensor(0))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """A chain stays where it is, on the CPU, when a model moves."""
+        """Do nothing: a chain stays on the CPU if the model is moved to another device."""
         return self
 
     @torch.no_grad()
     def sweep(self) -> Sample:
-        """Draw everything anew, once."""
+        """Sample all variables once."""
         self.sweeps += 1
         rng = np.random.default_rng((*self.seed, int(self.sweeps)))
         level, alpha, item, scale = self.level.item(), self.alpha.item(), self.item.rows, self.user.scale.item()
@@ -163,7 +164,7 @@ class Chain(nn.Module):
         return Sample(level, alpha, mean, item, prior, scale)
 
     def _redraw_errors(self, rng: np.random.Generator) -> None:
-        """Draw alpha and m anew, given the rows."""
+        """Sample alpha and m, given the rows."""
         user, item, design = self.user.rows, self.item.rows, self.user.design
         one = torch.ones_like(user[:, :1]), torch.ones_like(item[:, :1])
         left, right = torch.cat([user, one[0]], dim=1), torch.cat([item[:, :-1], one[1], item[:, -1:]], dim=1)

@@ -1,4 +1,4 @@
-"""BMF: Bayesian matrix factorization whose rows depend on what was rated. Its equations are in ``gibbs.py``."""
+"""BMF: Bayesian matrix factorization with features of what was rated. Its equations are in ``gibbs.py``."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -40,7 +40,7 @@ class BMF(ProfileRecommender):
         super().__init__(config, dataset)
         if self.implicit:
             raise OptionError(
-                "BMF is a model of ratings, and with feedback=implicit there are none; take DGRMPlus or MF"
+                "BMF is a model of ratings, and with feedback=implicit there are none; use DGRMPlus or MF"
             )
         o, sweeps = read(BMFOptions, config), config.run.epochs
         if o.burn_in >= sweeps:
@@ -50,11 +50,11 @@ class BMF(ProfileRecommender):
         self.factorization = Factorization(self.rating_matrix(), how)
 
     def sweep(self) -> float:
-        """Draw every chain anew once, and return the standard deviation of a rating's error in them."""
+        """Sweep every chain once, and return the standard deviation of a rating's noise, averaged over chains."""
         return self.factorization.sweep()
 
     def set_users(self) -> None:
-        """Solve the users of the profiles, given the items of the kept sweeps."""
+        """Compute the rows of the users of the profiles, given the items of the kept sweeps."""
         self.factorization.set_users(self.rating_matrix())
 
     @torch.no_grad()
@@ -69,7 +69,7 @@ class BMF(ProfileRecommender):
 
     @torch.no_grad()
     def deviations(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """The standard deviations ``(n,)`` of the ratings that ``score_pairs`` predicts, errors of rating included."""
+        """The standard deviations ``(n,)`` of the ratings that ``score_pairs`` predicts, with the noise of a rating."""
         rated = self.pairs_of(user)
         return self.in_order(user, row, column, lambda at: self.factorization.deviations_at(user, at, rated))
 

@@ -1,1 +1,1 @@
-"""DGRM, the paper: the chain, the networks, the training equations and the sampler."""
+"""DGRM as in the paper: the chain, the networks, the training equations and the sampler."""

@@ -1,15 +1,15 @@
 """The Gaussian forward chain and its posterior (DGRM paper, section 3.1).
 
-The paper writes R^t for ``x_t``, a batch of rating profiles ``(B, I)`` after ``t`` of ``T`` noising steps: here a
-tensor, or the ``State`` that stands for one. ``t`` is an integer tensor ``(B,)`` with values in ``1..T``, and every
-table has length ``T + 1`` with index 0 the clean end (``alpha_bar[0] = 1``). The chain does not know the network:
+The paper writes R^t for ``x_t``, a batch of rating profiles ``(B, I)`` after ``t`` of ``T`` noising steps. Here it is a
+tensor or a ``State``. ``t`` is an integer tensor ``(B,)`` with values in ``1..T``, and every table has length ``T + 1``
+with index 0 for the clean profile (``alpha_bar[0] = 1``). The chain is independent of the network:
 ``DiffusionChain.reverse`` takes any ``denoise(x_t, t) -> x_0_hat``.
 
 Deviations from the paper
-    * Eq. 12 is printed with alpha where alpha-bar is meant; we use alpha-bar, as Eq. 13 does.
-    * Eq. 17 is printed with ``(1 - alpha_bar_{t-1})`` under the root; Bayes' rule (Eq. 15) puts it
-      outside. The noise of a posterior step has the variance of Eq. 17, not ``beta_t`` as the
-      remark under Eq. 18 says.
+    * Eq. 12 is printed with alpha instead of alpha-bar; we use alpha-bar, as Eq. 13 does.
+    * Eq. 17 is printed with ``(1 - alpha_bar_{t-1})`` under the root; by Bayes' rule (Eq. 15) it is
+      outside of the root. The noise of a posterior step has the variance of Eq. 17, not ``beta_t`` as
+      the remark under Eq. 18 states.
 """
 
 from collections.abc import Callable
@@ -28,15 +28,15 @@ def linear_variance_betas(steps: int, scale: float, low: float, high: float) -> 
     """The betas whose ``1 - alpha_bar_t`` rises linearly from ``scale * low`` to ``scale * high`` (Eq. 14).
 
     Args:
-        steps: T, at least 1. With ``T = 1`` the only level is ``scale * low``.
-        scale: c in [0, 1]; 0 means no noise at all.
+        steps: T, at least 1. With ``T = 1`` the only noise level is ``scale * low``.
+        scale: c in [0, 1]; 0 means no noise.
         low, high: a_min < a_max, both in [0, 1].
 
     Returns:
         beta_1..beta_T as float64, shape ``(T,)``, capped at 0.999.
 
     Raises:
-        ValueError: the levels do not rise, so that a beta would be negative.
+        ValueError: the noise levels do not rise, so a beta would be negative.
     """
     if steps > 1 and low >= high:
         raise ValueError(f"noise_min={low} must be below noise_max={high}: the noise levels must rise with t")
@@ -69,12 +69,14 @@ class DiffusionChain(nn.Module):
         alpha_bar = torch.cumprod(alpha, dim=0)
         before = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])  # alpha_bar_{t-1}
         noisy = alpha_bar < 1
-        total = torch.where(noisy, 1 - alpha_bar, 1.0)  # no noise so far: x_t is x_0, nothing to divide
+        total = torch.where(noisy, 1 - alpha_bar, 1.0)  # without noise x_t is x_0, and division by 0 is avoided
         tables = {
             "beta": beta,
             "alpha": alpha,
             "alpha_bar": alpha_bar,
-            "noise": (1 - alpha_bar).sqrt(),  # here in float64: the paper's grid goes down to 1e-8
+            "noise": (
+                1 - alpha_bar
+            ).sqrt(),  # in float64, because 1 - alpha_bar is as small as 1e-8 in the paper's grid
             "weight_x_0": torch.where(noisy, before.sqrt() * beta / total, 1.0),
             "weight_x_t": torch.where(noisy, alpha.sqrt() * (1 - before) / total, 0.0),
             "variance": torch.where(noisy, beta * (1 - before) / total, 0.0),
@@ -95,7 +97,7 @@ class DiffusionChain(nn.Module):
         """A training pair ``(x_{t-1}, x_t)``: jump to t-1, then take one step with fresh noise.
 
         Args:
-            noise: returns another standard normal ``eps`` of the shape of ``x_0`` with each call.
+            noise: each call returns a new standard normal ``eps`` with the shape of ``x_0``.
         """
         x_tm1 = self.q_sample(x_0, t - 1, noise())
         return x_tm1, self.q_step(x_tm1, t, noise())
@@ -114,12 +116,12 @@ class DiffusionChain(nn.Module):
             x_t: the state at ``level``, shape ``(B, I)``.
             level: the t of that state, in 1..T.
             steps: T', in 0..level.
-            denoise: ``(x_t, t) -> x_0_hat``; the whole batch is at one ``t``.
-            noise: ``t -> eps``, the noise of the step that leaves ``t``.
+            denoise: ``(x_t, t) -> x_0_hat``; the whole batch has the same ``t``.
+            noise: ``t -> eps``, the noise of the step from ``t`` to ``t - 1``.
 
         Returns:
-            ``x_{level - steps}`` and the last ``x_0_hat``. With ``steps = 0`` both are the
-            network's own output: no backward process (section 4.4.2).
+            ``x_{level - steps}`` and the last ``x_0_hat``. With ``steps = 0`` there is no backward process, and both
+            are the output of the network (section 4.4.2).
         """
         if steps == 0:
             x_0_hat = denoise(x_t, level)

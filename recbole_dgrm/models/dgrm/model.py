@@ -2,15 +2,15 @@
 
 The class has the paper's order: forward chain (step 1), generator (step 2), backward step (step 3), critic (step 4),
 the two losses (``critic_loss``, ``generator_loss``) and prediction (section 3.3). Eqs. 11 to 20, the chain, are in
-``diffusion.py``, the networks in ``networks.py``, the walk back to a prediction in ``sampling.py``. A ``State`` stands
-for a batch of profiles ``(B, I)``, the paper's R, without being a tensor of that size: see ``profiles.py``.
+``diffusion.py``, the networks in ``networks.py``, the backward process at prediction in ``sampling.py``. A ``State``
+represents a batch of profiles ``(B, I)``, the paper's R, without a tensor of that size: see ``profiles.py``.
 
 Deviations from the paper
     * The paper states no Lipschitz constraint for its Wasserstein critic; ours has a gradient penalty
       by default (``lipschitz``).
-    * The users of a batch share few rows of noise (``noise_rows``): each user's states are distributed as the paper's,
-      but users of a batch are not independent (``noise.py``).
-    * Everything under "Generalisation" in the YAML file is ours, and off in ``DGRM.yaml``.
+    * The users of a batch share rows of noise (``noise_rows``): the states of each user have the paper's distribution,
+      but the users of a batch are not independent (``noise.py``).
+    * All keys under "Generalisation" in the YAML file are ours, and have no effect by default.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,8 +34,8 @@ from recbole_dgrm.models.dgrm.profiles import Rows, State
 from recbole_dgrm.models.dgrm.sampling import Sampler, condition
 from recbole_dgrm.options import read
 
-NOISES = 4  # of a user in a training step: of x_{t-1}, of x_t, of the posterior, and z
-BEFORE_0_3 = "closed_form."  # where states of version 0.2.0 have the centre
+NOISES = 4  # noises per user and training step: those of x_{t-1}, x_t and the posterior, and z
+BEFORE_0_3 = "closed_form."  # prefix of the centre in states of version 0.2.0
 
 
 class DGRM(ProfileRecommender):
@@ -67,24 +67,24 @@ class DGRM(ProfileRecommender):
         return Generator(self.width, o.generator_hidden, latent_size, o.step_embedding_size)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
-        """Load a state, also one of version 0.2.0, where some parts have other names."""
+        """Load a state; that of version 0.2.0 has other names for some parts."""
         renamed = {name.removeprefix(BEFORE_0_3): value for name, value in state_dict.items()}
-        if not hasattr(self, "share"):  # all models had the share of DGRMPlus
+        if not hasattr(self, "share"):  # in 0.2.0 all models had the share of DGRMPlus
             renamed.pop("share", None)
         return super().load_state_dict(renamed, strict, assign)
 
     def set_users(self) -> None:
-        """Solve the centre of users who were not there in training."""
+        """Compute the centre of new users."""
         self.recenter(self.center)
 
     def x_0(self, ids: Tensor) -> State:
         """The clean profiles with the ids ``(B,)``."""
         return State(*self.rated(ids))
 
-    # Step 1 is the forward chain. The generator's condition may hide a part of the profile.
+    # Step 1: the forward chain. A part of the profile may be hidden from the generator.
 
     def draw(self, ids: Tensor) -> "Draw":
-        """What one training step sees of profiles ``(B,)``: themselves, steps, real pairs and conditions."""
+        """Sample the inputs of a training step for the profiles ``(B,)``."""
         o, x_0 = self.options, self.x_0(ids)
         if o.fixed_step is None:
             t = torch.randint(1, o.noise_steps + 1, (len(ids),), device=ids.device)
@@ -92,14 +92,14 @@ class DGRM(ProfileRecommender):
             t = torch.full((len(ids),), o.fixed_step, device=ids.device)
         noise, z = self._noises(x_0)
         x_tm1, x_t = self.chain.q_pair(x_0, t, noise)
-        kept = target = torch.ones_like(x_0.value)
+        shown = target = torch.ones_like(x_0.value)
         if o.condition_dropout:
-            kept = (torch.rand_like(kept) >= o.condition_dropout).float()
-            target = 1 - kept if o.reconstruct == "hidden" else target
-        return Draw(x_0, t, x_tm1, x_t, condition(x_t, kept, o.condition_scale), z, noise, target)
+            shown = (torch.rand_like(shown) >= o.condition_dropout).float()
+            target = 1 - shown if o.reconstruct == "hidden" else target
+        return Draw(x_0, t, x_tm1, x_t, condition(x_t, shown, o.condition_scale), z, noise, target)
 
     def _noises(self, x_0: State) -> tuple[Callable[[], State], Rows | None]:
-        """The noises of one step: a function that gives another one for each call, and z."""
+        """The noises of one training step: a function that returns a new one with each call, and z."""
         n_users, latent_size, device = x_0.places.n_rows, self.generator.latent_size, x_0.value.device
         wide = latent_size > self.options.generator_hidden[0]
         width = max(self.width, latent_size) if wide else self.width
@@ -112,8 +112,8 @@ class DGRM(ProfileRecommender):
             return lambda: State(x_0.places, torch.randn_like(x_0.value)), z
         return lambda: State.of(shared.another(self.width), x_0.places), z
 
-    # In steps 2 and 3 the generator predicts x_0, the masking layer restores the sparsity,
-    # and the posterior turns it into a fake x_{t-1}.
+    # Steps 2 and 3: the generator predicts x_0, the masking layer restores the sparsity, and the posterior makes a fake
+    # x_{t-1} of it.
 
     def generate(self, draw: "Draw") -> tuple[Outputs, State]:
         """The prediction ``x_0_hat`` and the fake ``x_{t-1}`` (sections 3.1 and 3.2)."""
@@ -121,12 +121,12 @@ class DGRM(ProfileRecommender):
         return x_0_hat, self.chain.q_posterior(self._masked(x_0_hat, draw.x_0), draw.x_t, draw.t, draw.noise())
 
     def _masked(self, x_0_hat: Outputs, x_0: State) -> State:
-        """The masking layer: predictions of rated items only. Implicit feedback is about all items."""
+        """The masking layer: the predictions of rated items; with implicit feedback those of all items."""
         if self.implicit and self.options.noise_support == "all":
             return State.of(x_0_hat, x_0.places)
         return State(x_0.places, x_0_hat.at(x_0.places))
 
-    # Step 4 is the critic, and with it the two losses.
+    # Step 4: the critic and the two losses.
 
     def critic_loss(self, interaction) -> Tensor:
         """Eq. 21, ``sum D(x_{t-1}, x_t, t) - sum D(fake x_{t-1}, x_t, t)``, plus the Lipschitz term in ``x_{t-1}``."""
@@ -156,7 +156,7 @@ class DGRM(ProfileRecommender):
         return self.options.adversarial_weight * adversarial + loss
 
     def _reconstruction(self, x_0_hat: Outputs, draw: "Draw") -> Tensor:
-        """The squared error of the rated items in ``draw.target``; of implicit feedback, that of unrated ones too."""
+        """The squared error of the rated items in ``draw.target``; with implicit feedback also of unrated items."""
         x_0 = draw.x_0
         predicted = x_0_hat.at(x_0.places)
         rated = losses.masked_squared_error(predicted, x_0.value, draw.target)
@@ -166,7 +166,7 @@ class DGRM(ProfileRecommender):
         return rated + hidden * (x_0_hat.squares().sum() - predicted.square().sum())
 
     def phases(self) -> list[Phase]:
-        """The critic trains first, then the generator; without an adversarial term the generator trains alone."""
+        """The critic trains first, then the generator; without a critic only the generator trains."""
         o = self.options
         g = list(self.generator.parameters())
         generator = Phase("generator", g, self.generator_loss, o.generator_iterations, o.learning_rate)
@@ -177,22 +177,22 @@ class DGRM(ProfileRecommender):
         critic = Phase("critic", d, self.critic_loss, o.critic_iterations, rate, clip)
         return [critic, generator]
 
-    # Prediction walks back from the noised profile. Predicted residuals become ratings by the centre.
+    # Prediction: the backward process from a noised profile. The centre is added to predicted residuals.
 
     def sampler(self, ids: Tensor) -> Sampler:
-        """Predicts the profiles with the distinct ids ``(B,)``."""
+        """The sampler that predicts the profiles with the distinct ids ``(B,)``."""
         return Sampler(self.options, self.chain, self.generator, self.row_noise, self.factors, ids, self.x_0(ids))
 
     def predicted(self, user: Tensor) -> Outputs | GivenRows:
-        """The predicted profiles of users ``(B,)``, the mean of ``prediction_draws`` draws."""
+        """The predicted profiles of users ``(B,)``, the mean of ``prediction_draws`` samples."""
         return self.sampler(user).predict()
 
     def complete(self, user: Tensor, x_0_hat: Tensor) -> Tensor:
-        """The ratings ``(B, I)`` of users ``(B,)`` that follow from predicted profiles ``(B, I)``."""
+        """The ratings ``(B, I)`` of users ``(B,)`` from predicted profiles ``(B, I)``."""
         return x_0_hat.float() + self.center.rows(user)
 
     def complete_pairs(self, user: Tensor, column: Tensor, x_0_hat: Tensor) -> Tensor:
-        """The ratings ``(n,)`` of pairs ``(n,)`` that follow from their entries ``(n,)`` of predicted profiles."""
+        """The ratings ``(n,)`` of pairs from their entries ``(n,)`` of predicted profiles."""
         return x_0_hat.float() + self.center.pairs(user, column)
 
     @torch.no_grad()
@@ -202,7 +202,7 @@ class DGRM(ProfileRecommender):
 
     @torch.no_grad()
     def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Predicted ratings ``(n,)`` of single items; only the literal posterior needs the others."""
+        """Predicted ratings ``(n,)`` of single items; ``prediction: posterior`` has to predict whole profiles."""
         if self.options.prediction == "posterior":
             return super().score_pairs(user, row, column)
         x_0_hat = self.in_order(user, row, column, self.predicted(user).at)
@@ -210,10 +210,10 @@ class DGRM(ProfileRecommender):
 
     @torch.no_grad()
     def walk(self, user: Tensor, column: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """For T' = 0, 1, ..., T the ratings of pairs of a user and an item's column (section 4.4.2, Fig. 7).
+        """The ratings of pairs of a user and an item column after T' = 0, 1, ..., T steps (section 4.4.2, Fig. 7).
 
         Yields:
-            The ratings by ``x_{T-T'}`` and by the last ``x_0_hat``, both ``(n,)``; see ``Sampler.walk``.
+            The ratings from ``x_{T-T'}`` and from the last ``x_0_hat``, both ``(n,)``; see ``Sampler.walk``.
         """
         walked = self.row_noise.pool.new_empty(self.options.noise_steps + 1, 2, len(user))
         for ids, here, at in self._by_profile(user, column, self.width):
@@ -226,8 +226,8 @@ class DGRM(ProfileRecommender):
     def deviations(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """The standard deviations ``(n,)`` of the ratings that ``score_pairs`` predicts.
 
-        They are the spread of predictions that are drawn anew, in z and in the noise of the profile. This is what the
-        generative model says; no error of rating is added.
+        They are the standard deviations of predictions with different z and noise of the profile, and do not include
+        the noise of a rating.
         """
         spread = self.row_noise.pool.new_empty(len(row))
         held = self.width if self.options.prediction == "posterior" else max(self.options.generator_hidden)
@@ -236,27 +236,27 @@ class DGRM(ProfileRecommender):
         return spread
 
     def entry(self, user: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-        """For pairs ``(n,)`` the id of the profile that has the rating, and its place in the profile, ``(n,)`` each."""
+        """The profile ids of pairs, and the pairs' entries in these profiles, ``(n,)`` each."""
         return user, column
 
     def _by_profile(self, user: Tensor, column: Tensor, held: int) -> Iterator[tuple[Tensor, Tensor, Places]]:
-        """Pairs of a user and an item's column, some profiles at a time, of which ``held`` numbers each are in memory.
+        """Blocks of profiles with their pairs of a user and an item column; a profile needs ``held`` numbers of memory.
 
         Yields:
-            The ids of profiles ``(B,)``, the indices of the pairs in them, and the places of these in ``(B, width)``.
+            The profile ids ``(B,)``, the indices of their pairs, and the places of these pairs in ``(B, width)``.
         """
         profile, entry = self.entry(user, column)
         ids, index = torch.unique(profile, return_inverse=True)
         size = max(1, BLOCK // held)
-        count = torch.bincount(index // size).tolist()  # of pairs in each block
+        count = torch.bincount(index // size).tolist()  # pairs in each block
         for block, here in zip(ids.split(size), torch.argsort(index, stable=True).split(count), strict=True):
             yield block, here, Places(len(block), self.width, index[here] % size, entry[here])
 
 
 class DGRMKL(DGRM):
-    """DGRM-KL (section 4.3), with the Kullback-Leibler form of the adversarial game instead of Wasserstein's.
+    """DGRM-KL (section 4.3), with the Kullback-Leibler form of the adversarial loss instead of Wasserstein's.
 
-    D gives a logit, high for real pairs, and learns by binary cross-entropy; G gets the non-saturating
+    D outputs a logit, high for real pairs, and is trained with binary cross-entropy; G has the non-saturating
     loss. Reconstruction, rating scale and prediction are those of DGRM.
     """
 
@@ -266,16 +266,16 @@ class DGRMKL(DGRM):
 
 @dataclass(frozen=True)
 class Draw:
-    """What one training step of DGRM sees.
+    """The inputs of one training step of DGRM.
 
     Attributes:
         x_0: the profiles of the batch.
-        t: the steps of the users, ``(B,)``.
-        x_tm1, x_t: the pair of states that is real for the critic.
-        condition: what the generator reads of ``x_t``.
-        z: the latent vectors that the generator reads too, ``(B, latent_size)``; None without.
-        noise: gives the noise of one more step, for the posterior.
-        target: 1 at the rated entries where the reconstruction counts, else 0, ``(nnz,)``.
+        t: the noise steps of the users, ``(B,)``.
+        x_tm1, x_t: the real pair of states for the critic.
+        condition: the part of ``x_t`` that the generator reads.
+        z: the latent vectors of the generator, ``(B, latent_size)``, or None.
+        noise: returns new noise, for the posterior.
+        target: 1 at the rated entries that are in the reconstruction loss, else 0, ``(nnz,)``.
     """
 
     x_0: State

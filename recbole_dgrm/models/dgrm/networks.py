@@ -14,7 +14,7 @@ from recbole_dgrm.models.dgrm.profiles import Rows, State
 
 
 class StepEmbedding(nn.Module):
-    """The code ``v_t`` of a step: sines and cosines of ``t``, then a linear layer.
+    """The embedding ``v_t`` of a step: sines and cosines of ``t``, then a linear layer.
 
     Args:
         size: width of ``v_t`` (10 in the paper), even.
@@ -30,7 +30,7 @@ class StepEmbedding(nn.Module):
         self.linear = nn.Linear(size, size)
 
     def forward(self, t: Tensor) -> Tensor:
-        """Maps steps ``(B,)`` to codes ``(B, size)``."""
+        """Maps steps ``(B,)`` to embeddings ``(B, size)``."""
         angle = t.unsqueeze(-1) * self.frequency
         return self.linear(torch.cat([angle.cos(), angle.sin()], dim=-1))
 
@@ -38,7 +38,7 @@ class StepEmbedding(nn.Module):
 class StateLayer(nn.Module):
     """A linear layer over several states and one dense input.
 
-    Its weights are initialised as those of one ``nn.Linear`` over all inputs side by side.
+    Its weights are initialised as those of one ``nn.Linear`` over the concatenated inputs.
 
     Args:
         widths: the widths of the states, or of dense rows.
@@ -71,7 +71,7 @@ class Generator(nn.Module):
         step_size: width of ``v_t``.
     """
 
-    n_states: ClassVar[int] = 1  # how many inputs are as wide as a profile, see ``inputs``
+    n_states: ClassVar[int] = 1  # the number of ``inputs``, which are as wide as a profile
 
     def __init__(self, n_items: int, hidden: Sequence[int], latent_size: int, step_size: int):
         super().__init__()
@@ -88,15 +88,16 @@ class Generator(nn.Module):
         return Outputs.of(self.hidden(self.first(inputs, self.step_embedding(t))), self.output)
 
     def inputs(self, x_t: State) -> list[State]:
-        """What the generator reads of profiles: the state."""
+        """The profile-wide inputs: the state."""
         return [x_t]
 
 
 class Critic(nn.Module):
     """``D(x_{t-1}, x_t, t)``: a score per pair of states, low for real pairs (section 3.2).
 
-    The first layer is linear, so its output is a sum, ``read_state(x_{t-1}) + read_condition(x_t, t)``, of which real
-    and fake pairs share the second part. The gradient by ``x_{t-1}`` is that by this output times the layer's weight.
+    The output of the first linear layer is the sum ``read_state(x_{t-1}) + read_condition(x_t, t)``, and real and fake
+    pairs share the second part. The gradient with respect to ``x_{t-1}`` is the gradient with respect to this output
+    times the layer's weight.
     """
 
     def __init__(self, n_items: int, hidden: Sequence[int], step_size: int):
@@ -111,22 +112,23 @@ class Critic(nn.Module):
         return self.score(self.read_state(x_tm1) + self.read_condition(x_t, t))
 
     def read_state(self, x_tm1: State) -> Tensor:
-        """What ``x_{t-1}`` adds to the output of the first layer, ``(B, H)``."""
+        """The part of the first layer's output from ``x_{t-1}``, ``(B, H)``."""
         return x_tm1.through(self.first.states[0])
 
     def read_condition(self, x_t: State, t: Tensor) -> Tensor:
-        """What ``x_t`` and ``t`` add to the output of the first layer, ``(B, H)``."""
+        """The part of the first layer's output from ``x_t`` and ``t``, ``(B, H)``."""
         step = linear(self.step_embedding(t), self.first.rest, self.first.bias)
         return step + x_t.through(self.first.states[1])
 
     def score(self, hidden: Tensor) -> Tensor:
-        """The scores ``(B,)`` that follow from the output of the first layer ``(B, H)``."""
+        """The scores ``(B,)``, given the output of the first layer ``(B, H)``."""
         return self.rest(hidden).squeeze(-1)
 
     def squared_norms(self, gradient: Tensor, places: Places | None = None) -> Tensor:
-        """The squared norms ``(B,)`` of gradients by ``x_{t-1}``, given those by the first layer's output ``(B, H)``.
+        """The squared norms ``(B,)`` of gradients with respect to ``x_{t-1}``.
 
         Args:
+            gradient: the gradients with respect to the first layer's output, ``(B, H)``.
             places: the places of ``x_{t-1}`` that can differ from 0; None means all.
         """
         weight = self.first.states[0]

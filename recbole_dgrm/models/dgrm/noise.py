@@ -1,13 +1,13 @@
-"""Gaussian noise on every entry of a profile, of which only products with the first layers are computed.
+"""Gaussian noise on every entry of a profile; only its products with the first layers are computed.
 
-Training uses *shared rows*: a step draws few dense Gaussian rows and multiplies them with the first layers once, and
-each user reads some of the rows, each with a random sign. The noise of one user has exactly the paper's distribution,
-so losses and gradients have the paper's expectation. But two users that read the same row are not independent, which
-makes a gradient noisier (``docs/deviations.md``).
+Training uses *shared rows*: a step samples a few dense Gaussian rows and multiplies them with the first layers once.
+Each user has some of these rows, each with a random sign. The noise of a single user has exactly the paper's
+distribution, so losses and gradients have the paper's expectation. But two users with the same row are not independent,
+which increases the variance of a gradient (``docs/deviations.md``).
 
-Prediction must not depend on the batch, so a user's noise depends on the user's id alone. Its product with a weight W
-is Gaussian with the covariance ``W'W``; a Cholesky factor of this gives the product from as few normals as W has
-columns. Nothing is ever differentiated through that factor.
+Prediction must not depend on the batch, so a user's noise depends only on the user's id. Its product with a weight W is
+Gaussian with covariance ``W'W``, so a Cholesky factor of ``W'W`` gives the product from as many normals as W has
+columns. No gradient is computed through that factor.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ JITTER = 1e-10  # of the mean of the diagonal
 
 
 def shared_rows(batch: int) -> int:
-    """How many rows of noise a batch shares by default.
+    """The default number of noise rows that a batch shares.
 
     Sharing multiplies the variance of a gradient by about 1 + 0.07 x (users per row), so by about 1.3 here.
     """
@@ -34,13 +34,13 @@ def shared_rows(batch: int) -> int:
 
 
 class SharedNoise:
-    """The shared rows of one step of training, drawn when they are first read.
+    """The shared rows of one training step, sampled at first use.
 
     Args:
-        n_rows: the number of rows; each user gets different ones for different noises.
-        width: their length.
+        n_rows: the number of rows; the noises of a user are different rows.
+        width: the length of the rows.
         n_users: B.
-        n_noises: the number of noises that a user needs at most.
+        n_noises: the largest number of noises of a user.
     """
 
     def __init__(self, n_rows: int, width: int, n_users: int, n_noises: int, device: torch.device):
@@ -55,7 +55,7 @@ class SharedNoise:
 
     @cached_property
     def row(self) -> Tensor:
-        """The rows that each user reads, ``(B, n_noises)``."""
+        """The row of each noise of each user, ``(B, n_noises)``."""
         return torch.rand(self.n_users, self.size[0], device=self.device).topk(self.n_noises).indices
 
     @cached_property
@@ -64,7 +64,7 @@ class SharedNoise:
         return torch.randint(0, 2, (self.n_users, self.n_noises), device=self.device) * 2.0 - 1
 
     def another(self, width: int) -> "SharedRows":
-        """One more noise, ``(B, width)``, independent of those before."""
+        """A new noise ``(B, width)``, independent of the earlier ones."""
         self._used += 1
         return SharedRows(self, width, self.row[:, self._used - 1], self.sign[:, self._used - 1, None])
 
@@ -78,7 +78,7 @@ class SharedNoise:
 
 @dataclass(frozen=True, eq=False)
 class SharedRows:
-    """One noise of a step: for each user a row of the table, ``(B,)``, and a sign, ``(B, 1)``."""
+    """One noise of a training step: for each user a row of the table, ``(B,)``, and a sign, ``(B, 1)``."""
 
     source: SharedNoise
     width: int
@@ -87,8 +87,8 @@ class SharedRows:
 
     def through(self, weight: Tensor) -> Tensor:
         """The noise times ``weight`` ``(W, H)``, ``(B, H)``."""
-        picked = embedding(self.row, self.source.through(weight))  # the gradient of an index has no fixed order
-        return self.sign * picked
+        rows = embedding(self.row, self.source.through(weight))  # the gradient of indexing is not deterministic
+        return self.sign * rows
 
     def dense(self) -> Tensor:
         """The noise itself, ``(B, width)``."""
@@ -97,7 +97,7 @@ class SharedRows:
 
 @dataclass(frozen=True, eq=False)
 class GivenRows:
-    """Rows ``(B, W)`` that are in memory."""
+    """Rows ``(B, W)`` that are given as a tensor."""
 
     value: Tensor
 
@@ -111,9 +111,9 @@ class GivenRows:
 
 
 class Factors:
-    """For weights ``(W, H)`` the Cholesky factors of ``weight' weight``, kept while a weight does not change.
+    """A cache of the Cholesky factors of ``weight' weight``, for weights ``(W, H)`` that have not changed.
 
-    A weight is compared with a copy: its version counter does not count the steps of fused optimizers.
+    A weight is compared with a copy, because its version counter does not count the steps of fused optimizers.
     """
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ def _factor(weight: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class UserRows:
-    """The noise of users ``(B,)`` in one ``stream`` of ``source``, for which there are only products."""
+    """The noise of users ``(B,)`` in one ``stream`` of ``source``; only its products can be computed."""
 
     source: RowNoise
     factors: Factors
@@ -155,5 +155,5 @@ class UserRows:
         return self.source(self.user, size, self.stream) @ self.factors(weight).T
 
     def dense(self) -> Tensor:
-        """There are only products of this noise; use ``GivenRows`` where its entries are read."""
-        raise NotImplementedError("take GivenRows where single entries of the noise are read")
+        """Not available; use ``GivenRows`` if entries of the noise are needed."""
+        raise NotImplementedError("use GivenRows if single entries of the noise are needed")

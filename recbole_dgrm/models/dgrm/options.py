@@ -1,4 +1,4 @@
-"""The keys of DGRM and DGRMKL, typed, and which of them go together."""
+"""The typed keys of DGRM and DGRMKL, and the checks of their combinations."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -59,11 +59,11 @@ class DGRMOptions:
         if self.denoising_steps > level:
             raise OptionError(
                 f"denoising_steps={self.denoising_steps} is out of range; allowed: 0..{level}, "
-                f"the level where prediction starts (max(1, prediction_noise_steps), at most noise_steps={top})"
+                f"the step at which prediction starts (max(1, prediction_noise_steps), at most noise_steps={top})"
             )
         if self.step_embedding_size % 2:
             raise OptionError(f"step_embedding_size={self.step_embedding_size} must be even")
         if self.reconstruct == "hidden" and self.condition_dropout == 0:
-            raise OptionError("reconstruct=hidden needs condition_dropout above 0: nothing is hidden otherwise")
+            raise OptionError("reconstruct=hidden needs condition_dropout above 0: otherwise nothing is hidden")
         if self.noise_support == "rated" and self.prediction == "posterior":
-            raise OptionError("prediction=posterior needs noise_support=all: unrated entries have no state otherwise")
+            raise OptionError("prediction=posterior needs noise_support=all: otherwise unrated entries have no state")

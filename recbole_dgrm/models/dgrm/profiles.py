@@ -1,10 +1,9 @@
 """States of the chain without a tensor of users x items.
 
-Every state of DGRM (``x_0``, ``x_t``, the fake) is a sum of two things: values at the rated places, and dense rows such
-as Gaussian noise, each times a number per user. A ``State`` holds these values, rows and numbers. Sums of states, and
-multiples by a number per user, are states again, so the equations of the chain can be written as the paper has them.
-Every network begins with a linear layer, for which the product of a dense row with the layer's weight is enough
-(``Rows.through``).
+Every state of DGRM (``x_0``, ``x_t``, the fake) is a sum of values at the rated places and of dense rows such as
+Gaussian noise, each times a number per user. A ``State`` stores these values, rows and numbers. Sums of states, and
+products with a number per user, are states again, so the equations of the chain can be written as in the paper. Every
+network begins with a linear layer, which only needs the products of the dense rows with its weight (``Rows.through``).
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from recbole_dgrm.maths.sparse import Places, sparse_product
 
 
 class Rows(Protocol):
-    """Dense rows ``(B, W)`` that may be known by their products only. Two of them are equal if they are one object."""
+    """Dense rows ``(B, W)``, perhaps given only by their products. They are equal only if they are the same object."""
 
     def through(self, weight: Tensor) -> Tensor:
         """The rows times ``weight`` ``(W, H)``, ``(B, H)``."""
@@ -31,9 +30,9 @@ class State:
     """A batch of rows ``(B, W)``: values at single places plus multiples of dense rows.
 
     Attributes:
-        places: where the values are.
+        places: the places of the values.
         value: the values at ``places``, ``(nnz,)``.
-        rows: the coefficient of each of the dense rows, ``(B, 1)`` or ``(1, 1)``.
+        rows: dense rows to their coefficients, ``(B, 1)`` or ``(1, 1)``.
     """
 
     places: Places
@@ -42,7 +41,7 @@ class State:
 
     @classmethod
     def of(cls, rows: Rows, places: Places) -> "State":
-        """A state that is ``rows`` and has no values at ``places``."""
+        """A state that equals ``rows``, with values 0 at ``places``."""
         value = torch.zeros(len(places.row), dtype=torch.float32, device=places.row.device)
         return cls(places, value, {rows: value.new_ones(1, 1)})
 
@@ -62,9 +61,9 @@ class State:
     def __truediv__(self, divisor: Tensor) -> "State":
         return self * (1 / divisor)
 
-    def where(self, kept: Tensor) -> "State":
-        """The state with the values at places where ``kept`` ``(nnz,)`` is 0 left out; dense rows stay."""
-        return State(self.places, self.value * kept, self.rows)
+    def where(self, shown: Tensor) -> "State":
+        """The state without the values at places where ``shown`` ``(nnz,)`` is 0; dense rows are unchanged."""
+        return State(self.places, self.value * shown, self.rows)
 
     def through(self, weight: Tensor) -> Tensor:
         """The state times ``weight`` ``(W, H)``, ``(B, H)``."""

@@ -1,12 +1,12 @@
-"""Prediction with a trained DGRM (paper, section 3.3): noise the profiles, walk back, predict them anew.
+"""Prediction with a trained DGRM (paper, section 3.3): the profiles are noised, and the backward process denoises them.
 
-There is no masking layer here: predictions of the unrated items are what is wanted.
+There is no masking layer here, because the unrated items are to be predicted.
 
 Deviations from the paper
     * Section 3.3 predicts ``x_{T-T'}`` from the profile noised T times. ``prediction: posterior`` does
-      so and divides by the shrinkage ``sqrt(alpha_bar)``; at unrated items that state still holds the
-      noise it started from, so the default is the last ``x_0_hat``, from the noise level
-      ``prediction_noise_steps`` that validation chose.
+      so and divides by the shrinkage ``sqrt(alpha_bar)``. At unrated items that state still has the initial
+      noise, so the default is the last ``x_0_hat``, started at the noise level ``prediction_noise_steps``,
+      which was chosen on validation.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,16 +26,16 @@ from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, UserRows
 from recbole_dgrm.models.dgrm.options import DGRMOptions
 from recbole_dgrm.models.dgrm.profiles import State
 
-SPREAD_DRAWS = 32  # draws whose spread is the standard deviation of a prediction
+SPREAD_DRAWS = 32  # samples of a prediction, from which its standard deviation is computed
 
 
 @dataclass(frozen=True)
 class Streams:
-    """The streams of ``RowNoise`` that one draw of a prediction uses; each draw has ``2T + 2`` of its own.
+    """The streams of ``RowNoise`` for one sample of a prediction; each sample has its own ``2T + 2`` streams.
 
     Attributes:
-        first: the first stream of the draw, which noises the profile.
-        level: the step t that the walk starts at.
+        first: the first stream of the sample, which noises the profile.
+        level: the step t at which the backward process starts.
         noised: whether the profile is noised at the start.
     """
 
@@ -48,7 +48,7 @@ class Streams:
         return self.first + self.noised + 2 * (self.level - t)
 
     def posterior(self, t: int) -> int:
-        """The stream of the noise of the posterior step that leaves ``t``."""
+        """The stream of the noise of the posterior step from ``t`` to ``t - 1``."""
         return self.z(t) + 1
 
 
@@ -58,7 +58,7 @@ class Sampler:
 
     Attributes:
         options, chain, generator, noise, factors: those of the trained model.
-        ids: ids ``(B,)``, on which the noise depends.
+        ids: the ids of the profiles, ``(B,)``, which determine the noise.
         x_0: the profiles with these ids.
     """
 
@@ -72,7 +72,7 @@ class Sampler:
 
     @torch.no_grad()
     def predict(self) -> Outputs | GivenRows:
-        """The mean of the draws. Of an ``x_0_hat`` the inputs of the output layer are averaged, as that is linear."""
+        """The mean of the samples. As the output layer is linear, samples of ``x_0_hat`` are averaged at its inputs."""
         draws: list[Any] = [self.draw(index) for index in range(self.options.prediction_draws)]
         if self.options.prediction == "posterior":
             return GivenRows(_mean([draw.dense() for draw in draws]))
@@ -80,7 +80,7 @@ class Sampler:
 
     @torch.no_grad()
     def spread(self, places: Places) -> Tensor:
-        """The standard deviations ``(n,)`` at ``places`` of ``SPREAD_DRAWS`` draws; exactly 0 where all are equal."""
+        """The standard deviations ``(n,)`` of ``SPREAD_DRAWS`` samples at ``places``; exactly 0 if all are equal."""
         draws = (self.draw(index) for index in range(SPREAD_DRAWS))
         entries = torch.stack(
             [
@@ -91,7 +91,7 @@ class Sampler:
         return (entries - entries[0]).std(dim=0)
 
     def draw(self, index: int) -> Outputs | State:
-        """A predicted profile, drawn anew for each ``index``; a prediction is the mean of the first few."""
+        """A sample of the predicted profiles, with its own noise for each ``index``."""
         o = self.options
         level, steps = max(1, o.prediction_noise_steps), o.denoising_steps
         streams = self._streams(index, level, o.prediction_noise_steps > 0)
@@ -102,14 +102,14 @@ class Sampler:
             x_t, _ = self._reverse(x_t, streams, level, count, eps)
         if literal:
             return self._rescaled(x_t, level - count)
-        return self._denoise(x_t, streams, level - count)  # the last denoising gives the prediction
+        return self._denoise(x_t, streams, level - count)  # the last denoising is the prediction
 
     @torch.no_grad()
     def walk(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """For T' = 0, 1, ..., T what is predicted from the profile noised T times (section 4.4.2, Fig. 7).
+        """The predictions after T' = 0, 1, ..., T steps from the profile noised T times (section 4.4.2, Fig. 7).
 
         Yields:
-            The profiles by ``x_{T-T'}`` and by the last ``x_0_hat``, both ``(B, W)``, of one draw.
+            The profiles from ``x_{T-T'}`` and from the last ``x_0_hat``, both ``(B, W)``, of one sample.
         """
         top = self.options.noise_steps
         streams, eps = self._streams(0, top, noised=True), partial(self._eps, entries=True)
@@ -117,7 +117,7 @@ class Sampler:
         for t in range(top, 0, -1):
             x_0_hat, step = self._denoise(x_t, streams, t), torch.full_like(self.ids, t)
             x_t = self.chain.q_posterior(self._state(x_0_hat), x_t, step, eps(streams.posterior(t)))
-            x_t = State.of(GivenRows(x_t.dense()), self.x_0.places)  # later steps need not keep its noises
+            x_t = State.of(GivenRows(x_t.dense()), self.x_0.places)  # a tensor, so that noises do not accumulate
             predicted = x_0_hat.dense()
             if t == top:
                 yield predicted, predicted
@@ -127,7 +127,7 @@ class Sampler:
         return Streams(index * (2 * self.options.noise_steps + 2), level, noised)
 
     def _eps(self, stream: int, entries: bool) -> State:
-        """The profiles' noise of a stream; ``entries`` says whether single entries of it will be read."""
+        """The noise of the profiles in a stream; ``entries`` if single entries of it will be needed."""
         places, width = self.x_0.places, self.x_0.places.n_columns
         if self.options.noise_support == "rated":
             return State(places, self.noise.at(self.ids[places.row], places.column, stream))
@@ -136,7 +136,7 @@ class Sampler:
         return State.of(UserRows(self.noise, self.factors, self.ids, stream), places)
 
     def _start(self, streams: Streams, eps: Callable[[int], State]) -> State:
-        """The state that the walk starts from: the profile, noised or clean."""
+        """The initial state of the backward process: the profile, noised or clean."""
         if not streams.noised:
             return self.x_0
         return self.chain.q_sample(self.x_0, torch.full_like(self.ids, streams.level), eps(streams.first))
@@ -154,19 +154,19 @@ class Sampler:
         )
 
     def _denoise(self, x_t: State, streams: Streams, t: int) -> Outputs:
-        """``x_0_hat`` as the generator predicts it from the state at ``t``."""
+        """The generator's ``x_0_hat`` from the state at ``t``."""
         z = UserRows(self.noise, self.factors, self.ids, streams.z(t)) if self.generator.latent_size else None
         shown = condition(x_t, torch.ones_like(x_t.value), self.options.condition_scale)
         return self.generator(shown, z, torch.full_like(self.ids, t))
 
     def _state(self, x_0_hat: Outputs) -> State:
-        """``x_0_hat`` as a state, of all items or of those that get noise."""
+        """``x_0_hat`` as a state, with all items or only those with noise."""
         if self.options.noise_support == "rated":
             return State(self.x_0.places, x_0_hat.at(self.x_0.places))
         return State.of(x_0_hat, self.x_0.places)
 
     def _rescaled(self, x_t: State, t: int) -> State:
-        """A state at ``t`` divided by what the chain shrinks ratings by."""
+        """A state at ``t`` divided by ``sqrt(alpha_bar_t)``, by which the chain shrinks ratings."""
         return x_t / self.chain.alpha_bar[t].sqrt().view(1, 1)
 
 
@@ -174,14 +174,14 @@ def _mean(draws: list[Tensor]) -> Tensor:
     return torch.stack(draws).mean(dim=0) if len(draws) > 1 else draws[0]
 
 
-def condition(x_t: State, kept: Tensor, scale: str) -> State:
-    """What the generator reads of a state.
+def condition(x_t: State, shown: Tensor, scale: str) -> State:
+    """The part of a state that the generator reads.
 
     Args:
         x_t: the state.
-        kept: 1 at the rated entries that are not hidden from the generator, else 0, ``(nnz,)``. A hidden entry looks
-            like one that is not rated: the rating is left out, and the noise of the other entries stays.
-        scale: the option ``condition_scale``; ``sqrt_count`` divides by the root of the number of kept entries.
+        shown: 1 at the rated entries that are not hidden from the generator, else 0, ``(nnz,)``. A hidden entry is like
+            an unrated one: its rating is left out, and the dense noise is unchanged.
+        scale: the option ``condition_scale``; ``sqrt_count`` divides by the root of the number of shown entries.
     """
-    shown = x_t.where(kept)
-    return shown / x_t.places.sums(kept).clamp(min=1).sqrt() if scale == "sqrt_count" else shown
+    visible = x_t.where(shown)
+    return visible / x_t.places.sums(shown).clamp(min=1).sqrt() if scale == "sqrt_count" else visible

@@ -1,1 +1,1 @@
-"""DGRMPlus: DGRM over items, blended with another model; nothing here is in the paper."""
+"""DGRMPlus: DGRM over item profiles, blended with another model; nothing here is in the paper."""

@@ -1,16 +1,16 @@
-"""DGRMPlus: DGRM with a network over items that reads which entries are rated, blended with another model.
+"""DGRMPlus: DGRM over item profiles with the mask as an input, blended with another model.
 
 Nothing here is in the paper. DGRMPlus differs from DGRM by its defaults and in three ways:
 
-*Profiles of items* (``orientation: item``): a profile is what an item has from all users, so a user's scores are one
-entry of each item's predicted profile. All items are predicted once and kept until the weights change. As the output
-layer is linear, only its inputs are kept; a score is the product of an item's inputs with the user's output weights.
+*Item profiles* (``orientation: item``): a profile has the ratings of an item by all users, so a user's scores are one
+entry of each item's predicted profile. All items are predicted once and cached until the weights change. Only the last
+hidden layer is cached: a score is the dot product of an item's hidden vector with the user's output weights.
 
 *The mask* (``mask_channel``): the generator also reads which entries of the profile are rated.
 
-*Blending* (``blend``): a share of a prediction is that of another model. Of ratings this is a Bayesian factorization
-(``models/bmf/``), of implicit feedback a ridge regression on a user's other items, with the scores of both
-standardised per user.
+*Blending* (``blend``): a prediction is a weighted mean of the network's and another model's. For ratings the other
+model is a Bayesian factorization (``models/bmf/``), for implicit feedback a ridge regression on a user's other items,
+and then the scores of both are standardised per user.
 """
 
 from collections.abc import Callable
@@ -35,11 +35,11 @@ from recbole_dgrm.models.dgrmplus.ridge import MOST_ITEMS, ItemRidge
 from recbole_dgrm.options import Share
 from recbole_dgrm.system import distributed
 
-BURN_IN = 15  # first sweeps of a chain of the factorization, which do not count
+BURN_IN = 15  # first sweeps of a chain of the factorization, which are not used
 START = 0.5  # the share of the other model before it is chosen
 STEP = 0.1
 SHARES = [round(STEP * step, 6) for step in range(11)]
-ITEMS = 1024  # profiles of items that are predicted at once
+ITEMS = 1024  # item profiles that are predicted at once
 TINY = 1e-12
 
 
@@ -60,7 +60,7 @@ class DGRMPlusOptions(DGRMOptions):
         super().__post_init__()
         if self.orientation == "item" and self.prediction == "posterior":
             raise OptionError(
-                "prediction=posterior needs orientation=user: a state of few users would be one of all items otherwise"
+                "prediction=posterior needs orientation=user: with item profiles it would need the states of all items"
             )
 
 
@@ -70,22 +70,22 @@ class MaskGenerator(Generator):
     n_states = 2
 
     def inputs(self, x_t: State) -> list[State]:
-        """What the generator reads of profiles: the state and its mask."""
+        """The profile-wide inputs: the state and its mask."""
         return [x_t, mask_of(x_t)]
 
 
 def mask_of(state: State) -> State:
-    """1 at all places, also where a value is left out, divided by the root of the row's number of places."""
+    """1 / sqrt(number of places of the row) at all places, even if their value is hidden."""
     one = torch.ones_like(state.value)
     return State(state.places, one) / state.places.sums(one).clamp(min=1).sqrt()
 
 
 class DGRMPlus(DGRM):
-    """DGRM over items or users, blended with another model.
+    """DGRM over item or user profiles, blended with another model.
 
     Attributes:
         share: the share of the other model in a prediction, from 0 to 1.
-        other: the model to blend with; None without.
+        other: the model to blend with, or None.
     """
 
     Options = DGRMPlusOptions
@@ -100,13 +100,13 @@ class DGRMPlus(DGRM):
         self._kept = KeptOutputs()
 
     def new_generator(self, latent_size: int) -> Generator:
-        """The untrained generator. Of implicit feedback the mask would be all there is to predict, so it reads none."""
+        """The untrained generator. With implicit feedback it does not read the mask, which is its target."""
         o = self.options
         kind = MaskGenerator if o.mask_channel and not self.implicit else Generator
         return kind(self.width, o.generator_hidden, latent_size, o.step_embedding_size)
 
     def centered(self, config) -> Center:
-        """The centre of ratings. Before profiles become residuals to it, the other model gets the ratings."""
+        """The centre of ratings; the other model is made before profiles become residuals to it."""
         o = self.options
         self.other = self._other_model(config) if o.blend else None
         self.register_buffer("share", torch.tensor(START if o.blend == "auto" else float(o.blend)))
@@ -119,13 +119,13 @@ class DGRMPlus(DGRM):
             return Factorization(ratings, Sampling(*numbers, seed=config.run.seed))
         if ratings.shape[1] > MOST_ITEMS:
             raise OptionError(
-                f"blend={o.blend} inverts a matrix of items x items under implicit feedback, and there are "
+                f"blend={o.blend} inverts a matrix of items x items with implicit feedback, and there are "
                 f"{ratings.shape[1]} items, more than {MOST_ITEMS}; set blend=0"
             )
         return ItemRidge(ratings, o.blend_ridge)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Sample or solve the other model before the first epoch."""
+        """Fit the other model before the first epoch."""
         if isinstance(self.other, Factorization):
             while self.other.sweeps < self.other.how.sweeps:
                 self.other.sweep()
@@ -133,9 +133,9 @@ class DGRMPlus(DGRM):
             self.other.solve()
 
     def set_users(self) -> None:
-        """Solve the centre and the other model for users who were not there in training.
+        """Compute the centre and the other model for new users.
 
-        The generator of items' profiles has no weights for new users, so they get the other model alone.
+        With item profiles the generator has no weights for new users, so only the other model predicts.
         """
         if self.other:
             self.other.set_users(self.rating_matrix())
@@ -148,8 +148,8 @@ class DGRMPlus(DGRM):
     def choose(self, valid_data, score: Callable[[], float]) -> None:
         """Choose the share of the other model on validation.
 
-        Of ratings it is the share with the least squared error there. Of implicit feedback it moves by at most a step
-        of ``STEP``, to where the score is best.
+        For ratings it is the share with the smallest squared error. For implicit feedback it is the share with the best
+        validation score among the current one and those a ``STEP`` above and below.
         """
         if self.options.blend != "auto":
             return
@@ -177,40 +177,40 @@ class DGRMPlus(DGRM):
         return min(1.0, max(0.0, product / square)) if square else START
 
     def chosen(self) -> dict[str, float]:
-        """The share that ``choose`` has chosen."""
+        """The share from ``choose``."""
         return {"share": self.share.item()} if self.options.blend == "auto" else {}
 
     def adopt(self, chosen: dict[str, float]) -> None:
-        """Take over the share that another model has ``chosen``."""
+        """Use the share that another model has ``chosen``."""
         if "share" in chosen:
             self.share.fill_(chosen["share"])
 
-    # Prediction: of profiles of items, and blended.
+    # Prediction from item profiles, and blending.
 
     def predicted(self, user: Tensor) -> Outputs | GivenRows:
-        """The predicted profiles of users ``(B,)``; zeros where the other model alone predicts."""
+        """The predicted profiles of users ``(B,)``; zeros if only the other model predicts."""
         if self.share == 1:
             one = self.row_noise.pool.new_zeros
             return Outputs(one(len(user), 1), one(self.n_items - 1, 1), one(self.n_items - 1))
         return self._transposed(user - 1) if self.by_item else super().predicted(user)
 
     def _transposed(self, row: Tensor) -> Outputs:
-        """``x_0_hat`` of all items, at the entries ``(B,)`` of their profiles that belong to users: ``(B, I)``."""
+        """``x_0_hat`` of all items at the users' entries ``(B,)`` of their profiles, as user profiles ``(B, I)``."""
         items = self._kept(self.generator, self._of_items)
         return replace(items, weight=items.weight[row], bias=items.bias[row]).transposed()
 
     def _of_items(self) -> Outputs:
-        """``x_0_hat`` of all items at all users, some items at a time."""
+        """``x_0_hat`` of all items for all users, computed in blocks of items."""
         ids = torch.arange(1, self.n_items, device=self._indptr.device)
         parts: list[Any] = [self.sampler(block).predict() for block in ids.split(ITEMS)]
         return replace(parts[0], hidden=torch.cat([part.hidden for part in parts]))
 
     def entry(self, user: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-        """For pairs ``(n,)`` the id of the profile that has the rating, and its place in the profile, ``(n,)`` each."""
+        """The profile ids of pairs, and the pairs' entries in these profiles, ``(n,)`` each."""
         return (column + 1, user - 1) if self.by_item else (user, column)
 
     def complete(self, user: Tensor, x_0_hat: Tensor) -> Tensor:
-        """The scores ``(B, I)`` of users ``(B,)`` that follow from predicted profiles, blended."""
+        """The blended scores ``(B, I)`` of users ``(B,)``, from predicted profiles."""
         network = super().complete(user, x_0_hat)
         if not self.share:
             return network
@@ -220,7 +220,7 @@ class DGRMPlus(DGRM):
         return torch.lerp(network, other, self.share)
 
     def complete_pairs(self, user: Tensor, column: Tensor, x_0_hat: Tensor) -> Tensor:
-        """The ratings ``(n,)`` of pairs that follow from their entries of predicted profiles, blended."""
+        """The blended ratings ``(n,)`` of pairs, from their entries of predicted profiles."""
         network = super().complete_pairs(user, column, x_0_hat)
         if not self.share:
             return network
@@ -230,7 +230,7 @@ class DGRMPlus(DGRM):
 
     @torch.no_grad()
     def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Predicted ratings ``(n,)`` of single items; scores that are standardised per user need the other items."""
+        """Predicted ratings ``(n,)`` of single items; to standardise scores per user all items are predicted."""
         if self.implicit and self.share:
             return ProfileRecommender.score_pairs(self, user, row, column)
         return super().score_pairs(user, row, column)
@@ -239,9 +239,9 @@ class DGRMPlus(DGRM):
     def deviations(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """The standard deviations ``(n,)`` of the ratings that ``score_pairs`` predicts.
 
-        Blended with a factorization they are those of the factorization, errors of rating included, whatever its
-        share. Network and factorization make nearly the same errors, so their mean is hardly surer than one of them,
-        and the network's draws leave errors of rating out.
+        If blended with a factorization, they are those of the factorization, with the noise of a rating, whatever its
+        share. Network and factorization make nearly the same errors, so averaging hardly reduces the uncertainty, and
+        the spread of the network's samples leaves out the noise of a rating.
         """
         if not (isinstance(self.other, Factorization) and self.share):
             return super().deviations(user, row, column)
@@ -255,16 +255,16 @@ def _standardised(score: Tensor) -> Tensor:
 
 
 class KeptOutputs:
-    """The predicted profiles of all items, kept until a parameter of the network changes.
+    """A cache of the predicted profiles of all items, valid until a parameter of the network changes.
 
-    Parameters are compared with copies: their version counters do not count the steps of fused optimizers.
+    Parameters are compared with copies, because their version counters do not count the steps of fused optimizers.
     """
 
     def __init__(self) -> None:
-        self._kept: tuple[Any, list[Tensor], Any] = None, [], None  # one object, which threads replace as a whole
+        self._kept: tuple[Any, list[Tensor], Any] = None, [], None  # one tuple, so that threads replace it atomically
 
     def __call__(self, network: nn.Module, compute: Callable[[], Outputs]) -> Outputs:
-        """What ``compute()`` gives, or has given with these parameters on this device in this precision."""
+        """The result of ``compute()``, from the cache if parameters, device and precision are the same."""
         parameters = [parameter.detach() for parameter in network.parameters()]
         device = parameters[0].device
         mode = device, torch.is_autocast_enabled(device.type)

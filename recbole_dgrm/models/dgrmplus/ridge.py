@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 from recbole_dgrm.maths.sparse import Places, sparse_product
 
-MOST_ITEMS = 20_000  # a matrix of items x items is inverted
+MOST_ITEMS = 20_000  # the limit for inverting a matrix of items x items
 
 
 class ItemRidge(nn.Module):
-    """The regression ``X ~ X B`` with a diagonal of B that is 0, for rows ``X`` that are 1 where a user has an item.
+    """The ridge regression ``X ~ X B`` with diag(B) = 0, where X is 1 if a user has an item, else 0.
 
     Args:
-        rows: ``(n_users, n_items)``.
-        strength: what is added to the diagonal of ``X'X``.
+        rows: X, ``(n_users, n_items)``.
+        strength: lambda, which is added to the diagonal of ``X'X``.
     """
 
     weight: Tensor
@@ -26,12 +26,12 @@ class ItemRidge(nn.Module):
         self.register_buffer("weight", torch.zeros(0, 0), persistent=False)
 
     def solve(self) -> None:
-        """Find B, unless it is there."""
+        """Compute B, unless it has been computed."""
         if not len(self.weight):
             gram = (self.rows.T @ self.rows).toarray() + self.strength * np.eye(self.rows.shape[1])
             inverse = torch.linalg.inv(torch.from_numpy(gram))
             weight = (-inverse / inverse.diagonal()).fill_diagonal_(0)
-            by_row = weight.float().contiguous()  # LAPACK's inverse is by column, and rows are read
+            by_row = weight.float().contiguous()  # rows are read, and LAPACK's inverse is stored by column
             self.weight = by_row.to(self.weight.device)
 
     def ratings(self, user: Tensor) -> Tensor:
