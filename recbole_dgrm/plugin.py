@@ -32,8 +32,7 @@ from recbole_dgrm.data import loaders
 from recbole_dgrm.data.dataset import RatingDataset
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import recbole_metrics
-from recbole_dgrm.evaluation.metric_names import smaller_is_better
-from recbole_dgrm.evaluation.selection import ASKED, AUTO, candidates
+from recbole_dgrm.evaluation.metric_names import ASKED, AUTO, candidates, smaller_is_better
 from recbole_dgrm.models.registry import GENERAL, MODELS
 from recbole_dgrm.runs.run_files import new_directory
 from recbole_dgrm.training.trainers import trainer_class

@@ -1,12 +1,9 @@
 """The files of a run: the interface between the code that runs and the code that reports."""
 
-import hashlib
 import json
-import logging
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -16,26 +13,18 @@ import yaml
 from numpy.typing import NDArray
 
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.options import retired
-from recbole_dgrm.system.files import make_folder, plain, read_bytes, write_text, write_whole, writing
-from recbole_dgrm.system.processes import EXIT_S, LOCK, locked_folder
+from recbole_dgrm.identity import ASIDE, RECORD, RESULTS, Identity, config_hash
+from recbole_dgrm.system.files import plain, read_bytes, write_text, write_whole
 
-LOG = logging.getLogger(__name__)
-RECORD, CONFIG, PER_USER, RUN_LOG = "record.json", "config.yaml", "per_user.npz", "run.log"
-BIAS = "bias "  # prefix of the bias row's metrics in per_user.npz
+CONFIG, PER_USER, RUN_LOG = "config.yaml", "per_user.npz", "run.log"
 CHECKPOINT, EPOCHS, EVENTS = "checkpoint.pt", "metrics.jsonl", "events"
-ASIDE, REASON = ".aside", "reason.txt"  # the folder of work that was moved aside; runs in it are not read
-SEARCH = "search.json"  # the plan of a search, in its folder
-VOUCHING = (RECORD, SEARCH)  # files that are written and moved last, because they show that the others are complete
 TRIAL = "trial.json"  # in the directory of a run that is a trial of a search
-RESULTS = 1  # increased by each change of the code that changes the results of a config on the same data
 UNFINISHED = ("running", "interrupted")  # status of a run that can be continued
 ENDED = ("finished", "validated", "pruned")  # status of a run whose record is no longer written
 PREDICTIONS_ONLY = "predictions"  # the name of the model in the record of predictions of another program
 PLAN = "benchmark.json"  # the plan of a benchmark, in its folder
 LARGEST_JSON = 1 << 26  # bytes; a record has about 20,000, and reading 64 MiB takes some seconds
 LARGEST_VECTORS = 1 << 32  # bytes when decompressed: enough for 20 metrics of 20 million users
-WHERE = ("output_dir", "data_path", "checkpoint_interval")  # keys that do not change results
 
 
 @dataclass
@@ -117,65 +106,6 @@ def new_record(given: Mapping[str, Any], label: str = "", source: str | None = N
     return record
 
 
-def config_hash(given: Mapping[str, Any]) -> str:
-    """Hash of all keys that determine a result.
-
-    Retired keys are included with their only value, so that the hashes of runs of 0.2.0 are still valid.
-    """
-    what = {key: value for key, value in plain({**retired(given.get("model")), **given}).items() if key not in WHERE}
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def changed_key(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """The first key in which two configs differ, without those of ``WHERE``; None if there is none."""
-    keys = sorted({*ours, *theirs}.difference(WHERE))
-    return next((key for key in keys if ours.get(key) != theirs.get(key)), None)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Everything that determines the result of a run, a benchmark cell or a trial of a search.
-
-    Stored work is only used or continued if its identity is the wanted one.
-
-    Attributes:
-        config: see ``config_hash``.
-        data: hash of all files of the data set, see ``recbole_dgrm.data.atomic_files.source_hash``.
-        code: see ``RESULTS``.
-    """
-
-    config: str
-    data: str | None
-    code: int = RESULTS
-
-    def difference(self, stored: "Identity") -> str | None:
-        """The reason why work of the ``stored`` identity cannot be used for this one; None if it can."""
-        if stored.data is not None and self.data != stored.data:
-            return f"the files of its data set have changed since (their hash was {stored.data}, it is {self.data} now)"
-        if self.code != stored.code:
-            return f"it was made by code that gives other results (results version {stored.code}, now {self.code})"
-        return None if self.config == stored.config else "it was made with other keys"
-
-
-def put_aside(path: Path, folder: Path, name: str, reason: str, stays: Collection[str] = ()) -> None:
-    """Move the content of ``path``, whose lock the caller holds, into ``folder/.aside/<name>-<number>``.
-
-    Args:
-        folder: the folder of the benchmark or search.
-        reason: the reason, which is logged and written to ``reason.txt``.
-        stays: names that are not moved; the lock is never moved.
-    """
-    place = folder / ASIDE / name
-    new = next(new for number in count(1) if not (new := place.with_name(f"{place.name}-{number}")).exists())
-    make_folder(new)
-    with writing(new):
-        for each in sorted(path.iterdir(), key=lambda each: each.name in VOUCHING):
-            if each.name not in (LOCK, ASIDE, *stays):
-                each.rename(new / each.name)
-    write_text(new / REASON, f"{path} was moved here, because {reason}.\n")
-    LOG.warning("%s was moved to %s, because %s; it is made again", path, new, reason)
-
-
 @dataclass(frozen=True)
 class RunDirectory:
     """A run directory that was read: its path, and the content of ``record.json``."""
@@ -251,24 +181,6 @@ class RunDirectory:
     def epochs(self) -> list[dict[str, Any]]:
         """A dict per epoch: ``stage``, ``epoch``, ``seconds``, losses, ``valid_<metric>``."""
         return read_epochs(self.path)
-
-
-def put_aside_unless(run: RunDirectory, folder: Path, identities: Iterable[Identity]) -> bool:
-    """Move a run of ``folder`` aside if there are ``identities`` and none of them has its data and code.
-
-    Returns:
-        Whether the run was moved.
-
-    Raises:
-        UserError: another process is working in the run.
-    """
-    wanted = [replace(identity, config=run.identity.config) for identity in identities]
-    reasons = [identity.difference(run.identity) for identity in wanted]
-    if not reasons or not all(reasons):
-        return False
-    with locked_folder(run.path, "process", "wait for its end", EXIT_S):
-        put_aside(run.path, folder, str(run.path.relative_to(folder)), str(reasons[0]))
-    return True
 
 
 def read_epochs(run_dir: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ warnings.filterwarnings("ignore")
 
 
 # an expensive fixture, for all their tests
-SHARING = ("test_distributed.py", "test_trained_run.py", "test_threads.py")
+SHARING = ("test_cluster.py", "test_distributed.py", "test_trained_run.py", "test_threads.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

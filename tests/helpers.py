@@ -34,6 +34,16 @@ def blocks(page: Path, language: str = "") -> list[str]:
     return [text for name, text in fenced if name == language]
 
 
+def ratings_of(splits, *parts: str) -> dict[tuple[str, str], float]:
+    """The ratings of some parts of a split, by user and item."""
+    found = {}
+    for part in parts:
+        user, item, rating = splits.triples(part)
+        names = splits.train.id2token("user_id", user), splits.train.id2token("item_id", item)
+        found |= dict(zip(zip(*names, strict=True), rating.tolist(), strict=True))
+    return found
+
+
 def wait_for(condition, seconds: float = 90):
     """What ``condition()`` returns as soon as it is true."""
     deadline = time.monotonic() + seconds

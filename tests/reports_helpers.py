@@ -4,10 +4,16 @@ import json
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from recbole_dgrm.records import new_record, write_vectors
+from recbole_dgrm.reports import figures
+from recbole_dgrm.reports.benchmark_report import benchmark_document
+from recbole_dgrm.reports.densities import density_answers
+from recbole_dgrm.reports.document import to_markdown
 from recbole_dgrm.reports.rows import Cell, ModelRow
 from recbole_dgrm.reports.statistics import summarise
 from recbole_dgrm.system.files import write_json
@@ -72,6 +78,21 @@ def age(path: Path, seconds: float) -> None:
 def only_cell(folder: Path, baseline: str | None = None) -> Cell:
     (cell,) = summarise(folder, baseline).cells
     return cell
+
+
+def drawn(draw, *arguments) -> Figure:
+    """The figure that ``draw`` would save, with its layout."""
+    with patch.object(figures, "save") as save:
+        draw(*arguments, Path("nowhere"))
+    figure = save.call_args.args[0]
+    figure.draw_without_rendering()
+    return figure
+
+
+def report_text(folder: Path) -> str:
+    """The report about a folder in Markdown, whose figures are not drawn."""
+    summary = summarise(folder)
+    return to_markdown(benchmark_document(summary, "of a test", density_answers(summary.cells)))
 
 
 def rows_of(cell: Cell) -> dict[str, ModelRow]:

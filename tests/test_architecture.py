@@ -17,8 +17,8 @@ PACKAGE = Path(recbole_dgrm.__file__).parent
 FLOORS = [
     {"errors", "maths", "start"},
     {"options", "system"},
-    {"compat", "data", "models", "records"},
-    {"evaluation"},
+    {"compat", "data", "identity", "models"},
+    {"evaluation", "records"},
     {"config", "training", "reports"},
     {"runs"},
     {"benchmarks", "plugin"},
@@ -27,8 +27,8 @@ FLOORS = [
 ]  # a room imports from lower floors only; rooms of one floor do not know each other
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_RECBOLE = (
-    *("errors", "maths", "options", "records", "reports", "tuning.space"),
-    *(f"system.{name}" for name in ("distributed", "files", "interrupts", "patching", "processes")),
+    *("errors", "identity", "maths", "options", "records", "reports", "tuning.space"),
+    *(f"system.{name}" for name in ("distributed", "files", "processes")),
     *(f"system.{name}" for name in ("texts", "yaml_files")),
     *(f"models.dgrm.{name}" for name in ("diffusion", "networks", "options", "profiles", "sampling")),
     *(f"evaluation.{name}" for name in ("collapse", "distribution", "metric_names", "ranking")),

@@ -8,9 +8,10 @@ import sys
 from importlib import import_module
 
 import pytest
-from helpers import ROOT, blocks, random_ratings, write_ratings
+from helpers import ROOT, Here, blocks, random_ratings, write_ratings
 
 import recbole_dgrm as rd
+from recbole_dgrm.benchmarks import executors
 from recbole_dgrm.cli import main
 from recbole_dgrm.config import layers
 from recbole_dgrm.testing import ModelContract
@@ -55,16 +56,19 @@ def test_the_readme_installs_as_the_page_about_installing():
 
 @pytest.mark.slow
 def test_the_cells_of_the_notebook_run_in_order_and_show_what_they_showed(tmp_path, monkeypatch):
-    """As many outputs with the same columns; digits may differ from machine to machine."""
+    """As many outputs with the same columns; the ratings are fewer, so that it takes less time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(DOCS)
+    monkeypatch.setattr(executors, "LocalExecutor", Here)
     notebook = import_module("notebook")
     text = notebook.NOTEBOOK.read_text(encoding="utf-8")
-    for old, new in zip(json.loads(text)["cells"], notebook.executed(json.loads(text))["cells"], strict=True):
-        columns = [
-            [output["data"]["text/plain"].splitlines()[0].split() for output in cell.get("outputs", [])]
-            for cell in (old, new)
+    few = text.replace(r"ratings[\"user_id\"] <= 300", r"ratings[\"user_id\"].le(300) & ratings[\"item_id\"].le(200)")
+    assert few != text
+    for old, new in zip(json.loads(text)["cells"], notebook.executed(json.loads(few))["cells"], strict=True):
+        shown = [
+            [output["data"]["text/plain"].splitlines()[0] for output in cell.get("outputs", [])] for cell in (old, new)
         ]
+        columns = [[re.sub(r"ratings-\w+", "ratings", line).split() for line in lines] for lines in shown]
         assert columns[0] == columns[1]
 
 
@@ -75,10 +79,10 @@ def test_the_script_of_recbole_runs(tmp_path):
     assert "ndcg@10" in done.stdout, done.stderr
 
 
-def test_the_example_of_ties_prints_what_the_page_says():
+def test_the_example_of_ties_prints_what_the_page_says(capsys):
     (code,) = blocks(DOCS / "protocol.md", "python")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout in blocks(DOCS / "protocol.md")
+    exec(code, {"__name__": "__main__"})
+    assert capsys.readouterr().out in blocks(DOCS / "protocol.md")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -95,10 +99,10 @@ def test_commands_and_options_of_a_page_exist(page, capsys):
         assert options - KEYS <= set(re.findall(r"--\w+", capsys.readouterr().out))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "recbole_dgrm").rglob("*.py")), ids=lambda path: path.stem)
-def test_docstrings_are_markdown(path):
+def test_docstrings_are_markdown():
     """Roles and double colons of Sphinx would be shown as they are."""
-    assert not re.findall(r":[a-z]+:`|::$", path.read_text(encoding="utf-8"), re.M)
+    for path in (ROOT / "recbole_dgrm").rglob("*.py"):
+        assert not re.findall(r":[a-z]+:`|::$", path.read_text(encoding="utf-8"), re.M), path
 
 
 @pytest.mark.slow
@@ -107,7 +111,7 @@ def test_the_job_array_of_slurm_runs_as_local_processes(tmp_path):
     (text,), benchmark = blocks(DOCS / "cluster.md", "bash"), tmp_path / "benchmark.sh"
     benchmark.write_text(text, encoding="utf-8")
     write_ratings(tmp_path / "dataset", "mine", random_ratings())
-    plan = "models: [MF, ICDAE]\ndatasets: [mine]\nprotocols: [rated]\nbaseline: MF\nconfig: {epochs: 2, device: cpu}\n"
+    plan = "models: [MF]\ndatasets: [mine]\nprotocols: [rated]\nconfig: {epochs: 2, device: cpu}\n"
     (tmp_path / "mine.yaml").write_text(plan, encoding="utf-8")
     program = tmp_path / "bin" / "recbole-dgrm"
     program.parent.mkdir()
@@ -120,6 +124,5 @@ def test_the_job_array_of_slurm_runs_as_local_processes(tmp_path):
         for seed in ("2020", "2021")
     ]
     assert [task.wait() for task in tasks] == [0, 0]
-    table = rd.report(tmp_path / "results", "MF").table().set_index(["model", "metric"])
-    assert table.loc[("ICDAE", "rmse"), "seeds"] == 2
-    assert table.loc[("ICDAE", "rmse"), "baseline"] == "MF"
+    table = rd.report(tmp_path / "results").table().set_index(["model", "metric"])
+    assert table.loc[("MF", "rmse"), "seeds"] == 2

@@ -1,9 +1,10 @@
 """No number of the test part reaches a model, and of the validation part only the choice of the epoch.
 
-Each test trains twice, on data sets that differ in one part alone, and compares all that the trainings leave.
+Trainings on data sets that differ in one part alone must leave the same.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import ratings_of
 from recbole.model import general_recommender
 
 from recbole_dgrm.compat.config import Config
@@ -28,8 +30,6 @@ N_USERS, N_ITEMS, LEVELS = 24, 25, 5
 SHARES = {"train": 0.4, "valid": 0.05, "test": 0.05}
 PARTS = {"benchmark_filename": list(SHARES)}
 POPULAR = {"train_neg_sample_args": {"distribution": "popularity", "sample_num": 1}}
-PROTOCOLS = ("eq23", "table3", "rated", "temporal", "full")
-FAST = ("MF", "BPR", "Pop")
 KEYS = {("MF", "full"): {"unrated_weight": 0.1}}
 NOT_TRAINED = {"NCL", "RaCT", "Random"}  # they need another library, the weights of a run before, and nothing
 OF_RECBOLE = [
@@ -37,28 +37,11 @@ OF_RECBOLE = [
     for name, kind in vars(general_recommender).items()
     if isinstance(kind, type) and name not in NOT_TRAINED.union(MODELS)
 ]
-
-
-def cases(models: Iterable[str], protocols: Iterable[str], keys: dict[str, Any] | None = None) -> list:
-    """Parameters ``(model, protocol, keys)``; those of models that are not fast are slow."""
-    return [
-        pytest.param(
-            model,
-            protocol,
-            keys or {},
-            marks=() if model in FAST else pytest.mark.slow,
-            id="-".join([model, protocol, *(keys or {})]),
-        )
-        for model in models
-        for protocol in protocols
-        if (model, protocol) != ("BMF", "full")  # a model of ratings
-    ]
-
-
-OURS = [*cases(MODELS, PROTOCOLS), *cases(["NCF"], ["full"], POPULAR)]
-FEWER = [*cases(FAST, PROTOCOLS[-3:]), *cases(sorted(MODELS.keys() - FAST), ["rated", "full"])]
-FEWER += cases([*FAST[1:], "NCF"], ["full"], POPULAR)
-THEIRS = [*cases(FAST[1:], PROTOCOLS[-2:]), *cases(OF_RECBOLE, ["full"], POPULAR)]
+QUICK = [("MF", protocol, {}) for protocol in ("eq23", "table3", "rated", "temporal", "full")]
+QUICK += [("BPR", "temporal", {}), ("BPR", "full", {}), ("BPR", "full", POPULAR), ("Pop", "full", {})]
+OTHERS = [(model, protocol, {}) for model in MODELS for protocol in ("rated", "full") if model != "MF"]
+OTHERS.remove(("BMF", "full", {}))  # a model of ratings
+OTHERS += [("DGRM", "temporal", {}), ("NCF", "full", POPULAR)]
 
 
 def parts(changed: str = "") -> dict[str, pd.DataFrame]:
@@ -93,16 +76,26 @@ def write(folder: Path, tables: dict[str, pd.DataFrame], whole: bool = False) ->
     return folder
 
 
-@pytest.fixture
-def configs(tmp_path) -> Callable[..., list[Config]]:
-    """``configs(changed, model, protocol, **keys)``: two configs, of data that differ in the ``changed`` part."""
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Callable[..., Path]:
+    """``data(changed, whole)``: a ``data_path`` whose data set differs from that of ``data()`` in one part."""
 
-    def make(changed: str, model: str, protocol: str = "rated", **keys: Any) -> list[Config]:
+    @cache
+    def make(changed: str = "", whole: bool = False) -> Path:
+        return write(tmp_path_factory.mktemp("data"), parts(changed), whole)
+
+    return make
+
+
+@pytest.fixture
+def config(data, tmp_path) -> Callable[..., Config]:
+    """``config(changed, model, protocol, **keys)``: the config of a small run on ``data(changed)``."""
+
+    def make(changed: str, model: str, protocol: str = "rated", **keys: Any) -> Config:
         whole = protocol == "temporal"
-        folders = [write(tmp_path / (name or "same"), parts(name), whole) for name in ("", changed)]
         batch = {} if model in MODELS else {"train_batch_size": 64}
         given = {"protocol": protocol, **({} if whole else PARTS), **KEYS.get((model, protocol), {}), **batch, **keys}
-        return [small_config(folder, folder / "out", model, "set", **given) for folder in folders]
+        return small_config(data(changed, whole), tmp_path, model, "set", **given)
 
     return make
 
@@ -129,44 +122,51 @@ def assert_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
         np.testing.assert_array_equal(value, other[key], key)
 
 
-@pytest.mark.parametrize(("model", "protocol", "keys"), [*OURS, *THEIRS])
-def test_the_test_part_reaches_no_weight(model, protocol, keys, configs):
-    one, other = (left(run_one(config)[1]) for config in configs("test", model, protocol, **keys))
-    assert_equal(one, other)
+def left_by(config: Config, trial: Trial | None = None) -> dict[str, Any]:
+    return left(run_one(config, trial=trial)[1])
 
 
-@pytest.mark.parametrize(("model", "protocol", "keys"), FEWER)
-def test_the_validation_part_reaches_no_weight_but_by_the_chosen_epoch(model, protocol, keys, configs):
-    """The last weights after a fixed number of epochs; which of them were the best is left to validation.
+@pytest.mark.parametrize(
+    ("model", "protocol", "keys"),
+    [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS)],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)
+def test_neither_the_test_part_nor_the_validation_part_reaches_a_weight(model, protocol, keys, config):
+    """The test part changes nothing that a training leaves, and a search, which does not read it, trains alike.
 
-    The share of DGRMPlus is chosen on validation, and so is the epoch that PRGAN remembers and goes on from.
+    The validation part does not change the last weights after a fixed number of epochs, except for what the models
+    choose by it: the share of DGRMPlus, and the epoch from which PRGAN goes on, as its paper has it.
     """
-    if model == "PRGAN":
-        pytest.skip("it goes on from the epoch that is best on validation, as the paper has it")
-    keys = {"stopping_step": 100, "refit": False, **keys}
-    last = "state_dict", "other", "optimizer", "random"
-    one, other = (left(run_one(config)[1], *last) for config in configs("valid", model, protocol, **keys))
-    for weights in (one, other):
-        weights.pop("/state_dict/share", None)
-    assert_equal(one, other)
+    keys = {"refit": False, "stopping_step": 100, **keys}
+    path = run_one(config("", model, protocol, **keys))[1]
+    assert_equal(left(path), left_by(config("test", model, protocol, **keys)))
+    assert_equal(left(path), left_by(config("test", model, protocol, **keys), Trial({}, {})))
+    if model != "PRGAN":
+        last = "state_dict", "other", "optimizer", "random"
+        found = [left(path, *last), left(run_one(config("valid", model, protocol, **keys))[1], *last)]
+        for weights in found:
+            weights.pop("/state_dict/share", None)
+        assert_equal(*found)
 
 
-@pytest.mark.parametrize(("model", "protocol", "keys"), FEWER)
-def test_a_search_which_reads_no_test_part_trains_as_a_run_does(model, protocol, keys, configs, tmp_path):
-    config = configs("test", model, protocol, **{"refit": False, **keys})[0]
-    searched = tmp_path / "searched"
-    run_one(config, searched, trial=Trial({}, {}))
-    assert_equal(left(searched), left(run_one(config)[1]))
+@pytest.mark.parametrize("model", ["MF", pytest.param("DGRMPlus", marks=pytest.mark.slow)])
+def test_the_test_part_reaches_no_weight_of_the_refit(model, config):
+    assert_equal(*(left_by(config(changed, model, refit=True)) for changed in ("", "test")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", OF_RECBOLE)
+def test_the_test_part_reaches_no_weight_of_a_model_of_recbole(model, config):
+    keys = {**POPULAR, "epochs": 1}
+    assert_equal(*(left_by(config(changed, model, "full", **keys)) for changed in ("", "test")))
 
 
 def test_ratings_of_the_test_part_of_one_file_reach_no_weight(tmp_path):
     table = pd.concat(parts().values(), ignore_index=True)
     folders = [write(tmp_path / "same", {"": table}, whole=True)]
     splits = build_splits(small_config(folders[0], tmp_path, "MF", "set"))
-    user, item, _ = splits.triples("test")
-    tested = zip(splits.test.id2token("user_id", user), splits.test.id2token("item_id", item), strict=True)
     pairs = pd.MultiIndex.from_frame(table[["user_id", "item_id"]].astype(str))
-    table["rating"] = table["rating"].where(~pairs.isin(list(tested)), 1 + table["rating"] % LEVELS)
+    table["rating"] = table["rating"].where(~pairs.isin(list(ratings_of(splits, "test"))), 1 + table["rating"] % LEVELS)
     folders.append(write(tmp_path / "test", {"": table}, whole=True))
     assert_equal(*(left(run_one(small_config(folder, folder / "out", "MF", "set"))[1]) for folder in folders))
 
@@ -180,7 +180,7 @@ def test_ratings_that_lack_a_number_are_refused_where_it_would_be_a_mean_of_all_
         build_splits(config)
 
 
-def test_the_bins_of_a_continuous_scale_are_those_of_the_training_file(configs, tmp_path):
+def test_the_bins_of_a_continuous_scale_are_those_of_the_training_file(tmp_path):
     scales = []
     for shift in (0, 1):
         tables = {part: table.assign(rating=np.linspace(1, 5, len(table))) for part, table in parts().items()}
@@ -191,11 +191,11 @@ def test_the_bins_of_a_continuous_scale_are_those_of_the_training_file(configs, 
     assert scales[0] == scales[1]
 
 
-def test_popular_negatives_are_drawn_by_the_training_part_alone(configs):
+def test_popular_negatives_are_drawn_by_the_training_part_alone(config):
     """Each item by its training ratings, and none that a user has rated there."""
-    config = configs("test", "BPR", "full", **POPULAR)[0]
-    splits = build_splits(config)
-    sampler = loaders.train_loader(config, splits, "train")._sampler
+    given = config("", "BPR", "full", **POPULAR)
+    splits = build_splits(given)
+    sampler = loaders.train_loader(given, splits, "train")._sampler
     user, item, _ = splits.triples("train")
     count = np.bincount(item, minlength=N_ITEMS + 1)
     drawn = np.bincount(sampler.sampling(200_000), minlength=N_ITEMS + 1)
@@ -225,8 +225,10 @@ def test_what_the_refit_cannot_draw_is_an_error_before_the_first_training(tmp_pa
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-@pytest.mark.parametrize("key", ["normalize_all", "normalize_field", "discretization"])
-def test_a_key_that_would_measure_numbers_of_all_parts_is_refused(key, configs):
-    value = {"normalize_all": True, "normalize_field": ["timestamp"], "discretization": {"timestamp": {"method": "ED"}}}
-    with pytest.raises(OptionError, match=key):
-        configs("test", "MF", **{key: value[key]})
+@pytest.mark.parametrize(
+    "keys",
+    [{"normalize_all": True}, {"normalize_field": ["timestamp"]}, {"discretization": {"timestamp": {"method": "ED"}}}],
+)
+def test_a_key_that_would_measure_numbers_of_all_parts_is_refused(keys, config):
+    with pytest.raises(OptionError, match=next(iter(keys))):
+        config("", "MF", **keys)

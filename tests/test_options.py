@@ -39,25 +39,15 @@ def read_with(**changed):
     return read(Options, VALID | changed)
 
 
-def test_valid_values_are_taken_over():
-    assert read(Options, VALID) == Options(**VALID)
-
-
-def test_keys_of_others_are_ignored():
+def test_valid_values_are_taken_over_and_keys_of_others_are_ignored():
     assert read_with(learner="adam") == Options(**VALID)
 
 
-def test_whole_floats_become_ints():
-    steps = read_with(steps=5.0).steps
-    assert steps == 5
-    assert type(steps) is int
-    assert type(read_with(fixed_step=2.0).fixed_step) is int
-
-
-def test_ints_become_floats():
-    options = read_with(scale=1, rate=2)
-    assert (options.scale, options.rate) == (1.0, 2.0)
-    assert type(options.scale) is type(options.rate) is float
+def test_whole_floats_become_ints_and_ints_become_floats():
+    options = read_with(steps=5.0, fixed_step=2.0, scale=1, rate=2)
+    assert (options.steps, options.fixed_step, options.scale, options.rate) == (5, 2, 1.0, 2.0)
+    kinds = [type(value) for value in (options.steps, options.fixed_step, options.scale, options.rate)]
+    assert kinds == [int, int, float, float]
 
 
 def test_none_is_taken_where_it_is_allowed():
@@ -75,28 +65,19 @@ def test_none_is_refused_elsewhere(key):
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("steps", "five", "a whole number (a number of at least 1)"),
         ("steps", "5", "a whole number (a number of at least 1)"),
         ("steps", 5.5, "a whole number (a number of at least 1)"),
         ("steps", math.nan, "a whole number (a number of at least 1)"),
-        ("steps", math.inf, "a whole number (a number of at least 1)"),
         ("steps", True, "a whole number (a number of at least 1)"),
-        ("steps", [5], "a whole number (a number of at least 1)"),
-        ("scale", "half", "a number (in [0, 1])"),
         ("scale", True, "a number (in [0, 1])"),
         ("rate", "1e-3", "a number (a number above 0)"),
         ("fixed_step", 1.5, "a whole number or empty (~) (a number of at least 1)"),
-        ("fixed_step", False, "a whole number or empty (~) (a number of at least 1)"),
         ("hidden", 256, "a list of whole numbers (a number of at least 1)"),
-        ("hidden", "256", "a list of whole numbers (a number of at least 1)"),
         ("hidden", [256, "128"], "a list of whole numbers (a number of at least 1)"),
-        ("hidden", [256, 1.5], "a list of whole numbers (a number of at least 1)"),
-        ("hidden", [True], "a list of whole numbers (a number of at least 1)"),
         ("hidden", [256, None], "a list of whole numbers (a number of at least 1)"),
         ("levels", [1, "x"], "a list of numbers or empty (~)"),
         ("prediction", 3, "a name (one of posterior, x_0_hat)"),
         ("refit", 1, "true or false"),
-        ("refit", "yes", "true or false"),
         ("name", 7, "a name"),
     ],
 )
@@ -110,16 +91,13 @@ def test_a_wrong_type_is_refused_with_key_value_and_what_is_allowed(key, value, 
     ("key", "value", "allowed"),
     [
         ("steps", 0, "a number of at least 1"),
-        ("steps", -3, "a number of at least 1"),
         ("scale", 1.01, "in [0, 1]"),
-        ("scale", -0.01, "in [0, 1]"),
         ("scale", math.nan, "in [0, 1]"),
         ("rate", 0.0, "a number above 0"),
         ("rate", math.inf, "a number above 0"),
         ("fixed_step", 0, "a number of at least 1"),
         ("hidden", [256, 0], "a number of at least 1"),
         ("prediction", "x_0", "one of posterior, x_0_hat"),
-        ("prediction", "", "one of posterior, x_0_hat"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_key_value_and_what_is_allowed(key, value, allowed):
@@ -138,37 +116,25 @@ def test_a_missing_key_is_named(key):
 
 
 @pytest.mark.parametrize(
-    ("kind", "inside", "outside"),
+    ("kind", "inside", "outside", "said"),
     [
-        (Share | list[Share], [0, 0.5, 1, [0, 1], []], [-1e-9, 1.001, math.nan, [0, 2], "0", None]),
-        (Annotated[float, Field(gt=0, le=1)], [1e-9, 1], [0, 1.1]),
-        (Annotated[float, Field(ge=2)], [2, 10**9], [1, math.inf, math.nan]),
+        (Share, [0, 0.5, 1], [-1e-9, 1.001, math.nan], "in [0, 1]"),
+        (Share | list[Share], [0.5, [0, 1], []], [], ""),
+        (Annotated[float, Field(gt=0, le=1)], [1e-9, 1], [0, 1.1], "in (0, 1]"),
+        (Annotated[float, Field(ge=2)], [2, 10**9], [1, math.inf, math.nan], "a number of at least 2"),
+        (PositiveInt, [1], [0], "a number of at least 1"),
+        (PositiveFloat, [1e-9], [0], "a number above 0"),
+        (Literal["a", "b"], ["a"], ["c"], "one of a, b"),
+        (int, [2], [2**60], "a whole number"),
     ],
 )
-def test_range_is_closed_unless_told_above(kind, inside, outside):
+def test_ranges_and_choices_say_what_they_allow(kind, inside, outside, said):
     for value in inside:
         check("key", value, kind)
     for value in outside:
-        with pytest.raises(OptionError):
+        with pytest.raises(OptionError) as error:
             check("key", value, kind)
-
-
-@pytest.mark.parametrize(
-    ("kind", "value", "said"),
-    [
-        (Share, 2, "in [0, 1]"),
-        (Annotated[float, Field(gt=0, le=1)], 2, "in (0, 1]"),
-        (Annotated[int, Field(ge=3)], 2, "a number of at least 3"),
-        (PositiveInt, 0, "a number of at least 1"),
-        (PositiveFloat, 0, "a number above 0"),
-        (Literal["a", "b"], "c", "one of a, b"),
-        (int, 2**60, "a whole number"),
-    ],
-)
-def test_range_and_choice_say_what_they_allow(kind, value, said):
-    with pytest.raises(OptionError) as error:
-        check("key", value, kind)
-    assert str(error.value).endswith(f" is out of range; allowed: {said}")
+        assert str(error.value).endswith(f" is out of range; allowed: {said}")
 
 
 def test_rules_between_keys_raise_their_own_error():

@@ -69,7 +69,7 @@ def test_a_script_runs_our_models_with_our_loaders(name, ratings_path):
     assert 0 < result["rmse"] < 4
 
 
-@pytest.mark.parametrize("name", [name for name in OURS if name != "BMF"])
+@pytest.mark.parametrize("name", ["DGRM", "MF", "NCF"])
 def test_a_script_ranks_all_items_by_default(name, ratings_path):
     given = keys(ratings_path) | FULL | ({"unrated_weight": 0.1} if name == "MF" else {})
     (_, valid, test), _, result = script(recbole.config.Config(name, "board", None, given))

@@ -13,8 +13,9 @@ from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data import atomic_files
 from recbole_dgrm.errors import DataError, OptionError, UserError
 from recbole_dgrm.evaluation import recbole_metrics
+from recbole_dgrm.identity import Identity, config_hash
 from recbole_dgrm.options import Seed, check, check_known, read, read_part
-from recbole_dgrm.records import Identity, config_hash, short_name
+from recbole_dgrm.records import short_name
 from recbole_dgrm.system.yaml_files import properties_dir
 
 T = TypeVar("T")

@@ -17,7 +17,8 @@ from recbole_dgrm.benchmarks.progress import State
 from recbole_dgrm.benchmarks.worker import Job
 from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data.convert import as_dataset
-from recbole_dgrm.records import PLAN, Identity, RunDirectory, find_runs, put_aside_unless, read_run
+from recbole_dgrm.identity import Identity, put_aside_unless
+from recbole_dgrm.records import PLAN, RunDirectory, find_runs, read_run
 from recbole_dgrm.reports.benchmark_report import Report, write_report
 from recbole_dgrm.system.files import check_writable, write_json
 from recbole_dgrm.system.processes import locked_folder, threads_of_each
@@ -140,7 +141,8 @@ class Benchmark:
         for run in self.runs:
             wanted.setdefault(run.config["dataset"], []).append(run.identity)
         for saved in find_runs(self.folder):
-            put_aside_unless(saved, self.folder, wanted.get(saved.record["dataset"], []))
+            wanted_here = wanted.get(saved.record["dataset"], [])
+            put_aside_unless(saved.path, saved.identity, self.folder, wanted_here)
 
 
 def _written(datasets: Any, folder: Path) -> Any:

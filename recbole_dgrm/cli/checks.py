@@ -29,7 +29,7 @@ class Row:
     """A result. ``state`` is WORKS, LIMITED (something optional is missing) or FAILS; ``cure`` says what to do."""
 
     what: str
-    found: str
+    result: str
     state: str = WORKS
     cure: str = ""
 

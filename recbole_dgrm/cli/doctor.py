@@ -22,10 +22,10 @@ def doctor(given: Namespace, console: Console) -> int:
 
     rows = list(examine(given.output_dir))
     table = Table(title="what works here", title_justify="left")
-    for name in ("what", "found", "state", "cure"):
+    for name in ("what", "result", "state", "cure"):
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(row.what, Text(row.found), Text(row.state, STYLES[row.state]), Text(row.cure))
+        table.add_row(row.what, Text(row.result), Text(row.state, STYLES[row.state]), Text(row.cure))
     console.print(table)
     failed = [row.what for row in rows if row.state == FAILS]
     console.print(f"does not work: {', '.join(failed)}" if failed else "nothing essential is missing")

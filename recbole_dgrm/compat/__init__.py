@@ -9,10 +9,14 @@ load them without scikit-learn, which few models need and which takes a third of
 imports the package may use scikit-learn itself, so it is not replaced there.
 """
 
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 from recbole_dgrm.start import is_own_process
-from recbole_dgrm.system.patching import in_place_of, late
 
 # The functions of scikit-learn that RecBole imports, for SLIMElastic, NCEPLRec and AUC.
 USED = {
@@ -20,9 +24,33 @@ USED = {
     "sklearn.linear_model": ("ElasticNet",),
     "sklearn.utils.extmath": ("randomized_svd",),
 }
-SKLEARN = {module: {name: late(module, name) for name in names} for module, names in USED.items()}
-SKLEARN["sklearn.exceptions"] = {"ConvergenceWarning": UserWarning}  # its base class; SLIMElastic ignores the warning
 
-with in_place_of(SKLEARN if is_own_process() else {}):
+
+def _late(module: str, function: str) -> Callable[..., Any]:
+    """A function that imports ``module`` when it is called, and calls its ``function``."""
+    return lambda *arguments, **options: getattr(import_module(module), function)(*arguments, **options)
+
+
+@contextmanager
+def _in_place_of(modules: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Within the block, importing one of the ``modules`` returns a module with the given contents and loads nothing.
+
+    A module that is already imported is not replaced.
+    """
+    added = [name for name in modules if name not in sys.modules]
+    for name in added:
+        sys.modules[name] = ModuleType(name)
+        vars(sys.modules[name]).update(modules[name])
+    try:
+        yield
+    finally:
+        for name in added:
+            del sys.modules[name]
+
+
+SKLEARN = {module: {name: _late(module, name) for name in names} for module, names in USED.items()}
+SKLEARN["sklearn.exceptions"] = {"ConvergenceWarning": UserWarning}  # what it is, to SLIMElastic, which ignores it
+
+with _in_place_of(SKLEARN if is_own_process() else {}):
     for name in ("evaluator", "model.general_recommender"):
         import_module(f"recbole.{name}")

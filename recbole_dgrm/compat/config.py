@@ -9,6 +9,7 @@ import recbole.config
 import torch
 
 from recbole_dgrm.options import RunOptions
+from recbole_dgrm.system.yaml_files import load_yaml
 
 
 class Config(recbole.config.Config):
@@ -62,6 +63,11 @@ class Config(recbole.config.Config):
 
     def _get_model_and_dataset(self, model: None, dataset: None) -> tuple[str, type, str]:
         return self._named
+
+    def _update_internal_config_dict(self, file: str) -> dict:
+        content = load_yaml(Path(file).read_text(encoding="utf-8")) or {}
+        self.internal_config_dict.update(content)
+        return content
 
     def _set_default_parameters(self) -> None:
         # RecBole always uses its own copy of ml-100k; we use it only if the named folder has none.

@@ -2,9 +2,11 @@
 
 import ast
 import logging
+from collections.abc import Callable
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,6 @@ from tqdm import tqdm
 
 from recbole_dgrm.errors import CheckpointError, DataError
 from recbole_dgrm.system.files import check_unpacked
-from recbole_dgrm.system.patching import Altered
 from recbole_dgrm.system.turns import ignore_known_warnings
 from recbole_dgrm.system.yaml_files import YamlLoader
 
@@ -50,6 +51,17 @@ UNSAFE_LOADS = (
 
 # A message of RecBole that has no consequences: a user has many ratings.
 KNOWN_LOGS = ("Max value of user's history interaction records has reached",)
+
+
+class Altered:
+    """A library in which some functions are replaced; one module of RecBole gets it in place of the original."""
+
+    def __init__(self, library: ModuleType, **functions: Callable[..., Any]):
+        self._library = library
+        vars(self).update(functions)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._library, name)
 
 
 def prepare() -> None:

@@ -14,9 +14,7 @@ from recbole_dgrm.config.recbole_keys import log_once
 from recbole_dgrm.data.timeline import cuts_timeline
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import recbole_metrics
-from recbole_dgrm.evaluation.metric_names import OVER_RATINGS
-from recbole_dgrm.evaluation.selection import AUTO, candidates
-from recbole_dgrm.models import registry
+from recbole_dgrm.evaluation.metric_names import AUTO, OVER_RATINGS, candidates
 from recbole_dgrm.options import RunOptions, check, check_known, read_part
 
 RECBOLE_SPLIT = {"RS": [0.8, 0.1, 0.1]}  # if eval_args has no split
@@ -159,7 +157,7 @@ def check_selection(merged: Mapping[str, Any]) -> None:
         )
 
 
-def check_scores(model: str, keys: Mapping[str, Any]) -> None:
+def check_scores(model: type, keys: Mapping[str, Any]) -> None:
     """Check that no key treats the scores of a model as ratings if they are not.
 
     The scores of RecBole's models are not ratings, nor are those of our models with ``feedback: implicit``.
@@ -168,9 +166,9 @@ def check_scores(model: str, keys: Mapping[str, Any]) -> None:
         OptionError: a key does.
     """
     implicit = keys.get("feedback") == "implicit"
-    if registry.declares_options(model) and not implicit:
+    if hasattr(model, "Options") and not implicit:
         return
-    scores = f"the scores of {model}{' with feedback=implicit' if implicit else ''} are not ratings"
+    scores = f"the scores of {model.__name__}{' with feedback=implicit' if implicit else ''} are not ratings"
     if keys.get("rated_filter") == "threshold":
         remedy = "use --rated_filter=none, or --protocol=rated instead of eq23"
         raise OptionError(f"rated_filter=threshold drops predictions below a rating, and {scores}; {remedy}")
@@ -201,7 +199,7 @@ def check_changed(config: Config) -> None:
         raise OptionError(f"shuffle=False: {model} is always trained on users in random order; leave it out")
     sampling = given["train_neg_sample_args"]
     if "train_neg_sample_args" in changed and config["train_neg_sample_args"]["distribution"] == "none":
-        if registry.declares_options(model):
+        if hasattr(config.model_class, "Options"):
             log_once(f"train_neg_sample_args={sampling} has no effect: {model} samples no negatives")
         elif config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE:
             remedy = "use {distribution: uniform}"

@@ -86,7 +86,7 @@ def _config(given: Layer, named: Layer) -> Config:
         raise OptionError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto")
     parts = None if run.benchmark_filename is None else len(run.benchmark_filename)
     merged["eval_args"] = evaluation_keys.eval_args(merged["eval_args"], run.metrics, parts)
-    evaluation_keys.check_scores(model, merged)
+    evaluation_keys.check_scores(model_class, merged)
     evaluation_keys.check_selection(merged)
     checked = recbole_keys.check_keys(merged, evaluation_keys.needed_columns(merged, run)) | asdict(run)
     if options:

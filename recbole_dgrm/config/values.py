@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args
 
 import yaml
 
-from recbole_dgrm.config import recbole_keys
+from recbole_dgrm.config.recbole_keys import KINDS
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.models import registry
-from recbole_dgrm.options import LONGEST_NAME, RunOptions
+from recbole_dgrm.options import LONGEST_NAME, Text
 from recbole_dgrm.system import yaml_files
 from recbole_dgrm.system.files import read_bytes
 
 Layer = dict[str, Any]
+TEXTS = {
+    *("model", "dataset", "protocol", "baseline", "data_path", "output_dir", "encoding", "valid_metric"),
+    *(key for key, kind in KINDS.items() if kind in (str, Text, Text | None) or str in get_args(kind)),
+}  # keys whose type allows texts but not numbers
 BRACKETS = "; a text with brackets, like '[5,inf)', needs quotes"
 
 
@@ -52,32 +53,13 @@ def parse_value(text: str, key: str = "") -> Any:
     Raises:
         OptionError: the text is not a YAML value.
     """
-    if key in _text_keys():
+    if key in TEXTS:
         return _unquoted(text)
     try:
         return yaml_files.load_yaml(text)
     except yaml.YAMLError:
         shown = text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
         raise OptionError(f"{shown!r} is not a YAML value; quote it as in --key='[1, 2]'{BRACKETS}") from None
-
-
-@cache
-def _text_keys() -> frozenset[str]:
-    """The keys of runs and plans whose type allows texts but not numbers."""
-    hints = {**recbole_keys.NAMES, **recbole_keys.KINDS, **dict.fromkeys(("model", "dataset", "baseline"), str)}
-    for cls in (RunOptions, *(model.Options for model in registry.MODELS.values())):
-        hints |= get_type_hints(cls, include_extras=True)
-    return frozenset(key for key, hint in hints.items() if str in (kinds := _kinds(hint)) and not kinds & {int, float})
-
-
-def _kinds(hint: Any) -> set[Any]:
-    """The plain types that a value of the (annotated) type ``hint`` may have."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return _kinds(arguments[0])
-    if origin is Literal:
-        return set(map(type, arguments))
-    return set().union(*map(_kinds, arguments)) if origin in (Union, UnionType) else {hint}
 
 
 def _unquoted(text: str) -> str | None:

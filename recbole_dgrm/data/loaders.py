@@ -1,7 +1,5 @@
 """Batches for training and evaluation, without RecBole's padding user and item."""
 
-from math import ceil
-
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -13,6 +11,7 @@ from recbole.data.utils import get_dataloader
 from recbole.sampler.sampler import AbstractSampler, RepeatableSampler, Sampler
 from recbole.utils import InputType
 
+from recbole_dgrm.data import ITEM_RANK
 from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.errors import DataError
@@ -20,7 +19,6 @@ from recbole_dgrm.system import distributed
 
 STEPS = 24  # with train_batch_size=auto, about so many batches per pass over the profiles
 FEWEST, MOST = 256, 1024  # and so many profiles per batch
-ITEM_RANK = "item_rank"  # column of evaluation batches: rank of the item by its external id, see ``item_rank``
 
 
 class ProfileLoader(AbstractDataLoader):
@@ -67,13 +65,10 @@ def item_rank(dataset: Dataset) -> torch.Tensor:
 
 
 class _ByUser:
-    """Mixin of evaluation loaders: batches by user, one contiguous share per process.
-
-    Several processes have the batches of a single one, unless there are fewer batches than processes.
+    """Mixin of evaluation loaders, whose batches are of ``eval_batch_size`` users.
 
     Attributes:
-        users: the users of all processes.
-        sample_size: the number of users of this process.
+        users: the users of the part.
         known: the pairs of the earlier parts, for full ranking.
     """
 
@@ -85,19 +80,8 @@ class _ByUser:
         return self._dataset.scale
 
     def _init_batch_size_and_step(self) -> None:
-        most = self.sample_size // distributed.world_size()
-        if not most:
-            few = f"{self.sample_size} users are too few for {distributed.world_size()} processes"
-            raise DataError(f"{few} to evaluate; start fewer processes")
-        self.step = min(self.config.run.eval_batch_size, most)
-        own = distributed.share_of_rank(ceil(self.sample_size / self.step))
-        self._first = own.start * self.step
-        self.sample_size = min(own.stop * self.step, self.sample_size) - self._first
+        self.step = self.config.run.eval_batch_size
         self.set_batch_size(self.step)
-
-    def collate_fn(self, index: list[int]):
-        """The batch of the users at the consecutive positions ``index`` in the share of this process."""
-        return self.batch([self._first + position for position in index])
 
 
 class RatedLoader(_ByUser, AbstractDataLoader):
@@ -113,8 +97,8 @@ class RatedLoader(_ByUser, AbstractDataLoader):
         self.sample_size = len(count)
         super().__init__(config, dataset, None, shuffle=False)
 
-    def batch(self, index: list[int]):
-        """The pairs of the users ``index[0]..index[-1]``, as the 4-tuple that RecBole expects."""
+    def collate_fn(self, index: list[int]):
+        """The pairs of users ``index[0]..index[-1]`` as RecBole's 4-tuple of an evaluation batch."""
         start = self.end[index[0] - 1] if index[0] else 0
         return self.pairs[slice(start, self.end[index[-1]])], None, None, None
 
@@ -141,8 +125,8 @@ class RankingLoader(_ByUser, FullSortEvalDataLoader):
         super()._init_batch_size_and_step()
         self.set_batch_size(self.step * self._dataset.item_num)
 
-    def batch(self, index: list[int]):
-        """The users ``(B,)``, and the rows and items of their seen pairs and of their positives."""
+    def collate_fn(self, index: list[int]):
+        """The users ``(B,)``, and rows and items of their history and of their positives."""
         users = self.users[index]
         history, positives = (
             tuple(map(torch.as_tensor, matrix[users.numpy()].nonzero())) for matrix in (self.history, self.positives)

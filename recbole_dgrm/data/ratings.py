@@ -84,22 +84,22 @@ def read_ratings(
     Raises:
         DataError: ``source`` is neither, a column is missing, or a value cannot be used.
     """
-    reading, names, is_file = reading or Reading(), list[str](), isinstance(source, (str, Path))
+    how, names, is_file = reading or Reading(), list[str](), isinstance(source, (str, Path))
     where = str(source) if is_file else name
 
     def choose(columns: list[str]) -> dict[str, str]:
         names[:] = columns
-        return _chosen(columns, where, reading, value)
+        return _chosen(columns, where, how, value)
 
     if is_file:
-        table = read_file(Path(source), reading, choose, (value, "timestamp"))
+        table = read_file(Path(source), how, choose, (value, "timestamp"))
     elif as_frame(source) is not None:
         table = read_frame(source, choose)
     else:
         raise no_frame(source, "the path of a file", value)
-    unrated = _unrated(table[value], reading.missing)
+    unrated = _unrated(table[value], how.missing)
     if unrated.all():
-        codes = f" except those that --missing={','.join(reading.missing)} leaves out" if len(table) else ""
+        codes = f" except those that --missing={','.join(how.missing)} leaves out" if len(table) else ""
         raise DataError(f"{where} has no ratings{codes}")
     table = table[~unrated] if unrated.any() else table
     checked = {field: ids(table[field], where) for field in PAIR}

@@ -14,6 +14,7 @@ from recbole_dgrm.data.dataset import RatingDataset
 from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.data.timeline import cuts_timeline
 from recbole_dgrm.errors import DataError
+from recbole_dgrm.maths.biases import Biases, fit_biases
 from recbole_dgrm.system.turns import turn
 
 PARTS = ("train", "valid", "test")
@@ -110,3 +111,14 @@ def _note_test(dataset: RatingDataset, known: Dataset, test: Dataset) -> None:
             number = f"{len(torch.unique(test.inter_feat[name][new])):,} {kind}"
             share = f"{int(new.sum()):,} of its {len(test):,} ratings"
             dataset.note(f"{number} of the test part, with {share}, have no rating in training")
+
+
+def training_part(config) -> str:
+    """The part of the splits that a tested model was trained on."""
+    return "known" if config.run.refit else "train"
+
+
+def user_item_means(config, splits: Splits, part: str) -> Biases:
+    """The means of users and items that a part of the splits has."""
+    size = splits.train.user_num, splits.train.item_num
+    return fit_biases(*splits.triples(part), *size, config.run.bias_shrinkage)

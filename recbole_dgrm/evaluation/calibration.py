@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recbole_dgrm.data import loaders
-from recbole_dgrm.data.splits import Splits
+from recbole_dgrm.data.splits import Splits, training_part, user_item_means
 from recbole_dgrm.evaluation.collector import RatedPredictions
-from recbole_dgrm.evaluation.references import training_part, user_item_means
 
 NOMINAL = tuple(round(0.05 * place, 2) for place in range(1, 20))  # probabilities of the evaluated intervals
 ROUNDING = 1e-6  # smaller standard deviations count as 0

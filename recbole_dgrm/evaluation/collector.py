@@ -14,15 +14,13 @@ from recbole.evaluator.collector import DataStruct
 from recbole.utils import EvaluatorType
 from scipy.sparse import csr_matrix
 
-from recbole_dgrm.compat.training import RepairedCollector
-from recbole_dgrm.data.loaders import ITEM_RANK
+from recbole_dgrm.data import ITEM_RANK
 from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.evaluation.lists import Lists
 from recbole_dgrm.evaluation.ranking import RatedLists, RatedProtocol
-from recbole_dgrm.system import distributed
+from recbole_dgrm.evaluation.recbole_metrics import HITS, LISTS, PREDICTIONS, TOP
 
-PREDICTIONS, LISTS = "rec.rated", "rec.lists"
-TOP, HITS = "rec.items", "rec.topk"  # RecBole's names for the lists, and for the hits in them
+PER_EVALUATION = ("rec.", "data.label")  # prefixes of the collector's keys that belong to one evaluation
 
 
 @dataclass
@@ -54,8 +52,11 @@ def rated_protocol(config, scale: RatingScale | None) -> RatedProtocol:
     return RatedProtocol(threshold, run.rated_ties, run.rated_filter, run.rated_denominator)
 
 
-class Collector(RepairedCollector):
-    """RecBole's collector, which also collects rated pairs and ranks only once.
+class Collector(recbole.evaluator.Collector):
+    """RecBole's collector, which also collects rated pairs and counts, and ranks only once.
+
+    RecBole's own calls ``.cpu()`` on everything, also on counts: ItemCoverage, GiniIndex, AveragePopularity and
+    TailPercentage fail with it (RecBole issue 2194).
 
     RecBole ranks once for the lists and once for the hits, and writes the positives into a matrix of users x items.
     Here one ranking serves both, without that matrix.
@@ -93,16 +94,16 @@ class Collector(RepairedCollector):
             self._batches.append(tuple(column.detach().cpu() for column in (*columns, scores_tensor)))
 
     def get_data_struct(self) -> DataStruct:
-        """RecBole's struct with ``RatedPredictions``, gathered from all processes."""
-        struct = super().get_data_struct()
-        for key in [key for key in struct._data_dict if key.startswith(self.PER_EVALUATION)]:
-            struct.set(key, distributed.all_gather_rows(struct.get(key)))
+        """The collected data with ``RatedPredictions``; data of this evaluation are removed from the collector."""
+        struct = DataStruct()
+        for key, value in list(self.data_struct._data_dict.items()):
+            struct.set(key, value.cpu() if isinstance(value, torch.Tensor) else value)
+            if key.startswith(PER_EVALUATION):
+                del self.data_struct[key]
         if self.register.need(LISTS):
             struct.set(LISTS, Lists(struct.get(TOP).numpy(), self.known))
         if self._batches:
-            user, item, rating, score = (
-                distributed.all_gather_rows(torch.cat(column)).numpy() for column in zip(*self._batches, strict=True)
-            )
+            user, item, rating, score = (torch.cat(column).numpy() for column in zip(*self._batches, strict=True))
             rule = rated_protocol(self.config, self.scale)
             struct.set(PREDICTIONS, RatedPredictions(user, item, score, rating, rule, self.scale))
             self._batches = []

@@ -15,19 +15,18 @@ from recbole.data.dataset import Dataset
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from recbole_dgrm.data import loaders
+from recbole_dgrm.data import ITEM_RANK, loaders
 from recbole_dgrm.data.rating_scale import RatingScale
-from recbole_dgrm.data.splits import Splits
+from recbole_dgrm.data.splits import Splits, training_part
 from recbole_dgrm.evaluation import calibration, collector
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION, judge_run
 from recbole_dgrm.evaluation.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
 from recbole_dgrm.evaluation.lists import Lists
-from recbole_dgrm.evaluation.references import rated_row, training_part
+from recbole_dgrm.evaluation.references import rated_row
 from recbole_dgrm.evaluation.scoring import all_scores
 
 LOG = logging.getLogger(__name__)
 ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
-MIXED = 1.1  # the largest R-hat of chains that have converged (Gelman et al. 2013, section 11.4)
 MOST = 1 << 27  # scores that an inspection computes, at most: about a second of matrix products on two cores
 LISTED = 1000  # users whose lists are compared, at most
 
@@ -189,19 +188,8 @@ def examine(trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], e
     report["verdict"] = judge_run(bins, final, lines, epoch).to_dict()
     if config.run.diagnose_every and bins and hasattr(trainer.model, "walk"):
         report["sweep"] = sweep(trainer, config, splits)
-    if hasattr(trainer.model, "agreement"):
-        report["agreement"] = _agreement(trainer.model)
     report["seconds"] = round(monotonic() - start + sum(line.get("diagnose_s", 0.0) for line in lines), 3)
     return report
-
-
-def _agreement(model: Any) -> dict[str, float]:
-    """The R-hat of the predictions of a model with Markov chains; a warning is logged if it is too large."""
-    r_hat = {name: round(value, 3) for name, value in model.agreement().items()}
-    if r_hat.get("median", 0.0) > MIXED:
-        message = "its chains disagree: half of its predictions have an R-hat above %.2f; raise burn_in and epochs"
-        LOG.warning(message, r_hat["median"])
-    return r_hat
 
 
 def _test_distances(config, bins: Bins, predictions) -> dict[str, Any]:
@@ -224,7 +212,7 @@ def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
         ``prediction_noise_steps`` and the metrics; one walk down the chain serves all T'.
     """
     pairs = [batch for batch, *_ in loaders.eval_loader(config, splits, "valid")]
-    fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], loaders.ITEM_RANK, config["RATING_FIELD"])
+    fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"])
     user, item, rank, rating = (torch.cat([batch[name] for batch in pairs]) for name in fields)
     model: Denoiser = trainer.model.eval()
     readings = ("posterior", "x_0_hat") if model.options.noise_support == "all" else ("x_0_hat",)

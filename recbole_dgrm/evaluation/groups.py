@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from recbole_dgrm.data import loaders
-from recbole_dgrm.data.splits import Splits
+from recbole_dgrm.data.splits import Splits, training_part
 from recbole_dgrm.evaluation import collector
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users
-from recbole_dgrm.evaluation.references import References, training_part
+from recbole_dgrm.evaluation.references import References
 
 EDGES = (5, 20, 50, 200)  # the most training ratings of a group; the last group has more than 200
 Groups = list[dict[str, Any]]

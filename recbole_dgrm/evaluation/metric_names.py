@@ -9,11 +9,23 @@ SPELLINGS = (
 )
 LABELS = {name.lower(): name for name in SPELLINGS.split()}
 STILL = "still improving"  # the status of a training that ended in its best epoch
+BIAS = "bias "  # prefix of the bias row's metrics in per_user.npz
 BELOW = "†"  # marks a value that is worse than that of the bias row
 REFERENCES = {
     True: {"random": "random order", "bias": "user + item means", "oracle": "oracle: the true ratings"},
     False: {"random": "random order", "bias": "item popularity", "oracle": "oracle: the test items first"},
 }
+
+
+AUTO, RANKING, ERROR = "auto", "ratedndcg", "rmse"  # a value of valid_metric, and what is chosen from then
+ASKED = f"valid_metric={AUTO}"
+
+
+def candidates(names: list[str], topk: list[int]) -> list[str]:
+    """The metrics that ``auto`` chooses from: RatedNDCG at the first N of ``topk`` and RMSE, if they are computed."""
+    computed = {name.lower() for name in names}
+    labels = {RANKING: f"{LABELS[RANKING]}@{topk[0]}", ERROR: LABELS[ERROR]}
+    return [labels[name] for name in labels if name in computed]
 
 
 def reference_label(name: str, mode: str) -> str:

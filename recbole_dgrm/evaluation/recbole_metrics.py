@@ -18,11 +18,13 @@ from recbole.evaluator.base_metric import AbstractMetric
 from recbole.evaluator.collector import DataStruct
 from recbole.utils import EvaluatorType
 
-from recbole_dgrm.evaluation.collector import LISTS, PREDICTIONS, TOP
 from recbole_dgrm.evaluation.distribution import kl_divergence, level_shares
 from recbole_dgrm.evaluation.lists import Lists
 from recbole_dgrm.evaluation.metric_names import is_mean_over_users
 from recbole_dgrm.evaluation.ranking import RatedLists
+
+PREDICTIONS, LISTS = "rec.rated", "rec.lists"  # what metrics are computed from, by the names of RecBole's collector
+TOP, HITS = "rec.items", "rec.topk"  # RecBole's names: the lists, and which of their places are hits
 
 
 class _ListMetric(AbstractMetric):

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from recbole.evaluator.collector import DataStruct
 
 from recbole_dgrm.data import loaders
-from recbole_dgrm.data.splits import Splits
+from recbole_dgrm.data.splits import Splits, training_part, user_item_means
 from recbole_dgrm.evaluation import collector, resolution
 from recbole_dgrm.evaluation.collector import RatedPredictions
-from recbole_dgrm.maths.biases import Biases, fit_biases
-from recbole_dgrm.records import BIAS
+from recbole_dgrm.evaluation.metric_names import BIAS
+from recbole_dgrm.maths.biases import Biases
 
 Metrics = dict[str, float]
 
@@ -64,17 +64,6 @@ def skill(result: Metrics, reference: dict[str, Metrics]) -> Metrics:
         for key, value in result.items()
         if key in random and key in oracle and oracle[key] != random[key]
     }
-
-
-def training_part(config) -> str:
-    """The part of the splits that the tested model is trained on."""
-    return "known" if config.run.refit else "train"
-
-
-def user_item_means(config, splits: Splits, part: str) -> Biases:
-    """The user + item means, fitted on a part of the splits."""
-    size = splits.train.user_num, splits.train.item_num
-    return fit_biases(*splits.triples(part), *size, config.run.bias_shrinkage)
 
 
 def _rated(config, splits: Splits, part: str, known: str) -> References:

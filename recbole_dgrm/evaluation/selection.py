@@ -8,21 +8,11 @@ import logging
 from recbole_dgrm.compat.config import Config
 from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.evaluation import references
-from recbole_dgrm.evaluation.metric_names import LABELS, smaller_is_better
+from recbole_dgrm.evaluation.metric_names import ASKED, AUTO, candidates, smaller_is_better
 from recbole_dgrm.evaluation.references import Metrics
 from recbole_dgrm.evaluation.resolution import is_precise, too_noisy
-from recbole_dgrm.system import distributed
 
 LOG = logging.getLogger(__name__)
-AUTO, RANKING, ERROR = "auto", "ratedndcg", "rmse"
-ASKED = f"valid_metric={AUTO}"
-
-
-def candidates(names: list[str], topk: list[int]) -> list[str]:
-    """The metrics that ``auto`` chooses from: RatedNDCG at the first N of ``topk`` and RMSE, if they are computed."""
-    computed = {name.lower() for name in names}
-    labels = {RANKING: f"{LABELS[RANKING]}@{topk[0]}", ERROR: LABELS[ERROR]}
-    return [labels[name] for name in labels if name in computed]
 
 
 def with_chosen_metric(config, splits: Splits) -> tuple[Config, dict[str, Metrics]]:
@@ -37,7 +27,7 @@ def with_chosen_metric(config, splits: Splits) -> tuple[Config, dict[str, Metric
     if config["valid_metric"] != AUTO:
         return config, {}
     resolutions = references.measure(config, splits, "valid").resolution
-    chosen = distributed.broadcast_text(lambda: _choice(candidates(config["metrics"], config["topk"]), resolutions))
+    chosen = _choice(candidates(config["metrics"], config["topk"]), resolutions)
     bigger = not smaller_is_better(chosen.lower())
     return config.replaced(valid_metric=chosen, valid_metric_bigger=bigger), resolutions
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding, embedding_bag
 
 # torch warns at the first such tensor of a process; it is made here, so that users do not see the warning.
 with warnings.catch_warnings(action="ignore"):
@@ -56,8 +56,8 @@ class Places:
         return value.expand(self.n_rows, 1).squeeze(-1).index_select(0, self.row)
 
     def column_values(self, value: Tensor) -> Tensor:
-        """The column's value, of ``(n_columns,)``, for each entry, ``(n,)``; its gradient is deterministic."""
-        return _ColumnValues.apply(self, value)
+        """A value per column, ``(n_columns,)``, for each entry, ``(n,)``; the sums of its gradient have one order."""
+        return embedding(self.column, value.unsqueeze(-1)).squeeze(-1)
 
     def sums(self, value: Tensor) -> Tensor:
         """The sum of the entries ``(n,)`` of each row, ``(n_rows, 1)``."""
@@ -120,18 +120,6 @@ class _SparseProduct(torch.autograd.Function):
         value, weight = ctx.saved_tensors
         by_value = _sampled(places, grad, weight) if ctx.needs_input_grad[1] else None
         return None, by_value, _by_column(places, value, grad) if ctx.needs_input_grad[2] else None
-
-
-class _ColumnValues(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, places: Places, value: Tensor) -> Tensor:
-        ctx.places = places
-        return value.index_select(0, places.column)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
-        (grad,), places = grads, ctx.places
-        return None, _by_column(places, grad, grad.new_ones(places.n_rows, 1)).squeeze(-1)
 
 
 class _ProductsAt(torch.autograd.Function):

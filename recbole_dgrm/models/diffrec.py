@@ -22,7 +22,6 @@ from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.models.base import Phase, ProfileRecommender
 from recbole_dgrm.options import Share, read
 from recbole_dgrm.system import distributed
-from recbole_dgrm.system.turns import handed_down
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,5 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
             posterior = self.p_mean_variance(seen, t)
             x_t = posterior["mean"]
             if o.sampling_noise:
-                noise = torch.randn(x_t.shape, generator=handed_down(), dtype=x_t.dtype, device=x_t.device)
-                x_t = x_t + (step > 0) * torch.exp(0.5 * posterior["log_variance"]) * noise
+                x_t = x_t + (step > 0) * torch.exp(0.5 * posterior["log_variance"]) * torch.randn_like(x_t)
         return x_t[:, 1:] + self.center.rows(user)

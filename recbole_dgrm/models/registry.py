@@ -1,8 +1,16 @@
-"""Models by name: ours from a table, RecBole's by their class names, others by module and class."""
+"""Models by name: ours from a table, RecBole's by their class names, others by module and class.
 
+The name of a model of another package may come from the config of a run directory from an unknown source, and importing
+a module runs its code. So a module is imported only if its folder has the YAML file of the named model, which folders
+of other modules do not have. The file is searched without importing anything.
+"""
+
+import re
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+
+from recbole.model.abstract_recommender import GeneralRecommender
 
 from recbole_dgrm.errors import UnknownModel
 from recbole_dgrm.models.bmf.model import BMF
@@ -10,13 +18,15 @@ from recbole_dgrm.models.cfgan import CFGAN
 from recbole_dgrm.models.dgrm.model import DGRM, DGRMKL
 from recbole_dgrm.models.dgrmplus.model import DGRMPlus
 from recbole_dgrm.models.diffrec import DiffRec
-from recbole_dgrm.models.external import EXAMPLE, external_class, external_defaults, is_external
 from recbole_dgrm.models.icdae import ICDAE
 from recbole_dgrm.models.mf import MF
 from recbole_dgrm.models.ncf import NCF
 from recbole_dgrm.models.prgan import PRGAN
+from recbole_dgrm.options import LONGEST_NAME
 from recbole_dgrm.system.yaml_files import properties_dir
 
+EXAMPLE = "mypackage.linear:Linear"
+MODULE_AND_CLASS = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 GENERAL = "recbole.model.general_recommender"
 MODELS = {model.__name__: model for model in (DGRM, DGRMPlus, DGRMKL, BMF, MF, NCF, ICDAE, DiffRec, CFGAN, PRGAN)}
 
@@ -32,7 +42,7 @@ def model_class(name: str) -> type:
     if name in MODELS:
         return MODELS[name]
     if is_external(name):
-        return external_class(name)
+        return _external_class(name)
     path = f"{GENERAL}.{name.lower()}"
     try:
         return getattr(import_module(path), name)
@@ -53,9 +63,14 @@ def is_recbole(name: str) -> bool:
     return find_spec(f"{GENERAL}.{name.lower()}") is not None
 
 
-def is_ours(model: object) -> bool:
-    """Whether a model is one of ours; their predictions do not use torch's global random generator."""
-    return type(model) in MODELS.values()
+def is_external(name: str) -> bool:
+    """Whether ``name`` has the form ``module:Class``, as no model of ours or RecBole's has."""
+    return bool(MODULE_AND_CLASS.fullmatch(name)) and len(name.encode()) <= LONGEST_NAME
+
+
+def draws_nothing(model: object) -> bool:
+    """Whether the predictions of a model use no random numbers of torch's generators; RecBole's models may use them."""
+    return type(model) in MODELS.values() and not getattr(model, "sampling_noise", False)
 
 
 def declares_options(name: str) -> bool:
@@ -69,10 +84,26 @@ def declares_options(name: str) -> bool:
 def defaults_file(name: str) -> Path:
     """The YAML file of the keys of a model; for RecBole's models it does not exist.
 
+    That of an external model has the name of its class, and is in the folder of its module.
+
     Raises:
         UnknownModel: the module of an external model, or its YAML file, does not exist.
     """
-    return external_defaults(name) if is_external(name) else properties_dir() / "model" / f"{name}.yaml"
+    if not is_external(name):
+        return properties_dir() / "model" / f"{name}.yaml"
+    module, _, cls = name.partition(":")
+    folder = _folder_of(module)
+    if folder is None:
+        raise UnknownModel(
+            f"there is no module {module} for the model {name}; install its package or name the folder of the package "
+            "in PYTHONPATH (the working directory is not searched)"
+        )
+    if not (path := folder / f"{cls}.yaml").is_file():
+        raise UnknownModel(
+            f"the model {name} needs a file {path}; write one with a line 'key: value  # (type) meaning' for each "
+            "key, or an empty one"
+        )
+    return path
 
 
 def space_file(name: str) -> Path:
@@ -88,3 +119,45 @@ def space_file(name: str) -> Path:
             "'learning_rate: {loguniform: [1e-4, 1e-2]}' for each key to search"
         )
     return path
+
+
+def _external_class(name: str) -> type:
+    """Import the class of the model ``name``.
+
+    Raises:
+        UnknownModel: there is none, or it needs a library that is not installed.
+    """
+    module, _, cls = name.partition(":")
+    defaults_file(name)
+    try:
+        found = getattr(import_module(module), cls, None)
+    except ModuleNotFoundError as error:
+        raise UnknownModel(f"{name} needs the module {error.name}, which is not installed") from error
+    except Exception as error:
+        raise UnknownModel(f"{module} cannot be imported ({type(error).__name__}: {error}); correct it") from error
+    if not (isinstance(found, type) and issubclass(found, GeneralRecommender)):
+        raise UnknownModel(
+            f"{module} has no model {cls}: it must be a class that derives from ProfileRecommender or from RecBole's "
+            "GeneralRecommender"
+        )
+    return found
+
+
+def _folder_of(module: str) -> Path | None:
+    """The folder of a module's file, without importing the module or its parent packages; None if there is none."""
+    top, *rest = module.split(".")
+    try:
+        spec = find_spec(top)
+    except ValueError:  # __main__ has none
+        spec = None
+    if spec is None:
+        return None
+    if spec.submodule_search_locations is None:
+        return Path(spec.origin).parent if spec.has_location and spec.origin and not rest else None
+    for place in spec.submodule_search_locations:
+        path = Path(place, *rest)
+        if (path / "__init__.py").is_file():
+            return path
+        if path.with_suffix(".py").is_file():
+            return path.parent
+    return None

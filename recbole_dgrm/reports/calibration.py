@@ -27,53 +27,57 @@ Calibration = dict[str, Any]
 
 def line(record: dict[str, Any]) -> str | None:
     """The line below the table of a run; None if the model has no standard deviations."""
-    found = record.get("diagnosis", {}).get("calibration")
-    if not found:
+    scores = record.get("diagnosis", {}).get("calibration")
+    if not scores:
         return None
-    model, means = (f"{percent(covered(found[who], 0.9))}, CRPS {found[who]['crps']:.4f}" for who in ("model", "means"))
+    model, means = (
+        f"{percent(covered(scores[who], 0.9))}, CRPS {scores[who]['crps']:.4f}" for who in ("model", "means")
+    )
     return f"its 90 % intervals cover {model} ({MEANS}: {means})"
 
 
-def covered(found: Calibration, nominal: float) -> float:
+def covered(scores: Calibration, nominal: float) -> float:
     """The share of ratings within the intervals of probability ``nominal``."""
-    return dict(zip(found["nominal"], found["observed"], strict=True))[nominal]
+    return dict(zip(scores["nominal"], scores["observed"], strict=True))[nominal]
 
 
 def by_row(cell: Cell) -> dict[str, Calibration]:
     """Label to the calibration, averaged over seeds, for the rows of a cell whose models have standard deviations."""
     runs = {row.label: [run.record["diagnosis"].get("calibration") for run in row.runs] for row in cell.rows}
-    return {label: _averaged([each["model"] for each in found if each]) for label, found in runs.items() if any(found)}
+    return {
+        label: _averaged([each["model"] for each in scores if each]) for label, scores in runs.items() if any(scores)
+    }
 
 
 def of_means(cell: Cell) -> Calibration:
     """The calibration of the Gaussian around user + item means, averaged over all seeds of the cell."""
-    found = {record["seed"]: each for record in cell.records if (each := record["diagnosis"].get("calibration"))}
-    return _averaged([each["means"] for each in found.values()])
+    scores = {record["seed"]: each for record in cell.records if (each := record["diagnosis"].get("calibration"))}
+    return _averaged([each["means"] for each in scores.values()])
 
 
-def _averaged(found: Sequence[Calibration]) -> Calibration:
+def _averaged(scores: Sequence[Calibration]) -> Calibration:
     """Means over seeds; None for a number that is missing for a seed."""
-    numbers = {key: [each[key] for each in found] for key in (*NUMBERS, "n")}
+    numbers = {key: [each[key] for each in scores] for key in (*NUMBERS, "n")}
     means = {key: None if None in values else float(np.mean(values)) for key, values in numbers.items()}
-    nominal = sorted(set.intersection(*(set(each["nominal"]) for each in found)))
-    observed = [float(np.mean([covered(each, level) for each in found])) for level in nominal]
+    nominal = sorted(set.intersection(*(set(each["nominal"]) for each in scores)))
+    observed = [float(np.mean([covered(each, level) for each in scores])) for level in nominal]
     return {**means, "nominal": nominal, "observed": observed}
 
 
 def table(cell: Cell, rows: Mapping[str, Calibration], means: Calibration) -> Table:
     """A row per model: coverage of intervals, CRPS, log score and rank correlation; the baseline on top."""
-    best = min(found["crps"] for found in rows.values())
-    lines = [_values(means), *(_values(found, found["crps"] == best) for found in rows.values())]
-    infinite = any(found["log_score"] is None for found in rows.values())
+    best = min(scores["crps"] for scores in rows.values())
+    lines = [_values(means), *(_values(scores, scores["crps"] == best) for scores in rows.values())]
+    infinite = any(scores["log_score"] is None for scores in rows.values())
     frame = pd.DataFrame(lines, [MEANS, *rows], COLUMNS, dtype=object)
     return Table.of_frame(f"Calibration, {cell.name}", frame, note=INFINITE * infinite, quiet=1)
 
 
-def _values(found: Calibration, best: bool = False) -> list[Value]:
-    crps, log_score, correlation = (found[key] for key in NUMBERS)
+def _values(scores: Calibration, best: bool = False) -> list[Value]:
+    crps, log_score, correlation = (scores[key] for key in NUMBERS)
     infinite, digits = Value("∞", np.inf), ".3f" if log_score is None or log_score < 1e3 else ".3g"
     return [
-        *(Value.of(covered(found, nominal), ".1%") for nominal in PROMISED),
+        *(Value.of(covered(scores, nominal), ".1%") for nominal in PROMISED),
         Value(f"{crps:.3f}", crps, "best" if best else ""),
         infinite if log_score is None else Value.of(log_score, digits),
         Value.of(correlation, ".3f"),

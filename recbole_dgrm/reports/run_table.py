@@ -37,8 +37,8 @@ def run_table(record: dict[str, Any], part: str = "test") -> Table:
     marked = [number(record[part][key]) + BELOW * (key in below) for key in keys]
     table.add_row(Text(printable(short_name(record["model"]))), *marked, style="bold")
     table.add_row("skill", *(number(record["skill"].get(key)) for key in keys))
-    if found := comparable.resolutions(record, part):
-        table.add_row("resolution", *(f"{found[key]['ratio']:.0f}" if key in found else "" for key in keys))
+    if resolutions := comparable.resolutions(record, part):
+        table.add_row("resolution", *(f"{resolutions[key]['ratio']:.0f}" if key in resolutions else "" for key in keys))
     if below:
         table.caption, table.caption_justify = f"{BELOW} worse than the row bias", "left"
     return table
@@ -56,8 +56,8 @@ def explanation(record: dict[str, Any], part: str = "test") -> str:
         f"random: expectation of a random order · bias: {reference_label('bias', mode)} · oracle: {oracle}",
         "skill: (model - random) / (oracle - random), 1 cannot be beaten",
     ]
-    if found := comparable.resolutions(record, part):
-        lines += [RESOLUTION, *filter(None, [too_noisy(found, list(record[part]))])]
+    if resolutions := comparable.resolutions(record, part):
+        lines += [RESOLUTION, *filter(None, [too_noisy(resolutions, list(record[part]))])]
     selected = f" by {metric_label(record['selected_by'].lower())[:-2]}" if record.get("selected_by") else ""
     lines.append(
         f"{data['n_train']:,} ratings to train, {data['n_valid']:,} to validate, {data['n_test']:,} to test · "

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.evaluation.metric_names import is_mean_over_users, is_worse, smaller_is_better
+from recbole_dgrm.evaluation.metric_names import BIAS, is_mean_over_users, is_worse, smaller_is_better
 from recbole_dgrm.evaluation.resolution import averaged, is_precise
-from recbole_dgrm.records import BIAS, PLAN, PREDICTIONS_ONLY, WHERE, RunDirectory, read_json, read_runs, short_name
+from recbole_dgrm.identity import WHERE
+from recbole_dgrm.records import PLAN, PREDICTIONS_ONLY, RunDirectory, read_json, read_runs, short_name
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.rows import Cell, ModelRow, Score
 from recbole_dgrm.reports.significance import Comparison, compare, holm

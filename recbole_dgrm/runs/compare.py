@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeFloat
 
 from recbole_dgrm import records
-from recbole_dgrm.config.layers import load_config, read_yaml
-from recbole_dgrm.data import dataset, loaders
+from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.config.values import read_yaml
+from recbole_dgrm.data import ITEM_RANK, dataset, loaders
 from recbole_dgrm.data.atomic_files import source_hash
 from recbole_dgrm.data.convert import run_keys
 from recbole_dgrm.data.ratings import PAIR, Ratings, read_ratings
@@ -228,7 +229,7 @@ class _Test:
 
     def __init__(self, config, splits: Splits):
         self.config, self.splits = config, splits
-        fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], loaders.ITEM_RANK, config["RATING_FIELD"])
+        fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"])
         batches = [batch for batch, *_ in loaders.eval_loader(config, splits, "test")]
         self.pairs = [torch.cat([batch[field] for batch in batches]).numpy() for field in fields]
         self.references = references.measure(config, splits)

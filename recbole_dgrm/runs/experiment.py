@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from recbole.utils import init_seed
 
 from recbole_dgrm import records
-from recbole_dgrm.compat.training import building
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.atomic_files import check_source, source_hash
 from recbole_dgrm.data.splits import Splits, build_splits
 from recbole_dgrm.errors import CheckpointError, OptionError, UserError, explained
 from recbole_dgrm.evaluation import collapse, diagnosis, groups, references, selection
+from recbole_dgrm.identity import Identity
 from recbole_dgrm.options import option
 from recbole_dgrm.runs.run_files import (
     add_references,
@@ -111,7 +111,7 @@ def _ended(run_dir: Path, config: str, source: str | None = None) -> records.Run
     """
     if (stored := records.read_run(run_dir)) is None:
         return None
-    wanted = replace(stored.identity, config=config) if source is None else records.Identity(config, source)
+    wanted = replace(stored.identity, config=config) if source is None else Identity(config, source)
     if difference := wanted.difference(stored.identity):
         raise CheckpointError(
             f"the run in {run_dir} cannot be continued, because {difference}; undo the change, or start a new run"
@@ -247,8 +247,7 @@ class _Run:
         record.test = dict(trainer.evaluate(loader, show_progress=self.show_progress))
         record.timing["evaluate_s"] = round(monotonic() - start, 3)
         if distributed.is_main_process():
-            with distributed.main_process_only():
-                self._complete(trainer, selected, loader.users.numpy())
+            self._complete(trainer, selected, loader.users.numpy())
 
     def _complete(self, trainer, selected: dict[str, Any], users: NDArray) -> None:
         """Add everything but the test result to the record, and write the metrics of each of the tested ``users``."""
@@ -286,7 +285,6 @@ def untrained(config, splits: Splits, part: str) -> tuple[RecordedTrainer, Any, 
     init_seed(config.run.seed, config["reproducibility"])
     loader = loaders.train_loader(config, splits, part)
     start = monotonic()  # some of RecBole's models learn while they are built
-    with building(config):
-        model = config.model_class(config, getattr(splits, part)).to(config["device"])
+    model = config.model_class(config, getattr(splits, part)).to(config["device"])
     seconds = monotonic() - start
     return trainer_class(type(model))(config, model), loader, seconds

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.records import WHERE
+from recbole_dgrm.identity import WHERE
 from recbole_dgrm.runs.recommender import Recommender
 from recbole_dgrm.start import __version__
 from recbole_dgrm.system.files import make_folder, write_folder, write_json, write_whole

@@ -1,7 +1,7 @@
 """Recommendations and predictions of a trained model, by the external ids of users and items."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from recbole_dgrm.evaluation.scoring import all_scores, pair_scores
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import check
 from recbole_dgrm.system.files import plain
-from recbole_dgrm.system.turns import OwnGenerator, OwnRandomness, turn, usual_settings
+from recbole_dgrm.system.turns import OwnRandomness, turn, usual_settings
 
 
 class Recommender:
@@ -154,12 +154,16 @@ class Recommender:
     def _scoring(self) -> Iterator[None]:
         """Within the block, the model can score, with the same random numbers in each call.
 
-        Several threads can score with our models at the same time; with RecBole's models they take turns.
+        Threads score at the same time with models that draw no random numbers, and in turns with others.
         """
         self.model.eval()
-        ours, seed = registry.is_ours(self.model), self.config.run.seed
-        own = OwnGenerator(seed, self.config["device"]) if ours else OwnRandomness(seed)
-        with usual_settings() if ours else turn(), own, torch.no_grad():
+        with ExitStack() as stack:
+            if registry.draws_nothing(self.model):
+                stack.enter_context(usual_settings())
+            else:
+                stack.enter_context(turn())
+                stack.enter_context(OwnRandomness(self.config.run.seed))
+            stack.enter_context(torch.no_grad())
             yield
 
 

@@ -17,9 +17,10 @@ from recbole.utils.logger import RemoveColorFilter
 
 from recbole_dgrm.errors import OptionError, OutputError, TrainingDiverged, UnknownModel, UserError, explained
 from recbole_dgrm.evaluation.references import References, skill
+from recbole_dgrm.identity import RECORD, WHERE
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
-from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, RECORD, WHERE, RunRecord, run_name
+from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, RunRecord, run_name
 from recbole_dgrm.system import distributed
 from recbole_dgrm.system.environment import peak_memory
 from recbole_dgrm.system.files import drop_partials, make_folder, write_json, writing

@@ -16,14 +16,15 @@ from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.convert import run_keys
 from recbole_dgrm.data.ratings import Ratings, read_ratings
-from recbole_dgrm.data.splits import Splits, build_splits
+from recbole_dgrm.data.splits import Splits, build_splits, training_part
 from recbole_dgrm.data.text_tables import Reading
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UnknownModel
 from recbole_dgrm.evaluation import references
 from recbole_dgrm.evaluation.lists import Lists, described
+from recbole_dgrm.identity import RECORD, changed_key
 from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
-from recbole_dgrm.records import CHECKPOINT, CONFIG, PREDICTIONS_ONLY, RECORD, TRIAL, changed_key, read_run
+from recbole_dgrm.records import CHECKPOINT, CONFIG, PREDICTIONS_ONLY, TRIAL, read_run
 from recbole_dgrm.reports import run_table
 from recbole_dgrm.reports.table_repr import Evaluation
 from recbole_dgrm.runs import experiment
@@ -169,7 +170,7 @@ class TrainedRun(Recommender):
                 f"protocol={protocol} cannot evaluate a run of protocol={self.record['protocol']}: the two differ in "
                 f"{', '.join(tied)}, so the model was trained on another split; train under protocol={protocol}"
             )
-        check_scores(self.record["model"], changes)
+        check_scores(self.config.model_class, changes)
         return self.config.replaced(**changes)
 
 
@@ -208,7 +209,7 @@ def load_run(path: Path | str, **where: Any) -> TrainedRun:
             f"the data of {config['dataset']} has changed since the run in {path} was made, so its ids no longer match "
             "the rows of the model; put the old data back (--data_path=DIR) or train again"
         )
-    trainer, _, _ = untrained(config, splits, references.training_part(config))
+    trainer, _, _ = untrained(config, splits, training_part(config))
     trainer.load(state, best=True)
     return TrainedRun(config, saved.record, splits, trainer.model)
 

@@ -11,7 +11,6 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from contextvars import ContextVar
 
 import torch
 import torch.distributed as dist
@@ -20,13 +19,11 @@ from torch import Tensor, nn
 from recbole_dgrm.errors import LostProcess, OptionError
 
 SEED_STEP = 1_000_003  # the difference between the seeds of consecutive ranks
-_MAIN_PROCESS_ONLY: ContextVar[bool] = ContextVar("main_process_only", default=False)
 
 
 def world_size() -> int:
     """Number of processes."""
-    together = dist.is_available() and dist.is_initialized() and not _MAIN_PROCESS_ONLY.get()
-    return dist.get_world_size() if together else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
@@ -37,16 +34,6 @@ def rank() -> int:
 def is_main_process() -> bool:
     """Whether this is the process that writes files and prints."""
     return rank() == 0
-
-
-@contextmanager
-def main_process_only() -> Iterator[None]:
-    """Within the block, the main process counts as the only one, so that it can work without the others."""
-    before = _MAIN_PROCESS_ONLY.set(True)
-    try:
-        yield
-    finally:
-        _MAIN_PROCESS_ONLY.reset(before)
 
 
 @contextmanager

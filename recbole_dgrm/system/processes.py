@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, and folders in which one process works at a time.
+"""Child processes that end with their parent, folders in which one process works at a time, and delayed signals.
 
 A child runs as long as its standard input is open. The parent closes it, or the system does when the parent dies.
 """
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from time import sleep
 
 from filelock import FileLock, Timeout
@@ -152,3 +152,28 @@ def _wait_and_leave() -> None:
     signal.raise_signal(signal.SIGINT)
     sleep(EXIT_S / 2)
     os._exit(1)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Within the block, SIGINT and SIGTERM are delayed until its end.
+
+    For short work in which a KeyboardInterrupt would look like an error or end the process. In other threads than the
+    main one the block does nothing, because Python handles signals only in the main thread.
+    """
+    if current_thread() is not main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # None is a handler that was not set by Python, which could not set it again
+    usual = {number: handler for number, handler in handlers.items() if handler is not None}
+    try:
+        for number in usual:
+            signal.signal(number, lambda number, _: came.append(number))
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+        for held_back in dict.fromkeys(came):
+            signal.raise_signal(held_back)

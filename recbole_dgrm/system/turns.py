@@ -11,7 +11,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +18,6 @@ import torch
 
 DEVICES = ("cpu", "cuda")
 _TURN = threading.RLock()
-_HANDED_DOWN: ContextVar[torch.Generator | None] = ContextVar("handed_down", default=None)
 
 # Warnings that users can do nothing about.
 KNOWN_WARNINGS = (  # the beginning of the message, and the module
@@ -111,27 +109,6 @@ class OwnRandomness:
         self._own = _generators()
         _set_generators(self._callers)
         _TURN.release()
-
-
-class OwnGenerator:
-    """Within ``with own:``, ``handed_down`` returns a generator that was seeded once, for models that use it.
-
-    Nothing in the process is changed, so threads need not take turns.
-    """
-
-    def __init__(self, seed: int, device: torch.device):
-        self._generator = torch.Generator(device).manual_seed(seed)
-
-    def __enter__(self) -> None:
-        self._token = _HANDED_DOWN.set(self._generator)
-
-    def __exit__(self, *_: object) -> None:
-        _HANDED_DOWN.reset(self._token)
-
-
-def handed_down() -> torch.Generator | None:
-    """The generator for random numbers at prediction; None means torch's own, whose state ``OwnRandomness`` sets."""
-    return _HANDED_DOWN.get()
 
 
 def _generators() -> tuple[Any, ...]:

@@ -1,6 +1,8 @@
 """YAML from any source: plain values only, no references, and a limited size."""
 
 import re
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,11 @@ def load_yaml(text: str) -> Any:
     """
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"it is longer than {LONGEST:,} characters")
+    return deepcopy(_parsed(text))
+
+
+@lru_cache(64)  # a config has ten files of defaults, and PyYAML takes longer than all the rest of it
+def _parsed(text: str) -> Any:
     loader = YamlLoader(text)
     try:
         return loader.get_single_data()

@@ -1,4 +1,4 @@
-"""A class of tests that every model must pass."""
+"""What every model must do, as a class of tests that names no model."""
 
 import json
 from dataclasses import fields
@@ -24,7 +24,7 @@ from recbole_dgrm.training.trainers import trainer_class
 
 
 def interaction(config, users, items=None) -> Interaction:
-    """A batch of users, or of user-item pairs, by the model's ids."""
+    """A batch of users, or of pairs of users and items, by their ids in the model."""
     columns = {config["USER_ID_FIELD"]: torch.as_tensor(users)}
     if items is not None:
         columns[config["ITEM_ID_FIELD"]] = torch.as_tensor(items)
@@ -32,44 +32,44 @@ def interaction(config, users, items=None) -> Interaction:
 
 
 class ModelContract:
-    """Tests of a model; a subclass whose name begins with ``Test`` names the model, and pytest runs the tests.
+    """A subclass whose name begins with ``Test`` names a model, and pytest runs these tests on it.
 
     Attributes:
-        model: the name of the model, as in ``--model``.
-        keys: keys for all trainings.
-        learns: the skill in RatedNDCG@5 that the model must reach on ratings in a checkerboard pattern.
-        epochs, settings: the number of epochs, and further keys, for the training on the checkerboard.
-        implicit: further keys for full ranking; None if the model raises an error for implicit feedback.
+        model: the name, as in ``--model``.
+        keys: keys of all trainings.
+        learns: skill in RatedNDCG@5 that the model must reach on ratings in the pattern of a checkerboard.
+        epochs: of the training there.
+        settings: keys of the training there.
+        implicit: keys with which the model runs under full ranking; None for a model of ratings, which says so.
     """
 
     model: str
     keys: ClassVar[dict[str, Any]] = {}
     learns = 0.8
-    epochs = 30
-    settings: ClassVar[dict[str, Any]] = {"learning_rate": 0.01}
+    epochs = 15
+    settings: ClassVar[dict[str, Any]] = {"learning_rate": 0.02}
     implicit: ClassVar[dict[str, Any] | None] = {}
 
     def phases(self, model) -> list[Phase]:
-        """The training phases of the model; override it for a model that does not declare phases."""
+        """The turns in which the model is trained; for a model that declares none, what stands for them."""
         return model.phases()
 
     @pytest.fixture(scope="class")
     def make_config(self, tmp_path_factory):
-        """``make_config(model, dataset, **overrides)``: a small config that reads and writes in a temporary folder."""
+        """``make_config(model, dataset, **overrides)``: a small config that reads and writes in a folder of its own."""
         folder = tmp_path_factory.mktemp("contract")
         small = partial(small_config, write_small_sets(folder / "data"), folder)
         return lambda *names, **overrides: small(*names, **{**self.keys, **overrides})
 
     @pytest.fixture(scope="class")
     def trained(self, make_config):
-        """The record and the directory of a finished run, which several tests use."""
-        return run_one(make_config(self.model, epochs=4))
+        """The record and the directory of a finished run, which several tests read."""
+        return run_one(make_config(self.model, epochs=2))
 
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def built(self, make_config):
         """The config, the splits and the untrained model."""
-        config, splits, model = untrained_model(make_config(self.model))
-        return config, splits, model.eval()
+        return untrained_model(make_config(self.model))
 
     def test_options_and_yaml_keys_agree(self):
         keys = {field.name for field in fields(registry.model_class(self.model).Options)}
@@ -86,7 +86,6 @@ class ModelContract:
         batch = next(iter(loaders.train_loader(config, splits, "train")))
         model.train()
         for phase in self.phases(model):
-            before = [parameter.detach().clone() for parameter in model.parameters()]
             model.zero_grad()
             with only_learning(model, phase.parameters):
                 loss = phase.loss(batch)
@@ -95,35 +94,23 @@ class ModelContract:
             own = {id(parameter) for parameter in phase.parameters}
             for parameter in model.parameters():
                 assert (parameter.grad is not None) == (id(parameter) in own)
-            torch.optim.SGD(phase.parameters, lr=0.1).step()
-            moved = [not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)]
-            assert any(moved)
+            assert any(parameter.grad.any() for parameter in phase.parameters)
 
-    def test_pair_scores_are_entries_of_the_full_ranking(self, built):
-        config, _, model = built
-        users = [3, 3, 1, 7, 1]
-        items = [1, 5, 2, 9, 24]
-        pairs = model.predict(interaction(config, users, items))
-        full = model.full_sort_predict(interaction(config, users))
-        torch.testing.assert_close(pairs, full[torch.arange(5), torch.as_tensor(items)])
-
-    def test_a_batch_equals_row_by_row_and_again(self, built):
-        config, _, model = built
-        batch = model.full_sort_predict(interaction(config, [4, 2, 9]))
-        rows = torch.cat([model.full_sort_predict(interaction(config, [user])) for user in (4, 2, 9)])
-        torch.testing.assert_close(batch, rows)
-        assert torch.equal(batch, model.full_sort_predict(interaction(config, [4, 2, 9])))
-
-    def test_the_padding_item_is_never_recommended(self, built):
+    def test_a_score_depends_on_user_and_item_alone_and_the_padding_item_has_the_lowest(self, built):
         config, splits, model = built
-        scores = model.full_sort_predict(interaction(config, list(range(1, splits.train.user_num))))
-        assert (scores[:, 0] == -torch.inf).all()
-        assert torch.isfinite(scores[:, 1:]).all()
+        model.eval()
+        scores = model.full_sort_predict(interaction(config, range(splits.train.user_num)))
+        assert (scores[1:, 0] == -torch.inf).all()
+        assert torch.isfinite(scores[1:, 1:]).all()
+        for user in (4, 2, 9):
+            torch.testing.assert_close(model.full_sort_predict(interaction(config, [user]))[0], scores[user])
+        users, items = [3, 3, 1, 7, 1], [1, 5, 2, 9, 24]
+        torch.testing.assert_close(model.predict(interaction(config, users, items)), scores[users, items])
+        assert torch.equal(scores, model.full_sort_predict(interaction(config, range(splits.train.user_num))))
 
-    def test_another_seed_gives_another_split_and_another_model(self, make_config):
+    def test_another_seed_gives_another_split_and_another_model(self, make_config, built):
         found = []
-        for seed in (2020, 7):
-            config, splits, model = untrained_model(make_config(self.model, seed=seed))
+        for config, splits, model in (built, untrained_model(make_config(self.model, seed=7))):
             found.append((splits.fingerprint(), model.eval().full_sort_predict(interaction(config, [1]))[:, 1:]))
         assert found[0][0] != found[1][0]
         assert not torch.equal(found[0][1], found[1][1])
@@ -133,8 +120,9 @@ class ModelContract:
             with pytest.raises(OptionError, match="feedback"):
                 run_one(make_config(self.model, protocol="full"))
             return
-        record, _ = run_one(make_config(self.model, protocol="full", **self.implicit))
+        record, _ = run_one(make_config(self.model, protocol="full", **{"epochs": 1, "refit": False, **self.implicit}))
         assert 0 < record.test["recall@10"] <= record.reference["oracle"]["recall@10"]
+        assert record.diagnosis  # and no error
 
     def test_a_loaded_run_gives_the_numbers_of_its_record_user_by_user(self, trained):
         record, path = trained
@@ -154,12 +142,11 @@ class ModelContract:
 
         def dies(self, epoch, valid):
             after_epoch(self, epoch, valid)
-            if epoch == 1:
-                raise Killed
+            raise Killed
 
         with monkeypatch.context() as patch:
             patch.setattr(trainer, "_after_epoch", dies)
-            config = make_config(self.model, epochs=4, output_dir=str(unbroken.parent / "killed"))
+            config = make_config(self.model, epochs=2, output_dir=str(unbroken.parent / "killed"))
             with pytest.raises(Killed):
                 run_one(config)
         (broken,) = (unbroken.parent / "killed").iterdir()
@@ -171,6 +158,7 @@ class ModelContract:
         assert (resumed["status"], resumed["test"], resumed["valid"]) == ("finished", record.test, record.valid)
 
     def test_it_learns_the_checkerboard(self, make_config):
-        config = make_config(self.model, "board", epochs=self.epochs, refit=False, **self.settings)
+        keys = {"epochs": self.epochs, "eval_step": 5, "refit": False, **self.settings}
+        config = make_config(self.model, "board", **keys)
         record, _ = run_one(config)
         assert record.skill["ratedndcg@5"] >= self.learns

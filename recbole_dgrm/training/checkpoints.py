@@ -1,18 +1,20 @@
 """The checkpoint file of a run: writing, reading, and restoring the state of a trainer."""
 
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import numpy as np
+import scipy.sparse
 import torch
 
 from recbole_dgrm.errors import CheckpointError, refused
 from recbole_dgrm.records import CHECKPOINT
 from recbole_dgrm.system.files import check_unpacked, plain, write_whole
-from recbole_dgrm.system.interrupts import uninterrupted
-from recbole_dgrm.training.plain_state import pack, random_state, set_random_state, unpack
+from recbole_dgrm.system.processes import uninterrupted
 
 KEYS = {
     *("note", "model", "epoch", "lines", "best_epoch", "cur_step", "best_valid_score", "best_valid_result"),
@@ -135,3 +137,59 @@ class Checkpointer:
             reason = " ".join(str(error).split())  # torch's messages have several lines
             problem = f"{self.path} does not fit this run ({type(error).__name__}: {reason})"
             raise CheckpointError(f"{problem}; {REMEDY}") from error
+
+
+# A checkpoint keeps tensors and plain Python alone, which ``weights_only=True`` can read.
+
+
+def pack(value: Any) -> Any:
+    """Turn an array or a sparse matrix into tensors, and leave plain data as they are; ``unpack`` undoes it.
+
+    Raises:
+        TypeError: the value cannot be kept as plain data.
+    """
+    if isinstance(value, np.ndarray):
+        return {"array": torch.from_numpy(value)}
+    if scipy.sparse.issparse(value):
+        matrix = value.tocsr()
+        parts = [torch.from_numpy(part) for part in (matrix.data, matrix.indices, matrix.indptr)]
+        return {"sparse": parts, "shape": list(matrix.shape), "format": value.format}
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, (torch.Tensor, bool, int, float, str)):
+        return value
+    raise TypeError(f"a {type(value).__name__} cannot be kept as plain data")
+
+
+def unpack(value: Any) -> Any:
+    """The value that ``pack`` was given."""
+    if isinstance(value, dict) and "array" in value:
+        return value["array"].numpy()
+    if isinstance(value, dict) and "sparse" in value:
+        parts = tuple(part.numpy() for part in value["sparse"])
+        matrix = scipy.sparse.csr_matrix(parts, shape=value["shape"])
+        matrix.check_format()  # scipy's C code would not notice an index outside the matrix
+        return matrix.asformat(value["format"])
+    return value
+
+
+def random_state(loader: torch.Generator) -> dict[str, Any]:
+    """The state of every random generator of a training: those of the loader, torch, numpy and Python."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "loader": loader.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+        "python": random.getstate(),
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
+    }
+
+
+def set_random_state(state: dict[str, Any], loader: torch.Generator) -> None:
+    """Set every random generator to a state that ``random_state`` has returned."""
+    loader.set_state(state["loader"].cpu())
+    torch.set_rng_state(state["torch"].cpu())
+    torch.cuda.set_rng_state_all([cuda.cpu() for cuda in state["cuda"]])
+    random.setstate(state["python"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))

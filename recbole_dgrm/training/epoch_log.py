@@ -7,7 +7,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from recbole_dgrm.compat.training import NoEvents
 from recbole_dgrm.errors import CheckpointError
 from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, read_epochs, write_epochs
 from recbole_dgrm.system import distributed
@@ -37,6 +36,14 @@ class Events:
     def close(self) -> None:
         with writing(self.folder):
             self._writer.close()
+
+
+class NoEvents:
+    """A TensorBoard writer that writes nothing."""
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class EpochLog:

@@ -14,8 +14,10 @@ from recbole_dgrm.data.convert import FRAMES
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import selection
+from recbole_dgrm.evaluation.metric_names import AUTO
+from recbole_dgrm.identity import RESULTS, SEARCH, Identity, changed_key, put_aside
 from recbole_dgrm.options import check_name
-from recbole_dgrm.records import RESULTS, SEARCH, Identity, changed_key, put_aside, read_json, run_name
+from recbole_dgrm.records import read_json, run_name
 from recbole_dgrm.system.files import plain, write_json
 from recbole_dgrm.tuning.space import Space, listed, parse_space
 
@@ -31,7 +33,7 @@ class SearchPlan:
         space: the search space, in the form that ``recbole_dgrm.tuning.space.parse_space`` reads.
         trials: the total number of trials.
         study: the name of the search.
-        data, code: see ``recbole_dgrm.records.Identity``; the file of a test part is not included.
+        data, code: see ``recbole_dgrm.identity.Identity``; the file of a test part is not included.
     """
 
     config: dict[str, Any]
@@ -106,7 +108,7 @@ def plan_search(
     if parsed.sampler == "grid":
         size = len(parsed.grid(np.random.default_rng(asked.given["seed"])))
         trials = min(trials or size, size)
-    if asked["valid_metric"] == selection.AUTO:  # all trials must have the same metric
+    if asked["valid_metric"] == AUTO:  # all trials must have the same metric
         used, _ = selection.with_chosen_metric(asked, build_splits(asked, with_test=False))
         config = {**config, "valid_metric": used["valid_metric"]}
     data = source_hash(asked, with_test=False)

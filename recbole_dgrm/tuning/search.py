@@ -23,9 +23,10 @@ from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data.convert import run_keys
 from recbole_dgrm.errors import UserError
 from recbole_dgrm.evaluation.metric_names import STILL, metric_label
+from recbole_dgrm.identity import config_hash
 from recbole_dgrm.models.registry import space_file
 from recbole_dgrm.options import check
-from recbole_dgrm.records import config_hash, short_name
+from recbole_dgrm.records import short_name
 from recbole_dgrm.reports import figures
 from recbole_dgrm.reports.document import Document, Figure, Table, write_document
 from recbole_dgrm.system.files import check_writable, plain, write_text, write_whole

@@ -18,7 +18,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from recbole_dgrm.benchmarks.worker import Job
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.evaluation.metric_names import STILL, metric_label
-from recbole_dgrm.records import CHECKPOINT, EVENTS, UNFINISHED, RunDirectory, put_aside_unless, read_run
+from recbole_dgrm.identity import put_aside_unless
+from recbole_dgrm.records import CHECKPOINT, EVENTS, UNFINISHED, RunDirectory, read_run
 from recbole_dgrm.reports.comparable import still_improving
 from recbole_dgrm.reports.table_repr import TableRepr
 from recbole_dgrm.runs.trial import Trial, read_trial
@@ -52,7 +53,7 @@ class Search(TableRepr):
         for folder in (path / TRIALS).glob("*"):
             if folder.name.isdecimal() and (trial := read_trial(folder)):
                 run = read_run(folder)
-                if not (run and put_aside_unless(run, path, [plan.identity])):
+                if not (run and put_aside_unless(folder, run.identity, path, [plan.identity])):
                     self._asked[int(folder.name)] = trial
                     self.settle(int(folder.name), run)
 

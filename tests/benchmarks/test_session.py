@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -16,18 +16,16 @@ import pytest
 from helpers import ROOT, Here, random_ratings, wait_for, write_ratings
 
 from recbole_dgrm.benchmarks import executors, session, worker
-from recbole_dgrm.benchmarks.executors import DaskExecutor
 from recbole_dgrm.benchmarks.plan import make_plan
 from recbole_dgrm.benchmarks.session import Benchmark, run_directory
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.records import read_run, read_runs
-from recbole_dgrm.reports.benchmark_report import write_report
 from recbole_dgrm.system.files import plain, write_json
 from recbole_dgrm.system.processes import locked_folder
 
 SIZES = {"generator_hidden": [8], "critic_hidden": [4], "latent_size": 2}
-CONFIG = {"epochs": 4, "eval_step": 1, "checkpoint_interval": 0, "device": "cpu"}
+CONFIG = {"epochs": 2, "eval_step": 1, "checkpoint_interval": 0, "device": "cpu"}
 MF = {"model": "MF", "config": {"factors": 2}}
 DGRM = {"model": "DGRM", "config": SIZES}
 ENDLESS = {"model": "DGRM", "label": "endless", "config": {**SIZES, "epochs": 100_000, "stopping_step": 100_000}}
@@ -74,39 +72,46 @@ def meanwhile(work):
     assert done
 
 
-@pytest.mark.slow
 def test_what_is_finished_stays_and_what_has_changed_is_run_again(made, tmp_path):
     first = made()
-    assert first.run(2).count("finished") == 2
+    assert first.run(executor=Here()).count("finished") == 2
     times = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("record.json")}
-    assert first.run(2).count("finished") == 2
+    assert first.run(executor=Here()).count("finished") == 2
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("record.json")} == times
     changed = made(models=[{"model": "MF", "config": {"factors": 3}}, DGRM])
     assert {run.label for run in changed.finished_runs()} == {"DGRM"}
     assert not any(session.done(tmp_path / "out", replace(run, source="other")) for run in first.runs)
 
 
-@pytest.mark.slow
-def test_results_of_data_that_has_changed_are_put_aside(made, tmp_path, ratings_path, caplog):
+def test_results_of_data_that_has_changed_or_by_other_code_are_put_aside(made, tmp_path, ratings_path, caplog):
     """Those of the plan and those that are no longer in it; each time anew, nothing is lost and nothing is mixed."""
     data, folder = tmp_path / "data", tmp_path / "out"
     shutil.copytree(ratings_path, data)
     models = [{"model": "MF", "config": {"factors": 2, "data_path": str(data)}}]
     made(models=models, seeds=[1, 2]).run(executor=Here())
     (folder / next(iter(results(folder))) / "mine.txt").write_text("a note")
-    for round_ in (1, 2):
+
+    def drop_a_rating() -> None:
         lines = (data / "board" / "board.inter").read_text().splitlines()
         (data / "board" / "board.inter").write_text("\n".join(lines[:-1]) + "\n")
+
+    def mark_as_of_other_code() -> None:
+        (run,) = read_runs(folder)
+        write_json(run.path / "record.json", {**run.record, "code": 0})
+
+    for round_, change in enumerate((drop_a_rating, drop_a_rating, mark_as_of_other_code)):
+        change()
         caplog.clear()
         assert made(models=models).run(executor=Here()).count("finished") == 1
         assert any("it is made again" in record.message for record in caplog.records)
         assert len(read_runs(folder)) == 1
-        kept = list((folder / ".aside").rglob("record.json"))
-        assert len(kept) == 1 + round_
+        assert len(list((folder / ".aside").rglob("record.json"))) == 2 + round_
     assert [path.read_text() for path in folder.rglob("mine.txt")] == ["a note"]
-    assert "the files of its data set have changed since" in next(folder.rglob("reason.txt")).read_text()
-    write_report(folder, folder)
-    assert len(read_runs(kept[0].parents[1])) >= 1  # asked for by name they are still there
+    reasons = "".join(path.read_text() for path in folder.rglob("reason.txt"))
+    assert "the files of its data set have changed since" in reasons
+    assert "code that gives other results" in reasons
+    kept = next((folder / ".aside").rglob("record.json"))
+    assert len(read_runs(kept.parents[1])) >= 1  # asked for by name they are still there
 
 
 @pytest.mark.slow
@@ -136,39 +141,33 @@ def test_an_interrupted_and_continued_benchmark_gives_the_unbroken_report(made, 
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_lost_alone(made, tmp_path):
-    def kill() -> bool:
-        (process,) = wait_for(lambda: [each for each in processes_of(tmp_path) if "endless" in each.cmdline()])
-        wait_for(lambda: list(tmp_path.glob("*/*/*/endless-1-*/checkpoint.pt")))
-        os.kill(process.pid, signal.SIGKILL)
-        return True
-
-    benchmark = made(models=[ENDLESS, MF, DGRM])
-    with meanwhile(kill):
-        assert benchmark.run(2).count("finished") == 2
-    record = record_of(benchmark, "endless")
-    assert (record["status"], record["label"]) == ("failed", "endless")
-    assert "killed by SIGKILL" in record["error"]
-
-
-@pytest.mark.slow
-def test_a_run_that_fails_or_takes_too_long_is_recorded_and_stops_no_other(made, tmp_path, monkeypatch):
-    implicit = {"feedback": "implicit", "metrics": ["RatedNDCG"], "rating_threshold": 3}
-    failing = {"model": "MF", "label": "broken", "config": {"unrated_weight": 0.0, **implicit}}
-    benchmark = made(models=[failing, ENDLESS, MF], time_limit=30)
+def test_a_run_that_fails_is_killed_or_takes_too_long_is_recorded_and_stops_no_other(made, tmp_path, monkeypatch):
     alone = Event()  # the endless run is: until then the clock of the time limits stands still
     monkeypatch.setattr(worker, "monotonic", lambda: 1000.0 * alone.is_set())
+
+    def kill() -> bool:
+        (process,) = wait_for(lambda: [each for each in processes_of(tmp_path) if "killed" in each.cmdline()])
+        wait_for(lambda: list(tmp_path.glob("*/*/*/killed-1-*/checkpoint.pt")))
+        os.kill(process.pid, signal.SIGKILL)
+        return True
 
     def show(state) -> None:
         if state.count("waiting", "running") == 1:
             alone.set()
 
-    state = benchmark.run(3, show=show)
+    implicit = {"feedback": "implicit", "metrics": ["RatedNDCG"], "rating_threshold": 3}
+    failing = {"model": "MF", "label": "broken", "config": {"unrated_weight": 0.0, **implicit}}
+    killed = {**ENDLESS, "label": "killed", "config": {**ENDLESS["config"], "latent_size": 3}}
+    benchmark = made(models=[failing, killed, ENDLESS, MF], time_limit=30)
+    with meanwhile(kill):
+        state = benchmark.run(3, show=show)
     ends = {run.label: status for run, status in state.runs.items()}
-    assert ends == {"broken": "failed", "endless": "timed_out", "MF": "finished"}
-    failed, late = record_of(benchmark, "broken"), record_of(benchmark, "endless")
+    assert ends == {"broken": "failed", "killed": "failed", "endless": "timed_out", "MF": "finished"}
+    failed, killed, late = (record_of(benchmark, label) for label in ("broken", "killed", "endless"))
     assert failed["error"].startswith("OptionError: unrated_weight=0")
     assert failed["traceback"].startswith("Traceback")
+    assert (killed["status"], killed["label"]) == ("failed", "killed")
+    assert "killed by SIGKILL" in killed["error"]
     assert late["error"] == "stopped after the time limit of 30 s"
     assert {run.label for run in benchmark.finished_runs(retry=True)} == {"MF"}
     assert benchmark.finished_runs() == {*benchmark.runs}
@@ -185,17 +184,6 @@ def test_an_unwanted_run_leaves_its_checkpoint_and_goes_on_later(made, tmp_path)
         unwanted.set()
     assert read_run(path).record["status"] == "interrupted"
     assert "KeyboardInterrupt" in (path / "output.txt").read_text()
-
-
-def test_runs_by_code_that_gave_other_results_are_put_aside_and_made_again(made, tmp_path):
-    benchmark = made(models=[MF])
-    benchmark.run(executor=Here())
-    (path,) = (tmp_path / "out").rglob("record.json")
-    record = json.loads(path.read_text())
-    write_json(path, {**record, "code": 0})
-    benchmark.run(executor=Here())
-    assert json.loads(path.read_text())["code"] == record["code"]
-    assert "code that gives other results" in next((tmp_path / "out").rglob("reason.txt")).read_text()
 
 
 def test_a_benchmark_leaves_a_run_alone_that_another_process_makes(made):
@@ -255,80 +243,3 @@ def test_the_command_plans_runs_and_reports(made, tmp_path, ratings_path, capsys
     assert "Differences to DGRM" in (tmp_path / "again" / "report.md").read_text()
     assert main.main(["report", str(tmp_path)[:-1] + "x"]) == 2
     assert "there is no run in" in capsys.readouterr().err
-
-
-def test_python_runs_a_plan_and_has_its_report(made, tmp_path, ratings_path, monkeypatch):
-    monkeypatch.setattr(executors, "LocalExecutor", Here)
-    made()
-    where = {"output_dir": tmp_path / "runs", "data_path": str(ratings_path)}
-    report = session.benchmark(str(tmp_path / "tiny.yaml"), **where, seeds=[3], models=[MF])
-    assert report.path == tmp_path / "runs" / "report.html"
-    table = report.table().set_index(["model", "metric"])
-    ((path, result),) = results(tmp_path / "runs").items()
-    assert "MF-3-" in path
-    assert {metric: table["mean"]["MF", metric] for metric in result} == pytest.approx(result)
-    assert r"\begin{tabular}" in report.to_latex()
-
-
-def test_a_scheduler_that_is_not_there_is_an_error(monkeypatch):
-    pytest.importorskip("distributed", reason="the extra 'distributed' is not installed")
-    monkeypatch.setattr(executors, "CONNECT_S", 0.5)
-    with pytest.raises(OptionError, match="no Dask scheduler answers at 'tcp:"):
-        DaskExecutor("tcp://127.0.0.1:9")
-
-
-@pytest.fixture
-def cluster():
-    """Two worker processes of a Dask cluster on this machine, one run at a time each."""
-    distributed = pytest.importorskip("distributed", reason="the extra 'distributed' is not installed")
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
-    with distributed.LocalCluster(processes=True, **options) as cluster:
-        yield cluster
-
-
-def workers_at_work_on(label: str, cluster) -> list[psutil.Process]:
-    """The worker processes of the cluster, and no other, that have started the run ``label``."""
-    pids = {nanny.pid for nanny in cluster.workers.values()}
-    runs = [process for process in psutil.process_iter(["cmdline"]) if label in (process.info["cmdline"] or [])]
-    parents = []
-    for run in runs:
-        with suppress(psutil.NoSuchProcess):
-            parents.append(run.parent())
-    return [parent for parent in parents if parent and parent.pid in pids]
-
-
-@pytest.mark.slow
-def test_a_cluster_sends_the_records_back_and_a_lost_workers_run_is_retried(made, cluster):
-    """The worker of one run is killed once: the run is made again elsewhere, the others do not notice."""
-
-    def kill() -> bool:
-        (victim,) = wait_for(lambda: workers_at_work_on("again", cluster))
-        victim.kill()
-        return True
-
-    models = [{**DGRM, "label": "again"}, MF]
-    benchmark, local = made(models=models), made("local", models=models)
-    with meanwhile(kill):
-        assert benchmark.run(executor=DaskExecutor(cluster.scheduler_address)).count("finished") == 2
-    for run in benchmark.runs:
-        names = {path.name for path in run_directory(benchmark.folder, run).iterdir()}
-        assert names == {"record.json", "config.yaml", "metrics.jsonl", "per_user.npz", "run.log"}
-    local.run(executor=Here())
-    assert results(benchmark.folder) == results(local.folder)
-
-
-@pytest.mark.slow
-def test_a_run_that_takes_its_workers_down_is_recorded_as_failed(made, cluster):
-    def kill_each() -> bool:
-        killed: set[int] = set()
-        while len(killed) < 4:  # as many as Dask allows by default, and one more
-            victims = wait_for(lambda: [w for w in workers_at_work_on("endless", cluster) if w.pid not in killed])
-            killed.add(victims[0].pid)
-            victims[0].kill()
-        return True
-
-    benchmark = made(models=[ENDLESS, MF])
-    with meanwhile(kill_each):
-        state = benchmark.run(executor=DaskExecutor(cluster.scheduler_address))
-    assert {run.label: status for run, status in state.runs.items()} == {"endless": "failed", "MF": "finished"}
-    assert record_of(benchmark, "endless")["error"].startswith("KilledWorker")

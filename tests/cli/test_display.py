@@ -47,55 +47,51 @@ def test_a_value_below_the_bias_row_is_marked_with_a_legend(value, marked):
     assert "0.5000†" not in text
 
 
-def told(ratio: float) -> dict:
+def resolution(ratio: float) -> dict:
     return {
         "test": {NDCG: {"ratio": ratio, "users": 3, "of": 1000}, "rmse": {"ratio": 90.0, "users": 1000, "of": 1000}}
     }
 
 
 def test_the_table_has_the_resolution_and_one_line_names_the_noisy_metrics():
-    text = explanation(record(0.6, resolution=told(20.4)))
+    blunt = record(0.6, resolution=resolution(20.4))
+    text = explanation(blunt)
     (line,) = [line for line in text.splitlines() if "too noisy" in line]
     assert (
         line == "RatedNDCG@5 (resolution 20; a model can change it for 3 of 1,000 users) is too noisy to compare models"
     )
-    (row,) = [
-        line for line in printed(run_table(record(0.6, resolution=told(20.4)))).splitlines() if "resolution │" in line
-    ]
+    (row,) = [line for line in printed(run_table(blunt)).splitlines() if "resolution │" in line]
     assert row.split()[3::2] == ["20", "90"]
     assert "for RMSE and MAE 3 x (random - bias)); below 28 there are too few test ratings to compare" in text
-    assert "too noisy" not in explanation(record(0.6, resolution=told(28)))
+    assert "too noisy" not in explanation(record(0.6, resolution=resolution(28)))
     without = printed(run_table(record(0.6))) + explanation(record(0.6))
     assert "resol" not in without
     assert "best of validation: epoch 4" in without
 
 
 @pytest.mark.parametrize(
-    ("mode", "test", "said"),
+    ("mode", "test", "ratio", "warning"),
     [
-        ("labeled", {NDCG: 0.9, "rmse": 1.01}, "worse than user + item means: RMSE is 1.0100, theirs 1.0000"),
-        ("labeled", {NDCG: 0.4, "rmse": 0.99}, ""),
-        ("labeled", {NDCG: 0.4}, "worse than user + item means: RatedNDCG@5 is 0.4000, theirs 0.5000"),
-        ("labeled", {NDCG: 0.5}, ""),
-        ("full", {NDCG: 0.4}, "worse than item popularity: RatedNDCG@5 is 0.4000, theirs 0.5000"),
-        ("full", {NDCG: 0.6}, ""),
+        ("labeled", {NDCG: 0.9, "rmse": 1.01}, None, "worse than user + item means: RMSE is 1.0100, theirs 1.0000"),
+        ("labeled", {NDCG: 0.4, "rmse": 0.99}, None, ""),
+        ("labeled", {NDCG: 0.4}, None, "worse than user + item means: RatedNDCG@5 is 0.4000, theirs 0.5000"),
+        ("labeled", {NDCG: 0.4}, 30, "worse than user + item means: RatedNDCG@5 is 0.4000, theirs 0.5000"),
+        ("labeled", {NDCG: 0.4}, 20, ""),  # a metric that is too noisy
+        ("labeled", {NDCG: 0.5}, None, ""),
+        ("full", {NDCG: 0.4}, None, "worse than item popularity: RatedNDCG@5 is 0.4000, theirs 0.5000"),
+        ("full", {NDCG: 0.6}, None, ""),
     ],
 )
-def test_a_model_that_ends_below_the_bias_row_gets_one_line(mode, test, said):
-    found = record(0.0, test=test, selected_by="RatedNDCG@5")
+def test_a_model_that_ends_below_the_bias_row_gets_one_line(mode, test, ratio, warning):
+    found = record(0.0, test=test, selected_by="RatedNDCG@5", resolution=resolution(ratio) if ratio else {})
     found["config"]["eval_args"]["mode"] = mode
-    lines = [line for line in explanation(found).splitlines() if line.startswith("WARNING")]
-    assert lines == ([f"WARNING: MF is {said}"] if said else [])
+    text = explanation(found)
+    lines = [line for line in text.splitlines() if line.startswith("WARNING")]
+    assert lines == ([f"WARNING: MF is {warning}"] if warning else [])
+    assert "best of validation by RatedNDCG@5: epoch 4" in text
 
 
-def test_a_metric_that_cannot_tell_does_not_say_that_a_model_is_worse():
-    found = record(0.0, test={NDCG: 0.4}, selected_by="RatedNDCG@5", resolution=told(20))
-    assert "WARNING" not in explanation(found)
-    assert "WARNING" in explanation({**found, "resolution": told(30)})
-    assert "best of validation by RatedNDCG@5: epoch 4" in explanation(found)
-
-
-def test_impossible_numbers_and_odd_names_are_visible():
+def test_impossible_numbers_and_trainings_that_were_too_short_are_visible():
     assert "ERROR of recbole_dgrm: ratedndcg@5 better than the oracle" in explanation(record(0.95))
     assert "ERROR" not in explanation(record(0.9))
     for best, improves in ((9, True), (8, False)):

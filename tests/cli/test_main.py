@@ -13,6 +13,8 @@ from recbole_dgrm.cli import main
 from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.models.dgrm.model import DGRM
 from recbole_dgrm.runs import export
+from recbole_dgrm.runs.experiment import run_one
+from recbole_dgrm.testing.small import small_config
 
 SMALL = ["--epochs=1", "--generator_hidden=[8]", "--critic_hidden=[4]", "--latent_size=2", "--device=cpu"]
 RUN = ["--model=DGRM", "--dataset=noise"]
@@ -40,7 +42,7 @@ def test_one_line_trains_and_prints_the_table_and_the_config_gives_the_run_again
     keys = ["--rating_scale=[1,5]", "--rating_step=1", "--topk", "[5, 3]", "--fixed_step=~"]
     status, out, err = run("train", "--model", "DGRM", "--dataset=noise", *keys, *SMALL, *run.places)
     assert (status, err) == (0, "")
-    for word in (
+    for words in (
         "random",
         "bias",
         "oracle",
@@ -51,7 +53,7 @@ def test_one_line_trains_and_prints_the_table_and_the_config_gives_the_run_again
         "RMSE",
         "files of this run",
     ):
-        assert word in out
+        assert words in out
     path = made_in(tmp_path / "runs")
     assert str(path) in out.replace("\n", "")
     assert json.loads((path / "record.json").read_text())["config"]["topk"] == [5, 3]
@@ -66,9 +68,7 @@ def test_one_line_trains_and_prints_the_table_and_the_config_gives_the_run_again
     [
         (["--dataset=noise"], "no model is named; use --model=DGRM"),
         (["--model=DGRM"], "no dataset is named"),
-        (["--model=DGMR", "--dataset=noise"], "there is no model 'DGMR'"),
         ([*RUN, "--epoch=3"], "unknown key 'epoch'; did you mean 'epochs'"),
-        ([*RUN, "--noise_min=1"], "noise_min=1.0 must be below noise_max=1.0"),
         (["--model=DGRM", "--dataset=nothing"], "there is no folder"),
         (["--model=DGRM", "epochs=3"], "'epochs=3' is not understood"),
         (["--model=DGRM", "--epochs"], "--epochs has no value"),
@@ -85,6 +85,8 @@ def test_one_line_trains_and_prints_the_table_and_the_config_gives_the_run_again
             ["diagnose", "--models=MF", "--dataset=noise", "--every=0"],
             "--every: 0 must be a whole number of at least 1",
         ),
+        (["diagnose", "--models=DGRN", "--dataset=noise"], "there is no model 'DGRN'"),
+        (["diagnose", "--models=DGRM", "--dataset=noise", "--fixed_steps=[9]"], "fixed_step=9"),
         (["diagnose", "--models=[{label: x}]", "--dataset=noise"], "neither a name nor a mapping with 'model: ...'"),
     ],
 )
@@ -150,13 +152,9 @@ def test_an_interrupted_run_says_how_to_go_on_quoted_for_the_shell(run, monkeypa
     assert json.loads((path / "record.json").read_text())["status"] == "interrupted"
 
 
-def write_csv(path: Path) -> Path:
-    random_ratings().to_csv(path, index=False)
-    return path
-
-
 def test_convert_makes_a_data_set_once_that_trains(run, tmp_path):
-    arguments = ["convert", str(write_csv(tmp_path / "ratings.csv")), f"--data_path={tmp_path / 'mine'}"]
+    random_ratings().to_csv(tmp_path / "ratings.csv", index=False)
+    arguments = ["convert", str(tmp_path / "ratings.csv"), f"--data_path={tmp_path / 'mine'}"]
     status, out, _ = run(*arguments)
     assert (status, "recbole-dgrm --model=DGRMPlus --dataset=ratings" in out) == (0, True)
     assert (tmp_path / "mine" / "ratings" / "ratings.yaml").read_text().count("rating_scale") == 1
@@ -164,6 +162,10 @@ def test_convert_makes_a_data_set_once_that_trains(run, tmp_path):
     assert (status, err) == (0, "")  # the scale is declared, so nothing is noted
     status, _, err = run(*arguments)
     assert (status, "exists already" in err) == (2, True)
+    random_ratings().assign(rating="good").to_csv(tmp_path / "bad.csv", index=False)
+    status, _, err = run("convert", str(tmp_path / "bad.csv"), f"--data_path={tmp_path / 'out'}")
+    assert (status, "ratings are not numbers, the first in line 2: 'good'" in err) == (2, True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_convert_takes_columns_separator_and_dates(run, tmp_path):
@@ -177,40 +179,26 @@ def test_convert_takes_columns_separator_and_dates(run, tmp_path):
     assert written["timestamp:float"].iloc[0] == pd.Timestamp("2020-01-02 03:04:05", tz="UTC").timestamp()
 
 
-def test_convert_refuses_a_bad_file_and_writes_nothing(run, tmp_path):
-    random_ratings().assign(rating="good").to_csv(tmp_path / "bad.csv", index=False)
-    status, _, err = run("convert", str(tmp_path / "bad.csv"), f"--data_path={tmp_path / 'out'}")
-    assert (status, "ratings are not numbers, the first in line 2: 'good'" in err) == (2, True)
-    assert not (tmp_path / "out").exists()
-
-
 def test_paths_with_blanks_and_names_like_numbers_work_everywhere(run, tmp_path):
-    (tmp_path / "my runs").mkdir()
-    status, out, _ = run(
-        "convert", str(write_csv(tmp_path / "my ratings.csv")), "--name=2024_01", f"--data_path={tmp_path / 'my data'}"
-    )
-    assert status == 0
-    assert f"recbole-dgrm --model=DGRMPlus --dataset=2024_01 --data_path='{tmp_path / 'my data'}'\n" in out
+    data, runs = tmp_path / "my data", tmp_path / "my runs"
+    random_ratings().to_csv(tmp_path / "my ratings.csv", index=False)
+    status, out, _ = run("convert", str(tmp_path / "my ratings.csv"), "--name=2024_01", f"--data_path={data}")
+    assert (status, f"recbole-dgrm --model=DGRMPlus --dataset=2024_01 --data_path='{data}'\n" in out) == (0, True)
     first, second, third = (tmp_path / name for name in ("a file.yaml", "b.yaml", "c.yaml"))
     first.write_text("model: DGRM\ndataset: '2024_01'\nseed: 7\n")
     second.write_text("seed: 8\n")
     third.write_text("seed: 9\n")
-    places = [f"--data_path={tmp_path / 'my data'}", f"--output_dir={tmp_path / 'my runs'}"]
-    status, out, _ = run(f"--config_files={first}", f"--config_files={third} {second}", *SMALL, *places)
+    files = [f"--config_files={first}", f"--config_files={third} {second}"]
+    status, out, _ = run(*files, *SMALL, f"--data_path={data}", f"--output_dir={runs}")
     assert (status, "DGRM on the test part of 2024_01, protocol rated, seed 8" in out) == (0, True)
-    made = made_in(tmp_path / "my runs")
-    assert run("evaluate", f"--run={made}")[0] == 0
-    assert run("recommend", f"--run={made}", f"--output={tmp_path / 'my lists' / 'lists.csv'}")[0] == 0
+    assert run("evaluate", f"--run={made_in(runs)}")[0] == 0
+    assert run("recommend", f"--run={made_in(runs)}", f"--output={tmp_path / 'my lists' / 'lists.csv'}")[0] == 0
 
 
 @pytest.mark.parametrize("command", [["--model=MF"], ["tune", "--model=MF"], ["diagnose", "--models=MF"]])
-def test_an_output_dir_that_cannot_be_written_is_refused_before_data_is_read(run, tmp_path, command):
-    (tmp_path / "file").touch()
-    for name in (f"{tmp_path}/file", f"{tmp_path}/file/below", "/proc/below"):
-        status, _, err = run(*command, "--dataset=nowhere", run.places[0], f"--output_dir={name}")
-        assert status == 2
-        assert err.startswith((f"error: {tmp_path}/file: Not a directory", "error: output_dir="))
-        assert err.count("\n") == 1
+def test_an_output_dir_that_cannot_be_written_is_refused_before_data_is_read(run, command):
+    status, _, err = run(*command, "--dataset=nowhere", run.places[0], "--output_dir=/proc/below")
+    assert (status, err.startswith("error: output_dir="), err.count("\n")) == (2, True, 1)
 
 
 def test_the_script_and_help_start_without_torch():
@@ -220,41 +208,36 @@ def test_the_script_and_help_start_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-@pytest.fixture
-def finished(run, tmp_path):
+@pytest.fixture(scope="module")
+def finished(ratings_path, tmp_path_factory):
     """The directory of a small run."""
-    run(*RUN, "--refit=false", *SMALL, *run.places)
-    return made_in(tmp_path / "runs")
+    return run_one(small_config(ratings_path, tmp_path_factory.mktemp("finished"), epochs=1, refit=False))[1]
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_recommend_writes_one_table_in_every_format(run, finished, tmp_path, kind):
+def test_recommend_writes_one_table_in_every_format(run, finished, tmp_path):
     (tmp_path / "users.txt").write_text("3\n\n17\n")
-    target = tmp_path / f"lists.{kind}"
-    arguments = [f"--run={finished}", f"--users={tmp_path / 'users.txt'}", "--topk=4", f"--output={target}"]
-    status, out, _ = run("recommend", *arguments, "--exclude=none", "--deviations")
-    assert status == 0
-    for words in ("user 3", "2 users, at most 4 items each", "the lists contain ", " bits, diversity 0."):
-        assert words in out
     read = {"csv": pd.read_csv, "jsonl": lambda path: pd.read_json(path, lines=True), "parquet": pd.read_parquet}
-    table = read[kind](target)
-    assert list(table) == ["user", "rank", "item", "score", "predicted_rating", "deviation"]
-    assert list(table["user"].astype(int)) == [3] * 4 + [17] * 4
-    assert list(table["rank"]) == [1, 2, 3, 4] * 2
-    assert (table["deviation"] > 0).all()
+    for kind, reader in read.items():
+        target = tmp_path / f"lists.{kind}"
+        arguments = [f"--run={finished}", f"--users={tmp_path / 'users.txt'}", "--topk=4", f"--output={target}"]
+        status, out, _ = run("recommend", *arguments, "--exclude=none", "--deviations")
+        assert status == 0
+        for words in ("user 3", "2 users, at most 4 items each", "the lists contain ", " bits, diversity 0."):
+            assert words in out
+        table = reader(target)
+        assert list(table) == ["user", "rank", "item", "score", "predicted_rating", "deviation"]
+        assert list(table["user"].astype(int)) == [3] * 4 + [17] * 4
+        assert list(table["rank"]) == [1, 2, 3, 4] * 2
+        assert (table["deviation"] > 0).all()
 
 
 def test_recommend_knows_ids_byte_for_byte(run, tmp_path):
     table = random_ratings().astype({"user_id": str})
     names = {"1": " ann ", "2": "b, c", "3": "dan"}
     write_ratings(tmp_path, "odd", table.assign(user_id=table["user_id"].replace(names)))
-    run("--model=MF", "--dataset=odd", "--epochs=2", f"--data_path={tmp_path}", f"--output_dir={tmp_path / 'odd-runs'}")
-    arguments = [
-        "recommend",
-        f"--run={made_in(tmp_path / 'odd-runs')}",
-        "--topk=1",
-        f"--output={tmp_path / 'lists.csv'}",
-    ]
+    run("--model=MF", "--dataset=odd", "--epochs=1", f"--data_path={tmp_path}", f"--output_dir={tmp_path / 'odd-runs'}")
+    made = made_in(tmp_path / "odd-runs")
+    arguments = ["recommend", f"--run={made}", "--topk=1", f"--output={tmp_path / 'lists.csv'}"]
     (tmp_path / "users.txt").write_text("\ufeff ann \r\nb, c\r\n\r\ndan \r\n", encoding="utf-8", newline="")
     for users in (' ann ,"b, c", dan', tmp_path / "users.txt"):
         assert run(*arguments, f"--users={users}")[0] == 0

@@ -31,29 +31,14 @@ def test_layers_win_in_the_documented_order(tmp_path):
     assert loaded["valid_metric"] == "auto"  # protocol above overall above RecBole's MRR@10
     assert loaded["rating_scale"] == [1, 5]  # of the data set
     assert loaded["normalize_all"] is False  # RecBole's own ml-100k.yaml would squeeze the ratings
-
-
-def test_model_data_set_and_protocol_may_come_from_a_file(tmp_path):
-    path = tmp_path / "run.yaml"
-    path.write_text("model: DGRM\ndataset: ml-100k\nprotocol: full\n")
-    loaded = load_config([path])
-    assert (loaded["model"], loaded["feedback"], loaded["topk"]) == ("DGRM", "implicit", [10])
+    first.write_text(yaml.safe_dump(loaded.given))  # with its model, data set and protocol
+    assert load_config([first]).given == loaded.given
 
 
 @pytest.mark.parametrize("missing", ["model", "dataset"])
 def test_a_missing_name_is_said_with_an_example(missing):
     with pytest.raises(OptionError, match=f"no {missing} is named; use --{missing}="):
         load_config(config_dict={key: value for key, value in BASE.items() if key != missing})
-
-
-def test_an_unknown_key_names_the_nearest():
-    with pytest.raises(OptionError, match="unknown key 'noise_step'; did you mean 'noise_steps'"):
-        config(noise_step=3)
-
-
-def test_a_key_of_another_model_is_unknown():
-    with pytest.raises(OptionError, match="unknown key 'generator_hidden'"):
-        config(model="BPR", generator_hidden=[8])
 
 
 def test_a_key_of_0_2_0_that_is_gone_may_stand_in_a_stored_config_with_the_only_value_left():
@@ -66,73 +51,29 @@ def test_a_key_of_0_2_0_that_is_gone_may_stand_in_a_stored_config_with_the_only_
         config(model="DGRM", orientation="item")
 
 
-def test_an_unknown_model_names_the_choices():
-    with pytest.raises(UnknownModel, match=r"no model 'DGMR'; ours: DGRM, DGRMPlus, DGRMKL, BMF, MF"):
-        config(model="DGMR")
-    with pytest.raises(UnknownModel, match="no model 'SASRec'"):  # RecBole has it, but as a sequential model
-        config(model="SASRec")
-
-
-def test_an_unknown_protocol_names_the_choices():
-    with pytest.raises(OptionError, match="'ranked' is unknown; one of eq23, full, rated, table3"):
-        config(protocol="ranked")
-
-
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"noise_min": 0.5, "noise_max": 0.1}, "noise_min=0.5 must be below noise_max=0.1"),
-        ({"noise_min": 0.1, "noise_max": 0.1}, "allowed: 0 <= noise_min < noise_max <= 1"),
-        ({"noise_scale": 1.5}, r"noise_scale=1.5 is out of range; allowed: in \[0, 1\]"),
-        ({"noise_scale": -0.1}, "noise_scale=-0.1 is out of range"),
-        ({"noise_max": 1.2}, "noise_max=1.2 is out of range"),
-        ({"noise_steps": 0}, "noise_steps=0 is out of range; allowed: a number of at least 1"),
-        ({"noise_steps": 2.5}, "noise_steps=2.5 is not a whole number"),
-        ({"denoising_steps": 6}, "denoising_steps=6 is out of range; allowed: 0..1"),
-        ({"prediction_noise_steps": 6}, "prediction_noise_steps=6 is out of range; allowed: 0..noise_steps=5"),
-        ({"fixed_step": 6}, "fixed_step=6 is out of range; allowed: 1..noise_steps=5"),
-        ({"generator_iterations": 0}, "generator_iterations=0 is out of range"),
-        ({"critic_iterations": 0}, "critic_iterations=0 is out of range"),
-        ({"lipschitz": "spectral"}, "lipschitz='spectral' is out of range; allowed: one of gradient_penalty, r1"),
-        ({"generator_hidden": [16, 0]}, r"generator_hidden=\[16, 0\] is out of range"),
-        ({"generator_hidden": 16}, "generator_hidden=16 is not a list"),
-        ({"step_embedding_size": 7}, "step_embedding_size=7 must be even"),
-        ({"condition_dropout": 1.0}, "condition_dropout=1.0 is out of range"),
-        ({"reconstruct": "hidden"}, "needs condition_dropout above 0"),
-        ({"learning_rate": 0}, "learning_rate=0.0 is out of range"),
-        ({"learning_rate": "fast"}, "learning_rate='fast' is not a number"),
-        ({"weight_decay": -1}, "weight_decay=-1.0 is out of range"),
-        ({"epochs": 0}, "epochs=0 is out of range"),
-        ({"seed": -1}, "seed=-1 is out of range"),
-        ({"topk": [0]}, r"topk=\[0\] is out of range"),
-        (
-            {"topk": [3], "valid_metric": "RatedNDCG@5"},
-            "valid_metric=RatedNDCG@5 is not computed; allowed: one of auto,",
-        ),
-        ({"metrics": ["RMSE"], "valid_metric": "RatedNDCG@5"}, "valid_metric=RatedNDCG@5 is not computed"),
-        ({"metrics": ["MAE"]}, "valid_metric=auto is not computed; allowed: one of mae"),
-        ({"protocol": "full", "valid_metric": "auto"}, "valid_metric=auto is not computed; allowed: one of hit@10"),
-        ({"refit": "maybe"}, "refit='maybe' is not true or false"),
-        ({"rating_scale": [5, 1]}, "must be"),
-        ({"rated_ties": "random"}, "one of expected, item_order"),
-        ({"learner": "lion"}, "learner='lion' is out of range"),
+        ({"noise_step": 3}, "unknown key 'noise_step'; did you mean 'noise_steps'"),
+        ({"model": "BPR", "generator_hidden": [8]}, "unknown key 'generator_hidden'"),
+        ({"model": "DGMR"}, "no model 'DGMR'; ours: DGRM, DGRMPlus, DGRMKL, BMF, MF"),
+        ({"model": "SASRec"}, "no model 'SASRec'"),  # RecBole has it, but as a sequential model
+        ({"protocol": "ranked"}, "'ranked' is unknown; one of eq23, full, rated, table3"),
     ],
 )
-def test_a_value_out_of_range_names_key_value_and_range_before_data_is_read(overrides, said):
-    with pytest.raises(OptionError, match=said):
-        config(data_path="/does/not/exist", **overrides)
+def test_an_unknown_name_is_refused_with_the_nearest_or_the_choices(overrides, said):
+    with pytest.raises((OptionError, UnknownModel), match=said):
+        config(**overrides)
 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
         ({"protocol": "eq23"}, "rated_filter=threshold drops .* the scores of EASE are not ratings; use"),
-        ({"rated_filter": "threshold"}, "rated_filter=threshold"),
         (
             {"metrics": ["RatedNDCG", "RMSE"]},
             "metrics: RMSE compares scores with ratings, and the scores of EASE are no",
         ),
-        ({"metrics": ["RatedNDCG", "ratingkl"]}, "metrics: ratingkl"),
     ],
 )
 def test_scores_that_are_no_ratings_are_not_held_for_such(overrides, said):
@@ -142,10 +83,10 @@ def test_scores_that_are_no_ratings_are_not_held_for_such(overrides, said):
     assert not config(model="EASE").predicts_ratings
 
 
-def test_cuda_that_is_not_there_is_refused():
-    if not torch.cuda.is_available():
-        with pytest.raises(OptionError, match="no GPU"):
-            config(device="cuda")
+def test_cuda_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(OptionError, match="no GPU"):
+        config(device="cuda")
     assert config(device="cpu")["device"] == torch.device("cpu")
 
 
@@ -189,26 +130,15 @@ def test_a_broken_config_file_is_named(tmp_path, text, said):
         load_config([tmp_path / "missing.yaml"], BASE)
 
 
-def test_the_input_keys_feed_back_to_the_same_config(tmp_path):
-    first = config(seed=5, generator_hidden=[32], protocol="eq23")
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(first.given))
-    assert load_config([path]).given == first.given
+NO_NAMES = ["../up", "/abs", "a\\b", "..", ".", " ", "C:", "a\0b", "a\nb", "\ud800", "a" * 300]
 
 
-NO_NAMES = ["../up", "/abs", "a/b", "a\\b", "..", ".", " ", "C:", "a\0b", "a\nb", "\ud800", "a" * 300]
-
-
-@pytest.mark.parametrize("name", NO_NAMES)
-@pytest.mark.parametrize("key", ["model", "dataset", "protocol"])
-def test_a_name_that_leads_elsewhere_is_refused(key, name):
-    with pytest.raises(OptionError, match=rf"{key}='.*' ?(\.\.\. )?is (not a plain name|longer than 200 bytes)"):
-        config(**{key: name})
-
-
-def test_parts_of_a_split_cannot_lead_elsewhere():
-    with pytest.raises(OptionError, match=r"benchmark_filename='../../x' is not a plain name"):
-        config(benchmark_filename=["train", "../../x"])
+@pytest.mark.parametrize("key", ["model", "dataset", "protocol", "benchmark_filename"])
+def test_a_name_that_leads_elsewhere_is_refused(key):
+    for name in NO_NAMES:
+        given = ["train", name] if key == "benchmark_filename" else name
+        with pytest.raises(OptionError, match=rf"(?s){key}=.*is (not a plain name|longer than 200 bytes)"):
+            config(**{key: given})
 
 
 def test_overall_and_protocols_hold_every_run_option():
@@ -218,14 +148,9 @@ def test_overall_and_protocols_hold_every_run_option():
 
 
 @pytest.mark.parametrize("protocol", ["rated", "full", "table3", "eq23", "temporal"])
-@pytest.mark.parametrize("model", list(registry.MODELS))
-def test_every_model_has_a_config_under_every_protocol(model, protocol):
-    loaded = config(model=model, protocol=protocol)
-    assert loaded["protocol"] == protocol
-    if protocol != "full":
-        assert loaded["train_neg_sample_args"]["distribution"] == "none"
-
-
-def test_ray_is_not_imported():
-    assert "ray" not in sys.modules
-    assert "recbole.quick_start" not in sys.modules
+def test_every_model_has_a_config_under_every_protocol(protocol):
+    for model in registry.MODELS:
+        loaded = config(model=model, protocol=protocol)
+        assert loaded["protocol"] == protocol
+        if protocol != "full":
+            assert loaded["train_neg_sample_args"]["distribution"] == "none"

@@ -29,6 +29,7 @@ from recbole_dgrm.runs.experiment import run_one
 
 BASE = {"model": "MF", "dataset": "ml-100k", "data_path": "/does/not/exist"}
 FULL = {**BASE, "model": "BPR", "protocol": "full"}
+DGRM = {**BASE, "model": "DGRM"}
 WRONG = ["abc", "", -1, 0.5, [1], ["a", None], {"a": 1}, {1: {}}, True, None, math.inf, math.nan, 10**400]
 
 
@@ -51,16 +52,15 @@ def known_keys() -> list[str]:
     return sorted(names | {field.name for field in fields(RunOptions)})
 
 
-@pytest.mark.parametrize("first", range(4))
-def test_every_key_with_values_of_a_wrong_kind_is_a_config_or_one_sentence(fast, first):
+@pytest.mark.parametrize("base", [BASE, FULL], ids=["MF", "BPR"])
+def test_every_key_with_values_of_a_wrong_kind_is_a_config_or_one_sentence(fast, base):
     for number, key in enumerate(known_keys()):
-        for value in WRONG[(first + number) % 4 :: 4]:
-            for base in (BASE, FULL):
-                with suppress(OptionError, UnknownModel):
-                    load_config(config_dict={**base, key: deepcopy(value)})
+        for value in WRONG[number % 4 :: 4]:
+            with suppress(OptionError, UnknownModel):
+                load_config(config_dict={**base, key: deepcopy(value)})
 
 
-@pytest.mark.parametrize("model", ["NeuMF", "CDAE", "SGL", "ConvNCF", "SLIMElastic", "LDiffRec"])
+@pytest.mark.parametrize("model", ["NeuMF", "SGL", "LDiffRec"])
 def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, model):
     for key, default in read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml").items():
         for value in [True, {"a": 1}, math.nan, [None]]:
@@ -75,14 +75,9 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, mod
         ({"eval_args": 5}, "eval_args=5 is not a mapping"),
         ({"eval_args": {"splt": {}}}, "eval_args: unknown key 'splt'; did you mean 'split'"),
         ({"eval_args": {"split": {"RS": [8, 1]}}}, "leaves a part of train, valid and test empty"),
-        ({"eval_args": {"split": {"RS": [8, 2, 0]}}}, "leaves a part of train, valid and test empty"),
-        ({"eval_args": {"split": {"RS": [8, -1, 1]}}}, "RS=.* is out of range"),
-        ({"eval_args": {"split": {"RS": "8"}}}, "RS='8' is not a list of numbers"),
         ({"eval_args": {"split": {"XS": [8, 1, 1]}}}, "split: there is no 'XS'"),
         ({"eval_args": {"split": {"LS": "test_only"}}}, "LS='test_only' .* allowed: one of valid_and_test"),
         ({"eval_args": {"split": {"TS": [8, 1, 1]}}}, "needs order: TO"),
-        ({"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "OT"}}, "order='OT' .* allowed: one of RO, TO"),
-        ({"eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": "item"}}, "group_by='item' is out of range"),
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "uni100"}}, "mode='uni100' .* one of labeled, full"),
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "full"}}, "mode=full does not fit metrics="),
         (
@@ -100,24 +95,16 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, mod
         ({"metrics": ["NDGC"]}, "metrics: there is no 'NDGC'; did you mean 'NDCG'"),
         ({"metrics": ["RMSE", "NDCG"], "valid_metric": "RMSE"}, "cannot be mixed"),
         ({"metrics": ["NDCG"], "valid_metric": "NDCG@5"}, "mode=labeled does not fit"),
-        ({"metrics": []}, r"metrics=\[\] is empty"),
         ({"metrics": ["AUC"], "valid_metric": "AUC"}, "AUC is for labels of 0 and 1"),
-        ({"topk": [], "metrics": ["RMSE"], "valid_metric": "RMSE"}, r"topk=\[\] is empty"),
         ({"model": "NCF", "feedback": "implicit"}, "RMSE compares .* the scores of NCF with feedback=implicit are no"),
         ({"model": "NCF", "feedback": "implicit", "metrics": ["RatedNDCG"]}, "rating_threshold must be set"),
         ({"valid_metric": "RatedNDCG"}, "valid_metric=RatedNDCG is not computed; allowed: one of .*ratedndcg@5"),
-        ({"valid_metric": "RMSE@5"}, "valid_metric=RMSE@5 is not computed"),
         ({"valid_metric_bigger": False}, "valid_metric_bigger=False is wrong"),
         ({"eval_step": 9, "epochs": 8}, "eval_step=9 is above epochs=8"),
-        ({"load_col": 5}, "load_col=5 is not a mapping"),
         ({"load_col": {}}, "leave out user_id, item_id, rating of"),
-        ({"load_col": {"inter": "rating"}}, "leave out user_id, item_id, rating of"),
         ({"load_col": {"intr": ["a"]}}, "no kind of file 'intr'; did you mean 'inter'"),
         ({"unload_col": {"inter": ["age"]}}, "unload_col and load_col both name columns of inter"),
-        ({"unused_col": {"inter": ["rating"]}}, "leave out rating of"),
         ({"USER_ID_FIELD": "item_id"}, "is also the name of USER_ID_FIELD"),
-        ({"LABEL_FIELD": "rating"}, "LABEL_FIELD='rating' is also the name of RATING_FIELD"),
-        ({"RATING_FIELD": None}, "RATING_FIELD is empty"),
         ({"NEG_PREFIX": ""}, "NEG_PREFIX='' is out of range; allowed: a name on one line"),
         ({"log_wandb": True}, "log_wandb=true, but wandb is not installed"),
         ({"config_file": "a.yaml"}, "config_file is not used here: use --config_files"),
@@ -125,11 +112,39 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, mod
         ({"numerical_features": ["rating"]}, "numerical_features=.* cannot be used here"),
         ({"clip_grad_norm": {"maxnorm": 5}}, "clip_grad_norm: unknown key 'maxnorm'; did you mean 'max_norm'"),
         ({"benchmark_filename": ["train", "train"]}, "must name .* each once"),
-        ({"learner": "sparse_adam"}, "learner='sparse_adam' is out of range; allowed: one of adam, adamw"),
         ({"dataset": 7}, "dataset=7 is not a name; a name that looks like something else needs quotes"),
-        ({"protocol": True}, "protocol=True is not a name"),
         ({"metrics": "RMSE"}, "metrics='RMSE' is not a list of names"),
         ({"epochs": 10**400}, r"epochs=1000*\.\.\. is out of range"),
+        ({**DGRM, "noise_min": 0.5, "noise_max": 0.1}, "noise_min=0.5 must be below noise_max=0.1"),
+        ({**DGRM, "denoising_steps": 6}, "denoising_steps=6 is out of range; allowed: 0..1"),
+        ({**DGRM, "prediction_noise_steps": 6}, "prediction_noise_steps=6 is out of range; allowed: 0..noise_steps=5"),
+        ({**DGRM, "fixed_step": 6}, "fixed_step=6 is out of range; allowed: 1..noise_steps=5"),
+        ({**DGRM, "step_embedding_size": 7}, "step_embedding_size=7 must be even"),
+        ({**DGRM, "reconstruct": "hidden"}, "needs condition_dropout above 0"),
+        ({**DGRM, "learning_rate": 0}, "learning_rate=0.0 is out of range"),
+        (
+            {**DGRM, "topk": [3], "valid_metric": "RatedNDCG@5"},
+            "valid_metric=RatedNDCG@5 is not computed; allowed: one of auto,",
+        ),
+        ({**DGRM, "metrics": ["MAE"]}, "valid_metric=auto is not computed; allowed: one of mae"),
+        (
+            {**DGRM, "protocol": "full", "valid_metric": "auto"},
+            "valid_metric=auto is not computed; allowed: one of hit@10",
+        ),
+        (
+            {**FULL, "train_neg_sample_args": {"distribtion": "pop"}},
+            "unknown key 'distribtion'; did you mean 'distribution'",
+        ),
+        ({**FULL, "train_neg_sample_args": None}, "BPR needs sampled negatives"),
+        (
+            {**FULL, "model": "MultiVAE", "shuffle": False},
+            "shuffle=False: MultiVAE is always trained on users in random order",
+        ),
+        ({**FULL, "model": "DMF", "inter_matrix_type": "02"}, "one of 01, rating"),
+        (
+            {**FULL, "valid_metric": "NDCG"},
+            "valid_metric=NDCG is not computed; allowed: one of hit@10, mrr@10, ndcg@10",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_is_one_sentence_before_data_is_read(monkeypatch, keys, said):
@@ -139,31 +154,11 @@ def test_a_value_that_cannot_be_is_one_sentence_before_data_is_read(monkeypatch,
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("keys", "said"),
-    [
-        ({"train_neg_sample_args": {"distribtion": "pop"}}, "unknown key 'distribtion'; did you mean 'distribution'"),
-        ({"train_neg_sample_args": None}, "BPR needs sampled negatives"),
-        ({"model": "MultiVAE", "shuffle": False}, "shuffle=False: MultiVAE is always trained on users in random order"),
-        ({"model": "DMF", "inter_matrix_type": "02"}, "one of 01, rating"),
-        ({"model": "ItemKNN", "knn_method": "both"}, "one of item, user"),
-        ({"embedding_size": "big"}, "embedding_size='big' is not a number"),
-        ({"valid_metric": "NDCG"}, "valid_metric=NDCG is not computed; allowed: one of hit@10, mrr@10, ndcg@10"),
-    ],
-)
-def test_so_is_one_of_a_model_of_recbole(keys, said):
-    with pytest.raises(OptionError, match=said):
-        load_config(config_dict={**FULL, **keys})
-
-
-INTERVALS = ["[10,5]", "abc", "5", "", "[5,inf", "[a,b]", "[nan,5]", "[1,2,3]", [1, 2, 3], {"a": 1}]
-
-
-@pytest.mark.parametrize("value", INTERVALS)
 @pytest.mark.parametrize("key", ["user_inter_num_interval", "item_inter_num_interval"])
-def test_intervals_that_recbole_only_warns_about_are_errors(fast, key, value):
-    with pytest.raises(OptionError, match=f"{key}="):
-        load_config(config_dict={**BASE, key: value})
+def test_intervals_that_recbole_only_warns_about_are_errors(fast, key):
+    for value in ["[10,5]", "abc", "5", "", "[5,inf", "[a,b]", "[nan,5]", "[1,2,3]", [1, 2, 3], {"a": 1}]:
+        with pytest.raises(OptionError, match=f"{key}="):
+            load_config(config_dict={**BASE, key: value})
 
 
 def test_intervals_are_read_in_both_spellings():
@@ -177,22 +172,11 @@ def test_intervals_are_read_in_both_spellings():
     check_interval("key", "[1,2];(3, inf)")
 
 
-def test_a_file_with_an_interval_that_yaml_cannot_read_says_how(tmp_path):
-    (tmp_path / "a.yaml").write_text("user_inter_num_interval: [5,inf)\n")
-    with pytest.raises(
-        OptionError, match=r"not valid YAML: .*; a text with brackets, like '\[5,inf\)', needs quotes"
-    ) as error:
-        load_config([tmp_path / "a.yaml"], BASE)
-    assert "\n" not in str(error.value)
-
-
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
         ({"val_interval": {"ratng": "[3,5]"}}, "val_interval: there is no column 'ratng'; did you mean 'rating'"),
         ({"val_interval": {"rating": "[5,3]"}}, "val_interval: rating='.5,3.' is not an interval"),
-        ({"val_interval": {"rating": ["3"]}}, "val_interval: rating=.* is not an interval"),
-        ({"val_interval": {"user_id": "[3,5]"}}, "must list the texts to keep"),
         ({"val_interval": {"user_id": [1, 2, 3]}}, "must list the texts to keep, in quotes"),
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "TO"}}, "order=TO needs the column timestamp:float"),
     ],
@@ -215,12 +199,16 @@ def test_columns_of_side_files_count(ratings_path, make_config):
     assert splits.sizes()["n_items"] == 15
 
 
-def test_one_path_is_no_list_of_letters(tmp_path):
-    (tmp_path / "a.yaml").write_text("model: MF\ndataset: ml-100k\nseed: 9\n")
-    for path in (tmp_path / "a.yaml", str(tmp_path / "a.yaml")):
-        assert load_config(path)["seed"] == 9
+def test_one_path_is_no_list_of_letters_and_an_interval_stands_in_quotes(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("model: MF\ndataset: ml-100k\nseed: 9\n")
+    for given in (path, str(path)):
+        assert load_config(given)["seed"] == 9
     with pytest.raises(OptionError, match=r"config_dict=5 is not a mapping"):
         load_config(path, 5)
+    path.write_text("user_inter_num_interval: [5,inf)\n")
+    with pytest.raises(OptionError, match=r"not valid YAML: .*; a text with brackets, like '\[5,inf\)', needs quotes"):
+        load_config(path, BASE)
 
 
 def test_eval_args_are_completed_and_a_split_that_is_not_named_is_said(caplog):
@@ -244,11 +232,6 @@ def test_a_default_eval_step_above_the_epochs_is_no_error_also_read_again(tmp_pa
         load_config([tmp_path / "config.yaml"], command_line={"eval_step": 5})
 
 
-def test_whole_floats_are_whole_numbers_for_whoever_reads_them():
-    loaded = load_config(config_dict={**FULL, "epochs": 3.0, "embedding_size": 8.0})
-    assert [type(loaded[key]) for key in ("epochs", "embedding_size")] == [int, int]
-
-
 TEXTS = [
     "2024_01",
     "007",
@@ -268,24 +251,20 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_a_text_on_the_command_line_stays_what_was_typed(text):
-    for key in ("dataset", "model", "output_dir", "data_path", "wandb_project", "USER_ID_FIELD", "learner"):
-        assert parse_value(text, key) == text
-        assert parse_value(f'"{text}"', key) == text
+def test_a_text_on_the_command_line_stays_what_was_typed():
+    for text in TEXTS:
+        for key in ("dataset", "model", "output_dir", "data_path", "wandb_project", "USER_ID_FIELD"):
+            assert parse_value(text, key) == parse_value(f'"{text}"', key) == text
     assert parse_value("~", "data_path") is parse_value("", "data_path") is None
     assert parse_value('"a" and "b"', "wandb_project") == '"a" and "b"'
     assert parse_value("007", "seed") == 7
 
 
-@pytest.mark.parametrize("name", ["007", "on", "1e3"])
-def test_a_data_set_whose_name_looks_like_a_number_trains(name, make_config, ratings_path, tmp_path):
-    write_ratings(ratings_path, name, random_ratings())
-    (tmp_path / "a.yaml").write_text(f"dataset: '{name}'\n")
-    given = {"model": "MF", "data_path": str(ratings_path), "output_dir": str(tmp_path / "a run"), "epochs": 1}
-    record, path = run_one(load_config([tmp_path / "a.yaml"], given))
-    assert record.dataset == name
-    assert path.name.startswith(f"MF-{name}-")
+def test_a_data_set_whose_name_looks_like_a_number_is_read(ratings_path, tmp_path):
+    write_ratings(ratings_path, "1e3", random_ratings())
+    (tmp_path / "a.yaml").write_text("dataset: '1e3'\n")
+    config = load_config([tmp_path / "a.yaml"], {"model": "MF", "data_path": str(ratings_path)})
+    assert build_splits(config).sizes()["n_users"] == 30
 
 
 def test_config_files_are_taken_apart_at_blanks_that_are_not_their_own(tmp_path, monkeypatch):
@@ -326,22 +305,18 @@ def test_lists_longer_than_the_data_has_items_are_refused_before_training(make_c
 
 
 def test_what_is_accepted_trains(make_config):
-    for keys in (
-        {
-            "val_interval": {"rating": [2, "inf"]},
-            "user_inter_num_interval": "(2,inf)",
-            "item_inter_num_interval": [1, 500],
-        },
-        {"eval_args": {"split": {"LS": "valid_and_test"}}, "rm_dup_inter": "first", "unused_col": {"inter": []}},
-        {"eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": None}, "load_col": None, "TIME_FIELD": None},
-        {
-            "metrics": ["RMSE"],
-            "valid_metric": "rmse",
-            "epochs": 2.0,
-            "loss_decimal_place": 0,
-            "metric_decimal_place": 3.0,
-        },
-    ):
+    several = {
+        "val_interval": {"rating": [2, "inf"]},
+        "user_inter_num_interval": "(2,inf)",
+        "item_inter_num_interval": [1, 500],
+        "eval_args": {"split": {"LS": "valid_and_test"}},
+        "rm_dup_inter": "first",
+        "unused_col": {"inter": []},
+        **{"metrics": ["RMSE"], "valid_metric": "rmse", "epochs": 2.0},
+        **{"loss_decimal_place": 0, "metric_decimal_place": 3.0},
+    }
+    without_group = {"eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": None}, "load_col": None, "TIME_FIELD": None}
+    for keys in (several, without_group):
         assert run_one(make_config("MF", **keys))[0].status == "finished"
 
 

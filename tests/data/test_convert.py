@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import math
 
 import pandas as pd
 import pytest
@@ -36,39 +35,33 @@ def write(path, rows):
     return path
 
 
-FORMATS = ["a.csv", "a.tsv", "a.csv.gz", "a.jsonl", "a.json", "a.jsonl.gz", "a.parquet"]
-
-
-@pytest.mark.parametrize("file", FORMATS)
-def test_every_format_gives_the_same_data_set(tmp_path, file):
-    (path,) = convert({WHOLE: write(tmp_path / file, ROWS)}, tmp_path, "mine").files
-    table = pd.read_csv(path, sep="\t", dtype=str)
-    assert list(table) == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
-    assert table["user_id:token"].tolist() == ["ann", "bob", "ann"]
-    assert table["item_id:token"].tolist() == ["7", "7", "8"]
-    assert table["rating:float"].astype(float).tolist() == [5, 1, 2.5]
-    assert table["timestamp:float"].astype(float).tolist() == [100, 200, 300]
-    assert read_yaml(tmp_path / "mine" / "mine.yaml") == {"rating_scale": [1.0, 5.0]}  # 1, 2.5 and 5: no step
-
-
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("file", "change", "said"),
     [
-        ({"user": None}, "1 rows have no user or item, the first in PLACE"),
-        ({"item": None}, "1 rows have no user or item, the first in PLACE"),
-        ({"rating": None}, "1 ratings are missing, the first in PLACE"),
-        ({"rating": math.inf}, "1 ratings are not numbers, the first in PLACE: 'inf"),
-        ({"rating": 2e9}, "1 ratings are out of range; allowed: .*, the first in PLACE"),
-        ({"time": None}, r"1 timestamps are missing, the first in PLACE; give each rating a time, .* \(--timestamp=\)"),
+        ("a.csv", {"user": None}, "1 rows have no user or item, the first in line 3"),
+        ("a.jsonl", {"rating": None}, "1 ratings are missing, the first in line 2"),
+        ("a.parquet", {"rating": 2e9}, "1 ratings are out of range; allowed: .*, the first in row 2"),
+        (
+            "a.csv.gz",
+            {"time": None},
+            r"1 timestamps are missing, .* line 3; give each rating a time, .* \(--timestamp=",
+        ),
     ],
 )
-@pytest.mark.parametrize("file", FORMATS)
-def test_every_format_has_the_same_checks_and_names_the_place(tmp_path, file, change, said):
+def test_a_value_that_cannot_be_used_is_named_with_its_place(tmp_path, file, change, said):
+    """Which values these are, and that all formats read the same, is in test_doors.py."""
     source = write(tmp_path / file, [ROWS[0], {**ROWS[1], **change}, ROWS[2]])
-    place = "row 2" if "parquet" in file else "line 2" if "json" in file else "line 3"
-    with pytest.raises(DataError, match=said.replace("PLACE", place)):
+    with pytest.raises(DataError, match=said):
         convert({WHOLE: source}, tmp_path / "out", "mine")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_converted_is_an_atomic_file_with_its_scale(tmp_path):
+    (path,) = convert({WHOLE: write(tmp_path / "a.csv", ROWS)}, tmp_path, "mine").files
+    table = pd.read_csv(path, sep="\t", dtype=str)
+    assert list(table) == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    assert table.to_numpy().tolist()[2] == ["ann", "8", "2.5", "300.0"]
+    assert read_yaml(tmp_path / "mine" / "mine.yaml") == {"rating_scale": [1.0, 5.0]}  # 1, 2.5 and 5: no step
 
 
 @pytest.mark.parametrize(
@@ -80,14 +73,10 @@ def test_every_format_has_the_same_checks_and_names_the_place(tmp_path, file, ch
             '\n{"user": {"id": 1}, "item": "b", "rating": 1}\n',
             "1 values of user_id are neither .*, the first in line 2",
         ),
-        ('{"user": "a", "item": true, "rating": 1}\n', "1 values of item_id are neither texts"),
-        ('{"user": "a", "item": 1.5, "rating": 1}\n', "1 values of item_id are neither texts nor whole numbers"),
         ('{"user": "a", "item": "b", "rating": [1]}\n', r"1 ratings are not numbers, the first in line 1: '\[1\]'"),
         ('{"user": "a", "rating": 1}\n', "has no column 'item_id'; it has user, rating: name it .--item=COLUMN"),
-        ('{"user": "NA", "item": "b", "rating": 1}\n', "1 rows have no user or item"),
         ("", "is empty"),
         ('[{"user": "a", "item": "b", "rating": 1},\n{"user": "a", "item": "b"}]', "1 ratings are missing.* in row 2"),
-        ("[{},\n {]", "line 2 is not valid JSON"),
         ("[" * 100_000, "line 1 is not valid JSON"),
         ("1" * 5_000, "line 1 is not valid JSON"),
     ],
@@ -98,7 +87,7 @@ def test_bad_json_lines_are_named(tmp_path, text, said):
         convert({WHOLE: tmp_path / "bad.jsonl"}, tmp_path, "mine")
 
 
-@pytest.mark.parametrize("file", ["bad.csv", "bad.csv.gz", "bad.jsonl", "bad.jsonl.gz", "bad.parquet", "bad.zip"])
+@pytest.mark.parametrize("file", ["bad.csv", "bad.jsonl.gz", "bad.parquet", "bad.zip"])
 def test_bytes_that_are_no_table_are_an_error(tmp_path, file):
     (tmp_path / file).write_bytes(b"\x1f\x8b\x00\xff\xfe" * 9)
     with pytest.raises(DataError, match=f"{file}.*(cannot be read as|is not valid JSON)"):
@@ -113,13 +102,6 @@ def test_ids_stay_as_they_are_written(tmp_path):
     assert set(dataset.RatingDataset(config).field2id_token["item_id"]) == {"[PAD]", " a,b ", 'say "x"'}
 
 
-@pytest.mark.parametrize("sign", ["\t", "\n", "\r"])
-def test_ids_that_the_format_cannot_hold_are_refused(tmp_path, sign):
-    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({**row, "item": f"a{sign}b"}) for row in ROWS))
-    with pytest.raises(DataError, match=r"3 values of item_id have a tab, a line break or .*, the first in line 1"):
-        convert({WHOLE: tmp_path / "a.jsonl"}, tmp_path, "mine")
-
-
 ROW = ["7,8,5,100", "7,9,1,200", "6,8,2,300"]
 
 
@@ -129,10 +111,8 @@ ROW = ["7,8,5,100", "7,9,1,200", "6,8,2,300"]
         ("\n".join(ROW), None, "names no columns; they are read as user, item, rating, timestamp"),
         ("\n".join(row[:5] for row in ROW), None, "names no columns; they are read as user, item, rating;"),
         ("\n".join(ROW).replace(",", "::"), None, "names no columns"),
-        ("\n".join(ROW).replace(",", "\t"), None, "names no columns"),
         ("\n".join(ROW).replace(",", " "), None, "names no columns"),
         ("\n".join(["0,1,2,3", *ROW]), None, "names no columns; they are read as user, item"),
-        ("\n".join(ROW), ("user", "item", "rating", "timestamp"), ""),
         ("\n".join(ROW), ("user", "item", "rating", "_"), ""),
     ],
 )
@@ -176,34 +156,27 @@ User-ID;ISBN;Book-Rating
 user_id;book_id;rating
 user_id;business_id;stars
 reviewerID;asin;overall
-user_id;parent_asin;rating
 userId;movieId;rating
-user;anime_id;score
 USER_ID;Item ID;Rating
 """
 
 
-@pytest.mark.parametrize("header", HEADERS.strip().splitlines())
-def test_usual_names_are_known(tmp_path, header):
-    (tmp_path / "a.csv").write_text(f"{header}\na;x;1\nb;x;2\n")
-    done = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine")
-    user, item, rating = header.split(";")
-    assert f"columns: user_id from {user!r}, item_id from {item!r}, rating from {rating!r}" in done.lines
+def test_usual_names_are_known(tmp_path):
+    for number, header in enumerate(HEADERS.split("\n")[1:-1]):
+        (tmp_path / "a.csv").write_text(f"{header}\na;x;1\nb;x;2\n")
+        user, item, rating = header.split(";")
+        expected = f"columns: user_id from {user!r}, item_id from {item!r}, rating from {rating!r}"
+        assert expected in convert({WHOLE: tmp_path / "a.csv"}, tmp_path, f"set{number}").lines
 
 
-@pytest.mark.parametrize("codes", [("99",), ("99.0",), ("NR",), ("",)])
-def test_ratings_that_mean_not_rated_are_left_out_and_counted(tmp_path, codes):
-    written = {"99.0": "99"}.get(codes[0], codes[0])
+@pytest.mark.parametrize(("code", "written"), [("99.0", "99"), ("NR", "NR"), ("", "")])
+def test_ratings_that_mean_not_rated_are_left_out_and_counted(tmp_path, code, written):
     (tmp_path / "a.csv").write_text(f"user,item,rating\na,x,1\na,y,{written}\nb,x,{written}\nb,y,2\n")
-    done = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine", Reading(missing=codes))
+    done = convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "mine", Reading(missing=(code,)))
     assert "2 ratings of 2 users and 2 items; 2 rows left out" in done.lines[0]
     assert len(pd.read_csv(done.files[0], sep="\t")) == 2
-
-
-def test_only_missing_ratings_are_no_ratings(tmp_path):
-    source = write(tmp_path / "a.csv", ROWS)
-    with pytest.raises(DataError, match=r"has no ratings except those that --missing=1,2\.5,5 leaves out"):
-        convert({WHOLE: source}, tmp_path, "mine", Reading(missing=("1", "2.5", "5")))
+    with pytest.raises(DataError, match=r"has no ratings except those that --missing=.*1,2.* leaves out"):
+        convert({WHOLE: tmp_path / "a.csv"}, tmp_path, "other", Reading(missing=(code, "1", "2")))
 
 
 def test_what_was_written_is_said(tmp_path, capsys):
@@ -235,15 +208,11 @@ def test_ratings_that_float32_would_merge_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["../x", "/abs", "a/b", "a\\b", "..", "", "a\x00", "a\nb"])
-def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
-    with pytest.raises(OptionError, match="is not a plain name"):
-        convert({WHOLE: write(tmp_path / "a.csv", ROWS)}, tmp_path / "out", name)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_name_that_leads_elsewhere_and_a_folder_that_cannot_be_made_are_refused(tmp_path):
     source = write(tmp_path / "a.csv", ROWS)
+    with pytest.raises(OptionError, match="is not a plain name"):
+        convert({WHOLE: source}, tmp_path / "out", "../x")
+    assert not (tmp_path / "out").exists()
     with pytest.raises(OutputError, match=r"a\.csv/mine: Not a directory; something else has that name; move it away"):
         convert({WHOLE: source}, source, "mine")
 
@@ -270,15 +239,6 @@ def test_a_split_that_is_given_is_kept(parts, tmp_path, capsys):
     assert splits.train.user_num == 31  # ids of all formats are the same text
 
 
-def test_without_a_validation_part_it_is_cut_from_training(parts, tmp_path):
-    del parts["valid"]
-    convert(parts, tmp_path, "mine")
-    config = load_config(config_dict={"model": "MF", "dataset": "mine", "data_path": str(tmp_path)})
-    splits = build_splits(config)
-    assert len(splits.train) + len(splits.valid) == 250
-    assert len(splits.test) == len(random_ratings()) - 300
-
-
 def test_a_bad_part_leaves_nothing(parts, tmp_path):
     parts["test"].with_suffix(".csv").write_text("user_id,item_id,rating\n1,2,x\n")
     with pytest.raises(DataError, match=r"c\.csv: 1 ratings are not numbers, the first in line 2"):
@@ -297,11 +257,10 @@ def test_half_a_split_is_refused(options, capsys):
     assert "--train" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("file", ["a.xlsx", "a.pkl", "a.npz"])
-def test_files_that_are_no_tables_of_text_are_named(tmp_path, file):
-    (tmp_path / file).write_bytes(b"user,item,rating")
-    with pytest.raises(DataError, match=f"{file} has a format .*save it as CSV"):
-        convert({WHOLE: tmp_path / file}, tmp_path, "mine")
+def test_files_that_are_no_tables_of_text_are_named(tmp_path):
+    (tmp_path / "a.xlsx").write_bytes(b"user,item,rating")
+    with pytest.raises(DataError, match=r"a\.xlsx has a format .*save it as CSV"):
+        convert({WHOLE: tmp_path / "a.xlsx"}, tmp_path, "mine")
 
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):

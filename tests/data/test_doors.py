@@ -149,7 +149,7 @@ def result(source, read=read_ratings):
     return table.astype({"user_id": str, "item_id": str}).to_numpy().tolist()
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
 def test_ratings_are_the_same_or_refused_with_the_same_sentence_at_every_door(tmp_path, seed):
     refused = 0
     for number in range(10):

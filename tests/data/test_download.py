@@ -7,6 +7,7 @@ import threading
 import zipfile
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -96,7 +97,7 @@ def written(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_download_becomes_an_atomic_file_with_its_scale(source, tmp_path):
+def test_a_download_becomes_an_atomic_file_and_what_is_there_is_left_alone(source, site, tmp_path):
     path, is_new = download(source("/good"), tmp_path)
     assert is_new
     assert written(tmp_path) == ["mine/mine.inter", "mine/mine.yaml"]
@@ -104,10 +105,6 @@ def test_a_download_becomes_an_atomic_file_with_its_scale(source, tmp_path):
     assert list(table) == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
     assert (table.to_numpy() == EXPECTED).all()
     assert read_yaml(tmp_path / "mine" / "mine.yaml") == {"rating_scale": [1.0, 5.0]}
-
-
-def test_what_is_there_already_is_left_alone(source, site, tmp_path):
-    path, _ = download(source("/good"), tmp_path)
     path.write_text("mine")
     assert download(source("/good"), tmp_path) == (path, False)
     assert path.read_text() == "mine"
@@ -131,12 +128,6 @@ def test_a_mirror_that_fails_is_named_and_the_next_one_is_asked(source, site, tm
     assert written(tmp_path) == ["mine/mine.inter", "mine/mine.yaml"]
 
 
-def test_a_whole_part_needs_no_network(source, site, tmp_path):
-    (tmp_path / "mine.zip.part").write_bytes(site.content)
-    download(source("/good"), tmp_path)
-    assert site.asked == []
-
-
 def test_a_server_that_sends_too_much_is_stopped(source, tmp_path):
     with pytest.raises(DownloadError, match="sends more than the 100 bytes"):
         download(source("/good", size=100), tmp_path)
@@ -154,21 +145,21 @@ def test_without_network_every_mirror_and_the_way_by_hand_are_said(source, site,
     assert written(tmp_path) == []
 
 
-def test_an_archive_fetched_by_hand_serves_and_stays(source, site, tmp_path):
+def test_an_archive_fetched_by_hand_serves_and_stays_and_a_wrong_or_missing_one_is_refused(source, site, tmp_path):
     archive = tmp_path / "by_hand.zip"
+    for content, said in [
+        (None, r"by_hand.zip does not exist"),
+        (b"wrong", r"by_hand.zip is not mine.zip: its sha256"),
+    ]:
+        if content:
+            archive.write_bytes(content)
+        with pytest.raises(DataError, match=said):
+            download(source(), tmp_path / "data", archive)
+    assert not (tmp_path / "data").exists()
     archive.write_bytes(site.content)
     download(source(), tmp_path / "data", archive)
     assert written(tmp_path / "data") == ["mine/mine.inter", "mine/mine.yaml"]
     assert archive.exists()
-
-
-def test_a_wrong_or_missing_archive_is_refused(source, tmp_path):
-    with pytest.raises(DataError, match=r"nothing.zip does not exist"):
-        download(source(), tmp_path / "data", tmp_path / "nothing.zip")
-    (tmp_path / "wrong.zip").write_bytes(b"wrong")
-    with pytest.raises(DataError, match=r"wrong.zip is not mine.zip: its sha256 is \w+, but must be"):
-        download(source(), tmp_path / "data", tmp_path / "wrong.zip")
-    assert not (tmp_path / "data").exists()
 
 
 def test_a_plain_table_with_a_header_needs_no_archive(source, site, tmp_path):
@@ -177,16 +168,15 @@ def test_a_plain_table_with_a_header_needs_no_archive(source, site, tmp_path):
     assert path.read_text() == "user_id:token\titem_id:token\trating:float\nann\tx\t1.0\nbob\ty\t2.0\n"
 
 
-def test_a_failed_conversion_leaves_no_folder_and_keeps_what_was_fetched(source, tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError("No space left on device")
-
+def test_a_failed_conversion_leaves_no_folder_and_keeps_what_was_fetched(source, site, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(module, "write_atomic", full)
+        patched.setattr(module, "write_atomic", Mock(side_effect=OSError("No space left on device")))
         with pytest.raises(OSError, match="No space"):
             download(source("/good"), tmp_path)
     assert written(tmp_path) == ["mine.zip.part"]
     assert not (tmp_path / "mine").exists()  # RecBole's copy of ml-100k serves where there is no folder
+    download(source("/good"), tmp_path)
+    assert site.asked == ["/good"]  # a whole part needs no network
 
 
 def test_every_listed_source_is_whole_and_named_by_the_help(capsys):

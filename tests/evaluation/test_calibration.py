@@ -73,7 +73,7 @@ def test_a_deviation_of_0_is_a_point():
 
 @pytest.mark.parametrize("refit", [True, False])
 def test_what_a_run_leaves_is_that_of_its_predictions(make_config, refit):
-    record, path = run_one(make_config("BMF", epochs=20, burn_in=4, refit=refit))
+    record, path = run_one(make_config("BMF", epochs=8, burn_in=4, refit=refit))
     found = json.loads((path / "record.json").read_text())["diagnosis"]["calibration"]
     assert found == record.diagnosis["calibration"]
     run = load_run(path)
@@ -96,14 +96,14 @@ def test_what_a_run_leaves_is_that_of_its_predictions(make_config, refit):
 
 @pytest.mark.parametrize(("name", "protocol"), [("MF", "rated"), ("DGRM", "full")])
 def test_a_model_that_does_not_say_how_sure_it_is_of_ratings_has_none(make_config, name, protocol):
-    record, _ = run_one(make_config(name, protocol=protocol))
+    record, _ = run_one(make_config(name, protocol=protocol, epochs=1, refit=False))
     assert record.diagnosis
     assert "calibration" not in record.diagnosis
 
 
 def test_asking_how_sure_a_model_is_changes_no_number_of_a_run(make_config, monkeypatch):
-    asked, _ = run_one(make_config("BMF", epochs=4))
+    asked, _ = run_one(make_config("BMF", refit=False))
     monkeypatch.delattr(BMF, "deviations")
-    silent, _ = run_one(make_config("BMF", epochs=4))
+    silent, _ = run_one(make_config("BMF", refit=False))
     assert asked.test == silent.test
     assert {*asked.diagnosis} - {*silent.diagnosis} == {"calibration"}

@@ -19,16 +19,6 @@ def edges(monkeypatch):
     return groups.EDGES
 
 
-def test_groups_end_at_the_edges_and_empty_ones_are_left_out():
-    found = groups._groups(np.array([0, 5, 6, 6, 201, 1000]))
-    assert [group for group, _ in found] == [
-        {"least": 0, "most": 5, "n": 2},
-        {"least": 6, "most": 20, "n": 2},
-        {"least": 201, "most": None, "n": 2},
-    ]
-    assert found[1][1].tolist() == [False, False, True, True, False, False]
-
-
 def test_the_numbers_are_those_of_the_users_and_items_of_a_group(make_model, edges):
     config, splits, model = make_model("DGRM", "noise")
     trainer = trainer_class(registry.model_class("DGRM"))(config, model)

@@ -12,7 +12,6 @@ from recbole.data.utils import create_samplers
 from recbole.evaluator import Collector as RecBoleCollector
 from recbole.evaluator import Evaluator as RecBoleEvaluator
 
-from recbole_dgrm.compat.training import RepairedCollector
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import UnknownModel
@@ -26,7 +25,7 @@ from recbole_dgrm.training.trainers import trainer_class
 @pytest.fixture
 def ranked(make_model):
     """A DGRM under full ranking: config, splits, trainer, its test result."""
-    names = ["Recall", "NDCG", "MRR", "Precision", "Hit", "MAP", "ItemCoverage", "GiniIndex"]
+    names = ["Recall", "NDCG", "MRR", "Precision", "Hit", "MAP"]
     config, splits, model = make_model("DGRM", protocol="full", topk=[3, 10], metrics=names)
     trainer = trainer_class(registry.model_class("DGRM"))(config, model)
     trainer.eval_collector.data_collect(loaders.train_loader(config, splits, "train"))
@@ -37,8 +36,7 @@ def test_full_ranking_equals_recboles_own_loop_and_metrics(ranked):
     config, splits, trainer, ours = ranked
     parts = [splits.train, splits.valid, splits.test]
     _, _, sampler = create_samplers(config, splits.test, parts)
-    metrics = ["Recall", "NDCG", "MRR", "Precision", "Hit", "MAP"]  # RecBole's collector dies of the coverage ones
-    config = config.replaced(eval_batch_size=1, metrics=metrics)  # RecBole: users x items, so one user a batch
+    config = config.replaced(eval_batch_size=1)  # RecBole: users x items, so one user a batch
     collector, evaluator = RecBoleCollector(config), RecBoleEvaluator(config)
     for interaction, history, positive_u, positive_i in FullSortEvalDataLoader(config, splits.test, sampler):
         scores = trainer.model.full_sort_predict(interaction)
@@ -48,6 +46,7 @@ def test_full_ranking_equals_recboles_own_loop_and_metrics(ranked):
     theirs = evaluator.evaluate(collector.get_data_struct())
     for key, value in theirs.items():
         assert ours[key] == pytest.approx(value, abs=1e-6), key
+        assert trainer.evaluator.per_user[key].mean() == pytest.approx(ours[key], abs=1e-9)
 
 
 def test_full_ranking_equals_pytrec_eval(ranked):
@@ -75,18 +74,6 @@ def test_full_ranking_equals_pytrec_eval(ranked):
         ]:
             expected = np.mean([row[f"{theirs_name}_{k}"] for row in judged.values()])
             assert ours[f"{ours_name}@{k}"] == pytest.approx(expected, abs=1e-6)
-
-
-def test_per_user_vectors_average_to_the_metrics(ranked):
-    _, _, trainer, ours = ranked
-    for key in ("recall@3", "recall@10", "ndcg@10", "mrr@3"):
-        assert trainer.evaluator.per_user[key].mean() == pytest.approx(ours[key], abs=1e-9)
-
-
-def test_coverage_metrics_live(ranked):
-    _, _, _, ours = ranked
-    assert 0 < ours["itemcoverage@10"] <= 1
-    assert 0 <= ours["giniindex@10"] <= 1
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(make_model):
@@ -135,7 +122,7 @@ def test_the_random_row_is_the_mean_over_random_orders(make_config, protocol):
         pairs = RatedPredictions(user, item, score, rating, rule, splits.scale)
         return references.rated_row(config, pairs)
 
-    drawn = [row(rng.random(len(user))) for _ in range(300)]
+    drawn = [row(rng.random(len(user))) for _ in range(100)]
     expected = references.measure(config, splits).rows["random"]
     for key in ("ratedrecall@2", "ratedndcg@2"):
         values = [row[key] for row in drawn]
@@ -153,20 +140,19 @@ def ranked_by(config, splits, item_score) -> dict[str, float]:
     return dict(evaluator.evaluate(collector.get_data_struct()))
 
 
-@pytest.mark.parametrize("row", ["random", "bias"])
-def test_rows_of_full_ranking_are_means_over_the_orders_of_ties(make_config, row):
+def test_rows_of_full_ranking_are_means_over_the_orders_of_ties(make_config):
     config = make_config("DGRM", protocol="full", topk=[3, 10])
     splits = build_splits(config)
-    expected = references.measure(config, splits).rows[row]
+    rows = references.measure(config, splits).rows
     popularity = torch.bincount(splits.train.inter_feat["item_id"], minlength=splits.train.item_num)
     assert len(popularity[1:].unique()) < 0.6 * len(popularity)  # there are ties
     torch.manual_seed(0)
-    score = popularity.float() if row == "bias" else torch.zeros(len(popularity))
-    drawn = [ranked_by(config, splits, score + 0.5 * torch.rand(len(score))) for _ in range(400)]
-    assert set(expected) == set(drawn[0])
-    for key, value in expected.items():
-        values = [row[key] for row in drawn]
-        assert np.mean(values) == pytest.approx(value, abs=4 * np.std(values) / np.sqrt(len(values))), key
+    for name, score in (("random", torch.zeros(len(popularity))), ("bias", popularity.float())):
+        drawn = [ranked_by(config, splits, score + 0.5 * torch.rand(len(score))) for _ in range(100)]
+        assert set(rows[name]) == set(drawn[0])
+        for key, value in rows[name].items():
+            values = [row[key] for row in drawn]
+            assert np.mean(values) == pytest.approx(value, abs=4 * np.std(values) / np.sqrt(len(values))), key
 
 
 def test_the_oracle_row_of_full_ranking_cannot_be_beaten(make_config):
@@ -183,40 +169,21 @@ def test_skill_is_0_for_random_and_1_for_the_oracle():
     assert references.skill({"a": 0.5, "unknown": 3.0}, rows) == pytest.approx({"a": 0.25})
 
 
-def test_rating_kl_of_a_constant_predictor_is_far_from_0(make_config):
-    config = make_config("DGRM")
-    splits = build_splits(config)
-    user, item, rating = splits.triples("test")
-    rule = rated_protocol(config, splits.scale)
-
-    def row(score):
-        pairs = RatedPredictions(user, item, score, rating, rule, splits.scale)
-        return references.rated_row(config, pairs)
-
-    assert row(np.full(len(rating), 3.0))["ratingkl"] > 1
-
-
-@pytest.mark.parametrize("name", ["BPR", "Pop", "EASE"])
+@pytest.mark.parametrize("name", ["Pop", "EASE", "NGCF", "SpectralCF"])  # the last two need a repair of scipy
 def test_recboles_models_run_and_leave_the_same_files(make_config, name):
-    record, path = run_one(make_config(name, protocol="full"))
+    record, path = run_one(make_config(name, protocol="full", epochs=1, refit=False))
     assert record.status == "finished"
     assert 0 < record.test["recall@10"] <= record.reference["oracle"]["recall@10"]
     assert {file.name for file in path.iterdir()} >= {"record.json", "checkpoint.pt", "per_user.npz", "config.yaml"}
 
 
-@pytest.mark.parametrize("name", ["BPR", "ItemKNN", "LightGCN", "MultiVAE"])
+@pytest.mark.parametrize("name", ["ItemKNN", "LightGCN", "MultiVAE"])
 def test_recboles_models_rank_rated_items_and_their_scores_are_not_taken_for_ratings(make_config, name):
-    record, path = run_one(make_config(name))
+    record, path = run_one(make_config(name, epochs=1, refit=False))
     assert set(record.test) == {"ratedrecall@5", "ratedndcg@5"}
     assert "rmse" not in record.skill
     again, _ = resume(interrupted(path))
     assert again.test == record.test
-
-
-@pytest.mark.parametrize("name", ["LightGCN", "NGCF", "SpectralCF"])
-def test_graph_models_live_on_todays_scipy(make_config, name):
-    record, _ = run_one(make_config(name, protocol="full"))
-    assert 0 < record.test["recall@10"] <= 1
 
 
 def test_a_missing_library_is_named(make_config, monkeypatch):
@@ -229,7 +196,6 @@ def test_the_collector_keeps_counts_between_evaluations(make_config):
     config = make_config("Pop", protocol="full")
     collector = Collector(config)
     setattr(collector.register, "data.num_items", True)  # as a metric of somebody else may ask
-    assert isinstance(collector, RepairedCollector)
     collector.data_collect(loaders.train_loader(config, build_splits(config), "train"))
     for _ in range(2):
         assert collector.get_data_struct().get("data.num_items") > 0

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recbole_dgrm.maths.biases import Biases, fit_biases
+from recbole_dgrm.maths.biases import fit_biases
 
 
 def random_ratings(seed, n_users=12, n_items=8, share=0.6):
@@ -41,12 +41,6 @@ def test_unseen_users_and_items_have_bias_0(shrinkage):
     assert biases.user[[0, 2, 4]].tolist() == [0, 0, 0]
     assert biases.item[[0, 1, 3, 5]].tolist() == [0, 0, 0, 0]
     assert biases.predict(np.array([0]), np.array([0])).tolist() == [biases.mean]
-
-
-def test_predict_adds_mean_and_biases_and_broadcasts():
-    biases = Biases(3.0, np.array([0.0, 1.0]), np.array([0.5, -0.5, 0.0]))
-    assert biases.predict(np.array([1, 0]), np.array([1, 0])).tolist() == [3.5, 3.5]
-    assert biases.predict(np.arange(2)[:, None], np.arange(3)).tolist() == [[3.5, 2.5, 3.0], [4.5, 3.5, 4.0]]
 
 
 @pytest.mark.parametrize("shrinkage", [0.0, 5.0])

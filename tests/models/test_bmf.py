@@ -6,11 +6,8 @@ import torch
 from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.evaluation import diagnosis
 from recbole_dgrm.models.bmf.conditionals import Design
-from recbole_dgrm.models.bmf.factorization import split_r_hat
 from recbole_dgrm.models.bmf.gibbs import regressors, scaled
-from recbole_dgrm.runs.experiment import run_one
 from recbole_dgrm.testing import ModelContract
 
 
@@ -117,29 +114,3 @@ def test_shifted_and_stretched_ratings_give_the_same_result(make_model, tmp_path
         found[shift, factor] = (model.score_profiles(torch.arange(1, 20)) - shift) / factor
     for other in ((1000, 1), (0, 20)):
         torch.testing.assert_close(found[other], found[0, 1], atol=2e-3, rtol=0)
-
-
-def test_halves_that_differ_are_seen():
-    rng = np.random.default_rng(0)
-    assert split_r_hat(rng.standard_normal((2, 400))) == pytest.approx(1, abs=0.02)
-    assert split_r_hat(rng.standard_normal((1, 400)) + np.arange(400) / 100) > 1.5
-    assert split_r_hat(rng.standard_normal((2, 400)) + np.array([[0.0], [3]])) > 1.5
-    assert np.isnan(split_r_hat(np.zeros((1, 3))))
-
-
-def test_a_run_says_whether_its_chains_agree(make_config, monkeypatch, caplog):
-    keys = {"epochs": 40, "burn_in": 5, "eval_step": 35, "keep_every": 1}
-    record, _ = run_one(make_config("BMF", "board", chains=2, **keys))
-    assert 0.9 < record.diagnosis["agreement"]["median"] <= record.diagnosis["agreement"]["most"]
-    monkeypatch.setattr(diagnosis, "MIXED", 0.0)
-    caplog.clear()
-    run_one(make_config("BMF", "board", **keys))
-    assert "half of its predictions have an R-hat above" in caplog.text
-
-
-def test_chains_that_are_apart_disagree(swept):
-    _, _, model = swept(epochs=22, chains=2)
-    assert swept(epochs=5)[2].agreement() == {}  # too few sweeps
-    before = model.agreement()
-    model.factorization.user_rows[:, ::2, -1] += 3  # those of the first chain
-    assert model.agreement()["median"] > before["median"] + 1

@@ -107,7 +107,7 @@ class Dense:
 
 @pytest.mark.parametrize("protocol", ["rated", "full"])
 @pytest.mark.parametrize("negatives", ["ZR", "PM", "ZP", "none"])
-@pytest.mark.parametrize(("generator", "discriminator"), [([16], [8]), ([6, 5], []), ([6], [7, 4])])
+@pytest.mark.parametrize(("generator", "discriminator"), [([6, 5], []), ([6], [7, 4])])
 def test_losses_and_gradients_are_those_of_whole_profiles(make_model, protocol, negatives, generator, discriminator):
     sizes = {"generator_hidden": generator, "discriminator_hidden": discriminator}
     config, _, model = make_model("CFGAN", protocol=protocol, negatives=negatives, zero_weight=0.3, **sizes)
@@ -121,13 +121,6 @@ def test_losses_and_gradients_are_those_of_whole_profiles(make_model, protocol, 
             *(torch.autograd.grad(each, phase.parameters) for each in (loss, expected)), strict=True
         ):
             torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
-
-
-def test_training_makes_no_profile(make_model, monkeypatch):
-    config, _, model = make_model("CFGAN")
-    monkeypatch.setattr(Places, "dense", None)
-    for phase in model.phases():
-        assert torch.isfinite(phase.loss(interaction(config, [4, 1, 7, 2])))
 
 
 def test_predictions_stay_within_0_and_the_top_of_the_scale(everyone):

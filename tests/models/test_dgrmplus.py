@@ -1,7 +1,6 @@
 """DGRMPlus: profiles of items, the mask of the rated entries, and the blend with another model."""
 
 from copy import copy
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from recbole_dgrm.models import registry
 from recbole_dgrm.models.dgrmplus import model as model_module
 from recbole_dgrm.models.dgrmplus.model import KeptOutputs, mask_of
 from recbole_dgrm.models.dgrmplus.ridge import ItemRidge
-from recbole_dgrm.runs.experiment import run_one
 from recbole_dgrm.testing import ModelContract, interaction
 from recbole_dgrm.training.checkpoints import read_checkpoint
 
@@ -29,13 +27,11 @@ orientations = pytest.mark.parametrize("orientation", ["user", "item"])
 class TestDGRMPlus(ModelContract):
     model = "DGRMPlus"
 
-
-class TestDGRMPlusOfUsers(ModelContract):
-    """Without the mask and with the critic."""
-
-    model = "DGRMPlus"
-    keys: ClassVar = {"orientation": "user", "mask_channel": False, "adversarial_weight": 0.1}
-    settings: ClassVar = {"learning_rate": 0.01, "generator_hidden": [64]}
+    def test_a_refit_adopts_the_share_that_validation_has_chosen(self, trained):
+        state = read_checkpoint(trained[1] / "checkpoint.pt", torch.device("cpu"))
+        chosen = state["note"]["selected"]["chosen"]["share"]
+        assert state["best_state_dict"]["share"].item() == chosen
+        assert chosen not in (0.0, 0.5)
 
 
 @pytest.fixture
@@ -129,11 +125,6 @@ def test_the_mask_has_all_rated_places_and_implicit_feedback_has_none(make_model
     assert len(implicit.generator.first.states) == 2  # the state and z: the mask would be all there is to predict
 
 
-def test_a_literal_posterior_of_items_is_refused(make_model):
-    with pytest.raises(OptionError, match=r"prediction=posterior needs orientation=user"):
-        make_model("DGRMPlus", orientation="item", prediction="posterior", noise_support="all")
-
-
 # The blend
 
 
@@ -219,14 +210,6 @@ def test_a_share_that_is_given_is_not_chosen(make_model):
     model.choose(None, None)
     assert model.chosen() == {}
     assert model.share.item() == pytest.approx(0.3)
-
-
-def test_a_refit_adopts_the_share_that_validation_has_chosen(make_config):
-    _, path = run_one(make_config("DGRMPlus"))
-    state = read_checkpoint(path / "checkpoint.pt", torch.device("cpu"))
-    chosen = state["note"]["selected"]["chosen"]["share"]
-    assert state["best_state_dict"]["share"].item() == chosen
-    assert chosen not in (0.0, 0.5)
 
 
 def test_more_items_than_a_ridge_regression_can_have_are_refused(make_model, monkeypatch):

@@ -1,8 +1,6 @@
-import pytest
 import torch
 from recbole.model.general_recommender.diffrec import DiffRec as RecBoleDiffRec
 
-from recbole_dgrm.errors import OptionError
 from recbole_dgrm.testing import ModelContract, interaction
 
 
@@ -41,11 +39,6 @@ def test_forward_steps_at_prediction_take_the_noise_of_the_user(make_model):
     batch = model.full_sort_predict(interaction(config, [4, 2]))
     alone = model.full_sort_predict(interaction(config, [2]))
     torch.testing.assert_close(batch[1:], alone)
-
-
-def test_more_forward_steps_than_steps_are_refused(make_config):
-    with pytest.raises(OptionError, match=r"sampling_steps=9 is out of range; allowed: 0\.\.steps=5"):
-        make_config("DiffRec", sampling_steps=9)
 
 
 def test_prediction_reads_rated_items_only_on_every_step(make_model):

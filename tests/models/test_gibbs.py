@@ -113,14 +113,14 @@ def test_sweeps_and_new_ratings_together_leave_the_prior_as_it_is():
     chain = Chain(ratings, tuple(Features.of(*side, 10) for side in sides), 2, (0,))
     rng = np.random.default_rng(0)
     prior = []
-    for _ in range(4000):
+    for _ in range(1500):
         drawn_from_the_prior(chain, rng)
         prior.append(statistics(chain))
     joint = []
-    for _ in range(12_000):
+    for _ in range(3000):
         chain.sweep()
         rate(chain, rng)
         joint.append(statistics(chain))
-    prior, batches = np.array(prior), np.array(joint).reshape(40, 300, -1).mean(1)  # means of long batches
+    prior, batches = np.array(prior), np.array(joint).reshape(30, 100, -1).mean(1)  # means of long batches
     error = np.sqrt(prior.var(0) / len(prior) + batches.var(0, ddof=1) / len(batches))
     np.testing.assert_array_less(np.abs(prior.mean(0) - batches.mean(0)) / error, 4.0)

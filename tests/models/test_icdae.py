@@ -58,10 +58,3 @@ def test_loss_and_gradients_are_those_of_whole_profiles(make_model, protocol):
     torch.testing.assert_close(loss, dense, rtol=1e-5, atol=1e-5)
     for found, expected in zip(*(torch.autograd.grad(each, parameters) for each in (loss, dense)), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("protocol", ["rated", "full"])
-def test_training_makes_no_profile(make_model, monkeypatch, protocol):
-    config, _, model = make_model("ICDAE", protocol=protocol)
-    monkeypatch.setattr(Places, "dense", None)
-    assert torch.isfinite(model.calculate_loss(interaction(config, [4, 1, 7, 2])))

@@ -3,7 +3,6 @@ from helpers import random_ratings, write_ratings
 
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import build_splits
-from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models.base import Phase
 from recbole_dgrm.testing import ModelContract
 
@@ -13,11 +12,6 @@ class TestNCF(ModelContract):
 
     def phases(self, model):
         return [Phase("all", list(model.parameters()), model.calculate_loss, 1, 0.1)]
-
-
-def test_its_weights_begin_at_random_and_no_key_says_otherwise(make_config):
-    with pytest.raises(OptionError, match="unknown key 'use_pretrain'"):
-        make_config("NCF", use_pretrain=True)
 
 
 def test_ratings_are_trained_without_negatives_and_implicit_feedback_with(make_config):

@@ -1,7 +1,5 @@
-import pytest
 import torch
 
-from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models.prgan import ImageCritic
 from recbole_dgrm.testing import ModelContract
 
@@ -59,8 +57,3 @@ def test_the_memory_is_replaced_only_when_validation_says_so(make_model):
 def test_the_generator_rests_while_the_critic_is_pretrained(make_model):
     _, _, model = make_model("PRGAN", pretrain_epochs=3)
     assert [(phase.name, phase.from_epoch) for phase in model.phases()] == [("critic", 0), ("generator", 3)]
-
-
-def test_more_rated_items_than_items_are_refused(make_config):
-    with pytest.raises(OptionError, match=r"rated_items=5 is out of range; allowed: 1\.\.record_items=4"):
-        make_config("PRGAN", rated_items=5)

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from reports_helpers import NDCG, RATED, REFERENCE, draw, only_cell, put, write_plan
+from reports_helpers import NDCG, RATED, REFERENCE, draw, drawn, only_cell, put, write_plan
 
 from recbole_dgrm.reports import figures
 from recbole_dgrm.reports.benchmark_figures import coverage, differences
@@ -17,20 +17,6 @@ BOTH = {
 }
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """``drawn(draw, ...)``: the figure that it would have saved, with its layout."""
-
-    def make(draw, *arguments):
-        caught = []
-        monkeypatch.setattr(figures, "save", lambda figure, path: caught.append(figure))
-        draw(*arguments, "nowhere")
-        caught[0].draw_without_rendering()
-        return caught[0]
-
-    return make
-
-
 def bench(folder, baseline="MF", **shifts):
     """A cell of models whose NDCG and squared error are that much above those of MF, with seconds of training."""
     base, noise = draw("base", 1, 200) / 2, 0.05 * (draw("noise", 1, 200) - draw("noise", 1, 200).mean())
@@ -39,9 +25,8 @@ def bench(folder, baseline="MF", **shifts):
         vectors = {NDCG: own, "rmse": own, f"bias {NDCG}": base - 0.1, "bias rmse": base + 0.3}
         test = {NDCG: own.mean(), "rmse": float(np.sqrt(abs(own.mean())))}
         timing = {"train_s": 10.0**number}
-        put(
-            folder, label, vectors=vectors, test=test, reference=BOTH, config={**RATED, "epochs": number}, timing=timing
-        )
+        config = {**RATED, "epochs": number}
+        put(folder, label, vectors=vectors, test=test, reference=BOTH, config=config, timing=timing)
     write_plan(folder, baseline=baseline)
     return only_cell(folder)
 
@@ -54,39 +39,32 @@ def names(axes) -> list[str]:
     return [label.get_text() for label in axes.get_yticklabels()]
 
 
-def test_a_forest_plot_has_the_differences_of_the_table_best_on_top(tmp_path, drawn):
+def test_a_forest_plot_has_the_differences_of_the_table_best_on_top_and_to_the_right(tmp_path):
     cell = bench(tmp_path, better=0.1, worse=-0.05, same=0.0)
     ndcg, rmse = drawn(differences, cell).axes
     assert names(ndcg) == names(rmse) == ["better", "same", "worse", "user + item means"]
     rows = {row.label: row.scores[NDCG].comparison for row in cell.rows if row is not cell.baseline}
     for label, mark in (("better", " ▲"), ("same", ""), ("worse", " ▼")):
-        shown = f"{rows[label].difference:+.4f}{mark}".replace("-", "−")
-        assert shown in texts(ndcg)
+        assert f"{rows[label].difference:+.4f}{mark}".replace("-", "−") in texts(ndcg)
     assert texts(ndcg)[-1] == "−0.1000"
-    assert ndcg.get_xlabel() == "RatedNDCG@5 − that of MF   (better →)"
+    assert texts(rmse)[0].endswith(" ▼")
     spans = [line.get_xdata() for line in ndcg.lines if len(line.get_xdata()) == 2]
     assert any(list(span) == [rows["same"].low, rows["same"].high] for span in spans)
-
-
-def test_in_a_forest_plot_better_is_right_also_where_less_is_better(tmp_path, drawn):
-    ndcg, rmse = drawn(differences, bench(tmp_path, more=0.1)).axes
-    left, right = ndcg.get_xlim()
+    (left, right), (more, less) = ndcg.get_xlim(), rmse.get_xlim()
     assert left < 0 < right
-    left, right = rmse.get_xlim()
-    assert left > 0 > right
+    assert more > 0 > less
+    assert ndcg.get_xlabel() == "RatedNDCG@5 − that of MF   (better →)"
     assert rmse.get_xlabel() == "squared error − that of MF   (less is better →)"
-    assert texts(rmse)[0].endswith(" ▼")
 
 
 def test_the_bias_row_has_an_interval_where_runs_have_its_values_per_user(tmp_path):
-    cell = bench(tmp_path, other=0.1)
-    (bias,) = [row for row in cell.reference if row.label == "bias"]
+    (bias,) = [row for row in bench(tmp_path, other=0.1).reference if row.label == "bias"]
     test = bias.scores["rmse"].comparison
     assert test.difference == pytest.approx(0.3)
     assert not test.significant  # it is no model, and in no family of tests
 
 
-def test_without_these_values_the_bias_row_is_a_point_of_its_mean_and_absent_from_errors(tmp_path, drawn):
+def test_without_these_values_the_bias_row_is_a_point_of_its_mean_and_absent_from_errors(tmp_path):
     for label in ("MF", "A"):
         put(tmp_path, label, vectors={NDCG: draw(label, 1), "rmse": draw(label, 2)}, reference=BOTH)
     write_plan(tmp_path, baseline="MF")
@@ -97,7 +75,7 @@ def test_without_these_values_the_bias_row_is_a_point_of_its_mean_and_absent_fro
     assert texts(ndcg)[-1] == f"{0.5 - cell.baseline.scores[NDCG].mean:+.4f}".replace("-", "−")
 
 
-def test_a_row_far_beyond_the_others_is_an_arrow_with_its_number(tmp_path, drawn):
+def test_a_row_far_beyond_the_others_is_an_arrow_with_its_number(tmp_path):
     axes = drawn(differences, bench(tmp_path, a=0.01, b=0.02, c=0.015, far=-30.0)).axes[0]
     assert axes.get_xlim()[0] > -3
     assert texts(axes)[names(axes).index("far")].startswith("−30.")
@@ -105,11 +83,10 @@ def test_a_row_far_beyond_the_others_is_an_arrow_with_its_number(tmp_path, drawn
 
 
 @pytest.mark.parametrize("ends", [(-0.0115, 0.0028), (-0.0912, -0.0002), (-2.6, 16.5), (1e-5, 9e-5), (3e-5, 3e-5)])
-def test_numbers_at_the_ticks_are_plain_and_do_not_touch(drawn, ends):
+def test_numbers_at_the_ticks_are_plain_and_do_not_touch(ends):
     dots = [Dot("DGRM of residuals, tuned", end, end, end, "") for end in ends]
-    axes = drawn(dot_panels, [DotPanel(dots, "", 0.0), DotPanel([Dot("A", 20.1, 20.0, 20.2, "−20.1743 ▼")], "")]).axes[
-        0
-    ]
+    other = [Dot("A", 20.1, 20.0, 20.2, "−20.1743 ▼")]
+    axes = drawn(dot_panels, [DotPanel(dots, "", 0.0), DotPanel(other, "")]).axes[0]
     assert axes.xaxis.get_offset_text().get_text() == ""
     boxes = [tick.get_window_extent() for tick in axes.get_xticklabels() if tick.get_text()]
     assert len(boxes) > 1
@@ -125,7 +102,7 @@ def test_a_logarithmic_axis_of_one_value_has_two_ends(seconds):
     assert high > 2 * low > 0
 
 
-def test_coverage_is_drawn_as_the_difference_from_what_is_promised(drawn):
+def test_coverage_is_drawn_as_the_difference_from_what_is_promised():
     found = {"nominal": [0.5, 0.9], "observed": [0.52, 0.88], "n": 400}
     bad = {**found, "observed": [0.1, 0.2]}
     right, wrong = (axes for axes in drawn(coverage, {"A": found, "B": bad}, found).axes if axes.get_title())

@@ -1,8 +1,6 @@
 """Tables by groups in the report of a benchmark."""
 
-from reports_helpers import NDCG, put
-
-from recbole_dgrm.reports.benchmark_report import write_report
+from reports_helpers import NDCG, put, report_text
 
 
 def grouped(value: float, bias: float = 0.4) -> dict:
@@ -27,7 +25,7 @@ def test_a_report_shows_groups_as_means_over_seeds(tmp_path):
         put(tmp_path, "A", seed, groups=grouped(value))
         put(tmp_path, "B", seed, groups=grouped(0.5))
     put(tmp_path, "old", 1)
-    text = write_report(tmp_path, tmp_path).with_suffix(".md").read_text()
+    text = report_text(tmp_path)
     assert lines(text, "Users by their ratings in training: RatedNDCG@5 ↑, board, rated") == [
         "|  | 0 to 5 (10) | 201 or more (20) |",
         "| user + item means | 0.400 | 0.200 |",

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers import Here
+from reports_helpers import drawn
 
 from recbole_dgrm.benchmarks import executors
 from recbole_dgrm.benchmarks.watch import prepare
@@ -14,13 +15,13 @@ from recbole_dgrm.cli import main
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.diagnosis import ALPHAS
 from recbole_dgrm.evaluation.distribution import Bins, Sample
-from recbole_dgrm.records import RECORD
+from recbole_dgrm.records import RECORD, write_epochs
 from recbole_dgrm.reports.collapse_figures import spread_evenly
-from recbole_dgrm.reports.collapse_report import write_diagnosis
+from recbole_dgrm.reports.collapse_report import diagnosis_document, write_diagnosis
 from recbole_dgrm.reports.collapse_runs import diagnosed_runs
-from recbole_dgrm.reports.collapse_sections import DISTANCES
+from recbole_dgrm.reports.collapse_sections import DISTANCES, sections
+from recbole_dgrm.reports.document import Figure, to_csv, to_markdown
 from recbole_dgrm.reports.figures import GIVEN as GIVEN_COLOUR
-from recbole_dgrm.runs.experiment import run_one
 from recbole_dgrm.system.files import write_json
 
 STARS = Bins((1, 2, 3, 4, 5))
@@ -52,24 +53,13 @@ def hand_made(folder, label: str, late, kl: float, verdict: dict, **more) -> Non
         "distribution": {"ratings": as_dict(GIVEN), "test": as_dict(late), **later},
         **more,
     }
-    record = {
-        "model": label,
-        "dataset": "mine",
-        "protocol": "rated",
-        "seed": 1,
-        "label": label,
-        "status": "finished",
-        "config": {"diagnose_every": 5},
-        "test": {"ratedrecall@5": 0.5, "ratedndcg@5": 0.55},
-        "diagnosis": found,
-        "data": {"n_users": 10, "n_items": 20, "n_train": 1000},
-    }
+    record = {"model": label, "label": label, "dataset": "mine", "protocol": "rated", "seed": 1, "status": "finished"}
+    record |= {"config": {"diagnose_every": 5}, "data": {"n_users": 10, "n_items": 20, "n_train": 1000}}
+    record |= {"test": {"ratedrecall@5": 0.5, "ratedndcg@5": 0.55}, "diagnosis": found}
     write_json(path / RECORD, record)
     inspections = [(1, early), (2, {"validation": as_dict(GIVEN)}), (5, later), (10, later)]
-    lines = [
-        {"stage": "select", "epoch": epoch - 1, "seconds": 1.0, "distribution": seen} for epoch, seen in inspections
-    ]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    usual = {"stage": "select", "seconds": 1.0}
+    write_epochs(path, [{**usual, "epoch": epoch - 1, "distribution": seen} for epoch, seen in inspections])
 
 
 FINE = {"status": "intact", "reason": "fine", "epoch": 5, "since": None, "training": "", "passing": []}
@@ -84,15 +74,17 @@ def folder(tmp_path):
 
 
 def report_of(folder) -> str:
-    return write_diagnosis(folder).path.with_suffix(".md").read_text()
+    """The report in Markdown, whose figures are not drawn."""
+    runs = diagnosed_runs(folder)
+    return to_markdown(diagnosis_document(runs, list(sections(runs))))
 
 
 def csv_of(folder, name: str) -> pd.DataFrame:
     return pd.read_csv(folder / "csv" / f"{name}.csv", keep_default_na=False)
 
 
-def test_a_report_names_the_collapse_and_its_beginning(folder):
-    text = report_of(folder)
+def test_a_report_names_the_collapse_and_its_beginning_with_numbers_as_csv_and_figures(folder):
+    text = write_diagnosis(folder).path.with_suffix(".md").read_text()
     for words in (
         "| Broken | collapsed | 10 | 5 | bad |",
         "| Good | intact | 5 | – | fine |",
@@ -106,13 +98,9 @@ def test_a_report_names_the_collapse_and_its_beginning(folder):
     ):
         assert words in text
     assert text.index("Predictions have collapsed if") < text.index("| Broken | collapsed")
-
-
-def test_every_section_has_its_numbers_as_csv_and_its_figure(folder):
-    text = report_of(folder)
     files = {path.stem for path in (folder / "csv").iterdir()}
     assert files == {"ratings", "predictions-rated", "predictions-unrated", "training", "distances", "ks", "lists"}
-    for name in ("predictions-rated", "predictions-unrated", "training", "distances", "ks"):
+    for name in files - {"ratings", "lists"}:
         assert f"](figures/{name}.png)" in text
         assert all((folder / "figures" / f"{name}.{kind}").stat().st_size > 1000 for kind in ("png", "svg"))
     predictions = csv_of(folder, "predictions-rated").groupby(["model", "epoch"])["count"].sum()
@@ -125,7 +113,7 @@ def test_every_section_has_its_numbers_as_csv_and_its_figure(folder):
     assert csv_of(folder, "lists")["users"].tolist() == [1000, 1000]
 
 
-def test_numbers_of_the_paper_stand_beside_those_of_its_data_set_only(folder):
+def test_numbers_of_the_paper_are_shown_for_its_data_set_only(folder):
     hand_made(folder, "DGRM", GIVEN, 0.1, FINE)
     assert "published" not in report_of(folder)
     for label in ("Good", "Broken", "DGRM"):
@@ -137,12 +125,6 @@ def test_numbers_of_the_paper_stand_beside_those_of_its_data_set_only(folder):
 def test_few_epochs_are_shown_the_first_and_the_last_among_them():
     assert spread_evenly(list(range(5, 105, 5)), 3) == [5, 55, 100]
     assert spread_evenly([3]) == [3]
-
-
-def test_runs_that_were_not_inspected_are_an_error(make_config, tmp_path):
-    run_one(make_config("MF", epochs=1))
-    with pytest.raises(DataError, match="was inspected during training; set diagnose_every"):
-        write_diagnosis(tmp_path / "runs")
 
 
 def test_a_diagnosis_adds_a_row_for_each_fixed_step_of_models_that_have_them(ratings_path, tmp_path):
@@ -176,16 +158,6 @@ def test_one_line_trains_inspects_and_reports(ratings_path, tmp_path, capsys, mo
     assert "3 runs: 3 finished" in capsys.readouterr().out
 
 
-def test_wrong_options_are_said_before_anything_runs(ratings_path, tmp_path, capsys):
-    place = ["--dataset=noise", f"--data_path={ratings_path}", f"--output_dir={tmp_path / 'out'}"]
-    assert main.main(["diagnose", "--models=DGRN", *place]) == 2
-    assert "there is no model 'DGRN'" in capsys.readouterr().err
-    assert main.main(["diagnose", "--models=DGRM", "--fixed_steps=[9]", *place]) == 2
-    assert "fixed_step=9" in capsys.readouterr().err
-    assert main.main(["diagnose", "--models=DGRM", "--every=0", *place]) == 2
-    assert not (tmp_path / "out").exists()
-
-
 def change(path, **fields) -> None:
     file = path / RECORD
     write_json(file, {**json.loads(file.read_text()), **fields})
@@ -197,6 +169,10 @@ def test_a_run_without_a_diagnosis_is_left_out_and_said(folder, caplog):
     assert "has no diagnosis: its diagnosis failed: no room" in caplog.text
     change(folder / "Good", diagnosis={})
     with pytest.raises(DataError, match="no inspected run in"):
+        diagnosed_runs(folder)
+    for label in ("Good", "Broken"):
+        change(folder / label, config={})
+    with pytest.raises(DataError, match="was inspected during training; set diagnose_every"):
         diagnosed_runs(folder)
 
 
@@ -218,7 +194,6 @@ def test_configurations_of_one_label_have_names_of_their_own(folder):
     hand_made(folder, "Good2", GIVEN, 0.1, FINE)
     change(folder / "Good2", label="Good", config={"diagnose_every": 5, "epochs": 9})
     assert [run.name for run in diagnosed_runs(folder)] == ["Broken", "Good (epochs not set)", "Good (epochs=9)"]
-    write_diagnosis(folder)
 
 
 def test_lists_that_are_not_there_and_nasty_labels_are_reported(folder):
@@ -227,12 +202,16 @@ def test_lists_that_are_not_there_and_nasty_labels_are_reported(folder):
     found["distribution"]["lists"] |= {**none, "users": 5, "of_users": 5}
     change(folder / "Good", diagnosis=found, label="=A $\\foo$ [/b]\x1b")
     change(folder / "Broken", label="_hidden")
-    text = report_of(folder)
-    assert "cannot be drawn" not in text
+    runs = diagnosed_runs(folder)
+    parts = list(sections(runs))
+    document = diagnosis_document(runs, parts)
+    for figure in (block for block in document.blocks if isinstance(block, Figure)):
+        drawn(figure.draw)
+    text = to_markdown(document)
     assert "| – | – | – | – | 30.0% |" in text
     assert "5 users; 1,000 of 6,040 users, not the same for every model" in text
-    for file in (folder / "csv").iterdir():
-        assert not any(line.startswith("=") for line in file.read_text().splitlines())
+    for part in parts:
+        assert not any(line.startswith("=") for line in to_csv(part.frame).splitlines())
 
 
 def test_the_given_ratings_are_seen_on_white_and_on_black():

@@ -23,12 +23,13 @@ def keys(ratings_path, tmp_path):
     return {"data_path": str(ratings_path), "output_dir": str(tmp_path / "runs"), "device": "cpu"}
 
 
-@pytest.fixture
-def folder(keys, tmp_path):
-    return rd.split("noise", tmp_path / "split", **keys)
+@pytest.fixture(scope="module")
+def folder(ratings_path, tmp_path_factory):
+    """The folder of a split; no test writes into it."""
+    return rd.split("noise", tmp_path_factory.mktemp("split") / "split", data_path=str(ratings_path), device="cpu")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def table(folder):
     """The test part with a prediction for each row that no other row has."""
     test = pd.read_csv(folder / "test.csv", dtype=IDS)
@@ -64,7 +65,7 @@ def test_ratings_and_times_keep_every_digit(tmp_path):
 @pytest.mark.parametrize("protocol", ["rated", "table3", "eq23"])
 def test_predictions_of_a_run_get_the_numbers_of_its_record(keys, tmp_path, protocol):
     folder = rd.split("noise", tmp_path / "split", protocol=protocol, seed=7, **keys)
-    run = rd.train("MF", "noise", config_files=folder / "config.yaml", epochs=2, output_dir=keys["output_dir"])
+    run = rd.train("MF", "noise", config_files=folder / "config.yaml", epochs=1, output_dir=keys["output_dir"])
     assert run.record["data"]["fingerprint"] == read_split(folder)[1].fingerprint()
     test = pd.read_csv(folder / "test.csv", dtype=IDS)
     test["prediction"] = run.predict(test["user"], test["item"])
@@ -100,13 +101,13 @@ def test_a_report_without_a_run_of_ours_has_seeds_tests_marks_and_means(keys, tm
     assert not [record for record in caplog.records if "cannot be drawn" in record.getMessage()]
 
 
-def test_a_row_is_judged_again_others_stay_and_none_can_be_loaded(folder, table):
-    rd.compare(folder, {"a": table, "b": table})
+def test_a_row_is_judged_again_others_stay_and_none_can_be_loaded(folder, table, tmp_path):
+    rd.compare(folder, {"a": table, "b": table}, output=tmp_path)
     better = pd.read_csv(folder / "test.csv", dtype=IDS).rename(columns={"rating": "est"})
-    rd.compare(folder, {"a": better})
-    assert of_label(folder / COMPARED, "a")["test"]["rmse"] == 0
-    assert of_label(folder / COMPARED, "b")["test"]["rmse"] > 0
-    runs = read_runs(folder / COMPARED)
+    rd.compare(folder, {"a": better}, output=tmp_path)
+    assert of_label(tmp_path, "a")["test"]["rmse"] == 0
+    assert of_label(tmp_path, "b")["test"]["rmse"] > 0
+    runs = read_runs(tmp_path)
     assert [run.record["model"] for run in runs] == [PREDICTIONS_ONLY] * 2
     with pytest.raises(CheckpointError, match="and no model to load"):
         rd.load_run(runs[0].path)
@@ -145,11 +146,10 @@ def test_other_data_other_splits_and_other_folders_are_refused(folder, table, ke
 
 def test_a_run_of_ours_is_not_replaced(folder, table, keys, tmp_path):
     run = rd.train("MF", "noise", epochs=1, **keys)
-    (tmp_path / "out").mkdir()
-    next((tmp_path / "runs").glob("MF-*")).rename(tmp_path / "out" / "a-noise-rated-2020")
-    with pytest.raises(DataError, match="has no predictions"):
-        rd.compare(folder, {"a": table}, output=tmp_path / "out")
-    assert of_label(tmp_path / "out", "MF")["test"] == run.record["test"]
+    next((tmp_path / "runs").glob("MF-*")).rename(tmp_path / "runs" / "a-noise-rated-2020")
+    with pytest.raises(DataError, match="exists and is not a row of predictions"):
+        rd.compare(folder, {"a": table}, output=tmp_path / "runs")
+    assert of_label(tmp_path / "runs", "MF")["test"] == run.record["test"]
 
 
 def test_wrong_arguments_are_refused(keys, tmp_path, folder, table):

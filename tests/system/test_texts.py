@@ -10,7 +10,7 @@ from reports_helpers import NDCG, RATED, draw, put, write_plan
 from recbole_dgrm.cli import display, main
 from recbole_dgrm.reports import benchmark_figures
 from recbole_dgrm.reports.benchmark_report import report, write_report
-from recbole_dgrm.reports.document import Document, Heading, Table, Value, to_html, to_latex, to_markdown
+from recbole_dgrm.reports.document import Document, Heading, Table, Value, to_latex, to_markdown
 from recbole_dgrm.system.texts import in_figure, in_file_name, in_spreadsheet, listed, printable
 
 NASTY = [r"A $\foo$", "[/b]", "=cmd|' /C calc'!A0", "\x1b[31mred\x1b[0m\x07", "_hidden", "a|b\\|c"]
@@ -138,9 +138,3 @@ def test_a_figure_that_cannot_be_drawn_is_a_sentence_in_a_whole_report(folder, m
     assert "cannot be drawn (ZeroDivisionError: no room); the tables have its numbers." in text
     assert "<h2" in (folder / "report.html").read_text()
     assert "cannot be drawn" in caplog.text
-
-
-def test_a_page_says_where_it_scrolls(tmp_path):
-    text = to_html(Document("t", [Table("t", ["a"], [[Value("x")]])]), tmp_path)
-    assert '.scroll.wide::before { content: "scroll sideways' in text
-    assert 'classList.toggle("wide", box.scrollWidth > box.clientWidth' in text

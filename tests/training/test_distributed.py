@@ -29,7 +29,7 @@ from recbole_dgrm.training.trainers import AlternatingTrainer
 
 USERS = 29
 HALF = 7  # of a batch; the last one of an epoch has a single user, whom both processes compute
-RUNS = {
+RUNS = {  # DGRMPlus is stopped and resumed
     "DGRM": {"condition_dropout": 0.3, "clip_grad_norm": {"max_norm": 1.0}},
     "DGRMPlus": {"adversarial_weight": 0.1},
     "DiffRec": {"steps": 2, "history_num_per_term": 5},  # the history is full after the first epoch, and used
@@ -68,7 +68,7 @@ def gradients(config) -> list[torch.Tensor]:
 
 
 def make_runs(number: int, folder: Path, port: int) -> None:
-    """What each of two processes does: all ``RUNS`` and one that is stopped and resumed; their models are kept."""
+    """What each of two processes does: all ``RUNS``, of which one is stopped and resumed; their models are kept."""
     place = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in place.items()}
     states, load_best = [], AlternatingTrainer.load_best
@@ -86,14 +86,14 @@ def make_runs(number: int, folder: Path, port: int) -> None:
 
     AlternatingTrainer.load_best = keep
     with distributed.process_group():
-        paths = {model: str(run_one(half(model, folder))[1]) for model in RUNS}
+        paths = {model: str(run_one(half(model, folder))[1]) for model in RUNS if model != BROKEN}
         recorded_trainer.calculate_valid_score = stop
         with pytest.raises(Stopped):
             run_one(half(BROKEN, folder, output_dir=str(folder / "stopped")))
         recorded_trainer.calculate_valid_score = validate
         torch.distributed.barrier()  # the first may still write when the other has stopped
         (stopped,) = (folder / "stopped").iterdir()
-        paths["resumed"] = str(resume(stopped)[1])
+        paths[BROKEN] = str(resume(stopped)[1])
         summed = gradients(half(WITHOUT_NOISE, folder))
     (folder / f"{number}.json").write_text(json.dumps(paths))
     torch.save({"states": states, "gradients": summed}, folder / f"{number}.pt")
@@ -129,6 +129,7 @@ def lines_of(run: Path) -> list[str]:
     return (run / EPOCHS).read_text(encoding="utf-8").splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", RUNS)
 def test_a_run_of_two_processes_is_near_that_of_one_with_the_double_batch(model, folder, together):
     alone, path = run_one(load_config(config_dict=keys(model, folder)))
@@ -145,21 +146,23 @@ def test_a_run_of_two_processes_is_near_that_of_one_with_the_double_batch(model,
         torch.testing.assert_close(*states, rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_both_processes_end_with_the_same_parameters_and_buffers(folder, together):
     first, second = (torch.load(folder / f"{number}.pt", weights_only=True)["states"] for number in range(2))
-    assert len(first) == len(second) > len(RUNS)
+    assert len(first) == len(second) >= len(RUNS)
     for one, other in zip(first, second, strict=True):
         assert all(torch.equal(one[key], other[key]) for key in one)
-    assert record_of(together["resumed"])["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_gradients_of_a_loss_without_noise_are_those_of_one_process(folder, together):
     summed = torch.load(folder / "1.pt", weights_only=True)["gradients"]
     torch.testing.assert_close(summed, gradients(load_config(config_dict=keys(WITHOUT_NOISE, folder))))
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_which_says_so_and_one_process_can_continue_it(folder):
-    given = keys("DGRM", folder, epochs=60, output_dir=str(folder / "killed"))
+    given = keys("DGRM", folder, epochs=30, refit=False, output_dir=str(folder / "killed"))
     (folder / "killed.yaml").write_text(json.dumps(given))
     address = ["--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
     program = [PROGRAM, f"--config_files={folder / 'killed.yaml'}"]
@@ -183,7 +186,9 @@ def test_a_killed_process_ends_the_run_which_says_so_and_one_process_can_continu
     assert len(lines_of(run)) > known
 
 
-@pytest.mark.parametrize(("name", "reason"), [("MF", "in phases"), ("PRGAN", "normalizes"), ("BPR", "in phases")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("MF", "training phases"), ("PRGAN", "normaliz"), ("BPR", "training phases")]
+)
 def test_what_cannot_be_divided_is_refused_before_anything_is_made(name, reason, make_config, tmp_path, monkeypatch):
     config = make_config(name)
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
@@ -204,7 +209,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 def test_torchrun_is_for_trainings_alone(monkeypatch, capsys):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     assert main.main(["benchmark", "--config=smoke"]) == 2
-    assert "benchmark is one process" in capsys.readouterr().err
+    assert "run benchmark without it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 4, 7, 100])

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recbole_dgrm.maths.sparse import Places, products_at
@@ -18,8 +17,6 @@ from recbole_dgrm.models.bmf.conditionals import Design, Prior, posterior_varian
 from recbole_dgrm.models.bmf.features import Features, shares
 from recbole_dgrm.models.bmf.gibbs import Chain, Sample, regressors, scaled
 
-FEWEST = 4  # kept sweeps of a chain that can be halved
-WATCHED = 500  # training pairs whose predictions show whether chains agree
 SMALLEST = 1e-9  # of the mean; a smaller standard deviation is a rounding error: all ratings are equal
 SOLVED = 10  # kept sweeps for which variances of rows are computed; these hardly differ between sweeps
 KEPT_BYTES = 256 << 20  # memory for the rows of kept sweeps if ``keep_every`` is auto
@@ -99,9 +96,6 @@ class Factorization(nn.Module):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float32 if "rows" in name else torch.float64))
         self.precisions += torch.eye(size)
         self.alphas.fill_(1)
-        pairs = np.stack(ratings.nonzero(), axis=1)
-        spaced = np.linspace(0, len(pairs) - 1, min(WATCHED, len(pairs))).astype(int)
-        self._watched = torch.as_tensor(pairs[spaced], dtype=torch.long)
         self.register_buffer("sweeps", torch.tensor(0))
         self.register_buffer("kept", torch.tensor(0))
 
@@ -163,23 +157,6 @@ class Factorization(nn.Module):
         between = (squares / count - (total / count).square()).clamp(min=0)
         return (self.deviation * (within + between + (1 / self.alphas[:count]).mean()).sqrt()).float()
 
-    def agreement(self) -> dict[str, float]:
-        """Whether the chains, or the halves of one, agree about some training pairs.
-
-        Returns:
-            The ``median`` over these pairs of the split R-hat of their predicted rating, and the value that nine in
-            ten are below (``most``); nothing after too few sweeps.
-        """
-        if self._count < FEWEST * self.how.chains:
-            return {}
-        user, item = self._watched.T
-        left, right = self.user_rows[user, : self._count], self.item_rows[item, : self._count]
-        product = (left[..., :-1] * right[..., :-1]).sum(-1)
-        rating = product + left[..., -1] + right[..., -1] + self.levels[: self._count]
-        by_chain = rating.view(len(user), -1, self.how.chains).transpose(1, 2).cpu().numpy()
-        r_hat = [split_r_hat(chains) for chains in by_chain]
-        return {"median": float(np.median(r_hat)), "most": float(np.quantile(r_hat, 0.9))}
-
     def _parts(self, user: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
         """Factors and biases of users and items, and m, whose sums and products are means over the kept sweeps."""
         kept = self._count
@@ -220,17 +197,3 @@ def _features(ratings: sp.csr_matrix, how: Sampling, side: str) -> Features | No
     if how.implicit not in ("both", side):
         return None
     return Features.of(shares(ratings), np.diff(ratings.indptr) > 0, how.components)
-
-
-def split_r_hat(chains: NDArray[np.floating]) -> float:
-    """The potential scale reduction of a quantity in chains ``(n_chains, n)``, each split in halves.
-
-    It is the root of the variance of all halves together over that within a half (Gelman et al. 2013, section 11.4): 1
-    where they agree, and above 1.1 or so where the chains have not mixed. NaN with fewer than four samples.
-    """
-    half = chains.shape[1] // 2
-    if half < 2:
-        return float("nan")
-    parts = np.concatenate([chains[:, :half], chains[:, -half:]])
-    within, between = parts.var(axis=1, ddof=1).mean(), parts.mean(axis=1).var(ddof=1)
-    return float(np.sqrt((half - 1) / half + between / within)) if within > 0 else float("nan")

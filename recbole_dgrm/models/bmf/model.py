@@ -72,7 +72,3 @@ class BMF(ProfileRecommender):
         """The standard deviations ``(n,)`` of the ratings that ``score_pairs`` predicts, with the noise of a rating."""
         rated = self.pairs_of(user)
         return self.in_order(user, row, column, lambda at: self.factorization.deviations_at(user, at, rated))
-
-    def agreement(self) -> dict[str, float]:
-        """How well the chains agree: the split R-hat of predictions, see ``Factorization.agreement``."""
-        return self.factorization.agreement()

@@ -33,7 +33,6 @@ from recbole_dgrm.models.dgrm.options import DGRMOptions
 from recbole_dgrm.models.dgrm.profiles import State
 from recbole_dgrm.models.dgrmplus.ridge import MOST_ITEMS, ItemRidge
 from recbole_dgrm.options import Share
-from recbole_dgrm.system import distributed
 
 BURN_IN = 15  # first sweeps of a chain of the factorization, which are not used
 START = 0.5  # the share of the other model before it is chosen
@@ -173,7 +172,6 @@ class DGRMPlus(DGRM):
                 ends.append(self.predict(pairs).double())
             product += ((rating - ends[0]) * (ends[1] - ends[0])).sum().item()
             square += (ends[1] - ends[0]).square().sum().item()
-        product, square = distributed.all_reduce_sum(product), distributed.all_reduce_sum(square)
         return min(1.0, max(0.0, product / square)) if square else START
 
     def chosen(self) -> dict[str, float]:

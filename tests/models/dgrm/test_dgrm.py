@@ -220,10 +220,10 @@ def test_pairs_in_any_order_and_in_small_blocks_are_those_of_each(make_model, mo
     whole = found()
     assert torch.equal(torch.get_rng_state(), state)
     assert all(map(torch.equal, found(), whole))
-    for pair in range(5):
+    for pair in (0, 3):
         one = model.deviations(user[row[[pair]]], torch.tensor([0]), column[[pair]])
         torch.testing.assert_close(one, whole[0][-1, [pair]], rtol=1e-4, atol=1e-6)
-    for block in (1, 2 * model.width, 2 * max(model.options.generator_hidden)):  # blocks of one user, and of two
+    for block in (1, 2 * model.width):  # blocks of one user, and of two
         for module in (base, model_module):
             monkeypatch.setattr(module, "BLOCK", block)
         torch.testing.assert_close(found(), whole, rtol=1e-4, atol=1e-6)

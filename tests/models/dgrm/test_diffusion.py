@@ -1,5 +1,4 @@
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -134,17 +133,16 @@ def test_eq_13_keeps_the_smallest_noise_of_the_papers_grid(scale, low):
     [(1, 0.01, 1.0, 0.99), (2, 0.25, 0.99, 0.7425), (4, 0.5, 0.495, 0.2475), (5, 0.999, 0.2475, 0.0002475)],
 )
 def test_eqs_11_and_13_q_pair_has_the_moments_of_two_successive_states(t, beta, ab_before, ab):
-    x_0 = torch.tensor([3.0, -1.0]).expand(300_000, 2)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(t)
-        x_tm1, x_t = make_chain().q_pair(x_0, torch.full((len(x_0),), t), partial(torch.randn_like, x_0))
-    x_tm1, x_t = x_tm1.double(), x_t.double()
-    covariance = ((x_tm1 - x_tm1.mean(0)) * (x_t - x_t.mean(0))).mean(0)
-    assert x_tm1.mean(0).tolist() == pytest.approx([math.sqrt(ab_before) * x for x in (3, -1)], abs=0.01)
-    assert x_t.mean(0).tolist() == pytest.approx([math.sqrt(ab) * x for x in (3, -1)], abs=0.01)
-    assert x_tm1.var(0).tolist() == pytest.approx([1 - ab_before] * 2, abs=0.01)
-    assert x_t.var(0).tolist() == pytest.approx([1 - ab] * 2, abs=0.01)
-    assert covariance.tolist() == pytest.approx([math.sqrt(1 - beta) * (1 - ab_before)] * 2, abs=0.01)
+    """Two states are the mean and a sum of two noises; a row without noise and two with one of them show which."""
+    noises = iter([torch.tensor([[0.0], [1.0], [0.0]]), torch.tensor([[0.0], [0.0], [1.0]])])
+    states = make_chain().q_pair(torch.full((3, 1), 3.0), torch.full((3,), t), lambda: next(noises))
+    mean, *loadings = torch.cat(states, dim=1).double()
+    loadings = torch.stack(loadings) - mean
+    between = math.sqrt(1 - beta) * (1 - ab_before)
+    assert mean.tolist() == pytest.approx([3 * math.sqrt(ab_before), 3 * math.sqrt(ab)], abs=1e-6)
+    assert (loadings.T @ loadings).flatten().tolist() == pytest.approx(
+        [1 - ab_before, between, between, 1 - ab], abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(("level", "steps"), [(5, 0), (5, 1), (5, 3), (5, 5), (2, 2), (1, 1)])

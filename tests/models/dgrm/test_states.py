@@ -47,7 +47,7 @@ def test_sums_and_multiples_of_states_are_those_of_the_tensors(places):
 def test_a_users_shared_rows_are_standard_normal_and_independent_of_each_other():
     """Over many steps: mean 0, variance 1, no covariance between a user's noises, items, or its noise of before."""
     drawn = []
-    for _ in range(4000):
+    for _ in range(2500):
         noise = SharedNoise(8, 3, 2, 4, CPU)
         drawn.append(torch.cat([noise.another(3).dense()[0] for _ in range(4)]))
     sample = torch.stack(drawn).double()
@@ -116,7 +116,7 @@ def test_gradients_by_several_threads_are_the_same_twice():
         key = torch.randperm(1024 * 64)[:40_000].sort().values
         places, layer = Places(1024, 64, key // 64, key % 64), torch.nn.Linear(256, 64)
         found = []
-        for _ in range(20):
+        for _ in range(10):
             noise._products.clear()
             outputs = Outputs.of(rows.through(weight), layer)
             loss = (outputs.hidden * by_rows).sum() + (outputs.at(places) * by_rows.flatten()[:40_000]).sum()
