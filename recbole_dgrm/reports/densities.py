@@ -38,7 +38,7 @@ EXPLAINED = (
 
 @dataclass(frozen=True)
 class Question:
-    """A quantity that is computed of each run, see ``answers_of``.
+    """A quantity that ``answers_of`` computes for each run.
 
     Attributes:
         name: of its files and in ``densities.csv``.
@@ -73,7 +73,7 @@ QUESTIONS = (
 
 
 def answers_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """What a run answers to each question; not finite where it has no answer."""
+    """The value of each question for a run; not finite if the record lacks what it needs."""
     scores = pd.DataFrame({"model": record["test"], **record["reference"]}, ["rmse", RANKING, "ratingkl"], dtype=float)
     scores = scores.reindex(columns=["model", "bias", "random", "oracle"])
     rmse, ranking = scores.loc["rmse"], scores.loc[RANKING]

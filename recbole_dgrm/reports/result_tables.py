@@ -176,7 +176,7 @@ def _epoch(row: ModelRow) -> Value:
 
 
 def unfinished_table(summary: Summary) -> Table:
-    """How the runs that have no result ended."""
+    """The table of runs without a result, with status and error."""
     columns = {"dataset": "data set", "protocol": "protocol", "seed": "seed", "status": "status", "error": "error"}
     frame = pd.DataFrame([run.record for run in summary.unfinished], dtype=object).set_index("label")
     frame = frame[list(columns)].fillna("").rename(columns=columns).rename_axis(None)

@@ -208,7 +208,7 @@ def _choices(run: RunDirectory) -> dict[str, Any]:
 
 
 def _distinction(own: dict[str, Any], choices: list[dict[str, Any]]) -> str:
-    """The end of a label that distinguishes configurations: `` (key=value, ...)``; empty where there is one."""
+    """A suffix of a label that distinguishes configurations: `` (key=value, ...)``; empty if there is only one."""
     texts = [{key: json.dumps(value) for key, value in one.items()} for one in choices]
     keys = [key for key in sorted(set().union(*texts)) if len({one.get(key) for one in texts}) > 1]
     settings = [f"{key}={own[key]}" if key in own else f"{key} not set" for key in keys]
@@ -230,7 +230,7 @@ def _score(row: ModelRow, metric: str, vectors: pd.DataFrame) -> Score | None:
 
 
 def _reference_rows(runs: list[RunDirectory], metrics: list[str]) -> list[ModelRow]:
-    """A row per reference, or several where the settings of the models give it different values."""
+    """A row per reference, or several if it has different values because of the models' settings."""
     values = pd.DataFrame(
         [
             (name, comparable.reference_settings(run, name), metric, run.record["seed"], value)
