@@ -71,8 +71,7 @@ def _make_runs(made: Any, given: Namespace, console: Console) -> int:
     argument("--sampler", help="grid (every valid point once) | random | tpe (default: the space's, or tpe)"),
     argument("--trials", type=int, help="total number, including earlier calls (default: the grid, or 50)"),
     argument("--timeout", type=float, metavar="SECONDS", help="stop after it; the same command continues"),
-    argument("--study", help="name of the search (default <model>-<dataset>-<protocol>-<seed>)"),
-    argument("--output_dir", type=Path, help="default runs/tune/<study>"),
+    argument("--output_dir", type=Path, help="default runs/tune/<model>-<dataset>-<protocol>-<seed>"),
     argument("--no_pruning", action="store_true", help="let every trial train to its end"),
     argument("--test_seeds", default="[2020, 2021, 2022]", help="seeds of the final test; [] = no test"),
     *(WORKERS, SCHEDULER),
@@ -93,7 +92,7 @@ def tune(given: Namespace, console: Console) -> int:
     from recbole_dgrm.tuning.search import BEST, best_against_defaults, tune
 
     seeds = check("test_seeds", parse_value(given.test_seeds) or [], list[Seed])
-    named = ("space", "output_dir", "trials", "sampler", "workers", "scheduler", "timeout", "study")
+    named = ("space", "output_dir", "trials", "sampler", "workers", "scheduler", "timeout")
     keys = {**keys_of(given, *named), "prune": not given.no_pruning, **parse_line(given.keys)}
     with Board(console) as board:
         search = tune(given.model, given.dataset, show=board.show_search, **keys)

@@ -16,8 +16,7 @@ from recbole_dgrm.errors import OptionError
 from recbole_dgrm.evaluation import selection
 from recbole_dgrm.evaluation.metric_names import AUTO
 from recbole_dgrm.identity import RESULTS, SEARCH, Identity, changed_key, put_aside
-from recbole_dgrm.options import check_name
-from recbole_dgrm.records import read_json, run_name
+from recbole_dgrm.records import read_json
 from recbole_dgrm.system.files import plain, write_json
 from recbole_dgrm.tuning.space import Space, listed, parse_space
 
@@ -32,7 +31,6 @@ class SearchPlan:
         config: the keys of all trials: model, dataset, protocol and whatever else the user has set.
         space: the search space, in the form that ``recbole_dgrm.tuning.space.parse_space`` reads.
         trials: the total number of trials.
-        study: the name of the search.
         data, code: see ``recbole_dgrm.identity.Identity``; the file of a test part is not included.
     """
 
@@ -41,7 +39,6 @@ class SearchPlan:
     sampler: str
     trials: int
     prune: bool
-    study: str
     data: str
     code: int = RESULTS
 
@@ -53,7 +50,7 @@ class SearchPlan:
         """
         if (folder / SEARCH).is_file():
             stored = SearchPlan.load(folder)
-            free = dict.fromkeys(("config", "trials", "study"))  # these are not compared
+            free = dict.fromkeys(("config", "trials"))  # these are not compared
             ours, theirs = ({**vars(plan), **plan.config, **free} for plan in (self, stored))
             if reason := self.identity.difference(stored.identity):
                 put_aside(folder, folder, "search", reason, stays=[FRAMES])
@@ -87,7 +84,6 @@ def plan_search(
     sampler: str | None = None,
     trials: int | None = None,
     prune: bool = True,
-    study: str | None = None,
 ) -> SearchPlan:
     """Plan a search, and check that the space fits the model and that every value can be used.
 
@@ -97,7 +93,6 @@ def plan_search(
     parsed = parse_space({**space, "sampler": sampler or space.get("sampler") or "tpe"})
     asked = load_config(config_dict=config)
     config = {**config, **{key: asked.given[key] for key in ("model", "dataset", "protocol", "seed")}}
-    name: str = check_name("study", study or run_name(asked.given))
     if wrong := [key for key in parsed.keys if key in question_keys()]:
         raise OptionError(
             f"{wrong[0]} cannot be part of the search space: it changes the data or the evaluation, so trials could "
@@ -112,7 +107,7 @@ def plan_search(
         used, _ = selection.with_chosen_metric(asked, build_splits(asked, with_test=False))
         config = {**config, "valid_metric": used["valid_metric"]}
     data = source_hash(asked, with_test=False)
-    return SearchPlan(plain(config), plain(space), str(parsed.sampler), trials or USUAL_TRIALS, prune, name, data)
+    return SearchPlan(plain(config), plain(space), str(parsed.sampler), trials or USUAL_TRIALS, prune, data)
 
 
 def _check_values(config: Mapping[str, Any], space: Space) -> None:

@@ -26,7 +26,7 @@ from recbole_dgrm.evaluation.metric_names import STILL, metric_label
 from recbole_dgrm.identity import config_hash
 from recbole_dgrm.models.registry import space_file
 from recbole_dgrm.options import check
-from recbole_dgrm.records import short_name
+from recbole_dgrm.records import run_name, short_name
 from recbole_dgrm.reports import figures
 from recbole_dgrm.reports.document import Document, Figure, Table, write_document
 from recbole_dgrm.system.files import check_writable, plain, write_text, write_whole
@@ -55,7 +55,6 @@ def tune(
     scheduler: str | None = None,
     timeout: float | None = None,
     prune: bool = True,
-    study: str | None = None,
     show: Show = lambda search: None,
     **keys: Any,
 ) -> Search:
@@ -66,14 +65,13 @@ def tune(
     Args:
         model, data: see ``recbole_dgrm.runs.trained_run.train``.
         space: a YAML file, its content, or None for the space that the package has for the model.
-        output_dir: the folder of the search; ``runs/tune/<study>`` by default.
+        output_dir: the folder of the search; ``runs/tune/<model>-<dataset>-<protocol>-<seed>`` by default.
         trials: the total number of trials, including those of earlier calls; by default the whole grid, or 50.
         sampler: ``grid``, ``random`` or ``tpe``; by default that of the space, or ``tpe``.
         workers: the number of simultaneous trials on this machine.
         scheduler: address of a Dask cluster that makes the trials instead.
         timeout: the time limit of this call, in seconds.
         prune: end trials early whose best score is worse than the median of the earlier trials.
-        study: the name of the search.
         show: called whenever a trial begins or ends.
         keys: any config key, for all trials.
 
@@ -87,8 +85,8 @@ def tune(
     config.pop("output_dir", None)
     if not isinstance(space, Mapping):
         space = read_space_file(Path(space or space_file(model)), read_yaml)
-    plan = plan_search(config, space, sampler, trials, prune, study)
-    folder = Path(output_dir or Path("runs") / "tune" / plan.study)
+    plan = plan_search(config, space, sampler, trials, prune)
+    folder = Path(output_dir or Path("runs") / "tune" / run_name(plan.config))
     threads = 1 if scheduler else threads_of_each(workers)
     search = run_search(plan, folder, executor_of(workers, scheduler), threads, timeout, show)
     write_search(search)
@@ -170,7 +168,7 @@ def write_search(search: Search) -> None:
     caption = "Scores of the finished trials by trial number and by each key; later trials are darker."
     table = Table.of_frame(f"Best of {search.counts()}", frame, ".4g", note)
     figure = Figure("figures/trials", "Trials", caption, partial(draw_trials, search))
-    write_document(Document(f"Search {plan.study}", [introduction, table, figure]), search.path, "report")
+    write_document(Document(f"Search {run_name(plan.config)}", [introduction, table, figure]), search.path, "report")
 
 
 @figures.styled

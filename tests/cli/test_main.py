@@ -77,7 +77,6 @@ def test_one_line_trains_and_prints_the_table_and_the_config_gives_the_run_again
         (["--model=MF", "--config_files="], "--config_files names no file"),
         (["--resume="], "the path is empty"),
         (["--resume=nowhere"], "reads all keys from the run directory"),
-        (["tune", "--model=MF", "--dataset=noise", "--study=../up"], "study='../up' is not a plain name"),
         (["tune", "--model=MF", "--dataset=noise", "--test_seeds=5"], "test_seeds=5 is not a list of whole numbers"),
         (["diagnose", "--models=MF", "--dataset=noise", "--fixed_steps=5"], "fixed_steps=5 is not a list of whole"),
         (["diagnose", "--models=MF", "--dataset=noise", "--threads=0"], "threads=0 is out of range"),
