@@ -1,5 +1,7 @@
 """Batches for training and evaluation, without RecBole's padding user and item."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -13,9 +15,11 @@ from recbole.utils import InputType
 
 from recbole_dgrm.data import ITEM_RANK
 from recbole_dgrm.data.rating_scale import RatingScale
-from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.system import distributed
+
+if TYPE_CHECKING:
+    from recbole_dgrm.data.splits import Splits
 
 STEPS = 24  # with train_batch_size=auto, about so many batches per pass over the profiles
 FEWEST, MOST = 256, 1024  # and so many profiles per batch
@@ -139,7 +143,7 @@ def _pairs(dataset: Dataset) -> sp.csr_matrix:
     return dataset.inter_matrix(form="csr").sign()
 
 
-def train_loader(config, splits: Splits, part: str):
+def train_loader(config, splits: "Splits", part: str):
     """Training batches of ``part``."""
     if config.run.refit:  # so that an error of the refit is raised before the first training
         _check_negatives(config, splits.known)
@@ -195,7 +199,7 @@ def _check_negatives(config, dataset: Dataset) -> None:
         )
 
 
-def eval_loader(config, splits: Splits, part: str):
+def eval_loader(config, splits: "Splits", part: str):
     """Evaluation batches of users; ``part`` is ``valid`` or ``test``."""
     return evaluated(config, getattr(splits, part), part)
 

@@ -18,7 +18,6 @@ from recbole.utils.logger import RemoveColorFilter
 from recbole_dgrm.errors import OptionError, OutputError, TrainingDiverged, UnknownModel, UserError, explained
 from recbole_dgrm.evaluation.references import References, skill
 from recbole_dgrm.identity import RECORD, WHERE
-from recbole_dgrm.models import registry
 from recbole_dgrm.options import option
 from recbole_dgrm.records import CHECKPOINT, EPOCHS, EVENTS, RunRecord, run_name
 from recbole_dgrm.system import distributed
@@ -142,7 +141,7 @@ def errors_of_recbole(config: Any) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise UnknownModel(f"{model} needs the library {error.name}, which is not installed") from error
     except Exception as error:
-        if model in registry.MODELS or registry.is_external(model):
+        if not config.model_class.__module__.startswith("recbole."):
             raise
         if NAN_LOSS in str(error):
             rate = config["learning_rate"]
