@@ -40,13 +40,13 @@ class RunRecord:
         begun: the time when the run was begun or last resumed, UTC in ISO 8601; empty in records of version 0.2.0.
         status: running, finished, interrupted, diverged, failed or timed_out; for a trial of a search, which is not
             tested, also validated or pruned.
-        valid, test: metric to value on the validation and the test part. selected_by: the metric for early stopping and
-        tuning, even if the config has ``valid_metric: auto``. reference: the metrics of ``random``, ``bias`` and
-        ``oracle`` on the test part. resolution: by part and metric, see ``recbole_dgrm.evaluation.resolution.of_rows``;
-        ``valid`` only with ``auto``. groups: test results by groups of users and of items, see
-        ``recbole_dgrm.evaluation.groups.measure``. diagnosis: the diagnosis of mode collapse, see
-        ``recbole_dgrm.evaluation.diagnosis``. timing: seconds (``build_s``: the model's constructor, in which EASE and
-        similar models are trained;
+        valid, test: metric to value on the validation and the test part.
+        selected_by: the metric for early stopping and tuning, even if the config has ``valid_metric: auto``.
+        reference: the metrics of ``random``, ``bias`` and ``oracle`` on the test part.
+        resolution: by part and metric, see ``recbole_dgrm.evaluation.resolution.of_rows``; of ``valid`` with ``auto``.
+        groups: test results by groups of users and of items, see ``recbole_dgrm.evaluation.groups.measure``.
+        diagnosis: the diagnosis of mode collapse, see ``recbole_dgrm.evaluation.diagnosis``.
+        timing: seconds (``build_s``: the model's constructor, in which EASE and similar models are trained;
             ``train_s``: all epochs), epochs and the peak resident memory in MiB.
     """
 
