@@ -90,6 +90,7 @@ def plan_search(
     Raises:
         UserError: a key or a value cannot be used; the message has the remedy.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     parsed = parse_space({**space, "sampler": sampler or space.get("sampler") or "tpe"})
     asked = load_config(config_dict=config)
     config = {**config, **{key: asked.given[key] for key in ("model", "dataset", "protocol", "seed")}}

@@ -129,7 +129,6 @@ class Search(TableRepr):
 
     def _study(self) -> optuna.Study:
         """A study in memory with these trials; Optuna renumbers them if a number is missing."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(direction="maximize" if self.bigger else "minimize")
         study.add_trials(self.by_number.values())
         return study
