@@ -71,7 +71,10 @@ class LocalExecutor:
         for future in wait(self._active, REFRESH_S, FIRST_COMPLETED).done:
             key, job, run_dir = self._active.pop(future)
             try:
-                _write_files(run_dir, future.result())
+                files = future.result()  # those that another machine sends back
+                make_folder(run_dir)
+                for name in sorted(files, key=lambda name: name == RECORD):  # if the record exists, all are complete
+                    write_bytes(run_dir / name, files[name])
             except CancelledError:
                 raise UserError("the cluster is gone; the same command continues where it stopped") from None
             except Exception as error:
@@ -123,11 +126,6 @@ class DaskExecutor(LocalExecutor):
         self._client.close()
 
 
-def executor_of(workers: int, scheduler: str | None) -> LocalExecutor:
-    """An executor for ``workers`` runs at a time on this machine, or for the Dask cluster of a ``scheduler``."""
-    return DaskExecutor(scheduler) if scheduler else LocalExecutor(workers)
-
-
 def _execute_remotely(job: Job, unwanted: str) -> dict[str, bytes]:
     from distributed import Event
 
@@ -139,10 +137,3 @@ def _can_continue(run_dir: Path, job: Job) -> bool:
     run = read_run(run_dir)
     ours = registry.declares_options(job.config["model"])
     return run is not None and (run.unfinished or run.lost) and (run_dir / CHECKPOINT).exists() and ours
-
-
-def _write_files(run_dir: Path, files: dict[str, bytes]) -> None:
-    """Write the files that another machine sent back, and the record last: if it exists, the others are complete."""
-    make_folder(run_dir)
-    for name in sorted(files, key=lambda name: name == RECORD):
-        write_bytes(run_dir / name, files[name])

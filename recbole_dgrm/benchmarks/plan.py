@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -18,7 +18,6 @@ from recbole_dgrm.options import Seed, check, check_known, read, read_part
 from recbole_dgrm.records import short_name
 from recbole_dgrm.system.yaml_files import properties_dir
 
-T = TypeVar("T")
 DATASET = "{dataset}"  # placeholder in the name of a config file; the row is for data sets that have such a file
 
 
@@ -205,9 +204,9 @@ def _check_distinct(runs: list[PlannedRun]) -> None:
             )
 
 
-def _entries(plan: object, content: Mapping[str, Any], name: str, cls: type[T], rest: Mapping[str, Any]) -> list[T]:
+def _entries(plan: object, content: Mapping[str, Any], name: str, cls: type, rest: Mapping[str, Any]) -> list[Any]:
     """The entries of ``models`` or ``datasets``, each a name or a mapping; ``rest`` has the defaults."""
-    entries, key = [], f"{name}s"
+    entries, key = list[Any](), f"{name}s"
     if not content.get(key):
         raise OptionError(f"{plan} names no {key}; see properties/benchmark.yaml")
     for value in check(key, content[key], list):

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from recbole_dgrm.benchmarks.executors import LocalExecutor, executor_of
+from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor
 from recbole_dgrm.benchmarks.plan import Plan, PlannedRun, find_plan, make_plan, planned_runs
 from recbole_dgrm.benchmarks.progress import State
 from recbole_dgrm.benchmarks.worker import Job
@@ -102,7 +102,8 @@ class Benchmark:
                 to the cluster is lost.
         """
         threads = self.plan.threads or (1 if scheduler else threads_of_each(workers))
-        executor = executor_of(workers, scheduler) if executor is None else executor
+        if executor is None:
+            executor = DaskExecutor(scheduler) if scheduler else LocalExecutor(workers)
         with executor, locked_folder(self.folder, "benchmark"):
             write_json(self.folder / PLAN, asdict(self.plan))
             self._put_others_aside()

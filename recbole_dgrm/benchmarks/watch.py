@@ -17,7 +17,6 @@ from recbole_dgrm.reports.collapse_report import Diagnosis, write_diagnosis
 from recbole_dgrm.system.files import plain
 
 NEVER = 1_000_000  # validations without a new best before training stops
-ALL = "all"
 
 
 def diagnose(
@@ -65,7 +64,7 @@ def prepare(
     """
     steps = check("fixed_steps", plain(fixed_steps), list[PositiveInt])
     if isinstance(models, str):
-        models = list(registry.MODELS) if models == ALL else [name.strip() for name in models.split(",")]
+        models = list(registry.MODELS) if models == "all" else [name.strip() for name in models.split(",")]
     keys = {"refit": False, "stopping_step": NEVER, "epochs": epochs, "diagnose_every": every, **config}
     protocols = [keys.pop("protocol", "rated")]
     named, place = as_dataset(dataset, output_dir)

@@ -15,7 +15,7 @@ from narwhals.stable.v2.typing import IntoFrame
 from optuna.distributions import CategoricalDistribution
 from pydantic import PositiveFloat
 
-from recbole_dgrm.benchmarks.executors import LocalExecutor, executor_of
+from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor
 from recbole_dgrm.benchmarks.plan import make_plan
 from recbole_dgrm.benchmarks.session import Benchmark
 from recbole_dgrm.config.layers import load_config
@@ -39,8 +39,6 @@ from recbole_dgrm.tuning.study import Search
 STARTS = 2  # a trial whose process died is started once more, and continues from its checkpoint
 LOSSES = 3  # the search stops after so many consecutive trials whose processes died
 BEST, TRIALS = "best.yaml", "trials.csv"
-COLUMNS = 2  # of panels in the figure
-Show = Callable[[Search], object]
 
 
 def tune(
@@ -55,7 +53,7 @@ def tune(
     scheduler: str | None = None,
     timeout: float | None = None,
     prune: bool = True,
-    show: Show = lambda search: None,
+    show: Callable[[Search], object] = lambda search: None,
     **keys: Any,
 ) -> Search:
     """Search the hyper-parameters of a model on the validation part; if called again, the search continues.
@@ -88,7 +86,8 @@ def tune(
     plan = plan_search(config, space, sampler, trials, prune)
     folder = Path(output_dir or Path("runs") / "tune" / run_name(plan.config))
     threads = 1 if scheduler else threads_of_each(workers)
-    search = run_search(plan, folder, executor_of(workers, scheduler), threads, timeout, show)
+    executor = DaskExecutor(scheduler) if scheduler else LocalExecutor(workers)
+    search = run_search(plan, folder, executor, threads, timeout, show)
     write_search(search)
     return search
 
@@ -99,7 +98,7 @@ def run_search(
     executor: LocalExecutor,
     threads: int = 1,
     timeout: float | None = None,
-    show: Show = lambda search: None,
+    show: Callable[[Search], object] = lambda search: None,
 ) -> Search:
     """Make the missing trials of a search, until none is missing or the time is over.
 
@@ -177,8 +176,8 @@ def draw_trials(search: Search, path: Path) -> None:
     trials = sorted(search.finished(), key=lambda trial: trial.number)
     numbers, scores = [trial.number for trial in trials], [trial.value for trial in trials]
     n_panels = 1 + len(search.space.distributions)
-    figure = figures.new_figure(2.6 * math.ceil(n_panels / COLUMNS))
-    panels = figure.subplots(math.ceil(n_panels / COLUMNS), COLUMNS, sharey=True, squeeze=False)
+    figure = figures.new_figure(2.6 * math.ceil(n_panels / 2))
+    panels = figure.subplots(math.ceil(n_panels / 2), 2, sharey=True, squeeze=False)
     for axes in panels.flat[n_panels:]:
         axes.remove()
     best = (np.maximum if search.bigger else np.minimum).accumulate(np.array(scores, float))

@@ -38,7 +38,6 @@ NAME, NUMBER = r"([A-Za-z_]\w*)", r"(-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
 CONDITION = re.compile(rf"\s*{NAME}\s*({'|'.join(RELATIONS)})\s*(?:{NAME}|{NUMBER})\s*")
 DRAWS = 1000  # if none of so many samples is valid, no point is considered valid
 LARGEST_GRID = 100_000  # points of a grid, all of which are in memory
-LONGEST_SHOWN = 100  # characters of a wrong line that a message shows
 Point = dict[str, Any]
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 FORMS = (
@@ -225,6 +224,6 @@ def _hyper_test(text: str) -> dict[str, Any]:
             content[key] = {kind: [math.exp(bound) for bound in values] if kind == "loguniform" else values}
         except Exception as error:  # literal_eval raises many kinds, including MemoryError and RecursionError
             raise OptionError(
-                f"{line[:LONGEST_SHOWN]!r} is not understood; write 'name choice [1, 2]' or 'name loguniform -8,0'"
+                f"{line[:100]!r} is not understood; write 'name choice [1, 2]' or 'name loguniform -8,0'"
             ) from error
     return content

@@ -5,7 +5,6 @@ again from these files, and the sampler continues from there.
 """
 
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +77,8 @@ class Search(TableRepr):
         return frame.assign(epoch=[f"{epoch}{remark}" for epoch, remark in zip(epochs, still, strict=True)])
 
     def counts(self) -> str:
-        """The numbers of trials that have finished and that have not, as text."""
-        states = Counter(trial.state.name.lower() for trial in self.by_number.values())
-        finished = states.pop("complete", 0)
-        others = ", ".join(f"{number} {name}" for name, number in sorted(states.items()))
-        return f"{finished} finished trials" + (f" ({others})" if others else "")
+        """The numbers of finished trials and of all so far."""
+        return f"{len(self.finished())} finished trials of {len(self.by_number)}"
 
     def finished(self) -> list[FrozenTrial]:
         """The trials with a score, the best first; equal scores are in the order of the numbers."""
