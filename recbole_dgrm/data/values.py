@@ -134,7 +134,8 @@ def _since_1970(moments: pd.Series) -> NDArray[np.float64]:
 def _moment(value: Any) -> float:
     """Seconds since 1970 of a value whose text is an ISO date or time; NaN for other values."""
     try:
-        moment = datetime.fromisoformat(str(value).strip())
+        text = str(value).strip()
+        moment = datetime.fromisoformat(text if isinstance(value, str) else text.rjust(10, "0"))  # a Period of year 1
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return math.nan
