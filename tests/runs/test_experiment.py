@@ -213,17 +213,17 @@ def test_kill_minus_9_loses_nothing(make_config, tmp_path):
 
 
 @pytest.fixture
-def blunt_config(make_config, tmp_path):
+def noisy_config(make_config, tmp_path):
     """Users with one item to validate and one to test, so no order differs from another; RMSE selects."""
     rng = np.random.default_rng(0)
     pairs = [(user, item) for user in range(90) for item in rng.choice(9, 3, replace=False)]
     table = pd.DataFrame([(*pair, 1 + sum(pair) % 5) for pair in pairs], columns=["user_id", "item_id", "rating"])
-    write_ratings(tmp_path / "data", "blunt", table)
-    return partial(make_config, dataset="blunt", data_path=str(tmp_path / "data"), epochs=4)
+    write_ratings(tmp_path / "data", "noisy", table)
+    return partial(make_config, dataset="noisy", data_path=str(tmp_path / "data"), epochs=4)
 
 
-def test_where_the_ranking_cannot_tell_the_epoch_of_the_best_rmse_is_tested(blunt_config):
-    record, path = run_one(blunt_config(refit=False))
+def test_where_the_ranking_cannot_tell_the_epoch_of_the_best_rmse_is_tested(noisy_config):
+    record, path = run_one(noisy_config(refit=False))
     saved = record_of(path)
     assert (saved["config"]["valid_metric"], saved["selected_by"]) == ("auto", "RMSE")
     assert saved["resolution"]["valid"]["ratedndcg@5"] == {"ratio": 0, "users": 0, "of": 90}
@@ -234,8 +234,8 @@ def test_where_the_ranking_cannot_tell_the_epoch_of_the_best_rmse_is_tested(blun
     assert "on validation RatedNDCG@5 (resolution 0" in (path / "run.log").read_text()
 
 
-def test_a_run_goes_on_with_the_same_split_and_the_same_metric_alone(blunt_config):
-    _, path = run_one(blunt_config(epochs=2))
+def test_a_run_goes_on_with_the_same_split_and_the_same_metric_alone(noisy_config):
+    _, path = run_one(noisy_config(epochs=2))
     assert resume(interrupted(path))[0].selected_by == "RMSE"
     state = read_checkpoint(path / "checkpoint.pt", "cpu")
     for key in ("fingerprint", "selected_by"):
