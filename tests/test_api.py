@@ -133,10 +133,11 @@ def polars():
 
 
 def test_a_dataframe_of_polars_is_the_data_set_that_one_of_pandas_is(frame, polars, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)  # an extra; nobody needs it for this
     other = polars.DataFrame({name: frame[name].to_list() for name in frame})
-    for given in (other, other.lazy()):
-        pd.testing.assert_frame_equal(read_ratings(given).table, read_ratings(frame).table)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pyarrow", None)  # an extra; nobody needs it for this
+        for given in (other, other.lazy()):
+            pd.testing.assert_frame_equal(read_ratings(given).table, read_ratings(frame).table)
     run = rd.train("ICDAE", other, output_dir=tmp_path, **KEYS)
     new = other.filter(polars.col("user") == other["user"][0]).with_columns(user=polars.lit("new"))
     assert set(run.with_ratings(new).recommend(["new"])["user"]) == {"new"}

@@ -111,7 +111,7 @@ def test_ranges_and_choices_say_what_they_allow(kind, inside, outside, said):
     for value in outside:
         with pytest.raises(OptionError) as error:
             check("key", value, kind)
-        assert str(error.value).startswith(f"key={value}")
+        assert str(error.value).startswith(f"key={value!r}")
         assert str(error.value).endswith(f" is out of range; allowed: {said}")
 
 
