@@ -132,15 +132,12 @@ def polars():
     return pytest.importorskip("polars", reason="the extra 'test' is not installed")
 
 
-def test_a_dataframe_of_polars_is_the_data_set_that_one_of_pandas_is(frame, polars, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)  # an extra; nobody needs it for this
+def test_a_dataframe_of_polars_is_the_data_set_that_one_of_pandas_is(frame, polars, tmp_path, monkeypatch):
     other = polars.DataFrame({name: frame[name].to_list() for name in frame})
-    for given in (other, other.lazy()):
-        pd.testing.assert_frame_equal(read_ratings(given).table, read_ratings(frame).table)
-
-
-def test_new_users_are_taken_from_a_dataframe_of_polars(frame, polars, tmp_path):
-    other = polars.DataFrame({name: frame[name].to_list() for name in frame})
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pyarrow", None)  # an extra; nobody needs it for this
+        for given in (other, other.lazy()):
+            pd.testing.assert_frame_equal(read_ratings(given).table, read_ratings(frame).table)
     run = rd.train("ICDAE", other, output_dir=tmp_path, **KEYS)
     new = other.filter(polars.col("user") == other["user"][0]).with_columns(user=polars.lit("new"))
     assert set(run.with_ratings(new).recommend(["new"])["user"]) == {"new"}
@@ -173,34 +170,33 @@ def test_what_is_no_dataframe_is_told_how_to_become_one_at_every_door(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_benchmark_of_a_dataframe_needs_no_file(frame, tmp_path, monkeypatch):
+def test_a_benchmark_of_a_dataframe_with_a_plan_in_a_file(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(executors, "LocalExecutor", Here)
-    plan = {"models": ["MF"], "seeds": [1], "config": KEYS}
-    report = rd.benchmark(plan, datasets=frame, output_dir=tmp_path)
+    plan = {"models": ["MF"], "seeds": [1, 2], "config": KEYS}
+    (tmp_path / "plan.yaml").write_text(json.dumps(plan), encoding="utf-8")
+    report = rd.benchmark(str(tmp_path / "plan.yaml"), datasets=frame, output_dir=tmp_path, seeds=[1])
     (written,) = (tmp_path / "data").iterdir()
     assert set(report.table()["dataset"]) == {written.name}
+    assert "MF" in set(report.table()["model"])
     assert written.name in repr(report) == str(report)
+    assert "MF" in rd.report(tmp_path).to_latex()
     with pytest.raises(rd.UserError, match="the plan names no models"):
         rd.benchmark(datasets=frame, output_dir=tmp_path)
     with pytest.raises(rd.UserError, match="datasets"):
         rd.benchmark(models=["MF"], datasets="noise", output_dir=tmp_path)
 
 
-def test_a_diagnosis_takes_a_dataframe_and_is_a_table(frame, tmp_path, monkeypatch):
+def test_a_diagnosis_takes_a_dataframe_and_is_a_table_that_is_harmless_and_whole(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(executors, "LocalExecutor", Here)
     found = rd.diagnose("MF", frame, epochs=1, every=1, output_dir=tmp_path / "diagnosis", device="cpu")
     assert found.path.is_file()
     assert list(found.verdicts) == ["MF"]
     assert found.verdicts["MF"] in repr(found) == str(found)
     assert "<td>" in found._repr_html_()
-
-
-def test_what_is_shown_is_harmless_and_whole(tmp_path):
-    verdict = "collapse: none, " + "and so on, " * 20
-    found = rd.Diagnosis(tmp_path, {"A\x1b[31m<b>": verdict})
+    long = "collapse: none, " + "and so on, " * 20
+    found = rd.Diagnosis(tmp_path, {"A\x1b[31m<b>": long})
     assert "A\\x1b[31m<b>" in str(found)
-    assert verdict.strip() in str(found)
-    assert repr(found) == str(found)
+    assert long.strip() in str(found)
     assert "&lt;b&gt;" in found._repr_html_()
 
 
@@ -221,16 +217,6 @@ def test_a_dataframe_that_cannot_be_used_is_an_error_and_leaves_nothing(frame, t
         rd.train("MF", frame, data_path=tmp_path)
 
 
-def test_a_benchmark_of_a_plan_in_a_file_and_its_report(ratings_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(executors, "LocalExecutor", Here)
-    config = {**KEYS, "data_path": str(ratings_path)}
-    plan = {"models": ["MF"], "datasets": ["noise"], "seeds": [1, 2], "config": config}
-    (tmp_path / "plan.yaml").write_text(json.dumps(plan), encoding="utf-8")
-    report = rd.benchmark(str(tmp_path / "plan.yaml"), output_dir=tmp_path / "runs", seeds=[1])
-    assert set(report.table()["model"]) >= {"MF"}
-    assert "MF" in rd.report(tmp_path / "runs").to_latex()
-
-
 def test_a_search_is_a_call(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(executors, "LocalExecutor", Here)
     space = {"factors": {"choice": [2, 3]}}
@@ -238,8 +224,3 @@ def test_a_search_is_a_call(frame, tmp_path, monkeypatch):
     search = rd.tune("MF", frame, **keys, **KEYS)
     assert search.best["factors"] in (2, 3)
     assert len(search.trials) == 1
-
-
-def test_a_model_without_a_search_space_says_how_to_give_one(ratings_path):
-    with pytest.raises(rd.UserError, match="no search space comes with BPR"):
-        rd.tune("BPR", "noise", data_path=ratings_path, **KEYS)

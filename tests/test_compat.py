@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,6 @@ from recbole.data.dataset import Dataset
 from recbole_dgrm import plugin
 from recbole_dgrm.compat.repairs import prepare
 from recbole_dgrm.data.dataset import RatingDataset
-from recbole_dgrm.runs.experiment import run_one
 
 
 @pytest.fixture
@@ -67,14 +65,6 @@ def test_the_removed_numpy_and_scipy_names_are_back():
     matrix = dok_matrix((2, 2))
     matrix._update({(0, 1): 3.0})
     assert matrix.tocsr()[0, 1] == 3.0
-
-
-@pytest.mark.parametrize("model", ["MF", "DGRM", "BPR"])
-def test_a_caller_for_whom_warnings_are_errors_meets_none_of_other_libraries(model, make_config):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        record, _ = run_one(make_config(model, epochs=1))
-    assert (record.status, record.error) == ("finished", None)
 
 
 @pytest.mark.slow

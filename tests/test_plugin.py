@@ -11,9 +11,8 @@ from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_dgrm import plugin
 from recbole_dgrm.compat.config import Config
-from recbole_dgrm.compat.repairs import load_weights
 from recbole_dgrm.data.loaders import ProfileLoader, RankingLoader, RatedLoader
-from recbole_dgrm.errors import CheckpointError, DataError, OptionError
+from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.models import registry
 from recbole_dgrm.runs.experiment import run_one
 from recbole_dgrm.training.trainers import trainer_class
@@ -128,9 +127,3 @@ def test_a_pickled_data_set_is_refused(ratings_path, tmp_path):
     given = keys(ratings_path, dataset_save_path=str(tmp_path / "set.pth"))
     with pytest.raises(DataError, match=r"set\.pth is a pickled data set"):
         create_dataset(recbole.config.Config(model="BPR", config_dict=given))
-
-
-def test_a_checkpoint_of_recbole_is_refused(tmp_path):
-    torch.save({"config": Ellipsis.__class__}, tmp_path / "theirs.pth")
-    with pytest.raises(CheckpointError, match="cannot be read as weights"):
-        load_weights(tmp_path / "theirs.pth")

@@ -146,15 +146,6 @@ def test_predictions_are_the_same_in_threads_and_whatever_the_caller_has_set(kep
             assert state() == before
 
 
-@pytest.mark.parametrize("model", ["DiffRec", "BPR"])
-def test_single_predictions_in_threads_are_those_of_one(kept, model):
-    run, _ = kept(model, {})
-    single = [lambda user=user: run.predict([user] * 5, ITEMS[:5]) for user in USERS]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda work: work(), single))
-    np.testing.assert_array_equal(together, [work() for work in single])
-
-
 def test_predictions_during_a_training_are_as_before_it(kept, trained):
     runs = [kept("DGRM", {}), kept("LDiffRec", NOISY)]
     _, *found = in_threads(lambda: trained("BPR"), *[lambda run=run: predicted(run) for run, _ in runs])

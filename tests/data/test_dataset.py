@@ -1,4 +1,4 @@
-"""Bad input one by one, the split, the loaders."""
+"""Bad input one by one, and the split."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,6 @@ import pytest
 import torch
 from helpers import checkerboard, random_ratings, ratings_of, write_ratings
 
-from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import DataError, OptionError
 
@@ -194,14 +193,6 @@ def test_the_scale_is_taken_after_the_filters(build):
     assert declared.fingerprint() == splits.fingerprint()
 
 
-def test_noise_of_ratings_makes_exact_ties(build):
-    table = random_ratings()
-    table["rating"] *= 0.2
-    noisy = table.assign(rating=np.where(np.arange(len(table)) % 3, table["rating"], np.nextafter(table["rating"], 9)))
-    assert build(noisy).fingerprint() == build(table).fingerprint()
-    assert build(noisy).scale.levels == build(table).scale.levels
-
-
 def test_lone_quotation_marks_swallow_no_lines_of_a_side_file(build, make_config, tmp_path):
     table = random_ratings().astype({"item_id": str})
     items = pd.DataFrame({"item_id:token": table["item_id"].unique(), "title:token": "x"})
@@ -243,14 +234,6 @@ def test_ratings_of_which_nothing_is_left_are_refused(build):
         build(random_ratings(), user_inter_num_interval="[1000,inf)")
 
 
-def test_users_without_test_items_are_counted_and_said(build):
-    table = pd.concat(
-        [random_ratings(), pd.DataFrame({"user_id": [900, 901], "item_id": [1, 2], "rating": [3.0, 4.0]})]
-    )
-    splits = build(table)
-    assert "2 users have no test items and are not evaluated" in splits.notes
-
-
 def test_the_split_depends_on_the_seed_alone(make_config):
     first = build_splits(make_config())
     torch.rand(1000)
@@ -272,9 +255,11 @@ def test_the_parts_are_disjoint_whole_and_of_the_right_size(make_config):
     assert sum(splits.sizes()[key] for key in ("n_train", "n_valid", "n_test")) == len(random_ratings())
 
 
-def test_every_user_keeps_a_training_rating(build):
-    short = pd.DataFrame({"user_id": [500, 501, 501, 502, 502, 502], "item_id": [1, 1, 2, 1, 2, 3], "rating": 3.0})
+def test_every_user_keeps_a_training_rating_and_those_without_test_items_are_counted(build):
+    few = {"user_id": [500, 503, 501, 501, 502, 502, 502], "item_id": [1, 2, 1, 2, 1, 2, 3]}
+    short = pd.DataFrame({**few, "rating": 3.0})
     splits = build(pd.concat([random_ratings(), short]))
+    assert "2 users have no test items and are not evaluated" in splits.notes
     everyone = np.arange(1, splits.train.user_num)
     np.testing.assert_array_equal(np.unique(splits.triples("train")[0]), everyone)
 
@@ -290,50 +275,11 @@ def test_recboles_own_split_is_left_alone_under_full_ranking(make_config):
         assert set(zip(*ours.triples(part)[:2], strict=True)) == set(expected)
 
 
-@pytest.mark.parametrize("model", ["DGRM", "MultiDAE"])
-def test_batches_hold_every_user_once_and_never_the_padding_user(make_config, model):
-    config = make_config(model, train_batch_size=7)
-    splits = build_splits(config)
-    loader = loaders.train_loader(config, splits, "train")
-    epochs = [torch.cat([batch["user_id"] for batch in loader]) for _ in range(2)]
-    for users in epochs:
-        assert sorted(users.tolist()) == list(range(1, splits.train.user_num))
-    assert not torch.equal(*epochs)
-
-
-@pytest.mark.parametrize("size", [4, 1000])
-def test_evaluation_batches_hold_every_pair_once_whole_users_at_a_time(make_config, size):
-    config = make_config(eval_batch_size=size)
-    splits = build_splits(config)
-    batches = [interaction for interaction, *_ in loaders.eval_loader(config, splits, "test")]
-    users = [set(batch["user_id"].tolist()) for batch in batches]
-    assert all(len(group) <= size for group in users)
-    assert sum(map(len, users)) == len(set.union(*users))
-    got = np.concatenate(
-        [np.stack([batch[name].numpy() for name in ("user_id", "item_id", "rating")], 1) for batch in batches]
-    )
-    expected = np.stack(splits.triples("test"), 1)
-    np.testing.assert_array_equal(got[np.lexsort(got.T)], expected[np.lexsort(expected.T)])
-    assert (got[:, :2] > 0).all()
-
-
 def test_the_fingerprint_sees_a_changed_rating(build):
     table = checkerboard()
     changed = table.copy()
     changed.loc[0, "rating"] = 6 - changed.loc[0, "rating"]
     assert build(table).fingerprint() == build(table).fingerprint() != build(changed).fingerprint()
-
-
-def test_items_are_ranked_by_their_own_ids_not_by_the_rows_of_the_file(build):
-    table = random_ratings().astype({"item_id": str})
-    shuffled = table.sample(frac=1, random_state=0)
-    for rows in (table, shuffled):
-        splits = build(rows)
-        tokens = splits.test.field2id_token["item_id"][1:].astype(int)
-        np.testing.assert_array_equal(np.argsort(loaders.item_rank(splits.test)[1:].numpy()), np.argsort(tokens))
-    named = build(table.assign(item_id="item" + table["item_id"]))
-    tokens = named.test.field2id_token["item_id"][1:].astype(str)
-    np.testing.assert_array_equal(np.argsort(loaders.item_rank(named.test)[1:].numpy()), np.argsort(tokens))
 
 
 def test_a_share_of_what_is_known_leaves_the_test_part_and_a_smaller_one_is_part_of_a_larger(build):

@@ -209,6 +209,8 @@ def test_dates_of_the_years_1_and_9999_of_any_type_are_times(kind):
         ("rating", [True, False], "2 ratings are not numbers, the first in row 1: 'True'"),
         ("rating", [1, True], "1 ratings are not numbers, the first in row 2: 'True'"),
         ("rating", [1j, 2], "2 ratings are not numbers"),
+        ("rating", [None, 1], "1 ratings are missing, the first in row 1"),
+        ("rating", [1, 2e9], "1 ratings are out of range; allowed: .*, the first in row 2"),
         ("rating", pd.to_timedelta([1, 2], unit="s"), "2 ratings are not numbers"),
         ("rating", pd.Series([10**400, 1], dtype=object), "1 ratings are not numbers"),
         ("user", pd.Series(["\ud800", "b"], dtype=object), "have a tab, a line break or half a surrogate pair"),
@@ -216,7 +218,11 @@ def test_dates_of_the_years_1_and_9999_of_any_type_are_times(kind):
         ("user", [(1, 2), (3, 4)], "2 values of user_id are neither texts"),
         ("user", pd.array([1, None], "Int64"), "1 rows have no user or item, the first in row 2"),
         ("time", ["10000-01-01", "2020-01-01"], "1 timestamps are neither a number nor an ISO date"),
-        ("time", pd.to_datetime(["2020-01-01", None]), "1 timestamps are missing, the first in row 2"),
+        (
+            "time",
+            pd.to_datetime(["2020-01-01", None]),
+            r"1 timestamps are missing, .* row 2; give each rating a time, .* \(--timestamp=",
+        ),
     ],
 )
 def test_values_that_are_none_are_refused_with_their_row(column, values, said):

@@ -59,14 +59,6 @@ def test_every_validation_rating_is_younger_than_all_of_training_and_every_test_
     )  # float32 knows four of these times
 
 
-def test_ratings_of_one_instant_lie_in_one_part(make):
-    table = over_time(random_ratings())
-    table["timestamp"] = START + (table["timestamp"] - START) // 40
-    splits, time = build_splits(make(table)), times(table)
-    instants = [{time[pair] for pair in ratings_of(splits, part)} for part in ("train", "valid", "test")]
-    assert sum(map(len, instants)) == len(set.union(*instants))
-
-
 def newcomers() -> pd.DataFrame:
     """In time order 100 ratings of 10 users and 10 items; of the last 20, eight have a new user, item, or both."""
     table = random_ratings(10, 10, 1.0).sample(frac=1, random_state=1).reset_index(drop=True)
@@ -133,8 +125,6 @@ def test_of_a_repeated_pair_the_past_is_kept(make):
 
 def test_what_cannot_be_cut_is_refused(make):
     table = random_ratings(10, 10, 1.0)
-    with pytest.raises(OptionError, match="order=TO needs the column timestamp:float"):
-        build_splits(make(table))
     with pytest.raises(DataError, match="timestamp has 1 different time; a temporal split needs at least 3"):
         build_splits(make(table.assign(timestamp=5.0)))
     late = newcomers()

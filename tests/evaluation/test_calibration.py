@@ -35,13 +35,6 @@ def test_scores_are_those_of_the_definition(error, deviation):
     assert one.log_score == pytest.approx(0.5 * np.log(2 * np.pi * deviation**2) + error**2 / deviation**2 / 2)
 
 
-def test_crps_is_the_expected_distance_less_half_of_that_of_two_draws():
-    found, rng = simulated(), np.random.default_rng(1)
-    first, second = rng.standard_normal((2, N)) * found.deviation
-    by_draws = np.abs(first - found.error) - np.abs(first - second) / 2
-    assert found.crps == pytest.approx(by_draws.mean(), abs=4 * by_draws.std() / N**0.5)
-
-
 def test_a_model_that_is_right_covers_what_it_promises():
     found = simulated()
     for nominal in NOMINAL:

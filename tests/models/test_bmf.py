@@ -5,7 +5,6 @@ import pytest
 import torch
 from helpers import random_ratings, write_ratings
 
-from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models.bmf.conditionals import Design
 from recbole_dgrm.models.bmf.gibbs import regressors, scaled
 from recbole_dgrm.testing import ModelContract
@@ -95,11 +94,6 @@ def test_features_know_training_pairs_only(make_model):
     exact = pairs / np.sqrt(np.maximum(pairs.sum(1, keepdims=True), 1))
     features = model.factorization.components
     np.testing.assert_allclose(features.left * features.size @ features.right.T, exact, atol=1e-6)
-
-
-def test_a_burn_in_that_leaves_nothing_is_refused(make_model):
-    with pytest.raises(OptionError, match="burn_in=12 leaves none of epochs=12"):
-        make_model("BMF", burn_in=12, epochs=12)
 
 
 def test_shifted_and_stretched_ratings_give_the_same_result(make_model, tmp_path):

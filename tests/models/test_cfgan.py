@@ -23,8 +23,8 @@ def test_ratings_below_0_are_refused(make_model, tmp_path):
 class TestCFGAN(ModelContract):
     model = "CFGAN"
     learns = 0.5  # the adversarial loss alone learns slowly
-    epochs = 200
-    settings: ClassVar = {"learning_rate": 0.01, "stopping_step": 200}
+    epochs = 60
+    settings: ClassVar = {"learning_rate": 0.01, "discriminator_learning_rate": 0.01, "stopping_step": 60}
 
 
 def mask(places: Places | None, rated: Places) -> torch.Tensor:

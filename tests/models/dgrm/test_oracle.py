@@ -8,7 +8,10 @@ from oracle import DenseDGRM, Given
 from recbole_dgrm.models.dgrm import model as model_module
 
 PLUS = {"model": "DGRMPlus", **paper_keys(), "orientation": "user", "mask_channel": False, "blend": 0.0}
+MASK = {**PLUS, "mask_channel": True}
 SIZES = {"generator_hidden": [12, 8], "critic_hidden": [10], "latent_size": None}
+HIDDEN = {"condition_dropout": 0.5, "reconstruct": "hidden"}
+MORE = {**HIDDEN, "condition_scale": "sqrt_count", "noise_support": "rated"}
 CASES = {
     "the paper": {},
     "no noise": {"noise_scale": 0.0},
@@ -19,7 +22,7 @@ CASES = {
     "fewer items than hidden units": {"generator_hidden": [64, 8], "critic_hidden": [64]},
     "no z": {"latent_size": 0},
     "z wider than a profile": {"latent_size": 40},
-    "hidden entries": {"condition_dropout": 0.5, "reconstruct": "hidden"},
+    "hidden entries": HIDDEN,
     "scaled condition": {"condition_dropout": 0.3, "condition_scale": "sqrt_count"},
     "r1": {"lipschitz": "r1"},
     "clipping": {"lipschitz": "weight_clipping"},
@@ -27,39 +30,15 @@ CASES = {
     "no critic": {"adversarial_weight": 0.0},
     "few rows": {"noise_rows": 4},
     "noise at rated entries": {"noise_support": "rated"},
-    "noise at rated entries, all else too": {
-        "noise_support": "rated",
-        "condition_dropout": 0.5,
-        "reconstruct": "hidden",
-        "condition_scale": "sqrt_count",
-        "center": "bias",
-        "lipschitz": "r1",
-    },
+    "noise at rated entries, all else too": {**MORE, "center": "bias", "lipschitz": "r1"},
     "cross-entropy with penalty": {"model": "DGRMKL", "lipschitz": "gradient_penalty"},
-    "mask, hidden entries": {
-        **PLUS,
-        "mask_channel": True,
-        "condition_dropout": 0.5,
-        "reconstruct": "hidden",
-        "condition_scale": "sqrt_count",
-        "noise_support": "rated",
-    },
-    "mask, a user without any": {**PLUS, "mask_channel": True, "ratings": "none", "latent_size": 0},
+    "mask, hidden entries": {**MASK, **MORE},
+    "mask, a user without any": {**MASK, "ratings": "none", "latent_size": 0},
     "items": {**PLUS, "orientation": "item"},
-    "items, all else too": {
-        **PLUS,
-        "orientation": "item",
-        "mask_channel": True,
-        "condition_dropout": 0.5,
-        "reconstruct": "hidden",
-        "condition_scale": "sqrt_count",
-        "center": "bias",
-        "noise_support": "rated",
-        "latent_size": 3,
-    },
+    "items, all else too": {**MASK, **MORE, "orientation": "item", "center": "bias", "latent_size": 3},
     "implicit": {"protocol": "full"},
-    "implicit, items": {**PLUS, "protocol": "full", "orientation": "item", "mask_channel": True},
-    "implicit, hidden": {"protocol": "full", "condition_dropout": 0.5, "reconstruct": "hidden"},
+    "implicit, items": {**MASK, "protocol": "full", "orientation": "item"},
+    "implicit, hidden": {"protocol": "full", **HIDDEN},
     "implicit, noise at rated entries": {"protocol": "full", "noise_support": "rated", "condition_dropout": 0.5},
     "implicit, cross-entropy": {"protocol": "full", "model": "DGRMKL"},
 }
