@@ -14,13 +14,18 @@ from recbole_dgrm.benchmarks.executors import LocalExecutor
 from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.maths.layers import layers_after
 from recbole_dgrm.models import registry
-from recbole_dgrm.records import RECORD
+from recbole_dgrm.records import EPOCHS, RECORD
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.system.files import write_json
 from recbole_dgrm.testing.small import SMALL, checkerboard, random_ratings, write_ratings
 
 __all__ = ["SMALL", "checkerboard", "random_ratings", "write_ratings"]
 ROOT = Path(recbole_dgrm.__file__).parent.parent
+# pieces of small benchmarks
+QUICK = {"epochs": 2, "eval_step": 1, "checkpoint_interval": 0, "device": "cpu"}
+SIZES = {"generator_hidden": [8], "critic_hidden": [4], "latent_size": 2}
+MF = {"model": "MF", "config": {"factors": 2}}
+ENDLESS = {"model": "DGRM", "label": "endless", "config": {**SIZES, "epochs": 100_000, "stopping_step": 100_000}}
 
 
 def paper_keys() -> dict:
@@ -68,10 +73,19 @@ class Here(LocalExecutor):
         return self._threads.submit(make)
 
 
+def record_of(path: Path) -> dict:
+    """The record of a run, as it is in its file."""
+    return json.loads((path / RECORD).read_text(encoding="utf-8"))
+
+
+def lines_of(path: Path) -> list[dict]:
+    """What a run has written about its epochs."""
+    return [json.loads(line) for line in (path / EPOCHS).read_text(encoding="utf-8").splitlines()]
+
+
 def interrupted(path: Path) -> Path:
     """The directory of a run, after its record is changed to that of a run that was interrupted."""
-    record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    write_json(path / RECORD, {**record, "status": "interrupted"})
+    write_json(path / RECORD, {**record_of(path), "status": "interrupted"})
     return path
 
 

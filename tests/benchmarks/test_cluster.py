@@ -5,7 +5,7 @@ from threading import Thread
 
 import psutil
 import pytest
-from helpers import Here, wait_for
+from helpers import ENDLESS, MF, QUICK, SIZES, Here, wait_for
 
 from recbole_dgrm.benchmarks import executors
 from recbole_dgrm.benchmarks.executors import DaskExecutor
@@ -18,11 +18,7 @@ from recbole_dgrm.tuning.search import run_search
 
 distributed = pytest.importorskip("distributed", reason="the extra 'distributed' is not installed")
 dask = pytest.importorskip("dask")  # comes with it
-CONFIG = {"epochs": 2, "eval_step": 1, "checkpoint_interval": 0, "device": "cpu"}
-SIZES = {"generator_hidden": [8], "critic_hidden": [4], "latent_size": 2}
-MF = {"model": "MF", "config": {"factors": 2}}
 AGAIN = {"model": "DGRM", "label": "again", "config": SIZES}
-ENDLESS = {"model": "DGRM", "label": "endless", "config": {**SIZES, "epochs": 100_000, "stopping_step": 100_000}}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +36,7 @@ def made(tmp_path, ratings_path):
 
     def make(folder: str, *models: dict) -> Benchmark:
         plan = {"models": [*models], "datasets": ["board"], "seeds": [1], "threads": 1}
-        return Benchmark(make_plan({**plan, "config": {**CONFIG, "data_path": str(ratings_path)}}), tmp_path / folder)
+        return Benchmark(make_plan({**plan, "config": {**QUICK, "data_path": str(ratings_path)}}), tmp_path / folder)
 
     return make
 
@@ -52,16 +48,15 @@ def records(benchmark: Benchmark) -> dict[str, dict]:
 def kill_a_worker_at_work_on(label: str, cluster, spared: frozenset[int] = frozenset()) -> int:
     """Kill the worker of the cluster, and no other process, that has started the run ``label``."""
 
-    def at_work() -> list[psutil.Process]:
-        pids = {nanny.pid for nanny in cluster.workers.values()} - spared
-        runs = [process for process in psutil.process_iter(["cmdline"]) if label in (process.info["cmdline"] or [])]
-        parents = []
-        for run in runs:
+    def at_work() -> psutil.Process | None:
+        for pid in {nanny.pid for nanny in cluster.workers.values()} - spared - {None}:  # None: not yet restarted
             with suppress(psutil.NoSuchProcess):
-                parents.append(run.parent())
-        return [parent for parent in parents if parent and parent.pid in pids]
+                worker = psutil.Process(pid)
+                if any(label in child.cmdline() for child in worker.children()):
+                    return worker
+        return None
 
-    victim = wait_for(at_work)[0]
+    victim = wait_for(at_work)
     victim.kill()
     return victim.pid
 
@@ -69,7 +64,7 @@ def kill_a_worker_at_work_on(label: str, cluster, spared: frozenset[int] = froze
 @pytest.mark.slow
 def test_trials_of_a_search_have_the_same_scores(cluster, ratings_path, tmp_path):
     config = {"model": "MF", "dataset": "board", "protocol": "rated", "seed": 7, "data_path": str(ratings_path)}
-    plan = plan_search({**config, **CONFIG}, {"factors": {"choice": [2, 3]}}, "grid", trials=1)
+    plan = plan_search({**config, **QUICK}, {"factors": {"choice": [2, 3]}}, "grid", trials=1)
     (remote,) = run_search(plan, tmp_path / "out", DaskExecutor(cluster.scheduler_address)).finished()
     (here,) = run_search(plan, tmp_path / "here", Here()).finished()
     assert (remote.value, remote.params) == (here.value, here.params)

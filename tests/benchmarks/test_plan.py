@@ -30,16 +30,12 @@ def cells(runs) -> list[tuple]:
 
 
 def test_a_plan_is_models_times_data_sets_times_seeds_times_protocols(plan):
-    runs, left_out = planned_runs(
-        plan(datasets=["noise", "board"], protocols=["rated", "full"], models=["DGRM", "EASE"])
-    )
+    planned = plan(datasets=["noise", "board"], protocols=["rated", "full"], models=["DGRM", "EASE"])
+    runs, left_out = planned_runs(planned)
     assert len(runs) == len(set(cells(runs))) == 2 * 2 * 2 * 2
     assert not left_out
-    assert cells(runs)[:3] == [
-        ("DGRM", "noise", "rated", 1),
-        ("EASE", "noise", "rated", 1),
-        ("DGRM", "noise", "rated", 2),
-    ]
+    first = [("DGRM", "noise", "rated", 1), ("EASE", "noise", "rated", 1), ("DGRM", "noise", "rated", 2)]
+    assert cells(runs)[:3] == first
     assert len({run.identity for run in runs}) == len(runs)
 
 
@@ -60,11 +56,8 @@ def test_a_row_may_stand_for_the_data_sets_that_it_has_a_file_for(plan, tmp_path
     (tmp_path / "tuned-noise.yaml").write_text("factors: 3\n")
     tuned = {"model": "MF", "label": "tuned", "config_files": ["tuned-{dataset}.yaml"]}
     runs, _ = planned_runs(plan(models=["MF", tuned], datasets=["noise", "board"], seeds=[1]))
-    assert [(run.label, run.config["dataset"], run.config["factors"]) for run in runs] == [
-        ("MF", "noise", 12),
-        ("tuned", "noise", 3),
-        ("MF", "board", 12),
-    ]
+    found = [(run.label, run.config["dataset"], run.config["factors"]) for run in runs]
+    assert found == [("MF", "noise", 12), ("tuned", "noise", 3), ("MF", "board", 12)]
 
 
 def test_an_optional_data_set_that_is_not_there_is_left_out_with_its_reason(plan, ratings_path):
@@ -80,9 +73,8 @@ def test_an_optional_data_set_that_is_not_there_is_left_out_with_its_reason(plan
         planned_runs(plan(datasets=["noise", "nowhere"]))
 
 
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
+def test_a_wrong_plan_is_refused_before_any_run_is_made(plan):
+    for keys, message in [
         ({"seed": [1]}, "unknown key 'seed'; did you mean 'seeds'"),
         ({"models": [{"model": "MF", "lable": "x"}]}, "models: unknown key 'lable'; did you mean 'label'"),
         ({"datasets": [{"dataset": "noise", "option": True}]}, "datasets: unknown key 'option'"),
@@ -103,11 +95,9 @@ def test_an_optional_data_set_that_is_not_there_is_left_out_with_its_reason(plan
         ({"metrics": ["ratedncdg@5"]}, "there is no metric 'ratedncdg'; did you mean 'ratedndcg'"),
         ({"metrics": ["recall@10"]}, "these protocols compute none of them"),
         ({"models": ["MF", {"model": "MF", "label": "B", "config": {"factors": 12}}]}, "MF and B are the same runs"),
-    ],
-)
-def test_a_wrong_plan_is_refused_before_any_run_is_made(plan, keys, message):
-    with pytest.raises((OptionError, UnknownModel), match=message):
-        planned_runs(plan(**keys))
+    ]:
+        with pytest.raises((OptionError, UnknownModel), match=message):
+            planned_runs(plan(**keys))
 
 
 @pytest.mark.parametrize("path", sorted((properties_dir() / "benchmark").glob("*.yaml")), ids=lambda path: path.stem)

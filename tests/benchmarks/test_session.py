@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
+import pandas as pd
 import psutil
 import pytest
-from helpers import ROOT, Here, random_ratings, wait_for, write_ratings
+from helpers import ENDLESS, MF, QUICK, ROOT, SIZES, Here, random_ratings, record_of, wait_for, write_ratings
+from reports_helpers import report_text
 
 from recbole_dgrm.benchmarks import executors, session, worker
 from recbole_dgrm.benchmarks.plan import make_plan
@@ -21,14 +23,12 @@ from recbole_dgrm.benchmarks.session import Benchmark, run_directory
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.records import read_run, read_runs
+from recbole_dgrm.reports.benchmark_report import results_frame
+from recbole_dgrm.reports.statistics import summarise
 from recbole_dgrm.system.files import plain, write_json
 from recbole_dgrm.system.processes import locked_folder
 
-SIZES = {"generator_hidden": [8], "critic_hidden": [4], "latent_size": 2}
-CONFIG = {"epochs": 2, "eval_step": 1, "checkpoint_interval": 0, "device": "cpu"}
-MF = {"model": "MF", "config": {"factors": 2}}
 DGRM = {"model": "DGRM", "config": SIZES}
-ENDLESS = {"model": "DGRM", "label": "endless", "config": {**SIZES, "epochs": 100_000, "stopping_step": 100_000}}
 TINY = {"models": [MF, DGRM], "datasets": ["board"], "seeds": [1], "baseline": "MF", "time_limit": 120, "threads": 1}
 
 
@@ -36,7 +36,7 @@ TINY = {"models": [MF, DGRM], "datasets": ["board"], "seeds": [1], "baseline": "
 def made(tmp_path, ratings_path):
     """``made(folder, **keys)``: the benchmark of a plan on the data of the tests; the plan is in ``tiny.yaml``."""
 
-    def make(folder="out", config=CONFIG, **keys) -> Benchmark:
+    def make(folder="out", config=QUICK, **keys) -> Benchmark:
         content = {**TINY, **keys, "config": {**config, "data_path": str(ratings_path)}}
         (tmp_path / "tiny.yaml").write_text(json.dumps(plain(content)))
         return Benchmark(make_plan(content), tmp_path / folder)
@@ -48,11 +48,6 @@ def results(folder: Path) -> dict[str, dict]:
     """Test result by run directory, seconds aside."""
     files = sorted(folder.rglob("record.json"))
     return {str(file.parent.relative_to(folder)): json.loads(file.read_text())["test"] for file in files}
-
-
-def record_of(benchmark: Benchmark, label: str) -> dict:
-    (run,) = [run for run in benchmark.runs if run.label == label]
-    return read_run(run_directory(benchmark.folder, run)).record
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
@@ -117,7 +112,7 @@ def test_results_of_data_that_has_changed_or_by_other_code_are_put_aside(made, t
 @pytest.mark.slow
 def test_an_interrupted_and_continued_benchmark_gives_the_unbroken_report(made, tmp_path):
     """Killed without warning in the middle of a run; the second call goes on and nothing is different."""
-    config = {**CONFIG, "epochs": 25, "stopping_step": 100}
+    config = {**QUICK, "epochs": 25, "stopping_step": 100}
     whole, broken = made("unbroken/bench", config), made("broken/bench", config)
     where = [f"--config={tmp_path / 'tiny.yaml'}", f"--output_dir={broken.folder}", "--workers=2"]
     command = [sys.executable, "run_recbole_dgrm.py", "benchmark", *where]
@@ -130,14 +125,9 @@ def test_an_interrupted_and_continued_benchmark_gives_the_unbroken_report(made, 
     assert read_run(checkpoint.parent).record["status"] in ("interrupted", "running")
     assert broken.run(executor=Here()).count("finished") == 2
     assert results(broken.folder) == results(whole.folder)
-    reports = []
-    for benchmark in (whole, broken):
-        path = benchmark.report().path
-        lines = path.with_suffix(".csv").read_text().splitlines()
-        seconds = lines[0].split(",").index("build_s")
-        table = path.with_suffix(".md").read_text().split("**Cost")[0]
-        reports.append([table, [line.split(",")[:seconds] for line in lines]])
-    assert reports[0] == reports[1]
+    assert len({report_text(each.folder).split("**Cost")[0] for each in (whole, broken)}) == 1
+    frames = [results_frame(summarise(each.folder)).loc[:, :"best_epoch"] for each in (whole, broken)]
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
 
 
 @pytest.mark.slow
@@ -163,7 +153,7 @@ def test_a_run_that_fails_is_killed_or_takes_too_long_is_recorded_and_stops_no_o
         state = benchmark.run(3, show=show)
     ends = {run.label: status for run, status in state.runs.items()}
     assert ends == {"broken": "failed", "killed": "failed", "endless": "timed_out", "MF": "finished"}
-    failed, killed, late = (record_of(benchmark, label) for label in ("broken", "killed", "endless"))
+    failed, killed, late, _ = (record_of(run_directory(benchmark.folder, run)) for run in benchmark.runs)
     assert failed["error"].startswith("OptionError: unrated_weight=0")
     assert failed["traceback"].startswith("Traceback")
     assert (killed["status"], killed["label"]) == ("failed", "killed")
@@ -171,8 +161,7 @@ def test_a_run_that_fails_is_killed_or_takes_too_long_is_recorded_and_stops_no_o
     assert late["error"] == "stopped after the time limit of 30 s"
     assert {run.label for run in benchmark.finished_runs(retry=True)} == {"MF"}
     assert benchmark.finished_runs() == {*benchmark.runs}
-    text = benchmark.report().path.with_suffix(".md").read_text()
-    assert "| endless | board | rated | 1 | timed_out | stopped after the time limit" in text
+    assert "| endless | board | rated | 1 | timed_out | stopped after" in report_text(benchmark.folder)
 
 
 @pytest.mark.slow
@@ -186,8 +175,13 @@ def test_an_unwanted_run_leaves_its_checkpoint_and_goes_on_later(made, tmp_path)
     assert "KeyboardInterrupt" in (path / "output.txt").read_text()
 
 
-def test_a_benchmark_leaves_a_run_alone_that_another_process_makes(made):
-    benchmark, executor = made(models=[MF]), Here()
+def test_a_benchmark_leaves_a_folder_and_a_run_alone_that_another_process_works_in(made, tmp_path):
+    benchmark, executor = made(models=[MF], baseline=None), Here()
+    with (
+        locked_folder(tmp_path / "out", "benchmark"),
+        pytest.raises(UserError, match="another benchmark is working in"),
+    ):
+        benchmark.run()
     executor.patience = 0.2
     path = run_directory(benchmark.folder, benchmark.runs[0])
     with locked_folder(path, "process"):
@@ -207,14 +201,6 @@ def test_two_data_sets_of_one_name_are_refused_before_the_first_run(made, tmp_pa
         made(datasets=datasets, models=["MF"])
 
 
-def test_two_benchmarks_do_not_share_a_folder(made, tmp_path):
-    with (
-        locked_folder(tmp_path / "out", "benchmark"),
-        pytest.raises(UserError, match="another benchmark is working in"),
-    ):
-        made().run()
-
-
 def test_odd_names_stay_in_the_folder(made, tmp_path):
     (run,) = made(models=[{"model": "MF", "label": "../../a b|c"}], baseline=None).runs
     for each in (run, replace(run, config={**run.config, "dataset": "../up"})):
@@ -226,7 +212,7 @@ def test_odd_names_stay_in_the_folder(made, tmp_path):
 @pytest.mark.slow
 def test_the_command_plans_runs_and_reports(made, tmp_path, ratings_path, capsys, monkeypatch):
     monkeypatch.setattr(executors, "LocalExecutor", Here)
-    made(seeds=[1, 2], config={**CONFIG, "valid_metric": "RatedNDCG@5"})
+    made(seeds=[1, 2], config={**QUICK, "valid_metric": "RatedNDCG@5"})
     out = tmp_path / "runs"
     line = ["benchmark", f"--config={tmp_path / 'tiny.yaml'}", f"--output_dir={out}", "--seeds=[1]"]
     line.append(f"--data_path={ratings_path}")

@@ -3,7 +3,6 @@
 import io
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
 from recbole_dgrm.benchmarks.plan import PlannedRun
@@ -39,27 +38,23 @@ def printed(table) -> str:
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize(("value", "marked"), [(0.4, True), (0.5, False), (0.6, False)])
-def test_a_value_below_the_bias_row_is_marked_with_a_legend(value, marked):
-    text = printed(run_table(record(value)))
-    assert (f"{value:.4f}†" in text) == marked
-    assert ("† worse than the row bias" in text) == marked
-    assert "0.5000†" not in text
+def test_a_value_below_the_bias_row_is_marked_with_a_legend():
+    for value in (0.4, 0.5, 0.6):
+        text = printed(run_table(record(value)))
+        assert (f"{value:.4f}†" in text) == ("† worse than the row bias" in text) == (value == 0.4)
+        assert "0.5000†" not in text
 
 
 def resolution(ratio: float) -> dict:
-    return {
-        "test": {NDCG: {"ratio": ratio, "users": 3, "of": 1000}, "rmse": {"ratio": 90.0, "users": 1000, "of": 1000}}
-    }
+    noisy, sharp = {"ratio": ratio, "users": 3, "of": 1000}, {"ratio": 90.0, "users": 1000, "of": 1000}
+    return {"test": {NDCG: noisy, "rmse": sharp}}
 
 
 def test_the_table_has_the_resolution_and_one_line_names_the_noisy_metrics():
     noisy = record(0.6, resolution=resolution(20.4))
     text = explanation(noisy)
-    (line,) = [line for line in text.splitlines() if "too noisy" in line]
-    assert (
-        line == "RatedNDCG@5 (resolution 20; a model can change it for 3 of 1,000 users) is too noisy to compare models"
-    )
+    said = "RatedNDCG@5 (resolution 20; a model can change it for 3 of 1,000 users) is too noisy to compare models"
+    assert [line for line in text.splitlines() if "too noisy" in line] == [said]
     (row,) = [line for line in printed(run_table(noisy)).splitlines() if "resolution │" in line]
     assert row.split()[3::2] == ["20", "90"]
     assert "for RMSE and MAE 3 x (random - bias)); below 28 there are too few test ratings to compare" in text
@@ -69,26 +64,21 @@ def test_the_table_has_the_resolution_and_one_line_names_the_noisy_metrics():
     assert "best of validation: epoch 4" in without
 
 
-@pytest.mark.parametrize(
-    ("mode", "test", "ratio", "warning"),
-    [
+def test_a_model_that_ends_below_the_bias_row_gets_one_line():
+    for mode, test, ratio, warning in [
         ("labeled", {NDCG: 0.9, "rmse": 1.01}, None, "worse than user + item means: RMSE is 1.0100, theirs 1.0000"),
         ("labeled", {NDCG: 0.4, "rmse": 0.99}, None, ""),
-        ("labeled", {NDCG: 0.4}, None, "worse than user + item means: RatedNDCG@5 is 0.4000, theirs 0.5000"),
         ("labeled", {NDCG: 0.4}, 30, "worse than user + item means: RatedNDCG@5 is 0.4000, theirs 0.5000"),
         ("labeled", {NDCG: 0.4}, 20, ""),  # a metric that is too noisy
         ("labeled", {NDCG: 0.5}, None, ""),
         ("full", {NDCG: 0.4}, None, "worse than item popularity: RatedNDCG@5 is 0.4000, theirs 0.5000"),
-        ("full", {NDCG: 0.6}, None, ""),
-    ],
-)
-def test_a_model_that_ends_below_the_bias_row_gets_one_line(mode, test, ratio, warning):
-    found = record(0.0, test=test, selected_by="RatedNDCG@5", resolution=resolution(ratio) if ratio else {})
-    found["config"]["eval_args"]["mode"] = mode
-    text = explanation(found)
-    lines = [line for line in text.splitlines() if line.startswith("WARNING")]
-    assert lines == ([f"WARNING: MF is {warning}"] if warning else [])
-    assert "best of validation by RatedNDCG@5: epoch 4" in text
+    ]:
+        found = record(0.0, test=test, selected_by="RatedNDCG@5", resolution=resolution(ratio) if ratio else {})
+        found["config"]["eval_args"]["mode"] = mode
+        text = explanation(found)
+        lines = [line for line in text.splitlines() if line.startswith("WARNING")]
+        assert lines == ([f"WARNING: MF is {warning}"] if warning else [])
+        assert "best of validation by RatedNDCG@5: epoch 4" in text
 
 
 def test_impossible_numbers_and_trainings_that_were_too_short_are_visible():
@@ -101,9 +91,8 @@ def test_impossible_numbers_and_trainings_that_were_too_short_are_visible():
     assert r"[/b]\x1b[31m on the test part of [red]x" in text
 
 
-@pytest.mark.parametrize(
-    ("changed", "wanted"),
-    [
+def test_a_line_of_a_benchmark_says_it_all():
+    for changed, wanted in [
         (
             {"test": {NDCG: 0.4}},
             "[/b] on board, rated, seed 1: RatedNDCG@5 ↑ 0.4000 in 2.0 s; is worse than user + item means",
@@ -112,12 +101,10 @@ def test_impossible_numbers_and_trainings_that_were_too_short_are_visible():
         ({"test": {NDCG: None}}, "RatedNDCG@5 ↑ no number in 2.0 s"),
         ({"selected_by": "RMSE"}, "RMSE ↓ 0.5000 in 2.0 s"),
         ({"status": "failed", "error": "[/x] no memory"}, "failed: [/x] no memory"),
-    ],
-)
-def test_a_line_of_a_benchmark_says_it_all(changed, wanted):
-    saved = record(0.4, **{"diagnosis": {}, "error": None, **changed})
-    saved["config"]["valid_metric"] = "RatedNDCG@5"
-    run = PlannedRun("[/b]", {"dataset": "board", "protocol": "rated", "seed": 1}, "x")
-    console = Console(file=io.StringIO(), width=300)
-    Board(console).show(State({run: saved["status"]}, {}, (run, RunDirectory(Path("x"), saved), 2.0)))
-    assert wanted in console.file.getvalue()
+    ]:
+        saved = record(0.4, **{"diagnosis": {}, "error": None, **changed})
+        saved["config"]["valid_metric"] = "RatedNDCG@5"
+        run = PlannedRun("[/b]", {"dataset": "board", "protocol": "rated", "seed": 1}, "x")
+        console = Console(file=io.StringIO(), width=300)
+        Board(console).show(State({run: saved["status"]}, {}, (run, RunDirectory(Path("x"), saved), 2.0)))
+        assert wanted in console.file.getvalue()

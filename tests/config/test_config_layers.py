@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from recbole_dgrm.config.layers import load_config
+from recbole_dgrm.config.recbole_keys import REFUSED
 from recbole_dgrm.config.values import parse_value, read_yaml
 from recbole_dgrm.errors import OptionError, UnknownModel
 from recbole_dgrm.models import registry
@@ -35,12 +36,6 @@ def test_layers_win_in_the_documented_order(tmp_path):
     assert load_config([first]).given == loaded.given
 
 
-@pytest.mark.parametrize("missing", ["model", "dataset"])
-def test_a_missing_name_is_said_with_an_example(missing):
-    with pytest.raises(OptionError, match=f"no {missing} is named; use --{missing}="):
-        load_config(config_dict={key: value for key, value in BASE.items() if key != missing})
-
-
 def test_a_key_of_0_2_0_that_is_gone_may_stand_in_a_stored_config_with_the_only_value_left():
     assert config(compile=False).given == config().given
     assert config(model="BMF", side_features=[], time_effects=False).given == config(model="BMF").given
@@ -51,35 +46,32 @@ def test_a_key_of_0_2_0_that_is_gone_may_stand_in_a_stored_config_with_the_only_
         config(model="DGRM", orientation="item")
 
 
-@pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
+def test_an_unknown_name_is_refused_with_the_nearest_or_the_choices():
+    for overrides, said in (
         ({"noise_step": 3}, "unknown key 'noise_step'; did you mean 'noise_steps'"),
         ({"model": "BPR", "generator_hidden": [8]}, "unknown key 'generator_hidden'"),
         ({"model": "DGMR"}, "no model 'DGMR'; ours: DGRM, DGRMPlus, DGRMKL, BMF, MF"),
         ({"model": "SASRec"}, "no model 'SASRec'"),  # RecBole has it, but as a sequential model
         ({"protocol": "ranked"}, "'ranked' is unknown; one of eq23, full, rated, table3"),
-    ],
-)
-def test_an_unknown_name_is_refused_with_the_nearest_or_the_choices(overrides, said):
-    with pytest.raises((OptionError, UnknownModel), match=said):
-        config(**overrides)
+    ):
+        with pytest.raises((OptionError, UnknownModel), match=said):
+            config(**overrides)
+    for key in ("dataset_save_path", "dataloaders_save_path", "save_dataset", "gpu_id", "normalize_all"):
+        with pytest.raises(OptionError, match=f"{key} is not used here"):  # they would unpickle, or do nothing
+            config(**{key: "x"})
+    for missing in BASE:
+        with pytest.raises(OptionError, match=f"no {missing} is named; use --{missing}="):
+            load_config(config_dict={key: value for key, value in BASE.items() if key != missing})
 
 
-@pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
+def test_scores_that_are_no_ratings_are_not_held_for_such():
+    for overrides, said in [
         ({"protocol": "eq23"}, "rated_filter=threshold drops .* the scores of EASE are not ratings; use"),
-        (
-            {"metrics": ["RatedNDCG", "RMSE"]},
-            "metrics: RMSE compares scores with ratings, and the scores of EASE are no",
-        ),
-    ],
-)
-def test_scores_that_are_no_ratings_are_not_held_for_such(overrides, said):
-    with pytest.raises(OptionError, match=said):
-        config(model="EASE", **overrides)
-    assert config(model="MF", **overrides).predicts_ratings
+        ({"metrics": ["RatedNDCG", "RMSE"]}, "RMSE compares scores with ratings, and the scores of EASE are no"),
+    ]:
+        with pytest.raises(OptionError, match=said):
+            config(model="EASE", **overrides)
+        assert config(model="MF", **overrides).predicts_ratings
     assert not config(model="EASE").predicts_ratings
 
 
@@ -88,14 +80,6 @@ def test_cuda_that_is_not_there_is_refused(monkeypatch):
     with pytest.raises(OptionError, match="no GPU"):
         config(device="cuda")
     assert config(device="cpu")["device"] == torch.device("cpu")
-
-
-@pytest.mark.parametrize(
-    "key", ["dataset_save_path", "dataloaders_save_path", "save_dataset", "gpu_id", "normalize_all"]
-)
-def test_keys_that_would_unpickle_or_do_nothing_are_refused(key):
-    with pytest.raises(OptionError, match=f"{key} is not used here"):
-        config(**{key: "x"})
 
 
 def test_values_are_yaml_and_never_evaluated(tmp_path, monkeypatch):
@@ -108,24 +92,16 @@ def test_values_are_yaml_and_never_evaluated(tmp_path, monkeypatch):
     assert not marker.exists()
     with pytest.raises(OptionError):
         parse_value("!!python/object/apply:os.getcwd []")
+    values = {"1e-4": 1e-4, "[5, 10]": [5, 10], "~": None, "true": True, "0.5": 0.5, "a=b": "a=b", "3": 3}
+    assert repr({text: parse_value(text) for text in values}) == repr(values)  # of the same types, too
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("1e-4", 1e-4), ("[5, 10]", [5, 10]), ("~", None), ("true", True), ("0.5", 0.5), ("a=b", "a=b"), ("3", 3)],
-)
-def test_command_line_values(text, value):
-    parsed = parse_value(text)
-    assert parsed == value
-    assert type(parsed) is type(value)
-
-
-@pytest.mark.parametrize(("text", "said"), [("a: [1", "not valid YAML"), ("- 1\n- 2", "must have lines 'key: value'")])
-def test_a_broken_config_file_is_named(tmp_path, text, said):
+def test_a_broken_config_file_is_named(tmp_path):
     path = tmp_path / "bad.yaml"
-    path.write_text(text)
-    with pytest.raises(OptionError, match=f"bad.yaml.*{said}"):
-        load_config([path], BASE)
+    for text, said in [("a: [1", "not valid YAML"), ("- 1\n- 2", "must have lines 'key: value'")]:
+        path.write_text(text)
+        with pytest.raises(OptionError, match=f"bad.yaml.*{said}"):
+            load_config([path], BASE)
     with pytest.raises(OptionError, match="cannot read the config file"):
         load_config([tmp_path / "missing.yaml"], BASE)
 
@@ -133,18 +109,20 @@ def test_a_broken_config_file_is_named(tmp_path, text, said):
 NO_NAMES = ["../up", "/abs", "a\\b", "..", ".", " ", "C:", "a\0b", "a\nb", "\ud800", "a" * 300]
 
 
-@pytest.mark.parametrize("key", ["model", "dataset", "protocol", "benchmark_filename"])
-def test_a_name_that_leads_elsewhere_is_refused(key):
-    for name in NO_NAMES:
-        given = ["train", name] if key == "benchmark_filename" else name
-        with pytest.raises(OptionError, match=rf"(?s){key}=.*is (not a plain name|longer than 200 bytes)"):
-            config(**{key: given})
+def test_a_name_that_leads_elsewhere_is_refused():
+    for key in ["model", "dataset", "protocol", "benchmark_filename"]:
+        for name in NO_NAMES:
+            given = ["train", name] if key == "benchmark_filename" else name
+            with pytest.raises(OptionError, match=rf"(?s){key}=.*is (not a plain name|longer than 200 bytes)"):
+                config(**{key: given})
 
 
 def test_overall_and_protocols_hold_every_run_option():
     known = set(read_yaml(properties_dir() / "overall.yaml")) | set(read_yaml(properties_dir() / "protocol/rated.yaml"))
     theirs = {"train_batch_size", "learner", "weight_decay", "benchmark_filename"}  # RecBole's overall.yaml has them
     assert {field.name for field in fields(RunOptions)} - theirs <= known
+    for name, model in registry.MODELS.items():
+        assert not {field.name for field in fields(model.Options)} & set(REFUSED), name
 
 
 @pytest.mark.parametrize("protocol", ["rated", "full", "table3", "eq23", "temporal"])

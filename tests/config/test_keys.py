@@ -23,7 +23,6 @@ from recbole_dgrm.data import dataset
 from recbole_dgrm.data.intervals import check_interval
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import DataError, OptionError, UnknownModel, UserError
-from recbole_dgrm.models import registry
 from recbole_dgrm.options import RunOptions, option
 from recbole_dgrm.runs.experiment import run_one
 
@@ -52,21 +51,21 @@ def known_keys() -> list[str]:
     return sorted(names | {field.name for field in fields(RunOptions)})
 
 
-@pytest.mark.parametrize("base", [BASE, FULL], ids=["MF", "BPR"])
-def test_every_key_with_values_of_a_wrong_kind_is_a_config_or_one_sentence(fast, base):
-    for number, key in enumerate(known_keys()):
-        for value in WRONG[number % 4 :: 4]:
-            with suppress(OptionError, UnknownModel):
-                load_config(config_dict={**base, key: deepcopy(value)})
+def test_every_key_with_values_of_a_wrong_kind_is_a_config_or_one_sentence(fast):
+    for base in [BASE, FULL]:
+        for number, key in enumerate(known_keys()):
+            for value in WRONG[number % 4 :: 4]:
+                with suppress(OptionError, UnknownModel):
+                    load_config(config_dict={**base, key: deepcopy(value)})
 
 
-@pytest.mark.parametrize("model", ["NeuMF", "SGL", "LDiffRec"])
-def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, model):
-    for key, default in read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml").items():
-        for value in [True, {"a": 1}, math.nan, [None]]:
-            if not (value is True and isinstance(default, bool)):
-                with pytest.raises(OptionError, match=f"{key}="):
-                    load_config(config_dict={**FULL, "model": model, key: value})
+def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast):
+    for model in ["NeuMF", "SGL", "LDiffRec"]:
+        for key, default in read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml").items():
+            for value in [True, {"a": 1}, math.nan, [None]]:
+                if not (value is True and isinstance(default, bool)):
+                    with pytest.raises(OptionError, match=f"{key}="):
+                        load_config(config_dict={**FULL, "model": model, key: value})
 
 
 @pytest.mark.parametrize(
@@ -80,18 +79,12 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, mod
         ({"eval_args": {"split": {"TS": [8, 1, 1]}}}, "needs order: TO"),
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "uni100"}}, "mode='uni100' .* one of labeled, full"),
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "full"}}, "mode=full does not fit metrics="),
-        (
-            {"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": {"valid": "labeled", "test": "full"}}},
-            "must be the same",
-        ),
+        ({"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": {"valid": "labeled", "test": "full"}}}, "must be the same"),
         (
             {"eval_args": {"order": "TO"}, "load_col": {"inter": ["user_id", "item_id", "rating"]}},
             "leave out timestamp of the .inter file",
         ),
-        (
-            {"eval_args": {"split": {"LS": "valid_and_test"}}, "benchmark_filename": ["a", "b"]},
-            "cannot split",
-        ),
+        ({"eval_args": {"split": {"LS": "valid_and_test"}}, "benchmark_filename": ["a", "b"]}, "cannot split"),
         ({"metrics": ["NDGC"]}, "metrics: there is no 'NDGC'; did you mean 'NDCG'"),
         ({"metrics": ["RMSE", "NDCG"], "valid_metric": "RMSE"}, "cannot be mixed"),
         ({"metrics": ["NDCG"], "valid_metric": "NDCG@5"}, "mode=labeled does not fit"),
@@ -122,29 +115,14 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast, mod
         ({**DGRM, "step_embedding_size": 7}, "step_embedding_size=7 must be even"),
         ({**DGRM, "reconstruct": "hidden"}, "needs condition_dropout above 0"),
         ({**DGRM, "learning_rate": 0}, "learning_rate=0.0 is out of range"),
-        (
-            {**DGRM, "topk": [3], "valid_metric": "RatedNDCG@5"},
-            "valid_metric=RatedNDCG@5 is not computed; allowed: one of auto,",
-        ),
+        ({**DGRM, "topk": [3], "valid_metric": "RatedNDCG@5"}, "valid_metric=RatedNDCG@5 is not .*: one of auto,"),
         ({**DGRM, "metrics": ["MAE"]}, "valid_metric=auto is not computed; allowed: one of mae"),
-        (
-            {**DGRM, "protocol": "full", "valid_metric": "auto"},
-            "valid_metric=auto is not computed; allowed: one of hit@10",
-        ),
-        (
-            {**FULL, "train_neg_sample_args": {"distribtion": "pop"}},
-            "unknown key 'distribtion'; did you mean 'distribution'",
-        ),
+        ({**DGRM, "protocol": "full", "valid_metric": "auto"}, "valid_metric=auto is not computed; .* one of hit@10"),
+        ({**FULL, "train_neg_sample_args": {"distribtion": "pop"}}, "'distribtion'; did you mean 'distribution'"),
         ({**FULL, "train_neg_sample_args": None}, "BPR needs sampled negatives"),
-        (
-            {**FULL, "model": "MultiVAE", "shuffle": False},
-            "shuffle=False: MultiVAE is always trained on users in random order",
-        ),
+        ({**FULL, "model": "MultiVAE", "shuffle": False}, "shuffle=False: MultiVAE is always trained on users in"),
         ({**FULL, "model": "DMF", "inter_matrix_type": "02"}, "one of 01, rating"),
-        (
-            {**FULL, "valid_metric": "NDCG"},
-            "valid_metric=NDCG is not computed; allowed: one of hit@10, mrr@10, ndcg@10",
-        ),
+        ({**FULL, "valid_metric": "NDCG"}, "valid_metric=NDCG is not computed; allowed: one of hit@10, mrr@10, ndcg"),
     ],
 )
 def test_a_value_that_cannot_be_is_one_sentence_before_data_is_read(monkeypatch, keys, said):
@@ -154,37 +132,30 @@ def test_a_value_that_cannot_be_is_one_sentence_before_data_is_read(monkeypatch,
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("key", ["user_inter_num_interval", "item_inter_num_interval"])
-def test_intervals_that_recbole_only_warns_about_are_errors(fast, key):
-    for value in ["[10,5]", "abc", "5", "", "[5,inf", "[a,b]", "[nan,5]", "[1,2,3]", [1, 2, 3], {"a": 1}]:
-        with pytest.raises(OptionError, match=f"{key}="):
-            load_config(config_dict={**BASE, key: value})
-
-
-def test_intervals_are_read_in_both_spellings():
+def test_intervals_are_read_in_both_spellings_and_those_that_recbole_only_warns_about_are_errors(fast):
     for text in ("[5,inf)", '"[5,inf)"', "'[5,inf)'"):
         line = parse_line({"user_inter_num_interval": text})
         assert load_config(config_dict=BASE, command_line=line)["user_inter_num_interval"] == "[5,inf)"
-    assert (
-        load_config(config_dict={**BASE, "user_inter_num_interval": [5, "inf"]})["user_inter_num_interval"] == "[5,inf]"
-    )
+    listed = load_config(config_dict={**BASE, "user_inter_num_interval": [5, "inf"]})
+    assert listed["user_inter_num_interval"] == "[5,inf]"
     assert parse_value('{rating: "[3,inf)"}', "val_interval") == {"rating": "[3,inf)"}
     check_interval("key", "[1,2];(3, inf)")
+    for key in ("user_inter_num_interval", "item_inter_num_interval"):
+        for value in ["[10,5]", "abc", "5", "", "[5,inf", "[a,b]", "[nan,5]", "[1,2,3]", [1, 2, 3], {"a": 1}]:
+            with pytest.raises(OptionError, match=f"{key}="):
+                load_config(config_dict={**BASE, key: value})
 
 
-@pytest.mark.parametrize(
-    ("keys", "said"),
-    [
+def test_columns_that_are_not_there_are_named_before_ratings_are_read(make_config, monkeypatch):
+    for keys, said in [
         ({"val_interval": {"ratng": "[3,5]"}}, "val_interval: there is no column 'ratng'; did you mean 'rating'"),
         ({"val_interval": {"rating": "[5,3]"}}, "val_interval: rating='.5,3.' is not an interval"),
         ({"val_interval": {"user_id": [1, 2, 3]}}, "must list the texts to keep, in quotes"),
         ({"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "TO"}}, "order=TO needs the column timestamp:float"),
-    ],
-)
-def test_columns_that_are_not_there_are_named_before_ratings_are_read(make_config, monkeypatch, keys, said):
-    monkeypatch.setattr(dataset.RatingDataset, "_load_feat", lambda *_: pytest.fail("data was read"))
-    with pytest.raises(OptionError, match=said):
-        build_splits(make_config("MF", **keys))
+    ]:
+        monkeypatch.setattr(dataset.RatingDataset, "_load_feat", lambda *_: pytest.fail("data was read"))
+        with pytest.raises(OptionError, match=said):
+            build_splits(make_config("MF", **keys))
 
 
 def test_columns_of_side_files_count(ratings_path, make_config):
@@ -251,20 +222,16 @@ TEXTS = [
 ]
 
 
-def test_a_text_on_the_command_line_stays_what_was_typed():
+def test_a_text_on_the_command_line_stays_what_was_typed_and_is_printed_for_a_shell():
     for text in TEXTS:
         for key in ("dataset", "model", "output_dir", "data_path", "wandb_project", "USER_ID_FIELD"):
             assert parse_value(text, key) == parse_value(f'"{text}"', key) == text
     assert parse_value("~", "data_path") is parse_value("", "data_path") is None
     assert parse_value('"a" and "b"', "wandb_project") == '"a" and "b"'
     assert parse_value("007", "seed") == 7
-
-
-def test_a_data_set_whose_name_looks_like_a_number_is_read(ratings_path, tmp_path):
-    write_ratings(ratings_path, "1e3", random_ratings())
-    (tmp_path / "a.yaml").write_text("dataset: '1e3'\n")
-    config = load_config([tmp_path / "a.yaml"], {"model": "MF", "data_path": str(ratings_path)})
-    assert build_splits(config).sizes()["n_users"] == 30
+    given = {"resume": Path("runs/a"), "data_path": "my data", "dataset": "$x'"}
+    printed = ["--resume=runs/a", "--data_path='my data'", "--dataset='$x'\"'\"''"]
+    assert [option(key, value) for key, value in given.items()] == printed
 
 
 def test_config_files_are_taken_apart_at_blanks_that_are_not_their_own(tmp_path, monkeypatch):
@@ -275,30 +242,14 @@ def test_config_files_are_taken_apart_at_blanks_that_are_not_their_own(tmp_path,
     assert paths == [Path(name) for name in ("a.yaml", "b.yaml", "my file.yaml", "nowhere", "x.yaml")]
 
 
-def test_printed_options_are_read_back_by_a_shell():
-    assert option("resume", Path("runs/a")) == "--resume=runs/a"
-    assert option("data_path", "my data") == "--data_path='my data'"
-    assert option("dataset", "$x'") == "--dataset='$x'\"'\"''"
-
-
-@pytest.mark.parametrize(
-    ("model", "key", "value"),
-    [
-        ("NeuMF", "mlp_hidden_size", []),
-        ("DGCF", "n_factors", 7),
-        ("FISM", "reg_weights", [1.0]),
-        ("NAIS", "pretrain_path", "nowhere"),
-    ],
-)
-def test_what_a_model_of_recbole_stumbles_over_names_the_keys(make_config, model, key, value):
-    with pytest.raises(UserError) as error:
-        run_one(make_config(model, protocol="full", **{key: value}))
-    for said in [str(value)] if key.endswith("path") else [model, f"{key}={value}"]:
-        assert said in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_lists_longer_than_the_data_has_items_are_refused_before_training(make_config, monkeypatch):
+def test_what_a_model_of_recbole_or_the_data_stumbles_over_names_the_keys(make_config, monkeypatch):
+    wrong = [("NeuMF", "mlp_hidden_size", []), ("DGCF", "n_factors", 7), ("FISM", "reg_weights", [1.0])]
+    for model, key, value in (*wrong, ("NAIS", "pretrain_path", "nowhere")):
+        with pytest.raises(UserError) as error:
+            run_one(make_config(model, protocol="full", **{key: value}))
+        for said in [str(value)] if key.endswith("path") else [model, f"{key}={value}"]:
+            assert said in str(error.value)
+        assert "\n" not in str(error.value)
     monkeypatch.setattr("recbole_dgrm.runs.experiment.untrained", lambda *_: pytest.fail("a model was made"))
     with pytest.raises(OptionError, match=r"topk=\[5, 26\]: there are only 25 items, fewer than 26"):
         run_one(make_config("MF", topk=[5, 26]))
@@ -308,38 +259,28 @@ def test_what_is_accepted_trains(make_config):
     several = {
         "val_interval": {"rating": [2, "inf"]},
         "user_inter_num_interval": "(2,inf)",
-        "item_inter_num_interval": [1, 500],
-        "eval_args": {"split": {"LS": "valid_and_test"}},
-        "rm_dup_inter": "first",
         "unused_col": {"inter": []},
-        **{"metrics": ["RMSE"], "valid_metric": "rmse", "epochs": 2.0},
-        **{"loss_decimal_place": 0, "metric_decimal_place": 3.0},
     }
+    several |= {"item_inter_num_interval": [1, 500], "eval_args": {"split": {"LS": "valid_and_test"}}, "epochs": 2.0}
+    several |= {"rm_dup_inter": "first", "metrics": ["RMSE"], "valid_metric": "rmse"}
+    several |= {"loss_decimal_place": 0, "metric_decimal_place": 3.0}
     without_group = {"eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": None}, "load_col": None, "TIME_FIELD": None}
     for keys in (several, without_group):
         assert run_one(make_config("MF", **keys))[0].status == "finished"
 
 
-def test_model_classes_have_only_known_keys():
-    for name, model in registry.MODELS.items():
-        assert not {field.name for field in fields(model.Options)} & set(recbole_keys.REFUSED), name
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("ratng_scale: [1, 5]", "unknown key 'ratng_scale'; did you mean 'rating_scale'"),
-        ("threshold: {rating: 3}", "threshold is not used here: use rating_threshold"),
-        ("protocol: full", "protocol cannot be set there"),
-        ("data_path: elsewhere", "data_path cannot be set there"),
-    ],
-)
-def test_the_yaml_of_a_data_set_is_checked_as_any_other(tmp_path, text, said):
+def test_the_yaml_of_a_data_set_is_checked_as_any_other(tmp_path):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "mine.yaml").write_text(f"{text}\n")
-    given = {"model": "MF", "dataset": "mine", "data_path": str(tmp_path)}
-    with pytest.raises(OptionError, match=rf"mine\.yaml: {said}"):
-        load_config(config_dict=given)
-    (tmp_path / "mine" / "mine.yaml").write_text("rating_scale: [1, 5]\ngenerator_hidden: [8]\nthreshold: ~\n")
+    file, given = tmp_path / "mine" / "mine.yaml", {"model": "MF", "dataset": "mine", "data_path": str(tmp_path)}
+    for text, said in {
+        "ratng_scale: [1, 5]": "unknown key 'ratng_scale'; did you mean 'rating_scale'",
+        "threshold: {rating: 3}": "threshold is not used here: use rating_threshold",
+        "protocol: full": "protocol cannot be set there",
+        "data_path: elsewhere": "data_path cannot be set there",
+    }.items():
+        file.write_text(f"{text}\n")
+        with pytest.raises(OptionError, match=rf"mine\.yaml: {said}"):
+            load_config(config_dict=given)
+    file.write_text("rating_scale: [1, 5]\ngenerator_hidden: [8]\nthreshold: ~\n")
     assert load_config(config_dict=given)["rating_scale"] == [1, 5]
     assert load_config(config_dict={**given, "model": "DGRM"})["generator_hidden"] == [8]

@@ -1,12 +1,11 @@
 """The diagnose command and what its report says."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import Here
+from helpers import Here, record_of
+from matplotlib.colors import to_rgb
 from reports_helpers import drawn
 
 from recbole_dgrm.benchmarks import executors
@@ -73,6 +72,10 @@ def folder(tmp_path):
     return tmp_path
 
 
+def change(path, **fields) -> None:
+    write_json(path / RECORD, {**record_of(path), **fields})
+
+
 def report_of(folder) -> str:
     """The report in Markdown, whose figures are not drawn."""
     runs = diagnosed_runs(folder)
@@ -111,20 +114,13 @@ def test_a_report_names_the_collapse_and_its_beginning_with_numbers_as_csv_and_f
     assert copy["KL(predicted ‖ given), nats"] == 0
     assert copy["share at the ends of the scale"] == pytest.approx(0.273)
     assert csv_of(folder, "lists")["users"].tolist() == [1000, 1000]
-
-
-def test_numbers_of_the_paper_are_shown_for_its_data_set_only(folder):
+    assert (spread_evenly(list(range(5, 105, 5)), 3), spread_evenly([3], 3)) == ([5, 55, 100], [3])
     hand_made(folder, "DGRM", GIVEN, 0.1, FINE)
     assert "published" not in report_of(folder)
     for label in ("Good", "Broken", "DGRM"):
         change(folder / label, dataset="ml-100k")
     assert "| DGRM | 0.100 [0.080, 0.120] |" in (text := report_of(folder))
-    assert "| 0.041 |" in text
-
-
-def test_few_epochs_are_shown_the_first_and_the_last_among_them():
-    assert spread_evenly(list(range(5, 105, 5)), 3) == [5, 55, 100]
-    assert spread_evenly([3]) == [3]
+    assert "| 0.041 |" in text  # published for this data set
 
 
 def test_a_diagnosis_adds_a_row_for_each_fixed_step_of_models_that_have_them(ratings_path, tmp_path):
@@ -154,13 +150,6 @@ def test_one_line_trains_inspects_and_reports(ratings_path, tmp_path, capsys, mo
     runs = diagnosed_runs(folder)
     assert [run.name for run in runs] == ["DGRM", "DGRM, t = 1", "BPR"]
     assert list(runs[0].inspections) == [1, 2]
-    assert main.main(line) == 0  # nothing is left to do
-    assert "3 runs: 3 finished" in capsys.readouterr().out
-
-
-def change(path, **fields) -> None:
-    file = path / RECORD
-    write_json(file, {**json.loads(file.read_text()), **fields})
 
 
 def test_a_run_without_a_diagnosis_is_left_out_and_said(folder, caplog):
@@ -176,28 +165,20 @@ def test_a_run_without_a_diagnosis_is_left_out_and_said(folder, caplog):
         diagnosed_runs(folder)
 
 
-@pytest.mark.parametrize(
-    ("fields", "distinction"),
-    [
-        ({"dataset": "other"}, "dataset=other"),
-        ({"protocol": "full"}, "protocol=full"),
-        ({"config": {"diagnose_every": 5, "eval_args": {"mode": "labeled"}}}, "mode=labeled"),
-    ],
-)
-def test_a_diagnosis_is_about_one_thing(folder, fields, distinction):
-    change(folder / "Good", **fields)
-    with pytest.raises(DataError, match=rf"cannot be in one diagnosis.*{distinction}; give each an --output_dir"):
-        write_diagnosis(folder)
-
-
-def test_configurations_of_one_label_have_names_of_their_own(folder):
+def test_a_diagnosis_is_about_one_thing_and_names_configurations_of_one_label(folder):
     hand_made(folder, "Good2", GIVEN, 0.1, FINE)
     change(folder / "Good2", label="Good", config={"diagnose_every": 5, "epochs": 9})
     assert [run.name for run in diagnosed_runs(folder)] == ["Broken", "Good (epochs not set)", "Good (epochs=9)"]
+    before, labelled = {"dataset": "mine", "protocol": "rated"}, {"diagnose_every": 5, "eval_args": {"mode": "labeled"}}
+    other = {"dataset=other": {"dataset": "other"}, "protocol=full": {"protocol": "full"}}
+    for distinction, fields in {**other, "mode=labeled": {"config": labelled}}.items():
+        change(folder / "Good", **{**before, **fields})
+        with pytest.raises(DataError, match=rf"cannot be in one diagnosis.*{distinction}; give each an --output_dir"):
+            write_diagnosis(folder)
 
 
 def test_lists_that_are_not_there_and_nasty_labels_are_reported(folder):
-    found = json.loads((folder / "Good" / RECORD).read_text())["diagnosis"]
+    found = record_of(folder / "Good")["diagnosis"]
     none = dict.fromkeys(("distinct", "items", "gini", "entropy"))
     found["distribution"]["lists"] |= {**none, "users": 5, "of_users": 5}
     change(folder / "Good", diagnosis=found, label="=A $\\foo$ [/b]\x1b")
@@ -215,11 +196,10 @@ def test_lists_that_are_not_there_and_nasty_labels_are_reported(folder):
 
 
 def test_the_given_ratings_are_seen_on_white_and_on_black():
-    def luminance(colour: str) -> float:
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    def luminance(*parts: float) -> float:
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        return np.dot([0.2126, 0.7152, 0.0722], linear)
 
-    inverted = "#" + "".join(f"{255 - int(GIVEN_COLOUR[i : i + 2], 16):02x}" for i in (1, 3, 5))
-    assert 1.05 / (luminance(GIVEN_COLOUR) + 0.05) > 3
-    assert (luminance(inverted) + 0.05) / (luminance("#16181b") + 0.05) > 3
+    given = to_rgb(GIVEN_COLOUR)
+    assert 1.05 / (luminance(*given) + 0.05) > 3
+    assert (luminance(*(1 - part for part in given)) + 0.05) / (luminance(*to_rgb("#16181b")) + 0.05) > 3

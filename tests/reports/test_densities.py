@@ -3,17 +3,13 @@
 from itertools import combinations
 
 import pytest
-from reports_helpers import NDCG, RATED, SIZES, drawn, put, report_text
+from reports_helpers import NDCG, RATED, REFERENCE, SIZES, drawn, put, report_text
 
 from recbole_dgrm.reports import densities
 from recbole_dgrm.reports.densities import QUESTIONS, density_answers
 from recbole_dgrm.reports.statistics import summarise
 
-REFERENCE = {
-    "random": {NDCG: 0.25, "rmse": 2.0},
-    "bias": {NDCG: 0.5, "rmse": 1.0},
-    "oracle": {NDCG: 0.75, "rmse": 0.0},
-}
+BOTH = {name: {**row, "rmse": rmse} for (name, row), rmse in zip(REFERENCE.items(), (2.0, 1.0, 0.0), strict=True)}
 
 
 def verdict(status: str) -> dict:
@@ -26,17 +22,11 @@ def verdict(status: str) -> dict:
 def fill(folder, shares=(1.0, 0.5, 0.1), rmse: float = 0.9, label: str = "A", ratingkl: float = 0.2) -> None:
     for share in shares:
         for seed in (1, 2):
-            put(
-                folder,
-                label,
-                seed,
-                {**RATED, "known_share": share},
-                {**SIZES, "n_train": int(60 * share), "fingerprint": f"{share} {seed}"},
-                test={NDCG: 0.6, "rmse": rmse + 0.1 * seed, "ratingkl": ratingkl},
-                vectors={},
-                reference=REFERENCE,
-                diagnosis=verdict("collapsed" if share == 0.1 and seed == 2 else "intact"),
-            )
+            data = {**SIZES, "n_train": int(60 * share), "fingerprint": f"{share} {seed}"}
+            test = {NDCG: 0.6, "rmse": rmse + 0.1 * seed, "ratingkl": ratingkl}
+            found = verdict("collapsed" if share == 0.1 and seed == 2 else "intact")
+            fields = {"test": test, "vectors": {}, "reference": BOTH, "diagnosis": found}
+            put(folder, label, seed, {**RATED, "known_share": share}, data, **fields)
 
 
 @pytest.mark.parametrize("shares", [(1.0,), (0.5,), (1.0, 0.5)])
@@ -78,20 +68,13 @@ def test_a_value_far_from_all_others_is_an_arrow_unless_the_quantity_has_an_end(
     for number in range(5):
         fill(tmp_path, label=f"A{number}")
     fill(tmp_path, label="far", rmse=90.0, ratingkl=20.0)
+    fill(tmp_path, (1.0,), label="B")  # it does not take the other densities off the axis
     figures = drawn_from(tmp_path, "ratingkl", "rmse", "lists")
     for figure, beyond in zip(figures, (True, True, False), strict=True):
         axes = next(axes for axes in figure.axes if axes.get_title() == "far")
         assert any(line.get_marker() in "^v" for line in axes.lines if line.get_marker()) == beyond
         assert axes.get_ylim()[1] < 100
-
-
-def test_a_model_of_one_density_does_not_take_the_others_off_the_axis(tmp_path):
-    fill(tmp_path)
-    fill(tmp_path, (1.0,), label="B")
-    panels = [axes for axes in drawn_from(tmp_path, "rmse")[0].axes if axes.title.get_text()]
-    assert [axes.title.get_text() for axes in panels] == ["A", "B"]
-    for axes in panels:
-        low, high = axes.get_xlim()
+        low, high = next(axes for axes in figure.axes if axes.get_title() == "B").get_xlim()
         assert low < 1
         assert high > 10
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from helpers import ROOT, SMALL, random_ratings, wait_for, write_ratings
+from helpers import ROOT, SMALL, lines_of, random_ratings, record_of, wait_for, write_ratings
 
 from recbole_dgrm.cli import main
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.data import loaders
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.models import registry
-from recbole_dgrm.records import CHECKPOINT, EPOCHS, RECORD
+from recbole_dgrm.records import CHECKPOINT
 from recbole_dgrm.runs.experiment import resume, run_one
 from recbole_dgrm.system import distributed
 from recbole_dgrm.testing.small import untrained_model
@@ -121,12 +121,12 @@ def together(folder) -> dict[str, Path]:
     return {model: Path(path) for model, path in first.items()}
 
 
-def record_of(run: Path) -> dict:
-    return json.loads((run / RECORD).read_text(encoding="utf-8"))
-
-
-def lines_of(run: Path) -> list[str]:
-    return (run / EPOCHS).read_text(encoding="utf-8").splitlines()
+@pytest.mark.slow
+def test_both_processes_end_with_the_same_state_and_their_gradients_are_those_of_one(folder, together):
+    first, second = (torch.load(folder / f"{number}.pt", weights_only=True) for number in range(2))
+    assert len(first["states"]) >= len(RUNS)
+    torch.testing.assert_close(first["states"], second["states"], rtol=0, atol=0)
+    torch.testing.assert_close(second["gradients"], gradients(load_config(config_dict=keys(WITHOUT_NOISE, folder))))
 
 
 @pytest.mark.slow
@@ -140,24 +140,8 @@ def test_a_run_of_two_processes_is_near_that_of_one_with_the_double_batch(model,
     assert {file.name for file in together[model].iterdir()} == {file.name for file in path.iterdir()}
     assert len(lines_of(together[model])) == len(lines_of(path))  # each epoch is written once
     if model == WITHOUT_NOISE:
-        states = [
-            read_checkpoint(run / CHECKPOINT, torch.device("cpu"))["state_dict"] for run in (together[model], path)
-        ]
+        states = [read_checkpoint(run / CHECKPOINT, "cpu")["state_dict"] for run in (together[model], path)]
         torch.testing.assert_close(*states, rtol=1e-6, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_both_processes_end_with_the_same_parameters_and_buffers(folder, together):
-    first, second = (torch.load(folder / f"{number}.pt", weights_only=True)["states"] for number in range(2))
-    assert len(first) == len(second) >= len(RUNS)
-    for one, other in zip(first, second, strict=True):
-        assert all(torch.equal(one[key], other[key]) for key in one)
-
-
-@pytest.mark.slow
-def test_gradients_of_a_loss_without_noise_are_those_of_one_process(folder, together):
-    summed = torch.load(folder / "1.pt", weights_only=True)["gradients"]
-    torch.testing.assert_close(summed, gradients(load_config(config_dict=keys(WITHOUT_NOISE, folder))))
 
 
 @pytest.mark.slow
@@ -186,45 +170,32 @@ def test_a_killed_process_ends_the_run_which_says_so_and_one_process_can_continu
     assert len(lines_of(run)) > known
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"), [("MF", "training phases"), ("PRGAN", "normaliz"), ("BPR", "training phases")]
-)
-def test_what_cannot_be_divided_is_refused_before_anything_is_made(name, reason, make_config, tmp_path, monkeypatch):
-    config = make_config(name)
+def test_what_cannot_be_divided_is_refused_before_anything_is_made(make_config, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    with pytest.raises(OptionError, match=f"{name} cannot be trained by 2 processes: .*{reason}.*one of DGRM, "):
-        run_one(config)
+    for name, reason in (("MF", "training phases"), ("PRGAN", "normaliz"), ("BPR", "training phases")):
+        with pytest.raises(OptionError, match=f"{name} cannot be trained by 2 processes: .*{reason}.*one of DGRM, "):
+            run_one(make_config(name))
     assert not (tmp_path / "runs").exists()
-
-
-def test_more_processes_than_gpus_are_refused(monkeypatch):
-    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     distributed.check_device(torch.device("cpu"))
     with pytest.raises(OptionError, match=r"2 processes, but 1 GPU.*--nproc_per_node=1"):
         distributed.check_device(torch.device("cuda"))
-
-
-def test_torchrun_is_for_trainings_alone(monkeypatch, capsys):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     assert main.main(["benchmark", "--config=smoke"]) == 2
     assert "run benchmark without it" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("total", [1, 2, 3, 4, 7, 100])
-def test_each_process_has_a_part_of_its_own_and_numbers_of_its_own(total, monkeypatch):
+def test_each_process_has_a_part_of_its_own_and_numbers_of_its_own(monkeypatch):
     monkeypatch.setattr(distributed, "world_size", lambda: 3)
-    parts, numbers = [], []
-    with torch.random.fork_rng(devices=[]):
-        for number in range(3):
-            monkeypatch.setattr(distributed, "rank", lambda number=number: number)
-            parts.append(list(range(total))[distributed.share_of_rank(total)])
-            distributed.seed_by_rank(2020, epoch=1)
-            numbers.append(torch.rand(1).item())
-    assert len(set(numbers)) == 3
-    if total < 3:
-        assert parts == [list(range(total))] * 3
-    else:
-        assert list(chain(*parts)) == list(range(total))
+    for total in (1, 2, 3, 4, 7, 100):
+        parts, numbers = [], set()
+        with torch.random.fork_rng(devices=[]):
+            for number in range(3):
+                monkeypatch.setattr(distributed, "rank", lambda number=number: number)
+                parts.append(list(range(total))[distributed.share_of_rank(total)])
+                distributed.seed_by_rank(2020, epoch=1)
+                numbers.add(torch.rand(1).item())
+        assert len(numbers) == 3
+        assert [*chain(*parts)] == [*range(total)] * (3 if total < 3 else 1)
         assert max(map(len, parts)) - min(map(len, parts)) <= 1

@@ -1,31 +1,26 @@
 """Searches: no trial lost, none made twice, the test part never there, whoever is killed."""
 
 import json
-import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from helpers import ROOT, Here, checkerboard, random_ratings, wait_for, write_ratings
-from matplotlib.axes import Axes
-from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.trial import TrialState, create_trial
-from reports_helpers import drawn
+from optuna.trial import TrialState
 
 from recbole_dgrm.benchmarks import executors
 from recbole_dgrm.benchmarks.worker import Job
 from recbole_dgrm.cli import main
-from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UserError
 from recbole_dgrm.records import RECORD, find_runs, new_record, read_run, write_epochs
 from recbole_dgrm.runs import experiment
@@ -33,13 +28,15 @@ from recbole_dgrm.runs.trained_run import load_run
 from recbole_dgrm.runs.trial import Trial
 from recbole_dgrm.system.files import write_json
 from recbole_dgrm.tuning.plan import SearchPlan, plan_search
-from recbole_dgrm.tuning.search import best_against_defaults, draw_trials, run_search, write_search
+from recbole_dgrm.tuning.search import best_against_defaults, run_search, write_search
 from recbole_dgrm.tuning.study import Search
 
 SCALE = {"rating_scale": [1, 5], "rating_step": 1}
 FIXED = {"epochs": 2, "eval_step": 1, "device": "cpu", "valid_metric": "RatedNDCG@5", **SCALE}
 SPACE = {"factors": {"choice": [2, 3, 4]}, "regularization": {"choice": [0.1, 0.01]}, "regularize_by": "count"}
 WIDE = {"factors": {"int": [2, 50]}, "regularization": {"loguniform": [1e-3, 1]}, "conditions": ["factors > 5"]}
+TWO = {"factors": {"choice": [2, 3]}}
+LONG = {"epochs": 40, "stopping_step": 40, "eval_step": 1, "checkpoint_interval": 0}
 LOST = {"status": "failed", "error": "killed by SIGKILL"}
 
 
@@ -79,10 +76,6 @@ class Scored(Here):
         return self._threads.submit(dict)
 
 
-def points(search: Search) -> list[tuple]:
-    return [tuple(sorted(trial.params.items())) for trial in search.by_number.values()]
-
-
 def states(search: Search) -> Counter:
     return Counter(trial.state for trial in search.by_number.values())
 
@@ -92,8 +85,10 @@ def result(search: Search) -> list[tuple]:
 
 
 def test_a_grid_is_every_point_once_and_the_best_is_the_best(plan, tmp_path):
+    search = run_search(plan(), tmp_path / "out", Scored(), timeout=1e-9)
+    assert (search.by_number, search.waiting()) == ({}, [0, 1, 2, 3, 4, 5])  # left for another time
     search = run_search(plan(), tmp_path / "out", Here())
-    assert sorted(points(search)) == sorted({*points(search)})
+    assert len({tuple(trial.params.items()) for trial in search.by_number.values()}) == 6
     assert list(search.by_number) == list(range(6))
     assert search.finished()[0].value == max(trial.value for trial in search.by_number.values())
     again = Scored()
@@ -115,8 +110,7 @@ def test_a_given_test_file_may_be_missing_from_the_search_and_is_no_part_of_its_
     before = plan(config=config, trials=1)
     (tmp_path / "data" / "board" / "board.test.inter").unlink()
     assert plan(config=config, trials=1) == before
-    search = run_search(before, tmp_path / "out", Here())
-    assert search.finished()
+    assert run_search(before, tmp_path / "out", Here()).finished()
     data = read_run(tmp_path / "out" / "trials" / "0").record["data"]
     assert ({"n_train", "n_valid"} <= set(data), "n_test" in data) == (True, False)
 
@@ -156,31 +150,18 @@ def test_a_trial_that_falls_behind_the_median_ends_early(plan, tmp_path):
     assert states(off) == {TrialState.COMPLETE: 9}
 
 
-def test_a_training_ends_where_its_best_score_is_below_the_median(plan, tmp_path):
-    config = load_config(config_dict=plan().config)
-    for medians, status, epochs in (({0: 2.0}, "pruned", 1), ({0: 0.0}, "validated", 2)):
-        record, path = experiment.run_one(config, tmp_path / status, trial=Trial({}, medians))
-        assert (record.status, len(read_run(path).epochs())) == (status, epochs)
-        assert not (path / "per_user.npz").exists()
-        assert record.test == {}
-
-
-def test_tpe_fills_its_trials_with_valid_points_and_begins_with_the_defaults(plan, tmp_path):
-    search = run_search(plan(space=WIDE, sampler="tpe", trials=15), tmp_path / "out", Scored())
+def test_tpe_begins_with_the_defaults_and_a_random_search_grows_by_the_trials_that_are_missing(plan, tmp_path):
+    search = run_search(plan(space=WIDE, sampler="tpe", trials=15), tmp_path / "tpe", Scored(lambda config: [0.1, 0.2]))
     assert states(search) == {TrialState.COMPLETE: 15}
+    assert set(search.shown()["epoch"]) == {"2, still improving"}
     assert all(trial.params["factors"] > 5 for trial in search.by_number.values())
     assert len({trial.params["regularization"] for trial in search.by_number.values()}) == 15
-    first = search.by_number[0].params
-    assert (first["factors"], first["regularization"]) == (12, 0.08)
-
-
-def test_a_random_search_grows_by_the_trials_that_are_missing(plan, tmp_path):
-    first = points(run_search(plan(space=WIDE, sampler="random", trials=2), tmp_path / "out", Scored()))
-    executor = Scored()
-    more = points(run_search(plan(space=WIDE, sampler="random", trials=4), tmp_path / "out", executor))
-    assert more[:2] == first
-    assert len(set(more)) == 4
-    assert executor.made == ["2", "3"]
+    assert search.by_number[0].params == {"factors": 12, "regularization": 0.08}
+    planned, executor = partial(plan, space=WIDE, sampler="random"), Scored()
+    first = result(run_search(planned(trials=2), tmp_path / "random", Scored()))
+    more = result(run_search(planned(trials=4), tmp_path / "random", executor))
+    assert (more[:2], executor.made) == (first, ["2", "3"])
+    assert len({tuple(params.items()) for _, params, *_ in more}) == 4
 
 
 def test_a_search_that_dies_at_any_step_goes_on_as_if_nothing_had_happened(plan, tmp_path, monkeypatch):
@@ -214,34 +195,38 @@ def test_a_search_over_other_data_or_by_other_code_begins_anew_and_the_old_one_i
     assert not (tmp_path / "out" / "best.yaml").exists()  # it was of other data
     assert (tmp_path / "out" / ".aside" / "search-1" / "best.yaml").is_file()
     assert "data set have changed" in (tmp_path / "out" / ".aside" / "search-1" / "reason.txt").read_text()
+    file = tmp_path / "out" / "trials" / "1" / "record.json"  # of other data, alone among the others
+    record = json.loads(file.read_text())
+    write_json(file, {**record, "data": {**record["data"], "source": "other"}})
+    executor = Scored()
+    run_search(plan(config=config, trials=2), tmp_path / "out", executor)
+    assert executor.made == ["1"]
+    assert list((tmp_path / "out" / ".aside" / "trials").glob("1-*/reason.txt"))
     run_search(replace(plan(config=config, trials=1), code=99), tmp_path / "out", Scored())
     assert "code that gives other results" in (tmp_path / "out" / ".aside" / "search-2" / "reason.txt").read_text()
     (tmp_path / "data" / "board" / "board.yaml").write_text("rating_scale: [1, 5]\n")
     assert plan(config=config).data != plan().data
 
 
-def test_a_trial_of_other_data_among_the_others_is_put_aside_alone(plan, tmp_path):
-    run_search(plan(trials=3), tmp_path / "out", Scored())
-    file = tmp_path / "out" / "trials" / "1" / "record.json"
-    record = json.loads(file.read_text())
-    write_json(file, {**record, "data": {**record["data"], "source": "other"}})
-    executor = Scored()
-    run_search(plan(trials=3), tmp_path / "out", executor)
-    assert executor.made == ["1"]
-    assert list((tmp_path / "out" / ".aside" / "trials").glob("1-*/reason.txt"))
-
-
 def test_another_search_does_not_get_into_the_same_folder(plan, tmp_path):
     run_search(plan(trials=1), tmp_path / "out", Scored())
-    for other, key in (
-        (plan(space={**SPACE, "factors": {"choice": [9]}}), "space"),
-        (plan(config={**FIXED, "epochs": 4}), "epochs"),
-    ):
+    for key, other in {"space": plan(space=TWO), "epochs": plan(config={**FIXED, "epochs": 4})}.items():
         with pytest.raises(OptionError, match=f"the search in .* has {key}=.*; give the same keys"):
             run_search(other, tmp_path / "out", Scored())
     (tmp_path / "out" / "search.json").write_text("{}")
     with pytest.raises(DataError, match=r"search.json is not the plan of a search"):
         run_search(plan(), tmp_path / "out", Scored())
+
+
+def test_a_space_that_does_not_fit_the_model_is_an_error_before_anything_runs(plan):
+    for model, space, message in [
+        ("MF", {"latent_size": {"choice": [8, 16]}}, "unknown key 'latent_size'"),
+        ("MF", {"factors": {"choice": [8, 0]}}, "factors=0 is out of range"),
+        ("MF", {"factors": {"uniform": [1, 2]}}, "factors=.* is not a whole number"),
+        ("DGRM", {"noise_min": {"choice": [0.5]}, "noise_max": {"choice": [0.1]}}, "must be below noise_max"),
+    ]:
+        with pytest.raises(OptionError, match=message):
+            plan(model=model, space=space)
 
 
 def test_a_space_cannot_change_what_is_measured(plan):
@@ -265,21 +250,6 @@ def test_a_trial_whose_process_died_is_started_once_more_and_a_third_lost_trial_
     assert states(run_search(plan(), tmp_path / "full", Scored())) == {TrialState.COMPLETE: 6}
 
 
-@pytest.mark.parametrize(
-    ("model", "space", "message"),
-    [
-        ("MF", {"latent_size": {"choice": [8, 16]}}, "unknown key 'latent_size'"),
-        ("MF", {"factors": {"choice": [8, 0]}}, "factors=0 is out of range"),
-        ("MF", {"factors": {"choice": [8, "many"]}}, "factors='many' is not a whole number"),
-        ("MF", {"factors": {"uniform": [1, 2]}}, "factors=.* is not a whole number"),
-        ("DGRM", {"noise_min": {"choice": [0.5]}, "noise_max": {"choice": [0.1]}}, "must be below noise_max"),
-    ],
-)
-def test_a_space_that_does_not_fit_the_model_is_an_error_before_anything_runs(plan, model, space, message):
-    with pytest.raises(OptionError, match=message):
-        plan(model=model, space=space)
-
-
 def test_auto_is_settled_once_for_all_trials(plan, tmp_path):
     """Here every user has one item to validate, so no order differs from another."""
     pairs = [(user, (user + step) % 9) for user in range(60) for step in (0, 2, 5)]
@@ -293,88 +263,29 @@ def test_auto_is_settled_once_for_all_trials(plan, tmp_path):
     assert search.finished()[0].value == min(trial.value for trial in search.by_number.values())
 
 
-def command(tmp_path: Path, ratings_path: Path, space: dict, *arguments: str) -> list[str]:
-    (tmp_path / "space.yaml").write_text(yaml.safe_dump(space))
-    places = [f"--space={tmp_path / 'space.yaml'}", f"--output_dir={tmp_path / 'out'}", f"--data_path={ratings_path}"]
-    fixed = ["--model=MF", "--dataset=board", "--device=cpu", "--rating_scale=[1,5]", "--rating_step=1"]
-    return ["tune", *fixed, *places, *arguments]
-
-
 @pytest.mark.slow
 def test_a_killed_search_goes_on_and_its_trials_are_those_of_an_unbroken_one(plan, tmp_path, ratings_path, monkeypatch):
     """kill -9 while a trial is at work and another is done."""
-    length = ["--epochs=40", "--stopping_step=40", "--eval_step=1", "--checkpoint_interval=0"]
-    line = command(tmp_path, ratings_path, {"sampler": "grid", **SPACE}, *length, "--test_seeds=[]", "--seed=7")
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump({"sampler": "grid", **TWO}))
+    keys = {"model": "MF", "dataset": "board", "seed": 7, "space": tmp_path / "space.yaml", "test_seeds": "[]"}
+    places = {"output_dir": tmp_path / "out", "data_path": ratings_path}
+    line = [
+        "tune",
+        *(f"--{key}={value}" for key, value in {**keys, **places, **LONG, **SCALE, "device": "cpu"}.items()),
+    ]
     process = subprocess.Popen([sys.executable, "-m", "recbole_dgrm", *line], cwd=ROOT, stdout=subprocess.DEVNULL)
     at_work = tmp_path / "out" / "trials" / "1"
     wait_for(lambda: (at_work / "checkpoint.pt").exists() or (at_work / "record.json").exists())
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     done = tmp_path / "out" / "trials" / "0" / "record.json"
     time = done.stat().st_mtime_ns
     monkeypatch.setattr(executors, "LocalExecutor", Here)
     assert main.main(line) == 0
     assert done.stat().st_mtime_ns == time
-    planned = plan(config={**FIXED, "epochs": 40, "stopping_step": 40, "checkpoint_interval": 0})
+    planned = plan(space=TWO, config={**FIXED, **LONG})
     whole = run_search(planned, tmp_path / "whole", Here())
     assert result(whole) == result(Search(planned, tmp_path / "out"))
-
-
-@pytest.mark.slow
-def test_the_command_leaves_its_files_and_tests_the_best_once(tmp_path, ratings_path, capsys, monkeypatch):
-    monkeypatch.setattr(executors, "LocalExecutor", Here)
-    space = {"factors": {"choice": [2, 3]}, "sampler": "grid"}
-    line = command(tmp_path, ratings_path, space, "--valid_metric=RatedNDCG@5", "--test_seeds=[1]", "--epochs=2")
-    assert main.main(line) == 0
-    out = capsys.readouterr().out
-    for words in ("[1/2] trial 0: RatedNDCG@5", "the best of 2 finished trials", "MF, defaults", "MF, tuned"):
-        assert words in out
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"best.yaml", "trials.csv", "report.html", "report.md", "figures", "search.json", "test"} <= names
-    assert (tmp_path / "out" / "figures" / "trials.png").stat().st_size > 1000
-    best = yaml.safe_load((tmp_path / "out" / "best.yaml").read_text())
-    config = load_config([tmp_path / "out" / "best.yaml"], {"model": "MF", "dataset": "board"})
-    assert config["factors"] == best["factors"]
-    assert len(list((tmp_path / "out" / "test").rglob("record.json"))) == 2
-
-
-def test_a_timeout_leaves_the_trials_for_another_time(plan, tmp_path):
-    search = run_search(plan(), tmp_path / "out", Scored(), timeout=1e-9)
-    assert (search.by_number, search.waiting()) == ({}, [0, 1, 2, 3, 4, 5])
-
-
-def panels(distributions: dict, *points: tuple, scores: list[float]) -> list[Axes]:
-    """The panels of the figure about a search that tried these points."""
-    trials = []
-    for number, (point, score) in enumerate(zip(points, scores, strict=True)):
-        params = dict(zip(distributions, point, strict=True))
-        trials.append(create_trial(params=params, distributions=distributions, value=score))
-        trials[-1].number = number
-    space = SimpleNamespace(distributions=distributions)
-    search = SimpleNamespace(finished=lambda: trials, metric="ratedndcg@5", space=space, bigger=True)
-    return drawn(draw_trials, search).axes
-
-
-def test_a_key_from_an_interval_has_a_numeric_axis_however_few_its_values():
-    values = [0.00012, 0.0034, 0.056]
-    rate = FloatDistribution(1e-5, 1, log=True)
-    distributions = {"chosen": CategoricalDistribution(values), "decay": FloatDistribution(0, 1), "rate": rate}
-    axes = panels(distributions, *((value,) * 3 for value in values), scores=[0.5] * 3)
-    assert [each.get_xscale() for each in axes] == ["linear", "linear", "linear", "log"]
-    for each, places in zip(axes, ([0, 1, 2], [0, 1, 2], values, values), strict=True):
-        assert each.collections[0].get_offsets()[:, 0].tolist() == places
-
-
-@pytest.mark.parametrize("scores", [[0.5], [0.1, 0.7, 0.3]])
-def test_the_figure_is_drawn_of_few_trials_with_any_names(scores):
-    labels = ["$x$ {", None, "y" * 200]
-    distributions = {"$a": CategoricalDistribution(labels), "$b^": FloatDistribution(0, 1)}
-    assert len(panels(distributions, *zip(labels, scores, strict=False), scores=scores)) == 3
-
-
-def test_a_best_epoch_that_is_the_last_one_is_marked(plan, tmp_path):
-    search = run_search(plan(trials=1), tmp_path / "out", Scored(lambda config: [0.1, 0.2]))
-    assert set(search.shown()["epoch"]) == {"2, still improving"}
 
 
 def test_the_best_configuration_is_tested_as_its_trial_was_made(plan, tmp_path):
@@ -385,5 +296,5 @@ def test_the_best_configuration_is_tested_as_its_trial_was_made(plan, tmp_path):
     keys = {label: (config["factors"], config["valid_metric"], config["seed"]) for label, config in tested.items()}
     assert keys == {"MF, tuned": (2, "RMSE", 1), "MF, defaults": (5, "RMSE", 1)}
     planned = plan(space={"factors": {"choice": [5]}}, config={**FIXED, "factors": 5, "valid_metric": "RMSE"})
-    search = run_search(planned, tmp_path / "same", Here())  # the defaults are the best, and tested once
-    assert [run.label for run in best_against_defaults(search, [1]).runs] == ["MF, defaults"]
+    same = best_against_defaults(run_search(planned, tmp_path / "same", Here()), [1])
+    assert [run.label for run in same.runs] == ["MF, defaults"]

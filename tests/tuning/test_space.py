@@ -45,6 +45,12 @@ def test_draws_are_valid_and_in_range(seed):
     assert point["d"] in ("x", None)
 
 
+def test_a_space_without_a_valid_point_is_refused():
+    space = parse_space({"a": {"choice": [1, 2]}, "conditions": ["a > 5"]})
+    with pytest.raises(OptionError, match="no valid point in 1000 samples"):
+        space.sample(study(0), {})
+
+
 def test_optuna_samples_the_values_behind_the_labels_and_keeps_what_is_given():
     keys = {"sizes": {"choice": [[8], [8, 4]]}, "n": {"int": [1, 3]}, "r": {"loguniform": [0.1, 1]}, "f": 2}
     space = parse_space(keys)
@@ -53,39 +59,27 @@ def test_optuna_samples_the_values_behind_the_labels_and_keeps_what_is_given():
     assert 0.1 <= point["r"] <= 1
 
 
+NO_ENTRIES = [{}, {"choose": [1]}, {"choice": 3}, {"choice": [1], "int": [1, 2]}, {"choice": []}, {"choice": [1, 1]}]
+NO_ENTRIES += [{"uniform": [1]}, {"uniform": [2, 1]}, {"uniform": [0, math.nan]}, {"loguniform": [0, 1]}]
+NO_ENTRIES += [{"int": [0.5, 2]}, {"quniform": [0, 1, 0]}]
 NOT_UNDERSTOOD = r"a: .* is not understood; write a: {...} with one of choice: \[different values\], "
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
+def test_what_cannot_be_understood_is_refused():
+    for content, message in [
         ({"a": 1}, "no key to search"),
-        ({"a": {}}, NOT_UNDERSTOOD),
-        ({"a": {"choose": [1]}}, NOT_UNDERSTOOD),
-        ({"a": {"choice": 3}}, NOT_UNDERSTOOD),
-        ({"a": {"choice": [1], "int": [1, 2]}}, NOT_UNDERSTOOD),
-        ({"a": {"choice": []}}, NOT_UNDERSTOOD),
-        ({"a": {"choice": [1, 1]}}, NOT_UNDERSTOOD),
-        ({"a": {"uniform": [1]}}, NOT_UNDERSTOOD),
-        ({"a": {"uniform": [2, 1]}}, NOT_UNDERSTOOD),
-        ({"a": {"uniform": [0, math.nan]}}, NOT_UNDERSTOOD),
-        ({"a": {"loguniform": [0, 1]}}, NOT_UNDERSTOOD),
-        ({"a": {"int": [0.5, 2]}}, NOT_UNDERSTOOD),
-        ({"a": {"quniform": [0, 1, 0]}}, NOT_UNDERSTOOD),
+        *(({"a": entry}, NOT_UNDERSTOOD) for entry in NO_ENTRIES),
         ({"a": {"choice": [1, 2]}, "sampler": "best"}, "sampler='best' is unknown; one of grid, random, tpe"),
         ({"a": {"choice": [1, 2]}, "conditions": ["a < b"]}, "condition 'a < b': 'b' is not a key"),
         ({"a": {"choice": [1, 2]}, "conditions": ["a is 2"]}, "condition 'a is 2' is not understood"),
         ({"a": {"choice": [1, 2]}, "conditions": "a < 2"}, "must be a list"),
-    ],
-)
-def test_what_cannot_be_understood_is_refused(content, message):
-    with pytest.raises(OptionError, match=message):
-        parse_space(content)
+    ]:
+        with pytest.raises(OptionError, match=message):
+            parse_space(content)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
+def test_a_grid_without_an_end_or_without_a_valid_point_is_refused():
+    for content, message in [
         ({"a": {"uniform": [0, 1]}}, "sampler=grid cannot list the values of a"),
         ({"a": {"choice": [1, 2]}, "conditions": ["a > 5"]}, "no point satisfies a > 5"),
         ({"factors": {"int": [1, 10**11]}}, "more than 100,000; name fewer values"),
@@ -94,17 +88,9 @@ def test_what_cannot_be_understood_is_refused(content, message):
             {"n": {"int": [1, 9]}, "lr": {"choice": ["a"]}, "conditions": ["n < lr"]},
             "condition 'n < lr': 1 and 'a' cannot be compared",
         ),
-    ],
-)
-def test_a_grid_without_an_end_or_without_a_valid_point_is_refused(content, message):
-    with pytest.raises(OptionError, match=message):
-        parse_space(content).grid(RNG(0))
-
-
-def test_a_space_without_a_valid_point_is_refused():
-    space = parse_space({"a": {"choice": [1, 2]}, "conditions": ["a > 5"]})
-    with pytest.raises(OptionError, match="no valid point in 1000 samples"):
-        space.sample(study(0), {})
+    ]:
+        with pytest.raises(OptionError, match=message):
+            parse_space(content).grid(RNG(0))
 
 
 def test_recboles_lines_are_read_with_literals_only(tmp_path):
