@@ -113,7 +113,12 @@ def _score_value(cell: Cell, row: ModelRow, metric: str) -> Value:
     mark = "" if score.contradicted else mark_of(metric, score)
     marks = mark + BELOW * score.below + IMPOSSIBLE * score.impossible
     leading = cell.leading.get(metric, [])
-    first = row in leading and len(cell.rows) > 1 and len(cell.seeds) != FEW and is_precise(cell.resolution, metric)
+    first = (
+        row in leading
+        and len(cell.valid(metric)) > 1
+        and len(cell.seeds) != FEW
+        and is_precise(cell.resolution, metric)
+    )
     return Value(text, score.mean, ("best" if len(leading) == 1 else "level") if first else "", marks)
 
 
