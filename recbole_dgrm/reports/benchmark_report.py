@@ -27,7 +27,7 @@ from recbole_dgrm.system.texts import in_file_name
 LOG = logging.getLogger(__name__)
 COLUMNS = """
     dataset protocol model metric seeds mean std skill user_standard_error
-    baseline users difference low high p_wilcoxon p_t holm_wilcoxon holm_t published
+    baseline users common_seeds difference low high seed_std p holm published
     parameters best_epoch build_s train_s evaluate_s peak_rss_mib resolution definition commit
 """
 TIMINGS = ("best_epoch", "build_s", "train_s", "evaluate_s", "peak_rss_mib")
@@ -205,8 +205,10 @@ def _explanations(summary: Summary) -> Iterator[str]:
     )
     yield (
         "Each seed has its own split, initialisation and noise; if the split is given as files or is temporal, the "
-        "seed only changes the training. The tests compare users on these splits; the standard deviation over seeds "
-        "shows how much splits and training vary."
+        "seed only changes the training. A test of significance treats users and seeds as samples (crossed random "
+        "effects, Satterthwaite's degrees of freedom), so it covers other users and other trainings on this data set, "
+        "and says nothing about another data set. The standard deviation over seeds shows how much splits and training "
+        "vary."
     )
     if external := list(dict.fromkeys(run["label"] for run in runs if run["model"] == PREDICTIONS_ONLY)):
         yield (

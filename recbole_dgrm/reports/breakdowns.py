@@ -4,12 +4,11 @@ Users are grouped by their ratings in training, and test ratings by those of the
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pandas as pd
 
-from recbole_dgrm.evaluation.metric_names import is_mean_over_users, metric_label, reference_label, smaller_is_better
-from recbole_dgrm.reports.document import Table, Value
+from recbole_dgrm.evaluation.metric_names import is_mean_over_users, metric_label, reference_label
+from recbole_dgrm.reports.document import Table
 from recbole_dgrm.reports.rows import Cell
 
 GROUPS = {"users": "Users by their ratings in training", "items": "Items by their ratings in training"}
@@ -27,22 +26,14 @@ def group_tables(cell: Cell) -> Iterator[Table]:
         values = groups[metric].unstack()
         models = values.drop(index=0, errors="ignore").dropna(how="all")
         if len(models):
-            best = models.min() if smaller_is_better(metric) else models.max()
             sizes = groups.loc[list(models.index)].groupby("least").agg({"most": "max", "n": "mean"})
             values = values.loc[[*values.index.intersection([0]), *models.index], sizes.index]
-            lines = [
-                [
-                    replace(Value.of(value, ".3f"), emphasis="best" * bool(row and value == best[least]))
-                    for least, value in line.items()
-                ]
-                for row, line in values.iterrows()
-            ]
             names = [reference_label("bias", "labeled"), *(row.label for row in cell.rows)]
             columns = [f"{_span(size.Index, size.most)} ({size.n:,.0f})" for size in sizes.itertuples()]
-            frame = pd.DataFrame(lines, [names[row] for row in values.index], columns, dtype=object)
-            note = f"Means over seeds; in brackets the {COUNTED[kind]} of a group. Best in bold."
+            frame = values.set_axis([names[row] for row in values.index]).set_axis(columns, axis=1)
+            note = f"Means over seeds; in brackets the {COUNTED[kind]} of a group."
             title = f"{GROUPS[kind]}: {metric_label(metric)}, {cell.name}"
-            yield Table.of_frame(title, frame, note=note, quiet=len(values) - len(models))
+            yield Table.of_frame(title, frame, ".3f", note, quiet=len(values) - len(models))
 
 
 def _groups(cell: Cell, kind: str, metric: str) -> pd.DataFrame:

@@ -40,7 +40,7 @@ class Value:
 
     Attributes:
         order: the number that the column is sorted by; NaN sorts last.
-        emphasis: ``best`` (bold), ``second`` (underlined) or nothing.
+        emphasis: ``best`` (bold), ``level`` (underlined) or nothing.
         mark: a sign that follows the text.
     """
 
@@ -237,7 +237,7 @@ def _markdown_table(table: Table, mark: str) -> list[str]:
 
 def _markdown_value(value: Value) -> str:
     text = _pipes(value.text)
-    text = {"best": f"**{text}**", "second": f"<u>{text}</u>"}.get(value.emphasis, text)
+    text = {"best": f"**{text}**", "level": f"<u>{text}</u>"}.get(value.emphasis, text)
     return f"{text} {value.mark}".rstrip()
 
 
@@ -256,7 +256,7 @@ def _latex_table(table: Table) -> str:
 
     def value(cell: Value) -> str:
         text = words(cell.text)
-        text = {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}"}.get(cell.emphasis, text)
+        text = {"best": rf"\textbf{{{text}}}", "level": rf"\underline{{{text}}}"}.get(cell.emphasis, text)
         return text + words(cell.mark)
 
     def body(rows: Iterable[list[Value]]) -> list[str]:

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, reference_label, smaller_is_better
-from recbole_dgrm.evaluation.resolution import LIMIT, too_noisy
+from recbole_dgrm.evaluation.resolution import LIMIT, is_precise, too_noisy
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.document import MISSING, Table, Value
 from recbole_dgrm.reports.rows import Cell, ModelRow, Score
+from recbole_dgrm.reports.significance import FEW
 from recbole_dgrm.reports.statistics import Summary
 from recbole_dgrm.system.texts import listed
 
@@ -25,7 +26,7 @@ def result_table(cell: Cell) -> Table:
     names, lines = [], []
     for row in cell.reference:
         names.append(reference_label(row.label, cell.mode) + settings_suffix(row.trained))
-        lines.append([*(_score_value(row, metric) for metric in cell.metrics), ""])
+        lines.append([*(_score_value(cell, row, metric) for metric in cell.metrics), ""])
     if cell.resolution:
         names.append("resolution")
         ratios = [cell.resolution.get(metric, {}).get("ratio") for metric in cell.metrics]
@@ -35,7 +36,9 @@ def result_table(cell: Cell) -> Table:
         some = "" if row.seeds == cell.seeds else f" ({len(row.seeds)} of {len(cell.seeds)} seeds)"
         names.append(row.label + settings_suffix(row.trained) + some)
         main = row.scores.get(cell.metrics[0])
-        lines.append([*(_score_value(row, metric) for metric in cell.metrics), Value.of(main and main.skill, ".3f")])
+        lines.append(
+            [*(_score_value(cell, row, metric) for metric in cell.metrics), Value.of(main and main.skill, ".3f")]
+        )
     columns = [*map(metric_label, cell.metrics), f"skill, {metric_label(cell.metrics[0])[:-2]}"]
     frame = pd.DataFrame(lines, names, columns, dtype=object)
     table = Table.of_frame(f"Results, {cell.name}", frame, quiet=n_quiet, mark=_mark(cell))
@@ -51,12 +54,12 @@ def _mark(cell: Cell, prefix: str = "") -> str:
 def _result_note(cell: Cell, table: Table) -> str:
     seeds = cell.seeds
     over = f"Mean ± standard deviation over {seeds_line(seeds)}" if len(seeds) > 1 else f"From {seeds_line(seeds)} only"
-    parts = [f"{over}. Best in bold, second underlined."]
+    parts = [f"{over}. {emphasised(seeds)}"]
     if any(value.text == MISSING for row in table.rows for value in row):
         parts.append(f"{MISSING}: not computed, because the model does not predict ratings.")
     if cell.compared and cell.baseline:
         marks = f"{BETTER} better and {WORSE} worse than {cell.baseline.label}"
-        parts.append(f"{marks}: paired t-test and Wilcoxon test over users both below .05 after Holm's correction.")
+        parts.append(f"{marks}: {tested(cell.baseline.seeds)}")
         parts += [
             f"Not marked in {metric_label(metric)[:-2]}, because the tests per user on the common seeds contradict "
             f"these means: {listed(labels)}."
@@ -64,14 +67,31 @@ def _result_note(cell: Cell, table: Table) -> str:
             if (labels := [row.label for row in cell.rows if metric in row.scores and row.scores[metric].contradicted])
         ]
     if unclear := too_noisy(cell.resolution, cell.metrics):
-        parts.append(f"{unclear}: below a resolution of {LIMIT:.0f} no row is marked as best.")
+        parts.append(f"{unclear}: below a resolution of {LIMIT:.0f} no row is emphasised.")
     scores = [score for row in cell.rows for score in row.scores.values()]
     if any(score.below for score in scores):
         bias = reference_label("bias", cell.mode)
-        parts.append(f"{BELOW} worse than {bias} on the same seeds; such a row is never underlined as second.")
+        parts.append(f"{BELOW} worse than {bias} on the same seeds.")
     if any(score.impossible for score in scores):
         parts.append(f"{IMPOSSIBLE} better than the oracle by more than rounding: an error of recbole_dgrm, no result.")
     return " ".join(parts)
+
+
+def emphasised(seeds: list[int]) -> str:
+    """What bold and underlined numbers of a table with these seeds mean."""
+    if len(seeds) == FEW:
+        return "No row is emphasised, because two seeds cannot show how much another training changes."
+    return "Bold: significantly better than all other rows; underlined: best, or not significantly worse than the best."
+
+
+def tested(seeds: list[int]) -> str:
+    """What a mark of significance means for a baseline with these seeds."""
+    test = "p below .05 after Holm's correction in a test over users"
+    if len(seeds) == 1:
+        return f"{test}, which compares these two trainings and not the methods, because there is only one seed."
+    if len(seeds) == FEW:
+        return "nothing is marked, because two seeds cannot show how much another training changes; use three or more."
+    return f"{test} and seeds, which holds for other users and trainings on this data set."
 
 
 def settings_suffix(settings: dict[str, Any]) -> str:
@@ -85,18 +105,25 @@ def _settings(settings: dict[str, Any]) -> list[str]:
     return [f"{key}={comparable.value_text(value)}" for key, value in settings.items()]
 
 
-def _score_value(row: ModelRow, metric: str) -> Value:
+def _score_value(cell: Cell, row: ModelRow, metric: str) -> Value:
     score = row.scores.get(metric)
     if score is None:
         return Value(MISSING)
     text = f"{score.mean:.3f}" + (f" ± {score.std:.3f}" if math.isfinite(score.std) else "")
     mark = "" if score.contradicted else mark_of(metric, score)
     marks = mark + BELOW * score.below + IMPOSSIBLE * score.impossible
-    return Value(text, score.mean, {1: "best", 2: "second"}.get(score.place, ""), marks)
+    leading = cell.leading.get(metric, [])
+    first = (
+        row in leading
+        and len(cell.valid(metric)) > 1
+        and len(cell.seeds) != FEW
+        and is_precise(cell.resolution, metric)
+    )
+    return Value(text, score.mean, ("best" if len(leading) == 1 else "level") if first else "", marks)
 
 
 def mark_of(metric: str, score: Score) -> str:
-    """The sign of a row that is better or worse than the baseline by both tests; empty for any other."""
+    """The sign of a row that is significantly better or worse than the baseline; empty for any other."""
     test = score.comparison
     if test is None or not test.significant:
         return ""
@@ -129,19 +156,22 @@ def difference_table(cell: Cell, title: str) -> Table:
     for metric in cell.metrics:
         for row in cell.rows:
             if (score := row.scores.get(metric)) and (test := score.comparison):
-                p_values = [Value(_p_text(p), p) for p in (test.p_t, test.p_wilcoxon, test.holm_t, test.holm_wilcoxon)]
-                p_values[-1] = replace(p_values[-1], mark=mark_of(metric, score))
+                p_values = [
+                    Value(_p_text(test.p), test.p),
+                    Value(_p_text(test.holm), test.holm, mark=mark_of(metric, score)),
+                ]
                 interval = Value(f"{test.low:+.4f} to {test.high:+.4f}", test.low)
-                lines.append([vector_label(metric), test.difference, interval, *p_values])
+                lines.append([vector_label(metric), test.difference, interval, test.seed_std, *p_values])
                 names.append(row.label)
                 users = users or test.users
-    columns = ["metric", "difference", "95 % interval", "p (t)", "p (Wilcoxon)", "Holm (t)", "Holm (Wilcoxon)"]
+    columns = ["metric", "difference", "95 % interval", "deviation over seeds", "p", "p (Holm)"]
     note = (
-        f"Differences per user, averaged over the seeds that both have, {users:,} users. The tests are two-sided; "
-        f"Holm: p-values corrected for the {len(cell.rows) - 1} models of one metric."
+        f"Differences of the same {users:,} users on the seeds that both have. The test is two-sided and treats users "
+        "and seeds as samples; the deviation over seeds is the part that users do not explain. p (Holm) is corrected "
+        f"for the {len(cell.rows) - 1} models of one metric."
     )
     frame = pd.DataFrame(lines, names, columns, dtype=object)
-    return Table.of_frame(title, frame, {"difference": "+.4f"}, note)
+    return Table.of_frame(title, frame, {"difference": "+.4f", "deviation over seeds": ".4f"}, note)
 
 
 def vector_label(metric: str) -> str:

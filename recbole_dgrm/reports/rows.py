@@ -22,7 +22,6 @@ class Score:
         values: the value of each seed, ``(n_seeds,)``.
         user_error: the standard error over users of the values per user, averaged over seeds; NaN if the metric is not
             a mean over users.
-        place: 1 for the best model of the cell, 2 for the second, else 0.
         below: whether the mean is worse than that of the bias row (on the same seeds).
         impossible: whether the value of a seed is better than the oracle by more than rounding.
         contradicted: whether a significant test contradicts the means. That is possible because RMSE is pooled over
@@ -32,7 +31,6 @@ class Score:
     values: NDArray
     skill: float = np.nan
     user_error: float = np.nan
-    place: int = 0
     below: bool = False
     impossible: bool = False
     contradicted: bool = False
@@ -97,6 +95,7 @@ class Cell:
         resolution: metric to its resolution, averaged over runs.
         distinction: the settings that distinguish this cell from others of the same data set and protocol, and from
             the whole data set, such as ``known_share=0.1``.
+        leading: for each metric that is tested the best row, followed by the rows that the tests cannot tell from it.
     """
 
     dataset: str
@@ -108,6 +107,7 @@ class Cell:
     resolution: dict[str, dict[str, float]] = field(default_factory=dict)
     definition: Definition = field(default_factory=dict)
     distinction: str = ""
+    leading: dict[str, list[ModelRow]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -138,6 +138,10 @@ class Cell:
         """The rows, the best by the metric first; those without it last."""
         sign = 1 if smaller_is_better(metric) else -1
         return sorted(self.rows, key=lambda row: sign * row.scores[metric].mean if metric in row.scores else math.inf)
+
+    def valid(self, metric: str) -> list[ModelRow]:
+        """The rows with a possible result of the metric, the best first."""
+        return [row for row in self.ranked(metric) if metric in row.scores and not row.scores[metric].impossible]
 
     @property
     def records(self) -> list[dict[str, Any]]:

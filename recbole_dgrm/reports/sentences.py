@@ -1,60 +1,63 @@
 """Sentences of a report about a cell: who is best, who is worse than user + item means, and results that cannot be."""
 
+from collections.abc import Iterator
+
 from recbole_dgrm.evaluation.metric_names import metric_label, reference_label, smaller_is_better
 from recbole_dgrm.evaluation.resolution import is_precise, too_noisy
 from recbole_dgrm.reports import comparable
-from recbole_dgrm.reports.rows import Cell, ModelRow
+from recbole_dgrm.reports.rows import Cell
+from recbole_dgrm.reports.significance import FEW
 from recbole_dgrm.system.texts import listed
+
+NAMED = 3  # models that are level and named, at most
 
 
 def headline(cell: Cell) -> str:
-    """Which model is best by the first precise metric, by how much, whether significantly, and what is not known."""
-    metric = cell.main_metric
-    rows = [row for row in cell.ranked(metric) if metric in row.scores and not row.scores[metric].impossible]
-    name = metric_label(metric)[:-2]
-    if not rows:
-        return f"No model has a valid {name}."
-    best, *others = rows
-    result = f"{name} {best.scores[metric].mean:.3f}"
-    if not others:
-        parts = [f"{best.label} has {result}, and there is no other model to compare it with"]
-    elif others[0].scores[metric].mean == best.scores[metric].mean:
-        parts = [f"{best.label} and {others[0].label} share the best {result}"]
-    else:
-        other = others[0] if best is cell.baseline or cell.baseline not in others else cell.baseline
-        parts = [f"{best.label} has the best {result}, {_margin(best, other, metric, cell)}"]
-        parts.append(_test_result(best, other, metric))
-    if best.scores[metric].below:
-        parts.append(f"{'even that' if others else 'it'} is worse than {reference_label('bias', cell.mode)}")
-    if len(best.seeds) == 1:
-        parts.append("it is from one seed, so how much another split or training would change is not known")
+    """Who is ahead by how much in which metric, who is level, and what is not known, in one sentence.
+
+    It is about the metrics that are precise enough to compare models, first the metric of the selection and RMSE.
+    """
+    metrics = [metric for metric in cell.metrics if is_precise(cell.resolution, metric)] or cell.metrics[:1]
+    first = [str(cell.records[0]["selected_by"]).lower(), "rmse"]
+    metrics = sorted(metrics, key=lambda metric: first.index(metric) if metric in first else len(first))
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for metric in metrics:
+        alike.setdefault(tuple(row.label for row in cell.leading.get(metric, [])), []).append(metric)
+    parts = [part for labels, of_labels in alike.items() if labels for part in _standing(cell, labels, of_labels)]
+    if untested := alike.get(()):
+        parts.append(f"in {_names(untested)} nothing is tested, which needs common seeds and values per user")
+    if any(row.scores[metrics[0]].below for row in cell.valid(metrics[0])[:1]):
+        parts.append(f"the best {_names(metrics[:1])} is worse than {reference_label('bias', cell.mode)}")
+    if len(cell.seeds) == 1:
+        parts.append("all this is of these trainings and not of the methods, because there is only one seed")
     return "; ".join([*parts, *filter(None, [too_noisy(cell.resolution, cell.metrics)])]) + "."
 
 
-def _margin(best: ModelRow, other: ModelRow, metric: str, cell: Cell) -> str:
-    mine, theirs = best.scores[metric].mean, other.scores[metric].mean
-    margin = abs(mine - theirs)
-    share = f" ({margin / abs(theirs):.1%})" if theirs else ""
-    role = "the baseline " if other is cell.baseline else ""
-    side = "lower than that of" if smaller_is_better(metric) else "higher than that of"
-    return f"{f'{margin:.3f}{share}' if margin >= 5e-4 else f'{margin:.1e}'} {side} {role}{other.label}"
+def _standing(cell: Cell, labels: tuple[str, ...], metrics: list[str]) -> Iterator[str]:
+    """Clauses about the metrics in which the same rows lead."""
+    values = [f"{_names([metric])} {cell.leading[metric][0].scores[metric].mean:.3f}" for metric in metrics]
+    if all(len(cell.valid(metric)) == 1 for metric in metrics):
+        yield f"{labels[0]} has {listed(values)}, and there is no other model to compare it with"
+    elif len(cell.seeds) == FEW:
+        yield f"{labels[0]} has the best {listed(values)}, but two seeds cannot tell it from chance"
+    elif len(labels) == 1:
+        ahead = [value + _margin(cell, metric) for value, metric in zip(values, metrics, strict=True)]
+        yield f"{labels[0]} is significantly ahead in {listed(ahead)}"
+    else:
+        who = f"{len(labels)} of {len(cell.rows)} models" if len(labels) > NAMED else " and ".join(labels)
+        yield f"{who} are level in {_names(metrics)} (best: {labels[0]} with {listed(values)})"
 
 
-def _test_result(best: ModelRow, other: ModelRow, metric: str) -> str:
-    """What the test that marks the table says about the difference of two rows."""
-    test = best.scores[metric].comparison
-    negative = smaller_is_better(metric)  # the sign of a difference that favours the best row
-    if test is None:  # the best may be the baseline, that the other is tested against
-        test, negative = other.scores[metric].comparison, not negative
-    if test is None:
-        needs = "a baseline (--baseline=LABEL), a common seed and values per user"
-        return f"whether that is more than chance is not tested: it needs {needs}"
-    words = f"over {test.users:,} users (paired t-test and Wilcoxon test, Holm's correction)"
-    if not test.significant:
-        return f"the difference is not significant {words}"
-    if (test.difference < 0) != negative:
-        return f"yet by user and on the common seeds it is significantly worse {words}"
-    return f"the difference is significant {words}"
+def _margin(cell: Cell, metric: str) -> str:
+    """By how much the best row is ahead of the next."""
+    best, *others = cell.valid(metric)
+    margins = [abs(best.scores[metric].mean - other.scores[metric].mean) for other in others[:1]]
+    side = "below" if smaller_is_better(metric) else "above"
+    return "".join(f" ({margin:.3f} {side} {others[0].label})" for margin in margins)
+
+
+def _names(metrics: list[str]) -> str:
+    return listed(metric_label(metric)[:-2] for metric in metrics)
 
 
 def worse_than_bias(cell: Cell) -> list[str]:

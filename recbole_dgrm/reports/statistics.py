@@ -4,7 +4,6 @@ A *cell* has the runs that can be compared: one data set, one protocol, the same
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,15 @@ import numpy as np
 import pandas as pd
 
 from recbole_dgrm.errors import DataError
-from recbole_dgrm.evaluation.metric_names import BIAS, is_mean_over_users, is_worse, smaller_is_better
-from recbole_dgrm.evaluation.resolution import averaged, is_precise
+from recbole_dgrm.evaluation.metric_names import BIAS, is_mean_over_users, is_worse
+from recbole_dgrm.evaluation.resolution import averaged
 from recbole_dgrm.identity import WHERE
 from recbole_dgrm.records import PLAN, PREDICTIONS_ONLY, RunDirectory, read_json, read_runs, short_name
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.rows import Cell, ModelRow, Score
 from recbole_dgrm.reports.significance import Comparison, compare, holm
 
+Vectors = dict[int, pd.DataFrame]
 REFERENCE = ("random", "bias", "oracle")
 PROCEDURE = ("refit", "precision", "valid_metric")  # keys of every model, which are shown where rows of a cell differ
 
@@ -77,17 +77,22 @@ def planned_labels(plan: dict[str, Any]) -> list[str]:
     return [row.get("label", short_name(row["model"])) for row in rows]
 
 
-def user_means(runs: Iterable[RunDirectory], seeds: Iterable[int]) -> pd.DataFrame:
-    """The metrics of each user, averaged over the runs with these seeds; the index is the user."""
-    frames = [run.per_user() for run in runs if run.record["seed"] in seeds]
-    if not frames or not all(frames):
-        return pd.DataFrame()
-    users = frames[0]["user"]
-    if all(np.array_equal(frame["user"], users) for frame in frames) and len(np.unique(users)) == len(users):
-        names = [name for name in frames[0] if name != "user" and all(name in frame for frame in frames)]
-        return pd.DataFrame({name: np.mean([frame[name] for frame in frames], axis=0) for name in names}, users)
-    tables = [pd.DataFrame(frame).set_index("user") for frame in frames]
-    return pd.concat(tables, join="inner").groupby(level=0).mean()
+def _vectors(row: ModelRow) -> Vectors:
+    """For each seed the metrics of each user, indexed by user; of a run without values per user there is none."""
+    read = {run.record["seed"]: run.per_user() for run in row.runs}
+    return {seed: pd.DataFrame(each).set_index("user") for seed, each in read.items() if each}
+
+
+def _tested(metric: str, ours: Vectors, theirs: Vectors, prefix: str = "") -> Comparison | None:
+    """The test of two rows on their common seeds; None if there are none with values of the metric per user."""
+    seeds = [seed for seed in ours if seed in theirs and prefix + metric in ours[seed] and metric in theirs[seed]]
+    return compare([(ours[seed][prefix + metric], theirs[seed][metric]) for seed in seeds]) if seeds else None
+
+
+def _corrected(family: list[Comparison]) -> list[Comparison]:
+    """The tests with p-values that are corrected for their number."""
+    adjusted = holm(np.array([test.p for test in family]))
+    return [replace(test, holm=float(p)) for test, p in zip(family, adjusted, strict=True)]
 
 
 def _cells(runs: list[RunDirectory], plan: dict[str, Any], baseline: str | None) -> list[Cell]:
@@ -123,37 +128,31 @@ def _cell(runs: list[RunDirectory], plan: dict[str, Any], baseline: str | None) 
     resolution = averaged([comparable.resolutions(run.record) for run in runs])
     dataset, protocol = runs[0].record["dataset"], runs[0].record["protocol"]
     cell = Cell(dataset, protocol, metrics, rows, _reference_rows(runs, metrics), newest, resolution)
-    for row in rows:
-        vectors = user_means(row.runs, row.seeds)
-        row.scores = {metric: score for metric in metrics if (score := _score(row, metric, vectors))}
+    vectors = [_vectors(row) for row in rows]
+    for row, of_row in zip(rows, vectors, strict=True):
+        row.scores = {metric: score for metric in metrics if (score := _score(row, metric, of_row))}
     if newest:
-        _compare(cell, newest)
+        _compare(cell, newest, vectors)
     _note_training(cell)
-    _mark_best(cell)
+    _find_leading(cell, vectors)
     return cell
 
 
-def _compare(cell: Cell, baseline: ModelRow) -> None:
+def _compare(cell: Cell, baseline: ModelRow, vectors: list[Vectors]) -> None:
     """Test all rows against the baseline, on the seeds that both have."""
-    families: dict[str, list[tuple[Score, Comparison]]] = {}
-    for row in [row for row in cell.rows if row is not baseline]:
-        seeds = set(row.seeds) & set(baseline.seeds)
-        ours, theirs = user_means(row.runs, seeds), user_means(baseline.runs, seeds)
-        for metric, score in row.scores.items():
-            if metric in ours and metric in theirs:
-                families.setdefault(metric, []).append((score, compare(ours[metric], theirs[metric])))
-    for metric, family in families.items():
-        corrected = [holm(np.array([getattr(test, name) for _, test in family])) for name in ("p_wilcoxon", "p_t")]
-        for (score, test), p_wilcoxon, p_t in zip(family, *corrected, strict=True):
-            score.comparison = replace(test, holm_wilcoxon=float(p_wilcoxon), holm_t=float(p_t))
+    theirs = vectors[cell.rows.index(baseline)]
+    for metric in cell.metrics:
+        pairs = zip(cell.rows, vectors, strict=True)
+        rows = [(row, ours) for row, ours in pairs if row is not baseline and metric in row.scores]
+        found = [(row.scores[metric], test) for row, ours in rows if (test := _tested(metric, ours, theirs))]
+        for (score, _), test in zip(found, _corrected([test for _, test in found]), strict=True):
+            score.comparison = test
             if metric in baseline.scores:
                 ahead = score.mean - baseline.scores[metric].mean
-                score.contradicted = score.comparison.significant and bool(test.difference * ahead < 0)
+                score.contradicted = test.significant and bool(test.difference * ahead < 0)
     if len(bias := [row for row in cell.reference if row.label == "bias"]) == 1:  # several have other settings
-        vectors = user_means(baseline.runs, baseline.seeds)
         for metric, score in bias[0].scores.items():
-            if metric in vectors and BIAS + metric in vectors:
-                score.comparison = compare(vectors[BIAS + metric], vectors[metric])  # no model, so not in the family
+            score.comparison = _tested(metric, theirs, theirs, BIAS)  # it is no model, so it is not in the family
 
 
 def _publish(cell: Cell, plan: dict[str, Any]) -> None:
@@ -215,14 +214,14 @@ def _distinction(own: dict[str, Any], choices: list[dict[str, Any]]) -> str:
     return f" ({', '.join(settings)})" if settings else ""
 
 
-def _score(row: ModelRow, metric: str, vectors: pd.DataFrame) -> Score | None:
+def _score(row: ModelRow, metric: str, vectors: Vectors) -> Score | None:
     values = [value for run in row.runs if (value := run.record["test"].get(metric)) is not None]
     if len(values) < len(row.runs):
         return None
     skills = [run.record["skill"].get(metric) for run in row.runs]
     score = Score(np.array(values), np.nan if None in skills else float(np.mean(skills)))
-    if metric in vectors and is_mean_over_users(metric):
-        score.user_error = float(vectors[metric].sem())
+    if is_mean_over_users(metric) and len(of_seed := [each[metric] for each in vectors.values() if metric in each]):
+        score.user_error = float(pd.concat(of_seed).groupby(level=0).mean().sem())
     bias = [run.record["reference"].get("bias", {}).get(metric) for run in row.runs]
     score.below = None not in bias and is_worse(metric, score.mean, float(np.mean(bias)), comparable.ROUNDING)
     score.impossible = any(metric in comparable.above_oracle(run.record) for run in row.runs)
@@ -260,21 +259,20 @@ def _reference_rows(runs: list[RunDirectory], metrics: list[str]) -> list[ModelR
     return rows
 
 
-def _mark_best(cell: Cell) -> None:
-    """Set the places of the best and second row of each metric.
+def _find_leading(cell: Cell, vectors: list[Vectors]) -> None:
+    """Find for each metric the rows that cannot be told from the best one, by tests of the best against all others.
 
-    A row that is worse than the bias row is not marked as second, impossible results are not marked, and no row is
-    marked in a metric that is too noisy to compare models.
+    Impossible results are left out, and so are metrics without a value per user for each row.
     """
+    number = {id(row): place for place, row in enumerate(cell.rows)}
     for metric in cell.metrics:
-        scores = [row.scores[metric] for row in cell.rows if metric in row.scores]
-        scores = [score for score in scores if not score.impossible]
-        if len(scores) < 2 or not is_precise(cell.resolution, metric):
-            continue
-        means = sorted({score.mean for score in scores}, reverse=not smaller_is_better(metric))
-        for score in scores:
-            rank = means.index(score.mean) + 1 if score.mean in means[:2] else 0
-            score.place = 0 if rank == 2 and score.below else rank
+        rows = cell.valid(metric)
+        found = [_tested(metric, vectors[number[id(row)]], vectors[number[id(rows[0])]]) for row in rows[1:]]
+        if rows and None not in found:
+            tests = _corrected([test for test in found if test])
+            behind = [test.significant and is_worse(metric, test.difference, 0.0) for test in tests]
+            level = [row for row, worse in zip(rows[1:], behind, strict=True) if not worse]
+            cell.leading[metric] = [rows[0], *level]
 
 
 def _position(order: list[str], name: str) -> int:

@@ -25,18 +25,18 @@ def test_a_metric_defined_differently_stands_in_another_table_with_figures_of_it
     changed = {key: DIFFERENT[key]}
     for label in ("MF", "NCF"):
         put(tmp_path, label, config=RATED)
-    for label in ("EASE", "BPR"):
+    for label in ("MF", "BPR"):
         inner = {"eval_args": {**RATED["eval_args"], **changed}}
         put(tmp_path, label, config={**RATED, **(inner if key in ("order", "mode") else changed)})
     write_plan(tmp_path, baseline="MF")
     cells = summarise(tmp_path).cells
     assert {frozenset(row.label for row in cell.rows) for cell in cells} == {
         frozenset({"MF", "NCF"}),
-        frozenset({"EASE", "BPR"}),
+        frozenset({"MF", "BPR"}),
     }
     assert all(f"{key}=" in cell.name and "board, rated (" in cell.name for cell in cells)
     assert len({cell.name for cell in cells}) == 2
-    assert not any(row.scores[NDCG].comparison for cell in cells for row in cell.rows if row.label != "NCF")
+    assert all(bool(row.scores[NDCG].comparison) == (row.label != "MF") for cell in cells for row in cell.rows)
     if key == "rated_ties":
         assert len(set(re.findall(r"\((figures/.*?-metrics)\.png\)", report_text(tmp_path)))) == 2
 
@@ -127,6 +127,9 @@ def test_seeds_of_other_data_files_are_refused_unless_a_split_shows_that_they_ar
     assert len(only_cell(tmp_path).rows) == 2
 
 
+UNTESTED = "in RMSE nothing is tested, which needs common seeds and values per user"
+
+
 def bias_run(folder, label, value, seed=1, **fields):
     reference = {"random": {NDCG: 0.25, "rmse": 1.2}, "bias": {NDCG: 0.5, "rmse": 1.0}, "oracle": {NDCG: 0.9}}
     noise, test = draw(label, seed) / 100, {NDCG: value, "rmse": 1.5 - value}
@@ -134,12 +137,12 @@ def bias_run(folder, label, value, seed=1, **fields):
     put(folder, label, seed, vectors=vectors, config=RATED, test=test, reference=reference, **fields)
 
 
-def test_rows_below_the_bias_row_are_marked_and_never_second(tmp_path):
+def test_rows_below_the_bias_row_are_marked(tmp_path):
     for label, value in [("A", 0.6), ("B", 0.45), ("C", 0.3)]:
         bias_run(tmp_path / "some", label, value)
         bias_run(tmp_path / "all", label, value - 0.2)
     rows = rows_of(only_cell(tmp_path / "some"))
-    assert {label: row.scores[NDCG].place for label, row in rows.items()} == {"A": 1, "B": 0, "C": 0}
+    assert only_cell(tmp_path / "some").leading[NDCG] == [rows_of(only_cell(tmp_path / "some"))["A"]]
     assert {label: row.scores["rmse"].below for label, row in rows.items()} == {"A": False, "B": True, "C": True}
     write_report(tmp_path / "some", tmp_path)
     for kind, value, mark in [("md", "0.450 ", "†"), ("html", "0.450 ", "†"), ("tex", "0.450", r"$^{\dagger}$")]:
@@ -149,34 +152,34 @@ def test_rows_below_the_bias_row_are_marked_and_never_second(tmp_path):
     assert "<u>" not in (tmp_path / "report.md").read_text()
     rows = [row[1] for row in result_table(only_cell(tmp_path / "all")).rows]
     assert [(value.emphasis, value.mark) for value in rows] == [("best", BELOW), ("", BELOW), ("", BELOW)]
-    assert "even that is worse than user + item means" in sentence(tmp_path / "all")
+    assert "the best RMSE is worse than user + item means" in sentence(tmp_path / "all")
 
 
 def sentence(folder, baseline=None) -> str:
     return headline(only_cell(folder, baseline))
 
 
-def test_the_headline_names_winner_margin_and_significance(tmp_path):
-    bias_run(tmp_path / "one", "A", 0.6)
-    assert "there is no other model to compare it with; it is from one seed" in sentence(tmp_path / "one")
-    bias_run(tmp_path / "one", "B", 0.6)
-    assert sentence(tmp_path / "one").startswith("A and B share the best RatedNDCG@5 0.600; it is from one seed")
+def test_the_headline_says_who_leads_in_which_metric_and_what_is_not_known(tmp_path):
+    folder, one_seed = tmp_path / "one", "these trainings and not of the methods, because there is only one seed."
+    bias_run(folder, "A", 0.6, selected_by="RatedNDCG@5")
+    alone = "A has RatedNDCG@5 0.600, RMSE 0.900, and there is no other model to compare it with; all this is of "
+    assert sentence(folder) == alone + one_seed
+    bias_run(folder, "B", 0.6, selected_by="RatedNDCG@5")
+    level = "A and B are level in RatedNDCG@5 (best: A with RatedNDCG@5 0.600); "
+    assert sentence(folder) == f"{level}{UNTESTED}; all this is of {one_seed}"
     folder = tmp_path / "three"
     for label, value in [("A", 0.6), ("B", 0.55), ("C", 0.6001)]:
         for seed in (1, 2):
-            bias_run(folder, label, value, seed)
-    assert sentence(folder, "B") == (
-        "C has the best RatedNDCG@5 0.600, 0.050 (9.1%) higher than that of the baseline B; the "
-        "difference is significant over 30 users (paired t-test and Wilcoxon test, Holm's correction)."
-    )
-    close = "C has the best RatedNDCG@5 0.600, 1.0e-04 higher than that of A; the difference is not"
-    assert sentence(folder, "C").startswith(close)
-    assert "it needs a baseline (--baseline=LABEL)" in sentence(folder)
-    assert "one seed" not in sentence(folder)
+            bias_run(folder, label, value, seed, selected_by="RatedNDCG@5")
+    start = "C has the best RatedNDCG@5 0.600, but two seeds cannot tell it from chance"
+    assert sentence(folder, "B") == f"{start}; {UNTESTED}."
+    for label, value in [("A", 0.6), ("B", 0.55), ("C", 0.6001)]:
+        bias_run(folder, label, value, 3, selected_by="RatedNDCG@5")
+    assert sentence(folder).startswith("C and A are level in RatedNDCG@5")
+    bias_run(folder, "D", 0.7, 3, selected_by="RatedNDCG@5")
+    assert sentence(folder).startswith("D is significantly ahead in RatedNDCG@5 0.700 (0.100 above C)")
     write_plan(folder, baseline="B")
     assert report_text(folder).splitlines()[2] == sentence(folder, "B")
-    write_plan(folder, metrics=["rmse"])
-    assert sentence(folder, "B").startswith("C has the best RMSE 0.900, 0.050 (5.3%) lower than that of the baseline B")
 
 
 def test_a_training_that_ends_at_its_best_is_still_improving(tmp_path):
@@ -185,9 +188,10 @@ def test_a_training_that_ends_at_its_best_is_still_improving(tmp_path):
     for number, (shown, (epochs, every, ran, best)) in enumerate(trainings.items()):
         timing = {"train_s": 1.0, "epochs": ran, "best_epoch": best}
         folder, config = tmp_path / str(number), {**RATED, "epochs": epochs, "eval_step": every}
-        put(folder, "MF", config=config, timing=timing, parameters=9)
+        parameters = 1 if shown == "1" else 9  # RecBole's closed forms have one
+        put(folder, "MF", config=config, timing=timing, parameters=parameters)
         text = report_text(folder)
-        assert f"| MF | 9 | {shown} |" in text
+        assert f"| MF | {parameters} | {shown} |" in text
         assert ("more epochs (--epochs) may do better" in text) == ("still" in shown)
 
 

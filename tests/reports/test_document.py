@@ -32,7 +32,7 @@ PICTURE = b'<svg xmlns="http://www.w3.org/2000/svg"><text>\xc3\xbc &amp; more</t
 def small_table(**changed) -> Table:
     rows = [
         [Value("DGRM"), Value("0.750 ± 0.010", 0.75, "best", "▲"), Value("12", 12)],
-        [Value("MF"), Value("0.500", 0.5, "second"), Value("–")],
+        [Value("MF"), Value("0.500", 0.5, "level"), Value("–")],
         [Value("NCF"), Value("0.250", 0.25, mark="▼"), Value("7", 7)],
     ]
     given = {"title": "Results", "columns": ["", "NDCG@5 ↑", "seconds"], "rows": rows}
@@ -199,7 +199,7 @@ def test_html_holds_all_and_needs_nothing_but_itself(page):
     assert [words_in(row, "td") for row in bodies[1]] == rows
     assert [[cell.get("class") for cell in row] for row in bodies[1]] == [
         ["", "best", ""],
-        ["", "second", ""],
+        ["", "level", ""],
         [""] * 3,
     ]
 

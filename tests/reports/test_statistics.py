@@ -21,12 +21,6 @@ def comparison_of(folder: Path, label: str, baseline: str, metric: str = NDCG) -
     return rows_of(only_cell(folder, baseline))[label].scores[metric].comparison
 
 
-def averaged(files: list[dict[str, float]]) -> dict[str, float]:
-    """Mean per user over the files that have the user."""
-    users = {user for file in files for user in file}
-    return {user: np.mean([file[user] for file in files if user in file]) for user in users}
-
-
 def test_mean_and_deviation_are_those_of_the_seeds(tmp_path):
     seeds = [4, 7, 9]
     for label in ("MF", "DGRM"):
@@ -56,44 +50,73 @@ def test_reference_rows_have_a_value_per_seed_and_the_metrics_of_all_runs(tmp_pa
     assert found == {"random": {NDCG: [0.25, 0.75], "rmse": [1.5, 1.5]}, "oracle": {NDCG: [1, 1]}}
 
 
-@pytest.mark.parametrize(("seeds", "step"), [([1], 0.25), ([1, 2, 3], 1e-9)])
-def test_tests_and_interval_are_scipys_on_the_users_that_both_have(tmp_path, seeds, step):
+@pytest.mark.parametrize("step", [0.25, 1e-9])
+def test_one_seed_has_the_paired_t_test_of_scipy_on_the_users_that_both_have(tmp_path, step):
     """Every file has its own order of users, and lacks some: users are matched by token; large steps make ties."""
-    files: dict[str, list[dict[str, float]]] = {"MF": [], "DGRM": []}
-    for index, label in enumerate(files):
-        for seed in seeds:
-            rng = np.random.default_rng([index, seed])
-            users = rng.permutation(tokens(40))[: 33 + seed]
-            extra = f"only in {label} {seed}"
-            values = {user: int(user[1:]) / 40 + 0.1 * index + rng.normal() / 4 for user in users}
-            file = {user: round(value / step) * step for user, value in values.items()} | {extra: 90.0}
-            files[label].append(file)
-            write_run(tmp_path, label, seed, {NDCG: np.array([*file.values()])}, [*file])
-    theirs, ours = (averaged(file) for file in files.values())
-    common = sorted(theirs.keys() & ours.keys())
-    ours, theirs = np.array([[file[user] for user in common] for file in (ours, theirs)])
+    files = {}
+    for index, label in enumerate(("MF", "DGRM")):
+        rng = np.random.default_rng(index)
+        users = rng.permutation(tokens(40))[:33]
+        values = {user: int(user[1:]) / 40 + 0.1 * index + rng.normal() / 4 for user in users}
+        files[label] = {user: round(value / step) * step for user, value in values.items()} | {f"only {label}": 90.0}
+        write_run(tmp_path, label, 1, {NDCG: np.array([*files[label].values()])}, [*files[label]])
+    common = sorted(files["MF"].keys() & files["DGRM"].keys())
+    theirs, ours = np.array([[file[user] for user in common] for file in files.values()])
     assert (ours == theirs).any() == (step == 0.25)
-    found = comparison_of(tmp_path, "DGRM", baseline="MF")
-    assert found.users == len(common)
+    found, expected = comparison_of(tmp_path, "DGRM", baseline="MF"), stats.ttest_rel(ours, theirs)
+    assert (found.users, found.common_seeds) == (len(common), 1)
     assert found.difference == pytest.approx(np.mean(ours) - np.mean(theirs))
-    assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(ours, theirs).pvalue)
-    assert found.p_t == pytest.approx(stats.ttest_rel(ours, theirs).pvalue)
-    assert (found.low, found.high) == pytest.approx(tuple(stats.ttest_rel(ours, theirs).confidence_interval(0.95)))
-    assert found.low < found.difference < found.high
+    assert found.p == pytest.approx(expected.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+def pairs_of(difference: np.ndarray) -> list[tuple[pd.Series, pd.Series]]:
+    """The rows ``(users, seeds)`` without NaN as values of two models."""
+    columns = [pd.Series(column).dropna() for column in difference.T]
+    return [(column, column * 0) for column in columns]
+
+
+def drawn(rng, of_seeds: float, n_seeds: int, mean: float = 0.0) -> np.ndarray:
+    """Differences ``(900, n_seeds)`` of two models, as large as those of RatedNDCG on ML-100K."""
+    of_users, rest = rng.normal(0, 0.03, (900, 1)), rng.normal(0, 0.12, (900, n_seeds))
+    return mean + of_users + rng.normal(0, of_seeds, (1, n_seeds)) + rest
+
+
+def test_several_seeds_have_the_mean_squares_of_a_two_way_analysis_of_variance():
+    d = drawn(np.random.default_rng(0), 0.01, 4)
+    (n, k), grand, user, seed = d.shape, d.mean(), d.mean(1), d.mean(0)
+    squares = k * user.var(ddof=1), n * seed.var(ddof=1), (d - user[:, None] - seed + grand).var() * n * k
+    squares = np.array([*squares[:2], squares[2] / ((n - 1) * (k - 1))])
+    variance = squares @ [1, 1, -1]
+    freedom = variance**2 / (squares**2 / [n - 1, k - 1, (n - 1) * (k - 1)]).sum()
+    error, found = math.sqrt(variance / d.size), compare(pairs_of(d))
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(grand) / error, freedom), abs=1e-6)
+    assert found.high - grand == pytest.approx(error * stats.t.ppf(0.975, freedom), abs=1e-6)
+    assert found.seed_std == pytest.approx(math.sqrt((squares[1] - squares[2]) / n), abs=1e-6)
+
+
+@pytest.mark.parametrize(("n_seeds", "of_seeds", "lacking"), [(1, 0, 0), (3, 0.005, 0), (5, 0.005, 0), (5, 0.005, 0.4)])
+def test_of_equal_methods_about_a_twentieth_is_significant_and_of_different_ones_more(n_seeds, of_seeds, lacking):
+    rng, p = np.random.default_rng(n_seeds), []
+    for mean in (0.0, 0.02):
+        draws = [drawn(rng, of_seeds, n_seeds, mean) for _ in range(200)]
+        for d in draws:
+            d[rng.random(d.shape) < lacking] = np.nan
+        p.append([compare(pairs_of(d)).p for d in draws])
+    null, different = (np.array(p) < 0.05).mean(1)
+    assert 0.01 <= null <= 0.08
+    assert different > 0.8
 
 
 def test_equal_values_are_no_difference_also_where_three_seeds_add_up_differently_in_floating_point(tmp_path):
     values = np.random.default_rng(0).random((3, 60))
     for seed in (1, 2, 3):
         write_run(tmp_path, "A", seed, {NDCG: values[seed - 1]})
-        write_run(tmp_path, "B", seed, {NDCG: values[seed % 3]})
-        write_run(tmp_path, "C", seed, {NDCG: values[seed - 1]})
-    assert comparison_of(tmp_path, "C", "A") == Comparison(60, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0)
-    test = comparison_of(tmp_path, "A", "B")
-    assert (test.difference, test.p_t, test.p_wilcoxon, test.significant) == (0, 1, 1, False)
+        write_run(tmp_path, "B", seed, {NDCG: values[seed - 1] + 1e-13})
+    assert comparison_of(tmp_path, "B", "A") == Comparison(60, 3, 0.0, 0.0, 0.0, 1.0, holm=1.0)
     assert only_cell(tmp_path, "B").baseline.scores[NDCG].comparison is None
-    alone = compare(pd.Series({"u1": 0.75, "u2": 1.0}), pd.Series({"u1": 0.5, "u3": 0.0}))  # too few to test
-    assert (alone.users, alone.difference, alone.p_t, alone.p_wilcoxon) == (1, 0.25, 1.0, 1.0)
+    alone = compare([(pd.Series({"u1": 0.75, "u2": 1.0}), pd.Series({"u1": 0.5, "u3": 0.0}))])  # too few to test
+    assert (alone.users, alone.difference, alone.p) == (1, 0.25, 1.0)
 
 
 def test_only_common_seeds_are_compared_and_without_one_or_without_vectors_nothing_is(tmp_path):
@@ -105,7 +128,7 @@ def test_only_common_seeds_are_compared_and_without_one_or_without_vectors_nothi
     rows = rows_of(only_cell(tmp_path, "MF"))
     found = rows["DGRM"].scores[NDCG].comparison
     assert found.difference == pytest.approx((ours - theirs).mean())
-    assert found.p_t == pytest.approx(stats.ttest_rel(ours, theirs).pvalue)
+    assert (found.users, found.common_seeds) == (30, 2)
     assert (rows["MF"].seeds, rows["DGRM"].seeds) == ([1, 2, 3], [2, 3, 4])
     assert rows["EASE"].scores[NDCG].comparison is rows["NCF"].scores[NDCG].comparison is None
     assert rows["NCF"].scores[NDCG].mean == 0.5
@@ -119,10 +142,8 @@ def test_the_models_of_one_metric_are_the_family_that_is_corrected(tmp_path):
     rows = rows_of(only_cell(tmp_path, "MF"))
     for metric, family in [(NDCG, labels), ("mae", labels[:2])]:
         found = [rows[label].scores[metric].comparison for label in family]
-        for name in ("t", "wilcoxon"):
-            p = [getattr(test, f"p_{name}") for test in found]
-            assert [getattr(test, f"holm_{name}") for test in found] == pytest.approx(holm(p).tolist())
-        assert any(test.holm_t > test.p_t for test in found)
+        assert [test.holm for test in found] == pytest.approx(holm([test.p for test in found]).tolist())
+        assert any(test.holm > test.p for test in found)
     assert "mae" not in rows["C"].scores
 
 
@@ -133,28 +154,30 @@ def test_holm_as_worked_by_hand():
     assert holm(np.array([0.02, 0.02])) == pytest.approx([0.04, 0.04])
 
 
-def test_significant_needs_both_corrected_tests_below_5_percent():
-    for p in [(0.01, 0.01), (0.01, 0.06), (0.06, 0.01), (0.05, 0.01), (0.01, 0.05), (math.nan, math.nan)]:
-        assert Comparison(9, 0.1, 0.0, 0.2, 0.001, 0.001, *p).significant is (p == (0.01, 0.01))
+def test_significant_needs_a_corrected_p_value_below_5_percent_and_not_two_seeds():
+    for seeds, p, expected in [
+        (1, 0.01, True),
+        (3, 0.04, True),
+        (2, 0.01, False),
+        (3, 0.05, False),
+        (3, math.nan, False),
+    ]:
+        assert Comparison(9, seeds, 0.1, 0.0, 0.2, 0.001, holm=p).significant is expected
 
 
-@pytest.mark.parametrize(
-    ("metric", "values", "expected"),
-    [
-        (NDCG, [0.5, 0.75, 0.25, 0.125], [2, 1, 0, 0]),
-        ("rmse", [0.75, 1.5, 1.0, 2.0], [1, 0, 2, 0]),
-        (NDCG, [0.5, 0.75, 0.75, 0.25], [2, 1, 1, 0]),  # ties share a place
-        (NDCG, [0.5, 0.75, 0.5, 0.25], [2, 1, 2, 0]),
-        (NDCG, [0.5, 0.5], [1, 1]),
-    ],
-)
-def test_the_best_has_the_largest_ndcg_and_the_smallest_rmse(tmp_path, metric, values, expected):
-    for label, value in zip("ABCD", values, strict=False):
-        write_run(tmp_path, label, vectors={}, test={metric: value})
-    assert [row.scores[metric].place for row in only_cell(tmp_path).rows] == expected
+@pytest.mark.parametrize(("metric", "sign"), [(NDCG, 1), ("rmse", -1)])
+@pytest.mark.parametrize("n_seeds", [1, 2, 3])
+def test_the_leading_rows_are_the_best_and_those_that_cannot_be_told_from_it(tmp_path, metric, sign, n_seeds):
+    for label, value in {"A": 0.4, "B": 0.6, "C": 0.601, "D": 0.1}.items():
+        for seed in range(n_seeds):
+            write_run(tmp_path, label, seed, vectors={metric: (sign < 0) + sign * (value + draw(label, seed) / 20)})
+    leading = [row.label for row in only_cell(tmp_path).leading[metric]]
+    assert set(leading) == ({"B", "C", "A", "D"} if n_seeds == 2 else {"B", "C"})
+    write_run(tmp_path, "E", 0, vectors={}, test={metric: 0.7})
+    assert metric not in only_cell(tmp_path).leading  # a row cannot be tested
 
 
-def test_a_metric_that_a_row_or_a_seed_lacks_or_that_is_no_number_is_left_out_and_none_is_best_alone(tmp_path):
+def test_a_metric_that_a_row_or_a_seed_lacks_or_that_is_no_number_is_left_out_and_not_tested(tmp_path):
     both = {NDCG: 0.5, "rmse": 1.0}
     results = {"A": [both, both], "B": [{NDCG: 0.25}], "C": [both, {NDCG: 0.1}], "D": [{NDCG: 0.1, "rmse": math.nan}]}
     for label, tests in results.items():
@@ -164,7 +187,7 @@ def test_a_metric_that_a_row_or_a_seed_lacks_or_that_is_no_number_is_left_out_an
     assert set(cell.metrics) == {NDCG, "rmse"}
     rows = rows_of(cell)
     assert [set(row.scores) for row in rows.values()] == [{NDCG, "rmse"}, {NDCG}, {NDCG}, {NDCG}]
-    assert (rows["A"].scores["rmse"].place, rows["A"].scores[NDCG].place) == (0, 1)
+    assert cell.leading == {"rmse": [rows["A"]]}  # it is alone
 
 
 def test_runs_of_one_seed_that_saw_different_splits_are_refused_by_name(tmp_path):
