@@ -85,7 +85,7 @@ def test_one_line_trains_and_prints_the_table_and_gives_the_run_again(run, tmp_p
 )
 def test_wrong_input_is_one_sentence_before_anything_is_written(run, arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, _, err = run(*arguments)
+    status, _, err = run(*arguments, *(run.places if "--dataset=noise" in arguments else []))
     assert (status, message in err, err.count("\n")) == (2, True, 1), err
     assert err.startswith("error: ")
     assert not list(tmp_path.iterdir())
