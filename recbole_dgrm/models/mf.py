@@ -27,6 +27,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.options import Share, read
 
@@ -133,6 +134,12 @@ class MF(ProfileRecommender):
         """Predicted ratings ``(B, I)``: the products ``p_u . q_i`` plus the offset or the centre."""
         products = self.unit * (self.user_factors[user] @ self.item_factors.T)
         return (products + self.offset).float() + self.center.rows(user)
+
+    @torch.no_grad()
+    def score_at(self, user: Tensor, places: Places) -> Tensor:
+        """Predicted ratings ``(n,)`` at ``places``."""
+        products = self.user_factors[user[places.row]] * self.item_factors[places.column]
+        return (self.unit * products.sum(-1) + self.offset).float() + self.center.at(user, places)
 
 
 def offset(low: float, high: float) -> float:

@@ -8,6 +8,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.models.bmf.factorization import Factorization, Sampling
 from recbole_dgrm.options import read
@@ -63,9 +64,9 @@ class BMF(ProfileRecommender):
         return self.factorization.ratings(user)
 
     @torch.no_grad()
-    def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Predicted ratings ``(n,)`` of single items."""
-        return self.in_order(user, row, column, lambda places: self.factorization.ratings_at(user, places))
+    def score_at(self, user: Tensor, places: Places) -> Tensor:
+        """Predicted ratings ``(n,)`` at ``places``."""
+        return self.factorization.ratings_at(user, places)
 
     @torch.no_grad()
     def deviations(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
