@@ -80,6 +80,19 @@ def products_at(places: Places, left: Tensor, right: Tensor) -> Tensor:
     return _ProductsAt.apply(places, left, right)
 
 
+def symmetric(size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """How to store a symmetric matrix ``(size, size)`` by its upper triangle.
+
+    Returns:
+        Rows and columns of the stored entries, ``(n,)`` each, and for each entry of the matrix the index of the stored
+        one, ``(size, size)``.
+    """
+    row, column = torch.triu_indices(size, size)
+    place = torch.empty(size, size, dtype=torch.long)
+    place[row, column] = place[column, row] = torch.arange(len(row))
+    return row, column, place
+
+
 def squared_norms(left: Tensor, right: Tensor) -> Tensor:
     """The sums of squares of the rows of ``left @ right.T``, ``(B,)``, for ``(B, H)`` and ``(I, H)``.
 

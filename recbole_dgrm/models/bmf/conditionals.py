@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recbole_dgrm.maths.sparse import Places, sparse_product
+from recbole_dgrm.maths.sparse import Places, sparse_product, symmetric
 from recbole_dgrm.models.bmf.features import Features, product
 
 ROWS = 4096  # rows that are solved at once
@@ -110,12 +110,10 @@ def places_of(ratings: sp.csr_matrix) -> Places:
 
 def grams(places: Places, table: Tensor) -> Tensor:
     """For each row of ``places`` the sum of ``t t'`` over the rows ``t`` of ``table`` at its columns, ``(n, d, d)``."""
-    size = table.shape[1]
-    first, second = torch.triu_indices(size, size)
-    total = sparse_product(places, table.new_ones(len(places.row)), table[:, first] * table[:, second])
-    result = table.new_empty(places.n_rows, size, size)
-    result[:, first, second] = result[:, second, first] = total
-    return result
+    first, second, place = symmetric(table.shape[1])
+    products = table.index_select(1, first) * table.index_select(1, second)
+    total = sparse_product(places, table.new_ones(len(places.row)), products)
+    return total.index_select(1, place.flatten()).unflatten(1, place.shape)
 
 
 def posterior_variances(places: Places, asked: Places, table: Tensor, precision: Tensor, alpha: float) -> Tensor:
