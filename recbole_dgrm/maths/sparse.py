@@ -80,27 +80,18 @@ def products_at(places: Places, left: Tensor, right: Tensor) -> Tensor:
     return _ProductsAt.apply(places, left, right)
 
 
-def bags(index: Tensor, start: Tensor, table: Tensor, value: Tensor | None = None) -> Tensor:
-    """For each bag of entries the sum of the rows ``index`` of ``table`` times ``value``; it has no gradient.
-
-    Args:
-        start: the index of the first entry of each bag, and the number of entries, ``(n_bags + 1,)``.
-    """
-    table, value = table.detach().float(), None if value is None else value.detach().float()
-    return embedding_bag(index, table, start, mode="sum", per_sample_weights=value, include_last_offset=True)
+def outer_products(table: Tensor) -> Tensor:
+    """The upper triangles of ``t t'`` for the rows ``t`` of ``table`` ``(n, d)``: ``(n, d * (d + 1) / 2)``."""
+    row, column = torch.triu_indices(table.shape[1], table.shape[1], device=table.device)
+    return table.index_select(1, row) * table.index_select(1, column)
 
 
-def symmetric(size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """How to store a symmetric matrix ``(size, size)`` by its upper triangle.
-
-    Returns:
-        Rows and columns of the stored entries, ``(n,)`` each, and for each entry of the matrix the index of the stored
-        one, ``(size, size)``.
-    """
-    row, column = torch.triu_indices(size, size)
-    place = torch.empty(size, size, dtype=torch.long)
-    place[row, column] = place[column, row] = torch.arange(len(row))
-    return row, column, place
+def symmetric(triangle: Tensor, size: int) -> Tensor:
+    """The symmetric matrices ``(n, size, size)`` with these upper triangles, ``(n, size * (size + 1) / 2)``."""
+    row, column = torch.triu_indices(size, size, device=triangle.device)
+    place = row.new_empty(size, size)
+    place[row, column] = place[column, row] = torch.arange(len(row), device=row.device)
+    return triangle.index_select(1, place.flatten()).unflatten(1, place.shape)
 
 
 def squared_norms(left: Tensor, right: Tensor) -> Tensor:
@@ -135,7 +126,7 @@ class _SparseProduct(torch.autograd.Function):
     def forward(ctx: Any, places: Places, value: Tensor, weight: Tensor) -> Tensor:
         ctx.places = places
         ctx.save_for_backward(value, weight)
-        return bags(places.column, places.row_start, weight, value)
+        return _bags(places.column, places.row_start, value, weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
@@ -156,7 +147,7 @@ class _ProductsAt(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
         (grad,), places = grads, ctx.places
         left, right = ctx.saved_tensors
-        by_left = bags(places.column, places.row_start, right, grad) if ctx.needs_input_grad[1] else None
+        by_left = _bags(places.column, places.row_start, grad, right) if ctx.needs_input_grad[1] else None
         by_right = _by_column(places, grad, left) if ctx.needs_input_grad[2] else None
         return None, None if by_left is None else by_left.to(left.dtype), by_right
 
@@ -165,10 +156,16 @@ def _starts(index: Tensor, size: int) -> Tensor:
     return torch.searchsorted(index, torch.arange(size + 1, device=index.device))
 
 
+def _bags(index: Tensor, start: Tensor, value: Tensor, table: Tensor) -> Tensor:
+    """For each bag of entries the weighted sum of the rows ``index`` of ``table``, with the weights ``value``."""
+    table, value = table.detach().float(), value.detach().float()
+    return embedding_bag(index, table, start, mode="sum", per_sample_weights=value, include_last_offset=True)
+
+
 def _by_column(places: Places, value: Tensor, table: Tensor) -> Tensor:
     """The transposed sparse matrix times ``table`` ``(n_rows, H)``: ``(n_columns, H)``."""
     order, row, start = places.by_column
-    return bags(row, start, table, value.index_select(0, order))
+    return _bags(row, start, value.index_select(0, order), table)
 
 
 def _sampled(places: Places, left: Tensor, right: Tensor) -> Tensor:

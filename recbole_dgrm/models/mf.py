@@ -17,6 +17,7 @@ example 1001 to 1005, then give the same result.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -24,13 +25,15 @@ import scipy.sparse as sp
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
 
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.maths.sparse import Places, bags, symmetric
+from recbole_dgrm.maths.sparse import Places, outer_products, symmetric
 from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.options import Share, read
 
 ROWS = 8192  # rows (users or items) that are solved at once
+SUMS = torch.float32  # of the normal equations, which are solved in float64
 CACHE = 1 << 20  # bytes of products of factors that a processor's cache has room for
 LEAST = 4  # ratings per row and block of columns, on average; with fewer, adding up the blocks takes longest
 
@@ -157,10 +160,10 @@ class Side:
     """
 
     def __init__(self, ratings: sp.csc_matrix, n_factors: int):
-        (n_rows, n_columns), self._symmetric = ratings.shape, symmetric(n_factors)
+        n_rows, n_columns = ratings.shape
         self.count = torch.bincount(torch.from_numpy(ratings.indices), minlength=n_rows)
         least = int(LEAST * n_rows * n_columns / ratings.nnz)
-        self._size = min(n_columns, max(CACHE // (4 * len(self._symmetric[0])), least))
+        self._size = min(n_columns, max(CACHE // (2 * n_factors * (n_factors + 1)), least))
         blocks = (ratings[:, start : start + self._size].tocsr() for start in range(0, n_columns, self._size))
         arrays = ((block.indices, block.indptr, block.data) for block in blocks)
         self._blocks = [tuple(map(torch.from_numpy, block)) for block in arrays]
@@ -172,25 +175,26 @@ class Side:
             fixed: the factors of the columns, ``(n_columns, k)``.
             unrated: the weight of unrated entries.
         """
-        gram, right = self._sums(fixed.float())
-        place, everywhere = self._symmetric[2], unrated * fixed.T @ fixed
+        gram, right = self._sums(fixed.to(SUMS))
+        everywhere = unrated * fixed.T @ fixed
         # Any penalty makes the equations of rows without ratings solvable.
         weight = penalty.of(self.count.clamp(min=1))
         solved = []
         for part, b, diagonal in zip(gram.split(ROWS), right.split(ROWS), weight.split(ROWS), strict=True):
-            a = (1 - unrated) * part.double().index_select(1, place.flatten()).unflatten(1, place.shape) + everywhere
+            a = (1 - unrated) * symmetric(part.double(), fixed.shape[1]) + everywhere
             a.diagonal(dim1=1, dim2=2).add_(diagonal.unsqueeze(-1))
             solved.append(torch.cholesky_solve(b.double().unsqueeze(-1), torch.linalg.cholesky(a)).squeeze(-1))
         rows = torch.cat(solved)
         return rows, (right * rows).sum().item()
 
     def _sums(self, fixed: Tensor) -> tuple[Tensor, Tensor]:
-        """The sums over rated columns of ``q q'`` (its upper triangle) and of ``rating * q``, in float32."""
-        first, second, _ = self._symmetric
-        gram, right = fixed.new_zeros(len(self.count), len(first)), fixed.new_zeros(len(self.count), fixed.shape[1])
+        """The sums over rated columns of ``q q'`` (its upper triangle) and of ``rating * q``."""
+        n_rows, k = len(self.count), fixed.shape[1]
+        bags = partial(embedding_bag, mode="sum", include_last_offset=True)
+        gram, right = fixed.new_zeros(n_rows, k * (k + 1) // 2), fixed.new_zeros(n_rows, k)
         for (column, start, value), q in zip(self._blocks, fixed.split(self._size), strict=True):
-            gram += bags(column, start, q.index_select(1, first) * q.index_select(1, second))
-            right += bags(column, start, q, value)
+            gram += bags(column, outer_products(q), start)
+            right += bags(column, q, start, per_sample_weights=value.to(q.dtype))
         return gram, right
 
 

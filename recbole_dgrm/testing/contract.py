@@ -34,7 +34,7 @@ def interaction(config, users, items=None) -> Interaction:
 
 
 class Sizes(TorchDispatchMode):
-    """Collects the sizes of all tensors that are computed."""
+    """Collects the sizes of all dense tensors that are computed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,8 +43,12 @@ class Sizes(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Call ``func``, and note the sizes of what it returns."""
         result = func(*args, **(kwargs or {}))
-        self.seen |= {tuple(each.shape) for each in tree_leaves(result) if isinstance(each, torch.Tensor)}
+        self.seen |= {tuple(each.shape) for each in filter(_is_dense, tree_leaves(result))}
         return result
+
+
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided
 
 
 class ModelContract:
