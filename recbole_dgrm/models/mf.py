@@ -2,9 +2,9 @@
 
     minimise  sum_rated (r - p_u . q_i)^2 + sum_u w_u |p_u|^2 + sum_i w_i |q_i|^2
 
-with the weights of a ``Penalty``. The DGRM paper does not state whether the regularization counts once per row (plain)
-or once per rating (ALS-WR), so ``regularize_by`` chooses. ``unrated_weight`` adds unrated entries as zeros (Hu et al.
-2008).
+with the weights of ``MF.penalties``. The DGRM paper does not state whether the regularization counts once per row
+(plain) or once per rating (ALS-WR), so ``regularize_by`` chooses. ``unrated_weight`` adds unrated entries as zeros (Hu
+et al. 2008). The sums of the normal equations are computed in float32, their solutions in float64.
 
 ALS-WR hardly regularizes rows with few ratings: for a user with one rating it predicts about that rating for all items.
 So by default residuals to user and item biases are factorized (``center: bias``), in units of a quarter of the scale's
@@ -50,26 +50,6 @@ class MFOptions:
     unrated_weight: Share
 
 
-@dataclass(frozen=True)
-class Penalty:
-    """The L2 penalty of a row of factors: lambda times a weight.
-
-    Attributes:
-        regularization: lambda.
-        by_count: whether the weight is the number of the row's ratings (ALS-WR, Zhou et al. 2008); else it is 1.
-        prior_ratings: added to that number, which keeps rows with few ratings near 0.
-    """
-
-    regularization: float
-    by_count: bool = True
-    prior_ratings: float = 0.0
-
-    def of(self, count: Tensor) -> Tensor:
-        """The penalties of rows with ``count`` ratings, ``(n,)``; 0 for rows without ratings."""
-        weight = count.double() + self.prior_ratings if self.by_count else torch.ones(len(count), dtype=torch.float64)
-        return self.regularization * weight * (count > 0)
-
-
 class MF(ProfileRecommender):
     """Matrix factorization by ALS; users and items without ratings get the centre, or without one the mean factors."""
 
@@ -88,7 +68,6 @@ class MF(ProfileRecommender):
         ratings.data = ((ratings.data - less) / self.unit).astype(np.float32)
         self.squares = float(np.square(ratings.data, dtype=np.float64).sum())
         self.users, self.items = Side(ratings.tocsc(), self.options.factors), Side(ratings.T, self.options.factors)
-        self.penalty = self._penalty()
         # It is saved unless it is 0, so that factors that were saved without an offset cannot be loaded with one.
         self.register_buffer("offset", torch.tensor(less, dtype=torch.float64), persistent=less != 0)
         scale = np.sqrt(np.abs(ratings.data).mean(dtype=np.float64) / self.options.factors)
@@ -102,9 +81,14 @@ class MF(ProfileRecommender):
         low, high = self.scale.low, self.scale.high
         return (0.0, (high - low) / 4 or 1.0) if self.center.is_fitted else (offset(low, high), 1.0)
 
-    def _penalty(self) -> Penalty:
+    def penalties(self, count: Tensor) -> Tensor:
+        """The weights ``w`` of rows with ``count`` ratings, ``(n,)``: lambda, or with ``regularize_by: count`` lambda
+        times the number of ratings (ALS-WR, Zhou et al. 2008), ``prior_ratings`` included.
+        """
         o = self.options
-        return Penalty(o.regularization, o.regularize_by == "count", 0.0 if self.implicit else o.prior_ratings)
+        if o.regularize_by == "plain":
+            return torch.full(count.shape, o.regularization, dtype=torch.float64)
+        return o.regularization * (count.double() + (0.0 if self.implicit else o.prior_ratings))
 
     def _parameter(self, n_rows: int, scale: float) -> nn.Parameter:
         start = scale * (1 + 0.1 * torch.randn(n_rows, self.options.factors, dtype=torch.float64))
@@ -117,8 +101,9 @@ class MF(ProfileRecommender):
         """
         self.half_sweep("user")
         explained = self.half_sweep("item")
-        norms = self.user_factors.cpu().square().sum(dim=1) @ self.penalty.of(self.users.count)
-        return (self.squares - explained + norms.item()) / int(self.users.count.sum())
+        count = self.users.count
+        penalty = self.penalties(count) * (count > 0) @ self.user_factors.cpu().square().sum(dim=1)
+        return (self.squares - explained + penalty.item()) / int(count.sum())
 
     def half_sweep(self, name: str) -> float:
         """Set the factors of ``user`` or ``item`` to the exact minimum given those of the other, and return the sum of
@@ -127,7 +112,9 @@ class MF(ProfileRecommender):
         side, own, other = self.users, self.user_factors, self.item_factors
         if name == "item":
             side, own, other = self.items, other, own
-        factors, explained = side.solve(other.detach().cpu(), self.penalty, self.options.unrated_weight)
+        # Any penalty makes the equations of rows without ratings solvable.
+        penalty = self.penalties(side.count.clamp(min=1))
+        factors, explained = side.solve(other.detach().cpu(), penalty, self.options.unrated_weight)
         rated = side.count > 0
         factors[~rated] = 0 if self.center.is_fitted else factors[rated].mean(dim=0)
         own.copy_(factors)
@@ -168,19 +155,18 @@ class Side:
         arrays = ((block.indices, block.indptr, block.data) for block in blocks)
         self._blocks = [tuple(map(torch.from_numpy, block)) for block in arrays]
 
-    def solve(self, fixed: Tensor, penalty: Penalty, unrated: float) -> tuple[Tensor, float]:
+    def solve(self, fixed: Tensor, penalty: Tensor, unrated: float) -> tuple[Tensor, float]:
         """The rows ``x`` ``(n, k)`` that solve the normal equations ``A x = b``, and the sum of ``b . x``.
 
         Args:
             fixed: the factors of the columns, ``(n_columns, k)``.
+            penalty: the weights of the rows' squared norms, ``(n,)``.
             unrated: the weight of unrated entries.
         """
         gram, right = self._sums(fixed.to(SUMS))
         everywhere = unrated * fixed.T @ fixed
-        # Any penalty makes the equations of rows without ratings solvable.
-        weight = penalty.of(self.count.clamp(min=1))
         solved = []
-        for part, b, diagonal in zip(gram.split(ROWS), right.split(ROWS), weight.split(ROWS), strict=True):
+        for part, b, diagonal in zip(gram.split(ROWS), right.split(ROWS), penalty.split(ROWS), strict=True):
             a = (1 - unrated) * symmetric(part.double(), fixed.shape[1]) + everywhere
             a.diagonal(dim1=1, dim2=2).add_(diagonal.unsqueeze(-1))
             solved.append(torch.cholesky_solve(b.double().unsqueeze(-1), torch.linalg.cholesky(a)).squeeze(-1))

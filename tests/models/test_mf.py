@@ -30,7 +30,7 @@ def objective(model):
     weight = np.where(rated, 1.0, model.options.unrated_weight)
     loss = (weight * np.square(np.where(rated, ratings, 0) - p @ q.T)).sum()
     for factors, side in ((p, model.users), (q, model.items)):
-        loss += (model.penalty.of(side.count).numpy() * np.square(factors).sum(axis=1)).sum()
+        loss += ((side.count > 0) * model.penalties(side.count)).numpy() @ np.square(factors).sum(axis=1)
     return loss
 
 
