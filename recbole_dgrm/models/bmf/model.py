@@ -1,4 +1,10 @@
-"""BMF: Bayesian matrix factorization with features of what was rated. Its equations are in ``gibbs.py``."""
+"""BMF: Bayesian matrix factorization with features of what was rated. Its equations are in ``gibbs.py``.
+
+No sweep is selected on validation, but a run with a refit samples two chains of the same length: one for the validation
+result, and one for the test result. A refit that goes on from the last state of the first chain is less accurate: on
+five splits of ML-100K the RMSE is higher by 0.003 to 0.008 with 100 sweeps, and by 0.004 to 0.010 with 50. The average
+over sweeps needs sweeps that differ, and those of a new chain differ most.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
