@@ -37,6 +37,7 @@ def mypackage(tmp_path_factory):
 
 class TestLinear(ModelContract):
     model = "mypackage.linear:Linear"
+    whole_profiles = True
 
 
 def test_the_tables_of_pages_are_those_of_the_reports(monkeypatch):

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recbole_dgrm.maths.sparse import Places
+
 SWEEPS = 10
 
 
@@ -96,6 +98,10 @@ class Center(nn.Module):
     def pairs(self, user: Tensor, column: Tensor) -> Tensor:
         """The centre ``(n,)`` of pairs of a user and an item column, ``(n,)`` each."""
         return self.user[user] + self.item[column]
+
+    def at(self, user: Tensor, places: Places) -> Tensor:
+        """The centre ``(n,)`` at ``places`` in ``(B, n_items)`` of users ``(B,)``."""
+        return self.pairs(user[places.row], places.column)
 
     def rows(self, user: Tensor) -> Tensor:
         """The centre ``(B, n_items)`` of users ``(B,)``."""

@@ -80,6 +80,20 @@ def products_at(places: Places, left: Tensor, right: Tensor) -> Tensor:
     return _ProductsAt.apply(places, left, right)
 
 
+def outer_products(table: Tensor) -> Tensor:
+    """The upper triangles of ``t t'`` for the rows ``t`` of ``table`` ``(n, d)``: ``(n, d * (d + 1) / 2)``."""
+    row, column = torch.triu_indices(table.shape[1], table.shape[1], device=table.device)
+    return table.index_select(1, row) * table.index_select(1, column)
+
+
+def symmetric(triangle: Tensor, size: int) -> Tensor:
+    """The symmetric matrices ``(n, size, size)`` with these upper triangles, ``(n, size * (size + 1) / 2)``."""
+    row, column = torch.triu_indices(size, size, device=triangle.device)
+    place = row.new_empty(size, size)
+    place[row, column] = place[column, row] = torch.arange(len(row), device=row.device)
+    return triangle.index_select(1, place.flatten()).unflatten(1, place.shape)
+
+
 def squared_norms(left: Tensor, right: Tensor) -> Tensor:
     """The sums of squares of the rows of ``left @ right.T``, ``(B,)``, for ``(B, H)`` and ``(I, H)``.
 

@@ -53,7 +53,8 @@ class Phase:
 class ProfileRecommender(GeneralRecommender):
     """A model that reads whole rating profiles from a sparse matrix.
 
-    A subclass defines ``phases`` for training and ``score_profiles`` for prediction.
+    A subclass defines ``phases`` for training and ``score_profiles`` for prediction. If single pairs can be predicted
+    without all items of their users, it defines ``score_at``, too.
 
     Args:
         config: RecBole config; ``feedback: rating`` reads the ratings, ``implicit`` a 1 per pair.
@@ -203,8 +204,12 @@ class ProfileRecommender(GeneralRecommender):
 
     def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """The scores ``(n,)`` of single items at ``row`` and ``column`` in a batch of distinct users ``(B,)``."""
+        return self.in_order(user, row, column, lambda places: self.score_at(user, places))
+
+    def score_at(self, user: Tensor, places: Places) -> Tensor:
+        """The scores ``(n,)`` at ``places`` in ``(B, I)`` of distinct users ``(B,)``; here all items are scored."""
         blocks = map(self.score_profiles, user.split(max(1, BLOCK // self.width)))
-        return entries_of(blocks, row, column)
+        return entries_of(blocks, places.row, places.column)
 
     def in_order(self, user: Tensor, row: Tensor, column: Tensor, values: Callable[[Places], Tensor]) -> Tensor:
         """Call ``values``, which needs places sorted by row, for entries in any order.

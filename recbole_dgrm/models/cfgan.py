@@ -168,6 +168,11 @@ class CFGAN(ProfileRecommender):
         """Predicted ratings ``(B, I)``, between 0 and the highest rating of the scale."""
         return self.top * torch.sigmoid(self.generator(*self.condition(user)).dense())
 
+    @torch.no_grad()
+    def score_at(self, user: Tensor, places: Places) -> Tensor:
+        """Predicted ratings ``(n,)`` at ``places``, between 0 and the highest rating of the scale."""
+        return self.top * torch.sigmoid(self.generator(*self.condition(user)).at(places))
+
 
 def _joined(one: Places, other: Places) -> Places:
     """The places of both, sorted by row."""

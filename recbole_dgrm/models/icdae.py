@@ -85,4 +85,12 @@ class ICDAE(ProfileRecommender):
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
         """Predicted ratings ``(B, I)``."""
-        return self.decoder(self.encode(user, *self.rated(user))) + self.center.rows(user)
+        return self._outputs(user).dense() + self.center.rows(user)
+
+    @torch.no_grad()
+    def score_at(self, user: Tensor, places: Places) -> Tensor:
+        """Predicted ratings ``(n,)`` at ``places``."""
+        return self._outputs(user).at(places) + self.center.at(user, places)
+
+    def _outputs(self, user: Tensor) -> Outputs:
+        return Outputs.of(self.encode(user, *self.rated(user)), self.decoder)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from recbole.data.interaction import Interaction
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data import loaders
@@ -31,6 +33,24 @@ def interaction(config, users, items=None) -> Interaction:
     return Interaction(columns)
 
 
+class Sizes(TorchDispatchMode):
+    """Collects the sizes of all dense tensors that are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Call ``func``, and note the sizes of what it returns."""
+        result = func(*args, **(kwargs or {}))
+        self.seen |= {tuple(each.shape) for each in filter(_is_dense, tree_leaves(result))}
+        return result
+
+
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided
+
+
 class ModelContract:
     """A subclass whose name begins with ``Test`` names a model, and pytest runs these tests on it.
 
@@ -41,6 +61,7 @@ class ModelContract:
         epochs: of the training there.
         settings: keys of the training there.
         implicit: keys with which the model runs under full ranking; None for a model of ratings, which says so.
+        whole_profiles: whether the model scores a single pair by scoring all items of its user.
     """
 
     model: str
@@ -49,6 +70,7 @@ class ModelContract:
     epochs = 15
     settings: ClassVar[dict[str, Any]] = {"learning_rate": 0.02}
     implicit: ClassVar[dict[str, Any] | None] = {}
+    whole_profiles = False
 
     def phases(self, model) -> list[Phase]:
         """The turns in which the model is trained; for a model that declares none, what stands for them."""
@@ -107,6 +129,14 @@ class ModelContract:
         users, items = [3, 3, 1, 7, 1], [1, 5, 2, 9, 24]
         torch.testing.assert_close(model.predict(interaction(config, users, items)), scores[users, items])
         assert torch.equal(scores, model.full_sort_predict(interaction(config, range(splits.train.user_num))))
+
+    def test_pairs_are_scored_without_a_table_of_users_and_items_if_the_model_can(self, built):
+        config, splits, model = built
+        users, sizes = [2, 3, 5, 7, 11, 13, 17], Sizes()
+        with sizes:
+            model.eval().predict(interaction(config, users, range(1, 8)))
+        tables = {(len(users), splits.train.item_num - padding) for padding in (0, 1)}
+        assert bool(sizes.seen & tables) == self.whole_profiles
 
     def test_another_seed_gives_another_split_and_another_model(self, make_config, built):
         found = []

@@ -161,7 +161,8 @@ class RecordedTrainer:
         if epoch < 0:
             return
         self.best_epoch = epoch
-        self.best_state = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+        state = self.model.state_dict()  # without validation it always is the best, so it needs no copy
+        self.best_state = {key: value.clone() for key, value in state.items()} if self._select else dict(state)
         self.best_other = self.model.other_parameter()
         if not self._select:
             self._after_epoch(epoch, {})

@@ -140,8 +140,8 @@ class Constant(DGRM):
         scores = super().score_profiles(user)
         return torch.full_like(scores, 4.2) if self.broken else self.copy(user)
 
-    def score_pairs(self, user, row, column):
-        return self.score_profiles(user)[row, column]
+    def score_at(self, user, places):
+        return self.score_profiles(user)[places.row, places.column]
 
     def copy(self, user):
         spread = torch.linspace(1, 5, self.width).repeat(len(user), 1)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from recbole_dgrm.maths.layers import SparseLinear
-from recbole_dgrm.maths.sparse import Places, products_at, sparse_product, squared_norms
+from recbole_dgrm.maths.sparse import Places, outer_products, products_at, sparse_product, squared_norms, symmetric
 
 ROWS, COLUMNS, SIZE = 6, 9, 4
 CASES = {
@@ -133,3 +133,9 @@ def test_a_sparse_layer_is_a_linear_one_over_the_dense_rows():
     value = torch.randn(len(places.row))
     torch.testing.assert_close(layer(places, value), linear(places.dense(value)), rtol=1e-5, atol=1e-5)
     assert layer.weight.is_contiguous()
+
+
+def test_sums_of_triangles_are_gram_matrices():
+    table = torch.randn(ROWS, SIZE)
+    gram = symmetric(outer_products(table).sum(0, keepdim=True), SIZE)
+    torch.testing.assert_close(gram, (table.T @ table).unsqueeze(0))

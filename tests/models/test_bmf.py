@@ -59,6 +59,18 @@ def test_all_that_is_kept_has_its_place(swept):
     assert swept(keep_every="auto")[2].factorization.kept == 5
 
 
+def test_the_cached_side_of_the_items_follows_every_sweep_and_every_loaded_state(swept):
+    _, _, model = swept()
+    user = torch.tensor([1, 2, 3])
+    before, state = model.score_profiles(user), {key: value.clone() for key, value in model.state_dict().items()}
+    model.factorization.item_rows[:, 3] += 1
+    assert not torch.equal(model.score_profiles(user), before)
+    model.load_state_dict(state)
+    assert torch.equal(model.score_profiles(user), before)
+    model.factorization.kept.fill_(4)
+    assert not torch.equal(model.score_profiles(user), before)
+
+
 def test_users_that_are_solved_anew_are_the_same(swept):
     _, splits, model = swept(implicit="both")
     ratings = splits.train.inter_matrix(form="csr", value_field="rating")

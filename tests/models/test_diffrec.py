@@ -6,6 +6,7 @@ from recbole_dgrm.testing import ModelContract, interaction
 
 class TestDiffRec(ModelContract):
     model = "DiffRec"
+    whole_profiles = True
 
 
 def test_with_implicit_feedback_it_equals_recboles_on_the_same_weights(make_model):

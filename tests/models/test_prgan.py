@@ -6,6 +6,7 @@ from recbole_dgrm.testing import ModelContract
 
 class TestPRGAN(ModelContract):
     model = "PRGAN"
+    whole_profiles = True
 
 
 def test_the_critic_reads_a_2_by_10_image_with_the_published_sizes():

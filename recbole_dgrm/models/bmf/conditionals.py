@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recbole_dgrm.maths.sparse import Places, sparse_product
+from recbole_dgrm.maths.sparse import Places, outer_products, sparse_product, symmetric
 from recbole_dgrm.models.bmf.features import Features, product
 
 ROWS = 4096  # rows that are solved at once
@@ -90,9 +90,10 @@ class Design:
         rows, start, first = noise.new_empty(2, *noise.shape), 0, 0
         precision = torch.as_tensor(prior.precision, dtype=torch.float32)
         pull = torch.as_tensor(prior.centre(features), dtype=torch.float32).expand(noise.shape) @ precision
+        products = outer_products(table)
         for places in self._blocks:
             here, part = slice(start, start + places.n_rows), target[first : first + len(places.row)]
-            root = torch.linalg.cholesky(alpha * grams(places, table) + precision)
+            root = torch.linalg.cholesky(alpha * grams(places, products, table.shape[1]) + precision)
             right = alpha * sparse_product(places, part, table) + pull[here]
             half = torch.linalg.solve_triangular(root, right.unsqueeze(-1), upper=False)
             both = torch.cat([half, half + noise[here].unsqueeze(-1)], dim=-1)
@@ -108,14 +109,9 @@ def places_of(ratings: sp.csr_matrix) -> Places:
     return Places(n_rows, n_columns, torch.from_numpy(row), torch.from_numpy(column))
 
 
-def grams(places: Places, table: Tensor) -> Tensor:
-    """For each row of ``places`` the sum of ``t t'`` over the rows ``t`` of ``table`` at its columns, ``(n, d, d)``."""
-    size = table.shape[1]
-    first, second = torch.triu_indices(size, size)
-    total = sparse_product(places, table.new_ones(len(places.row)), table[:, first] * table[:, second])
-    result = table.new_empty(places.n_rows, size, size)
-    result[:, first, second] = result[:, second, first] = total
-    return result
+def grams(places: Places, products: Tensor, size: int) -> Tensor:
+    """For each row of ``places`` the sum over its columns of ``t t'``, from ``outer_products``: ``(n, size, size)``."""
+    return symmetric(sparse_product(places, products.new_ones(len(places.row)), products), size)
 
 
 def posterior_variances(places: Places, asked: Places, table: Tensor, precision: Tensor, alpha: float) -> Tensor:
@@ -125,7 +121,7 @@ def posterior_variances(places: Places, asked: Places, table: Tensor, precision:
         places: the places of the ratings from which the rows ``(B, d)`` are estimated.
         table, precision, alpha: as in ``Design.posterior``.
     """
-    root, parts = torch.linalg.cholesky(alpha * grams(places, table) + precision), []
+    root, parts = torch.linalg.cholesky(alpha * grams(places, outer_products(table), table.shape[1]) + precision), []
     for row, column in zip(asked.row.split(ROWS), asked.column.split(ROWS), strict=True):
         half = torch.linalg.solve_triangular(root[row], table[column].unsqueeze(-1), upper=False)
         parts.append(half.squeeze(-1).square().sum(-1))

@@ -6,6 +6,7 @@ user's ratings and the items of the sweep, so new users need no training.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -98,6 +99,7 @@ class Factorization(nn.Module):
         self.alphas.fill_(1)
         self.register_buffer("sweeps", torch.tensor(0))
         self.register_buffer("kept", torch.tensor(0))
+        self._cached: tuple[Any, Any] = None, None
 
     def _standard(self, ratings: sp.csr_matrix) -> sp.csr_matrix:
         value = (ratings.data - self.centre) / self.deviation
@@ -160,10 +162,23 @@ class Factorization(nn.Module):
     def _parts(self, user: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
         """Factors and biases of users and items, and m, whose sums and products are means over the kept sweeps."""
         kept = self._count
-        left, right = self.user_rows[user, :kept], self.item_rows[:, :kept]
-        factors = (left[..., :-1] / kept).flatten(1), right[..., :-1].flatten(1)
-        biases = left[..., -1].mean(1), right[..., -1].mean(1)
-        return (factors[0], biases[0]), (factors[1], biases[1]), self.levels[:kept].mean().float()
+        left = self.user_rows[user, :kept]
+        return (
+            ((left[..., :-1] / kept).flatten(1), left[..., -1].mean(1)),
+            self._items,
+            self.levels[:kept].mean().float(),
+        )
+
+    @property
+    def _items(self) -> tuple[Tensor, Tensor]:
+        """Factors and biases of items for ``_parts``; they are cached until the rows of a sweep are added."""
+        rows = self.item_rows[:, : self._count]
+        state = rows.shape, rows.data_ptr(), rows._version
+        cached_state, items = self._cached
+        if state != cached_state:
+            items = rows[..., :-1].flatten(1), rows[..., -1].mean(1)
+            self._cached = state, items
+        return items
 
     def _rescaled(self, value: Tensor) -> Tensor:
         return value * self.deviation + self.centre

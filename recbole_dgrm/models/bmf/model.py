@@ -1,4 +1,10 @@
-"""BMF: Bayesian matrix factorization with features of what was rated. Its equations are in ``gibbs.py``."""
+"""BMF: Bayesian matrix factorization with features of what was rated. Its equations are in ``gibbs.py``.
+
+No sweep is selected on validation, but a run with a refit samples two chains of the same length: one for the validation
+result, and one for the test result. A refit that goes on from the last state of the first chain is less accurate: on
+five splits of ML-100K the RMSE is higher by 0.003 to 0.008 with 100 sweeps, and by 0.004 to 0.010 with 50. The average
+over sweeps needs sweeps that differ, and those of a new chain differ most.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,6 +14,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.models.bmf.factorization import Factorization, Sampling
 from recbole_dgrm.options import read
@@ -63,9 +70,9 @@ class BMF(ProfileRecommender):
         return self.factorization.ratings(user)
 
     @torch.no_grad()
-    def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Predicted ratings ``(n,)`` of single items."""
-        return self.in_order(user, row, column, lambda places: self.factorization.ratings_at(user, places))
+    def score_at(self, user: Tensor, places: Places) -> Tensor:
+        """Predicted ratings ``(n,)`` at ``places``."""
+        return self.factorization.ratings_at(user, places)
 
     @torch.no_grad()
     def deviations(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:

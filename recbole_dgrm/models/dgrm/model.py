@@ -201,12 +201,11 @@ class DGRM(ProfileRecommender):
         return self.complete(user, self.predicted(user).dense())
 
     @torch.no_grad()
-    def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Predicted ratings ``(n,)`` of single items; ``prediction: posterior`` has to predict whole profiles."""
+    def score_at(self, user: Tensor, places: Places) -> Tensor:
+        """Predicted ratings ``(n,)`` at ``places``; ``prediction: posterior`` has to predict whole profiles."""
         if self.options.prediction == "posterior":
-            return super().score_pairs(user, row, column)
-        x_0_hat = self.in_order(user, row, column, self.predicted(user).at)
-        return self.complete_pairs(user[row], column, x_0_hat)
+            return super().score_at(user, places)
+        return self.complete_pairs(user[places.row], places.column, self.predicted(user).at(places))
 
     @torch.no_grad()
     def walk(self, user: Tensor, column: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths.biases import Center
 from recbole_dgrm.maths.layers import Outputs
+from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.models.bmf.factorization import Factorization, Sampling
 from recbole_dgrm.models.dgrm.model import DGRM
@@ -227,11 +228,11 @@ class DGRMPlus(DGRM):
         return torch.lerp(network, other, self.share)
 
     @torch.no_grad()
-    def score_pairs(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Predicted ratings ``(n,)`` of single items; to standardise scores per user all items are predicted."""
+    def score_at(self, user: Tensor, places: Places) -> Tensor:
+        """Predicted ratings ``(n,)`` at ``places``; to standardise scores per user all items are predicted."""
         if self.implicit and self.share:
-            return ProfileRecommender.score_pairs(self, user, row, column)
-        return super().score_pairs(user, row, column)
+            return ProfileRecommender.score_at(self, user, places)
+        return super().score_at(user, places)
 
     @torch.no_grad()
     def deviations(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
