@@ -75,7 +75,7 @@ def _result_note(cell: Cell, table: Table) -> str:
 
 
 def settings_suffix(settings: dict[str, Any]) -> str:
-    """Settings as the end of a row's name: `` (refit=False, precision=float32, 2 more)``; empty without settings."""
+    """Settings as the end of a row's name: `` (refit=False, epochs=60, 2 more)``; empty without settings."""
     words = _settings(settings)
     more = [f"{len(words) - NAMED} more"] * (len(words) > NAMED)
     return f" ({', '.join(words[:NAMED] + more)})" if words else ""

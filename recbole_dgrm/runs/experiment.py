@@ -35,7 +35,7 @@ from recbole_dgrm.runs.run_files import (
 )
 from recbole_dgrm.runs.trial import Trial, read_trial
 from recbole_dgrm.system import distributed
-from recbole_dgrm.system.environment import environment, lacks_bfloat16
+from recbole_dgrm.system.environment import environment
 from recbole_dgrm.system.files import check_writable, plain
 from recbole_dgrm.system.processes import locked_folder
 from recbole_dgrm.system.turns import turn
@@ -161,7 +161,6 @@ class _Run:
 
     def __init__(self, config, run_dir: Path, record: records.RunRecord, show_progress: bool, with_test: bool = True):
         self.run_dir, self.record, self.show_progress = run_dir, record, show_progress
-        _warn_of_slow_precision(config)
         self.splits = build_splits(config, with_test)
         if (longest := max(config.run.topk)) > (n_items := self.splits.train.item_num - 1):
             raise OptionError(
@@ -266,14 +265,6 @@ class _Run:
             record.traceback = traceback.format_exc()
             LOG.warning("%s", record.error)
         records.write_vectors(self.run_dir / records.PER_USER, vectors)
-
-
-def _warn_of_slow_precision(config) -> None:
-    if config.run.precision == "bfloat16" and config["device"].type == "cpu" and lacks_bfloat16():
-        LOG.warning(
-            "precision=bfloat16: this processor has neither avx512_bf16 nor amx_bf16, so training may take much longer "
-            "than in float32 (36 times as long in a measurement); use precision=float32"
-        )
 
 
 def untrained(config, splits: Splits, part: str) -> tuple[RecordedTrainer, Any, float]:
