@@ -42,7 +42,7 @@ for given, expected in [({"OMP_WAIT_POLICY": "ACTIVE"}, None), ({"GOMP_SPINCOUNT
     os.environ.update(given)
     recbole_dgrm.start.own_process()
     assert os.environ.get("GOMP_SPINCOUNT") == expected  # threads that wait spin briefly, unless the user has chosen
-import recbole_dgrm.cli.main, recbole_dgrm.cli.display, recbole_dgrm.runs.trained_run, recbole_dgrm.benchmarks.worker
+import recbole_dgrm.cli.main, recbole_dgrm.cli.display, recbole_dgrm.runs.trained_run, recbole_dgrm.benchmarks.executors
 late = loaded("sklearn", "scipy.stats", "matplotlib", "optuna", "sqlalchemy", "plotly", "ray")
 assert not late, late
 """

@@ -22,6 +22,7 @@ from recbole_dgrm.data.splits import Splits, training_part, user_item_means
 from recbole_dgrm.evaluation.collector import RatedPredictions
 
 NOMINAL = tuple(round(0.05 * place, 2) for place in range(1, 20))  # probabilities of the evaluated intervals
+USERS = 5000  # tested users whose ratings are evaluated, at most; they are evenly spaced
 ROUNDING = 1e-6  # smaller standard deviations count as 0
 BINS = 10  # bins of equally many pairs, by rising standard deviation
 
@@ -106,16 +107,22 @@ class Gaussians:
 
 
 def measure(model: Uncertain, config, splits: Splits, predictions: RatedPredictions) -> dict[str, Any]:
-    """The calibration of the ``model`` and of the baseline around user + item ``means``, on scored test pairs."""
-    item = torch.argsort(loaders.item_rank(splits.train))[predictions.item]
-    user, row = torch.unique(torch.as_tensor(predictions.user), return_inverse=True)
+    """The calibration of the ``model`` and of the baseline around user + item ``means``.
+
+    They are evaluated on the scored test pairs of at most ``USERS`` users.
+    """
+    tested = np.unique(predictions.user)
+    here = np.isin(predictions.user, tested[:: -(-len(tested) // USERS)])
+    users, score, rating = (each[here] for each in (predictions.user, predictions.score, predictions.rating))
+    item = torch.argsort(loaders.item_rank(splits.train))[predictions.item[here]]
+    user, row = torch.unique(torch.as_tensor(users), return_inverse=True)
     device = config["device"]
     deviation = model.deviations(user.to(device), row.to(device), (item - 1).to(device)).double().cpu().numpy()
     deviation[deviation < ROUNDING] = 0
-    means = user_item_means(config, splits, training_part(config)).predict(predictions.user, item.numpy())
+    means = user_item_means(config, splits, training_part(config)).predict(users, item.numpy())
     compared = {
-        "model": Gaussians(predictions.rating - predictions.score.astype(np.float64), deviation),
-        "means": Gaussians(predictions.rating - means, np.full(len(means), _usual_error(config, splits))),
+        "model": Gaussians(rating - score.astype(np.float64), deviation),
+        "means": Gaussians(rating - means, np.full(len(means), _usual_error(config, splits))),
     }
     return {name: gaussians.to_dict() for name, gaussians in compared.items()}
 

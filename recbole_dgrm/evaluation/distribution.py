@@ -272,5 +272,5 @@ def _ks_p_value(n: int, k: int) -> float:
         return 1.0
     outside, place = 0.0, np.arange(k)
     for j in reversed(range(n // k)):
-        outside = np.prod((n - j * k - place) / (n + j * k + place + 1)) * (1 - outside)
-    return float(min(2 * outside, 1.0))
+        outside = float(np.prod((n - j * k - place) / (n + j * k + place + 1))) * (1 - outside)
+    return min(2 * outside, 1.0)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from recbole.utils import calculate_valid_score
@@ -47,6 +48,7 @@ class RecordedTrainer:
         self.note: dict[str, Any] = {}
         self.observe: Callable[[RecordedTrainer, int, bool], dict[str, Any]] = lambda trainer, epoch, validated: {}
         self._valid_result: dict[str, float] = {}
+        self._trained_at = 0.0
         self._writes = self._select = True
 
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
@@ -122,7 +124,7 @@ class RecordedTrainer:
         return pairs, pair_scores(self.model, self.config, pairs), *positives
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
-        text = self.epoch_log.trained(epoch_idx, e_time - s_time, losses)
+        text, self._trained_at = self.epoch_log.trained(epoch_idx, e_time - s_time, losses), monotonic()
         if self._select and (epoch_idx + 1) % self.eval_step:  # otherwise RecBole calls another hook of ours
             self._after_epoch(epoch_idx, {})
         return text
@@ -148,7 +150,8 @@ class RecordedTrainer:
         best = f"best {self.valid_metric} {self.best_valid_score:.4f} at {self.best_epoch + 1}"
         self.epoch_log.advance(epoch, valid, best if self._select and self.best_epoch >= 0 else "")
         if self._writes:
+            times = {"validate_s": round(monotonic() - self._trained_at, 4)} if valid else {}
             observed = self.observe(self, epoch, bool(valid)) if self._select else {}
-            self.epoch_log.write_line(self._stage, valid, observed)
+            self.epoch_log.write_line(self._stage, valid, times | observed)
             if self.checkpointer.is_due():
                 self.checkpointer.write(self, epoch)

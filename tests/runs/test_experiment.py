@@ -59,6 +59,7 @@ def test_a_run_leaves_its_files_and_nothing_else_anywhere(make_config, tmp_path,
     assert {"fingerprint", "n_users", "n_items", "n_train", "n_valid", "n_test"} <= set(record["data"])
     assert set(record["reference"]) == {"random", "bias", "oracle"}
     timing = {"train_s", "epoch_s", "evaluate_s", "epochs", "best_epoch", "peak_rss_mib"}
+    timing |= {"read_s", "validate_s", "diagnose_s", "calibrate_s"}
     assert timing <= set(record["timing"])
     metrics = {"ratedrecall@5", "ratedndcg@5", "rmse", "mae", "ratingkl"}
     assert set(record["test"]) == set(record["valid"]) == metrics
@@ -191,7 +192,7 @@ def test_a_run_killed_in_either_stage_resumes_to_the_same_end(make_config, monke
         ends = [read_checkpoint(path / "checkpoint.pt", "cpu")["state_dict"] for path in (unbroken, broken)]
         assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
         for lines in zip(lines_of(unbroken), lines_of(broken), strict=True):
-            first, second = ({**line, "seconds": 0, "diagnose_s": 0} for line in lines)
+            first, second = ({**line, "seconds": 0, "validate_s": 0, "diagnose_s": 0} for line in lines)
             assert first == second
 
 

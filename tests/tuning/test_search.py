@@ -23,7 +23,7 @@ from optuna.trial import TrialState, create_trial
 from reports_helpers import drawn
 
 from recbole_dgrm.benchmarks import executors
-from recbole_dgrm.benchmarks.worker import Job
+from recbole_dgrm.benchmarks.executors import Job
 from recbole_dgrm.cli import main
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UserError
