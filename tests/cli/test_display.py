@@ -47,6 +47,18 @@ def test_a_value_below_the_bias_row_is_marked_with_a_legend(value, marked):
     assert "0.5000†" not in text
 
 
+def test_the_table_of_the_usual_metrics_fits_into_80_columns_and_the_times_are_named():
+    names = ["ratedrecall@5", "ratedndcg@5", "rmse", "mae", "ratingkl"]
+    test, bias = {**dict.fromkeys(names, 0.1), "rmse": 2.0, "mae": 2.0}, dict.fromkeys(names, 1.0)
+    rows = {"random": bias, "bias": bias, "oracle": bias}
+    timing = {"best_epoch": 4, "epochs": 9, "train_s": 1.0, "read_s": 0.34, "evaluate_s": 0.04, "calibrate_s": 12.0}
+    wide = record(0.1, test=test, reference=rows, timing=timing, resolution=resolution(30))
+    lines = printed(run_table(wide)).splitlines()
+    assert any("resolution" in line for line in lines)
+    assert max(len(line) for line in lines if "│" in line) <= 80
+    assert "seconds: training 1.0 · reading 0.3 · calibration 12.0" in explanation(wide).splitlines()
+
+
 def resolution(ratio: float) -> dict:
     return {
         "test": {NDCG: {"ratio": ratio, "users": 3, "of": 1000}, "rmse": {"ratio": 90.0, "users": 1000, "of": 1000}}
