@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from recbole_dgrm.data import loaders
@@ -48,7 +48,7 @@ class Gaussians:
 
     def coverage(self, nominal: float) -> float:
         """The share of the ratings within their central intervals of probability ``nominal``."""
-        return float((np.abs(self.error) <= ndtri((1 + nominal) / 2) * self.deviation).mean())
+        return float((np.abs(self.error) <= scipy.special.ndtri((1 + nominal) / 2) * self.deviation).mean())
 
     @property
     def crps(self) -> float:
@@ -59,7 +59,7 @@ class Gaussians:
         constant = self.deviation == 0
         z = self.error / np.where(constant, 1, self.deviation)
         density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-        spread = self.deviation * (z * (2 * ndtr(z) - 1) + 2 * density - np.pi**-0.5)
+        spread = self.deviation * (z * (2 * scipy.special.ndtr(z) - 1) + 2 * density - np.pi**-0.5)
         return float(np.where(constant, np.abs(self.error), spread).mean())
 
     @property

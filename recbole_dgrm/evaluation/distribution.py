@@ -12,12 +12,12 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from scipy.special import entr, rel_entr
 from torch import Tensor
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.maths.levels import even_step, nearest_level
 
+TINY = np.finfo(float).tiny
 SMOOTHING = 1e-6  # added to every share, so that the divergence from an empty level is finite
 BINS_PER_LEVEL = 10  # so that a figure shows the shape between two levels
 FEW_LEVELS = 50  # with more levels than this, the levels alone show the shape
@@ -42,7 +42,7 @@ def kl_divergence(p: NDArray, q: NDArray) -> NDArray[np.float64]:
 def js_divergence(p: NDArray, q: NDArray) -> NDArray[np.float64]:
     """Jensen-Shannon divergence in nats, between 0 and log 2."""
     middle = (p + q) / 2
-    return (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1) / 2
+    return (_x_log(p, p / np.maximum(middle, TINY)) + _x_log(q, q / np.maximum(middle, TINY))).sum(axis=-1) / 2
 
 
 def wasserstein(p: NDArray, q: NDArray, levels: NDArray) -> NDArray[np.float64]:
@@ -53,7 +53,12 @@ def wasserstein(p: NDArray, q: NDArray, levels: NDArray) -> NDArray[np.float64]:
 
 def effective_number(shares: NDArray) -> NDArray[np.float64]:
     """``exp`` of the entropy: the number of equally frequent values that has this entropy."""
-    return np.exp(entr(shares).sum(axis=-1))
+    return np.exp(-_x_log(shares, shares).sum(axis=-1))
+
+
+def _x_log(x: NDArray, y: NDArray) -> NDArray[np.float64]:
+    """``x log y``, and 0 where ``x`` is 0."""
+    return x * np.log(np.where(x > 0, y, 1))
 
 
 @dataclass(frozen=True)
