@@ -3,7 +3,8 @@
 ``Forks`` starts such a process, the *server*, for each fork that runs at the same time. The server gets the arguments
 of a fork as a line of its input, and prints the process id of the fork and later its exit status as lines. A fork has
 the input of its server, so both end with their parent, see ``processes``. No thread runs in the server, which only
-loads libraries: a fork of a process with threads could wait for one of them for ever.
+loads libraries: a fork of a process with threads could wait for one of them for ever. (Two libraries start threads when
+they are loaded, OpenBLAS and the jemalloc of pyarrow; both end them before a fork.)
 """
 
 import gc
