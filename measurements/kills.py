@@ -86,7 +86,10 @@ def result(folder: Path) -> list[Any]:
     found = []
     for file in sorted(folder.rglob(RECORD)):
         run = read_run(file.parent)
-        lines = [{key: line[key] for key in line if key not in ("seconds", "diagnose_s")} for line in run.epochs()]
+        lines = [
+            {key: line[key] for key in line if key not in ("seconds", "validate_s", "diagnose_s")}
+            for line in run.epochs()
+        ]
         weights = read_checkpoint(file.with_name("checkpoint.pt"), torch.device("cpu"))["state_dict"].values()
         digest = hashlib.sha256()
         for array in [*run.per_user().values(), *(weight.numpy() for weight in weights)]:

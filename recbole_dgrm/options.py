@@ -43,7 +43,7 @@ KINDS = {
 
 # Keys of 0.2.0 that no longer exist, with the value that corresponds to the present behaviour. Stored configs may still
 # have them, and they are part of the hashes of such runs.
-RETIRED: dict[str, Any] = {"compile": False}
+RETIRED: dict[str, Any] = {"compile": False, "precision": "float32"}
 OF_DGRMPLUS = {
     **{"orientation": "user", "mask_channel": False, "blend": 0.0, "blend_factors": 16, "blend_components": 64},
     **{"blend_chains": 1, "blend_sweeps": 115, "blend_ridge": 250.0},
@@ -231,7 +231,6 @@ class RunOptions:
     epochs: PositiveInt
     eval_step: PositiveInt
     stopping_step: NonNegativeInt
-    precision: Literal["float32", "bfloat16"]
     refit: bool
     train_batch_size: PositiveInt | Literal["auto"]
     eval_batch_size: PositiveInt

@@ -46,8 +46,11 @@ class RunRecord:
         resolution: by part and metric, see ``recbole_dgrm.evaluation.resolution.of_rows``; of ``valid`` with ``auto``.
         groups: test results by groups of users and of items, see ``recbole_dgrm.evaluation.groups.measure``.
         diagnosis: the diagnosis of mode collapse, see ``recbole_dgrm.evaluation.diagnosis``.
-        timing: seconds (``build_s``: the model's constructor, in which EASE and similar models are trained;
-            ``train_s``: all epochs), epochs and the peak resident memory in MiB.
+        timing: epochs, the peak resident memory in MiB, and seconds: ``read_s`` reads and splits the data; ``build_s``
+            is the model's constructor, in which EASE and similar models are trained; ``train_s`` is all epochs of
+            selection and refit without validations, ``validate_s`` the validations; ``evaluate_s`` scores the test part
+            and computes its metrics; ``diagnose_s`` is the diagnosis of mode collapse during and after training;
+            ``calibrate_s`` evaluates standard deviations. Loading libraries and the reference rows are in none.
     """
 
     model: str

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 
 import recbole_dgrm
-from recbole_dgrm.benchmarks import worker
-from recbole_dgrm.benchmarks.executors import LocalExecutor
+from recbole_dgrm.benchmarks.executors import Job, LocalExecutor
 from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.maths.layers import layers_after
 from recbole_dgrm.models import registry
@@ -64,7 +63,7 @@ class Here(LocalExecutor):
     def __init__(self, workers: int = 1):
         super().__init__(1)
 
-    def start(self, job: worker.Job, run_dir: Path) -> Future:
+    def start(self, job: Job, run_dir: Path) -> Future:
         def make() -> dict[str, bytes]:
             job.lay_out(run_dir)
             experiment.make(run_dir, label=job.label)

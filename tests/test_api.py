@@ -13,6 +13,7 @@ import recbole_dgrm as rd
 from recbole_dgrm.benchmarks import executors
 from recbole_dgrm.data.convert import as_dataset
 from recbole_dgrm.data.ratings import read_ratings
+from recbole_dgrm.records import read_run
 
 START = """
 import os, sys
@@ -42,7 +43,7 @@ for given, expected in [({"OMP_WAIT_POLICY": "ACTIVE"}, None), ({"GOMP_SPINCOUNT
     os.environ.update(given)
     recbole_dgrm.start.own_process()
     assert os.environ.get("GOMP_SPINCOUNT") == expected  # threads that wait spin briefly, unless the user has chosen
-import recbole_dgrm.cli.main, recbole_dgrm.cli.display, recbole_dgrm.runs.trained_run, recbole_dgrm.benchmarks.worker
+import recbole_dgrm.cli.main, recbole_dgrm.cli.display, recbole_dgrm.runs.trained_run, recbole_dgrm.benchmarks.executors
 late = loaded("sklearn", "scipy.stats", "matplotlib", "optuna", "sqlalchemy", "plotly", "ray")
 assert not late, late
 """
@@ -82,6 +83,15 @@ def test_the_start_loads_no_library_that_is_not_needed_and_says_how_recbole_is_i
 
 
 @pytest.mark.slow
+def test_a_run_loads_neither_scikit_learn_nor_the_compiler_of_torch(ratings_path, tmp_path):
+    arguments = ["--model=DGRM", "--dataset=board", "--epochs=1", "--generator_hidden=[4]", "--device=cpu"]
+    arguments += [f"--data_path={ratings_path}", f"--output_dir={tmp_path}"]
+    late = "{'sklearn', 'scipy.stats', 'torch._dynamo', 'matplotlib', 'optuna'}"
+    code = f"import sys; from recbole_dgrm.cli.main import main; assert main({arguments}) == 0"
+    run(f"{code}; assert not {late} & set(sys.modules), {late} & set(sys.modules)")
+    assert "calibration" in read_run(next(tmp_path.iterdir())).record["diagnosis"]
+
+
 def test_importing_changes_nothing_in_the_process():
     assert run(UNCHANGED) == ""
 

@@ -9,8 +9,10 @@ import pytest
 import recbole.config
 import torch
 from recbole.data.dataset import Dataset
+from sklearn import metrics
 
 from recbole_dgrm import plugin
+from recbole_dgrm.compat import repairs
 from recbole_dgrm.compat.repairs import prepare
 from recbole_dgrm.data.dataset import RatingDataset
 
@@ -74,3 +76,28 @@ def test_no_warning_of_another_library_ends_a_command(ratings_path, tmp_path):
     code = f"from recbole_dgrm.cli.main import main\nfor command in {commands}:\n    assert main(command) == 0"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["mean_squared_error", "mean_absolute_error"])
+def test_errors_are_those_of_scikit_learn_in_every_digit(name, kind):
+    rng = np.random.default_rng(0)
+    for size in (1, 7, 20_381):
+        given, predicted = rng.integers(1, 6, size).astype(kind), rng.normal(3, 1, size).astype(np.float32)
+        assert getattr(repairs, name)(given, predicted) == getattr(metrics, name)(given, predicted)
+
+
+@pytest.mark.parametrize("name", repairs.OPTIMIZERS)
+def test_an_optimizer_without_the_compiler_is_torchs_in_every_digit(name):
+    ends = []
+    for optimizer in (getattr(torch.optim, name), repairs.without_compiler(getattr(torch.optim, name))):
+        torch.manual_seed(0)
+        weights = [torch.nn.Parameter(torch.randn(5, 3)), torch.nn.Parameter(torch.randn(4))]
+        made = optimizer(weights, lr=0.1, weight_decay=0.01)
+        for _ in range(4):
+            made.zero_grad()
+            (weights[0].square().sum() + weights[1].sin().sum()).backward()
+            made.step()
+            made.load_state_dict(made.state_dict())
+        ends.append(torch.cat([weight.detach().flatten() for weight in weights]))
+    assert torch.equal(*ends)

@@ -13,7 +13,6 @@ import pytest
 import torch
 from helpers import interrupted
 
-from recbole_dgrm.benchmarks import worker
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import CheckpointError, OutOfMemory, UserError
 from recbole_dgrm.models.dgrm.model import DGRM
@@ -200,5 +199,5 @@ def test_a_run_that_sigterm_meets_before_it_listens_is_interrupted_not_failed(ma
     code = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
     command = [sys.executable, "-c", code]
     monkeypatch.setattr(processes, "spawn", lambda *_: subprocess.Popen(command, stdin=subprocess.PIPE))
-    worker.execute(worker.Job("MF", make_config("MF").given, 1, 60), tmp_path / "run")
+    executors.execute(executors.Job("MF", make_config("MF").given, 1, 60), tmp_path / "run")
     assert read_run(tmp_path / "run").record["status"] == "interrupted"

@@ -54,7 +54,7 @@ def test_the_hash_is_of_what_determines_a_result():
 
 def test_a_run_of_0_2_0_keeps_its_hash_without_the_keys_that_are_gone():
     given = {"model": "BMF", "seed": 1}
-    gone = {"compile": False, "side_features": [], "time_effects": False}
+    gone = {"compile": False, "precision": "float32", "side_features": [], "time_effects": False}
     assert config_hash(given) == config_hash(given | gone)
     assert config_hash(given) != config_hash(given | {"compile": True})
 

@@ -36,7 +36,7 @@ class State:
     def end(self, run: PlannedRun, saved: RunDirectory) -> None:
         """Record that a run has ended, in this session or in an earlier one."""
         timing = saved.record["timing"]
-        recorded = timing.get("train_s", 0.0) + timing.get("evaluate_s", 0.0)
+        recorded = sum(value for name, value in timing.items() if name.endswith("_s") and name != "epoch_s")
         self.runs[run] = saved.record["status"]
         self.seconds[run] = monotonic() - self.started[run] if run in self.started else recorded
 

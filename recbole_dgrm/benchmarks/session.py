@@ -11,10 +11,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor
+from recbole_dgrm.benchmarks.executors import DaskExecutor, Job, LocalExecutor
 from recbole_dgrm.benchmarks.plan import Plan, PlannedRun, find_plan, make_plan, planned_runs
 from recbole_dgrm.benchmarks.progress import State
-from recbole_dgrm.benchmarks.worker import Job
 from recbole_dgrm.config.values import read_yaml
 from recbole_dgrm.data.convert import as_dataset
 from recbole_dgrm.identity import Identity, put_aside_unless

@@ -88,5 +88,4 @@ class Config(recbole.config.Config):
         # RecBole can only hide the GPU by an empty gpu_id, and changes the environment of the process.
         final = self.final_config_dict
         final.update(single_spec=True, local_rank=0, device=torch.device(final["device"]))
-        final.update(use_gpu=final["device"].type == "cuda", enable_scaler=False)
-        final["enable_amp"] = final["precision"] == "bfloat16"
+        final.update(use_gpu=final["device"].type == "cuda", enable_scaler=False, enable_amp=False)

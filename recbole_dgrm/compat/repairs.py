@@ -1,6 +1,7 @@
 """Replacements of functions of RecBole that fail, or that would run code from files."""
 
 import ast
+import inspect
 import logging
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -14,10 +15,12 @@ import pandas as pd
 import recbole.config
 import recbole.data.dataset.dataset
 import recbole.data.utils
+import recbole.evaluator.metrics
 import recbole.trainer.trainer
 import recbole.utils
 import scipy.sparse
 import torch
+from numpy.typing import NDArray
 from recbole.utils import FeatureType
 from tqdm import tqdm
 
@@ -53,6 +56,10 @@ UNSAFE_LOADS = (
 KNOWN_LOGS = ("Max value of user's history interaction records has reached",)
 
 
+OPTIMIZERS = ("Adam", "AdamW", "SGD", "Adagrad", "RMSprop")  # those of the key ``learner``
+DECORATED = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")  # their methods that load the compiler
+
+
 class Altered:
     """A library in which some functions are replaced; one module of RecBole gets it in place of the original."""
 
@@ -78,7 +85,10 @@ def prepare() -> None:
     trainer = recbole.trainer.trainer
     trainer.get_tensorboard = LateEvents
     trainer.tqdm = partial(tqdm, leave=False, disable=None)  # finished bars are removed; none outside of a terminal
+    trainer.optim = Altered(torch.optim, **{name: without_compiler(getattr(torch.optim, name)) for name in OPTIMIZERS})
     trainer.amp = Altered(torch.cuda.amp, GradScaler=partial(torch.amp.GradScaler, "cuda"))  # its new name
+    metrics = recbole.evaluator.metrics
+    metrics.mean_squared_error, metrics.mean_absolute_error = mean_squared_error, mean_absolute_error
     ignore_known_warnings()
     plain = {
         "torch": Altered(torch, load=load_weights, save=save_weights),
@@ -126,6 +136,26 @@ def lengths(values: Any) -> Any:
     On pandas 3 that returns the length of the column.
     """
     return values.map(len) if isinstance(values, pd.Series) else len(values)
+
+
+def without_compiler(optimizer: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """The optimizer class without torch's decorators for ``torch.compile``.
+
+    The first call of a decorated method loads ``torch._dynamo``, which takes two seconds, and nothing is compiled here.
+    """
+    methods = {name: inspect.unwrap(getattr(optimizer, name)) for name in DECORATED}
+    methods["step"] = torch.no_grad()(inspect.unwrap(optimizer.step))  # its decorator turns gradients off
+    return type(optimizer.__name__, (optimizer,), methods)
+
+
+def mean_squared_error(given: NDArray, predicted: NDArray) -> float:
+    """What scikit-learn's function of this name returns, which takes long to load."""
+    return float(np.mean((given - predicted) ** 2))
+
+
+def mean_absolute_error(given: NDArray, predicted: NDArray) -> float:
+    """What scikit-learn's function of this name returns, which takes long to load."""
+    return float(np.mean(np.abs(given - predicted)))
 
 
 class LateEvents:

@@ -122,7 +122,7 @@ def question_keys() -> set[str]:
     theirs = ("general_arguments", "evaluation_arguments", "dataset_arguments")
     every = {"model", "dataset"}.union(*(getattr(argument_list, name) for name in theirs))
     every = every.union(read_yaml(properties_dir() / "overall.yaml"), *_all_protocols())
-    return every.difference(argument_list.training_arguments, ("precision", "bias_shrinkage"))
+    return every.difference(argument_list.training_arguments, ("bias_shrinkage",))
 
 
 def _without_retired(given: Layer) -> Layer:

@@ -81,7 +81,6 @@ class Collector(recbole.evaluator.Collector):
 
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i) -> None:
         """Collect the scores of a batch, and the user, item and rating of its pairs if a metric needs them."""
-        scores_tensor = scores_tensor.float()  # numpy has no bfloat16
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
         if self._wanted:
             best, top = torch.topk(scores_tensor, max(self.topk), dim=-1)

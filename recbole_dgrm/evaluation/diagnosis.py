@@ -26,9 +26,14 @@ from recbole_dgrm.evaluation.references import rated_row
 from recbole_dgrm.evaluation.scoring import all_scores
 
 LOG = logging.getLogger(__name__)
+RESAMPLED = 5000  # groups of users that the bootstrap resamples; users are in groups of their own if they are fewer
 ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
-MOST = 1 << 27  # scores that an inspection computes, at most: about a second of matrix products on two cores
+MOST = (
+    1 << 24
+)  # scores that the inspections of a training count, at most, and that of the tested model: a second or two
 LISTED = 1000  # users whose lists are compared, at most
+LISTED_SCORES = 1 << 22  # scores from which these lists are made; there are fewer users if there are many items
+LISTED_AT_LEAST = 100  # users, because the lists of fewer cannot show a collapse
 
 
 class Denoiser(Protocol):
@@ -79,16 +84,19 @@ class EpochMonitor:
             score = torch.as_tensor(trainer.evaluator.predictions.score)
             predicted["validation"] = Sample.of(bins, score).to_dict()
         if every and (epoch == 0 or (epoch + 1) % every == 0):
-            predicted |= inspect(trainer, self.config, self.splits.train)
+            predicted |= inspect(trainer, self.config, self.splits.train, max(1, self.config.run.epochs // every))
         return {DISTRIBUTION: predicted, "diagnose_s": round(monotonic() - start, 4)} if predicted else {}
 
 
-def inspect(trainer: Any, config, dataset: Dataset, listed: int = LISTED, scores: int = MOST) -> dict[str, Any]:
+def inspect(
+    trainer: Any, config, dataset: Dataset, inspections: int = 1, listed: int = LISTED, scores: int = MOST
+) -> dict[str, Any]:
     """Inspect the predictions for the rated pairs of ``dataset`` and for all other pairs, in one pass.
 
     Args:
-        listed: number of users whose lists are compared; they are evenly spaced among the users with ratings, so they
-            are the same for all models.
+        inspections: the number of inspections that share the limits, so that together they take as long as one.
+        listed: number of users whose lists are compared; they are evenly spaced among the users with ratings. They
+            depend only on the data and the number of inspections, so they are the same for all models.
         scores: the most predictions to count. A model without fast prediction of whole profiles counts those of the
             ``listed`` users instead.
 
@@ -97,9 +105,10 @@ def inspect(trainer: Any, config, dataset: Dataset, listed: int = LISTED, scores
         ``Sample.to_dict``) and ``between_users``, the share of the variance of all predictions that is between users.
     """
     matrix = dataset.inter_matrix(form="csr", value_field=None)
-    compared = _spaced(matrix, listed)
+    n_scores = inspections * matrix.shape[1]  # of a user, in all inspections
+    compared = _spaced(matrix, min(listed, max(LISTED_AT_LEAST, LISTED_SCORES // n_scores)))
     by_profiles = getattr(trainer.model, "by_profiles", False)
-    observed = _spaced(matrix, scores // matrix.shape[1]) if by_profiles else compared
+    observed = _spaced(matrix, scores // n_scores) if by_profiles else compared
     users = torch.unique(torch.cat([compared, observed]))
     bins = rating_bins(config, dataset.scale)
     top, whole, rated, every, centre = [], [], [], [], 0.0
@@ -164,14 +173,16 @@ def _between_users(total: np.ndarray, squares: np.ndarray, n_users: int) -> floa
     return float(np.clip(within_items / variance, 0, 1)) if variance > 0 else 0.0
 
 
-def examine(trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], epoch: int) -> dict[str, Any]:
-    """The diagnosis of a finished run, for its record; ``trainer`` has just scored the test part.
+def examine(
+    trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], epoch: int
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """The diagnosis of a finished run, for its record, and the seconds that it took; ``trainer`` has just been tested.
 
     Args:
         lines: the lines of ``metrics.jsonl``.
         epoch: epoch of the tested model, from 1.
     """
-    start = monotonic()
+    start, seconds = monotonic(), dict[str, float]()
     final = inspect(trainer, config, getattr(splits, training_part(config)))
     report: dict[str, Any] = {DISTRIBUTION: final}
     bins = rating_bins(config, splits.scale)
@@ -183,19 +194,22 @@ def examine(trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], e
             final["test"] = Sample.of(bins, torch.as_tensor(predictions.score)).to_dict()
             report |= _test_distances(config, bins, predictions)
             if hasattr(trainer.model, "deviations"):
+                begun = monotonic()
                 with trainer.own_randomness():
                     report["calibration"] = calibration.measure(trainer.model.eval(), config, splits, predictions)
+                seconds["calibrate_s"] = round(monotonic() - begun, 3)
     report["verdict"] = judge_run(bins, final, lines, epoch).to_dict()
     if config.run.diagnose_every and bins and hasattr(trainer.model, "walk"):
         report["sweep"] = sweep(trainer, config, splits)
-    report["seconds"] = round(monotonic() - start + sum(line.get("diagnose_s", 0.0) for line in lines), 3)
-    return report
+    in_training = sum(line.get("diagnose_s", 0.0) for line in lines)
+    took = monotonic() - start - sum(seconds.values()) + in_training
+    return report, {"diagnose_s": round(took, 3), **seconds}
 
 
 def _test_distances(config, bins: Bins, predictions) -> dict[str, Any]:
     """The distances of Table 2 on the test pairs, with intervals over users, and the KS test per user (Fig. 8)."""
     _, row = np.unique(predictions.user, return_inverse=True)
-    counts = [counts_by_user(row, value, bins.levels) for value in (predictions.score, predictions.rating)]
+    counts = [counts_by_user(row % RESAMPLED, value, bins.levels) for value in (predictions.score, predictions.rating)]
     p_value = ks_p_values(row, predictions.score, predictions.rating)
     intervals = distance_intervals(*counts, bins.levels, config.run.seed)
     return {

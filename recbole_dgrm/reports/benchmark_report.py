@@ -28,9 +28,13 @@ LOG = logging.getLogger(__name__)
 COLUMNS = """
     dataset protocol model metric seeds mean std skill user_standard_error
     baseline users common_seeds difference low high seed_std p holm published
-    parameters best_epoch build_s train_s evaluate_s peak_rss_mib resolution definition commit
+    parameters best_epoch build_s train_s evaluate_s peak_rss_mib read_s validate_s diagnose_s calibrate_s
+    resolution definition commit
 """
-TIMINGS = ("best_epoch", "build_s", "train_s", "evaluate_s", "peak_rss_mib")
+TIMINGS = (
+    *("best_epoch", "build_s", "train_s", "evaluate_s", "peak_rss_mib"),
+    *("read_s", "validate_s", "diagnose_s", "calibrate_s"),
+)
 COVERAGE = (
     "The figures have a panel per model: the share of test ratings within its intervals minus the share that they "
     "promise, in the mean over seeds. Below the line a model is overconfident. The band has 95 % of what chance does "

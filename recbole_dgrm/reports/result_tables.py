@@ -11,14 +11,20 @@ from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, ref
 from recbole_dgrm.evaluation.resolution import LIMIT, is_precise, too_noisy
 from recbole_dgrm.reports import comparable
 from recbole_dgrm.reports.document import MISSING, Table, Value
-from recbole_dgrm.reports.rows import Cell, ModelRow, Score
+from recbole_dgrm.reports.rows import TIMES, Cell, ModelRow, Score
 from recbole_dgrm.reports.significance import FEW
 from recbole_dgrm.reports.statistics import Summary
 from recbole_dgrm.system.texts import listed
 
 BETTER, WORSE, IMPOSSIBLE = "▲", "▼", "‡"
 NAMED = 3  # settings in the name of a row, at most
-COST_FORMS = {"parameters": ",.0f", "training s": ".1f", "testing s": ".2f", "peak memory MiB": ".0f"}
+SECONDS = {key: f"{name} s" for key, name in TIMES.items() if key != "build_s"}  # which is a part of training s
+COST_FORMS = {
+    "parameters": ",.0f",
+    "training s": ".1f",
+    "peak memory MiB": ".0f",
+    **dict.fromkeys(SECONDS.values(), ".2f"),
+}
 
 
 def result_table(cell: Cell) -> Table:
@@ -95,7 +101,7 @@ def tested(seeds: list[int]) -> str:
 
 
 def settings_suffix(settings: dict[str, Any]) -> str:
-    """Settings as the end of a row's name: `` (refit=False, precision=float32, 2 more)``; empty without settings."""
+    """Settings as the end of a row's name: `` (refit=False, epochs=60, 2 more)``; empty without settings."""
     words = _settings(settings)
     more = [f"{len(words) - NAMED} more"] * (len(words) > NAMED)
     return f" ({', '.join(words[:NAMED] + more)})" if words else ""
@@ -183,13 +189,16 @@ def cost_table(cell: Cell) -> Table:
     """Parameters, epochs, seconds and memory of each row, and training settings that differ between rows."""
     lines = {}
     for row in cell.rows:
-        timings = float(np.mean(row.learning_seconds())), row.timing("evaluate_s"), row.timing("peak_rss_mib")
+        timings = float(np.mean(row.learning_seconds())), *map(row.timing, (*SECONDS, "peak_rss_mib"))
         lines[row.label] = [row.runs[0].record["parameters"], _epoch(row), *timings, ", ".join(_settings(row.trained))]
-    columns = ["parameters", "chosen epoch", "training s", "testing s", "peak memory MiB", "trained with"]
+    columns = ["parameters", "chosen epoch", "training s", *SECONDS.values(), "peak memory MiB", "trained with"]
     frame = pd.DataFrame.from_dict(lines, "index", dtype=object, columns=columns)
-    if not frame["trained with"].any():
-        frame = frame.drop(columns="trained with")
-    note = "Means over seeds. Memory is of the whole process, about 400 MiB of it for libraries."
+    old = [name for name in SECONDS.values() if frame[name].isna().all()]  # records of 0.2.0 have only the test
+    frame = frame.drop(columns=old if frame["trained with"].any() else [*old, "trained with"])
+    note = (
+        "Means over seeds. Training has the model's constructor and all epochs, without validations; reading has the "
+        "split. Memory is of the whole process, about 400 MiB of it for libraries."
+    )
     if any(STILL in value.text for value in frame["chosen epoch"]):
         note += f" {STILL}: in at least one seed the best epoch is the last that was allowed, "
         note += "so more epochs (--epochs) may do better."

@@ -13,6 +13,15 @@ from recbole_dgrm.records import PREDICTIONS_ONLY, RunDirectory
 from recbole_dgrm.reports.comparable import Definition, tested_by
 from recbole_dgrm.reports.significance import Comparison
 
+TIMES = {
+    "read_s": "reading",
+    "build_s": "building the model",
+    "validate_s": "validating",
+    "evaluate_s": "testing",
+    "diagnose_s": "diagnosis",
+    "calibrate_s": "calibration",
+}  # what the seconds of a record are called, see ``recbole_dgrm.records.RunRecord.timing``
+
 
 @dataclass
 class Score:

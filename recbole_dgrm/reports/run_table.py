@@ -12,8 +12,10 @@ from recbole_dgrm.evaluation.metric_names import BELOW, STILL, metric_label, ref
 from recbole_dgrm.evaluation.resolution import LIMIT, too_noisy
 from recbole_dgrm.records import short_name
 from recbole_dgrm.reports import calibration, comparable
+from recbole_dgrm.reports.rows import TIMES
 from recbole_dgrm.system.texts import printable
 
+SHORTEST = 0.05  # seconds; shorter times are not shown
 PARTS = {"test": "test", "valid": "validation"}
 RESOLUTION = (
     "resolution: range of the metric / standard error over users of a difference between two models\n"
@@ -27,7 +29,7 @@ def run_table(record: dict[str, Any], part: str = "test") -> Table:
     keys, below = list(record[part]), comparable.below_bias(record, part)
     place = f"{record['dataset']}, protocol {record['protocol']}, seed {record['seed']}"
     title = Text(printable(f"{short_name(record['model'])} on the {PARTS[part]} part of {place}"))
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", show_edge=False)  # else it would be wider than 80 columns
     table.add_column("")
     for key in keys:
         table.add_column(metric_label(key), justify="right")
@@ -61,8 +63,10 @@ def explanation(record: dict[str, Any], part: str = "test") -> str:
     selected = f" by {metric_label(record['selected_by'].lower())[:-2]}" if record.get("selected_by") else ""
     lines.append(
         f"{data['n_train']:,} ratings to train, {data['n_valid']:,} to validate, {data['n_test']:,} to test · "
-        f"best of validation{selected}: {epoch} · {timing['train_s']:.0f} s of training"
+        f"best of validation{selected}: {epoch}"
     )
+    times = [f"{name} {timing[key]:.1f}" for key, name in TIMES.items() if timing.get(key, 0.0) >= SHORTEST]
+    lines.append(" · ".join([f"seconds: training {timing['train_s']:.1f}", *times]))
     if part == "test" and (coverage := calibration.line(record)):
         lines.append(coverage)
     if warning := comparable.worse_than_bias(record, part):

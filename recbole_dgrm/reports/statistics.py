@@ -22,7 +22,7 @@ from recbole_dgrm.reports.significance import Comparison, compare, holm
 
 Vectors = dict[int, pd.DataFrame]
 REFERENCE = ("random", "bias", "oracle")
-PROCEDURE = ("refit", "precision", "valid_metric")  # keys of every model, which are shown where rows of a cell differ
+PROCEDURE = ("refit", "valid_metric")  # keys of every model, which are shown where rows of a cell differ
 
 
 @dataclass

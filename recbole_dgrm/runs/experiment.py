@@ -35,7 +35,7 @@ from recbole_dgrm.runs.run_files import (
 )
 from recbole_dgrm.runs.trial import Trial, read_trial
 from recbole_dgrm.system import distributed
-from recbole_dgrm.system.environment import environment, lacks_bfloat16
+from recbole_dgrm.system.environment import environment
 from recbole_dgrm.system.files import check_writable, plain
 from recbole_dgrm.system.processes import locked_folder
 from recbole_dgrm.system.turns import turn
@@ -161,8 +161,9 @@ class _Run:
 
     def __init__(self, config, run_dir: Path, record: records.RunRecord, show_progress: bool, with_test: bool = True):
         self.run_dir, self.record, self.show_progress = run_dir, record, show_progress
-        _warn_of_slow_precision(config)
+        start = monotonic()
         self.splits = build_splits(config, with_test)
+        record.timing["read_s"] = round(monotonic() - start, 3)
         if (longest := max(config.run.topk)) > (n_items := self.splits.train.item_num - 1):
             raise OptionError(
                 f"topk={config['topk']}: there are only {n_items} items, fewer than {longest}; name shorter lists"
@@ -235,6 +236,7 @@ class _Run:
         seconds = [line["seconds"] for line in lines]
         self.record.timing |= {
             "train_s": round(sum(seconds), 3),
+            "validate_s": round(sum(line.get("validate_s", 0.0) for line in lines), 3),
             "epoch_s": round(sum(seconds) / len(seconds), 4),
             "epochs": sum(line["stage"] == "select" for line in lines),
             "best_epoch": best_epoch,
@@ -259,21 +261,14 @@ class _Run:
             reference = references.measure(config, splits)
             vectors |= add_references(record, reference, users)
             record.groups = groups.measure(trainer.evaluator, config, splits, users, reference)
-            record.diagnosis = diagnosis.examine(trainer, config, splits, lines, selected["epochs"])
+            record.diagnosis, times = diagnosis.examine(trainer, config, splits, lines, selected["epochs"])
+            record.timing |= times
             LOG.info("collapse: %s", collapse.of_record(asdict(record)).line)
         except Exception as error:  # the test is done, so the run is finished all the same
             record.error = f"the test succeeded, but the analysis after it failed: {type(error).__name__}: {error}"
             record.traceback = traceback.format_exc()
             LOG.warning("%s", record.error)
         records.write_vectors(self.run_dir / records.PER_USER, vectors)
-
-
-def _warn_of_slow_precision(config) -> None:
-    if config.run.precision == "bfloat16" and config["device"].type == "cpu" and lacks_bfloat16():
-        LOG.warning(
-            "precision=bfloat16: this processor has neither avx512_bf16 nor amx_bf16, so training may take much longer "
-            "than in float32 (36 times as long in a measurement); use precision=float32"
-        )
 
 
 def untrained(config, splits: Splits, part: str) -> tuple[RecordedTrainer, Any, float]:

@@ -17,8 +17,6 @@ from recbole_dgrm.start import __version__
 from recbole_dgrm.system import distributed
 
 GIT_S = 10  # timeout of git, in seconds
-CPUINFO = Path("/proc/cpuinfo")
-BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # units for products of bfloat16 matrices: Intel and AMD, and ARM
 
 
 def environment(config: Any) -> dict[str, Any]:
@@ -65,13 +63,6 @@ def code_commit(package: Path) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return last and last + "+" * bool(changed)
-
-
-def lacks_bfloat16() -> bool:
-    """Whether the processor has no unit for products of bfloat16 matrices; False if that is unknown."""
-    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.exists() else []
-    flags = {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}
-    return bool(flags) and not flags & set(BFLOAT16)
 
 
 def peak_memory() -> float:

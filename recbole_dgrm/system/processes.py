@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread, current_thread, main_thread
 from time import sleep
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -78,8 +79,25 @@ def threads_of_each(workers: int) -> int:
     return max(1, (os.cpu_count() or 1) // workers)
 
 
-def spawn(module: str, arguments: list[str], output: Path, threads: int) -> subprocess.Popen:
+class Process(Protocol):
+    """A child process: what ``subprocess.Popen`` and a fork have in common."""
+
+    stdin: Any
+    returncode: Any
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; returns its exit status, or raises ``subprocess.TimeoutExpired``."""
+
+    def kill(self) -> None:
+        """Kill it."""
+
+
+def spawn(
+    module: str, arguments: list[str], output: Path, threads: int, stdout: int | None = None
+) -> subprocess.Popen[bytes]:
     """Run a ``module`` of this package in a child process, whose output is written to the file ``output``.
+
+    What it prints goes to ``stdout`` instead if that is given.
 
     Without ``-P`` Python would first search the working directory for modules, which may have a ``yaml.py``.
     """
@@ -87,7 +105,8 @@ def spawn(module: str, arguments: list[str], output: Path, threads: int) -> subp
     variables["PYTHONPATH"] = os.pathsep.join(_search_path())
     command = [sys.executable, "-P", "-c", CHILD, module, *arguments]
     with open(output, "wb") as file:
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=variables)
+        streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": stdout or file, "stderr": file}
+        return subprocess.Popen(command, bufsize=0, env=variables, **streams)
 
 
 def _search_path() -> list[str]:
@@ -99,14 +118,14 @@ def _search_path() -> list[str]:
     return [place for place in places if place]  # an empty one would be the working directory
 
 
-def close_input(process: subprocess.Popen) -> None:
+def close_input(process: Process) -> None:
     """Close the input of a child, which ends it."""
     if process.stdin:
         with suppress(OSError):
             process.stdin.close()
 
 
-def end(process: subprocess.Popen) -> None:
+def end(process: Process) -> None:
     """Close the input of a child, and kill it if it does not end within ``EXIT_S`` seconds."""
     close_input(process)
     try:
@@ -116,7 +135,7 @@ def end(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def cause_of_death(process: subprocess.Popen, output: Path) -> str:
+def cause_of_death(process: Process, output: Path) -> str:
     """A line that says why a process ended."""
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name

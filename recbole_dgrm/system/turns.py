@@ -22,7 +22,6 @@ _TURN = threading.RLock()
 # Warnings that users can do nothing about.
 KNOWN_WARNINGS = (  # the beginning of the message, and the module
     ("", r"recbole\."),
-    ("ks_2samp: Exact calculation unsuccessful.", ""),  # scipy uses the asymptotic p-value
     ("Argument ``constant_liar`` is an experimental feature", ""),  # of Optuna, since 2021
 )
 _INSTALLED: list[Any] = []  # the filters for these in ``warnings.filters``
@@ -39,7 +38,7 @@ def ignore_known_warnings() -> None:
 @contextmanager
 def usual_settings() -> Iterator[None]:
     """Within the block, the settings of this thread are those that training needs."""
-    before = [(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in DEVICES]
+    before = [(device, torch.is_autocast_enabled(device)) for device in DEVICES]
     elsewhere = torch.get_default_device().type != "cpu"
     with (
         torch.inference_mode(False),  # gradients are computed, too
@@ -52,14 +51,12 @@ def usual_settings() -> Iterator[None]:
         try:
             for device in DEVICES:
                 torch.set_autocast_enabled(device, False)
-                torch.set_autocast_dtype(device, torch.bfloat16)  # RecBole's loop uses the default
             yield
         finally:
             for _ in range(depth):
                 torch.autocast_increment_nesting()
-            for device, enabled, dtype in before:
+            for device, enabled in before:
                 torch.set_autocast_enabled(device, enabled)
-                torch.set_autocast_dtype(device, dtype)
 
 
 @contextmanager

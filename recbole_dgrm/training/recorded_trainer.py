@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
-import torch
 from recbole.utils import calculate_valid_score
 from torch import Tensor
 
@@ -18,7 +18,6 @@ from recbole_dgrm.training.checkpoints import Checkpointer
 from recbole_dgrm.training.epoch_log import EpochLog, named
 
 LOG = logging.getLogger(__name__)
-AGREEMENT = 0.002  # the largest change of the validation metric by bfloat16 with which training continues in it
 
 
 class RecordedTrainer:
@@ -49,9 +48,8 @@ class RecordedTrainer:
         self.note: dict[str, Any] = {}
         self.observe: Callable[[RecordedTrainer, int, bool], dict[str, Any]] = lambda trainer, epoch, validated: {}
         self._valid_result: dict[str, float] = {}
+        self._trained_at = 0.0
         self._writes = self._select = True
-        self._reduced = config.run.precision == "bfloat16"
-        self._checked = False
 
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
         """RecBole's ``fit``; afterwards the model has its best state.
@@ -93,10 +91,6 @@ class RecordedTrainer:
         """Within the block, random numbers come from a separate generator, so that they do not affect training."""
         return OwnRandomness(self.config.run.seed)
 
-    def in_precision(self) -> torch.autocast:
-        """Within the block, matrix products have the precision of the config."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._reduced)
-
     def load(self, state: dict[str, Any], best: bool = False) -> None:
         """Load the last or the best state of a checkpoint into the model; raises as ``Checkpointer.load``."""
         self.checkpointer.load(self.model, state, best)
@@ -120,10 +114,7 @@ class RecordedTrainer:
         return "select" if self._select else "refit"
 
     def _valid_epoch(self, valid_data, show_progress=False):
-        with self.in_precision():
-            self._valid_result = self.evaluate(valid_data, show_progress=show_progress)
-        if self._reduced and not self._checked:
-            self._check_precision(self.evaluate(valid_data))
+        self._valid_result = self.evaluate(valid_data, show_progress=show_progress)
         score = calculate_valid_score(self._valid_result, self.valid_metric)
         return distributed.broadcast(score), self._valid_result  # all processes stop in the same epoch
 
@@ -132,19 +123,8 @@ class RecordedTrainer:
         pairs, _, *positives = batched_data
         return pairs, pair_scores(self.model, self.config, pairs), *positives
 
-    def _check_precision(self, exact: dict[str, float]) -> None:
-        """Continue in float32 if bfloat16 changes the validation metric by more than ``AGREEMENT``."""
-        name, self._checked = self.valid_metric.lower(), True
-        text = f"{name} is {self._valid_result[name]:.4f} in bfloat16, {exact[name]:.4f} in float32"
-        self._reduced = self.enable_amp = abs(self._valid_result[name] - exact[name]) <= AGREEMENT
-        if self._reduced:
-            LOG.info("precision: %s", text)
-        else:
-            self._valid_result = exact
-            LOG.warning("precision: %s; training continues in float32", text)
-
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
-        text = self.epoch_log.trained(epoch_idx, e_time - s_time, losses)
+        text, self._trained_at = self.epoch_log.trained(epoch_idx, e_time - s_time, losses), monotonic()
         if self._select and (epoch_idx + 1) % self.eval_step:  # otherwise RecBole calls another hook of ours
             self._after_epoch(epoch_idx, {})
         return text
@@ -171,7 +151,8 @@ class RecordedTrainer:
         best = f"best {self.valid_metric} {self.best_valid_score:.4f} at {self.best_epoch + 1}"
         self.epoch_log.advance(epoch, valid, best if self._select and self.best_epoch >= 0 else "")
         if self._writes:
+            times = {"validate_s": round(monotonic() - self._trained_at, 4)} if valid else {}
             observed = self.observe(self, epoch, bool(valid)) if self._select else {}
-            self.epoch_log.write_line(self._stage, valid, observed)
+            self.epoch_log.write_line(self._stage, valid, times | observed)
             if self.checkpointer.is_due():
                 self.checkpointer.write(self, epoch)

@@ -90,9 +90,8 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
     def _step(self, phase: Phase, batch, epoch_idx: int) -> float:
         optimizer = self.optimizer[phase.name]
         optimizer.zero_grad()
-        with self.in_precision():
-            share = batch[distributed.share_of_rank(len(batch))]
-            loss = distributed.loss_of_share(phase.loss(share), len(batch))
+        share = batch[distributed.share_of_rank(len(batch))]
+        loss = distributed.loss_of_share(phase.loss(share), len(batch))
         value = distributed.all_reduce_sum(loss.item())
         if not np.isfinite(value):
             raise TrainingDiverged(

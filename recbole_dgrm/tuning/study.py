@@ -14,7 +14,7 @@ import pandas as pd
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from recbole_dgrm.benchmarks.worker import Job
+from recbole_dgrm.benchmarks.executors import Job
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.evaluation.metric_names import STILL, metric_label
 from recbole_dgrm.identity import put_aside_unless

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -17,7 +17,7 @@ import pytest
 from helpers import ENDLESS, MF, QUICK, ROOT, SIZES, Here, random_ratings, record_of, wait_for, write_ratings
 from reports_helpers import report_text
 
-from recbole_dgrm.benchmarks import executors, session, worker
+from recbole_dgrm.benchmarks import executors, session
 from recbole_dgrm.benchmarks.plan import make_plan
 from recbole_dgrm.benchmarks.session import Benchmark, run_directory
 from recbole_dgrm.cli import main
@@ -51,9 +51,13 @@ def results(folder: Path) -> dict[str, dict]:
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
-    lines = {process: process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])}
-    ours = [process for process, line in lines.items() if "recbole_dgrm.benchmarks.worker" in line]
-    return [process for process in ours if any(str(folder) in word for word in lines[process])]
+    """The other processes that have a file in a folder open, such as a worker its output."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and any(str(folder) in file.path for file in process.open_files()):
+                found.append(process)
+    return found
 
 
 @contextmanager
@@ -133,11 +137,11 @@ def test_an_interrupted_and_continued_benchmark_gives_the_unbroken_report(made, 
 @pytest.mark.slow
 def test_a_run_that_fails_is_killed_or_takes_too_long_is_recorded_and_stops_no_other(made, tmp_path, monkeypatch):
     alone = Event()  # the endless run is: until then the clock of the time limits stands still
-    monkeypatch.setattr(worker, "monotonic", lambda: 1000.0 * alone.is_set())
+    monkeypatch.setattr(executors, "monotonic", lambda: 1000.0 * alone.is_set())
 
     def kill() -> bool:
-        (process,) = wait_for(lambda: [each for each in processes_of(tmp_path) if "killed" in each.cmdline()])
-        wait_for(lambda: list(tmp_path.glob("*/*/*/killed-1-*/checkpoint.pt")))
+        (checkpoint,) = wait_for(lambda: list(tmp_path.glob("*/*/*/killed-1-*/checkpoint.pt")))
+        (process,) = processes_of(checkpoint.parent)
         os.kill(process.pid, signal.SIGKILL)
         return True
 
@@ -168,7 +172,7 @@ def test_a_run_that_fails_is_killed_or_takes_too_long_is_recorded_and_stops_no_o
 def test_an_unwanted_run_leaves_its_checkpoint_and_goes_on_later(made, tmp_path):
     (run,) = made(models=[ENDLESS], baseline=None).runs
     unwanted, path = Event(), tmp_path / "run"
-    with meanwhile(lambda: worker.execute(worker.Job(run.label, run.config, 1, 60), path, unwanted.is_set) == {}):
+    with meanwhile(lambda: executors.execute(executors.Job(run.label, run.config, 1, 60), path, unwanted.is_set) == {}):
         wait_for((path / "checkpoint.pt").exists)
         unwanted.set()
     assert read_run(path).record["status"] == "interrupted"

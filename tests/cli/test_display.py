@@ -45,6 +45,18 @@ def test_a_value_below_the_bias_row_is_marked_with_a_legend():
         assert "0.5000†" not in text
 
 
+def test_the_table_of_the_usual_metrics_fits_into_80_columns_and_the_times_are_named():
+    names = ["ratedrecall@5", "ratedndcg@5", "rmse", "mae", "ratingkl"]
+    test, bias = {**dict.fromkeys(names, 0.1), "rmse": 2.0, "mae": 2.0}, dict.fromkeys(names, 1.0)
+    rows = {"random": bias, "bias": bias, "oracle": bias}
+    timing = {"best_epoch": 4, "epochs": 9, "train_s": 1.0, "read_s": 0.34, "evaluate_s": 0.04, "calibrate_s": 12.0}
+    wide = record(0.1, test=test, reference=rows, timing=timing, resolution=resolution(30))
+    lines = printed(run_table(wide)).splitlines()
+    assert any("resolution" in line for line in lines)
+    assert max(len(line) for line in lines if "│" in line) <= 80
+    assert "seconds: training 1.0 · reading 0.3 · calibration 12.0" in explanation(wide).splitlines()
+
+
 def resolution(ratio: float) -> dict:
     noisy, sharp = {"ratio": ratio, "users": 3, "of": 1000}, {"ratio": 90.0, "users": 1000, "of": 1000}
     return {"test": {NDCG: noisy, "rmse": sharp}}
@@ -56,7 +68,7 @@ def test_the_table_has_the_resolution_and_one_line_names_the_noisy_metrics():
     said = "RatedNDCG@5 (resolution 20; a model can change it for 3 of 1,000 users) is too noisy to compare models"
     assert [line for line in text.splitlines() if "too noisy" in line] == [said]
     (row,) = [line for line in printed(run_table(noisy)).splitlines() if "resolution │" in line]
-    assert row.split()[3::2] == ["20", "90"]
+    assert row.split()[2::2] == ["20", "90"]
     assert "for RMSE and MAE 3 x (random - bias)); below 28 there are too few test ratings to compare" in text
     assert "too noisy" not in explanation(record(0.6, resolution=resolution(28)))
     without = printed(run_table(record(0.6))) + explanation(record(0.6))

@@ -37,7 +37,7 @@ def test_layers_win_in_the_documented_order(tmp_path):
 
 
 def test_a_key_of_0_2_0_that_is_gone_may_stand_in_a_stored_config_with_the_only_value_left():
-    assert config(compile=False).given == config().given
+    assert config(compile=False, precision="float32").given == config().given
     assert config(model="BMF", side_features=[], time_effects=False).given == config(model="BMF").given
     assert config(model="DGRMKL", orientation="user", blend=0.0).given == config(model="DGRMKL").given
     with pytest.raises(OptionError, match="unknown key 'compile'"):

@@ -7,6 +7,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from recbole_dgrm.evaluation import calibration
 from recbole_dgrm.evaluation.calibration import NOMINAL, Gaussians
 from recbole_dgrm.maths.biases import fit_biases
 from recbole_dgrm.models.bmf.model import BMF
@@ -85,6 +86,18 @@ def test_what_a_run_leaves_is_that_of_its_predictions(make_config, refit):
     assert (found["means"]["rank_correlation"], found["means"]["bins"]) == (None, [])
     for key in ("n", "deviation", "crps", "log_score", "nominal", "observed"):
         assert found["means"][key] == pytest.approx(exact[key])
+
+
+def test_of_many_users_some_are_evaluated(make_config, monkeypatch):
+    monkeypatch.setattr(calibration, "USERS", 10)
+    record, path = run_one(make_config("BMF", epochs=8, burn_in=4, refit=False))
+    found, run = record.diagnosis["calibration"], load_run(path)
+    user, item, rating = (each[run.splits.triples("test")[0] % 3 == 1] for each in run.splits.triples("test"))
+    assert len(np.unique(user)) == 10  # of 30
+    names = run.users[user - 1], run.items[item]
+    exact = Gaussians(rating - run.predict(*names), run.deviations(*names))
+    assert found["model"]["n"] == found["means"]["n"] == len(rating)
+    assert found["model"]["crps"] == pytest.approx(exact.crps, rel=1e-5)
 
 
 @pytest.mark.parametrize(("name", "protocol"), [("MF", "rated"), ("DGRM", "full")])

@@ -74,6 +74,26 @@ def test_all_models_are_compared_on_the_lists_of_the_same_users(looked):
     assert set(seen.values()) == {(12, 30)}
 
 
+def test_inspections_of_a_training_share_the_limits_and_many_items_mean_few_lists(looked, monkeypatch):
+    monkeypatch.setattr(diagnosis, "LISTED_AT_LEAST", 2)
+    monkeypatch.setattr(diagnosis, "LISTED_SCORES", 3 * 5 * 26)
+    *_, found = looked(inspections=3, scores=3 * 7 * 26)
+    assert found["rated"]["n"] + found["unrated"]["n"] == 7 * 25
+    assert found["lists"]["users"] == 5
+    assert looked(inspections=300)[-1]["lists"]["users"] == 2
+
+
+def test_the_time_of_intervals_does_not_grow_with_the_users(make_config, monkeypatch):
+    """Groups of users are resampled; the distances themselves stay those of all ratings."""
+    each, _ = run_one(make_config("MF", refit=False))
+    monkeypatch.setattr(diagnosis, "RESAMPLED", 10)
+    groups, _ = run_one(make_config("MF", refit=False))
+    first, second = (record.diagnosis["distances"]["kl"] for record in (each, groups))
+    assert second["value"] == pytest.approx(first["value"])
+    assert second["low"] != first["low"]
+    assert second["low"] < second["value"] < second["high"]
+
+
 def test_scores_of_pairs_stand_in_for_a_full_ranking(make_model, monkeypatch):
     config, splits, model = make_model("MF")
     users = torch.tensor([3, 1, 9])
@@ -102,7 +122,7 @@ def test_what_a_run_leaves(make_config):
     assert looks[3] == {"validation"}
     found = json.loads((path / "record.json").read_text())["diagnosis"]
     assert set(found["distribution"]) == {"lists", "rated", "unrated", "between_users", "ratings", "test"}
-    assert found["seconds"] >= sum(line["diagnose_s"] for line in lines)
+    assert record.timing["diagnose_s"] >= round(sum(line["diagnose_s"] for line in lines), 3)
     verdict = collapse.of_record({"diagnosis": found})
     assert verdict.epoch == record.timing["best_epoch"]
     assert verdict.status in (COLLAPSED, NARROW, INTACT)

@@ -19,7 +19,7 @@ from helpers import ROOT, Here, checkerboard, random_ratings, wait_for, write_ra
 from optuna.trial import TrialState
 
 from recbole_dgrm.benchmarks import executors
-from recbole_dgrm.benchmarks.worker import Job
+from recbole_dgrm.benchmarks.executors import Job
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import CheckpointError, DataError, OptionError, UserError
 from recbole_dgrm.records import RECORD, find_runs, new_record, read_run, write_epochs

@@ -6,7 +6,6 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import svds
 
 SMALLEST = 1e-5  # of the largest singular value; smaller ones are rounding errors
 
@@ -30,6 +29,8 @@ class Features:
         """The ``most`` largest components of a matrix ``(n, n_columns)``, computed from its ``rated`` rows."""
         known = matrix[rated]
         if most < min(known.shape) / 2:
+            from scipy.sparse.linalg import svds  # slow to load
+
             _, size, right = svds(known, most, v0=np.ones(min(known.shape)))
         else:
             _, size, right = np.linalg.svd(known.toarray(), full_matrices=False)

@@ -26,7 +26,7 @@ from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, UserRows
 from recbole_dgrm.models.dgrm.options import DGRMOptions
 from recbole_dgrm.models.dgrm.profiles import State
 
-SPREAD_DRAWS = 32  # samples of a prediction, from which its standard deviation is computed
+SPREAD_DRAWS = 8  # samples of a prediction, from which its standard deviation is computed
 
 
 @dataclass(frozen=True)
