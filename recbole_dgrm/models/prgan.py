@@ -184,13 +184,15 @@ class PRGAN(ProfileRecommender):
             known = key[position] == wanted
             return value[order[position]] * known, known
 
+        rating, known = find(row, other)
         for _ in range(2):
-            again = find(row, other)[1].nonzero(as_tuple=True)
+            again = known.nonzero(as_tuple=True)
             other[again] = torch.randint(self.width, again[0].shape, device=row.device)
+            rating[again], known[again] = find(rated.row[again[0]], other[again])
         items = torch.cat([rated.column[entry], other], dim=-1)
         places = Places(len(user), self.width, row.expand_as(items).flatten(), items.flatten())
-        real, known = find(row, items)
-        return places, real, known.float()
+        known = torch.cat([torch.ones_like(entry, dtype=torch.bool), known], dim=-1)
+        return places, torch.cat([value[entry], rating], dim=-1), known.float()
 
     def critic_loss(self, interaction) -> Tensor:
         """The Wasserstein loss of critic and memory: its mean over the records, times the users of the batch."""
