@@ -1,8 +1,10 @@
 import copy
 from functools import partial
 
+import pytest
 import torch
 
+from recbole_dgrm.maths.layers import UniformDropout
 from recbole_dgrm.models.prgan import ImageCritic
 from recbole_dgrm.testing import ModelContract
 
@@ -41,6 +43,15 @@ def test_the_critic_has_the_published_sizes():
     batch_norms = 3 * 6
     linear = (3 * 37 * 30 + 30) + (30 + 1)
     assert sum(each.numel() for each in ImageCritic(k=10).parameters()) == convolutions + batch_norms + linear
+
+
+def test_dropout_by_uniform_numbers_drops_the_share_and_scales_the_rest():
+    torch.manual_seed(0)
+    dropout, rows = UniformDropout(0.6), torch.ones(200, 200)
+    dropped = dropout(rows)
+    assert dropped.unique().tolist() == [0.0, 2.5]
+    assert float((dropped == 0).float().mean()) == pytest.approx(0.6, abs=0.01)
+    assert torch.equal(dropout.eval()(rows), rows)
 
 
 def test_a_record_holds_p_rated_items_first_its_own_first_of_all(make_model):
