@@ -33,6 +33,14 @@ class SparseLinear(nn.Module):
         return sparse_product(places, value, self.weight) + self.bias
 
 
+class UniformDropout(nn.Dropout):
+    """Dropout by uniform random numbers, which on a CPU are several times faster than torch's Bernoulli numbers."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The rows, with a random share of entries set to 0 and the others scaled up while training."""
+        return rows * ((torch.rand_like(rows) >= self.p) / (1 - self.p)) if self.training else rows
+
+
 @dataclass(frozen=True, eq=False)
 class Outputs:
     """The outputs ``(B, I)`` of a linear layer, of which only the needed entries are computed.

@@ -9,6 +9,10 @@ The model is degenerate by design: the condition is its own target, so copying i
 (Perez Maurera, Ferrari Dacrema and Cremonesi, ECIR 2022).
 
 Training computes profiles at rated and sampled items only, so no tensor of users x items exists.
+
+Deviations from the authors' code
+    * The output is the highest rating times a sigmoid, not linear, and G trains before D.
+    * Rows are users, and ``n_negatives`` items are sampled per user, not a share of all.
 """
 
 from collections.abc import Sequence
@@ -175,10 +179,13 @@ class CFGAN(ProfileRecommender):
 
 
 def _joined(one: Places, other: Places) -> Places:
-    """The places of both, sorted by row."""
-    row, column = torch.cat([one.row, other.row]), torch.cat([one.column, other.column])
-    order = torch.argsort(row, stable=True)
-    return Places(one.n_rows, one.n_columns, row[order], column[order])
+    """The places of both, sorted by row, with those of ``one`` first in each row."""
+    first = torch.arange(len(one.row), device=one.row.device) + other.row_start[one.row]
+    second = torch.arange(len(other.row), device=one.row.device) + one.row_start[other.row + 1]
+    index = torch.cat([first, second])
+    row = torch.empty_like(index).scatter_(0, index, torch.cat([one.row, other.row]))
+    column = torch.empty_like(index).scatter_(0, index, torch.cat([one.column, other.column]))
+    return Places(one.n_rows, one.n_columns, row, column)
 
 
 class LowestKeys:

@@ -4,8 +4,10 @@ Chain, network and loss are RecBole's. Here the model reads rating profiles from
 matrix of ones. Its loss can be restricted to rated items (``reconstruct: rated``), because the unrated items pull
 predictions to 0. The history of its importance sampling is saved in checkpoints, and the initial noise of a profile at
 prediction depends only on the user. With implicit feedback it equals RecBole's DiffRec. ``sampling_steps`` counts
-FORWARD steps at prediction, unlike DGRM's T'. Profiles are dense, because RecBole's network applies dropout to every
-entry of a noised profile.
+FORWARD steps at prediction, unlike DGRM's T'.
+
+With ``reconstruct: rated`` training computes outputs at rated items only. Its inputs are dense, because RecBole's
+network applies dropout to every entry of a noised profile. Prediction reads and computes single entries only.
 """
 
 from dataclasses import dataclass
@@ -14,11 +16,14 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from recbole.model.general_recommender.diffrec import DiffRec as RecBoleDiffRec
-from torch import Tensor
-from torch.nn.functional import pad
+from recbole.model.general_recommender.diffrec import timestep_embedding
+from torch import Tensor, nn
+from torch.nn.functional import linear, pad
 
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.maths.layers import Outputs
 from recbole_dgrm.maths.noise import RowNoise
+from recbole_dgrm.maths.sparse import Places, sparse_product
 from recbole_dgrm.models.base import Phase, ProfileRecommender
 from recbole_dgrm.options import Share, read
 from recbole_dgrm.system import distributed
@@ -35,7 +40,7 @@ class DiffRecOptions:
     steps: Annotated[int, Field(ge=2)]
     sampling_steps: NonNegativeInt
     sampling_noise: bool
-    dims_dnn: list[PositiveInt]
+    dims_dnn: Annotated[list[PositiveInt], Field(min_length=1)]
     embedding_size: Annotated[int, Field(ge=2)]
     reweight: bool
     reconstruct: Literal["rated", "all"]
@@ -58,6 +63,10 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
         self.options = read(DiffRecOptions, config)
         super().__init__(config, dataset)
         self.center = self.centered(config)
+        self.by_entries = self.options.reconstruct == "rated" and not self.implicit
+        if self.by_entries and config["mean_type"] != "x0":
+            raise OptionError(f"mean_type={config['mean_type']} needs reconstruct=all: noise has no rated items")
+        self.sampling_steps = 0  # for RecBole's chain, to which prediction gives the noised profile
         self.row_noise = RowNoise(config["seed"], self.n_items, self.device)
         for name in ("Lt_history", "Lt_count"):  # attributes in RecBole; buffers are saved in checkpoints
             table = getattr(self, name)
@@ -69,31 +78,39 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
 
     def get_rating_matrix(self, user: Tensor) -> Tensor:
         """The profiles ``(B, n_items)``, with the padding column in front that RecBole's class expects."""
-        x_0, self._mask = self._padded(user)
-        return x_0
-
-    def _padded(self, user: Tensor) -> tuple[Tensor, Tensor]:
-        """The profiles and their mask, both ``(B, n_items)``."""
-        x_0, mask = self.profiles(user)
-        return pad(x_0, (1, 0)), pad(mask, (1, 0))
+        return pad(self.profiles(user)[0], (1, 0))
 
     def phases(self) -> list[Phase]:
         """One phase trains the denoiser, with one pass per epoch."""
         return [Phase("denoiser", list(self.mlp.parameters()), self.calculate_loss, 1, self.options.learning_rate)]
 
     def calculate_loss(self, interaction) -> Tensor:
-        """RecBole's loss, which is a mean over the batch, times the number of users, because a phase needs the sum."""
-        return super().calculate_loss(interaction) * len(interaction[self.USER_ID])
-
-    def reweight_loss(self, x_start, x_t, mse, ts, target, model_output, device) -> Tensor:
-        """RecBole's weighting of the errors by step; with ``reconstruct: rated`` the mean error of the rated items."""
-        if self.options.reconstruct == "rated" and not self.implicit:
-            mse = ((target - model_output).square() * self._mask).sum(dim=-1) / self._mask.sum(dim=-1).clamp(min=1)
-        return super().reweight_loss(x_start, x_t, mse, ts, target, model_output, device)
+        """RecBole's loss times the number of users, because a phase needs a sum; of rated items with that option."""
+        user = interaction[self.USER_ID]
+        if not self.by_entries:
+            return super().calculate_loss(interaction) * len(user)
+        rated, x_0 = self.rated(user)
+        t, share = self.sample_timesteps(len(user), user.device, "importance")
+        x_t = pad(rated.dense(x_0), (1, 0))
+        noise = torch.randn_like(x_t)
+        if self.options.noise_scale:
+            x_t = self.q_sample(x_t, t, noise)
+        *layers, last = self.mlp.mlp_layers.mlp_layers
+        hidden = nn.Sequential(*layers)(torch.cat([self.mlp.drop(x_t), self._embedded(t)], dim=-1))
+        padded = Places(len(user), self.n_items, rated.row, rated.column + 1)
+        x_0_hat = Outputs.of(hidden, last).at(padded)
+        error = rated.sums((x_0 - x_0_hat).square()) / self.activity(user).clamp(min=1)
+        loss = self.reweight_loss(None, None, error.squeeze(-1), t, user, None, user.device)
+        self.update_Lt_history(t, loss)
+        return (loss / share).sum()
 
     def update_Lt_history(self, ts: Tensor, reloss: Tensor) -> None:
-        """RecBole's history of losses by step, with the losses of all processes."""
-        super().update_Lt_history(*map(distributed.all_gather_rows, (ts, reloss.detach())))
+        """RecBole's history of the last losses of each step, with the losses of all processes."""
+        ts, loss = map(distributed.all_gather_rows, (ts, reloss.detach()))
+        for step, last in enumerate(self.Lt_history):
+            kept = torch.cat([last[: self.Lt_count[step]], loss[ts == step].to(last)])[-len(last) :]
+            last[: len(kept)] = kept
+            self.Lt_count[step] = len(kept)
 
     def set_users(self) -> None:
         """Centre the profiles of new users."""
@@ -101,23 +118,46 @@ class DiffRec(ProfileRecommender, RecBoleDiffRec):
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
-        """The scores ``(B, I)`` at the end of RecBole's reverse chain, without the padding item.
+        """The scores ``(B, I)`` at the end of the reverse chain, which begins with the same noise at each call."""
+        if self.by_entries:
+            return self._last_outputs(user).dense() + self.center.rows(user)
+        x_t = self.get_rating_matrix(user)
+        if steps := self.options.sampling_steps:
+            x_t = self.q_sample(x_t, torch.full_like(user, steps - 1), self.row_noise(user, self.n_items, 0))
+        return self.p_sample(x_t)[:, 1:] + self.center.rows(user)
 
-        The initial noise of a user's profile is always the same. With ``reconstruct: rated`` each step reads only the
-        rated items of the state: predictions of unrated items are not pulled to 0 in that case, and steps that read
-        them would bring all users to the same state.
+    @torch.no_grad()
+    def score_at(self, user: Tensor, places: Places) -> Tensor:
+        """The scores ``(n,)`` at ``places``; the chain of ``reconstruct: all`` needs whole profiles."""
+        if not self.by_entries:
+            return super().score_at(user, places)
+        return self._last_outputs(user).at(places) + self.center.at(user, places)
+
+    def _last_outputs(self, user: Tensor) -> Outputs:
+        """The outputs ``(B, I)`` of the last reverse step; each step reads the rated items of the state.
+
+        Predictions of unrated items are not pulled to 0, and steps that read them would bring all users to one state.
         """
-        o, (x_t, mask) = self.options, self._padded(user)
+        o, (rated, x_t) = self.options, self.rated(user)
         if o.sampling_steps:
-            x_t = self.q_sample(x_t, torch.full_like(user, o.sampling_steps - 1), self.row_noise(user, self.n_items, 0))
+            noise = self.row_noise.at(user[rated.row], rated.column + 1, 0)
+            x_t = self.q_sample(x_t, torch.full_like(rated.row, o.sampling_steps - 1), noise)
+        column, index = torch.unique(rated.column, return_inverse=True)
+        _, first, *rest, last = self.mlp.mlp_layers.mlp_layers
+        weight = first.weight[:, column + 1].T.contiguous()
+        read, of_step = Places(len(user), len(column), rated.row, index), first.weight[:, self.n_items :]
         for step in reversed(range(o.steps)):
-            t = torch.full_like(user, step)
-            if o.noise_scale == 0:
-                x_t = self.mlp(x_t, t)
-                continue
-            seen = x_t * mask if o.reconstruct == "rated" and not self.implicit else x_t
-            posterior = self.p_mean_variance(seen, t)
-            x_t = posterior["mean"]
-            if o.sampling_noise:
-                x_t = x_t + (step > 0) * torch.exp(0.5 * posterior["log_variance"]) * torch.randn_like(x_t)
-        return x_t[:, 1:] + self.center.rows(user)
+            embedded = self._embedded(torch.full_like(user, step))
+            hidden = nn.Sequential(*rest)(sparse_product(read, x_t, weight) + linear(embedded, of_step, first.bias))
+            outputs = Outputs(hidden, last.weight[1:], last.bias[1:])
+            if step and o.noise_scale:
+                t = torch.full_like(rated.row, step)
+                x_t, _, log_variance = self.q_posterior_mean_variance(outputs.at(rated), x_t, t)
+                if o.sampling_noise:
+                    x_t = x_t + torch.exp(0.5 * log_variance) * torch.randn_like(x_t)
+            elif step:
+                x_t = outputs.at(rated)
+        return outputs
+
+    def _embedded(self, t: Tensor) -> Tensor:
+        return self.mlp.emb_layer(timestep_embedding(t, self.emb_size))

@@ -12,6 +12,8 @@ Deviations from the paper
       items is added (``reconstruction_weight``), and scores include the mean rating and an item bias.
     * The authors' code clips weights at 0.006, and appendix A of the DGRM paper searches a gradient penalty;
       ``lipschitz`` has both.
+    * D sees the generated vector at rated items only, ReLU follows batch normalization, initial factors have
+      deviation 0.1 (authors: 0.01), and G alone predicts.
 """
 
 import copy
@@ -22,10 +24,12 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torch.nn.functional import unfold
 
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths import losses
-from recbole_dgrm.maths.layers import clip_weights
+from recbole_dgrm.maths.layers import Outputs, UniformDropout, clip_weights
+from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import Phase, ProfileRecommender
 from recbole_dgrm.options import read
 
@@ -69,14 +73,17 @@ class BiasedFactorization(nn.Module):
         nn.init.normal_(self.item.weight, std=0.1)
         nn.init.zeros_(self.item_bias.weight)
 
-    def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """Maps users ``(B,)`` and items ``(B, k)``, which are columns from 0, to scores ``(B, k)``."""
-        product = (self.user(user).unsqueeze(1) * self.item(item)).sum(dim=-1)
-        return self.mean + self.item_bias(item).squeeze(-1) + product
+    def forward(self, user: Tensor) -> Outputs:
+        """The scores ``(B, I)`` of users ``(B,)``."""
+        return Outputs(self.user(user), self.item.weight, self.item_bias.weight.squeeze(-1) + self.mean)
 
 
 class ImageCritic(nn.Module):
-    """Three parallel convolutions over the 2 x k image of condition and vector, then two linear layers."""
+    """Three parallel convolutions over the 2 x k image of condition and vector, then two linear layers.
+
+    Convolutions and batch normalizations are computed together as one product with a matrix. A channel's mean and
+    variance over a batch follow from the mean and the covariance of the 2k numbers of an image.
+    """
 
     def __init__(self, k: int, channels: int = 3, dropout: float = 0.6):
         super().__init__()
@@ -85,14 +92,40 @@ class ImageCritic(nn.Module):
             for kernel in ((2, 1), (1, 2), (2, 2))
         )
         self.layers = nn.Sequential(
-            nn.Linear(channels * (4 * k - 3), 3 * k), nn.ReLU(), nn.Dropout(dropout), nn.Linear(3 * k, 1)
+            nn.Linear(channels * (4 * k - 3), 3 * k), nn.ReLU(), UniformDropout(dropout), nn.Linear(3 * k, 1)
         )
 
     def forward(self, condition: Tensor, vector: Tensor) -> Tensor:
         """Maps conditions ``(B, k)`` and vectors ``(B, k)`` to scores ``(B,)``."""
-        image = torch.stack([condition, vector], dim=1).unsqueeze(1)
-        features = [convolution(image).flatten(1) for convolution in self.convolutions]
-        return self.layers(torch.cat(features, dim=-1)).squeeze(-1)
+        image = torch.cat([condition, vector], dim=-1)
+        mean = image.mean(dim=0)
+        image = image - mean
+        covariance = image.T @ image / len(image)
+        parts = [self._normalized(*layers, mean, covariance, len(image)) for layers in self.convolutions]
+        weight, bias = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
+        return self.layers(torch.addmm(bias, image, weight).relu()).squeeze(-1)
+
+    def _normalized(self, convolution, norm, _, mean: Tensor, covariance: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """A normalized convolution of images minus their mean, as a matrix ``(2k, F)`` and a bias ``(F,)``.
+
+        Args:
+            mean, covariance: of the ``n`` images of the batch, ``(2k,)`` and ``(2k, 2k)``.
+        """
+        pixels = torch.eye(len(mean), device=mean.device).view(-1, 1, 2, len(mean) // 2)
+        patches = unfold(pixels, convolution.kernel_size)  # without a gradient, so faster than a convolution
+        weight = convolution.weight.flatten(1) @ patches  # from each pixel to each channel and position
+        means = torch.tensordot(mean, weight, dims=1) + convolution.bias.unsqueeze(-1)
+        center, variance = norm.running_mean, norm.running_var
+        if self.training:
+            variances = (weight * torch.tensordot(covariance, weight, dims=1)).sum(dim=0)
+            center, variance = means.mean(dim=-1), variances.mean(dim=-1) + means.var(dim=-1, correction=0)
+            count = n * means.shape[-1]
+            norm.running_mean.lerp_(center.detach(), norm.momentum)
+            norm.running_var.lerp_(variance.detach() * count / (count - 1), norm.momentum)
+            norm.num_batches_tracked += 1
+        scale = (norm.weight / (variance + norm.eps).sqrt()).unsqueeze(-1)
+        bias = norm.bias.unsqueeze(-1) + (means - center.unsqueeze(-1)) * scale
+        return (weight * scale).flatten(1), bias.flatten()
 
 
 class PRGAN(ProfileRecommender):
@@ -112,10 +145,6 @@ class PRGAN(ProfileRecommender):
         self.memory = copy.deepcopy(self.generator)
         self.critic = ImageCritic(o.record_items)
         self.register_buffer("best_score", torch.tensor(-torch.inf))
-        owner = torch.repeat_interleave(torch.arange(self.n_users), torch.diff(self._indptr))
-        self.register_buffer("_pairs", owner * self.width + self._column, persistent=False)  # sorted: row by row
-        self._pairs, order = torch.sort(self._pairs)
-        self.register_buffer("_pair_value", self._value[order], persistent=False)
 
     def phases(self) -> list[Phase]:
         """D and the memory train from the first epoch on, G after the pre-training of D."""
@@ -134,40 +163,44 @@ class PRGAN(ProfileRecommender):
             if score is not None:
                 self.best_score.fill_(score)
 
-    def records(self, user: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The records of users ``(B,)``: owner ``(R,)``, items, real vectors and rated mask, all ``(R, k)``.
+    def records(self, user: Tensor) -> tuple[Places, Tensor, Tensor]:
+        """The records of users ``(B,)``: the places of their items ``(R k,)``, real vectors and rated mask, ``(R, k)``.
 
         There is one record per training rating. It has the rating's item, ``p - 1`` of the user's rated items sampled
         with replacement, and ``k - p`` of all items; rated ones among the latter are resampled up to twice.
         """
-        o = self.options
-        places, _ = self.rated(user)
-        row, column = places.row, places.column
-        owner, count = user[row], self.activity(user)[row]
-        start = self._indptr[owner].unsqueeze(-1)
-        drawn = start + (torch.rand(len(row), o.rated_items - 1, device=row.device) * count).long()
-        rated = torch.cat([column.unsqueeze(-1), self._column[drawn]], dim=-1)
+        o, (rated, value) = self.options, self.rated(user)
+        row, start = rated.row.unsqueeze(-1), rated.row_start[rated.row].unsqueeze(-1)
+        drawn = torch.rand(len(row), o.rated_items - 1, device=row.device) * self.activity(user)[rated.row]
+        own = torch.arange(len(row), device=row.device).unsqueeze(-1)
+        entry = torch.cat([own, start + drawn.long()], dim=-1)
         other = torch.randint(self.width, (len(row), o.record_items - o.rated_items), device=row.device)
-        for _ in range(2):
-            _, known = self._look_up(owner, other)
-            other = torch.where(known, torch.randint_like(other, self.width), other)
-        items = torch.cat([rated, other], dim=-1)
-        real, known = self._look_up(owner, items)
-        return owner, items, real, known.float()
+        key, order = torch.sort(rated.row * self.width + rated.column)
 
-    def _look_up(self, owner: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """The ratings ``(R, k)`` of the items, 0 where unrated, and whether they are rated."""
-        wanted = owner.unsqueeze(-1) * self.width + items
-        position = torch.searchsorted(self._pairs, wanted).clamp(max=len(self._pairs) - 1)
-        known = self._pairs[position] == wanted
-        return self._pair_value[position] * known, known
+        def find(row: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+            """The ratings of items, 0 where unrated, and whether they are rated."""
+            wanted = row * self.width + items
+            position = torch.searchsorted(key, wanted).clamp(max=len(key) - 1)
+            known = key[position] == wanted
+            return value[order[position]] * known, known
+
+        rating, known = find(row, other)
+        for _ in range(2):
+            again = known.nonzero(as_tuple=True)
+            other[again] = torch.randint(self.width, again[0].shape, device=row.device)
+            rating[again], known[again] = find(rated.row[again[0]], other[again])
+        items = torch.cat([rated.column[entry], other], dim=-1)
+        places = Places(len(user), self.width, row.expand_as(items).flatten(), items.flatten())
+        known = torch.cat([torch.ones_like(entry, dtype=torch.bool), known], dim=-1)
+        return places, torch.cat([value[entry], rating], dim=-1), known.float()
 
     def critic_loss(self, interaction) -> Tensor:
         """The Wasserstein loss of critic and memory: its mean over the records, times the users of the batch."""
-        owner, items, real, known = self.records(interaction[self.USER_ID])
+        user = interaction[self.USER_ID]
+        places, real, known = self.records(user)
         with torch.no_grad():
-            fake = self.generator(owner, items) * known
-        condition = self.memory(owner, items)
+            fake = self.generator(user).at(places).view_as(real) * known
+        condition = self.memory(user).at(places).view_as(real)
 
         def score(vector: Tensor) -> Tensor:
             return self.critic(condition, vector)
@@ -175,22 +208,26 @@ class PRGAN(ProfileRecommender):
         loss = losses.critic_loss(score(real), score(fake))
         if self.options.lipschitz == "gradient_penalty":
             loss = loss + self.options.lipschitz_weight * losses.gradient_penalty(score, real, fake)
-        return loss * len(interaction[self.USER_ID]) / len(owner)
+        return loss * len(user) / len(real)
 
     def generator_loss(self, interaction) -> Tensor:
         """The critic's score of the generated vectors plus the masked reconstruction, scaled like the critic's loss."""
-        owner, items, real, known = self.records(interaction[self.USER_ID])
-        predicted = self.generator(owner, items)
+        user = interaction[self.USER_ID]
+        places, real, known = self.records(user)
+        predicted = self.generator(user).at(places).view_as(real)
         with torch.no_grad():
-            condition = self.memory(owner, items)
+            condition = self.memory(user).at(places).view_as(real)
         adversarial = losses.generator_loss(self.critic(condition, predicted * known))
         loss = self.options.adversarial_weight * adversarial
         loss = loss + self.options.reconstruction_weight * losses.masked_squared_error(predicted, real, known)
-        return loss * len(interaction[self.USER_ID]) / len(owner)
+        return loss * len(user) / len(real)
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
         """The scores ``(B, I)`` that G gives to all items."""
-        generator = self.generator
-        scores = generator.user(user) @ generator.item.weight.T
-        return generator.mean + generator.item_bias.weight.T + scores + self.center.rows(user)
+        return self.generator(user).dense() + self.center.rows(user)
+
+    @torch.no_grad()
+    def score_at(self, user: Tensor, places: Places) -> Tensor:
+        """The scores ``(n,)`` that G gives at ``places``."""
+        return self.generator(user).at(places) + self.center.at(user, places)

@@ -109,6 +109,13 @@ class RecordedTrainer:
         self.checkpointer.restore(self, state, train_data.generator)
         self.epoch_log.rewind(state["lines"])
 
+    def _build_optimizer(self, **kwargs):
+        optimizer = super()._build_optimizer(**kwargs)
+        for parameters in optimizer.param_groups:
+            if "fused" in parameters:  # RMSprop has no such option
+                parameters["fused"] = True
+        return optimizer
+
     @property
     def _stage(self) -> str:
         return "select" if self._select else "refit"

@@ -43,9 +43,6 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
         for phase in self.phases:
             given = {"params": phase.parameters, "learning_rate": phase.learning_rate}
             group[phase.name] = super()._build_optimizer(**given)
-        for parameters in (part for optimizer in group.values() for part in optimizer.param_groups):
-            if "fused" in parameters:  # RMSprop has no such option
-                parameters["fused"] = True
         return group
 
     def fit(self, *arguments, **keywords):
