@@ -15,7 +15,7 @@ import torch
 from helpers import Here, interrupted
 from tensorboard.summary.writer import event_file_writer
 
-from recbole_dgrm.benchmarks import executors, session, worker
+from recbole_dgrm.benchmarks import executors, session
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import OutputError, explained
 from recbole_dgrm.models.dgrm.model import DGRM
@@ -195,7 +195,7 @@ def test_a_disk_without_locks_is_a_sentence(make_config, monkeypatch, tmp_path):
 
 
 def test_a_worker_whose_disk_refuses_a_file_is_interrupted_not_failed(make_config, tmp_path):
-    job = worker.Job("MF", make_config("MF").given, 1, 60)
+    job = executors.Job("MF", make_config("MF").given, 1, 60)
     saved = job.record_end(tmp_path / "run", "the process ended with status 1: OutputError: record.json: EIO")
     assert saved.record["status"] == "interrupted"
 

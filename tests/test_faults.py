@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers import interrupted
 
+from recbole_dgrm.benchmarks import executors
 from recbole_dgrm.cli import main
 from recbole_dgrm.errors import CheckpointError, OutOfMemory, UserError
 from recbole_dgrm.models.dgrm.model import DGRM
