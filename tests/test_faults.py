@@ -196,9 +196,9 @@ def test_sigterm_is_as_ctrl_c(monkeypatch, ratings_path, tmp_path, capsys):
     assert read_run(path).record["status"] == "interrupted"
 
 
-def test_a_run_that_sigterm_meets_before_it_listens_is_interrupted_not_failed(make_config, monkeypatch, tmp_path):
+def test_a_run_that_sigterm_meets_before_it_listens_is_interrupted_not_failed(make_config, tmp_path):
     code = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
     command = [sys.executable, "-c", code]
-    monkeypatch.setattr(processes, "spawn", lambda *_: subprocess.Popen(command, stdin=subprocess.PIPE))
-    executors.execute(executors.Job("MF", make_config("MF").given, 1, 60), tmp_path / "run")
+    job = executors.Job("MF", make_config("MF").given, 1, 60)
+    executors.execute(job, tmp_path / "run", start=lambda *_: subprocess.Popen(command, stdin=subprocess.PIPE))
     assert read_run(tmp_path / "run").record["status"] == "interrupted"
