@@ -100,7 +100,7 @@ def test_impossible_numbers_and_trainings_that_were_too_short_are_visible():
         text = explanation(record(0.6, timing={"best_epoch": best, "epochs": 9, "train_s": 1.0}))
         assert ("still improving, so more epochs (--epochs) may do better" in text) == improves
     text = printed(run_table(record(0.6, model="[/b]\x1b[31m", dataset="[red]x")))
-    assert r"[/b]\x1b[31m on the test part of [red]x" in text
+    assert r"[/b]\x1b[31m on the test part of [red]x" in " ".join(text.split())
 
 
 def test_a_line_of_a_benchmark_says_it_all():

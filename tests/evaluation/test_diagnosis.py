@@ -147,7 +147,7 @@ def test_the_numbers_of_the_test_part(make_config):
     parts = [pairs.user == user for user in np.unique(pairs.user)]
     values = [ks_2samp(pairs.score[part], pairs.rating[part]).pvalue for part in parts]
     assert found["ks"]["users"] == len(values)
-    assert found["ks"]["hits"] == [sum(p >= alpha for p in values) for alpha in diagnosis.ALPHAS]
+    assert found["ks"]["hits"] == [sum(np.round(values, 12) >= alpha) for alpha in diagnosis.ALPHAS]  # some are 0.1
 
 
 class Constant(DGRM):
