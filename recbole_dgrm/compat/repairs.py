@@ -2,6 +2,7 @@
 
 import ast
 import logging
+from collections import Counter
 from collections.abc import Callable
 from functools import cached_property, partial
 from importlib import import_module
@@ -75,6 +76,7 @@ def prepare() -> None:
     dataset.pd = Altered(pd, read_csv=read_csv)
     dataset.Dataset._fill_nan = fill_missing
     dataset.len = lengths
+    dataset.Counter = counter
     trainer = recbole.trainer.trainer
     trainer.get_tensorboard = LateEvents
     trainer.tqdm = partial(tqdm, leave=False, disable=None)  # finished bars are removed; none outside of a terminal
@@ -118,6 +120,12 @@ def fill_missing(dataset: Any) -> None:
             else:
                 empty = np.array([], np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64)
                 feat[field] = column.map(lambda value, empty=empty: empty if isinstance(value, float) else value)
+
+
+def counter(values: Any = ()) -> Counter:
+    """Replaces ``Counter`` in RecBole's Dataset, which counts ids in a Python loop over all ratings."""
+    found = pd.Series(values, dtype=None if len(values) else object).value_counts(sort=False)
+    return Counter({value: count for value, count in zip(found.index, found.tolist(), strict=True) if count})
 
 
 def lengths(values: Any) -> Any:

@@ -5,26 +5,31 @@ silently, and makes the split depend only on the seed.
 """
 
 import logging
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_dgrm.data.atomic_files import check_source, column_types, source_files
+from recbole_dgrm.data.parts import Rows, Table, has_repeats, split_rows
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale, without_noise
 from recbole_dgrm.data.tables import read_file
 from recbole_dgrm.data.text_tables import Reading
 from recbole_dgrm.data.timeline import PARTS, cut, cuts_timeline
-from recbole_dgrm.data.values import ids, numbers, rated, refuse
+from recbole_dgrm.data.values import ids, joined, numbers, rated, refuse
 from recbole_dgrm.errors import DataError, UserError
 from recbole_dgrm.system.turns import OwnRandomness
 
 LOG = logging.getLogger(__name__)
+NARROW = {FeatureType.TOKEN: np.int32, FeatureType.FLOAT: np.float32}
+COUNTED = "user_inter_num_interval", "item_inter_num_interval"
 UNFILTERED = (None, "[0,inf)")  # the allowed filters on numbers of ratings if the split is given as files
 
 
@@ -51,8 +56,8 @@ class RatingDataset(Dataset):
         self.notes: list[str] = []
         self.scale: RatingScale | None = None
         self.before: list[Dataset] = []
-        self._lines: list[NDArray[np.int64]] = []  # the line numbers of the rows of each file of ratings
-        self._cut: NDArray[np.int64] | None = None  # the part of each row, if the timeline is cut
+        self._lines: list[pd.Index] = []  # the line numbers of the rows of each file of ratings
+        self._cut: NDArray[np.int8] | None = None  # the part of each loaded row, if the timeline is cut
 
     def note(self, text: str) -> None:
         """Add a sentence about the input to ``notes`` and log it."""
@@ -66,7 +71,8 @@ class RatingDataset(Dataset):
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
         check_source(self.config)
-        super()._load_inter_feat(token, dataset_path)
+        tables = [self._load_feat(str(path), FeatureSource.INTERACTION) for path in source_files(self.config)]
+        self.inter_feat = joined(tables, pd.RangeIndex(sum(map(len, tables))))
         if len(self.inter_feat) == 0:
             raise DataError(f"{source_files(self.config)[0]} has no ratings")
 
@@ -86,7 +92,7 @@ class RatingDataset(Dataset):
         for name, kind in kinds.items():
             self.field2source[name], self.field2type[name], self.field2seqlen[name] = source, kind, 1
             if name in checked:
-                table[name] = checked[name].astype("float64" if name in floats else object)
+                table[name] = checked[name]
             elif name in floats:
                 number, missing = numbers(table[name])
                 bad = np.isnan(number) if is_inter else np.isnan(number) & ~missing
@@ -106,7 +112,7 @@ class RatingDataset(Dataset):
 
     def _checked(self, table: pd.DataFrame, filepath: str) -> dict[str, pd.Series]:
         """The users, items, ratings and times that a run needs, checked like ratings from any other source."""
-        self._lines.append(table.index.to_numpy())
+        self._lines.append(table.index)
         checked = {name: ids(table[name], filepath) for name in (self.uid_field, self.iid_field)}
         if self.config.run.feedback == "rating":
             rating = self.config["RATING_FIELD"]
@@ -121,14 +127,18 @@ class RatingDataset(Dataset):
         """Leave out users and items without ratings, which would otherwise get ids and be candidates."""
         feat = super()._load_user_or_item_feat(token, dataset_path, source, field_name)
         field = getattr(self, field_name)
-        return feat if feat is None else feat[feat[field].isin(self.inter_feat[field])].reset_index(drop=True)
+        return (
+            feat
+            if feat is None
+            else feat[feat[field].isin(self.inter_feat[field].cat.categories)].reset_index(drop=True)
+        )
 
     # Filtering, which RecBole skips if the split is given as files
 
     def _data_processing(self) -> None:
         """Filter also a split that is given as files, but not by numbers of ratings, which would need the test file."""
         given, self.benchmark_filename_list = self.benchmark_filename_list, None
-        for key in ("user_inter_num_interval", "item_inter_num_interval"):
+        for key in COUNTED:
             if given and self.config[key] not in UNFILTERED:
                 raise DataError(
                     f"{key}={self.config[key]} would count ratings in all files of the given split, "
@@ -140,41 +150,52 @@ class RatingDataset(Dataset):
     def _remove_duplication(self) -> None:
         """Keep one row per user-item pair and part, and drop pairs that an earlier part has, too."""
         feat, pair = self.inter_feat, [self.uid_field, self.iid_field]
+        if not has_repeats(*(feat[name].cat.codes.to_numpy() for name in pair)):
+            return
         keep, by_time = self.config["rm_dup_inter"] or "first", ""
-        in_order = feat.assign(part=self._part())
+        in_order = feat[feat.duplicated(pair, keep=False)].assign(part=lambda rows: self._part(rows.index))
         if self.config["rm_dup_inter"] and self.time_field in feat:
             in_order, by_time = in_order.sort_values(self.time_field, kind="stable"), f" by {self.time_field}"
-        repeated = in_order.duplicated([*pair, "part"], keep=keep).reindex(feat.index)
+        repeated = in_order.duplicated([*pair, "part"], keep=keep)
         if repeated.any():
             rule = f"the {keep}{by_time} row of a pair is kept"
             self.note(f"{repeated.sum():,} rows repeat a user-item pair and are dropped; {rule}")
-        feat = feat[~repeated]
-        leaked = feat.duplicated(pair)
-        for part, count in pd.Series(self._part()[feat.index[leaked]]).value_counts().sort_index().items():
+        left = in_order[~repeated].sort_index()
+        leaked = left[left.duplicated(pair)]
+        for part, count in leaked["part"].value_counts().sort_index().items():
             name = source_files(self.config)[part].name
             self.note(f"a leak: {count:,} pairs of {name} are also in an earlier file; they are left out of {name}")
-        self.inter_feat = feat[~leaked]
+        self.inter_feat = feat[~feat.index.isin(in_order.index[repeated].union(leaked.index))]
 
-    def _part(self) -> NDArray[np.int64]:
-        """For each loaded row the number of its file, or of its part of the timeline."""
-        if self._cut is not None:
-            return self._cut
-        return np.repeat(np.arange(len(self._lines)), [len(lines) for lines in self._lines])
+    def _part(self, rows: pd.Index) -> NDArray[np.int8]:
+        """For each of these loaded rows the number of its file, or of its part of the timeline."""
+        if self._cut is None:
+            part = np.repeat(np.arange(len(self._lines), dtype=np.int8), [len(lines) for lines in self._lines])
+        else:
+            part = self._cut
+        return part if len(part) == len(rows) else part[rows]
+
+    def _filter_inter_by_user_or_item(self) -> None:
+        if self.user_feat is not None or self.item_feat is not None:
+            super()._filter_inter_by_user_or_item()  # it copies all ratings
 
     def _filter_by_inter_num(self) -> None:
         """Filter by numbers of ratings; if the timeline is cut, by those in training, whose users and items stay."""
-        args = self.config["eval_args"]
+        args, is_filtered = self.config["eval_args"], any(self.config[key] not in UNFILTERED for key in COUNTED)
         if not cuts_timeline(args) or self.config.run.benchmark_filename:
-            super()._filter_by_inter_num()
+            if is_filtered:
+                super()._filter_by_inter_num()
             return
         feat, fields = self.inter_feat, (self.uid_field, self.iid_field)
         part, (first, second) = cut(feat[self.time_field].to_numpy(), args["split"]["RS"], self.time_field)
         self.note(f"training ends before {self.time_field}={first:.17g}, the test begins with {second:.17g}")
-        self._cut = np.zeros(sum(map(len, self._lines)), np.int64)
+        self._cut = np.zeros(sum(map(len, self._lines)), np.int8)
         self._cut[feat.index] = part
         train = self.inter_feat = feat[part == 0].copy()
-        super()._filter_by_inter_num()
-        new = [~feat[field].isin(train[field]).to_numpy() for field in fields]
+        if is_filtered:
+            super()._filter_by_inter_num()
+        known = [np.bincount(train[field].cat.codes, minlength=len(feat[field].cat.categories)) > 0 for field in fields]
+        new = [~mask[feat[field].cat.codes] for mask, field in zip(known, fields, strict=True)]
         stays = feat.index.isin(train.index) | ((part > 0) & ~new[0] & ~new[1])
         for number, name in enumerate(PARTS[1:], 1):
             later = part == number
@@ -183,17 +204,17 @@ class RatingDataset(Dataset):
                 left_out = f"{lost:,} of {later.sum():,} ratings of {name} are left out"
                 self.note(f"{left_out}: {users:,} users and {items:,} items have no rating in training")
         self.inter_feat = feat[stays].copy()
-        for side, name in zip((self.user_feat, self.item_feat), fields, strict=True):
+        for side, name, mask in zip((self.user_feat, self.item_feat), fields, known, strict=True):
             if side is not None:
-                side.drop(side.index[~side[name].isin(train[name])], inplace=True)
+                side.drop(side.index[~side[name].isin(feat[name].cat.categories[mask])], inplace=True)
 
     def _reset_index(self) -> None:
         """Find the rating scale of the remaining ratings; this is RecBole's last step of filtering."""
         if len(self.inter_feat) == 0:
             filters = "val_interval, user_inter_num_interval, item_inter_num_interval"
             raise DataError(f"no rating of {self.dataset_name} is left; loosen the filters ({filters})")
-        rows = self.inter_feat.index.to_numpy()
-        self._kept = self._part()[rows]
+        rows = self.inter_feat.index
+        self._kept = self._part(rows)
         n_parts = len(self._lines) if self._cut is None else len(PARTS)
         self.file_size_list = np.bincount(self._kept, minlength=n_parts).tolist()
         if self.config.run.feedback == "rating":
@@ -211,47 +232,100 @@ class RatingDataset(Dataset):
         line = f"line {self._lines[part][row - ends[part]]}"
         return line if len(ends) == 1 else f"{line} of {source_files(self.config)[part].name}"
 
-    # Splitting
+    def _remap(self, remap_list):
+        """Number the ids in the order of their first rows, like RecBole, but as categories and into int32."""
+        if any(kind != FeatureType.TOKEN for *_, kind in remap_list):
+            super()._remap(remap_list)
+        elif remap_list:
+            columns = [feat[field].astype("category") for feat, field, _ in remap_list]
+            code, found = pd.factorize(joined([column.to_frame("id") for column in columns], None)["id"])
+            tokens = np.array(["[PAD]", *found])
+            code = np.split((code + 1).astype(np.int32), np.cumsum([len(column) for column in columns])[:-1])
+            for (feat, field, _), part in zip(remap_list, code, strict=True):
+                self.field2id_token.setdefault(field, tokens)
+                self.field2token_id.setdefault(field, {token: place for place, token in enumerate(tokens)})
+                feat[field] = part
 
-    def sort(self, by, ascending=True):
-        """Do nothing: the rows are sorted by exact times already, and RecBole would sort by times in float32."""
+    # Splitting
 
     def build(self, with_test: bool = True) -> list[Dataset]:
         """The training, validation and, ``with_test``, test parts; without a validation file it is split from training.
 
-        The split depends only on the seed of the config.
+        The split depends only on the seed of the config. All parts are slices of one table.
         """
-        wanted, by_time = 3 if with_test else 2, self.config["eval_args"]["order"] == "TO"
-        if by_time:
-            self.inter_feat = self.inter_feat.iloc[np.lexsort((self.inter_feat[self.time_field], self._kept))]
+        given, sizes = self.benchmark_filename_list, self.file_size_list
+        wanted, rows = 3 if with_test else 2, np.arange(len(self.inter_feat), dtype=np.int32)
+        if self.config["eval_args"]["order"] == "TO":
+            rows = np.lexsort((self.inter_feat[self.time_field], self._kept)).astype(np.int32)
         with OwnRandomness(self.config.run.seed):
-            parts = super().build()
-            if self.benchmark_filename_list is not None and len(parts) < wanted:
-                if len(parts) != wanted - 1:
-                    names = self.benchmark_filename_list
-                    raise DataError(f"benchmark_filename={names} must name two parts, [train, test], or three")
-                if not by_time:
-                    parts[0].shuffle()
-                shares = self.config["eval_args"]["split"]["RS"][:2]
-                parts[:1] = parts[0].split_by_ratio(shares, group_by=self.uid_field)
-            parts[:2] = self._thinned(parts[:2])
-        for place, part in enumerate(parts):
-            part.before = parts[:place]
-        return parts[:wanted]
+            parts = np.split(rows, np.cumsum(sizes)[:-1])
+            if len(parts) < wanted:
+                if given is not None and len(parts) != wanted - 1:
+                    raise DataError(f"benchmark_filename={given} must name two parts, [train, test], or three")
+                parts[:1] = self._split(parts[0], given is not None)
+            parts = [*self._thinned(parts[:2]), *parts[2:wanted]]
+        self._order, ends = np.concatenate(parts), np.cumsum([0, *map(len, parts)])
+        self._change_feat_format()
+        self._drop_unused_col()
+        built: list[Dataset] = []
+        for start, end in pairwise(ends.tolist()):
+            part = self.copy(self.inter_feat.rows(slice(start, end)))
+            part.before = built[:]
+            built.append(part)
+        return built
 
-    def _thinned(self, parts: list[Dataset]) -> list[Dataset]:
-        """The training and validation parts with ``known_share`` of each user's rows; larger shares include smaller."""
+    def _split(self, rows: Rows, only_valid: bool) -> list[Rows]:
+        """Split the rows as ``eval_args`` say; ``only_valid`` splits validation from training within each user."""
+        args = self.config["eval_args"]
+        ((way, shares),) = args["split"].items()
+        if args["order"] == "RO":
+            rows = rows[torch.randperm(len(rows)).numpy()]
+        user = self.inter_feat[self.uid_field].to_numpy()[rows]
+        if way == "LS":  # one rating of each user for the test, one for validation, if there is one more
+            return split_rows(rows, user, lambda size: [size - min(2, size - 1), size - min(1, size - 1)])
+        shares = shares[:2] if only_valid else shares
+        shares = [share / sum(shares) for share in shares]
+        if way == "TS":
+            time = self.inter_feat[self.time_field].to_numpy(np.float32)[rows]  # as RecBole compares them
+            past = time <= np.percentile(time, 100 * (1 - shares[-1]))
+            before = shares[0] / (1 - shares[2])
+            return split_rows(rows, user, lambda size: [int(size * before), size], past)
+        if not only_valid and args["group_by"] != "user":
+            user = np.zeros(len(rows), np.int8)
+        return split_rows(rows, user, lambda size: self._calcu_split_ids(size, shares))
+
+    def _dataframe_to_interaction(self, data):
+        """The ratings as a table in the order of the parts; features as RecBole has them."""
+        if data is not self.inter_feat:
+            return super()._dataframe_to_interaction(data)
+        columns = {}
+        for name in [*data]:
+            column, kind = data.pop(name), NARROW.get(self.field2type[name])
+            if kind is None or name in self.config["numerical_features"]:
+                columns[name] = super()._dataframe_to_interaction(column.to_frame())[name][self._order.astype(np.int64)]
+            else:
+                columns[name] = torch.from_numpy(column.to_numpy(kind)[self._order])
+        return Table(columns)
+
+    def inter_matrix(self, form="coo", value_field=None):
+        """RecBole's matrix of the ratings ``(n_users, n_items)``, without a copy of the ids."""
+        column = self.inter_feat.numpy()
+        value = np.ones(len(self)) if value_field is None else column[value_field]
+        pair = column[self.uid_field], column[self.iid_field]
+        return sp.coo_matrix((value, pair), (self.user_num, self.item_num)).asformat(form)
+
+    def _thinned(self, parts: list[Rows]) -> list[Rows]:
+        """The rows of training and validation with ``known_share`` of each user's; larger shares include smaller."""
         share = self.config.run.known_share
         if share == 1:
             return parts
-        thinner = [part.copy(part.inter_feat[_share_of_each(part.inter_feat[self.uid_field], share)]) for part in parts]
+        user = self.inter_feat[self.uid_field].to_numpy()
+        thinner = [part[_share_of_each(user[part], share)] for part in parts]
         left, all_rows = (sum(map(len, several)) for several in (thinner, parts))
         self.note(f"known_share={share:g} keeps {left:,} of the {all_rows:,} ratings of training and validation")
         return thinner
 
     def _calcu_split_ids(self, tot: int, ratios: list[float]) -> list[int]:
-        if self._cut is not None:
-            return np.cumsum(self.file_size_list)[:-1].tolist()
         if self.config.run.split_rounding == "down":
             return super()._calcu_split_ids(tot, ratios)
         ends = [tot]
@@ -260,9 +334,9 @@ class RatingDataset(Dataset):
         return ends[:0:-1]
 
 
-def _share_of_each(user: torch.Tensor, share: float) -> torch.Tensor:
+def _share_of_each(user: NDArray[np.int32], share: float) -> NDArray[np.intp]:
     """The indices of a random ``share`` of each user's rows, rounded up; ``user`` is the user of each row, ``(n,)``."""
-    order = np.lexsort((torch.rand(len(user)).numpy(), user.numpy()))
+    order = np.lexsort((torch.rand(len(user)).numpy(), user))
     count = np.bincount(user)
     place = np.arange(len(user)) - (np.cumsum(count) - count)[user[order]]
-    return torch.from_numpy(np.sort(order[place < np.ceil(share * count - 1e-9)[user[order]]]))
+    return np.sort(order[place < np.ceil(share * count - 1e-9)[user[order]]])

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pandas._libs.parsers import STR_NA_VALUES
+from pandas.api.types import union_categoricals
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.options import LARGEST_RATING
@@ -20,6 +21,27 @@ MISSING = frozenset(STR_NA_VALUES)  # texts that pandas, and so RecBole, reads a
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 NUMBERS = (int, float, Decimal, np.integer, np.floating)
 UNWRITABLE = re.compile("[\t\n\r\0\ud800-\udfff]")
+
+
+def categories(column: pd.Series) -> pd.Series:
+    """The column with its distinct values as categories, in the order in which they occur."""
+    return pd.Series(pd.Categorical.from_codes(*pd.factorize(column)), column.index)
+
+
+def joined(tables: list[pd.DataFrame], index: pd.Index) -> pd.DataFrame:
+    """The rows of all tables, which are emptied; categories stay categories, which ``pandas.concat`` would expand."""
+    columns = {name: _joined([table.pop(name) for table in tables]) for name in [*tables[0]]}
+    return pd.DataFrame({name: pd.Series(column, index, copy=False) for name, column in columns.items()}, copy=False)
+
+
+def _joined(columns: list[pd.Series]) -> Any:
+    kinds = [isinstance(column.dtype, pd.CategoricalDtype) for column in columns]
+    if all(kinds):
+        texts = (column.cat.categories.astype(object) for column in columns)  # of one type, also where all are missing
+        return union_categoricals(
+            [column.cat.rename_categories(one) for column, one in zip(columns, texts, strict=True)]
+        )
+    return np.concatenate([column.to_numpy(object if any(kinds) else None) for column in columns])
 
 
 def _each(column: pd.Series, make: Callable[[Any], Any], missing: Any, dtype: Any) -> NDArray:
@@ -61,15 +83,18 @@ def ids(column: pd.Series, where: str) -> pd.Series:
     """
     places, values = _distinct(column)
     texts = [id_text(one) for one in values]
-    numbered, names = pd.factorize(np.array([*texts, None], object))
-    codes = numbered[places]
-    missing = np.isin(places, [-1, *(place for place, one in enumerate(texts) if one in MISSING)])
+    is_sound = not any(one is None or one in MISSING or UNWRITABLE.search(one) for one in texts)
+    if is_sound and texts == values and isinstance(column.dtype, pd.CategoricalDtype) and (places >= 0).all():
+        return column
+    codes, names = pd.factorize(np.array([*texts, None], object))  # 1 and "1" are the same id; at -1 there is none
+    missing = np.array([*(one in MISSING for one in texts), True])[places]
     refuse(column, missing, where, "rows have no user or item", is_shown=False)
-    refuse(column, codes < 0, where, f"values of {column.name} are neither texts nor whole numbers")
-    bad = np.array([bool(UNWRITABLE.search(name)) for name in names], bool)
+    refuse(column, (codes < 0)[places], where, f"values of {column.name} are neither texts nor whole numbers")
+    bad = np.array([*(bool(UNWRITABLE.search(one or "")) for one in texts), False])
     unwritable = "have a tab, a line break or half a surrogate pair, which RecBole's format cannot store"
-    refuse(column, bad[codes], where, f"values of {column.name} {unwritable}", is_shown=False)
-    return pd.Series(pd.Categorical.from_codes(codes, pd.Index(names, dtype=object)), column.index, name=column.name)
+    refuse(column, bad[places], where, f"values of {column.name} {unwritable}", is_shown=False)
+    names = pd.Index(names, dtype=object)
+    return pd.Series(pd.Categorical.from_codes(codes.astype(np.int32)[places], names), column.index, name=column.name)
 
 
 def numbers(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -97,6 +122,8 @@ def rated(column: pd.Series, where: str, largest: float = LARGEST_RATING) -> pd.
     Raises:
         DataError: a value is missing, is not a number, or is out of range.
     """
+    if column.dtype == "float64" and column.min(skipna=False) >= -largest and column.max(skipna=False) <= largest:
+        return column
     (number, missing), what = numbers(column), "predictions" if column.name == "prediction" else "ratings"
     remedy = "; add them, or remove these rows"
     if what == "ratings":
