@@ -5,35 +5,28 @@ silently, and makes the split depend only on the seed.
 """
 
 import logging
-from itertools import pairwise
-from math import ceil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
-import torch
 from numpy.typing import NDArray
-from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_dgrm.data.atomic_files import check_source, column_types, source_files
-from recbole_dgrm.data.parts import Rows, Table, has_repeats, split_rows
+from recbole_dgrm.data.parts import SplitDataset, has_repeats
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale, without_noise
 from recbole_dgrm.data.tables import read_file
 from recbole_dgrm.data.text_tables import Reading
 from recbole_dgrm.data.timeline import PARTS, cut, cuts_timeline
 from recbole_dgrm.data.values import ids, joined, numbers, rated, refuse
 from recbole_dgrm.errors import DataError, UserError
-from recbole_dgrm.system.turns import OwnRandomness
 
 LOG = logging.getLogger(__name__)
-NARROW = {FeatureType.TOKEN: np.int32, FeatureType.FLOAT: np.float32}
 COUNTED = "user_inter_num_interval", "item_inter_num_interval"
 UNFILTERED = (None, "[0,inf)")  # the allowed filters on numbers of ratings if the split is given as files
 
 
-class RatingDataset(Dataset):
+class RatingDataset(SplitDataset):
     """RecBole's Dataset, except that it reads files exactly, checks them, and rounds parts by ``split_rounding``.
 
     Attributes:
@@ -55,7 +48,7 @@ class RatingDataset(Dataset):
         super()._get_preset()
         self.notes: list[str] = []
         self.scale: RatingScale | None = None
-        self.before: list[Dataset] = []
+        self.before: list[SplitDataset] = []
         self._lines: list[pd.Index] = []  # the line numbers of the rows of each file of ratings
         self._cut: NDArray[np.int8] | None = None  # the part of each loaded row, if the timeline is cut
 
@@ -71,8 +64,10 @@ class RatingDataset(Dataset):
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
         check_source(self.config)
-        tables = [self._load_feat(str(path), FeatureSource.INTERACTION) for path in source_files(self.config)]
-        self.inter_feat = joined(tables, pd.RangeIndex(sum(map(len, tables))))
+        paths = map(str, source_files(self.config))
+        self.inter_feat, *more = (self._load_feat(path, FeatureSource.INTERACTION) for path in paths)
+        if more:
+            self.inter_feat = joined([self.inter_feat, *more]).reset_index(drop=True)
         if len(self.inter_feat) == 0:
             raise DataError(f"{source_files(self.config)[0]} has no ratings")
 
@@ -127,11 +122,9 @@ class RatingDataset(Dataset):
         """Leave out users and items without ratings, which would otherwise get ids and be candidates."""
         feat = super()._load_user_or_item_feat(token, dataset_path, source, field_name)
         field = getattr(self, field_name)
-        return (
-            feat
-            if feat is None
-            else feat[feat[field].isin(self.inter_feat[field].cat.categories)].reset_index(drop=True)
-        )
+        if feat is None:
+            return None
+        return feat[feat[field].isin(self.inter_feat[field].cat.categories)].reset_index(drop=True)
 
     # Filtering, which RecBole skips if the split is given as files
 
@@ -169,10 +162,9 @@ class RatingDataset(Dataset):
 
     def _part(self, rows: pd.Index) -> NDArray[np.int8]:
         """For each of these loaded rows the number of its file, or of its part of the timeline."""
-        if self._cut is None:
+        part = self._cut
+        if part is None:
             part = np.repeat(np.arange(len(self._lines), dtype=np.int8), [len(lines) for lines in self._lines])
-        else:
-            part = self._cut
         return part if len(part) == len(rows) else part[rows]
 
     def _filter_inter_by_user_or_item(self) -> None:
@@ -238,105 +230,10 @@ class RatingDataset(Dataset):
             super()._remap(remap_list)
         elif remap_list:
             columns = [feat[field].astype("category") for feat, field, _ in remap_list]
-            code, found = pd.factorize(joined([column.to_frame("id") for column in columns], None)["id"])
+            code, found = pd.factorize(joined(column.to_frame("id") for column in columns)["id"])
             tokens = np.array(["[PAD]", *found])
             code = np.split((code + 1).astype(np.int32), np.cumsum([len(column) for column in columns])[:-1])
             for (feat, field, _), part in zip(remap_list, code, strict=True):
                 self.field2id_token.setdefault(field, tokens)
                 self.field2token_id.setdefault(field, {token: place for place, token in enumerate(tokens)})
                 feat[field] = part
-
-    # Splitting
-
-    def build(self, with_test: bool = True) -> list[Dataset]:
-        """The training, validation and, ``with_test``, test parts; without a validation file it is split from training.
-
-        The split depends only on the seed of the config. All parts are slices of one table.
-        """
-        given, sizes = self.benchmark_filename_list, self.file_size_list
-        wanted, rows = 3 if with_test else 2, np.arange(len(self.inter_feat), dtype=np.int32)
-        if self.config["eval_args"]["order"] == "TO":
-            rows = np.lexsort((self.inter_feat[self.time_field], self._kept)).astype(np.int32)
-        with OwnRandomness(self.config.run.seed):
-            parts = np.split(rows, np.cumsum(sizes)[:-1])
-            if len(parts) < wanted:
-                if given is not None and len(parts) != wanted - 1:
-                    raise DataError(f"benchmark_filename={given} must name two parts, [train, test], or three")
-                parts[:1] = self._split(parts[0], given is not None)
-            parts = [*self._thinned(parts[:2]), *parts[2:wanted]]
-        self._order, ends = np.concatenate(parts), np.cumsum([0, *map(len, parts)])
-        self._change_feat_format()
-        self._drop_unused_col()
-        built: list[Dataset] = []
-        for start, end in pairwise(ends.tolist()):
-            part = self.copy(self.inter_feat.rows(slice(start, end)))
-            part.before = built[:]
-            built.append(part)
-        return built
-
-    def _split(self, rows: Rows, only_valid: bool) -> list[Rows]:
-        """Split the rows as ``eval_args`` say; ``only_valid`` splits validation from training within each user."""
-        args = self.config["eval_args"]
-        ((way, shares),) = args["split"].items()
-        if args["order"] == "RO":
-            rows = rows[torch.randperm(len(rows)).numpy()]
-        user = self.inter_feat[self.uid_field].to_numpy()[rows]
-        if way == "LS":  # one rating of each user for the test, one for validation, if there is one more
-            return split_rows(rows, user, lambda size: [size - min(2, size - 1), size - min(1, size - 1)])
-        shares = shares[:2] if only_valid else shares
-        shares = [share / sum(shares) for share in shares]
-        if way == "TS":
-            time = self.inter_feat[self.time_field].to_numpy(np.float32)[rows]  # as RecBole compares them
-            past = time <= np.percentile(time, 100 * (1 - shares[-1]))
-            before = shares[0] / (1 - shares[2])
-            return split_rows(rows, user, lambda size: [int(size * before), size], past)
-        if not only_valid and args["group_by"] != "user":
-            user = np.zeros(len(rows), np.int8)
-        return split_rows(rows, user, lambda size: self._calcu_split_ids(size, shares))
-
-    def _dataframe_to_interaction(self, data):
-        """The ratings as a table in the order of the parts; features as RecBole has them."""
-        if data is not self.inter_feat:
-            return super()._dataframe_to_interaction(data)
-        columns = {}
-        for name in [*data]:
-            column, kind = data.pop(name), NARROW.get(self.field2type[name])
-            if kind is None or name in self.config["numerical_features"]:
-                columns[name] = super()._dataframe_to_interaction(column.to_frame())[name][self._order.astype(np.int64)]
-            else:
-                columns[name] = torch.from_numpy(column.to_numpy(kind)[self._order])
-        return Table(columns)
-
-    def inter_matrix(self, form="coo", value_field=None):
-        """RecBole's matrix of the ratings ``(n_users, n_items)``, without a copy of the ids."""
-        column = self.inter_feat.numpy()
-        value = np.ones(len(self)) if value_field is None else column[value_field]
-        pair = column[self.uid_field], column[self.iid_field]
-        return sp.coo_matrix((value, pair), (self.user_num, self.item_num)).asformat(form)
-
-    def _thinned(self, parts: list[Rows]) -> list[Rows]:
-        """The rows of training and validation with ``known_share`` of each user's; larger shares include smaller."""
-        share = self.config.run.known_share
-        if share == 1:
-            return parts
-        user = self.inter_feat[self.uid_field].to_numpy()
-        thinner = [part[_share_of_each(user[part], share)] for part in parts]
-        left, all_rows = (sum(map(len, several)) for several in (thinner, parts))
-        self.note(f"known_share={share:g} keeps {left:,} of the {all_rows:,} ratings of training and validation")
-        return thinner
-
-    def _calcu_split_ids(self, tot: int, ratios: list[float]) -> list[int]:
-        if self.config.run.split_rounding == "down":
-            return super()._calcu_split_ids(tot, ratios)
-        ends = [tot]
-        for ratio in reversed(ratios[1:]):  # the last part first; at least one rating is for training
-            ends.append(max(ends[-1] - ceil(ratio * tot - 1e-9), min(1, tot)))
-        return ends[:0:-1]
-
-
-def _share_of_each(user: NDArray[np.int32], share: float) -> NDArray[np.intp]:
-    """The indices of a random ``share`` of each user's rows, rounded up; ``user`` is the user of each row, ``(n,)``."""
-    order = np.lexsort((torch.rand(len(user)).numpy(), user))
-    count = np.bincount(user)
-    place = np.arange(len(user)) - (np.cumsum(count) - count)[user[order]]
-    return np.sort(order[place < np.ceil(share * count - 1e-9)[user[order]]])

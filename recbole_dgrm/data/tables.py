@@ -102,7 +102,7 @@ def codec(encoding: str) -> str:
 
 def _blocks(source: Path, encoding: str) -> Iterator[bytes]:
     """The text of a file in UTF-8, without a byte-order mark, in blocks of whole lines that end with a line feed."""
-    size, pieces, is_empty = 0, list[str](), True
+    size, begun, is_empty = 0, list[str](), True
     try:
         decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(codec(encoding))(), translate=True)
         with _opened(source) as (_, file):
@@ -111,11 +111,11 @@ def _blocks(source: Path, encoding: str) -> Iterator[bytes]:
                 text = decoder.decode(data, final=not data)
                 if "\0" in text:
                     raise UnicodeError("it has NUL bytes, as UTF-16 does")
-                head, end, tail = text.rpartition("\n") if data else (text, "", "")
-                pieces.append(head)
+                end = text.rfind("\n") + 1 if data else len(text)
+                begun.append(text[: end or None])
                 if end or not data:
-                    block, pieces = "".join([*pieces, end]), [tail]
-                    if block and (is_empty := is_empty and not block.strip()):
+                    block, begun = "".join(begun), [text[end:]]
+                    if is_empty := is_empty and not block.strip():
                         break
                     if block:
                         yield block.encode()
@@ -134,19 +134,26 @@ def _read_json(
 ) -> pd.DataFrame:
     """Read an array of objects, or an object per line; an object that lacks a column has a missing value there."""
     wanted: dict[str, str] | None = None  # the columns that are kept, after the first block or the first reading
-    while True:
-        names, tables, places = dict[str, None](), list[pd.DataFrame](), list[pd.Index]()
+    names: dict[str, None] = {}
+
+    def tables() -> Iterator[pd.DataFrame]:
+        nonlocal wanted
         for place, rows in _json_rows(source, blocks()):
-            names |= dict.fromkeys(chain.from_iterable(rows))
+            names.update(dict.fromkeys(chain.from_iterable(rows)))
             if wanted is None:
                 with suppress(DataError):  # a later block may have more columns
                     wanted = choose(list(names))
-            cells = {field: [row.get(column) for row in rows] for field, column in (wanted or {}).items()}
-            tables.append(pd.DataFrame({field: _packed(values, field in numbers) for field, values in cells.items()}))
-            places.append(place)
-        if (chosen := choose(list(names))) == wanted and tables[0].columns.tolist() == list(chosen):
-            return joined(tables, places[0].append(places[1:]))
+                wanted = wanted or {}
+            cells = {field: [row.get(column) for row in rows] for field, column in wanted.items()}
+            yield pd.DataFrame(
+                {field: _packed(values, field in numbers).set_axis(place) for field, values in cells.items()}, place
+            )
+
+    table = joined(tables())
+    if (chosen := choose(list(names))) != wanted:
         wanted = chosen
+        table = joined(tables())
+    return table
 
 
 def _json_rows(source: Path, blocks: Iterator[bytes]) -> Iterator[tuple[pd.Index, list[dict[str, Any]]]]:

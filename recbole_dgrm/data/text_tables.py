@@ -19,16 +19,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recbole_dgrm.data.quoting import BREAK, QUOTE, QUOTING, UNIT, is_number, unquoted
 from recbole_dgrm.data.values import categories, joined
 from recbole_dgrm.errors import DataError
 
 LOG = logging.getLogger(__name__)
 Choose = Callable[[list[str]], dict[str, str]]  # from the names of all columns: field -> its column
-BLANKS, UNIT = r"\s+", "\x1f"  # the separator of any number of blanks and tabs; the separator in data for pandas
+BLANKS = r"\s+"  # the separator of any number of blanks and tabs
 SEPARATORS = ("::", "\t", ";", ",", "|")  # that are guessed; blanks if none of them occurs
-QUOTING = (",", ";", "|")  # with these separators quotation marks quote cells
-QUOTE, BREAK = ord('"'), ord("\n")
-REWRITTEN = 1 << 22  # bytes of rows that are parsed at once if they were rewritten
 SAMPLE, BEGIN = 50, 1 << 16  # a separator is guessed from so many lines within so many bytes
 EXCEL = re.compile(rb"sep=(.)\n+", re.IGNORECASE)  # a line that Excel writes above the header
 TYPED = re.compile(r"(.*):(?:token|float)(?:_seq)?$")  # a column's name in RecBole's atomic format
@@ -92,23 +90,25 @@ def read_text(
     chosen, begin, data = choose(names), line + has_header, rows if has_header else data
     kinds = {names.index(column): "float64" if name in numbers else object for name, column in chosen.items()}
     rating = names.index(chosen["rating"]) if "rating" in chosen else None
-    tables, lines = list[pd.DataFrame](), list[pd.Index]()
-    for rows, cut in _unquoted(source, chain([data], blocks), separator, begin, len(first), rating):
-        filled, width, begin = _check_widths(source, rows, cut, begin, line, first)
-        if not len(filled):
-            continue
-        try:
-            table = _parsed(rows, cut, width, kinds)
-        except ValueError:  # a value is not a number
-            kinds = dict.fromkeys(kinds, object)
-            table = _parsed(rows, cut, width, kinds)
-        if len(table) != len(filled):
-            raise DataError(f"{source} has {len(filled)} rows, and pandas finds {len(table)}; save it again as CSV")
-        tables.append(table.set_axis([*chosen], axis=1))
-        lines.append(filled)
-    if not tables:
+
+    def tables() -> Iterator[pd.DataFrame]:
+        nonlocal kinds, begin
+        for rows, cut in unquoted(source, chain([data], blocks), separator, begin, len(first), rating):
+            lines, width, begin = _check_widths(source, rows, cut, begin, line, first)
+            if not len(lines):
+                continue
+            try:
+                table = _parsed(rows, cut, width, kinds)
+            except ValueError:  # a value is not a number
+                kinds = dict.fromkeys(kinds, object)
+                table = _parsed(rows, cut, width, kinds)
+            if len(table) != len(lines):
+                raise DataError(f"{source} has {len(lines)} rows, and pandas finds {len(table)}; save it again as CSV")
+            yield table.set_axis([*chosen], axis=1).set_axis(lines)
+
+    table = joined(tables())
+    if table.empty:
         return pd.DataFrame(columns=[*chosen], index=pd.RangeIndex(0, name="line"))
-    table = joined(tables, lines[0].append(lines[1:]))
     if separator not in QUOTING:
         for name in chosen.keys() - numbers:
             table[name] = _without_quotes(table[name])
@@ -166,74 +166,6 @@ def _cells(text: str, separator: str) -> list[str]:
     return next(csv.reader([text], delimiter=separator)) if quoted else text.split(separator)
 
 
-def _unquoted(
-    source: str, blocks: Iterator[bytes], separator: str, line: int, width: int, rating: int | None
-) -> Iterator[tuple[bytes, str]]:
-    """The blocks and their separator; from the first on where quotation marks do more than quote cells, rewritten."""
-    if separator not in QUOTING:
-        yield from ((data, separator) for data in blocks)
-    for data in blocks:
-        if b'"' in data and not _quotes_cells(data, separator):
-            rest = _without_quoting(source, chain([data], blocks), separator, line, width, rating)
-            yield from ((rows, UNIT) for rows in rest)
-        else:
-            yield data, separator
-            line += data.count(b"\n")
-
-
-def _quotes_cells(data: bytes, separator: str) -> bool:
-    """Whether all quotation marks quote cells, or are doubled within quoted cells, and no cell has a line break."""
-    text = np.frombuffer(data + b"\n", np.uint8)
-    marks = np.flatnonzero(text == QUOTE)
-    if len(marks) % 2 or (np.searchsorted(marks, np.flatnonzero(text == BREAK)) % 2).any():
-        return False
-    around = text[np.concatenate([marks[::2] - 1, marks[1::2] + 1])]  # before the first byte is the last line feed
-    return bool(np.isin(around, [ord(separator), BREAK, QUOTE]).all())
-
-
-def _without_quoting(
-    source: str, blocks: Iterator[bytes], separator: str, line: int, width: int, rating: int | None
-) -> Iterator[bytes]:
-    """The same rows with unquoted cells and ``UNIT`` as separator.
-
-    A line break within a cell becomes a carriage return; blank lines after such a row keep the line numbers right.
-    """
-    result, record = list[str](), list[str]()
-
-    def texts() -> Iterator[str]:
-        for data in blocks:
-            for text in io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="\n"):
-                record.append(text)
-                yield text
-
-    def is_row(text: str) -> bool:
-        cells = text.rstrip("\n").split(separator)
-        return len(cells) == width and (rating is None or is_number(cells[rating].strip('"')))
-
-    reader, number, size = csv.reader(texts(), delimiter=separator, strict=True), line, 0
-    try:
-        for cells in reader:
-            if len(record) > 1:
-                rows = list(map(is_row, record))
-                if any(rows[1:-1]) or (rows[0] and rows[-1]):  # the last line alone may be the cells after a text
-                    raise DataError(
-                        f"{source}: a quotation mark in line {number} makes one cell of several lines, and line "
-                        f"{number + rows.index(True, 1)} among them is a row; remove the mark, or the line breaks"
-                    )
-            result.append(UNIT.join(cells).replace("\n", "\r") + "\n" * len(record))
-            number, size = number + len(record), size + len(result[-1])
-            record.clear()
-            if size > REWRITTEN:
-                yield "".join(result).encode()
-                result, size = [], 0
-    except csv.Error as error:
-        raise DataError(
-            f"{source}: a quotation mark in line {number} does not quote a cell ({error}); write it twice within a "
-            "quoted cell, and quote cells that begin with one"
-        ) from None
-    yield "".join(result).encode()
-
-
 def _check_widths(
     source: str, data: bytes, separator: str, begin: int, line: int, first: list[str]
 ) -> tuple[pd.Index, int, int]:
@@ -286,15 +218,6 @@ def _parsed(data: bytes, separator: str, width: int, kinds: dict[int, Any]) -> p
     # not read as categories: those that look like numbers become numbers in pandas 3.1
     columns = {place: table[place] if kind == "float64" else categories(table[place]) for place, kind in kinds.items()}
     return pd.DataFrame(columns, copy=False)
-
-
-def is_number(text: str) -> bool:
-    """Whether ``text`` can be read as a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _without_quotes(cells: pd.Series) -> pd.Series:

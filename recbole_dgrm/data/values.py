@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pandas._libs.parsers import STR_NA_VALUES
-from pandas.api.types import union_categoricals
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.options import LARGEST_RATING
@@ -28,20 +27,47 @@ def categories(column: pd.Series) -> pd.Series:
     return pd.Series(pd.Categorical.from_codes(*pd.factorize(column)), column.index)
 
 
-def joined(tables: list[pd.DataFrame], index: pd.Index) -> pd.DataFrame:
-    """The rows of all tables, which are emptied; categories stay categories, which ``pandas.concat`` would expand."""
-    columns = {name: _joined([table.pop(name) for table in tables]) for name in [*tables[0]]}
-    return pd.DataFrame({name: pd.Series(column, index, copy=False) for name, column in columns.items()}, copy=False)
+class _Column:
+    """A column that grows in place: numbers, codes of categories, or other values as objects."""
+
+    def __init__(self, first: pd.Series):
+        self.names: dict[Any, int] | None = {} if isinstance(first.dtype, pd.CategoricalDtype) else None
+        self.values = self._values(first).copy()
+
+    def append(self, more: pd.Series) -> None:
+        if isinstance(more.dtype, pd.CategoricalDtype) != (self.names is not None):
+            self.values, self.names, more = np.array(self.whole(), object), None, more.astype(object)
+        values, end = self._values(more), len(self.values)
+        if values.dtype != self.values.dtype:
+            self.values = self.values.astype(object)
+        self.values.resize(end + len(values), refcheck=False)
+        self.values[end:] = values
+
+    def _values(self, column: pd.Series) -> NDArray:
+        if self.names is None:
+            return column.to_numpy()
+        codes = [self.names.setdefault(name, len(self.names)) for name in column.cat.categories]
+        return np.array([*codes, -1], np.int32)[column.cat.codes]
+
+    def whole(self) -> Any:
+        names = None if self.names is None else pd.Index(list(self.names), dtype=object)
+        return self.values if names is None else pd.Categorical.from_codes(self.values, names)
 
 
-def _joined(columns: list[pd.Series]) -> Any:
-    kinds = [isinstance(column.dtype, pd.CategoricalDtype) for column in columns]
-    if all(kinds):
-        texts = (column.cat.categories.astype(object) for column in columns)  # of one type, also where all are missing
-        return union_categoricals(
-            [column.cat.rename_categories(one) for column, one in zip(columns, texts, strict=True)]
-        )
-    return np.concatenate([column.to_numpy(object if any(kinds) else None) for column in columns])
+def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all tables, of which one at a time is in memory; categories stay categories."""
+    columns, index = dict[str, _Column](), list[pd.Index]()
+    for table in tables:
+        index.append(table.index)
+        for name, column in table.items():
+            if len(index) == 1:
+                columns[name] = _Column(column)
+            else:
+                columns[name].append(column)
+    places = index[0].append(index[1:]) if index else None
+    return pd.DataFrame(
+        {name: pd.Series(columns.pop(name).whole(), places, copy=False) for name in [*columns]}, copy=False
+    )
 
 
 def _each(column: pd.Series, make: Callable[[Any], Any], missing: Any, dtype: Any) -> NDArray:
