@@ -113,6 +113,8 @@ def fill_missing(dataset: Any) -> None:
     for feat in (getattr(dataset, name) for name in dataset.feat_name_list):
         for field in feat:
             kind, column = dataset.field2type[field], feat[field]
+            if not column.hasnans:
+                continue
             if kind == FeatureType.TOKEN:
                 feat[field] = column.fillna(0)
             elif kind == FeatureType.FLOAT:

@@ -146,13 +146,13 @@ class SplitDataset(Dataset):
         """The ratings as a table in the order of the parts; features as RecBole has them."""
         if data is not self.inter_feat:
             return super()._dataframe_to_interaction(data)
-        columns = {}
+        columns, order = {}, torch.from_numpy(self._order)
         for name in [*data]:
             column, kind = data.pop(name), NARROW.get(self.field2type[name])
             if kind is None or name in self.config["numerical_features"]:
-                columns[name] = super()._dataframe_to_interaction(column.to_frame())[name][self._order.astype(np.int64)]
+                columns[name] = super()._dataframe_to_interaction(column.to_frame())[name][order.long()]
             else:
-                columns[name] = torch.from_numpy(column.to_numpy(kind)[self._order])
+                columns[name] = torch.from_numpy(column.to_numpy(kind)).index_select(0, order)
         return Table(columns)
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
