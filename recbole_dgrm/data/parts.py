@@ -152,7 +152,7 @@ class SplitDataset(Dataset):
             if kind is None or name in self.config["numerical_features"]:
                 columns[name] = super()._dataframe_to_interaction(column.to_frame())[name][order.long()]
             else:
-                columns[name] = torch.from_numpy(column.to_numpy(kind)).index_select(0, order)
+                columns[name] = torch.from_numpy(column.to_numpy(kind, copy=True)).index_select(0, order)
         return Table(columns)
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
