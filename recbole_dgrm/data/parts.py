@@ -127,7 +127,7 @@ class SplitDataset(Dataset):
         args = self.config["eval_args"]
         ((way, shares),) = args["split"].items()
         if args["order"] == "RO":
-            rows = rows[torch.randperm(len(rows)).numpy()]
+            rows = torch.randperm(len(rows)).numpy().astype(np.int32)  # they are the first rows
         user = self.inter_feat[self.uid_field].to_numpy()
         if way == "LS":  # one rating of each user for the test, one for validation, if there is one more
             return split_rows(rows, user[rows], lambda size: [size - min(2, size - 1), size - min(1, size - 1)])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from recbole_dgrm.errors import DataError
@@ -106,7 +107,8 @@ def distinct_ratings(value: NDArray[np.float64], count: NDArray[np.int64]) -> ND
 def without_noise(rating: NDArray[np.float64], scale: RatingScale) -> NDArray[np.float64]:
     """The ratings, each replaced by its nearest level; those of a continuous scale are unchanged."""
     levels = np.asarray(scale.levels)
-    return rating if scale.continuous else levels[nearest_level(rating, levels)]
+    is_exact = scale.continuous or np.isin(pd.unique(rating), levels).all()
+    return rating if is_exact else levels[nearest_level(rating, levels)]
 
 
 def _check_ratings(
