@@ -5,30 +5,28 @@ silently, and makes the split depend only on the seed.
 """
 
 import logging
-from math import ceil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_dgrm.data.atomic_files import check_source, column_types, source_files
+from recbole_dgrm.data.parts import SplitDataset, has_repeats
 from recbole_dgrm.data.rating_scale import RatingScale, find_scale, without_noise
 from recbole_dgrm.data.tables import read_file
 from recbole_dgrm.data.text_tables import Reading
 from recbole_dgrm.data.timeline import PARTS, cut, cuts_timeline
-from recbole_dgrm.data.values import ids, numbers, rated, refuse
+from recbole_dgrm.data.values import ids, joined, numbers, rated, refuse
 from recbole_dgrm.errors import DataError, UserError
-from recbole_dgrm.system.turns import OwnRandomness
 
 LOG = logging.getLogger(__name__)
+COUNTED = "user_inter_num_interval", "item_inter_num_interval"
 UNFILTERED = (None, "[0,inf)")  # the allowed filters on numbers of ratings if the split is given as files
 
 
-class RatingDataset(Dataset):
+class RatingDataset(SplitDataset):
     """RecBole's Dataset, except that it reads files exactly, checks them, and rounds parts by ``split_rounding``.
 
     Attributes:
@@ -50,9 +48,9 @@ class RatingDataset(Dataset):
         super()._get_preset()
         self.notes: list[str] = []
         self.scale: RatingScale | None = None
-        self.before: list[Dataset] = []
-        self._lines: list[NDArray[np.int64]] = []  # the line numbers of the rows of each file of ratings
-        self._cut: NDArray[np.int64] | None = None  # the part of each row, if the timeline is cut
+        self.before: list[SplitDataset] = []
+        self._lines: list[pd.Index] = []  # the line numbers of the rows of each file of ratings
+        self._cut: NDArray[np.int8] | None = None  # the part of each loaded row, if the timeline is cut
 
     def note(self, text: str) -> None:
         """Add a sentence about the input to ``notes`` and log it."""
@@ -66,7 +64,10 @@ class RatingDataset(Dataset):
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
         check_source(self.config)
-        super()._load_inter_feat(token, dataset_path)
+        paths = map(str, source_files(self.config))
+        self.inter_feat, *more = (self._load_feat(path, FeatureSource.INTERACTION) for path in paths)
+        if more:
+            self.inter_feat = joined([self.inter_feat, *more]).reset_index(drop=True)
         if len(self.inter_feat) == 0:
             raise DataError(f"{source_files(self.config)[0]} has no ratings")
 
@@ -86,7 +87,7 @@ class RatingDataset(Dataset):
         for name, kind in kinds.items():
             self.field2source[name], self.field2type[name], self.field2seqlen[name] = source, kind, 1
             if name in checked:
-                table[name] = checked[name].astype("float64" if name in floats else object)
+                table[name] = checked[name]
             elif name in floats:
                 number, missing = numbers(table[name])
                 bad = np.isnan(number) if is_inter else np.isnan(number) & ~missing
@@ -106,7 +107,7 @@ class RatingDataset(Dataset):
 
     def _checked(self, table: pd.DataFrame, filepath: str) -> dict[str, pd.Series]:
         """The users, items, ratings and times that a run needs, checked like ratings from any other source."""
-        self._lines.append(table.index.to_numpy())
+        self._lines.append(table.index)
         checked = {name: ids(table[name], filepath) for name in (self.uid_field, self.iid_field)}
         if self.config.run.feedback == "rating":
             rating = self.config["RATING_FIELD"]
@@ -121,14 +122,16 @@ class RatingDataset(Dataset):
         """Leave out users and items without ratings, which would otherwise get ids and be candidates."""
         feat = super()._load_user_or_item_feat(token, dataset_path, source, field_name)
         field = getattr(self, field_name)
-        return feat if feat is None else feat[feat[field].isin(self.inter_feat[field])].reset_index(drop=True)
+        if feat is None:
+            return None
+        return feat[feat[field].isin(self.inter_feat[field].cat.categories)].reset_index(drop=True)
 
     # Filtering, which RecBole skips if the split is given as files
 
     def _data_processing(self) -> None:
         """Filter also a split that is given as files, but not by numbers of ratings, which would need the test file."""
         given, self.benchmark_filename_list = self.benchmark_filename_list, None
-        for key in ("user_inter_num_interval", "item_inter_num_interval"):
+        for key in COUNTED:
             if given and self.config[key] not in UNFILTERED:
                 raise DataError(
                     f"{key}={self.config[key]} would count ratings in all files of the given split, "
@@ -140,41 +143,51 @@ class RatingDataset(Dataset):
     def _remove_duplication(self) -> None:
         """Keep one row per user-item pair and part, and drop pairs that an earlier part has, too."""
         feat, pair = self.inter_feat, [self.uid_field, self.iid_field]
+        if not has_repeats(*(feat[name].cat.codes.to_numpy() for name in pair)):
+            return
         keep, by_time = self.config["rm_dup_inter"] or "first", ""
-        in_order = feat.assign(part=self._part())
+        in_order = feat[feat.duplicated(pair, keep=False)].assign(part=lambda rows: self._part(rows.index))
         if self.config["rm_dup_inter"] and self.time_field in feat:
             in_order, by_time = in_order.sort_values(self.time_field, kind="stable"), f" by {self.time_field}"
-        repeated = in_order.duplicated([*pair, "part"], keep=keep).reindex(feat.index)
+        repeated = in_order.duplicated([*pair, "part"], keep=keep)
         if repeated.any():
             rule = f"the {keep}{by_time} row of a pair is kept"
             self.note(f"{repeated.sum():,} rows repeat a user-item pair and are dropped; {rule}")
-        feat = feat[~repeated]
-        leaked = feat.duplicated(pair)
-        for part, count in pd.Series(self._part()[feat.index[leaked]]).value_counts().sort_index().items():
+        left = in_order[~repeated].sort_index()
+        leaked = left[left.duplicated(pair)]
+        for part, count in leaked["part"].value_counts().sort_index().items():
             name = source_files(self.config)[part].name
             self.note(f"a leak: {count:,} pairs of {name} are also in an earlier file; they are left out of {name}")
-        self.inter_feat = feat[~leaked]
+        self.inter_feat = feat[~feat.index.isin(in_order.index[repeated].union(leaked.index))]
 
-    def _part(self) -> NDArray[np.int64]:
-        """For each loaded row the number of its file, or of its part of the timeline."""
-        if self._cut is not None:
-            return self._cut
-        return np.repeat(np.arange(len(self._lines)), [len(lines) for lines in self._lines])
+    def _part(self, rows: pd.Index) -> NDArray[np.int8]:
+        """For each of these loaded rows the number of its file, or of its part of the timeline."""
+        part = self._cut
+        if part is None:
+            part = np.repeat(np.arange(len(self._lines), dtype=np.int8), [len(lines) for lines in self._lines])
+        return part if len(part) == len(rows) else part[rows]
+
+    def _filter_inter_by_user_or_item(self) -> None:
+        if self.user_feat is not None or self.item_feat is not None:
+            super()._filter_inter_by_user_or_item()  # it copies all ratings
 
     def _filter_by_inter_num(self) -> None:
         """Filter by numbers of ratings; if the timeline is cut, by those in training, whose users and items stay."""
-        args = self.config["eval_args"]
+        args, is_filtered = self.config["eval_args"], any(self.config[key] not in UNFILTERED for key in COUNTED)
         if not cuts_timeline(args) or self.config.run.benchmark_filename:
-            super()._filter_by_inter_num()
+            if is_filtered:
+                super()._filter_by_inter_num()
             return
         feat, fields = self.inter_feat, (self.uid_field, self.iid_field)
         part, (first, second) = cut(feat[self.time_field].to_numpy(), args["split"]["RS"], self.time_field)
         self.note(f"training ends before {self.time_field}={first:.17g}, the test begins with {second:.17g}")
-        self._cut = np.zeros(sum(map(len, self._lines)), np.int64)
+        self._cut = np.zeros(sum(map(len, self._lines)), np.int8)
         self._cut[feat.index] = part
         train = self.inter_feat = feat[part == 0].copy()
-        super()._filter_by_inter_num()
-        new = [~feat[field].isin(train[field]).to_numpy() for field in fields]
+        if is_filtered:
+            super()._filter_by_inter_num()
+        known = [np.bincount(train[field].cat.codes, minlength=len(feat[field].cat.categories)) > 0 for field in fields]
+        new = [~mask[feat[field].cat.codes] for mask, field in zip(known, fields, strict=True)]
         stays = feat.index.isin(train.index) | ((part > 0) & ~new[0] & ~new[1])
         for number, name in enumerate(PARTS[1:], 1):
             later = part == number
@@ -183,17 +196,17 @@ class RatingDataset(Dataset):
                 left_out = f"{lost:,} of {later.sum():,} ratings of {name} are left out"
                 self.note(f"{left_out}: {users:,} users and {items:,} items have no rating in training")
         self.inter_feat = feat[stays].copy()
-        for side, name in zip((self.user_feat, self.item_feat), fields, strict=True):
+        for side, name, mask in zip((self.user_feat, self.item_feat), fields, known, strict=True):
             if side is not None:
-                side.drop(side.index[~side[name].isin(train[name])], inplace=True)
+                side.drop(side.index[~side[name].isin(feat[name].cat.categories[mask])], inplace=True)
 
     def _reset_index(self) -> None:
         """Find the rating scale of the remaining ratings; this is RecBole's last step of filtering."""
         if len(self.inter_feat) == 0:
             filters = "val_interval, user_inter_num_interval, item_inter_num_interval"
             raise DataError(f"no rating of {self.dataset_name} is left; loosen the filters ({filters})")
-        rows = self.inter_feat.index.to_numpy()
-        self._kept = self._part()[rows]
+        rows = self.inter_feat.index
+        self._kept = self._part(rows)
         n_parts = len(self._lines) if self._cut is None else len(PARTS)
         self.file_size_list = np.bincount(self._kept, minlength=n_parts).tolist()
         if self.config.run.feedback == "rating":
@@ -211,58 +224,16 @@ class RatingDataset(Dataset):
         line = f"line {self._lines[part][row - ends[part]]}"
         return line if len(ends) == 1 else f"{line} of {source_files(self.config)[part].name}"
 
-    # Splitting
-
-    def sort(self, by, ascending=True):
-        """Do nothing: the rows are sorted by exact times already, and RecBole would sort by times in float32."""
-
-    def build(self, with_test: bool = True) -> list[Dataset]:
-        """The training, validation and, ``with_test``, test parts; without a validation file it is split from training.
-
-        The split depends only on the seed of the config.
-        """
-        wanted, by_time = 3 if with_test else 2, self.config["eval_args"]["order"] == "TO"
-        if by_time:
-            self.inter_feat = self.inter_feat.iloc[np.lexsort((self.inter_feat[self.time_field], self._kept))]
-        with OwnRandomness(self.config.run.seed):
-            parts = super().build()
-            if self.benchmark_filename_list is not None and len(parts) < wanted:
-                if len(parts) != wanted - 1:
-                    names = self.benchmark_filename_list
-                    raise DataError(f"benchmark_filename={names} must name two parts, [train, test], or three")
-                if not by_time:
-                    parts[0].shuffle()
-                shares = self.config["eval_args"]["split"]["RS"][:2]
-                parts[:1] = parts[0].split_by_ratio(shares, group_by=self.uid_field)
-            parts[:2] = self._thinned(parts[:2])
-        for place, part in enumerate(parts):
-            part.before = parts[:place]
-        return parts[:wanted]
-
-    def _thinned(self, parts: list[Dataset]) -> list[Dataset]:
-        """The training and validation parts with ``known_share`` of each user's rows; larger shares include smaller."""
-        share = self.config.run.known_share
-        if share == 1:
-            return parts
-        thinner = [part.copy(part.inter_feat[_share_of_each(part.inter_feat[self.uid_field], share)]) for part in parts]
-        left, all_rows = (sum(map(len, several)) for several in (thinner, parts))
-        self.note(f"known_share={share:g} keeps {left:,} of the {all_rows:,} ratings of training and validation")
-        return thinner
-
-    def _calcu_split_ids(self, tot: int, ratios: list[float]) -> list[int]:
-        if self._cut is not None:
-            return np.cumsum(self.file_size_list)[:-1].tolist()
-        if self.config.run.split_rounding == "down":
-            return super()._calcu_split_ids(tot, ratios)
-        ends = [tot]
-        for ratio in reversed(ratios[1:]):  # the last part first; at least one rating is for training
-            ends.append(max(ends[-1] - ceil(ratio * tot - 1e-9), min(1, tot)))
-        return ends[:0:-1]
-
-
-def _share_of_each(user: torch.Tensor, share: float) -> torch.Tensor:
-    """The indices of a random ``share`` of each user's rows, rounded up; ``user`` is the user of each row, ``(n,)``."""
-    order = np.lexsort((torch.rand(len(user)).numpy(), user.numpy()))
-    count = np.bincount(user)
-    place = np.arange(len(user)) - (np.cumsum(count) - count)[user[order]]
-    return torch.from_numpy(np.sort(order[place < np.ceil(share * count - 1e-9)[user[order]]]))
+    def _remap(self, remap_list):
+        """Number the ids in the order of their first rows, like RecBole, but as categories and into int32."""
+        if any(kind != FeatureType.TOKEN for *_, kind in remap_list):
+            super()._remap(remap_list)
+        elif remap_list:
+            columns = [feat[field].astype("category") for feat, field, _ in remap_list]
+            code, found = pd.factorize(joined(column.to_frame("id") for column in columns)["id"])
+            tokens = np.array(["[PAD]", *found])
+            code = np.split((code + 1).astype(np.int32), np.cumsum([len(column) for column in columns])[:-1])
+            for (feat, field, _), part in zip(remap_list, code, strict=True):
+                self.field2id_token.setdefault(field, tokens)
+                self.field2token_id.setdefault(field, {token: place for place, token in enumerate(tokens)})
+                feat[field] = part

@@ -93,7 +93,7 @@ class RatedLoader(_ByUser, AbstractDataLoader):
 
     def __init__(self, config, dataset):
         pairs = dataset.inter_feat
-        self.pairs = pairs[torch.argsort(pairs[dataset.uid_field], stable=True)]
+        self.pairs = pairs.rows(torch.argsort(pairs[dataset.uid_field], stable=True))
         rank = item_rank(dataset)[self.pairs[dataset.iid_field]]
         self.pairs.update(Interaction({ITEM_RANK: rank, config["LABEL_FIELD"]: self.pairs[config["RATING_FIELD"]]}))
         self.users, count = torch.unique_consecutive(self.pairs[dataset.uid_field], return_counts=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from recbole_dgrm.errors import DataError
@@ -66,11 +67,12 @@ def find_scale(
     Raises:
         DataError: the ratings contradict the declared values, are all equal, or are too close together for float32.
     """
-    low, high = map(float, ends or (rating.min(), rating.max()))
-    _check_ratings(rating, low, high, step, place)
+    value, count = np.unique(rating, return_counts=True)
+    low, high = map(float, ends or value[[0, -1]])
+    _check_ratings(rating, value, count, (low, high), step, place)
     if ends is None:
         note(f"rating_scale is taken from the data: {[low, high]}")
-    levels, learnt, middle = distinct_ratings(rating), rating if past is None else rating[past], (low + high) / 2
+    levels, learnt, middle = distinct_ratings(value, count), rating if past is None else rating[past], (low + high) / 2
     number = len(levels) if step is None else round((high - low) / step) + 1
     if is_continuous := number > MOST_LEVELS:
         bins = f"{BINS} bins of equally many ratings each"
@@ -86,18 +88,17 @@ def find_scale(
     else:
         levels = rating_levels(low, high, step)
     _check_resolution(levels, rating, place)
-    if (least := middle if threshold is None else threshold) > rating.max():
+    if (least := middle if threshold is None else threshold) > value[-1]:
         origin = " (the middle of rating_scale)" if threshold is None else ""
-        what = f"no rating reaches rating_threshold={least:g}{origin}, the highest is {rating.max():g}"
+        what = f"no rating reaches rating_threshold={least:g}{origin}, the highest is {value[-1]:g}"
         raise DataError(f"{what}: no item would be relevant; lower it")
-    if least <= rating.min():
+    if least <= value[0]:
         note(f"every rating reaches rating_threshold={least:g}: all items are relevant")
     return RatingScale(low, high, tuple(map(float, levels)), float(np.float32(least)), is_continuous)
 
 
-def distinct_ratings(rating: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The ratings that occur, sorted ``(n_levels,)``; of ratings that differ only by rounding, the most frequent."""
-    value, count = np.unique(rating, return_counts=True)
+def distinct_ratings(value: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of the distinct ratings, sorted, ``(n_values,)`` the most frequent of those that differ only by rounding."""
     group = np.cumsum(np.append(False, np.diff(value) > NOISE * (value[-1] - value[0])))
     order = np.lexsort((-count, group))
     return value[order[np.unique(group[order], return_index=True)[1]]]
@@ -106,32 +107,40 @@ def distinct_ratings(rating: NDArray[np.float64]) -> NDArray[np.float64]:
 def without_noise(rating: NDArray[np.float64], scale: RatingScale) -> NDArray[np.float64]:
     """The ratings, each replaced by its nearest level; those of a continuous scale are unchanged."""
     levels = np.asarray(scale.levels)
-    return rating if scale.continuous else levels[nearest_level(rating, levels)]
+    is_exact = scale.continuous or np.isin(pd.unique(rating), levels).all()
+    return rating if is_exact else levels[nearest_level(rating, levels)]
 
 
 def _check_ratings(
-    rating: NDArray[np.float64], low: float, high: float, step: float | None, place: Callable[[int], str]
+    rating: NDArray[np.float64],
+    value: NDArray[np.float64],
+    count: NDArray[np.int64],
+    ends: tuple[float, float],
+    step: float | None,
+    place: Callable[[int], str],
 ) -> None:
     """Check that ratings differ, fit the declared values, and are not extremely far from all others."""
 
     def refuse(bad: NDArray[np.bool_], what: str, remedy: str) -> None:
         if bad.any():
-            first = int(np.argmax(bad))
-            raise DataError(f"{bad.sum()} ratings {what}, the first in {place(first)}: {rating[first]:g}; {remedy}")
+            first = int(np.argmax(bad[np.searchsorted(value, rating)]))
+            number = f"{count[bad].sum()} ratings {what}"
+            raise DataError(f"{number}, the first in {place(first)}: {rating[first]:g}; {remedy}")
 
-    outside = (rating < low) | (rating > high)
+    low, high = ends
+    outside = (value < low) | (value > high)
     refuse(outside, f"lie outside rating_scale=[{low:g}, {high:g}]", "correct the data or the scale")
-    if rating.min() == rating.max():
+    if len(value) == 1:
         raise DataError(
             f"all ratings are {rating[0]:g}, so there is nothing to learn; for implicit data use --protocol=full"
         )
-    most = np.sort(rating)[(rest := max(1, len(rating) // 100)) : -rest]
+    most = np.repeat(value, count)[(rest := max(1, len(rating) // 100)) : -rest]
     if len(most) and (spread := most[-1] - most[0]):
-        far = np.abs(rating - np.median(rating)) > STRAY * spread
+        median = np.median(most)
         what = f"are so far from the others ({most[0]:g} to {most[-1]:g}) that float32 cannot represent both"
-        refuse(far, what, "correct or remove these rows")
+        refuse(np.abs(value - median) > STRAY * spread, what, "correct or remove these rows")
     if step is not None:
-        above = (rating - low) / step
+        above = (value - low) / step
         missed = np.abs(above - above.round()) * step > NOISE * (high - low)
         remedy = "leave rating_step out (~), then the levels are the ratings that occur"
         refuse(missed, f"are not a whole number of steps, rating_step={step:g}, above {low:g}", remedy)

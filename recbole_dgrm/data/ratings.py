@@ -124,7 +124,7 @@ def _unrated(rating: pd.Series, codes: Collection[str]) -> NDArray[np.bool_]:
         return np.zeros(len(rating), bool)
     number, missing = numbers(rating)
     unrated = np.isin(number, [float(code) for code in codes if is_number(code)])
-    unrated |= np.fromiter((isinstance(one, str) and one in codes for one in rating), bool, len(rating))
+    unrated |= rating.isin(list(codes)).to_numpy()
     return unrated | missing if MISSING.intersection(codes) else unrated
 
 

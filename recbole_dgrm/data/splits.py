@@ -5,12 +5,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from recbole.data.dataset import Dataset
-from recbole.data.interaction import cat_interactions
 
 from recbole_dgrm.data.dataset import RatingDataset
+from recbole_dgrm.data.parts import by_code
 from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.data.timeline import cuts_timeline
 from recbole_dgrm.errors import DataError
@@ -49,10 +48,14 @@ class Splits:
         """Hash of the pairs and ratings of each part; the order of rows does not matter."""
         digest = hashlib.sha256()
         for part in self._parts():
-            user, item, rating = self.triples(part)
-            order = np.lexsort((item, user))
-            for column in (user, item, rating):
-                digest.update(np.ascontiguousarray(column[order]).tobytes())
+            dataset = getattr(self, part)
+            column = dataset.inter_feat.numpy()
+            user, item = column[dataset.uid_field], column[dataset.iid_field]
+            rating = column.get(dataset.config["RATING_FIELD"], np.ones(len(user)))
+            order = by_code(item, dataset.item_num)
+            order = order[by_code(user[order], dataset.user_num)]
+            for values, kind in ((user, np.int64), (item, np.int64), (rating, np.float64)):
+                digest.update(values[order].astype(kind))
             digest.update(part.encode())
         return digest.hexdigest()[:16]
 
@@ -94,7 +97,7 @@ def build_splits(config, with_test: bool = True, dataset: RatingDataset | None =
             if cuts_timeline(config["eval_args"]):
                 why = "each of its ratings has a user or an item without training ratings; use other shares"
             raise DataError(f"the {name} part of {config['dataset']} is empty: {why}")
-    known = dataset.copy(cat_interactions([parts["train"].inter_feat, parts["valid"].inter_feat]))
+    known = dataset.copy(dataset.inter_feat.rows(slice(len(parts["train"]) + len(parts["valid"]))))
     if test := parts.get("test"):
         _note_test(dataset, known, test)
     return Splits(parts["train"], parts["valid"], known, test, dataset.scale, dataset.notes)
@@ -102,13 +105,14 @@ def build_splits(config, with_test: bool = True, dataset: RatingDataset | None =
 
 def _note_test(dataset: RatingDataset, known: Dataset, test: Dataset) -> None:
     """Note the number of users without test items, and of test users and items without training ratings."""
-    without = dataset.user_num - 1 - len(torch.unique(test.inter_feat[dataset.uid_field]))
-    if without:
+    tested, learnt = test.inter_feat.numpy(), known.inter_feat.numpy()
+    if without := int((np.bincount(tested[dataset.uid_field], minlength=dataset.user_num)[1:] == 0).sum()):
         dataset.note(f"{without} users have no test items and are not evaluated")
     for name, kind in [(dataset.uid_field, "users"), (dataset.iid_field, "items")]:
-        new = ~torch.isin(test.inter_feat[name], known.inter_feat[name])
-        if new.any():
-            number = f"{len(torch.unique(test.inter_feat[name][new])):,} {kind}"
+        is_new = np.ones(dataset.num(name), bool)
+        is_new[learnt[name]] = False
+        if (new := is_new[tested[name]]).any():
+            number = f"{len(np.unique(tested[name][new])):,} {kind}"
             share = f"{int(new.sum()):,} of its {len(test):,} ratings"
             dataset.note(f"{number} of the test part, with {share}, have no rating in training")
 

@@ -12,19 +12,21 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from recbole_dgrm.data.quoting import BREAK, QUOTE, QUOTING, UNIT, is_number, unquoted
+from recbole_dgrm.data.values import categories, joined
 from recbole_dgrm.errors import DataError
 
 LOG = logging.getLogger(__name__)
 Choose = Callable[[list[str]], dict[str, str]]  # from the names of all columns: field -> its column
-BLANKS, UNIT = r"\s+", "\x1f"  # the separator of any number of blanks and tabs; the separator in data for pandas
+BLANKS = r"\s+"  # the separator of any number of blanks and tabs
 SEPARATORS = ("::", "\t", ";", ",", "|")  # that are guessed; blanks if none of them occurs
-QUOTING = (",", ";", "|")  # with these separators quotation marks quote cells
 SAMPLE, BEGIN = 50, 1 << 16  # a separator is guessed from so many lines within so many bytes
 EXCEL = re.compile(rb"sep=(.)\n+", re.IGNORECASE)  # a line that Excel writes above the header
 TYPED = re.compile(r"(.*):(?:token|float)(?:_seq)?$")  # a column's name in RecBole's atomic format
@@ -58,48 +60,56 @@ class Reading:
     usual: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_text(source: str, data: bytes, reading: Reading, choose: Choose, numbers: Collection[str]) -> pd.DataFrame:
-    """Read the chosen columns of a text table.
+def read_text(
+    source: str, blocks: Iterator[bytes], reading: Reading, choose: Choose, numbers: Collection[str]
+) -> pd.DataFrame:
+    """Read the chosen columns of a text table, block by block.
 
     Args:
         source: the name of the table in errors.
-        data: its bytes, in UTF-8 and with lines that end with a line feed.
+        blocks: its bytes, in UTF-8, in blocks of whole lines that end with a line feed.
         choose: called with the names of all columns; returns the column for each field.
-        numbers: fields that are read as float64 if all of their values are numbers; other fields are texts.
+        numbers: fields that are read as float64 if all of their values are numbers; other fields are categories of
+            texts.
 
     Raises:
         DataError: a row has another number of fields, a quotation mark merges lines, or no column has a name.
     """
+    data = next(blocks)
     separator, start = reading.separator, len(data) - len(data.lstrip(b"\n"))
     if excel := EXCEL.match(data, start):
         separator, start = separator or excel[1].decode(), excel.end()
     separator = separator or guess_separator(data[start : start + BEGIN + 1])
-    line, data = 1 + data.count(b"\n", 0, start), data[start:]
-    if separator == BLANKS:
-        separator, data = UNIT, re.sub(rb"[ \t]+", UNIT.encode(), re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", data))
-    elif len(separator.encode()) > 1:
-        separator, data = UNIT, data.replace(separator.encode(), UNIT.encode())
-    quoted = separator in QUOTING and b'"' in data
-    text = io.BytesIO(data).readline().decode().rstrip("\n")
-    first = next(csv.reader([text], delimiter=separator)) if quoted else text.split(separator)
-    first = [cell.strip('"') for cell in first]
+    line, blocks = 1 + data.count(b"\n", 0, start), chain([data[start:]], blocks)
+    if separator == BLANKS or len(separator.encode()) > 1:
+        blocks, separator = map(partial(_with_unit, separator), blocks), UNIT
+    data = next(blocks)
+    head, _, rows = data.partition(b"\n")
+    first = [cell.strip('"') for cell in _cells(head.decode(), separator)]
     names, has_header = _names(first, f"{source}: line {line}", reading.columns, choose)
-    chosen = choose(names)
-    if quoted:
-        rating = names.index(chosen["rating"]) if "rating" in chosen else None
-        separator, data = UNIT, _without_quoting(source, data, separator, line, len(first), rating)
-    lines, widths = (each[int(has_header) :] for each in _check_widths(source, data, separator, line, first))
-    kinds = {names.index(column): "float64" if name in numbers else str for name, column in chosen.items()}
-    if not len(lines):
+    chosen, begin, data = choose(names), line + has_header, rows if has_header else data
+    kinds = {names.index(column): "float64" if name in numbers else object for name, column in chosen.items()}
+    rating = names.index(chosen["rating"]) if "rating" in chosen else None
+
+    def tables() -> Iterator[pd.DataFrame]:
+        nonlocal kinds, begin
+        for rows, cut in unquoted(source, chain([data], blocks), separator, begin, len(first), rating):
+            lines, width, begin = _check_widths(source, rows, cut, begin, line, first)
+            if not len(lines):
+                continue
+            try:
+                table = _parsed(rows, cut, width, kinds)
+            except ValueError:  # a value is not a number
+                kinds = dict.fromkeys(kinds, object)
+                table = _parsed(rows, cut, width, kinds)
+            if len(table) != len(lines):
+                raise DataError(f"{source} has {len(lines)} rows, and pandas finds {len(table)}; save it again as CSV")
+            yield table.set_axis([*chosen], axis=1).set_axis(lines)
+
+    table = joined(tables())
+    if table.empty:
         return pd.DataFrame(columns=[*chosen], index=pd.RangeIndex(0, name="line"))
-    try:
-        table = _parsed(data, separator, widths.max(), kinds, has_header)
-    except ValueError:  # a value is not a number
-        table = _parsed(data, separator, widths.max(), dict.fromkeys(kinds, str), has_header)
-    if len(table) != len(lines):
-        raise DataError(f"{source} has {len(lines)} rows, and pandas finds {len(table)}; save it again as CSV")
-    table = table[[*kinds]].set_axis([*chosen], axis=1).set_axis(pd.Index(line + lines, name="line"))
-    if not quoted and b'"' in data:
+    if separator not in QUOTING:
         for name in chosen.keys() - numbers:
             table[name] = _without_quotes(table[name])
     return table
@@ -144,67 +154,47 @@ def _names(first: list[str], where: str, given: tuple[str, ...], choose: Choose)
     return usual, numbered
 
 
-def _without_quoting(source: str, data: bytes, separator: str, line: int, width: int, rating: int | None) -> bytes:
-    """The same table with unquoted cells and ``UNIT`` as separator.
+def _with_unit(separator: str, data: bytes) -> bytes:
+    """The lines with ``UNIT`` in place of a separator that has several characters or is any number of blanks."""
+    if separator == BLANKS:
+        return re.sub(rb"[ \t]+", UNIT.encode(), re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", data))
+    return data.replace(separator.encode(), UNIT.encode())
 
-    A line break within a cell becomes a carriage return; blank lines after such a row keep the line numbers right.
-    """
-    result, record = io.BytesIO(), list[str]()
 
-    def texts() -> Iterator[str]:
-        for text in io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="\n"):
-            record.append(text)
-            yield text
-
-    def is_row(text: str) -> bool:
-        cells = text.rstrip("\n").split(separator)
-        return len(cells) == width and (rating is None or is_number(cells[rating].strip('"')))
-
-    reader, number = csv.reader(texts(), delimiter=separator, strict=True), line
-    try:
-        for cells in reader:
-            if len(record) > 1:
-                rows = list(map(is_row, record))
-                if any(rows[1:-1]) or (rows[0] and rows[-1]):  # the last line alone may be the cells after a text
-                    raise DataError(
-                        f"{source}: a quotation mark in line {number} makes one cell of several lines, and line "
-                        f"{number + rows.index(True, 1)} among them is a row; remove the mark, or the line breaks"
-                    )
-            result.write(f"{UNIT.join(cells)}".replace("\n", "\r").encode() + b"\n" * len(record))
-            number += len(record)
-            record.clear()
-    except csv.Error as error:
-        raise DataError(
-            f"{source}: a quotation mark in line {number} does not quote a cell ({error}); write it twice within a "
-            "quoted cell, and quote cells that begin with one"
-        ) from None
-    return result.getvalue()
+def _cells(text: str, separator: str) -> list[str]:
+    quoted = separator in QUOTING and '"' in text
+    return next(csv.reader([text], delimiter=separator)) if quoted else text.split(separator)
 
 
 def _check_widths(
-    source: str, data: bytes, separator: str, line: int, first: list[str]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Check that all rows have as many fields as the first, not counting empty ones at the end.
+    source: str, data: bytes, separator: str, begin: int, line: int, first: list[str]
+) -> tuple[pd.Index, int, int]:
+    """Check that rows have as many fields as the ``first``, which is in ``line``, not counting empty ones at the end.
 
     Returns:
-        The indices ``(n,)`` of the lines that are not blank, and their numbers of fields.
+        The numbers ``(n,)`` of the lines that are not blank, the largest number of fields, and the number of the next
+        line; ``begin`` is that of the first line of ``data``.
     """
-    width, others = len(first), bytes(set(range(256)) - {ord(separator), ord("\n")})
-    signs = np.frombuffer(data.translate(None, others), np.uint8)
-    ends = np.flatnonzero(signs == ord("\n"))
-    widths = np.diff(ends if data.endswith(b"\n") else np.append(ends, len(signs)), prepend=-1)
-    lines, odd = np.arange(len(widths)), np.flatnonzero(widths != width)
-    texts = data.split(b"\n") if len(odd) else []
+    width, signs = len(first), separator + "\n" + ('"' if separator in QUOTING else "")
+    sign = np.frombuffer(data.translate(None, bytes(set(range(256)) - set(signs.encode()))), np.uint8)
+    if (is_mark := sign == QUOTE).any():
+        sign = sign[~is_mark & (np.cumsum(is_mark, dtype=np.uint8) % 2 == 0)]  # without those in quoted cells
+    ends = np.flatnonzero(sign == BREAK)
+    widths = np.diff(ends if data.endswith(b"\n") or not data else np.append(ends, len(sign)), prepend=-1)
+    odd = np.flatnonzero(widths != width)
+    if not len(odd):
+        return pd.RangeIndex(begin, begin + len(widths), name="line"), width, begin + len(widths)
+    texts = data.split(b"\n")
     for place in odd:
-        cells = texts[place].decode().split(separator)
+        cells = _cells(texts[place].decode(), separator)
         if texts[place] and (len(cells) < _filled(first) or _filled(cells) > width):
             raise DataError(
-                f"{source}: line {line + place} has {len(cells)} fields, but line {line} has {width}: "
+                f"{source}: line {begin + place} has {len(cells)} fields, but line {line} has {width}: "
                 f"{' | '.join(cells)[:80]!r}; a decimal comma, an unquoted comma in a text, and the row numbers of R "
                 f"each make one more; if a line lists the items of a user, {NO_TRIPLES.format('explode')}"
             )
-    lines = np.delete(lines, [place for place in odd if not texts[place]])
-    return lines, widths[lines]
+    filled = np.delete(np.arange(len(widths)), [place for place in odd if not texts[place]])
+    return pd.Index(begin + filled, name="line"), widths[filled].max(initial=0), begin + len(widths)
 
 
 def _filled(cells: list[str]) -> int:
@@ -212,33 +202,28 @@ def _filled(cells: list[str]) -> int:
     return max((place for place, cell in enumerate(cells, 1) if cell), default=0)
 
 
-def _parsed(data: bytes, separator: str, width: int, kinds: dict[int, Any], has_header: bool) -> pd.DataFrame:
-    return pd.read_csv(
+def _parsed(data: bytes, separator: str, width: int, kinds: dict[int, Any]) -> pd.DataFrame:
+    table = pd.read_csv(
         io.BytesIO(data),
         sep=separator,
         header=None,
-        skiprows=int(has_header),
         names=range(width),
         usecols=list(kinds),
         dtype=kinds,
         index_col=False,
-        quoting=csv.QUOTE_NONE,
+        quoting=csv.QUOTE_MINIMAL if separator in QUOTING else csv.QUOTE_NONE,
         lineterminator="\n",
         **EXACT,
     )
-
-
-def is_number(text: str) -> bool:
-    """Whether ``text`` can be read as a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    # not read as categories: those that look like numbers become numbers in pandas 3.1
+    columns = {place: table[place] if kind == "float64" else categories(table[place]) for place, kind in kinds.items()}
+    return pd.DataFrame(columns, copy=False)
 
 
 def _without_quotes(cells: pd.Series) -> pd.Series:
     """The cells without quotation marks if all of them are quoted; else the cells themselves."""
-    known = cells.dropna()
-    quoted = len(known) and known.str.fullmatch(r'".*"', flags=re.DOTALL).all()
-    return cells.str[1:-1].str.replace('""', '"', regex=False) if quoted else cells
+    texts = cells.cat.categories
+    if not len(texts) or not texts.str.fullmatch(r'".*"', flags=re.DOTALL).all():
+        return cells
+    codes, names = pd.factorize(texts.str[1:-1].str.replace('""', '"', regex=False))
+    return pd.Series(pd.Categorical.from_codes(np.append(codes, -1)[cells.cat.codes], names), cells.index)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,6 +20,54 @@ MISSING = frozenset(STR_NA_VALUES)  # texts that pandas, and so RecBole, reads a
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 NUMBERS = (int, float, Decimal, np.integer, np.floating)
 UNWRITABLE = re.compile("[\t\n\r\0\ud800-\udfff]")
+
+
+def categories(column: pd.Series) -> pd.Series:
+    """The column with its distinct values as categories, in the order in which they occur."""
+    return pd.Series(pd.Categorical.from_codes(*pd.factorize(column)), column.index)
+
+
+class _Column:
+    """A column that grows in place: numbers, codes of categories, or other values as objects."""
+
+    def __init__(self, first: pd.Series):
+        self.names: dict[Any, int] | None = {} if isinstance(first.dtype, pd.CategoricalDtype) else None
+        self.values = self._values(first).copy()
+
+    def append(self, more: pd.Series) -> None:
+        if isinstance(more.dtype, pd.CategoricalDtype) != (self.names is not None):
+            self.values, self.names, more = np.array(self.whole(), object), None, more.astype(object)
+        values, end = self._values(more), len(self.values)
+        if values.dtype != self.values.dtype:
+            self.values = self.values.astype(object)
+        self.values.resize(end + len(values), refcheck=False)
+        self.values[end:] = values
+
+    def _values(self, column: pd.Series) -> NDArray:
+        if self.names is None:
+            return column.to_numpy()
+        codes = [self.names.setdefault(name, len(self.names)) for name in column.cat.categories]
+        return np.array([*codes, -1], np.int32)[column.cat.codes]
+
+    def whole(self) -> Any:
+        names = None if self.names is None else pd.Index(list(self.names), dtype=object)
+        return self.values if names is None else pd.Categorical.from_codes(self.values, names)
+
+
+def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all tables, of which one at a time is in memory; categories stay categories."""
+    columns, index = dict[str, _Column](), list[pd.Index]()
+    for table in tables:
+        index.append(table.index)
+        for name, column in table.items():
+            if len(index) == 1:
+                columns[name] = _Column(column)
+            else:
+                columns[name].append(column)
+    places = index[0].append(index[1:]) if index else None
+    return pd.DataFrame(
+        {name: pd.Series(columns.pop(name).whole(), places, copy=False) for name in [*columns]}, copy=False
+    )
 
 
 def _each(column: pd.Series, make: Callable[[Any], Any], missing: Any, dtype: Any) -> NDArray:
@@ -61,15 +109,18 @@ def ids(column: pd.Series, where: str) -> pd.Series:
     """
     places, values = _distinct(column)
     texts = [id_text(one) for one in values]
-    numbered, names = pd.factorize(np.array([*texts, None], object))
-    codes = numbered[places]
-    missing = np.isin(places, [-1, *(place for place, one in enumerate(texts) if one in MISSING)])
+    is_sound = not any(one is None or one in MISSING or UNWRITABLE.search(one) for one in texts)
+    if is_sound and texts == values and isinstance(column.dtype, pd.CategoricalDtype) and (places >= 0).all():
+        return column
+    codes, names = pd.factorize(np.array([*texts, None], object))  # 1 and "1" are the same id; at -1 there is none
+    missing = np.array([*(one in MISSING for one in texts), True])[places]
     refuse(column, missing, where, "rows have no user or item", is_shown=False)
-    refuse(column, codes < 0, where, f"values of {column.name} are neither texts nor whole numbers")
-    bad = np.array([bool(UNWRITABLE.search(name)) for name in names], bool)
+    refuse(column, (codes < 0)[places], where, f"values of {column.name} are neither texts nor whole numbers")
+    bad = np.array([*(bool(UNWRITABLE.search(one or "")) for one in texts), False])
     unwritable = "have a tab, a line break or half a surrogate pair, which RecBole's format cannot store"
-    refuse(column, bad[codes], where, f"values of {column.name} {unwritable}", is_shown=False)
-    return pd.Series(pd.Categorical.from_codes(codes, pd.Index(names, dtype=object)), column.index, name=column.name)
+    refuse(column, bad[places], where, f"values of {column.name} {unwritable}", is_shown=False)
+    names = pd.Index(names, dtype=object)
+    return pd.Series(pd.Categorical.from_codes(codes.astype(np.int32)[places], names), column.index, name=column.name)
 
 
 def numbers(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -97,6 +148,8 @@ def rated(column: pd.Series, where: str, largest: float = LARGEST_RATING) -> pd.
     Raises:
         DataError: a value is missing, is not a number, or is out of range.
     """
+    if column.dtype == "float64" and column.min(skipna=False) >= -largest and column.max(skipna=False) <= largest:
+        return column
     (number, missing), what = numbers(column), "predictions" if column.name == "prediction" else "ratings"
     remedy = "; add them, or remove these rows"
     if what == "ratings":

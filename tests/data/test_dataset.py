@@ -298,3 +298,15 @@ def test_a_share_of_what_is_known_leaves_the_test_part_and_a_smaller_one_is_part
     assert again.fingerprint() == tenth.fingerprint() != build(table, known_share=0.1, seed=3).fingerprint()
     with pytest.raises(OptionError, match="known_share"):
         build(table, known_share=0)
+
+
+def test_all_parts_are_slices_of_one_table_that_gives_ids_as_recbole_does(make_config):
+    splits = build_splits(make_config())
+    kept = {part: getattr(splits, part).inter_feat.interaction for part in ("train", "valid", "known", "test")}
+    assert {str(kept[part][name].dtype) for part in kept for name in ("user_id", "item_id")} == {"torch.int32"}
+    assert len({kept[part]["user_id"].untyped_storage().data_ptr() for part in kept}) == 1
+    train = splits.train.inter_feat
+    for index in ([0, 2], np.array([0, 2]), torch.tensor([0, 2]), slice(0, 3, 2)):
+        batch = train[index]
+        assert batch["user_id"].dtype == torch.int64
+        assert batch["user_id"].tolist() == train["user_id"][[0, 2]].tolist()

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import re
 import warnings
 import zipfile
 
@@ -252,10 +253,12 @@ def test_reading_warns_of_nothing(tmp_path):
 @given(st.text(st.sampled_from('ab,"\n\t1'), min_size=1, max_size=40).filter(str.strip))
 def test_arbitrary_lines_between_tabs_are_read_one_by_one_or_refused(text):
     content = text.lstrip("\n")
+    first = re.match(r"\n*[^\n]*\n?", text)[0]
+    blocks = (block.encode() for block in [first, *text[len(first) :].splitlines(keepends=True)])
     try:
         columns = tuple(map(str, range(1 + content.split("\n")[0].count("\t"))))
         found = read_text(
-            "a.txt", text.encode(), Reading(separator="\t", columns=columns), lambda names: {"first": names[0]}, ()
+            "a.txt", blocks, Reading(separator="\t", columns=columns), lambda names: {"first": names[0]}, ()
         )
     except DataError:
         return
@@ -263,3 +266,46 @@ def test_arbitrary_lines_between_tabs_are_read_one_by_one_or_refused(text):
     assert found.index.tolist() == list(lines)
     for number, cell in found["first"].items():
         assert (cell if isinstance(cell, str) else "") in (lines[number][0], lines[number][0][1:-1].replace('""', '"'))
+
+
+ROWS = [f'u{number % 7},"i ""{number % 5}""",{1 + number % 3},{number}' for number in range(40)]
+MANY = {
+    "plain.csv": "user,item,rating,time\n" + "\n".join(ROWS).replace('"', ""),
+    "blank lines.csv": "user,item,rating,time\r\n" + "\r\n\r\n".join(ROWS),
+    "a mark within a cell.csv": "user,item,rating,time\n" + "\n".join([*ROWS, 'a"b,c,1,2', *ROWS]),
+    "cells of two lines.csv": "user,item,rating,time\n" + "\n".join(ROWS).replace(",i", ",\ni").replace(',"i', ',"\ni'),
+    "quoted.tsv": "user\titem\trating\n" + "".join(f'"u{number}"\t"i"\t{number % 4}\n' for number in range(40)),
+    "dates.csv": "user,item,rating,time\n" + "".join(f"u{n},i,{n % 4},2020-01-{n % 9 + 1:02}\n" for n in range(40)),
+    "no number.csv": "user,item,rating,time\n" + "\n".join([*ROWS, "a,b,good,7", "a,b,,7"]),
+    "too long.csv": "user,item,rating,time\n" + "\n".join([*ROWS, "a,b,1,7,8"]),
+    "lone mark.csv": "user,item,rating,time\n" + "\n".join([*ROWS, 'a,"b,1,7', *ROWS]),
+    "a.jsonl": "".join(f'{{"user": {n % 7}, "item": "i{n % 5}", "rating": {n % 3}}}\n\n' for n in range(40)),
+    "later columns.jsonl": '{"user": 1, "item": 2, "score": 3}\n' * 20 + '{"user": "b", "item": 2, "rating": 4}\n' * 20,
+    "ids of two types.jsonl": '{"user": 1, "item": 2, "rating": 3}\n' * 9
+    + '{"user": "1", "item": "b", "rating": 4}\n' * 9,
+    "no json.jsonl": '{"user": 1, "item": 2, "rating": 3}\n' * 20 + "{,}\n",
+    "a.json": "[" + ",\n".join(f'{{"user": {n % 7}, "item": "i{n % 5}", "rating": {n % 3}}}' for n in range(40)) + "]",
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_the_size_of_blocks_changes_nothing(tmp_path, monkeypatch, name):
+    (tmp_path / name).write_bytes(MANY[name].encode())
+
+    def result() -> pd.DataFrame | str:
+        try:
+            return read_ratings(tmp_path / name).table.astype({"user_id": object, "item_id": object})
+        except DataError as error:
+            return str(error)
+
+    whole = result()
+    assert isinstance(whole, str) == (
+        name.split(".")[0] in ("no number", "too long", "lone mark", "no json", "later columns")
+    )
+    for block in (30, 100, 1000):
+        monkeypatch.setattr(tables, "BLOCK", block)
+        found = result()
+        if isinstance(whole, str):
+            assert found == whole
+        else:
+            pd.testing.assert_frame_equal(found, whole)
