@@ -230,7 +230,7 @@ class RunOptions:
     bias_shrinkage: NonNegativeFloat
     epochs: PositiveInt
     eval_step: PositiveInt
-    stopping_step: NonNegativeInt
+    stopping_step: NonNegativeInt | Literal["auto"]
     refit: bool
     train_batch_size: PositiveInt | Literal["auto"]
     eval_batch_size: PositiveInt

@@ -124,7 +124,7 @@ class Checkpointer:
             trainer.best_other = {key: unpack(value) for key, value in state["best_other"].items()}
             for name in ("best_epoch", "cur_step", "best_valid_score", "best_valid_result"):
                 setattr(trainer, name, state[name])
-            stopped = trainer.cur_step > trainer.stopping_step  # the checkpoint is of the epoch that ended the training
+            stopped = trainer.cur_step > trainer.patience  # the checkpoint is of the epoch that ended the training
             trainer.start_epoch = trainer.epochs if stopped else state["epoch"] + 1
             set_random_state(state["random"], generator)
 

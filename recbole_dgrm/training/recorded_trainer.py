@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from math import ceil
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,6 +19,8 @@ from recbole_dgrm.training.checkpoints import Checkpointer
 from recbole_dgrm.training.epoch_log import EpochLog, named
 
 LOG = logging.getLogger(__name__)
+PATIENCE = 5, 20  # the fewest and the most validations with ``stopping_step: auto``
+PATIENT_BATCHES = 150  # and the batches that they take; docs/results/decisions.md has the measurements
 
 
 class RecordedTrainer:
@@ -106,6 +109,7 @@ class RecordedTrainer:
         if state["best_epoch"] >= 0:
             self.load(state, best=True)  # so that a state that does not fit fails before the training
         self.load(state)
+        self.train_data = train_data
         self.checkpointer.restore(self, state, train_data.generator)
         self.epoch_log.rewind(state["lines"])
 
@@ -117,10 +121,23 @@ class RecordedTrainer:
         return optimizer
 
     @property
+    def patience(self) -> int:
+        """How many validations in a row may bring no new best; one more ends the training, as RecBole counts.
+
+        With ``stopping_step: auto`` these are half as many as up to the best one, or as many as take
+        ``PATIENT_BATCHES`` of a pass over the training data, whichever is more, within ``PATIENCE``.
+        """
+        if (given := self.config.run.stopping_step) != "auto":
+            return given
+        epochs = max((self.best_epoch + 1) / 2, PATIENT_BATCHES / len(self.train_data))
+        return min(max(ceil(epochs / self.eval_step), PATIENCE[0]), PATIENCE[1])
+
+    @property
     def _stage(self) -> str:
         return "select" if self._select else "refit"
 
     def _valid_epoch(self, valid_data, show_progress=False):
+        self.stopping_step = self.patience  # RecBole counts validations against it after this hook
         self._valid_result = self.evaluate(valid_data, show_progress=show_progress)
         score = calculate_valid_score(self._valid_result, self.valid_metric)
         return distributed.broadcast(score), self._valid_result  # all processes stop in the same epoch

@@ -123,6 +123,35 @@ def test_refit_learns_from_training_and_validation_for_the_chosen_epochs_and_is_
     assert (record.timing["best_epoch"], record.timing["epochs"]) == (2, 4)
 
 
+@pytest.mark.parametrize(
+    ("best", "keys", "batches", "ends"),
+    [
+        (1, {"stopping_step": 2}, 600, 4),  # more than two, as in RecBole
+        (1, {}, 0, 7),  # at least 5, and one more
+        (15, {}, 0, 24),  # half of those up to the best one
+        (28, {"eval_step": 2}, 0, 44),
+        (50, {}, 0, 71),  # at most 20
+        (1, {}, 24, 8),  # as many as take 24 batches, 4 of which are an epoch
+        (1, {}, 600, 22),
+    ],
+)
+def test_training_ends_after_some_validations_without_a_new_best(make_config, monkeypatch, best, keys, batches, ends):
+    monkeypatch.setattr(recorded_trainer, "PATIENT_BATCHES", batches)
+    config = make_config(**{"epochs": 80, "stopping_step": "auto", "refit": False, **keys})
+    validated = range(config["eval_step"], 90, config["eval_step"])
+    scored(monkeypatch, *(epoch if epoch <= best else 0 for epoch in validated))
+    record, _ = run_one(config)
+    assert (record.timing["best_epoch"], record.timing["epochs"]) == (best, ends)
+
+
+def test_a_run_that_early_stopping_ended_is_not_trained_further(make_config, monkeypatch):
+    monkeypatch.setattr(recorded_trainer, "PATIENT_BATCHES", 0)
+    scored(monkeypatch, 0.9, *[0.1] * 20)
+    record, path = run_one(make_config(epochs=20, stopping_step="auto", refit=False))
+    again, _ = resume(interrupted(path))
+    assert (again.timing["epochs"], again.test) == (7, record.test)
+
+
 def test_a_diverging_loss_or_validation_stops_the_run_and_names_it(make_config, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         scored(patch, *[float("nan")] * 2)
