@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from recbole_dgrm.errors import LostProcess, OptionError
+from recbole_dgrm.maths.sparse import rows_of, sparse_rows
 
 SEED_STEP = 1_000_003  # the difference between the seeds of consecutive ranks
 
@@ -118,7 +119,13 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace each gradient by its sum over all processes."""
     if world_size() == 1:
         return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    learning, gradients = [each for each in parameters if each.grad is not None], []
+    for parameter in learning:
+        if parameter.grad.is_sparse:
+            rows, values = (all_gather_rows(part) for part in rows_of(parameter.grad))
+            parameter.grad = sparse_rows(rows, values, parameter.shape)
+        else:
+            gradients.append(parameter.grad)
     together = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(together)
     for gradient, summed in zip(gradients, together.split([each.numel() for each in gradients]), strict=True):
