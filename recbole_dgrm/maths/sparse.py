@@ -140,7 +140,13 @@ def squared_norms(left: Tensor, right: Tensor) -> Tensor:
         left, right = left.float(), right.float()
         if 3 * len(left) < 2 * right.shape[1]:
             return (left @ right.T).square().sum(dim=-1)
-        return (left * (left @ _Gram.apply(right))).sum(dim=-1)
+        return (left * (left @ gram(right))).sum(dim=-1)
+
+
+def gram(right: Tensor) -> Tensor:
+    """The Gram matrix ``right.T @ right``, computed in float32 even under ``autocast``."""
+    with torch.autocast(right.device.type, enabled=False):
+        return _Gram.apply(right.float())
 
 
 class _Gram(torch.autograd.Function):

@@ -22,7 +22,7 @@ from torch.nn.functional import embedding
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from recbole_dgrm.maths.noise import RowNoise
-from recbole_dgrm.maths.sparse import Places
+from recbole_dgrm.maths.sparse import Places, gram
 
 LEAST_ROWS = 32
 USERS_PER_ROW = 4
@@ -131,15 +131,13 @@ class FirstLayers:
         """
         if self._gram is None:
             self.refresh()
-        gram = self._gram[self._columns[weight], self._columns[weight]]
+        total = self._gram[self._columns[weight], self._columns[weight]]
         if self._last:
             row, before = self._last
-            now = weight.detach().index_select(0, row)
-            gram += _product(now.T, now) - before
-        rows = places.with_rows_of(weight)[1]
-        part = _product(rows.T, rows)
+            total += gram(weight.detach().index_select(0, row)) - before
+        part = gram(places.with_rows_of(weight)[1])
         self._last = places.nonempty[0], part.detach()
-        return (left * _product(left, gram + (part - part.detach()))).sum(dim=-1)
+        return (left * _product(left, total + (part - part.detach()))).sum(dim=-1)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
@@ -211,7 +209,7 @@ class Factors:
         """The lower factor ``(H, H)``."""
         before, factor = self._kept.get(weight, (None, None))
         if before is None or not torch.equal(before, weight):
-            factor = _factor(_product(weight.detach().T, weight.detach()))
+            factor = _factor(gram(weight.detach()))
             self._kept[weight] = weight.detach().clone(), factor
         return factor
 
@@ -219,13 +217,13 @@ class Factors:
         return type(self)()
 
 
-def _factor(gram: Tensor) -> Tensor:
-    """The lower Cholesky factor of a Gram matrix, which rounding may have made slightly indefinite."""
-    gram = gram.double()
-    mean = gram.diagonal().mean()
+def _factor(covariance: Tensor) -> Tensor:
+    """The lower Cholesky factor of a covariance, which rounding may have made slightly indefinite."""
+    covariance = covariance.double()
+    mean = covariance.diagonal().mean()
     for jitter in JITTERS:
-        gram.diagonal().add_(jitter * mean + torch.finfo(torch.float32).tiny)
-        factor, failed = torch.linalg.cholesky_ex(gram)
+        covariance.diagonal().add_(jitter * mean + torch.finfo(torch.float32).tiny)
+        factor, failed = torch.linalg.cholesky_ex(covariance)
         if not failed:
             break
     return factor.float()

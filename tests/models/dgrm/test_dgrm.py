@@ -1,5 +1,7 @@
 """DGRM and DGRMKL: the contract, and what is their own."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,11 @@ class TestDGRM(ModelContract):
 
 class TestDGRMKL(ModelContract):
     model = "DGRMKL"
+
+
+class TestDGRMByRatings(ModelContract):
+    model = "DGRM"
+    keys: ClassVar = {"step_cost": "ratings"}
 
 
 def exactly(rows: torch.Tensor) -> Outputs:
