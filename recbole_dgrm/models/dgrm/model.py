@@ -60,34 +60,30 @@ class DGRM(ProfileRecommender):
         o = self.options = read(self.Options, config)
         self.chain = DiffusionChain(linear_variance_betas(o.noise_steps, o.noise_scale, o.noise_min, o.noise_max))
         self.by_ratings = self._steps_by_ratings(config["learner"].lower())
-        default = min(self.width, SMALL_LATENT) if self.by_ratings else self.width
-        latent_size = default if o.latent_size is None else o.latent_size
+        widest = SMALL_LATENT if self.by_ratings else self.width
+        latent_size = min(self.width, widest) if o.latent_size is None else o.latent_size
         self.generator = self.new_generator(latent_size)
         self.critic = Critic(self.width, o.critic_hidden, o.step_embedding_size) if o.adversarial_weight else None
         self.row_noise = RowNoise(config["seed"], max(self.width, latent_size, *o.generator_hidden), self.device)
         self.factors = Factors()
         critic = [] if self.critic is None else self.critic.first.states
         self.first_layers = FirstLayers([self.generator.first.states[0], *critic])
-        if self.by_ratings:
-            self._start_unrated_at_zero()
+        if self.by_ratings:  # weights of entries without ratings are set to 0, where weight decay would take them
+            unrated = torch.bincount(self._column, minlength=self.width) == 0
+            for table in (
+                *self.generator.first.states[: self.generator.n_states],
+                self.generator.output.weight,
+                *critic,
+            ):
+                table.data[unrated] = 0
         self.center = self.centered(config)
 
     def _steps_by_ratings(self, learner: str) -> bool:
         """Whether a training step costs by its ratings; its sparse gradients need our Adam."""
-        if self.options.step_cost == "auto":
-            few = len(self._value) < SPARSE * (len(self._indptr) - 2) * self.width
-            return few and learner == "adam" and not self.implicit
-        if (by_ratings := self.options.step_cost == "ratings") and learner != "adam":
+        if (cost := self.options.step_cost) == "ratings" and learner != "adam":
             raise OptionError(f"step_cost=ratings needs learner=adam, not {learner}; set step_cost=items")
-        return by_ratings
-
-    @torch.no_grad()
-    def _start_unrated_at_zero(self) -> None:
-        """Set the weights of entries without ratings to 0, which is where weight decay would take them."""
-        unrated = torch.bincount(self._column, minlength=self.width) == 0
-        for parameter in self.parameters():
-            if len(parameter) == self.width:
-                parameter[unrated] = 0
+        few = len(self._value) < SPARSE * (len(self._indptr) - 2) * self.width
+        return cost == "ratings" or (cost == "auto" and few and learner == "adam" and not self.implicit)
 
     def new_generator(self, latent_size: int) -> Generator:
         """The untrained generator."""
@@ -212,9 +208,8 @@ class DGRM(ProfileRecommender):
 
     def _with_current_noise(self, phase: Phase, changed: nn.Module) -> Phase:
         """The phase with noise through the first layers as they are at its start; before, only ``changed`` learned."""
-        if not self.by_ratings or self.options.noise_support == "rated":
-            return phase
-        return replace(phase, before=partial(self.first_layers.refresh, *changed.first.states))
+        sampled = self.by_ratings and self.options.noise_support == "all"
+        return replace(phase, before=partial(self.first_layers.refresh, *changed.first.states)) if sampled else phase
 
     # Prediction: the backward process from a noised profile. The centre is added to predicted residuals.
 
