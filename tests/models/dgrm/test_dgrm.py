@@ -161,9 +161,11 @@ def test_no_row_of_noise_is_drawn_where_only_rated_entries_have_any(make_model, 
 # Steps whose cost follows ratings.
 
 
-def test_automatic_steps_cost_by_ratings_if_few_entries_are_rated(make_model, monkeypatch):
+def test_automatic_steps_cost_by_ratings_if_profiles_are_wide_and_few_entries_are_rated(make_model, monkeypatch):
     assert not make_model()[2].by_ratings
     monkeypatch.setattr(model_module, "SPARSE", 1.0)
+    assert not make_model()[2].by_ratings
+    monkeypatch.setattr(model_module, "WIDE", 1)
     assert make_model()[2].by_ratings
     assert not make_model(step_cost="items")[2].by_ratings
     assert not make_model(learner="rmsprop")[2].by_ratings
