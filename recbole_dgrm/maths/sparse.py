@@ -174,7 +174,8 @@ class _SelectedRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return sparse_rows(*ctx.saved_tensors, grads[0], ctx.size), None
+        (row,) = ctx.saved_tensors
+        return sparse_rows(row, grads[0], ctx.size), None
 
 
 class _SparseProduct(torch.autograd.Function):

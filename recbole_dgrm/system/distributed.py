@@ -119,16 +119,17 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace each gradient by its sum over all processes."""
     if world_size() == 1:
         return
-    learning, gradients = [each for each in parameters if each.grad is not None], []
-    for parameter in learning:
-        if parameter.grad.is_sparse:
-            rows, values = (all_gather_rows(part) for part in rows_of(parameter.grad))
+    dense = []
+    for parameter in parameters:
+        gradient = parameter.grad
+        if gradient is not None and gradient.is_sparse:
+            rows, values = (all_gather_rows(part) for part in rows_of(gradient))
             parameter.grad = sparse_rows(rows, values, parameter.shape)
-        else:
-            gradients.append(parameter.grad)
-    together = torch.cat([gradient.flatten() for gradient in gradients])
+        elif gradient is not None:
+            dense.append(gradient)
+    together = torch.cat([gradient.flatten() for gradient in dense])
     dist.all_reduce(together)
-    for gradient, summed in zip(gradients, together.split([each.numel() for each in gradients]), strict=True):
+    for gradient, summed in zip(dense, together.split([each.numel() for each in dense]), strict=True):
         gradient.copy_(summed.view_as(gradient))
 
 

@@ -34,12 +34,12 @@ class RowSteps:
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.grad.is_sparse:
-                    self._step_rows(group, parameter)
+                    self._step_rows(group, parameter, *rows_of(parameter.grad))
                     parameter.grad = None
         return super().step(closure)
 
-    def _step_rows(self, group: dict[str, Any], parameter: nn.Parameter) -> None:
-        state, (rows, gradient) = self.state[parameter], rows_of(parameter.grad)
+    def _step_rows(self, group: dict[str, Any], parameter: nn.Parameter, rows: Tensor, gradient: Tensor) -> None:
+        state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             state["square"] = parameter.new_zeros(len(parameter), 1)

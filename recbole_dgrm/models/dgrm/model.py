@@ -66,7 +66,7 @@ class DGRM(ProfileRecommender):
         self.critic = Critic(self.width, o.critic_hidden, o.step_embedding_size) if o.adversarial_weight else None
         self.row_noise = RowNoise(config["seed"], max(self.width, latent_size, *o.generator_hidden), self.device)
         self.factors = Factors()
-        critic = [] if self.critic is None else self.critic.first.states
+        critic = list(self.critic.first.states) if self.critic else []
         self.first_layers = FirstLayers([self.generator.first.states[0], *critic])
         if self.by_ratings:  # weights of entries without ratings are set to 0, where weight decay would take them
             unrated = torch.bincount(self._column, minlength=self.width) == 0

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,7 +92,7 @@ class FirstLayers:
     def __init__(self, weights: Sequence[Tensor]):
         ends = torch.tensor([weight.shape[1] for weight in weights]).cumsum(0).tolist()
         self._columns = {weight: slice(end - weight.shape[1], end) for weight, end in zip(weights, ends, strict=True)}
-        self._gram: Tensor | None = None
+        self._gram: Any = None  # a tensor, after a refresh
         self._last: tuple[Tensor, Tensor] | None = None  # rows, and their Gram matrix before the last step
 
     def forget(self) -> None:
