@@ -6,7 +6,7 @@ number of entries, and no tensor of rows x columns exists. The kernels are torch
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -28,12 +28,16 @@ class Places:
     Attributes:
         n_rows, n_columns: the size of the matrix.
         row, column: ``(n,)`` each.
+        row_gradients: whether the gradient of a product with respect to a table ``(n_columns, H)`` is a sparse tensor,
+            which has only the rows with an entry here.
     """
 
     n_rows: int
     n_columns: int
     row: Tensor
     column: Tensor
+    row_gradients: bool = False
+    _tables: dict[Tensor, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def row_start(self) -> Tensor:
@@ -50,6 +54,24 @@ class Places:
             return order, row, start
         order = torch.argsort(self.column, stable=True)
         return order, self.row[order], _starts(self.column[order], self.n_columns)
+
+    @cached_property
+    def nonempty(self) -> tuple[Tensor, "Places"]:
+        """The columns with an entry, ``(k,)``, and the places in the matrix ``(n_rows, k)`` of these columns."""
+        has_entry = torch.zeros(self.n_columns, dtype=torch.bool, device=self.column.device)
+        has_entry[self.column] = True
+        column = torch.nonzero(has_entry).squeeze(-1)
+        number = torch.cumsum(has_entry, 0) - 1
+        return column, Places(self.n_rows, len(column), self.row, number.index_select(0, self.column))
+
+    def with_rows_of(self, table: Tensor) -> tuple["Places", Tensor]:
+        """Places and a table with the same products; if its gradient is to be sparse, only the rows with an entry."""
+        if not (self.row_gradients and table.requires_grad and torch.is_grad_enabled()):
+            return self, table
+        column, places = self.nonempty
+        if table not in self._tables:  # selected once, so that the gradients of all products are summed before
+            self._tables[table] = _SelectedRows.apply(table, column)
+        return places, self._tables[table]
 
     def spread(self, value: Tensor) -> Tensor:
         """The row's value, of ``(n_rows, 1)`` or ``(1, 1)``, for each entry, ``(n,)``."""
@@ -70,13 +92,27 @@ class Places:
         return matrix
 
 
+def sparse_rows(row: Tensor, value: Tensor, size: torch.Size) -> Tensor:
+    """A sparse tensor with the rows ``value`` at ``row``, and 0 elsewhere."""
+    return torch.sparse_coo_tensor(row[None], value, size, check_invariants=False)
+
+
+def rows_of(sparse: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of a sparse tensor that has any, each once, and their values; the reverse of ``sparse_rows``."""
+    if not (torch.diff(sparse._indices()[0]) > 0).all():  # autograd forgets that a gradient is coalesced
+        sparse = sparse.coalesce()
+    return sparse._indices()[0], sparse._values()
+
+
 def sparse_product(places: Places, value: Tensor, weight: Tensor) -> Tensor:
     """Sparse rows, entries ``(n,)`` at ``places``, times ``weight`` ``(n_columns, H)``: ``(n_rows, H)``."""
+    places, weight = places.with_rows_of(weight)
     return _SparseProduct.apply(places, value, weight)
 
 
 def products_at(places: Places, left: Tensor, right: Tensor) -> Tensor:
     """The entries ``(n,)`` at ``places`` of ``left @ right.T``, for ``(n_rows, H)`` and ``(n_columns, H)``."""
+    places, right = places.with_rows_of(right)
     return _ProductsAt.apply(places, left, right)
 
 
@@ -104,7 +140,13 @@ def squared_norms(left: Tensor, right: Tensor) -> Tensor:
         left, right = left.float(), right.float()
         if 3 * len(left) < 2 * right.shape[1]:
             return (left @ right.T).square().sum(dim=-1)
-        return (left * (left @ _Gram.apply(right))).sum(dim=-1)
+        return (left * (left @ gram(right))).sum(dim=-1)
+
+
+def gram(right: Tensor) -> Tensor:
+    """The Gram matrix ``right.T @ right``, computed in float32 even under ``autocast``."""
+    with torch.autocast(right.device.type, enabled=False):
+        return _Gram.apply(right.float())
 
 
 class _Gram(torch.autograd.Function):
@@ -119,6 +161,21 @@ class _Gram(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (right,) = ctx.saved_tensors
         return right @ (grads[0] + grads[0].T)
+
+
+class _SelectedRows(torch.autograd.Function):
+    """Different rows of a table; its gradient is sparse."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, row: Tensor) -> Tensor:
+        ctx.size = table.shape
+        ctx.save_for_backward(row)
+        return table.index_select(0, row)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (row,) = ctx.saved_tensors
+        return sparse_rows(row, grads[0], ctx.size), None
 
 
 class _SparseProduct(torch.autograd.Function):

@@ -39,6 +39,7 @@ class Phase:
         learning_rate: the learning rate of this phase's optimizer.
         after_step: called after each step, for example to clip weights.
         from_epoch: the first epoch of the phase, counted from 0.
+        before: called at the start of the phase in each epoch.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Phase:
     learning_rate: float
     after_step: Callable[[], None] | None = None
     from_epoch: int = 0
+    before: Callable[[], None] | None = None
 
 
 class ProfileRecommender(GeneralRecommender):

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from recbole_dgrm.errors import LostProcess, OptionError
+from recbole_dgrm.maths.sparse import rows_of, sparse_rows
 
 SEED_STEP = 1_000_003  # the difference between the seeds of consecutive ranks
 
@@ -118,10 +119,17 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace each gradient by its sum over all processes."""
     if world_size() == 1:
         return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    together = torch.cat([gradient.flatten() for gradient in gradients])
+    dense = []
+    for parameter in parameters:
+        gradient = parameter.grad
+        if gradient is not None and gradient.is_sparse:
+            rows, values = (all_gather_rows(part) for part in rows_of(gradient))
+            parameter.grad = sparse_rows(rows, values, parameter.shape)
+        elif gradient is not None:
+            dense.append(gradient)
+    together = torch.cat([gradient.flatten() for gradient in dense])
     dist.all_reduce(together)
-    for gradient, summed in zip(gradients, together.split([each.numel() for each in gradients]), strict=True):
+    for gradient, summed in zip(dense, together.split([each.numel() for each in dense]), strict=True):
         gradient.copy_(summed.view_as(gradient))
 
 

@@ -10,14 +10,13 @@ from functools import cache
 import numpy as np
 from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score, get_trainer
-from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_dgrm.errors import OptionError, TrainingDiverged
 from recbole_dgrm.models.base import Phase
 from recbole_dgrm.models.registry import MODELS
 from recbole_dgrm.system import distributed
-from recbole_dgrm.training.optimizers import OptimizerGroup, only_learning
+from recbole_dgrm.training.optimizers import OptimizerGroup, clip_gradients, only_learning, with_row_steps
 from recbole_dgrm.training.recorded_trainer import RecordedTrainer
 
 
@@ -42,7 +41,8 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
         group = OptimizerGroup()
         for phase in self.phases:
             given = {"params": phase.parameters, "learning_rate": phase.learning_rate}
-            group[phase.name] = super()._build_optimizer(**given)
+            optimizer = super()._build_optimizer(**given)
+            group[phase.name] = with_row_steps(optimizer) if type(optimizer).__name__ == "Adam" else optimizer
         return group
 
     def fit(self, *arguments, **keywords):
@@ -76,6 +76,8 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
 
     def _run_phase(self, phase: Phase, train_data, epoch_idx: int, bar: tqdm) -> float:
         total, rows = 0.0, 0
+        if phase.before:
+            phase.before()
         with only_learning(self.model, phase.parameters):
             for _ in range(phase.repeat):
                 for batch in train_data:
@@ -98,7 +100,7 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
         loss.backward()
         distributed.sum_gradients(phase.parameters)
         if self.clip_grad_norm:
-            clip_grad_norm_(phase.parameters, **self.clip_grad_norm)
+            clip_gradients(phase.parameters, **self.clip_grad_norm)
         optimizer.step()
         if phase.after_step:
             phase.after_step()

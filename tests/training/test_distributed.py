@@ -30,7 +30,7 @@ from recbole_dgrm.training.trainers import AlternatingTrainer
 USERS = 29
 HALF = 7  # of a batch; the last one of an epoch has a single user, whom both processes compute
 RUNS = {  # DGRMPlus is stopped and resumed
-    "DGRM": {"condition_dropout": 0.3, "clip_grad_norm": {"max_norm": 1.0}},
+    "DGRM": {"condition_dropout": 0.3, "clip_grad_norm": {"max_norm": 1.0}, "step_cost": "ratings"},
     "DGRMPlus": {"adversarial_weight": 0.1},
     "DiffRec": {"steps": 2, "history_num_per_term": 5},  # the history is full after the first epoch, and used
     "CFGAN": {},

@@ -8,19 +8,22 @@ represents a batch of profiles ``(B, I)``, the paper's R, without a tensor of th
 Deviations from the paper
     * The paper states no Lipschitz constraint for its Wasserstein critic; ours has a gradient penalty
       by default (``lipschitz``).
-    * The users of a batch share rows of noise (``noise_rows``): the states of each user have the paper's distribution,
-      but the users of a batch are not independent (``noise.py``).
+    * The users of a batch share rows of noise: the states of each user have the paper's distribution, but the users
+      of a batch are not independent (``noise.py``).
+    * With ``step_cost: ratings`` the noise has no gradient, and its covariance is that of the weights at the start of
+      the phase; only the weights of items that the batch has rated are updated.
     * All keys under "Generalisation" in the YAML file are ours, and have no effect by default.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths import losses
 from recbole_dgrm.maths.layers import Outputs, clip_weights
 from recbole_dgrm.maths.noise import RowNoise
@@ -28,12 +31,14 @@ from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import BLOCK, Phase, ProfileRecommender
 from recbole_dgrm.models.dgrm.diffusion import DiffusionChain, linear_variance_betas
 from recbole_dgrm.models.dgrm.networks import Critic, Generator
-from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, SharedNoise, shared_rows
+from recbole_dgrm.models.dgrm.noise import Factors, FirstLayers, GivenRows, SharedNoise
 from recbole_dgrm.models.dgrm.options import DGRMOptions
-from recbole_dgrm.models.dgrm.profiles import Rows, State
+from recbole_dgrm.models.dgrm.profiles import Draw, Rows, State
 from recbole_dgrm.models.dgrm.sampling import Sampler, condition
 from recbole_dgrm.options import read
 
+WIDE, SPARSE = 8192, 0.005  # step_cost=auto is ratings if profiles are wider and fewer of their entries are rated
+SMALL_LATENT = 16  # default width of z with step_cost=ratings
 NOISES = 4  # noises per user and training step: those of x_{t-1}, x_t and the posterior, and z
 BEFORE_0_3 = "closed_form."  # prefix of the centre in states of version 0.2.0
 
@@ -54,12 +59,31 @@ class DGRM(ProfileRecommender):
         super().__init__(config, dataset)
         o = self.options = read(self.Options, config)
         self.chain = DiffusionChain(linear_variance_betas(o.noise_steps, o.noise_scale, o.noise_min, o.noise_max))
-        latent_size = self.width if o.latent_size is None else o.latent_size
+        self.by_ratings = self._steps_by_ratings(config["learner"].lower())
+        widest = SMALL_LATENT if self.by_ratings else self.width
+        latent_size = min(self.width, widest) if o.latent_size is None else o.latent_size
         self.generator = self.new_generator(latent_size)
         self.critic = Critic(self.width, o.critic_hidden, o.step_embedding_size) if o.adversarial_weight else None
         self.row_noise = RowNoise(config["seed"], max(self.width, latent_size, *o.generator_hidden), self.device)
         self.factors = Factors()
+        critic = list(self.critic.first.states) if self.critic else []
+        self.first_layers = FirstLayers([self.generator.first.states[0], *critic])
+        if self.by_ratings:  # weights of entries without ratings are set to 0, where weight decay would take them
+            unrated = torch.bincount(self._column, minlength=self.width) == 0
+            for table in (
+                *self.generator.first.states[: self.generator.n_states],
+                self.generator.output.weight,
+                *critic,
+            ):
+                table.data[unrated] = 0
         self.center = self.centered(config)
+
+    def _steps_by_ratings(self, learner: str) -> bool:
+        """Whether a training step costs by its ratings; its sparse gradients need our Adam."""
+        if (cost := self.options.step_cost) == "ratings" and learner != "adam":
+            raise OptionError(f"step_cost=ratings needs learner=adam, not {learner}; set step_cost=items")
+        few = self.width > WIDE and len(self._value) < SPARSE * (len(self._indptr) - 2) * self.width
+        return cost == "ratings" or (cost == "auto" and few and learner == "adam" and not self.implicit)
 
     def new_generator(self, latent_size: int) -> Generator:
         """The untrained generator."""
@@ -71,6 +95,7 @@ class DGRM(ProfileRecommender):
         renamed = {name.removeprefix(BEFORE_0_3): value for name, value in state_dict.items()}
         if not hasattr(self, "share"):  # in 0.2.0 all models had the share of DGRMPlus
             renamed.pop("share", None)
+        self.first_layers.forget()
         return super().load_state_dict(renamed, strict, assign)
 
     def set_users(self) -> None:
@@ -79,11 +104,12 @@ class DGRM(ProfileRecommender):
 
     def x_0(self, ids: Tensor) -> State:
         """The clean profiles with the ids ``(B,)``."""
-        return State(*self.rated(ids))
+        places, value = self.rated(ids)
+        return State(replace(places, row_gradients=self.by_ratings), value)
 
     # Step 1: the forward chain. A part of the profile may be hidden from the generator.
 
-    def draw(self, ids: Tensor) -> "Draw":
+    def draw(self, ids: Tensor) -> Draw:
         """Sample the inputs of a training step for the profiles ``(B,)``."""
         o, x_0 = self.options, self.x_0(ids)
         if o.fixed_step is None:
@@ -101,21 +127,22 @@ class DGRM(ProfileRecommender):
     def _noises(self, x_0: State) -> tuple[Callable[[], State], Rows | None]:
         """The noises of one training step: a function that returns a new one with each call, and z."""
         n_users, latent_size, device = x_0.places.n_rows, self.generator.latent_size, x_0.value.device
-        wide = latent_size > self.options.generator_hidden[0]
+        wide = latent_size > self.options.generator_hidden[0] and not self.by_ratings
         width = max(self.width, latent_size) if wide else self.width
-        n_rows = shared_rows(n_users) if self.options.noise_rows == "auto" else self.options.noise_rows
-        shared = SharedNoise(n_rows, width, n_users, NOISES, device)
+        shared = SharedNoise(width, n_users, NOISES, device)
         z = None
         if latent_size:
             z = shared.another(latent_size) if wide else GivenRows(torch.randn(n_users, latent_size, device=device))
         if self.options.noise_support == "rated":
             return lambda: State(x_0.places, torch.randn_like(x_0.value)), z
+        if self.by_ratings:
+            return lambda: State(x_0.places, torch.zeros_like(x_0.value), dict([self.first_layers.sample(n_users)])), z
         return lambda: State.of(shared.another(self.width), x_0.places), z
 
     # Steps 2 and 3: the generator predicts x_0, the masking layer restores the sparsity, and the posterior makes a fake
     # x_{t-1} of it.
 
-    def generate(self, draw: "Draw") -> tuple[Outputs, State]:
+    def generate(self, draw: Draw) -> tuple[Outputs, State]:
         """The prediction ``x_0_hat`` and the fake ``x_{t-1}`` (sections 3.1 and 3.2)."""
         x_0_hat = self.generator(draw.condition, draw.z, draw.t)
         return x_0_hat, self.chain.q_posterior(self._masked(x_0_hat, draw.x_0), draw.x_t, draw.t, draw.noise())
@@ -136,8 +163,10 @@ class DGRM(ProfileRecommender):
         given = critic.read_condition(draw.x_t, draw.t)
         real, fake = critic.read_state(draw.x_tm1) + given, critic.read_state(fake_state) + given
         loss = self.critic_objective(critic.score(real), critic.score(fake))
-        everywhere = self.options.noise_support == "all"
-        squared_norms = partial(critic.squared_norms, places=None if everywhere else draw.x_0.places)
+        everywhere, places = self.options.noise_support == "all", draw.x_0.places
+        squared_norms = partial(critic.squared_norms, places=None if everywhere else places)
+        if self.by_ratings and everywhere:
+            squared_norms = partial(self.first_layers.squared_norms, weight=critic.first.states[0], places=places)
         if self.options.lipschitz == "gradient_penalty":
             penalty = losses.gradient_penalty(critic.score, real, fake, squared_norms)
             return loss + self.options.lipschitz_weight * penalty
@@ -155,7 +184,7 @@ class DGRM(ProfileRecommender):
         adversarial = self.generator_objective(self.critic(fake, draw.x_t, draw.t))
         return self.options.adversarial_weight * adversarial + loss
 
-    def _reconstruction(self, x_0_hat: Outputs, draw: "Draw") -> Tensor:
+    def _reconstruction(self, x_0_hat: Outputs, draw: Draw) -> Tensor:
         """The squared error of the rated items in ``draw.target``; with implicit feedback also of unrated items."""
         x_0 = draw.x_0
         predicted = x_0_hat.at(x_0.places)
@@ -171,17 +200,23 @@ class DGRM(ProfileRecommender):
         g = list(self.generator.parameters())
         generator = Phase("generator", g, self.generator_loss, o.generator_iterations, o.learning_rate)
         if self.critic is None:
-            return [generator]
+            return [self._with_current_noise(generator, self.generator)]
         clip = partial(clip_weights, self.critic, o.weight_clip) if o.lipschitz == "weight_clipping" else None
         d, rate = list(self.critic.parameters()), o.critic_learning_rate
         critic = Phase("critic", d, self.critic_loss, o.critic_iterations, rate, clip)
-        return [critic, generator]
+        return [self._with_current_noise(critic, self.generator), self._with_current_noise(generator, self.critic)]
+
+    def _with_current_noise(self, phase: Phase, changed: nn.Module) -> Phase:
+        """The phase with noise through the first layers as they are at its start; before, only ``changed`` learned."""
+        sampled = self.by_ratings and self.options.noise_support == "all"
+        return replace(phase, before=partial(self.first_layers.refresh, *changed.first.states)) if sampled else phase
 
     # Prediction: the backward process from a noised profile. The centre is added to predicted residuals.
 
     def sampler(self, ids: Tensor) -> Sampler:
         """The sampler that predicts the profiles with the distinct ids ``(B,)``."""
-        return Sampler(self.options, self.chain, self.generator, self.row_noise, self.factors, ids, self.x_0(ids))
+        factor = cache(self.factors)  # during a prediction the weights do not change
+        return Sampler(self.options, self.chain, self.generator, self.row_noise, factor, ids, self.x_0(ids))
 
     def predicted(self, user: Tensor) -> Outputs | GivenRows:
         """The predicted profiles of users ``(B,)``, the mean of ``prediction_draws`` samples."""
@@ -261,27 +296,3 @@ class DGRMKL(DGRM):
 
     critic_objective = staticmethod(losses.discriminator_loss)
     generator_objective = staticmethod(losses.non_saturating_loss)
-
-
-@dataclass(frozen=True)
-class Draw:
-    """The inputs of one training step of DGRM.
-
-    Attributes:
-        x_0: the profiles of the batch.
-        t: the noise steps of the users, ``(B,)``.
-        x_tm1, x_t: the real pair of states for the critic.
-        condition: the part of ``x_t`` that the generator reads.
-        z: the latent vectors of the generator, ``(B, latent_size)``, or None.
-        noise: returns new noise, for the posterior.
-        target: 1 at the rated entries that are in the reconstruction loss, else 0, ``(nnz,)``.
-    """
-
-    x_0: State
-    t: Tensor
-    x_tm1: State
-    x_t: State
-    condition: State
-    z: Rows | None
-    noise: Callable[[], State]
-    target: Tensor

@@ -40,7 +40,7 @@ class DGRMOptions:
     center: Literal["none", "bias"]
     condition_scale: Literal["none", "sqrt_count"]
     noise_support: Literal["all", "rated"]
-    noise_rows: Literal["auto"] | Annotated[int, Field(ge=4)]
+    step_cost: Literal["auto", "items", "ratings"]
 
     def __post_init__(self) -> None:
         top = self.noise_steps

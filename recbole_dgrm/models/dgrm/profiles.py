@@ -6,6 +6,7 @@ products with a number per user, are states again, so the equations of the chain
 network begins with a linear layer, which only needs the products of the dense rows with its weight (``Rows.through``).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -78,3 +79,27 @@ class State:
         for rows, coefficient in self.rows.items():
             total = total + coefficient * rows.dense()
         return total
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The inputs of one training step of DGRM.
+
+    Attributes:
+        x_0: the profiles of the batch.
+        t: the noise steps of the users, ``(B,)``.
+        x_tm1, x_t: the real pair of states for the critic.
+        condition: the part of ``x_t`` that the generator reads.
+        z: the latent vectors of the generator, ``(B, latent_size)``, or None.
+        noise: returns new noise, for the posterior.
+        target: 1 at the rated entries that are in the reconstruction loss, else 0, ``(nnz,)``.
+    """
+
+    x_0: State
+    t: Tensor
+    x_tm1: State
+    x_t: State
+    condition: State
+    z: Rows | None
+    noise: Callable[[], State]
+    target: Tensor

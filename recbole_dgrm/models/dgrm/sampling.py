@@ -22,7 +22,7 @@ from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.dgrm.diffusion import DiffusionChain
 from recbole_dgrm.models.dgrm.networks import Generator
-from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, UserRows
+from recbole_dgrm.models.dgrm.noise import GivenRows, UserRows
 from recbole_dgrm.models.dgrm.options import DGRMOptions
 from recbole_dgrm.models.dgrm.profiles import State
 
@@ -57,7 +57,8 @@ class Sampler:
     """Predicts one batch of distinct profiles.
 
     Attributes:
-        options, chain, generator, noise, factors: those of the trained model.
+        options, chain, generator, noise: those of the trained model.
+        factor: maps a weight to its Cholesky factor, see ``Factors``.
         ids: the ids of the profiles, ``(B,)``, which determine the noise.
         x_0: the profiles with these ids.
     """
@@ -66,7 +67,7 @@ class Sampler:
     chain: DiffusionChain
     generator: Generator
     noise: RowNoise
-    factors: Factors
+    factor: Callable[[Tensor], Tensor]
     ids: Tensor
     x_0: State
 
@@ -133,7 +134,7 @@ class Sampler:
             return State(places, self.noise.at(self.ids[places.row], places.column, stream))
         if entries:
             return State.of(GivenRows(self.noise(self.ids, width, stream)), places)
-        return State.of(UserRows(self.noise, self.factors, self.ids, stream), places)
+        return State.of(UserRows(self.noise, self.factor, self.ids, stream), places)
 
     def _start(self, streams: Streams, eps: Callable[[int], State]) -> State:
         """The initial state of the backward process: the profile, noised or clean."""
@@ -155,7 +156,7 @@ class Sampler:
 
     def _denoise(self, x_t: State, streams: Streams, t: int) -> Outputs:
         """The generator's ``x_0_hat`` from the state at ``t``."""
-        z = UserRows(self.noise, self.factors, self.ids, streams.z(t)) if self.generator.latent_size else None
+        z = UserRows(self.noise, self.factor, self.ids, streams.z(t)) if self.generator.latent_size else None
         shown = condition(x_t, torch.ones_like(x_t.value), self.options.condition_scale)
         return self.generator(shown, z, torch.full_like(self.ids, t))
 

@@ -28,8 +28,8 @@ CASES = {
     "clipping": {"lipschitz": "weight_clipping"},
     "linear critic": {"critic_hidden": []},
     "no critic": {"adversarial_weight": 0.0},
-    "few rows": {"noise_rows": 4},
     "noise at rated entries": {"noise_support": "rated"},
+    "noise at rated entries, sparse gradients": {"noise_support": "rated", "step_cost": "ratings"},
     "noise at rated entries, all else too": {**MORE, "center": "bias", "lipschitz": "r1"},
     "cross-entropy with penalty": {"model": "DGRMKL", "lipschitz": "gradient_penalty"},
     "mask, hidden entries": {**MASK, **MORE},
@@ -111,7 +111,8 @@ class Recorder:
 def gradients(model, loss):
     model.zero_grad()
     loss.backward()
-    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return {name: gradient.to_dense() if gradient.is_sparse else gradient for name, gradient in found.items()}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -10,7 +10,7 @@ from recbole_dgrm.maths.layers import Outputs
 from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.dgrm.networks import StateLayer
-from recbole_dgrm.models.dgrm.noise import Factors, GivenRows, SharedNoise, UserRows
+from recbole_dgrm.models.dgrm.noise import Factors, FirstLayers, GivenRows, SharedNoise, UserRows
 from recbole_dgrm.models.dgrm.profiles import State
 
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def test_a_users_shared_rows_are_standard_normal_and_independent_of_each_other()
     """Over many steps: mean 0, variance 1, no covariance between a user's noises, items, or its noise of before."""
     drawn = []
     for _ in range(2500):
-        noise = SharedNoise(8, 3, 2, 4, CPU)
+        noise = SharedNoise(3, 2, 4, CPU)
         drawn.append(torch.cat([noise.another(3).dense()[0] for _ in range(4)]))
     sample = torch.stack(drawn).double()
     margin = 5 / math.sqrt(len(sample))
@@ -58,8 +58,61 @@ def test_a_users_shared_rows_are_standard_normal_and_independent_of_each_other()
 
 
 def test_different_noises_of_a_user_are_different_rows():
-    noise = SharedNoise(4, 2, 50, 4, CPU)
-    assert (noise.row.sort(dim=1).values == torch.arange(4)).all()
+    noise = SharedNoise(2, 200, 4, CPU)
+    assert (torch.diff(noise.row.sort(dim=1).values) > 0).all()
+    assert len(noise.table) == 50  # a row for four users
+    assert len(SharedNoise(2, 4, 4, CPU).table) == 32
+
+
+@pytest.mark.parametrize("width", [3, 40], ids=["fewer items than units", "more"])
+def test_sampled_products_of_a_noise_with_several_layers_have_their_joint_covariance(width):
+    weights = [torch.randn(width, SIZE), torch.randn(width, 2), torch.randn(width, SIZE)]
+    layers = FirstLayers(weights)
+    with torch.random.fork_rng(devices=[]):
+        drawn = []
+        for _ in range(20):
+            layers.refresh()
+            rows, sign = layers.sample(2000)
+            drawn.append(torch.cat([sign * rows.through(weight) for weight in weights], dim=1))
+    noise, weight = torch.cat(drawn).double(), torch.cat(weights, dim=1).double()
+    wanted = weight.T @ weight
+    scale = wanted.diagonal().sqrt()
+    assert (noise.mean(0) / scale).abs().max() < 0.03
+    assert ((torch.cov(noise.T) - wanted) / scale / scale.unsqueeze(-1)).abs().max() < 0.05
+
+
+def test_a_refresh_computes_the_products_with_changed_weights_alone(monkeypatch):
+    one, other = torch.randn(40, SIZE), torch.randn(40, 2)
+    layers, every = FirstLayers([one, other]), torch.eye(SIZE)
+    nowhere = Places(SIZE, 40, *torch.zeros(2, 0, dtype=torch.long))
+    layers.refresh()
+    before = layers.squared_norms(every, one, nowhere)
+    torch.testing.assert_close(before, one.square().sum(0))
+    one *= 2
+    layers.refresh(other)
+    torch.testing.assert_close(layers.squared_norms(every, one, nowhere), before)
+    layers.refresh(one)
+    torch.testing.assert_close(layers.squared_norms(every, one, nowhere), 4 * before)
+    one *= 2
+    layers.forget()
+    torch.testing.assert_close(layers.squared_norms(every, one, nowhere), 16 * before)
+
+
+def test_norms_follow_the_rows_that_are_stepped_and_only_these_have_a_gradient():
+    weight, left = torch.nn.Parameter(torch.randn(9, SIZE)), torch.randn(USERS, SIZE)
+    layers, optimizer = FirstLayers([weight]), torch.optim.SGD([weight], lr=0.1)
+    layers.refresh(weight)
+    for columns in ([1, 4, 0], [4, 8, 8], [2, 3, 5]):
+        places = Places(USERS, 9, torch.tensor([0, 2, 3]), torch.tensor(columns), row_gradients=True)
+        found, exact = layers.squared_norms(left, weight, places), (left @ weight.T).square().sum(1)
+        torch.testing.assert_close(found, exact)
+        (wanted,) = torch.autograd.grad(exact.sum(), weight)
+        (gradient,) = torch.autograd.grad(found.sum(), weight)
+        here = torch.unique(torch.tensor(columns))
+        torch.testing.assert_close(gradient.to_dense()[here], wanted[here])
+        assert gradient.to_dense().count_nonzero() == gradient.to_dense()[here].count_nonzero()
+        weight.grad = gradient.to_dense()
+        optimizer.step()
 
 
 @pytest.mark.parametrize("width", [3, 40], ids=["fewer items than units", "more"])
@@ -111,7 +164,7 @@ def test_gradients_by_several_threads_are_the_same_twice():
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        noise, weight = SharedNoise(32, 64, 1024, 4, CPU), torch.randn(64, 256, requires_grad=True)
+        noise, weight = SharedNoise(64, 1024, 4, CPU), torch.randn(64, 256, requires_grad=True)
         rows, by_rows = noise.another(64), torch.randn(1024, 256)
         key = torch.randperm(1024 * 64)[:40_000].sort().values
         places, layer = Places(1024, 64, key // 64, key % 64), torch.nn.Linear(256, 64)
