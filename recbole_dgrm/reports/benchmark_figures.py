@@ -17,8 +17,8 @@ NORMAL_95 = 1.96
 SHAPES = {BETTER: "^", WORSE: "v", "": "o"}
 OFF_AXIS = 0.1  # of the ratings; a model whose intervals are wrong by more leaves its panel
 DIFFERENCES = (
-    "A row to the right of the line is better, also where smaller values are better. Whiskers are 95 % intervals over "
-    "users, as in the table of differences; a row without them has no value per user. A filled symbol is a significant "
+    "A row to the right of the line is better, also where smaller values are better. Whiskers are the 95 % "
+    "intervals of the table of differences; a row without them has no value per user. A filled symbol is a significant "
     f"difference after Holm's correction ({BETTER} better, {WORSE} worse); a hollow one is not significant or not "
     "tested. An arrow is a value beyond the axis."
 )

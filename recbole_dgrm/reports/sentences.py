@@ -24,8 +24,8 @@ def headline(cell: Cell) -> str:
     for metric in metrics:
         alike.setdefault(tuple(row.label for row in cell.leading.get(metric, [])), []).append(metric)
     parts = [part for labels, of_labels in alike.items() if labels for part in _standing(cell, labels, of_labels)]
-    if untested := alike.get(()):
-        parts.append(f"in {_names(untested)} nothing is tested, which needs common seeds and values per user")
+    if not parts:
+        parts.append(f"in {_names(metrics)} nothing is tested, which needs common seeds and values per user")
     if any(row.scores[metrics[0]].below for row in cell.valid(metrics[0])[:1]):
         parts.append(f"the best {_names(metrics[:1])} is worse than {reference_label('bias', cell.mode)}")
     if len(cell.seeds) == 1:
