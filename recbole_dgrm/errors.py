@@ -1,4 +1,7 @@
-"""Errors whose messages are for users: they name the key or file, its value, and the remedy."""
+"""Errors whose messages are for users: they name the key or file, its value, and the remedy.
+
+Functions that check or read something raise them; only the docstrings of the public API list which.
+"""
 
 import errno
 from collections.abc import Iterator

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -29,7 +30,7 @@ from recbole_dgrm.records import CHECKPOINT, RECORD, RunDirectory, new_record, r
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.runs.trial import Trial
 from recbole_dgrm.system import processes
-from recbole_dgrm.system.files import make_folder, write_bytes, write_json, writing
+from recbole_dgrm.system.files import make_folder, write_json, write_whole, writing
 from recbole_dgrm.system.forks import CAN_FORK, Forks
 from recbole_dgrm.system.processes import EXIT_S, clear, locked_folder
 
@@ -79,27 +80,14 @@ class Job:
 
 
 def execute(
-    job: Job, run_dir: Path | None, unwanted: Callable[[], bool] = lambda: False, start: Start = processes.spawn
-) -> dict[str, bytes]:
-    """Make the run; in any case its record says how it ended.
+    job: Job, run_dir: Path, unwanted: Callable[[], bool] = lambda: False, start: Start = processes.spawn
+) -> None:
+    """Make the run in its directory; in any case its record says how it ended.
 
     Args:
-        run_dir: the directory of the run; None for a temporary directory, whose files are returned.
         unwanted: called regularly; if it returns true, the run is stopped and writes its checkpoint.
         start: starts a process; see ``recbole_dgrm.system.processes.spawn``.
-
-    Returns:
-        File name to content if ``run_dir`` is None, else an empty dict.
     """
-    if run_dir is not None:
-        _run(job, run_dir, unwanted, start)
-        return {}
-    with tempfile.TemporaryDirectory(prefix="recbole_dgrm-") as folder:
-        _run(job, Path(folder), unwanted, start)
-        return {name: (Path(folder) / name).read_bytes() for name in BACK if (Path(folder) / name).exists()}
-
-
-def _run(job: Job, run_dir: Path, unwanted: Callable[[], bool], start: Start) -> None:
     job.lay_out(run_dir)
     output = run_dir / OUTPUT
     with writing(output):
@@ -186,10 +174,10 @@ class LocalExecutor:
         for future in wait(self._active, REFRESH_S, FIRST_COMPLETED).done:
             key, job, run_dir = self._active.pop(future)
             try:
-                files = future.result()  # those that another machine sends back
+                files = future.result() or {}  # those that another machine sends back
                 make_folder(run_dir)
                 for name in sorted(files, key=lambda name: name == RECORD):  # if the record exists, all are complete
-                    write_bytes(run_dir / name, files[name])
+                    write_whole(run_dir / name, partial(Path.write_bytes, data=files[name]))
             except CancelledError:
                 raise UserError("the cluster is gone; the same command continues where it stopped") from None
             except Exception as error:
@@ -198,7 +186,7 @@ class LocalExecutor:
             yield key, read_run(run_dir) or job.record_end(run_dir, "the run left no record")
 
     def start(self, job: Job, run_dir: Path) -> Future:
-        """Start a run; the future has the result of ``execute``."""
+        """Start a run; its future has the files that another machine sends back."""
         on_gpu = job.config.get("device") != "cpu" and torch.cuda.is_available()  # which a fork may not be able to use
         start_process = processes.spawn if on_gpu or not CAN_FORK else self._forks.start
         return self._threads.submit(execute, job, run_dir, self._unwanted.is_set, start_process)
@@ -247,7 +235,9 @@ class DaskExecutor(LocalExecutor):
 def _execute_remotely(job: Job, unwanted: str) -> dict[str, bytes]:
     from distributed import Event
 
-    return execute(job, None, Event(unwanted).is_set)
+    with tempfile.TemporaryDirectory(prefix="recbole_dgrm-") as folder:
+        execute(job, Path(folder), Event(unwanted).is_set)
+        return {name: (Path(folder) / name).read_bytes() for name in BACK if (Path(folder) / name).exists()}
 
 
 def _can_continue(run_dir: Path, job: Job) -> bool:

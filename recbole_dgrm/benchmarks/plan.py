@@ -119,9 +119,6 @@ def make_plan(content: Mapping[str, Any], path: Path | None = None) -> Plan:
 
     Args:
         path: the file of the content; the paths of config files are relative to its folder.
-
-    Raises:
-        OptionError: a key is unknown, missing or wrong.
     """
     name, folder = (path, path.parent) if path else ("the plan", Path())
     check_known(f"{name}: unknown key", content, [field.name for field in fields(Plan)])
@@ -135,12 +132,7 @@ def make_plan(content: Mapping[str, Any], path: Path | None = None) -> Plan:
 
 
 def planned_runs(plan: Plan) -> tuple[list[PlannedRun], dict[str, str]]:
-    """Check the config of every run; returns the runs, and the data sets that are left out with the reason.
-
-    Raises:
-        recbole_dgrm.errors.UserError: a config cannot be used, a data set that is not optional is missing, or two rows
-            are the same run.
-    """
+    """Check the config of every run; returns the runs, and the data sets that are left out with the reason."""
     runs: list[PlannedRun] = []
     left_out: dict[str, str] = {}
     sources: dict[tuple, str] = {}

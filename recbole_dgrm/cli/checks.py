@@ -65,11 +65,7 @@ def examine(output_dir: Path) -> Iterator[Row]:
 
 
 def libraries() -> Iterator[Row]:
-    """A result for every library that the metadata of the package require, except those for development.
-
-    Raises:
-        importlib.metadata.PackageNotFoundError: the package is not installed.
-    """
+    """A result for every library that the metadata of the package require, except those for development."""
     from packaging.requirements import Requirement
 
     extras = [extra for extra in metadata.metadata("recbole-dgrm").get_all("Provides-Extra", []) if extra]

@@ -63,9 +63,6 @@ class Command:
 
         Args:
             more: text for the end of the help.
-
-        Raises:
-            OptionError: the words are not understood.
         """
         program, (summary, _, rest) = program_name(), (getdoc(self.function) or "").partition("\n\n")
         epilog, form = rest.replace("recbole-dgrm", program) + more, RawDescriptionHelpFormatter

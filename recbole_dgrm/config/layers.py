@@ -166,11 +166,7 @@ def _dataset_layer(dataset: str, data_path: str | None, known: set[str]) -> Laye
 
 
 def protocol_layer(name: Any) -> Layer:
-    """The keys of a protocol.
-
-    Raises:
-        OptionError: there is no protocol of this name.
-    """
+    """The keys of a protocol."""
     path = properties_dir() / "protocol" / f"{check_name('protocol', name)}.yaml"
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))

@@ -54,11 +54,7 @@ def known_keys() -> set[str]:
 
 
 def check_exist(given: Iterable[Any], known: Iterable[str]) -> None:
-    """Check that all keys ``given`` are ``known`` or RecBole's, and are not replaced by another key.
-
-    Raises:
-        OptionError: a key is unknown or replaced; the message has the nearest key or the replacement.
-    """
+    """Check that all keys ``given`` are ``known`` or RecBole's, and are not replaced by another key."""
     for key in map(str, given):
         if key in REPLACED:
             raise OptionError(f"{key} is not used here: {REPLACED[key]}")
@@ -71,9 +67,6 @@ def check_keys(merged: Mapping[str, Any], needed: list[str]) -> dict[str, Any]:
     Args:
         merged: all keys of the run.
         needed: the columns of the ``.inter`` file that the run needs.
-
-    Raises:
-        OptionError: a value cannot be used.
     """
     checked = {key: check(key, merged[key], hint) for key, hint in KINDS.items() if key in merged}
     for key, reason in REFUSED.items():
@@ -116,9 +109,6 @@ def check_model_keys(merged: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
     """Check the keys of a model of RecBole against the types of their defaults; returns them.
 
     A whole float becomes an int if the default is an int.
-
-    Raises:
-        OptionError: a value cannot be used.
     """
     checked = {key: check(key, merged[key], _hint_like(key, default)) for key, default in defaults.items()}
     whole = {key for key, default in defaults.items() if type(default) is int and checked[key].is_integer()}

@@ -21,7 +21,7 @@ seen different items.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -68,10 +68,6 @@ class Verdict:
     since: int | None = None
     training: str = ""
     passing: tuple[int, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The verdict as JSON values, for the record."""
-        return asdict(self)
 
     @property
     def line(self) -> str:

@@ -184,11 +184,7 @@ class Sample:
 
     @classmethod
     def from_dict(cls, bins: Bins, content: dict[str, Any]) -> Self:
-        """The sample from the result of ``to_dict``.
-
-        Raises:
-            DataError: the number of counts is not the number of bins.
-        """
+        """The sample from the result of ``to_dict``."""
         if (number := len(content["counts"])) != len(bins.centres):
             message = f"a record has counts of {number} bins, its rating scale has {len(bins.centres)}"
             raise DataError(f"{message}; make its run again")

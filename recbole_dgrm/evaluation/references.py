@@ -86,11 +86,6 @@ def _rated(config, splits: Splits, part: str, known: str) -> References:
     return References(rows, resolution.of_rows(vectors, list(rows["random"]), ratings), vectors["bias"], biases)
 
 
-def rated_row(config, predictions: RatedPredictions) -> Metrics:
-    """The metrics of scored rated pairs, computed by a new evaluator."""
-    return evaluated(collector.Evaluator(config), predictions)
-
-
 def evaluated(evaluator: collector.Evaluator, predictions: RatedPredictions) -> Metrics:
     """The metrics of scored rated pairs; ``evaluator`` keeps the vectors per user."""
     struct = DataStruct()

@@ -105,9 +105,6 @@ def _ended(run_dir: Path, config: str, source: str | None = None) -> records.Run
 
     Args:
         source: hash of the data; by default the data is not compared.
-
-    Raises:
-        CheckpointError: the directory has another run.
     """
     if (stored := records.read_run(run_dir)) is None:
         return None
@@ -142,11 +139,7 @@ def make(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple[r
 
 
 def saved_config(run_dir: Path) -> Any:
-    """The config of the run in ``run_dir``.
-
-    Raises:
-        CheckpointError: ``run_dir`` is not the directory of a run, or its config cannot be used.
-    """
+    """The config of the run in ``run_dir``."""
     path = run_dir / records.CONFIG
     if not path.is_file():
         raise CheckpointError(f"{run_dir} is not a run directory: it has no {records.CONFIG}")

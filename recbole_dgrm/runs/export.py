@@ -37,9 +37,6 @@ def export(run: Recommender, folder: Path) -> Path:
 
     Returns:
         The file of the weights.
-
-    Raises:
-        OptionError: the folder exists.
     """
     check_new(folder)
     tensors, others = weights(run.model)
@@ -64,11 +61,7 @@ def export(run: Recommender, folder: Path) -> Path:
 
 
 def check_new(folder: Path) -> None:
-    """Check that a new ``folder`` does not exist.
-
-    Raises:
-        OptionError: it exists.
-    """
+    """Check that a new ``folder`` does not exist."""
     if folder.exists():
         raise OptionError(f"{folder} exists already; choose another --output or remove it")
 
@@ -98,11 +91,7 @@ def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def check_table(path: Path) -> None:
-    """Check that ``write_table`` can write the format that the suffix of ``path`` names.
-
-    Raises:
-        OptionError: there is no such format, or its library is not installed.
-    """
+    """Check that ``write_table`` can write the format that the suffix of ``path`` names."""
     if path.suffix not in WRITERS:
         raise OptionError(f"{path} does not end in one of {', '.join(WRITERS)}; the suffix names the format")
     if path.suffix == ".parquet" and find_spec("pyarrow") is None:

@@ -32,11 +32,7 @@ class Trial:
 
 
 def read_trial(run_dir: Path) -> Trial | None:
-    """The content of ``trial.json`` in ``run_dir``; None if the run is not a trial.
-
-    Raises:
-        recbole_dgrm.errors.DataError: the file is damaged.
-    """
+    """The content of ``trial.json`` in ``run_dir``; None if the run is not a trial."""
     path = run_dir / TRIAL
     if not path.is_file():
         return None

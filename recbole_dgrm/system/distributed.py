@@ -54,11 +54,7 @@ def process_group() -> Iterator[None]:
 
 
 def check_device(device: torch.device) -> None:
-    """Check that there is a GPU for each process, because NCCL does not support two processes on one GPU.
-
-    Raises:
-        OptionError: this machine has fewer GPUs than processes.
-    """
+    """Check that there is a GPU for each process, because NCCL does not support two processes on one GPU."""
     local, devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
     if world_size() > 1 and device.type == "cuda" and local > devices:
         raise OptionError(

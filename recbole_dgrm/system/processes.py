@@ -61,11 +61,7 @@ def locked_folder(
 
 
 def clear(folder: Path) -> None:
-    """Remove everything in a folder except its lock, which the caller holds.
-
-    Raises:
-        OutputError: something cannot be removed.
-    """
+    """Remove everything in a folder except its lock, which the caller holds."""
     with writing(folder):
         for path in folder.iterdir():
             if path.is_dir():
@@ -118,16 +114,11 @@ def _search_path() -> list[str]:
     return [place for place in places if place]  # an empty one would be the working directory
 
 
-def close_input(process: Process) -> None:
-    """Close the input of a child, which ends it."""
+def end(process: Process) -> None:
+    """Close the input of a child, and kill it if it does not end within ``EXIT_S`` seconds."""
     if process.stdin:
         with suppress(OSError):
             process.stdin.close()
-
-
-def end(process: Process) -> None:
-    """Close the input of a child, and kill it if it does not end within ``EXIT_S`` seconds."""
-    close_input(process)
     try:
         process.wait(EXIT_S)
     except subprocess.TimeoutExpired:

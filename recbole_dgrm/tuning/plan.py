@@ -43,11 +43,7 @@ class SearchPlan:
     code: int = RESULTS
 
     def open(self, folder: Path) -> None:
-        """Write ``search.json``; an older search in ``folder`` of other data or code is first moved to ``.aside``.
-
-        Raises:
-            OptionError: the search in ``folder`` has other keys or another space.
-        """
+        """Write ``search.json``; an older search in ``folder`` of other data or code is first moved to ``.aside``."""
         if (folder / SEARCH).is_file():
             stored = SearchPlan.load(folder)
             free = dict.fromkeys(("config", "trials"))  # these are not compared
@@ -63,11 +59,7 @@ class SearchPlan:
 
     @classmethod
     def load(cls, folder: Path) -> "SearchPlan":
-        """Read ``search.json``.
-
-        Raises:
-            DataError: the file is damaged, or of version 0.2.0.
-        """
+        """Read ``search.json``."""
         remedy = "move the folder away, or name another --output_dir"
         content = read_json(folder / SEARCH, "the plan of a search", remedy, cls.__dataclass_fields__)
         return cls(**{key: content[key] for key in cls.__dataclass_fields__})
@@ -85,11 +77,7 @@ def plan_search(
     trials: int | None = None,
     prune: bool = True,
 ) -> SearchPlan:
-    """Plan a search, and check that the space fits the model and that every value can be used.
-
-    Raises:
-        UserError: a key or a value cannot be used; the message has the remedy.
-    """
+    """Plan a search, and check that the space fits the model and that every value can be used."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     parsed = parse_space({**space, "sampler": sampler or space.get("sampler") or "tpe"})
     asked = load_config(config_dict=config)

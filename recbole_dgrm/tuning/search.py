@@ -105,9 +105,6 @@ def run_search(
     Args:
         threads: the number of threads of each trial.
         timeout: the time limit in seconds; trials that are active then are continued by the next call.
-
-    Raises:
-        UserError: another search is working in ``folder``, or the processes of trials die.
     """
     deadline = monotonic() + (timeout or math.inf)
     with executor, locked_folder(folder, "search"):
