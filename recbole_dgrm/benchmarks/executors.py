@@ -6,6 +6,7 @@ its checkpoint and ends if the run is no longer wanted or its parent is dead.
 
 import logging
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -126,12 +127,15 @@ class LocalExecutor:
     """Makes up to ``workers`` runs at a time on this machine, each in its own process and directory.
 
     At the end of a ``with`` block the active runs are stopped, and write their checkpoints.
+
+    Attributes:
+        threads: the number of threads of each run, unless its plan says otherwise.
     """
 
     patience = EXIT_S  # seconds to wait for another process to leave the directory of a run
 
     def __init__(self, workers: int):
-        self.workers = workers
+        self.workers, self.threads = workers, max(1, (os.cpu_count() or 1) // workers)
         self._unwanted: Any = Event()
         self._threads = ThreadPoolExecutor(workers)
         self._forks = Forks("recbole_dgrm.runs.experiment")
@@ -220,6 +224,7 @@ class DaskExecutor(LocalExecutor):
         except (OSError, ValueError) as error:
             raise OptionError(f"no Dask scheduler answers at {address!r}: {error}") from error
         super().__init__(max(1, sum(self._client.nthreads().values())))
+        self.threads = 1
         self._unwanted = distributed.Event(f"recbole_dgrm-{uuid4().hex}", client=self._client)
         self._tasks = self._client.get_executor(pure=False)
 
@@ -230,6 +235,11 @@ class DaskExecutor(LocalExecutor):
         self._unwanted.set()
         self._tasks.shutdown(wait=False)
         self._client.close()
+
+
+def executor_for(workers: int, scheduler: str | None) -> LocalExecutor:
+    """The executor with ``workers`` processes on this machine, or that of the Dask cluster at ``scheduler``."""
+    return DaskExecutor(scheduler) if scheduler else LocalExecutor(workers)
 
 
 def _execute_remotely(job: Job, unwanted: str) -> dict[str, bytes]:

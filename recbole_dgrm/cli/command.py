@@ -40,7 +40,7 @@ class Command:
         function: gets the arguments and the console, prints its result, and returns the exit status; None means 0.
         usage: the usage line after the name of the program.
         arguments: the arguments of the command.
-        takes_keys: whether other ``--key=value`` are allowed; the function finds them in ``given.keys``.
+        takes_keys: whether other ``--key=value`` are allowed; the function finds their values in ``given.keys``.
     """
 
     function: Function
@@ -82,6 +82,10 @@ class Command:
             check_known("unknown option", (word.partition("=")[0] for word in others), known)
         if sys.stderr.isatty():
             print(f"recbole-dgrm {__version__}: loading libraries", file=sys.stderr, flush=True)
+        if self.takes_keys:
+            from recbole_dgrm.config.values import parse_line
+
+            given.keys = parse_line(given.keys)
         return self.function(given, console) or 0
 
 

@@ -99,7 +99,7 @@ class Gaussians:
 
 
 def measure(model: Any, config, splits: Splits, predictions: RatedPredictions) -> dict[str, Any]:
-    """The calibration of the ``model``, which has a method ``deviations``, and of the baseline around user + item ``means``.
+    """The calibration of the ``model``, which has a method ``deviations``, and of a baseline, user + item ``means``.
 
     They are evaluated on the scored test pairs of at most ``USERS`` users.
     """

@@ -54,7 +54,7 @@ def rated_protocol(config, scale: RatingScale | None) -> RatedProtocol:
 
 
 def rated_pairs(config, splits: Splits, part: str) -> list[NDArray]:
-    """User, item, rank of the item and rating ``(n,)`` of the pairs of a part, in the order in which they are scored."""
+    """User, item, rank of the item and rating ``(n,)`` of the pairs of a part, in the order of their scores."""
     fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"])
     batches = [batch for batch, *_ in loaders.eval_loader(config, splits, part)]
     return [torch.cat([batch[field] for batch in batches]).numpy() for field in fields]

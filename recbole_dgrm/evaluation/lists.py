@@ -80,7 +80,7 @@ class Lists:
             ``n``, the length of the lists; ``distinct``, distinct lists / users, where the order of items does not
             count; ``items``, the coverage; ``gini`` and ``entropy``. All but ``n`` are None if all lists are empty.
         """
-        n, distinct = self.items.shape[1], len(np.unique(np.sort(self.items, axis=1), axis=0)) / len(self.items)
+        n, distinct = self.items.shape[1], len(np.unique(np.sort(self.items, axis=1), axis=0)) / max(1, len(self.items))
         found = {"distinct": distinct, "items": self.coverage(n), "gini": self.gini(n), "entropy": self.entropy(n)}
         return {"n": n, **(found if self.items.any() else dict.fromkeys(found))}
 

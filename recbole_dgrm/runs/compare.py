@@ -84,7 +84,6 @@ def write_split(config, folder: Path) -> dict[str, Any]:
     """
     _check_labeled(config)
     check_new(folder)
-    check_writable(folder, "output")
     whole = dataset.RatingDataset(config)
     times = None  # the exact times by user-item pair; the parts of a split have them in float32
     if whole.time_field in whole.inter_feat:

@@ -70,11 +70,6 @@ def clear(folder: Path) -> None:
                 path.unlink()
 
 
-def threads_of_each(workers: int) -> int:
-    """The number of threads per process if ``workers`` processes share this machine."""
-    return max(1, (os.cpu_count() or 1) // workers)
-
-
 class Process(Protocol):
     """A child process: what ``subprocess.Popen`` and a fork have in common."""
 
