@@ -97,12 +97,7 @@ def run_name(given: Mapping[str, Any]) -> str:
 
 
 def new_record(given: Mapping[str, Any], label: str = "", source: str | None = None) -> RunRecord:
-    """The record of a run that is about to start.
-
-    Args:
-        given: its merged keys.
-        source: the hash of its data files, if known.
-    """
+    """The record of a run that is about to start, from its merged keys; ``source`` is the hash of its data."""
     record = RunRecord(given["model"], given["dataset"], given["protocol"], given["seed"], plain(given), label)
     record.begun = datetime.now(UTC).isoformat(timespec="milliseconds")
     record.data = {} if source is None else {"source": source}
@@ -203,12 +198,7 @@ def write_epochs(run_dir: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def read_json(path: Path, what: str, remedy: str, needed: Iterable[str] = ()) -> dict[str, Any]:
-    """Read a JSON file with a mapping.
-
-    Args:
-        what, remedy: a description of the file, and what to do if it is damaged, for the error.
-        needed: keys that it must have.
-    """
+    """Read a JSON file with a mapping that has the keys ``needed``; an error says ``what`` it is and the ``remedy``."""
     try:
         content = json.loads(read_bytes(path, LARGEST_JSON))
         if not isinstance(content, dict):

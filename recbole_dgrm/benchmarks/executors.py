@@ -47,14 +47,7 @@ REFRESH_S = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be made.
-
-    Attributes:
-        config: its merged keys, as in ``config.yaml``.
-        threads: the number of its threads.
-        time_limit: its time limit in seconds.
-        trial: the trial of a search, if the run is one.
-    """
+    """A run to be made: ``config`` has its merged keys, ``time_limit`` is in seconds, ``trial`` is for a search."""
 
     label: str
     config: dict[str, Any]
@@ -85,9 +78,8 @@ def execute(
 ) -> None:
     """Make the run in its directory; in any case its record says how it ended.
 
-    Args:
-        unwanted: called regularly; if it returns true, the run is stopped and writes its checkpoint.
-        start: starts a process; see ``recbole_dgrm.system.processes.spawn``.
+    If ``unwanted()``, which is called regularly, returns true, the run is stopped and writes its checkpoint. ``start``
+    starts its process, as ``processes.spawn`` does.
     """
     job.lay_out(run_dir)
     output = run_dir / OUTPUT
@@ -126,10 +118,8 @@ def _wait(process: processes.Process, time_limit: float, unwanted: Callable[[], 
 class LocalExecutor:
     """Makes up to ``workers`` runs at a time on this machine, each in its own process and directory.
 
-    At the end of a ``with`` block the active runs are stopped, and write their checkpoints.
-
-    Attributes:
-        threads: the number of threads of each run, unless its plan says otherwise.
+    At the end of a ``with`` block the active runs are stopped, and write their checkpoints. ``threads`` is the number
+    of threads of each run, unless its plan says otherwise.
     """
 
     patience = EXIT_S  # seconds to wait for another process to leave the directory of a run
@@ -153,13 +143,9 @@ class LocalExecutor:
         return len(self._active)
 
     def submit(self, key: Any, job: Job, run_dir: Path) -> None:
-        """Make a run as soon as a worker is free; files of a run that cannot be continued are removed first.
+        """Make a run, which ``key`` identifies for the caller, as soon as a worker is free.
 
-        Args:
-            key: identifies the run for the caller.
-
-        Raises:
-            UserError: another process is working in the directory.
+        Files of a run that cannot be continued are removed first. No other process may work in ``run_dir``.
         """
         if run_dir.exists():  # the child of a killed parent ends soon, so wait for it
             with locked_folder(run_dir, "process", "wait for its end", self.patience):
@@ -170,11 +156,7 @@ class LocalExecutor:
         self._active[self.start(job, run_dir)] = key, job, run_dir
 
     def ended(self) -> Iterator[tuple[Any, RunDirectory]]:
-        """Wait at most ``REFRESH_S`` seconds, and yield the runs that have ended; their records say how.
-
-        Raises:
-            UserError: the connection to the cluster is lost.
-        """
+        """Wait at most ``REFRESH_S`` seconds, and yield the runs that have ended; their records say how."""
         for future in wait(self._active, REFRESH_S, FIRST_COMPLETED).done:
             key, job, run_dir = self._active.pop(future)
             try:
@@ -207,9 +189,6 @@ class DaskExecutor(LocalExecutor):
 
     A worker needs this package, and the data under the same ``data_path``, but no shared disk. If a worker dies, Dask
     starts its run again on another one, until ``allowed-failures`` workers have died with it.
-
-    Raises:
-        OptionError: the library is not installed, or no scheduler answers at the address.
     """
 
     def __init__(self, address: str):

@@ -46,13 +46,8 @@ class EvalArgs:
 def eval_args(given: Any, names: list[str], parts: int | None) -> dict[str, Any]:
     """Complete ``eval_args``, with one ``mode`` for validation and test.
 
-    Missing keys have RecBole's defaults, except that the mode follows from the metrics.
-
-    Args:
-        given: the value of ``eval_args``.
-        names: the names of the metrics.
-        parts: the number of files if the split is given as files, else None; with two files, validation is split from
-            the first.
+    Missing keys have RecBole's defaults, except that the mode follows from the metrics ``names``. ``parts`` is the
+    number of files if the split is given as files, else None; with two files, validation is split from the first.
     """
     full = _rank_all(names)
     args = dict(check("eval_args", given, dict))

@@ -47,7 +47,7 @@ def load_config(
     Args:
         config_files: a path or several; later ones override earlier ones.
         config_dict: keys from Python; must have ``model`` and ``dataset`` unless another layer has them.
-        command_line: keys from the command line, parsed with ``recbole_dgrm.config.values.parse_line``.
+        command_line: keys from the command line, read by ``recbole_dgrm.config.values.parse_line``.
 
     Returns:
         The config with every key.

@@ -62,12 +62,7 @@ def check_exist(given: Iterable[Any], known: Iterable[str]) -> None:
 
 
 def check_keys(merged: Mapping[str, Any], needed: list[str]) -> dict[str, Any]:
-    """Check the keys of RecBole without reading data; returns them.
-
-    Args:
-        merged: all keys of the run.
-        needed: the columns of the ``.inter`` file that the run needs.
-    """
+    """Check the keys of RecBole without reading data; ``needed`` columns must be loaded. Returns the checked keys."""
     checked = {key: check(key, merged[key], hint) for key, hint in KINDS.items() if key in merged}
     for key, reason in REFUSED.items():
         if merged.get(key) not in (None, [], {}):
@@ -106,10 +101,7 @@ def _check_columns(merged: Mapping[str, Any], needed: list[str]) -> None:
 
 
 def check_model_keys(merged: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the keys of a model of RecBole against the types of their defaults; returns them.
-
-    A whole float becomes an int if the default is an int.
-    """
+    """Check the keys of a model of RecBole against the types of their defaults; returns them."""
     checked = {key: check(key, merged[key], _hint_like(key, default)) for key, default in defaults.items()}
     whole = {key for key, default in defaults.items() if type(default) is int and checked[key].is_integer()}
     return checked | {key: int(checked[key]) for key in whole}

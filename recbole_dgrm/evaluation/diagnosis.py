@@ -125,11 +125,9 @@ def inspect(
 
 
 def _lists(matrix: csr_matrix, top: Tensor, whole: Tensor) -> dict[str, Any]:
-    """Statistics of the lists of unseen items (``top``) and of all items (``whole``), ``(n_users, N)`` each.
+    """``Lists.statistics`` of the lists of unseen items (``top``, ``(n_users, N)``), with the numbers of users.
 
-    Returns:
-        ``users``, the number of compared users; ``of_users``, the number of users with ratings; ``rankings``, distinct
-        lists of all items / users, where the order of items counts; and ``Lists.statistics`` of the unseen items.
+    ``rankings`` is distinct lists of all items (``whole``, ``(n_users, N)``) / users, where the order of items counts.
     """
     rankings = len(torch.unique(whole, dim=0)) / len(whole)
     of_users = int((np.diff(matrix.indptr) > 0).sum())
@@ -160,12 +158,7 @@ def _between_users(total: np.ndarray, squares: np.ndarray, n_users: int) -> floa
 def examine(
     trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], epoch: int
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """The diagnosis of a finished run, for its record, and the seconds that it took; ``trainer`` has just been tested.
-
-    Args:
-        lines: the lines of ``metrics.jsonl``.
-        epoch: epoch of the tested model, from 1.
-    """
+    """The diagnosis of a finished run and its times, for its record; ``trainer`` has tested ``epoch``, from 1."""
     start, seconds = monotonic(), dict[str, float]()
     final = inspect(trainer, config, getattr(splits, training_part(config)))
     report: dict[str, Any] = {DISTRIBUTION: final}
@@ -205,9 +198,7 @@ def _test_distances(config, bins: Bins, predictions) -> dict[str, Any]:
 def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
     """Fig. 7 on the validation part: metrics of one trained model after T' = 0, 1, ..., T of its T denoising steps.
 
-    Returns:
-        For each T' and kind of ``prediction`` a dict with ``prediction``, ``denoising_steps``,
-        ``prediction_noise_steps`` and the metrics; one walk down the chain serves all T'.
+    One walk down the chain gives the posterior and the estimate of ``x_0`` for each T'; both are in the result.
     """
     user, item, rank, rating = collector.rated_pairs(config, splits, "valid")
     model, device = trainer.model.eval(), config["device"]

@@ -74,11 +74,9 @@ class Lists:
         return (pairs - self._likeness[:, :n].sum(axis=1)) / np.maximum(pairs, 1)
 
     def statistics(self) -> dict[str, Any]:
-        """The statistics of the lists that a diagnosis records.
+        """The statistics of lists of length ``n`` for a diagnosis; all others are None if all lists are empty.
 
-        Returns:
-            ``n``, the length of the lists; ``distinct``, distinct lists / users, where the order of items does not
-            count; ``items``, the coverage; ``gini`` and ``entropy``. All but ``n`` are None if all lists are empty.
+        ``distinct`` is distinct lists / users, where the order of items does not count, and ``items`` the coverage.
         """
         n, distinct = self.items.shape[1], len(np.unique(np.sort(self.items, axis=1), axis=0)) / max(1, len(self.items))
         found = {"distinct": distinct, "items": self.coverage(n), "gini": self.gini(n), "entropy": self.entropy(n)}

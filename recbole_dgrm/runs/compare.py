@@ -103,11 +103,7 @@ def write_split(config, folder: Path) -> dict[str, Any]:
 
 
 def read_split(folder: Path, **where: Any) -> tuple[Any, Splits]:
-    """The config of a split, and the split itself, which is made again from the data.
-
-    Args:
-        where: ``data_path`` if the data has moved.
-    """
+    """The config of a split, and the split, made again from the data; ``where`` is its ``data_path``."""
     path = folder / SPLIT
     if not path.is_file():
         command = f"recbole-dgrm split --dataset=D {option('output', folder)}"

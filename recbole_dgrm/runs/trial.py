@@ -11,11 +11,10 @@ from recbole_dgrm.system.files import write_json
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial of a search: the content of ``trial.json`` in the directory of its run.
+    """The content of ``trial.json``, in the directory of a run that is a trial of a search.
 
-    Attributes:
-        labels: the searched keys and their values, see ``recbole_dgrm.tuning.space.Space``.
-        medians: epoch, from 0, to the median validation score of the earlier trials at that epoch.
+    ``labels`` are the searched keys and their values; ``medians`` are the median validation scores of the earlier
+    trials by epoch, from 0.
     """
 
     labels: Mapping[str, Any]

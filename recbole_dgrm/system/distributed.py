@@ -65,13 +65,10 @@ def check_device(device: torch.device) -> None:
 
 @contextmanager
 def ends_in_order(remedy: str) -> Iterator[None]:
-    """Within the block, the end of another process raises an exception, so that the record says how the run ended.
+    """Within the block, the end of another process raises LostProcess, so that the record says how the run ended.
 
     ``torchrun`` sends SIGTERM to the remaining processes, which then have 30 seconds to write. Only the first SIGTERM
     raises. The message ends with ``remedy``.
-
-    Raises:
-        LostProcess: another process has ended, or SIGTERM was received.
     """
     if world_size() == 1:
         yield

@@ -67,11 +67,7 @@ def check_writable(folder: Path, option: str = "output_dir") -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within the block, an OSError becomes an error with a sentence about ``path``.
-
-    Raises:
-        OutputError: the message has ``path``, the reason and the remedy.
-    """
+    """Within the block, an OSError becomes an OutputError with a sentence about ``path``, the reason and the remedy."""
     try:
         yield
     except OSError as error:
@@ -79,11 +75,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """Read a file of at most ``most`` bytes; nothing beyond them is read.
-
-    Raises:
-        ValueError: the file is larger.
-    """
+    """Read a file; nothing beyond ``most`` bytes is read, and a larger file is a ValueError."""
     with open(path, "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:

@@ -34,16 +34,8 @@ def locked_folder(
 ) -> Iterator[None]:
     """Make the folder, and lock it within the block; the lock of a killed process is released.
 
-    The lock file is not removed: a process that has opened it could then lock it while another locks a new file.
-
-    Args:
-        what: the kind of process, for the message.
-        remedy: the end of the message.
-        patience: seconds to wait for the lock.
-
-    Raises:
-        UserError: another process has locked the folder.
-        OutputError: the folder or the lock cannot be written.
+    The lock file is not removed: a process that has opened it could then lock it while another locks a new file. If
+    another process still has the lock after ``patience`` seconds, the message names it (``what``) and the ``remedy``.
     """
     make_folder(folder)
     lock = FileLock(folder / LOCK)
@@ -86,9 +78,7 @@ class Process(Protocol):
 def spawn(
     module: str, arguments: list[str], output: Path, threads: int, stdout: int | None = None
 ) -> subprocess.Popen[bytes]:
-    """Run a ``module`` of this package in a child process, whose output is written to the file ``output``.
-
-    What it prints goes to ``stdout`` instead if that is given.
+    """Run a ``module`` of this package in a child process, whose output goes to the file ``output``, or to ``stdout``.
 
     Without ``-P`` Python would first search the working directory for modules, which may have a ``yaml.py``.
     """

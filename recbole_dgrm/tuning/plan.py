@@ -25,13 +25,9 @@ USUAL_TRIALS = 50  # the default number of trials if the sampler is not a grid
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """A search.
+    """A search: the keys of all its trials, the space as ``parse_space`` reads it, and the total number of trials.
 
-    Attributes:
-        config: the keys of all trials: model, dataset, protocol and whatever else the user has set.
-        space: the search space, in the form that ``recbole_dgrm.tuning.space.parse_space`` reads.
-        trials: the total number of trials.
-        data, code: see ``recbole_dgrm.identity.Identity``; the file of a test part is not included.
+    ``data`` and ``code`` are those of ``Identity``; the file of a test part is not included.
     """
 
     config: dict[str, Any]

@@ -97,10 +97,9 @@ def run_search(
     timeout: float | None = None,
     show: Callable[[Search], object] = lambda search: None,
 ) -> Search:
-    """Make the missing trials of a search, until none is missing or the time is over.
+    """Make the missing trials of a search, until none is missing or ``timeout`` seconds are over.
 
-    Args:
-        timeout: the time limit in seconds; trials that are active then are continued by the next call.
+    Trials that are active then are continued by the next call.
     """
     deadline = monotonic() + (timeout or math.inf)
     with executor, locked_folder(folder, "search"):

@@ -48,14 +48,10 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Space:
-    """The space of a search.
+    """The space of a search; ``distributions``, ``values`` and ``fixed`` are by key.
 
-    A point maps keys to values. Its labels are the values as Optuna can hold them: lists and the like as JSON.
-
-    Attributes:
-        distributions: key to the distribution of its labels. A label is a value, or the JSON text of a list.
-        values: key to label to value, for the keys with choices.
-        conditions: conditions as texts, for example ``noise_min < noise_max``.
+    A point maps keys to values. Its labels are the values as Optuna can hold them: lists as JSON texts.
+    ``distributions`` are those of labels; ``values`` has the value of each label, for the keys with choices.
     """
 
     distributions: dict[str, Distribution]
