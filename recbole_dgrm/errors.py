@@ -101,13 +101,10 @@ def explained() -> Iterator[None]:
             raise
         raise NotInstalled(f"{error.name} is not installed; {INSTALL[error.name]}") from error
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeErrors if memory is short
-        if isinstance(error, OutOfMemory) or not (isinstance(error, MemoryError) or _speaks_of_memory(error)):
+        is_short = isinstance(error, MemoryError) or any(text in str(error) for text in NO_MEMORY)
+        if isinstance(error, OutOfMemory) or not is_short:
             raise
         raise OutOfMemory(
             f"too little memory ({str(error).strip().splitlines()[0] if str(error).strip() else 'MemoryError'}); "
             "make train_batch_size and eval_batch_size smaller"
         ) from error
-
-
-def _speaks_of_memory(error: RuntimeError) -> bool:
-    return any(text in str(error) for text in NO_MEMORY)

@@ -31,15 +31,7 @@ from recbole_dgrm.system.turns import ignore_known_warnings
 from recbole_dgrm.system.yaml_files import YamlLoader
 
 # Aliases that numpy removed and RecBole uses; RecBole sets them through ``np.float_``, which was removed, too.
-NUMPY_ALIASES = {
-    "bool": np.bool_,
-    "int": np.int_,
-    "float": np.float64,
-    "complex": np.complex128,
-    "object": np.object_,
-    "str": np.str_,
-    "unicode": np.str_,
-}
+NUMPY_ALIASES = {"bool": np.bool_, "float": np.float64}
 
 # RecBole's calls that would unpickle a file; ``prepare`` replaces them by ``load_weights``, ``load_array`` or
 # ``refuse_pickle``.

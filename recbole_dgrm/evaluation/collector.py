@@ -14,9 +14,8 @@ from recbole.evaluator.collector import DataStruct
 from recbole.utils import EvaluatorType
 from scipy.sparse import csr_matrix
 
-from recbole_dgrm.data import ITEM_RANK, loaders
+from recbole_dgrm.data import ITEM_RANK
 from recbole_dgrm.data.rating_scale import RatingScale
-from recbole_dgrm.data.splits import Splits
 from recbole_dgrm.evaluation.lists import Lists
 from recbole_dgrm.evaluation.ranking import RatedLists, RatedProtocol
 from recbole_dgrm.evaluation.recbole_metrics import HITS, LISTS, PREDICTIONS, TOP
@@ -51,13 +50,6 @@ def rated_protocol(config, scale: RatingScale | None) -> RatedProtocol:
     run = config.run
     threshold = scale.threshold if scale else run.rating_threshold
     return RatedProtocol(threshold, run.rated_ties, run.rated_filter, run.rated_denominator)
-
-
-def rated_pairs(config, splits: Splits, part: str) -> list[NDArray]:
-    """User, item, rank of the item and rating ``(n,)`` of the pairs of a part, in the order of their scores."""
-    fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"])
-    batches = [batch for batch, *_ in loaders.eval_loader(config, splits, part)]
-    return [torch.cat([batch[field] for batch in batches]).numpy() for field in fields]
 
 
 class Collector(recbole.evaluator.Collector):

@@ -21,7 +21,7 @@ from recbole_dgrm.evaluation import calibration, collector
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION, judge_run
 from recbole_dgrm.evaluation.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
 from recbole_dgrm.evaluation.lists import Lists
-from recbole_dgrm.evaluation.references import evaluated
+from recbole_dgrm.evaluation.references import evaluated, rated_pairs
 from recbole_dgrm.evaluation.scoring import all_scores
 
 LOG = logging.getLogger(__name__)
@@ -200,7 +200,7 @@ def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
 
     One walk down the chain gives the posterior and the estimate of ``x_0`` for each T'; both are in the result.
     """
-    user, item, rank, rating = collector.rated_pairs(config, splits, "valid")
+    user, item, rank, rating = rated_pairs(config, splits, "valid")
     model, device = trainer.model.eval(), config["device"]
     readings = ("posterior", "x_0_hat") if model.options.noise_support == "all" else ("x_0_hat",)
     rule = collector.rated_protocol(config, splits.scale)

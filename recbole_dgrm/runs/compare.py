@@ -217,7 +217,7 @@ class _Test:
 
     def __init__(self, config, splits: Splits):
         self.config, self.splits = config, splits
-        self.pairs = collector.rated_pairs(config, splits, "test")
+        self.pairs = references.rated_pairs(config, splits, "test")
         self.references = references.measure(config, splits)
         self.about = {"source": source_hash(config), **splits.described()}
 
