@@ -73,7 +73,7 @@ def put_aside(path: Path, folder: Path, name: str, reason: str, stays: Collectio
 
 
 def put_aside_unless(path: Path, stored: Identity, folder: Path, identities: Iterable[Identity]) -> bool:
-    """Move the run in ``path`` aside if there are ``identities`` and none has its data and code; returns whether."""
+    """Move the run in ``path`` aside if none of some ``identities`` has its data and code; returns whether it was."""
     reasons = [replace(identity, config=stored.config).difference(stored) for identity in identities]
     if not reasons or not all(reasons):
         return False

@@ -47,7 +47,7 @@ REFRESH_S = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be made: ``config`` has its merged keys, ``time_limit`` is in seconds, ``trial`` is for a search."""
+    """A run to be made: ``config`` has its merged keys, ``time_limit`` is in seconds, ``trial`` that of a search."""
 
     label: str
     config: dict[str, Any]

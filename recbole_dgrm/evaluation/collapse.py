@@ -110,7 +110,7 @@ def judge(predicted: Sample, given: Sample, between_users: float | None = None) 
 
 
 def judge_lists(lists: Mapping[str, Any]) -> Finding:
-    """Whether everybody gets the same list; ``lists`` is an entry of ``diagnosis.inspect``; scores are not ratings."""
+    """Whether everybody gets the same list, by the entry ``lists`` of ``diagnosis.inspect``; for scores of any kind."""
     reason = f"the scores are not ratings; {lists_line(lists)}"
     if alike(lists["distinct"], lists["users"]):
         return Finding(COLLAPSED, f"{reason}: everybody gets the same")

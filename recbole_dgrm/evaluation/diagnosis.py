@@ -205,9 +205,8 @@ def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
     readings = ("posterior", "x_0_hat") if model.options.noise_support == "all" else ("x_0_hat",)
     rule = collector.rated_protocol(config, splits.scale)
     points = []
-    for steps, predicted in enumerate(
-        model.walk(torch.as_tensor(user).to(device), torch.as_tensor(item - 1).to(device))
-    ):
+    column = torch.as_tensor(item - 1).to(device)
+    for steps, predicted in enumerate(model.walk(torch.as_tensor(user).to(device), column)):
         for reading, score in zip(("posterior", "x_0_hat"), predicted, strict=True):
             if reading in readings:
                 point = {"prediction": reading, "denoising_steps": steps}

@@ -160,7 +160,7 @@ class _Run:
         record.resolution = {"valid": resolution} if resolution else {}
 
     def go(self, state: dict[str, Any] | None) -> None:
-        """Select the epoch on validation, refit if the config says so, and test once, from a checkpoint if given."""
+        """Select the epoch on validation, refit if the config says so, and test once; ``state`` is a checkpoint."""
         selected = state["note"].get("selected") if state else None
         if not selected:
             trainer = self.train("train", state)

@@ -25,7 +25,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             os.replace(partial, path)
     except BaseException:
         with suppress(OSError):
-            shutil.rmtree(partial, ignore_errors=True) if partial.is_dir() else partial.unlink()
+            (shutil.rmtree if partial.is_dir() else os.unlink)(partial)
         raise
 
 
