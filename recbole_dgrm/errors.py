@@ -1,4 +1,7 @@
-"""Errors whose messages are for users: they name the key or file, its value, and the remedy."""
+"""Errors whose messages are for users: they name the key or file, its value, and the remedy.
+
+Functions that check or read something raise them; only the docstrings of the public API list which.
+"""
 
 import errno
 from collections.abc import Iterator
@@ -98,13 +101,10 @@ def explained() -> Iterator[None]:
             raise
         raise NotInstalled(f"{error.name} is not installed; {INSTALL[error.name]}") from error
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeErrors if memory is short
-        if isinstance(error, OutOfMemory) or not (isinstance(error, MemoryError) or _speaks_of_memory(error)):
+        is_short = isinstance(error, MemoryError) or any(text in str(error) for text in NO_MEMORY)
+        if isinstance(error, OutOfMemory) or not is_short:
             raise
         raise OutOfMemory(
             f"too little memory ({str(error).strip().splitlines()[0] if str(error).strip() else 'MemoryError'}); "
             "make train_batch_size and eval_batch_size smaller"
         ) from error
-
-
-def _speaks_of_memory(error: RuntimeError) -> bool:
-    return any(text in str(error) for text in NO_MEMORY)

@@ -39,12 +39,8 @@ def changed_key(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | Non
 class Identity:
     """Everything that determines the result of a run, a benchmark cell or a trial of a search.
 
-    Stored work is only used or continued if its identity is the wanted one.
-
-    Attributes:
-        config: see ``config_hash``.
-        data: hash of all files of the data set, see ``recbole_dgrm.data.atomic_files.source_hash``.
-        code: see ``RESULTS``.
+    Stored work is only used or continued if its identity is the wanted one: the ``config_hash``, the ``source_hash`` of
+    all files of the data set, and ``RESULTS`` of the code.
     """
 
     config: str
@@ -63,10 +59,7 @@ class Identity:
 def put_aside(path: Path, folder: Path, name: str, reason: str, stays: Collection[str] = ()) -> None:
     """Move the content of ``path``, whose lock the caller holds, into ``folder/.aside/<name>-<number>``.
 
-    Args:
-        folder: the folder of the benchmark or search.
-        reason: the reason, which is logged and written to ``reason.txt``.
-        stays: names that are not moved; the lock is never moved.
+    The lock and the names in ``stays`` are not moved. The reason is logged and written to ``reason.txt``.
     """
     place = folder / ASIDE / name
     new = next(new for number in count(1) if not (new := place.with_name(f"{place.name}-{number}")).exists())
@@ -80,18 +73,7 @@ def put_aside(path: Path, folder: Path, name: str, reason: str, stays: Collectio
 
 
 def put_aside_unless(path: Path, stored: Identity, folder: Path, identities: Iterable[Identity]) -> bool:
-    """Move a run of ``folder`` aside if there are ``identities`` and none of them has its data and code.
-
-    Args:
-        path: the directory of the run.
-        stored: the identity of the run.
-
-    Returns:
-        Whether the run was moved.
-
-    Raises:
-        UserError: another process is working in the run.
-    """
+    """Move the run in ``path`` aside if none of some ``identities`` has its data and code; returns whether it was."""
     reasons = [replace(identity, config=stored.config).difference(stored) for identity in identities]
     if not reasons or not all(reasons):
         return False

@@ -74,11 +74,7 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 def check_known(where: str, given: Iterable[Any], known: Iterable[str]) -> None:
-    """Check that all names ``given`` are ``known``.
-
-    Raises:
-        OptionError: a name is unknown; the message has the nearest known name, or a short list of all known names.
-    """
+    """Check that all names ``given`` are ``known``."""
     names = {name.lower(): name for name in sorted(known)}
     for key in given:
         if key not in names.values():
@@ -88,11 +84,7 @@ def check_known(where: str, given: Iterable[Any], known: Iterable[str]) -> None:
 
 
 def check_name(key: str, value: Any) -> str:
-    """``value``, if it is a text that can be a file name and is not a path.
-
-    Raises:
-        OptionError: it is not a text, is empty or too long, or has separators or characters that cannot be printed.
-    """
+    """``value``, if it is a text that can be a file name and is not a path."""
     if not isinstance(value, str):
         raise OptionError(f"{key}={_shown(value)} is not a name; a name that looks like something else needs quotes")
     name = value
@@ -122,11 +114,7 @@ def read(cls: type[T], config: Mapping[str, Any]) -> T:
 
 
 def read_part(key: str, cls: type[T], given: Any, rest: Mapping[str, Any]) -> T:
-    """Build ``cls`` from ``given``, the value of ``key``; ``rest`` has the defaults.
-
-    Raises:
-        OptionError: it is not a mapping, has an unknown key, or has a value that cannot be used.
-    """
+    """Build ``cls`` from ``given``, the value of ``key``; ``rest`` has the defaults."""
     check(key, given, dict)
     check_known(f"{key}: unknown key", given, [field.name for field in fields(cls)])  # type: ignore[arg-type]
     try:

@@ -97,12 +97,7 @@ def run_name(given: Mapping[str, Any]) -> str:
 
 
 def new_record(given: Mapping[str, Any], label: str = "", source: str | None = None) -> RunRecord:
-    """The record of a run that is about to start.
-
-    Args:
-        given: its merged keys.
-        source: the hash of its data files, if known.
-    """
+    """The record of a run that is about to start, from its merged keys; ``source`` is the hash of its data."""
     record = RunRecord(given["model"], given["dataset"], given["protocol"], given["seed"], plain(given), label)
     record.begun = datetime.now(UTC).isoformat(timespec="milliseconds")
     record.data = {} if source is None else {"source": source}
@@ -147,11 +142,7 @@ class RunDirectory:
         return self.record["begun"], str(self.path)
 
     def need(self, *places: str) -> None:
-        """Check that the record has a value at each of ``places``: keys with blanks between, like ``timing train_s``.
-
-        Raises:
-            DataError: one is missing, as in the record of an interrupted run.
-        """
+        """Check that the record has a value at each of ``places``: keys joined by blanks, like ``timing train_s``."""
         for place in places:
             value: Any = self.record
             for key in place.split():
@@ -160,11 +151,7 @@ class RunDirectory:
                 raise DataError(f"{self.path / RECORD} has no {place}; move it away and make the run again")
 
     def per_user(self) -> dict[str, NDArray]:
-        """The metrics of each user, an array for each metric and the array ``user``; empty if the run has none.
-
-        Raises:
-            DataError: the file is damaged or too large, or its arrays differ in length.
-        """
+        """The metrics of each user, an array for each metric and the array ``user``; empty if the run has none."""
         path = self.path / PER_USER
         if not path.exists():
             return {}
@@ -187,11 +174,7 @@ class RunDirectory:
 
 
 def read_epochs(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of ``metrics.jsonl``, without an incomplete last line after a kill.
-
-    Raises:
-        DataError: another line is damaged.
-    """
+    """The lines of ``metrics.jsonl``, without an incomplete last line after a kill."""
     path = run_dir / EPOCHS
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     epochs: list[dict[str, Any]] = []
@@ -215,15 +198,7 @@ def write_epochs(run_dir: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def read_json(path: Path, what: str, remedy: str, needed: Iterable[str] = ()) -> dict[str, Any]:
-    """Read a JSON file with a mapping.
-
-    Args:
-        what, remedy: a description of the file, and what to do if it is damaged, for the error.
-        needed: keys that it must have.
-
-    Raises:
-        DataError: the file is damaged, lacks a key, or is larger than any of ours.
-    """
+    """Read a JSON file with a mapping that has the keys ``needed``; an error says ``what`` it is and the ``remedy``."""
     try:
         content = json.loads(read_bytes(path, LARGEST_JSON))
         if not isinstance(content, dict):
@@ -236,11 +211,7 @@ def read_json(path: Path, what: str, remedy: str, needed: Iterable[str] = ()) ->
 
 
 def read_run(path: Path) -> RunDirectory | None:
-    """The run in the directory ``path``; None if there is no run.
-
-    Raises:
-        DataError: its record is damaged.
-    """
+    """The run in the directory ``path``; None if there is no run."""
     file = path / RECORD
     if not file.is_file():
         return None
@@ -256,11 +227,7 @@ def read_run(path: Path) -> RunDirectory | None:
 
 
 def read_runs(folder: Path) -> list[RunDirectory]:
-    """All runs below ``folder``, sorted by path, without those that were moved aside.
-
-    Raises:
-        DataError: there are none, or one is damaged.
-    """
+    """All runs below ``folder``, sorted by path, without those that were moved aside."""
     runs = find_runs(folder)
     if not runs:
         raise DataError(f"there is no run in {folder}: neither it nor a folder below it has a {RECORD}")

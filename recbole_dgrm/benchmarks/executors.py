@@ -6,6 +6,7 @@ its checkpoint and ends if the run is no longer wanted or its parent is dead.
 
 import logging
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -29,7 +31,7 @@ from recbole_dgrm.records import CHECKPOINT, RECORD, RunDirectory, new_record, r
 from recbole_dgrm.runs import experiment
 from recbole_dgrm.runs.trial import Trial
 from recbole_dgrm.system import processes
-from recbole_dgrm.system.files import make_folder, write_bytes, write_json, writing
+from recbole_dgrm.system.files import make_folder, write_json, write_whole, writing
 from recbole_dgrm.system.forks import CAN_FORK, Forks
 from recbole_dgrm.system.processes import EXIT_S, clear, locked_folder
 
@@ -45,14 +47,7 @@ REFRESH_S = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be made.
-
-    Attributes:
-        config: its merged keys, as in ``config.yaml``.
-        threads: the number of its threads.
-        time_limit: its time limit in seconds.
-        trial: the trial of a search, if the run is one.
-    """
+    """A run to be made: ``config`` has its merged keys, ``time_limit`` is in seconds, ``trial`` that of a search."""
 
     label: str
     config: dict[str, Any]
@@ -79,27 +74,13 @@ class Job:
 
 
 def execute(
-    job: Job, run_dir: Path | None, unwanted: Callable[[], bool] = lambda: False, start: Start = processes.spawn
-) -> dict[str, bytes]:
-    """Make the run; in any case its record says how it ended.
+    job: Job, run_dir: Path, unwanted: Callable[[], bool] = lambda: False, start: Start = processes.spawn
+) -> None:
+    """Make the run in its directory; in any case its record says how it ended.
 
-    Args:
-        run_dir: the directory of the run; None for a temporary directory, whose files are returned.
-        unwanted: called regularly; if it returns true, the run is stopped and writes its checkpoint.
-        start: starts a process; see ``recbole_dgrm.system.processes.spawn``.
-
-    Returns:
-        File name to content if ``run_dir`` is None, else an empty dict.
+    If ``unwanted()``, which is called regularly, returns true, the run is stopped and writes its checkpoint. ``start``
+    starts its process, as ``processes.spawn`` does.
     """
-    if run_dir is not None:
-        _run(job, run_dir, unwanted, start)
-        return {}
-    with tempfile.TemporaryDirectory(prefix="recbole_dgrm-") as folder:
-        _run(job, Path(folder), unwanted, start)
-        return {name: (Path(folder) / name).read_bytes() for name in BACK if (Path(folder) / name).exists()}
-
-
-def _run(job: Job, run_dir: Path, unwanted: Callable[[], bool], start: Start) -> None:
     job.lay_out(run_dir)
     output = run_dir / OUTPUT
     with writing(output):
@@ -137,13 +118,14 @@ def _wait(process: processes.Process, time_limit: float, unwanted: Callable[[], 
 class LocalExecutor:
     """Makes up to ``workers`` runs at a time on this machine, each in its own process and directory.
 
-    At the end of a ``with`` block the active runs are stopped, and write their checkpoints.
+    At the end of a ``with`` block the active runs are stopped, and write their checkpoints. ``threads`` is the number
+    of threads of each run, unless its plan says otherwise.
     """
 
     patience = EXIT_S  # seconds to wait for another process to leave the directory of a run
 
     def __init__(self, workers: int):
-        self.workers = workers
+        self.workers, self.threads = workers, max(1, (os.cpu_count() or 1) // workers)
         self._unwanted: Any = Event()
         self._threads = ThreadPoolExecutor(workers)
         self._forks = Forks("recbole_dgrm.runs.experiment")
@@ -161,13 +143,9 @@ class LocalExecutor:
         return len(self._active)
 
     def submit(self, key: Any, job: Job, run_dir: Path) -> None:
-        """Make a run as soon as a worker is free; files of a run that cannot be continued are removed first.
+        """Make a run, which ``key`` identifies for the caller, as soon as a worker is free.
 
-        Args:
-            key: identifies the run for the caller.
-
-        Raises:
-            UserError: another process is working in the directory.
+        Files of a run that cannot be continued are removed first. No other process may work in ``run_dir``.
         """
         if run_dir.exists():  # the child of a killed parent ends soon, so wait for it
             with locked_folder(run_dir, "process", "wait for its end", self.patience):
@@ -178,18 +156,14 @@ class LocalExecutor:
         self._active[self.start(job, run_dir)] = key, job, run_dir
 
     def ended(self) -> Iterator[tuple[Any, RunDirectory]]:
-        """Wait at most ``REFRESH_S`` seconds, and yield the runs that have ended; their records say how.
-
-        Raises:
-            UserError: the connection to the cluster is lost.
-        """
+        """Wait at most ``REFRESH_S`` seconds, and yield the runs that have ended; their records say how."""
         for future in wait(self._active, REFRESH_S, FIRST_COMPLETED).done:
             key, job, run_dir = self._active.pop(future)
             try:
-                files = future.result()  # those that another machine sends back
+                files = future.result() or {}  # those that another machine sends back
                 make_folder(run_dir)
                 for name in sorted(files, key=lambda name: name == RECORD):  # if the record exists, all are complete
-                    write_bytes(run_dir / name, files[name])
+                    write_whole(run_dir / name, partial(Path.write_bytes, data=files[name]))
             except CancelledError:
                 raise UserError("the cluster is gone; the same command continues where it stopped") from None
             except Exception as error:
@@ -198,7 +172,7 @@ class LocalExecutor:
             yield key, read_run(run_dir) or job.record_end(run_dir, "the run left no record")
 
     def start(self, job: Job, run_dir: Path) -> Future:
-        """Start a run; the future has the result of ``execute``."""
+        """Start a run; its future has the files that another machine sends back."""
         on_gpu = job.config.get("device") != "cpu" and torch.cuda.is_available()  # which a fork may not be able to use
         start_process = processes.spawn if on_gpu or not CAN_FORK else self._forks.start
         return self._threads.submit(execute, job, run_dir, self._unwanted.is_set, start_process)
@@ -215,9 +189,6 @@ class DaskExecutor(LocalExecutor):
 
     A worker needs this package, and the data under the same ``data_path``, but no shared disk. If a worker dies, Dask
     starts its run again on another one, until ``allowed-failures`` workers have died with it.
-
-    Raises:
-        OptionError: the library is not installed, or no scheduler answers at the address.
     """
 
     def __init__(self, address: str):
@@ -232,6 +203,7 @@ class DaskExecutor(LocalExecutor):
         except (OSError, ValueError) as error:
             raise OptionError(f"no Dask scheduler answers at {address!r}: {error}") from error
         super().__init__(max(1, sum(self._client.nthreads().values())))
+        self.threads = 1
         self._unwanted = distributed.Event(f"recbole_dgrm-{uuid4().hex}", client=self._client)
         self._tasks = self._client.get_executor(pure=False)
 
@@ -244,10 +216,17 @@ class DaskExecutor(LocalExecutor):
         self._client.close()
 
 
+def executor_for(workers: int, scheduler: str | None) -> LocalExecutor:
+    """The executor with ``workers`` processes on this machine, or that of the Dask cluster at ``scheduler``."""
+    return DaskExecutor(scheduler) if scheduler else LocalExecutor(workers)
+
+
 def _execute_remotely(job: Job, unwanted: str) -> dict[str, bytes]:
     from distributed import Event
 
-    return execute(job, None, Event(unwanted).is_set)
+    with tempfile.TemporaryDirectory(prefix="recbole_dgrm-") as folder:
+        execute(job, Path(folder), Event(unwanted).is_set)
+        return {name: (Path(folder) / name).read_bytes() for name in BACK if (Path(folder) / name).exists()}
 
 
 def _can_continue(run_dir: Path, job: Job) -> bool:

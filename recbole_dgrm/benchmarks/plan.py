@@ -83,13 +83,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class PlannedRun:
-    """One run of a plan.
-
-    Attributes:
-        config: its merged and checked keys.
-        source: the hash of the files of its data set.
-        dataset_keys: the keys of the data set's entry in the plan, as text.
-    """
+    """One run of a plan: its merged keys, the hash of its data files, and the keys of its data set's entry, as text."""
 
     label: str
     config: dict[str, Any]
@@ -117,11 +111,7 @@ def find_plan(name: str) -> Path:
 def make_plan(content: Mapping[str, Any], path: Path | None = None) -> Plan:
     """Make a plan from ``content``; other keys have the defaults of ``properties/benchmark.yaml``.
 
-    Args:
-        path: the file of the content; the paths of config files are relative to its folder.
-
-    Raises:
-        OptionError: a key is unknown, missing or wrong.
+    Paths of config files are relative to the folder of ``path``, the file of the content.
     """
     name, folder = (path, path.parent) if path else ("the plan", Path())
     check_known(f"{name}: unknown key", content, [field.name for field in fields(Plan)])
@@ -135,12 +125,7 @@ def make_plan(content: Mapping[str, Any], path: Path | None = None) -> Plan:
 
 
 def planned_runs(plan: Plan) -> tuple[list[PlannedRun], dict[str, str]]:
-    """Check the config of every run; returns the runs, and the data sets that are left out with the reason.
-
-    Raises:
-        recbole_dgrm.errors.UserError: a config cannot be used, a data set that is not optional is missing, or two rows
-            are the same run.
-    """
+    """Check the config of every run; returns the runs, and the data sets that are left out with the reason."""
     runs: list[PlannedRun] = []
     left_out: dict[str, str] = {}
     sources: dict[tuple, str] = {}

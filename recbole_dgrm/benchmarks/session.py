@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from recbole_dgrm.benchmarks.executors import DaskExecutor, Job, LocalExecutor
+from recbole_dgrm.benchmarks.executors import Job, LocalExecutor, executor_for
 from recbole_dgrm.benchmarks.plan import Plan, PlannedRun, find_plan, make_plan, planned_runs
 from recbole_dgrm.benchmarks.progress import State
 from recbole_dgrm.config.values import read_yaml
@@ -20,7 +20,7 @@ from recbole_dgrm.identity import Identity, put_aside_unless
 from recbole_dgrm.records import PLAN, RunDirectory, find_runs, read_run
 from recbole_dgrm.reports.benchmark_report import Report, write_report
 from recbole_dgrm.system.files import check_writable, write_json
-from recbole_dgrm.system.processes import locked_folder, threads_of_each
+from recbole_dgrm.system.processes import locked_folder
 from recbole_dgrm.system.texts import in_file_name
 
 LOG = logging.getLogger(__name__)
@@ -100,9 +100,8 @@ class Benchmark:
             UserError: another benchmark is working in the folder, another process in one of its runs, or the connection
                 to the cluster is lost.
         """
-        threads = self.plan.threads or (1 if scheduler else threads_of_each(workers))
-        if executor is None:
-            executor = DaskExecutor(scheduler) if scheduler else LocalExecutor(workers)
+        executor = executor or executor_for(workers, scheduler)
+        threads = self.plan.threads or executor.threads
         with executor, locked_folder(self.folder, "benchmark"):
             write_json(self.folder / PLAN, asdict(self.plan))
             self._put_others_aside()

@@ -1,13 +1,14 @@
-"""The checks of ``doctor``: libraries and their versions, the GPU, folders and data, each with a remedy.
+"""The command that checks the installation: libraries and their versions, the GPU, folders and data, with remedies.
 
-This module is for broken installations. So only the standard library is imported before a check runs, and an error in a
-check is its result. The needed libraries are read from the metadata of the installed package, which come from
+This module is for broken installations. So a library is imported by the check that needs it, and an error in a check is
+its result. The needed libraries are read from the metadata of the installed package, which come from
 ``setup.py``.
 """
 
 import platform
 import shutil
 import tempfile
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,13 +16,37 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from recbole_dgrm.cli.command import argument, command
 from recbole_dgrm.errors import INSTALL
 
 WORKS, LIMITED, FAILS = "works", "limited", "does not work"
+STYLES = {WORKS: "green", LIMITED: "yellow", FAILS: "bold red"}
 REINSTALL = "install the package again with -c constraints.txt"
 MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn"}  # libraries whose modules have another name
 DEVELOPMENT = ("test", "docs")  # extras that commands do not need
 GPU_CURE = "none needed without a GPU; for one, install a build of torch that fits the CUDA version of its driver"
+
+
+@command(
+    "doctor [--output_dir=DIR]",
+    argument("--output_dir", type=Path, default=Path("runs"), help="folder for runs (default runs)"),
+)
+def doctor(given: Namespace, console: Console) -> int:
+    """Check what works on this machine, what is limited, and what to do about it."""
+    rows = list(examine(given.output_dir))
+    table = Table(title="what works here", title_justify="left")
+    for name in ("what", "result", "state", "cure"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(row.what, Text(row.result), Text(row.state, STYLES[row.state]), Text(row.cure))
+    console.print(table)
+    failed = [row.what for row in rows if row.state == FAILS]
+    console.print(f"does not work: {', '.join(failed)}" if failed else "nothing essential is missing")
+    return 1 if failed else 0
 
 
 @dataclass(frozen=True)
@@ -65,11 +90,7 @@ def examine(output_dir: Path) -> Iterator[Row]:
 
 
 def libraries() -> Iterator[Row]:
-    """A result for every library that the metadata of the package require, except those for development.
-
-    Raises:
-        importlib.metadata.PackageNotFoundError: the package is not installed.
-    """
+    """A result for every library that the metadata of the package require, except those for development."""
     from packaging.requirements import Requirement
 
     extras = [extra for extra in metadata.metadata("recbole-dgrm").get_all("Provides-Extra", []) if extra]

@@ -40,7 +40,7 @@ class Command:
         function: gets the arguments and the console, prints its result, and returns the exit status; None means 0.
         usage: the usage line after the name of the program.
         arguments: the arguments of the command.
-        takes_keys: whether other ``--key=value`` are allowed; the function finds them in ``given.keys``.
+        takes_keys: whether other ``--key=value`` are allowed; the function finds their values in ``given.keys``.
     """
 
     function: Function
@@ -63,9 +63,6 @@ class Command:
 
         Args:
             more: text for the end of the help.
-
-        Raises:
-            OptionError: the words are not understood.
         """
         program, (summary, _, rest) = program_name(), (getdoc(self.function) or "").partition("\n\n")
         epilog, form = rest.replace("recbole-dgrm", program) + more, RawDescriptionHelpFormatter
@@ -85,6 +82,10 @@ class Command:
             check_known("unknown option", (word.partition("=")[0] for word in others), known)
         if sys.stderr.isatty():
             print(f"recbole-dgrm {__version__}: loading libraries", file=sys.stderr, flush=True)
+        if self.takes_keys:
+            from recbole_dgrm.config.values import parse_line
+
+            given.keys = parse_line(given.keys)
         return self.function(given, console) or 0
 
 

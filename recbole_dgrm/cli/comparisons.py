@@ -40,9 +40,8 @@ def benchmark(given: Namespace, console: Console) -> int:
     """
     from recbole_dgrm.benchmarks.session import Benchmark
     from recbole_dgrm.cli.display import plan_table
-    from recbole_dgrm.config.values import parse_line
 
-    made = Benchmark.read(given.config, given.output_dir, parse_line(given.keys), given.data_path)
+    made = Benchmark.read(given.config, given.output_dir, given.keys, given.data_path)
     if given.dry_run:
         console.print(plan_table(made.runs, made.finished_runs(given.retry)))
         return 0
@@ -88,12 +87,12 @@ def tune(given: Namespace, console: Console) -> int:
       recbole-dgrm tune --model=MF --dataset=ml-100k --trials=20
     """
     from recbole_dgrm.cli.display import Board, frame_table
-    from recbole_dgrm.config.values import parse_line, parse_value
+    from recbole_dgrm.config.values import parse_value
     from recbole_dgrm.tuning.search import BEST, best_against_defaults, tune
 
     seeds = check("test_seeds", parse_value(given.test_seeds) or [], list[Seed])
     named = ("space", "output_dir", "trials", "sampler", "workers", "scheduler", "timeout")
-    keys = {**keys_of(given, *named), "prune": not given.no_pruning, **parse_line(given.keys)}
+    keys = {**keys_of(given, *named), "prune": not given.no_pruning, **given.keys}
     with Board(console) as board:
         search = tune(given.model, given.dataset, show=board.show_search, **keys)
     console.print(frame_table(search.shown().reset_index(names="trial"), f"the best of {search.counts()}"))
@@ -137,10 +136,10 @@ def diagnose(given: Namespace, console: Console) -> int:
       recbole-dgrm diagnose --models=DGRM --dataset=ml-100k --fixed_steps=[5,1]
     """
     from recbole_dgrm.benchmarks import watch
-    from recbole_dgrm.config.values import parse_line, parse_value
+    from recbole_dgrm.config.values import parse_value
     from recbole_dgrm.reports.collapse_report import write_diagnosis
 
-    config = parse_line(given.keys) | {key: getattr(given, key) for key in ("every", "epochs", "output_dir", "threads")}
+    config = given.keys | {key: getattr(given, key) for key in ("every", "epochs", "output_dir", "threads")}
     config |= {"seeds": parse_value(given.seeds), "fixed_steps": parse_value(given.fixed_steps) or []}
     made = watch.prepare(parse_value(given.models, "models"), given.dataset, **config)
     status = _make_runs(made, given, console)
@@ -183,10 +182,9 @@ def split(given: Namespace, console: Console) -> None:
     examples:
       recbole-dgrm split --dataset=ml-1m --data_path=data --protocol=table3 --seed=2021 --output=split-2021
     """
-    from recbole_dgrm.config.values import parse_line
     from recbole_dgrm.runs.compare import split_config, write_split
 
-    about = write_split(split_config(config_paths(given.config_files), parse_line(given.keys)), given.output)
+    about = write_split(split_config(config_paths(given.config_files), given.keys), given.output)
     verbs = {"train": "train on", "valid": "validate on", "test": "predict"}
     sizes = ", ".join(f"{about[f'n_{part}']:,} to {verb}" for part, verb in verbs.items())
     metric = f"validation metric {about['selects']}"

@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from recbole_dgrm.cli.checks import doctor
 from recbole_dgrm.cli.comparisons import benchmark, compare, diagnose, report, split, tune
 from recbole_dgrm.cli.data import convert, download
-from recbole_dgrm.cli.doctor import doctor
 from recbole_dgrm.cli.runs import evaluate, export, recommend, train
 from recbole_dgrm.errors import OptionError, UserError, explained
 from recbole_dgrm.start import own_process

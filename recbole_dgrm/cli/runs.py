@@ -71,7 +71,6 @@ def train(given: Namespace, console: Console) -> None:
     from dataclasses import asdict
 
     from recbole_dgrm.config.layers import load_config
-    from recbole_dgrm.config.values import parse_line
     from recbole_dgrm.evaluation.collapse import of_record
     from recbole_dgrm.reports.run_table import explanation, run_table
     from recbole_dgrm.runs import experiment
@@ -81,7 +80,7 @@ def train(given: Namespace, console: Console) -> None:
     if given.resume:
         made, run_dir = experiment.resume(given.resume, show_progress=True)
     else:
-        config = load_config(files, command_line=parse_line(given.keys))
+        config = load_config(files, command_line=given.keys)
         made, run_dir = experiment.run_one(config, show_progress=True)
     if not distributed.is_main_process():
         return
@@ -125,10 +124,8 @@ def recommend(given: Namespace, console: Console) -> None:
     from recbole_dgrm.cli.display import duration, frame_table
     from recbole_dgrm.data.convert import described
     from recbole_dgrm.runs.export import check_table, write_table
-    from recbole_dgrm.system.files import check_writable
 
     check_table(given.output)
-    check_writable(given.output.parent, "output")
     source = run = _loaded(given)
     if given.ratings:  # by default with the layout of the data set's source files
         made = described(Path(run.config["data_path"]) / f"{run.config['dataset']}.yaml")
@@ -173,8 +170,6 @@ def evaluate(given: Namespace, console: Console) -> None:
 def export(given: Namespace, console: Console) -> None:
     """Export the weights of a finished run with the ids of their rows."""
     from recbole_dgrm.runs.export import CONTENTS, check_new
-    from recbole_dgrm.system.files import check_writable
 
     check_new(given.output)
-    check_writable(given.output, "output")
     console.print(f"{_loaded(given).export(given.output)} and {CONTENTS} are written")

@@ -17,11 +17,6 @@ class Config(recbole.config.Config):
 
     It does not evaluate texts as code, does not read ``sys.argv``, reads YAML safely, and has one key for the device.
 
-    Args:
-        model: the name of the model.
-        model_class: the class of the model, which need not be one of RecBole's.
-        keys: all keys, checked.
-
     Attributes:
         run: the typed keys that every run has.
         given: all keys as they were given, which can be written as YAML and read again.

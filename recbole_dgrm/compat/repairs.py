@@ -31,15 +31,7 @@ from recbole_dgrm.system.turns import ignore_known_warnings
 from recbole_dgrm.system.yaml_files import YamlLoader
 
 # Aliases that numpy removed and RecBole uses; RecBole sets them through ``np.float_``, which was removed, too.
-NUMPY_ALIASES = {
-    "bool": np.bool_,
-    "int": np.int_,
-    "float": np.float64,
-    "complex": np.complex128,
-    "object": np.object_,
-    "str": np.str_,
-    "unicode": np.str_,
-}
+NUMPY_ALIASES = {"bool": np.bool_, "float": np.float64}
 
 # RecBole's calls that would unpickle a file; ``prepare`` replaces them by ``load_weights``, ``load_array`` or
 # ``refuse_pickle``.
@@ -199,11 +191,7 @@ def literal(value: Any) -> Any:
 
 
 def refuse_pickle(file: Any) -> None:
-    """Replaces ``pickle.load``, which could run code from the file.
-
-    Raises:
-        DataError: always.
-    """
+    """Replaces ``pickle.load``, which could run code from the file."""
     raise DataError(f"{file.name} is a pickled data set, and is not loaded; set dataset_save_path=None and remove it")
 
 
@@ -217,11 +205,7 @@ def save_weights(state: dict[str, Any], path: Path | str, **_: Any) -> None:
 
 
 def load_weights(path: Path | str, map_location: Any = None, **_: Any) -> dict[str, Any]:
-    """Read a checkpoint or a file of named tensors; the weights are in ``state_dict``, as RecBole expects.
-
-    Raises:
-        CheckpointError: the file cannot be read, or has pickled objects.
-    """
+    """Read a checkpoint or a file of named tensors; the weights are in ``state_dict``, as RecBole expects."""
     remedy = "give the checkpoint.pt of a run made here, or a file of tensors by name; RecBole's own are pickled"
     try:
         check_unpacked(Path(path))
@@ -235,11 +219,7 @@ def load_weights(path: Path | str, map_location: Any = None, **_: Any) -> dict[s
 
 
 def load_array(path: Path | str, **_: Any) -> np.ndarray:
-    """The item embeddings ``(n_items, width)`` that LDiffRec clusters.
-
-    Raises:
-        DataError: the file cannot be read, or is not a table of numbers.
-    """
+    """The item embeddings ``(n_items, width)`` that LDiffRec clusters."""
     remedy = (
         "LDiffRec with n_cate above 1 needs a file of the items' embeddings: numpy.save(path, array), a table of floats"
     )

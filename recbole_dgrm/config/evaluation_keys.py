@@ -46,16 +46,8 @@ class EvalArgs:
 def eval_args(given: Any, names: list[str], parts: int | None) -> dict[str, Any]:
     """Complete ``eval_args``, with one ``mode`` for validation and test.
 
-    Missing keys have RecBole's defaults, except that the mode follows from the metrics.
-
-    Args:
-        given: the value of ``eval_args``.
-        names: the names of the metrics.
-        parts: the number of files if the split is given as files, else None; with two files, validation is split from
-            the first.
-
-    Raises:
-        OptionError: a value cannot be used, or does not fit the metrics or the files.
+    Missing keys have RecBole's defaults, except that the mode follows from the metrics ``names``. ``parts`` is the
+    number of files if the split is given as files, else None; with two files, validation is split from the first.
     """
     full = _rank_all(names)
     args = dict(check("eval_args", given, dict))
@@ -92,11 +84,7 @@ def _check_shares(split: dict, parts: int | None) -> None:
 
 
 def _rank_all(names: list[str]) -> bool:
-    """Whether the metrics rank all items and not only the rated ones.
-
-    Raises:
-        OptionError: there are metrics of both kinds, or a metric is unknown.
-    """
+    """Whether the metrics rank all items and not only the rated ones."""
     if not names:
         raise OptionError("metrics=[] is empty; name some, like [RatedNDCG, RMSE] or [NDCG, Recall]")
     known = recbole_metrics.names()
@@ -113,11 +101,7 @@ def _rank_all(names: list[str]) -> bool:
 
 
 def needed_columns(merged: Mapping[str, Any], run: RunOptions) -> list[str]:
-    """The columns of the ratings that a run needs.
-
-    Raises:
-        OptionError: the name of a needed column is empty.
-    """
+    """The columns of the ratings that a run needs."""
     labeled = merged["eval_args"]["mode"] == "labeled"
     roles = ["USER_ID_FIELD", "ITEM_ID_FIELD"] + (["RATING_FIELD"] if labeled or run.feedback == "rating" else [])
     roles += ["TIME_FIELD"] if merged["eval_args"]["order"] == "TO" else []
@@ -127,11 +111,7 @@ def needed_columns(merged: Mapping[str, Any], run: RunOptions) -> list[str]:
 
 
 def check_selection(merged: Mapping[str, Any]) -> None:
-    """Check that ``valid_metric`` is computed, and that the metrics fit the ratings.
-
-    Raises:
-        OptionError: a value cannot be used.
-    """
+    """Check that ``valid_metric`` is computed, and that the metrics fit the ratings."""
     names, topk, chosen = merged["metrics"], merged["topk"], merged["valid_metric"]
     if merged["rm_dup_inter"] == "last" and cuts_timeline(merged["eval_args"]):
         raise OptionError("rm_dup_inter=last would let later ratings remove earlier ones of training; use first")
@@ -161,9 +141,6 @@ def check_scores(model: type, keys: Mapping[str, Any]) -> None:
     """Check that no key treats the scores of a model as ratings if they are not.
 
     The scores of RecBole's models are not ratings, nor are those of our models with ``feedback: implicit``.
-
-    Raises:
-        OptionError: a key does.
     """
     implicit = keys.get("feedback") == "implicit"
     if hasattr(model, "Options") and not implicit:
@@ -181,9 +158,6 @@ def check_changed(config: Config) -> None:
     """Check keys that the user has changed from their defaults and that are impossible in this run.
 
     An ``eval_step`` above ``epochs`` is only an error if the user has set it: RecBole treats it as ``epochs``.
-
-    Raises:
-        OptionError: a value cannot be used.
     """
     given, changed, model = config.given, config.changed, config["model"]
     if "eval_step" in changed and given["eval_step"] > given["epochs"]:

@@ -47,7 +47,7 @@ def load_config(
     Args:
         config_files: a path or several; later ones override earlier ones.
         config_dict: keys from Python; must have ``model`` and ``dataset`` unless another layer has them.
-        command_line: keys from the command line, parsed with ``recbole_dgrm.config.values.parse_line``.
+        command_line: keys from the command line, read by ``recbole_dgrm.config.values.parse_line``.
 
     Returns:
         The config with every key.
@@ -166,11 +166,7 @@ def _dataset_layer(dataset: str, data_path: str | None, known: set[str]) -> Laye
 
 
 def protocol_layer(name: Any) -> Layer:
-    """The keys of a protocol.
-
-    Raises:
-        OptionError: there is no protocol of this name.
-    """
+    """The keys of a protocol."""
     path = properties_dir() / "protocol" / f"{check_name('protocol', name)}.yaml"
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))

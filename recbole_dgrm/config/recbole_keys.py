@@ -54,11 +54,7 @@ def known_keys() -> set[str]:
 
 
 def check_exist(given: Iterable[Any], known: Iterable[str]) -> None:
-    """Check that all keys ``given`` are ``known`` or RecBole's, and are not replaced by another key.
-
-    Raises:
-        OptionError: a key is unknown or replaced; the message has the nearest key or the replacement.
-    """
+    """Check that all keys ``given`` are ``known`` or RecBole's, and are not replaced by another key."""
     for key in map(str, given):
         if key in REPLACED:
             raise OptionError(f"{key} is not used here: {REPLACED[key]}")
@@ -66,15 +62,7 @@ def check_exist(given: Iterable[Any], known: Iterable[str]) -> None:
 
 
 def check_keys(merged: Mapping[str, Any], needed: list[str]) -> dict[str, Any]:
-    """Check the keys of RecBole without reading data; returns them.
-
-    Args:
-        merged: all keys of the run.
-        needed: the columns of the ``.inter`` file that the run needs.
-
-    Raises:
-        OptionError: a value cannot be used.
-    """
+    """Check the keys of RecBole without reading data; ``needed`` columns must be loaded. Returns the checked keys."""
     checked = {key: check(key, merged[key], hint) for key, hint in KINDS.items() if key in merged}
     for key, reason in REFUSED.items():
         if merged.get(key) not in (None, [], {}):
@@ -113,13 +101,7 @@ def _check_columns(merged: Mapping[str, Any], needed: list[str]) -> None:
 
 
 def check_model_keys(merged: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the keys of a model of RecBole against the types of their defaults; returns them.
-
-    A whole float becomes an int if the default is an int.
-
-    Raises:
-        OptionError: a value cannot be used.
-    """
+    """Check the keys of a model of RecBole against the types of their defaults; returns them."""
     checked = {key: check(key, merged[key], _hint_like(key, default)) for key, default in defaults.items()}
     whole = {key for key, default in defaults.items() if type(default) is int and checked[key].is_integer()}
     return checked | {key: int(checked[key]) for key in whole}

@@ -22,11 +22,7 @@ BRACKETS = "; a text with brackets, like '[5,inf)', needs quotes"
 
 
 def read_yaml(path: Path) -> Layer:
-    """The content of a YAML file as a dict, read safely and with ``1e-4`` as a number.
-
-    Raises:
-        OptionError: the file cannot be read, is not valid YAML, or is not a mapping.
-    """
+    """The content of a YAML file as a dict, read safely and with ``1e-4`` as a number."""
     try:
         text = read_bytes(path, yaml_files.LARGEST).decode()
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, too large, or not a possible path
@@ -49,9 +45,6 @@ def parse_value(text: str, key: str = "") -> Any:
     """A value of the command line, read as YAML: ``0.1``, ``[256, 64]``, ``true``, ``~``, ``1e-4``, a name.
 
     The value of a ``key`` for texts is not changed, so a ``dataset`` may be called ``007`` or ``on``.
-
-    Raises:
-        OptionError: the text is not a YAML value.
     """
     if key in TEXTS:
         return _unquoted(text)

@@ -8,14 +8,13 @@ of the model are evaluated as they are, without recalibration.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import Splits, training_part, user_item_means
@@ -25,13 +24,6 @@ NOMINAL = tuple(round(0.05 * place, 2) for place in range(1, 20))  # probabiliti
 USERS = 5000  # tested users whose ratings are evaluated, at most; they are evenly spaced
 ROUNDING = 1e-6  # smaller standard deviations count as 0
 BINS = 10  # bins of equally many pairs, by rising standard deviation
-
-
-class Uncertain(Protocol):
-    """A model that predicts standard deviations: any model with a method ``deviations``."""
-
-    def deviations(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """The standard deviations ``(n,)`` of the ratings at ``row`` and ``column`` of distinct users ``(B,)``."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +98,8 @@ class Gaussians:
         }
 
 
-def measure(model: Uncertain, config, splits: Splits, predictions: RatedPredictions) -> dict[str, Any]:
-    """The calibration of the ``model`` and of the baseline around user + item ``means``.
+def measure(model: Any, config, splits: Splits, predictions: RatedPredictions) -> dict[str, Any]:
+    """The calibration of the ``model``, which has a method ``deviations``, and of a baseline, user + item ``means``.
 
     They are evaluated on the scored test pairs of at most ``USERS`` users.
     """
@@ -120,17 +112,13 @@ def measure(model: Uncertain, config, splits: Splits, predictions: RatedPredicti
     deviation = model.deviations(user.to(device), row.to(device), (item - 1).to(device)).double().cpu().numpy()
     deviation[deviation < ROUNDING] = 0
     means = user_item_means(config, splits, training_part(config)).predict(users, item.numpy())
+    of_valid = splits.triples("valid")
+    usual = _rms(of_valid[2] - user_item_means(config, splits, "train").predict(*of_valid[:2]))
     compared = {
         "model": Gaussians(rating - score.astype(np.float64), deviation),
-        "means": Gaussians(rating - means, np.full(len(means), _usual_error(config, splits))),
+        "means": Gaussians(rating - means, np.full(len(means), usual)),
     }
     return {name: gaussians.to_dict() for name, gaussians in compared.items()}
-
-
-def _usual_error(config, splits: Splits) -> float:
-    """The RMSE on the validation part of user + item means fitted on the training part."""
-    user, item, rating = splits.triples("valid")
-    return _rms(rating - user_item_means(config, splits, "train").predict(user, item))
 
 
 def _rms(value: NDArray) -> float:

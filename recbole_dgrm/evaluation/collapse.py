@@ -21,7 +21,7 @@ seen different items.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -69,10 +69,6 @@ class Verdict:
     training: str = ""
     passing: tuple[int, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The verdict as JSON values, for the record."""
-        return asdict(self)
-
     @property
     def line(self) -> str:
         """The whole verdict in one line."""
@@ -89,8 +85,7 @@ class Verdict:
 def judge(predicted: Sample, given: Sample, between_users: float | None = None) -> Finding:
     """Whether the ``predicted`` ratings have collapsed, compared with the ``given`` ratings.
 
-    Args:
-        between_users: share of the variance of predictions that is between users; None if it is unknown.
+    ``between_users`` is the share of the variance of predictions that is between users; None if it is unknown.
     """
     few = predicted.values / float(effective_number(given.shares))
     inside = (1 - predicted.ends) / max(1 - given.ends, np.finfo(float).tiny)
@@ -115,11 +110,7 @@ def judge(predicted: Sample, given: Sample, between_users: float | None = None) 
 
 
 def judge_lists(lists: Mapping[str, Any]) -> Finding:
-    """Whether everybody gets the same list, for models whose scores are not ratings.
-
-    Args:
-        lists: the entry ``lists`` of what ``recbole_dgrm.evaluation.diagnosis.inspect`` returns.
-    """
+    """Whether everybody gets the same list, by the entry ``lists`` of ``diagnosis.inspect``; for scores of any kind."""
     reason = f"the scores are not ratings; {lists_line(lists)}"
     if alike(lists["distinct"], lists["users"]):
         return Finding(COLLAPSED, f"{reason}: everybody gets the same")
@@ -170,13 +161,7 @@ def worst(findings: Mapping[str, Finding]) -> Finding:
 
 
 def conclude(tested: Finding, training: Mapping[str, Mapping[int, Finding]], epoch: int | None = None) -> Verdict:
-    """The verdict that follows from all findings.
-
-    Args:
-        tested: the finding about the tested model.
-        training: for each group of predictions the findings by epoch, from 1.
-        epoch: epoch of the tested model, from 1.
-    """
+    """The verdict from the findings about the tested model, of ``epoch`` (from 1), and about each group by epoch."""
     since: int | None = None
     reason, passing = "", set()
     for name, by_epoch in training.items():
@@ -199,13 +184,11 @@ def findings(bins: Bins, distribution: Mapping[str, Any], ratings: Sample) -> It
 
 
 def judge_run(bins: Bins | None, final: Mapping[str, Any], lines: Iterable[Mapping[str, Any]], epoch: int) -> Verdict:
-    """The verdict on a run.
+    """The verdict on a run whose tested model is that of ``epoch``, from 1; ``lines`` are those of ``metrics.jsonl``.
 
     Args:
         bins: the bins in which predictions were counted; None if the scores are not ratings.
         final: the ``distribution`` entry of the tested model, with the training ``ratings``.
-        lines: the lines of ``metrics.jsonl``.
-        epoch: epoch of the tested model, from 1.
     """
     if bins is None:
         return conclude(judge_lists(final["lists"]), {}, epoch)

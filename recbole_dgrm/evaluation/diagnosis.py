@@ -5,9 +5,9 @@ inspection does not change the run: it has a random generator of its own.
 """
 
 import logging
-from collections.abc import Iterator
+from dataclasses import asdict
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,38 +15,22 @@ from recbole.data.dataset import Dataset
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from recbole_dgrm.data import ITEM_RANK, loaders
 from recbole_dgrm.data.rating_scale import RatingScale
 from recbole_dgrm.data.splits import Splits, training_part
 from recbole_dgrm.evaluation import calibration, collector
 from recbole_dgrm.evaluation.collapse import DISTRIBUTION, judge_run
 from recbole_dgrm.evaluation.distribution import Bins, Sample, counts_by_user, distance_intervals, ks_p_values
 from recbole_dgrm.evaluation.lists import Lists
-from recbole_dgrm.evaluation.references import rated_row
+from recbole_dgrm.evaluation.references import evaluated, rated_pairs
 from recbole_dgrm.evaluation.scoring import all_scores
 
 LOG = logging.getLogger(__name__)
 RESAMPLED = 5000  # groups of users that the bootstrap resamples; users are in groups of their own if they are fewer
 ALPHAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # significance levels of the KS test (Fig. 8)
-MOST = (
-    1 << 24
-)  # scores that the inspections of a training count, at most, and that of the tested model: a second or two
+MOST = 1 << 24  # scores counted by all inspections of a training, and by that of the tested model: a second or two
 LISTED = 1000  # users whose lists are compared, at most
 LISTED_SCORES = 1 << 22  # scores from which these lists are made; there are fewer users if there are many items
 LISTED_AT_LEAST = 100  # users, because the lists of fewer cannot show a collapse
-
-
-class Denoiser(Protocol):
-    """A model that predicts by a chain of denoising steps: any model with a method ``walk``.
-
-    Attributes:
-        options: has ``noise_steps``, the length of the chain, and ``noise_support``, the items that get noise.
-    """
-
-    options: Any
-
-    def walk(self, user: Tensor, column: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """After 0, 1, ... denoising steps the ratings ``(n,)`` of pairs in the state and in the estimate of ``x_0``."""
 
 
 def rating_bins(config, scale: RatingScale | None) -> Bins | None:
@@ -141,11 +125,9 @@ def inspect(
 
 
 def _lists(matrix: csr_matrix, top: Tensor, whole: Tensor) -> dict[str, Any]:
-    """Statistics of the lists of unseen items (``top``) and of all items (``whole``), ``(n_users, N)`` each.
+    """``Lists.statistics`` of the lists of unseen items (``top``, ``(n_users, N)``), with the numbers of users.
 
-    Returns:
-        ``users``, the number of compared users; ``of_users``, the number of users with ratings; ``rankings``, distinct
-        lists of all items / users, where the order of items counts; and ``Lists.statistics`` of the unseen items.
+    ``rankings`` is distinct lists of all items (``whole``, ``(n_users, N)``) / users, where the order of items counts.
     """
     rankings = len(torch.unique(whole, dim=0)) / len(whole)
     of_users = int((np.diff(matrix.indptr) > 0).sum())
@@ -176,12 +158,7 @@ def _between_users(total: np.ndarray, squares: np.ndarray, n_users: int) -> floa
 def examine(
     trainer: Any, config, splits: Splits, lines: list[dict[str, Any]], epoch: int
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """The diagnosis of a finished run, for its record, and the seconds that it took; ``trainer`` has just been tested.
-
-    Args:
-        lines: the lines of ``metrics.jsonl``.
-        epoch: epoch of the tested model, from 1.
-    """
+    """The diagnosis of a finished run and its times, for its record; ``trainer`` has tested ``epoch``, from 1."""
     start, seconds = monotonic(), dict[str, float]()
     final = inspect(trainer, config, getattr(splits, training_part(config)))
     report: dict[str, Any] = {DISTRIBUTION: final}
@@ -198,7 +175,7 @@ def examine(
                 with trainer.own_randomness():
                     report["calibration"] = calibration.measure(trainer.model.eval(), config, splits, predictions)
                 seconds["calibrate_s"] = round(monotonic() - begun, 3)
-    report["verdict"] = judge_run(bins, final, lines, epoch).to_dict()
+    report["verdict"] = asdict(judge_run(bins, final, lines, epoch))
     if config.run.diagnose_every and bins and hasattr(trainer.model, "walk"):
         report["sweep"] = sweep(trainer, config, splits)
     in_training = sum(line.get("diagnose_s", 0.0) for line in lines)
@@ -221,23 +198,19 @@ def _test_distances(config, bins: Bins, predictions) -> dict[str, Any]:
 def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
     """Fig. 7 on the validation part: metrics of one trained model after T' = 0, 1, ..., T of its T denoising steps.
 
-    Returns:
-        For each T' and kind of ``prediction`` a dict with ``prediction``, ``denoising_steps``,
-        ``prediction_noise_steps`` and the metrics; one walk down the chain serves all T'.
+    One walk down the chain gives the posterior and the estimate of ``x_0`` for each T'; both are in the result.
     """
-    pairs = [batch for batch, *_ in loaders.eval_loader(config, splits, "valid")]
-    fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"])
-    user, item, rank, rating = (torch.cat([batch[name] for batch in pairs]) for name in fields)
-    model: Denoiser = trainer.model.eval()
+    user, item, rank, rating = rated_pairs(config, splits, "valid")
+    model, device = trainer.model.eval(), config["device"]
     readings = ("posterior", "x_0_hat") if model.options.noise_support == "all" else ("x_0_hat",)
     rule = collector.rated_protocol(config, splits.scale)
     points = []
-    for steps, predicted in enumerate(model.walk(user.to(config["device"]), item.to(config["device"]) - 1)):
+    column = torch.as_tensor(item - 1).to(device)
+    for steps, predicted in enumerate(model.walk(torch.as_tensor(user).to(device), column)):
         for reading, score in zip(("posterior", "x_0_hat"), predicted, strict=True):
             if reading in readings:
                 point = {"prediction": reading, "denoising_steps": steps}
                 point["prediction_noise_steps"] = model.options.noise_steps
-                of_users, ranks, scores, ratings = (each.numpy() for each in (user, rank, score.cpu(), rating))
-                predictions = collector.RatedPredictions(of_users, ranks, scores, ratings, rule, splits.scale)
-                points.append(point | rated_row(config, predictions))
+                predictions = collector.RatedPredictions(user, rank, score.cpu().numpy(), rating, rule, splits.scale)
+                points.append(point | evaluated(collector.Evaluator(config), predictions))
     return points

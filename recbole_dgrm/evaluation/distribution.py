@@ -184,11 +184,7 @@ class Sample:
 
     @classmethod
     def from_dict(cls, bins: Bins, content: dict[str, Any]) -> Self:
-        """The sample from the result of ``to_dict``.
-
-        Raises:
-            DataError: the number of counts is not the number of bins.
-        """
+        """The sample from the result of ``to_dict``."""
         if (number := len(content["counts"])) != len(bins.centres):
             message = f"a record has counts of {number} bins, its rating scale has {len(bins.centres)}"
             raise DataError(f"{message}; make its run again")
@@ -197,12 +193,7 @@ class Sample:
 
 
 def distances(predicted: NDArray, given: NDArray, levels: NDArray) -> dict[str, NDArray[np.float64]]:
-    """All distances between two distributions over levels; ``kl`` is that of the paper's Table 2.
-
-    Args:
-        predicted, given: shares of the levels, ``(..., n_levels)``.
-        levels: the rating levels, ``(n_levels,)``.
-    """
+    """All distances between shares ``(..., n_levels)`` of the ``levels`` ``(n_levels,)``; ``kl`` is that of Table 2."""
     return {
         "kl": kl_divergence(predicted, given),
         "reverse_kl": kl_divergence(given, predicted),
@@ -220,15 +211,10 @@ def counts_by_user(row: NDArray, rating: NDArray, levels: NDArray) -> sp.csr_mat
 def distance_intervals(
     predicted: sp.csr_matrix, given: sp.csr_matrix, levels: NDArray, seed: int, draws: int = 1000, level: float = 0.95
 ) -> dict[str, tuple[float, float, float]]:
-    """Distances with percentile intervals from a bootstrap over users.
+    """Distances with percentile intervals of probability ``level`` from a bootstrap over users with ``draws`` samples.
 
-    Args:
-        predicted, given: sparse counts by user, ``(n_users, n_levels)``; both are resampled with the same users.
-        draws: number of bootstrap samples.
-        level: the probability of the intervals.
-
-    Returns:
-        For each distance its value and the lower and upper end of its interval.
+    ``predicted`` and ``given`` are sparse counts by user, ``(n_users, n_levels)``, resampled with the same users. The
+    result has for each distance its value and the lower and upper end of its interval.
     """
     n_users, rng = given.shape[0], np.random.default_rng(seed)
     parts: list[tuple[NDArray, NDArray]] = []
@@ -244,16 +230,10 @@ def distance_intervals(
 
 
 def ks_p_values(row: NDArray, predicted: NDArray, given: NDArray) -> NDArray[np.float64]:
-    """Per user the p-value of the two-sample Kolmogorov-Smirnov test of predicted and given ratings.
+    """Per user ``(n_users,)`` the p-value of the two-sample Kolmogorov-Smirnov test of predicted and given ratings.
 
-    The p-value of two samples of the same size depends only on that size and the statistic, so it is computed once for
-    each such pair.
-
-    Args:
-        row: user of each pair, numbered from 0 without gaps, ``(n,)``.
-
-    Returns:
-        ``(n_users,)``, equal to ``scipy.stats.ks_2samp`` user by user.
+    It equals ``scipy.stats.ks_2samp``. For samples of the same size it depends only on that size and the statistic, so
+    it is computed once for each such pair. ``row`` is the user of each pair, numbered from 0 without gaps, ``(n,)``.
     """
     user, value = np.concatenate([row, row]), np.concatenate([predicted, given])
     order = np.lexsort((value, user))

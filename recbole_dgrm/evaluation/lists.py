@@ -74,23 +74,13 @@ class Lists:
         return (pairs - self._likeness[:, :n].sum(axis=1)) / np.maximum(pairs, 1)
 
     def statistics(self) -> dict[str, Any]:
-        """The statistics of the lists that a diagnosis records.
+        """The statistics of lists of length ``n`` for a diagnosis; all others are None if all lists are empty.
 
-        Returns:
-            ``n``, the length of the lists; ``distinct``, distinct lists / users, where the order of items does not
-            count; ``items``, the coverage; ``gini`` and ``entropy``. All but ``n`` are None if all lists are empty.
+        ``distinct`` is distinct lists / users, where the order of items does not count, and ``items`` the coverage.
         """
-        n = self.items.shape[1]
-        if not self.items.any():
-            return {"n": n, "distinct": None, "items": None, "gini": None, "entropy": None}
-        distinct = len(np.unique(np.sort(self.items, axis=1), axis=0)) / len(self.items)
-        return {
-            "n": n,
-            "distinct": distinct,
-            "items": self.coverage(n),
-            "gini": self.gini(n),
-            "entropy": self.entropy(n),
-        }
+        n, distinct = self.items.shape[1], len(np.unique(np.sort(self.items, axis=1), axis=0)) / max(1, len(self.items))
+        found = {"distinct": distinct, "items": self.coverage(n), "gini": self.gini(n), "entropy": self.entropy(n)}
+        return {"n": n, **(found if self.items.any() else dict.fromkeys(found))}
 
     def _listed(self, n: int) -> NDArray[np.int64]:
         """How often each item is among the first ``n`` of a list, ``(n_items - 1,)``."""

@@ -35,6 +35,7 @@ class _ListMetric(AbstractMetric):
     """
 
     of: Callable[[Any, int], Any]
+    lists: Callable[[DataStruct], Any]
 
     def __init__(self, config):
         super().__init__(config)
@@ -48,30 +49,15 @@ class _ListMetric(AbstractMetric):
         self.per_user = values if is_mean_over_users(name) else {}
         return {key: round(float(np.mean(value)), self.decimal_place) for key, value in values.items()}
 
-    @staticmethod
-    def lists(dataobject: DataStruct) -> Any:
-        """The lists that the metric is computed from."""
-        raise NotImplementedError
-
 
 class _OfRatedItems(_ListMetric):
-    metric_type = EvaluatorType.VALUE  # RecBole's type for metrics of given pairs
-    metric_need = (PREDICTIONS,)
-
-    @staticmethod
-    def lists(dataobject: DataStruct) -> RatedLists:
-        """The test items of each user, sorted by predicted rating."""
-        return dataobject.get(PREDICTIONS).lists
+    metric_type, metric_need = EvaluatorType.VALUE, (PREDICTIONS,)  # VALUE: RecBole's type for metrics of given pairs
+    lists = staticmethod(lambda dataobject: dataobject.get(PREDICTIONS).lists)
 
 
 class _OfUnseenItems(_ListMetric):
-    metric_type = EvaluatorType.RANKING
-    metric_need = (TOP, LISTS)
-
-    @staticmethod
-    def lists(dataobject: DataStruct) -> Lists:
-        """The top-N lists of unseen items."""
-        return dataobject.get(LISTS)
+    metric_type, metric_need = EvaluatorType.RANKING, (TOP, LISTS)
+    lists = staticmethod(lambda dataobject: dataobject.get(LISTS))
 
 
 def _metric(base: type[_ListMetric], name: str, of: Callable[[Any, int], Any], smaller: bool = False) -> Any:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from recbole.evaluator.collector import DataStruct
 
-from recbole_dgrm.data import loaders
+from recbole_dgrm.data import ITEM_RANK, loaders
 from recbole_dgrm.data.splits import Splits, training_part, user_item_means
 from recbole_dgrm.evaluation import collector, resolution
 from recbole_dgrm.evaluation.collector import RatedPredictions
@@ -86,9 +86,11 @@ def _rated(config, splits: Splits, part: str, known: str) -> References:
     return References(rows, resolution.of_rows(vectors, list(rows["random"]), ratings), vectors["bias"], biases)
 
 
-def rated_row(config, predictions: RatedPredictions) -> Metrics:
-    """The metrics of scored rated pairs, computed by a new evaluator."""
-    return evaluated(collector.Evaluator(config), predictions)
+def rated_pairs(config, splits: Splits, part: str) -> list[NDArray]:
+    """User, item, rank of the item and rating ``(n,)`` of the pairs of a part, in the order of their scores."""
+    fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"])
+    batches = [batch for batch, *_ in loaders.eval_loader(config, splits, part)]
+    return [torch.cat([batch[field] for batch in batches]).numpy() for field in fields]
 
 
 def evaluated(evaluator: collector.Evaluator, predictions: RatedPredictions) -> Metrics:

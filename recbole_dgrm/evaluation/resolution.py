@@ -55,11 +55,8 @@ def resolution(width: NDArray, difference: NDArray, weight: NDArray) -> float:
     """The mean of ``width`` divided by the standard error of the mean of ``difference``, all ``(n_users,)``.
 
     The standard error counts one more user, who differs by the whole range. So a resolution is never above the number
-    of users, and it stays finite if all users happen to have the same difference.
-
-    Args:
-        width: the range of the metric for each user.
-        weight: the weight of each user, 1 on average.
+    of users, and it stays finite if all users happen to have the same difference. ``width`` is the range of the metric
+    for each user, and ``weight`` the weight of each user, 1 on average.
     """
     mean_width = abs(float((weight * width).mean()))
     if mean_width < NO_DIFFERENCE:

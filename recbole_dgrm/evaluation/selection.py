@@ -18,11 +18,8 @@ LOG = logging.getLogger(__name__)
 def with_chosen_metric(config, splits: Splits) -> tuple[Config, dict[str, Metrics]]:
     """Replace ``valid_metric: auto`` by the metric to use for early stopping and tuning.
 
-    The choice depends only on the training and the validation part, so it is the same when a run is resumed.
-
-    Returns:
-        The config, and the resolutions on the validation part that the choice was made by; these are empty if the
-        config names a metric.
+    The choice depends only on the training and the validation part, so it is the same when a run is resumed. Returns
+    also the resolutions on the validation part, by which it was made; these are empty if the config names a metric.
     """
     if config["valid_metric"] != AUTO:
         return config, {}

@@ -2,7 +2,7 @@
 
 The gradient of each is computed with the other, so the cost of forward and backward passes is proportional to the
 number of entries, and no tensor of rows x columns exists. The kernels are torch's: ``embedding_bag`` for sparse rows,
-``sampled_addmm`` for single entries. Both are differentiable once, and compute in float32 even under ``autocast``.
+``sampled_addmm`` for single entries. Both are differentiable once.
 """
 
 import warnings
@@ -136,17 +136,14 @@ def squared_norms(left: Tensor, right: Tensor) -> Tensor:
     They are computed from the Gram matrix of ``right``, or with few rows from the product, which is then not larger
     than ``right``.
     """
-    with torch.autocast(left.device.type, enabled=False):
-        left, right = left.float(), right.float()
-        if 3 * len(left) < 2 * right.shape[1]:
-            return (left @ right.T).square().sum(dim=-1)
-        return (left * (left @ gram(right))).sum(dim=-1)
+    if 3 * len(left) < 2 * right.shape[1]:
+        return (left @ right.T).square().sum(dim=-1)
+    return (left * (left @ gram(right))).sum(dim=-1)
 
 
 def gram(right: Tensor) -> Tensor:
-    """The Gram matrix ``right.T @ right``, computed in float32 even under ``autocast``."""
-    with torch.autocast(right.device.type, enabled=False):
-        return _Gram.apply(right.float())
+    """The Gram matrix ``right.T @ right``."""
+    return _Gram.apply(right)
 
 
 class _Gram(torch.autograd.Function):
@@ -206,7 +203,7 @@ class _ProductsAt(torch.autograd.Function):
         left, right = ctx.saved_tensors
         by_left = _bags(places.column, places.row_start, grad, right) if ctx.needs_input_grad[1] else None
         by_right = _by_column(places, grad, left) if ctx.needs_input_grad[2] else None
-        return None, None if by_left is None else by_left.to(left.dtype), by_right
+        return None, by_left, by_right
 
 
 def _starts(index: Tensor, size: int) -> Tensor:
@@ -215,8 +212,8 @@ def _starts(index: Tensor, size: int) -> Tensor:
 
 def _bags(index: Tensor, start: Tensor, value: Tensor, table: Tensor) -> Tensor:
     """For each bag of entries the weighted sum of the rows ``index`` of ``table``, with the weights ``value``."""
-    table, value = table.detach().float(), value.detach().float()
-    return embedding_bag(index, table, start, mode="sum", per_sample_weights=value, include_last_offset=True)
+    weights = value.detach()
+    return embedding_bag(index, table.detach(), start, mode="sum", per_sample_weights=weights, include_last_offset=True)
 
 
 def _by_column(places: Places, value: Tensor, table: Tensor) -> Tensor:
@@ -227,11 +224,10 @@ def _by_column(places: Places, value: Tensor, table: Tensor) -> Tensor:
 
 def _sampled(places: Places, left: Tensor, right: Tensor) -> Tensor:
     size = places.n_rows, places.n_columns
-    with torch.autocast(left.device.type, enabled=False):
-        if not len(places.row):
-            return left.new_zeros(0, dtype=torch.float32)
-        if len(places.row) > size[0] * size[1]:  # repeated places; the kernel takes at most rows x columns entries
-            return (left.float() @ right.float().T)[places.row, places.column]
-        nothing = left.new_zeros(len(places.row), dtype=torch.float32)
-        pattern = torch.sparse_csr_tensor(places.row_start, places.column, nothing, size, check_invariants=False)
-        return torch.sparse.sampled_addmm(pattern, left.float(), right.float().T, beta=0.0).values()
+    if not len(places.row):
+        return left.new_zeros(0)
+    if len(places.row) > size[0] * size[1]:  # repeated places; the kernel takes at most rows x columns entries
+        return (left @ right.T)[places.row, places.column]
+    nothing = left.new_zeros(len(places.row))
+    pattern = torch.sparse_csr_tensor(places.row_start, places.column, nothing, size, check_invariants=False)
+    return torch.sparse.sampled_addmm(pattern, left, right.T, beta=0.0).values()

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from narwhals.stable.v2.typing import IntoFrame
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat
@@ -22,7 +21,7 @@ from pydantic import NonNegativeFloat
 from recbole_dgrm import records
 from recbole_dgrm.config.layers import load_config
 from recbole_dgrm.config.values import read_yaml
-from recbole_dgrm.data import ITEM_RANK, dataset, loaders
+from recbole_dgrm.data import dataset
 from recbole_dgrm.data.atomic_files import source_hash
 from recbole_dgrm.data.convert import run_keys
 from recbole_dgrm.data.ratings import PAIR, Ratings, read_ratings
@@ -82,13 +81,9 @@ def write_split(config, folder: Path) -> dict[str, Any]:
     """Write the split of ``config``, whole or not at all; returns the content of ``split.json``.
 
     The columns are ``user``, ``item``, ``rating`` and, if the data has times, ``timestamp``; ids are those of the data.
-
-    Raises:
-        OptionError: see ``split``.
     """
     _check_labeled(config)
     check_new(folder)
-    check_writable(folder, "output")
     whole = dataset.RatingDataset(config)
     times = None  # the exact times by user-item pair; the parts of a split have them in float32
     if whole.time_field in whole.inter_feat:
@@ -108,14 +103,7 @@ def write_split(config, folder: Path) -> dict[str, Any]:
 
 
 def read_split(folder: Path, **where: Any) -> tuple[Any, Splits]:
-    """The config of a split, and the split itself, which is made again from the data.
-
-    Args:
-        where: ``data_path`` if the data has moved.
-
-    Raises:
-        DataError: the folder has no split, or the data has changed.
-    """
+    """The config of a split, and the split, made again from the data; ``where`` is its ``data_path``."""
     path = folder / SPLIT
     if not path.is_file():
         command = f"recbole-dgrm split --dataset=D {option('output', folder)}"
@@ -229,18 +217,12 @@ class _Test:
 
     def __init__(self, config, splits: Splits):
         self.config, self.splits = config, splits
-        fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], ITEM_RANK, config["RATING_FIELD"])
-        batches = [batch for batch, *_ in loaders.eval_loader(config, splits, "test")]
-        self.pairs = [torch.cat([batch[field] for batch in batches]).numpy() for field in fields]
+        self.pairs = references.rated_pairs(config, splits, "test")
         self.references = references.measure(config, splits)
         self.about = {"source": source_hash(config), **splits.described()}
 
     def scores(self, read: Ratings) -> NDArray[np.float32]:
-        """The prediction ``(n,)`` of each pair, in float32 like the scores of our models.
-
-        Raises:
-            DataError: a pair has no prediction, or several, or one is for another pair.
-        """
+        """The prediction ``(n,)`` of each pair, in float32 like the scores of our models."""
         (user, item, *_), part = self.pairs, self.splits.test
         wanted = pd.MultiIndex.from_arrays([part.id2token(part.uid_field, user), part.id2token(part.iid_field, item)])
         given = pd.MultiIndex.from_arrays([read.table[field].astype(object) for field in PAIR])

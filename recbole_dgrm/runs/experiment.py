@@ -101,14 +101,7 @@ def run_one(
 
 
 def _ended(run_dir: Path, config: str, source: str | None = None) -> records.RunRecord | None:
-    """The record in ``run_dir`` of the run whose config has the hash ``config``; None if the run has not ended.
-
-    Args:
-        source: hash of the data; by default the data is not compared.
-
-    Raises:
-        CheckpointError: the directory has another run.
-    """
+    """The record of the run in ``run_dir`` if it has ended; an error if it is of another ``config`` or ``source``."""
     if (stored := records.read_run(run_dir)) is None:
         return None
     wanted = replace(stored.identity, config=config) if source is None else Identity(config, source)
@@ -123,9 +116,6 @@ def resume(run_dir: Path, show_progress: bool = False) -> tuple[records.RunRecor
     """Continue a run that was stopped, from its last checkpoint if it has one, with its own config.
 
     If the run has ended, its record is only read, and its data is not needed.
-
-    Raises:
-        CheckpointError: ``run_dir`` has no run, or a trial, or a run whose config or data have changed.
     """
     if (run_dir / records.TRIAL).exists():
         raise CheckpointError(
@@ -142,11 +132,7 @@ def make(run_dir: Path, show_progress: bool = False, label: str = "") -> tuple[r
 
 
 def saved_config(run_dir: Path) -> Any:
-    """The config of the run in ``run_dir``.
-
-    Raises:
-        CheckpointError: ``run_dir`` is not the directory of a run, or its config cannot be used.
-    """
+    """The config of the run in ``run_dir``."""
     path = run_dir / records.CONFIG
     if not path.is_file():
         raise CheckpointError(f"{run_dir} is not a run directory: it has no {records.CONFIG}")
@@ -174,11 +160,7 @@ class _Run:
         record.resolution = {"valid": resolution} if resolution else {}
 
     def go(self, state: dict[str, Any] | None) -> None:
-        """Select the epoch on validation, refit if the config says so, and test once.
-
-        Args:
-            state: the checkpoint to continue from, or None.
-        """
+        """Select the epoch on validation, refit if the config says so, and test once; ``state`` is a checkpoint."""
         selected = state["note"].get("selected") if state else None
         if not selected:
             trainer = self.train("train", state)
@@ -272,10 +254,9 @@ class _Run:
 
 
 def untrained(config, splits: Splits, part: str) -> tuple[RecordedTrainer, Any, float]:
-    """A trainer with an untrained model, built after all random generators are seeded, so that it can be repeated.
+    """A trainer with an untrained model, the batches of ``part``, and the seconds that building the model took.
 
-    Returns:
-        The trainer, the training batches of ``part``, and the seconds that building the model took.
+    All random generators are seeded first, so that it can be repeated.
     """
     init_seed(config.run.seed, config["reproducibility"])
     loader = loaders.train_loader(config, splits, part)

@@ -17,7 +17,7 @@ from recbole_dgrm.errors import OptionError
 from recbole_dgrm.identity import WHERE
 from recbole_dgrm.runs.recommender import Recommender
 from recbole_dgrm.start import __version__
-from recbole_dgrm.system.files import make_folder, write_folder, write_json, write_whole
+from recbole_dgrm.system.files import check_writable, make_folder, write_folder, write_json, write_whole
 
 WEIGHTS, CONTENTS = "model.safetensors", "config.json"
 WRITERS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
@@ -37,9 +37,6 @@ def export(run: Recommender, folder: Path) -> Path:
 
     Returns:
         The file of the weights.
-
-    Raises:
-        OptionError: the folder exists.
     """
     check_new(folder)
     tensors, others = weights(run.model)
@@ -64,13 +61,10 @@ def export(run: Recommender, folder: Path) -> Path:
 
 
 def check_new(folder: Path) -> None:
-    """Check that a new ``folder`` does not exist.
-
-    Raises:
-        OptionError: it exists.
-    """
+    """Check that a new ``folder`` does not exist and can be written."""
     if folder.exists():
         raise OptionError(f"{folder} exists already; choose another --output or remove it")
+    check_writable(folder, "output")
 
 
 def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -98,15 +92,12 @@ def weights(model) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def check_table(path: Path) -> None:
-    """Check that ``write_table`` can write the format that the suffix of ``path`` names.
-
-    Raises:
-        OptionError: there is no such format, or its library is not installed.
-    """
+    """Check that ``write_table`` can write the file ``path``, in the format that its suffix names."""
     if path.suffix not in WRITERS:
         raise OptionError(f"{path} does not end in one of {', '.join(WRITERS)}; the suffix names the format")
     if path.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise OptionError(f"{path} needs pyarrow, which is not installed: pip install 'recbole-dgrm[parquet]'")
+    check_writable(path.parent, "output")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

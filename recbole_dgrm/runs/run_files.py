@@ -39,11 +39,7 @@ def new_directory(config) -> Path:
 
 
 def state_to_continue(config, run_dir: Path) -> dict[str, Any] | None:
-    """The checkpoint in ``run_dir``, or None; without one, the logged epochs of the stopped run are removed.
-
-    Raises:
-        CheckpointError: the file is not the checkpoint of a run.
-    """
+    """The checkpoint in ``run_dir``, or None; without one, the logged epochs of the stopped run are removed."""
     path = run_dir / CHECKPOINT
     if distributed.is_main_process():
         drop_partials(run_dir)

@@ -200,7 +200,12 @@ def load_run(path: Path | str, **where: Any) -> TrainedRun:
         status = f"not finished but {saved.record['status']}"
         raise CheckpointError(f"the run in {path} is {status}; continue with {option('resume', path)}")
     saved.need("data fingerprint")
-    _check_config(path, saved.record["config"])
+    given = plain(read_yaml(path / CONFIG))
+    if key := changed_key(given, saved.record["config"]):
+        raise CheckpointError(
+            f"{path / CONFIG} has changed since the run was made: it has {key}={given.get(key)}, {RECORD} has "
+            f"{saved.record['config'].get(key)}; put the old value back, or train a new run with --config_files"
+        )
     config = load_config([path / CONFIG], where).writing_to(path)
     state = read_checkpoint(path / CHECKPOINT, config["device"])
     splits = build_splits(config)
@@ -253,13 +258,3 @@ def resume(path: Path | str, show_progress: bool = False) -> TrainedRun:
     """
     experiment.resume(Path(path), show_progress)
     return load_run(path)
-
-
-def _check_config(path: Path, recorded: dict[str, Any]) -> None:
-    """Refuse a ``config.yaml`` that has changed since the run was made."""
-    given = plain(read_yaml(path / CONFIG))
-    if key := changed_key(given, recorded):
-        raise CheckpointError(
-            f"{path / CONFIG} has changed since the run was made: it has {key}={given.get(key)}, {RECORD} has "
-            f"{recorded.get(key)}; put the old value back, or train a new run with --config_files"
-        )

@@ -11,11 +11,10 @@ from recbole_dgrm.system.files import write_json
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial of a search: the content of ``trial.json`` in the directory of its run.
+    """The content of ``trial.json``, in the directory of a run that is a trial of a search.
 
-    Attributes:
-        labels: the searched keys and their values, see ``recbole_dgrm.tuning.space.Space``.
-        medians: epoch, from 0, to the median validation score of the earlier trials at that epoch.
+    ``labels`` are the searched keys and their values; ``medians`` are the median validation scores of the earlier
+    trials by epoch, from 0.
     """
 
     labels: Mapping[str, Any]
@@ -32,11 +31,7 @@ class Trial:
 
 
 def read_trial(run_dir: Path) -> Trial | None:
-    """The content of ``trial.json`` in ``run_dir``; None if the run is not a trial.
-
-    Raises:
-        recbole_dgrm.errors.DataError: the file is damaged.
-    """
+    """The content of ``trial.json`` in ``run_dir``; None if the run is not a trial."""
     path = run_dir / TRIAL
     if not path.is_file():
         return None

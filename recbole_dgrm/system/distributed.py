@@ -54,11 +54,7 @@ def process_group() -> Iterator[None]:
 
 
 def check_device(device: torch.device) -> None:
-    """Check that there is a GPU for each process, because NCCL does not support two processes on one GPU.
-
-    Raises:
-        OptionError: this machine has fewer GPUs than processes.
-    """
+    """Check that there is a GPU for each process, because NCCL does not support two processes on one GPU."""
     local, devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
     if world_size() > 1 and device.type == "cuda" and local > devices:
         raise OptionError(
@@ -69,13 +65,10 @@ def check_device(device: torch.device) -> None:
 
 @contextmanager
 def ends_in_order(remedy: str) -> Iterator[None]:
-    """Within the block, the end of another process raises an exception, so that the record says how the run ended.
+    """Within the block, the end of another process raises LostProcess, so that the record says how the run ended.
 
     ``torchrun`` sends SIGTERM to the remaining processes, which then have 30 seconds to write. Only the first SIGTERM
     raises. The message ends with ``remedy``.
-
-    Raises:
-        LostProcess: another process has ended, or SIGTERM was received.
     """
     if world_size() == 1:
         yield

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import subprocess
 import sys
 from functools import cache
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import recbole
 import torch
 
@@ -67,10 +67,5 @@ def code_commit(package: Path) -> str:
 
 def peak_memory() -> float:
     """The peak resident memory of this process, in MiB."""
-    memory = psutil.Process().memory_info()
-    if hasattr(memory, "peak_wset"):  # Windows, which has no resource module
-        return round(memory.peak_wset / 1024**2, 1)
-    import resource
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1024**2 if sys.platform == "darwin" else 1024), 1)

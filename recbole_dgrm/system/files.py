@@ -17,11 +17,7 @@ from recbole_dgrm.errors import REMEDIES, OutputError, refused
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write to a temporary file in the same folder and rename it, so that a kill leaves no incomplete file.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write a file or folder under a temporary name and rename it, so that a kill leaves nothing incomplete."""
     partial = path.absolute().with_name(f".{path.name}.{os.getpid()}.partial")  # pandas would expand a leading '~'
     try:
         with writing(path):
@@ -29,7 +25,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             os.replace(partial, path)
     except BaseException:
         with suppress(OSError):
-            partial.unlink()
+            (shutil.rmtree if partial.is_dir() else os.unlink)(partial)
         raise
 
 
@@ -41,33 +37,23 @@ def drop_partials(folder: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents, unless they exist.
-
-    Raises:
-        OutputError: the folder cannot be made.
-    """
+    """Make a folder and its parents, unless they exist."""
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a new folder, whole or not at all, as ``write_whole`` does with a file."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with writing(path):
-            partial.mkdir(parents=True)
-            write(partial)
-            os.replace(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    """Write a new folder, whole or not at all; ``write`` gets the folder, which exists."""
+
+    def fill(partial: Path) -> None:
+        partial.mkdir(parents=True)
+        write(partial)
+
+    write_whole(path, fill)
 
 
 def check_writable(folder: Path, option: str = "output_dir") -> None:
-    """Check that files can be written into ``folder``, which need not exist yet.
-
-    Raises:
-        OutputError: the nearest folder that exists cannot be written, or is a file.
-    """
+    """Check that files can be written into ``folder``, which need not exist yet."""
     there = folder
     try:
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
@@ -81,11 +67,7 @@ def check_writable(folder: Path, option: str = "output_dir") -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within the block, an OSError becomes an error with a sentence about ``path``.
-
-    Raises:
-        OutputError: the message has ``path``, the reason and the remedy.
-    """
+    """Within the block, an OSError becomes an OutputError with a sentence about ``path``, the reason and the remedy."""
     try:
         yield
     except OSError as error:
@@ -93,11 +75,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """Read a file of at most ``most`` bytes; nothing beyond them is read.
-
-    Raises:
-        ValueError: the file is larger.
-    """
+    """Read a file; nothing beyond ``most`` bytes is read, and a larger file is a ValueError."""
     with open(path, "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -116,15 +94,9 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content``, whole or not at all."""
-    write_whole(path, lambda partial: partial.write_bytes(content))
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
-    text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
-    write_text(path, text)
+    write_text(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
 
 
 def plain(value: Any) -> Any:
@@ -143,12 +115,7 @@ def plain(value: Any) -> Any:
 
 
 def check_unpacked(path: Path) -> None:
-    """Check that a zip file is not compressed (those of torch are not), so that its size in memory is known.
-
-    Raises:
-        ValueError: it is compressed.
-        zipfile.BadZipFile: it is not a zip file.
-    """
+    """Check that a zip file is not compressed (those of torch are not), so that its size in memory is known."""
     with ZipFile(path) as file:
         parts = file.infolist()
     if sum(part.file_size for part in parts) > path.stat().st_size:

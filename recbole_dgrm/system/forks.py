@@ -42,11 +42,7 @@ class Fork:
         self._pid: int | None = None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end of the fork; its server is then ``idle``.
-
-        Raises:
-            subprocess.TimeoutExpired: it has not ended.
-        """
+        """Wait for the end of the fork, as ``Popen.wait``; its server is then ``idle``."""
         while self.returncode is None:
             if not select.select([self._report], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("fork", timeout or 0)

@@ -34,16 +34,8 @@ def locked_folder(
 ) -> Iterator[None]:
     """Make the folder, and lock it within the block; the lock of a killed process is released.
 
-    The lock file is not removed: a process that has opened it could then lock it while another locks a new file.
-
-    Args:
-        what: the kind of process, for the message.
-        remedy: the end of the message.
-        patience: seconds to wait for the lock.
-
-    Raises:
-        UserError: another process has locked the folder.
-        OutputError: the folder or the lock cannot be written.
+    The lock file is not removed: a process that has opened it could then lock it while another locks a new file. If
+    another process still has the lock after ``patience`` seconds, the message names it (``what``) and the ``remedy``.
     """
     make_folder(folder)
     lock = FileLock(folder / LOCK)
@@ -61,22 +53,13 @@ def locked_folder(
 
 
 def clear(folder: Path) -> None:
-    """Remove everything in a folder except its lock, which the caller holds.
-
-    Raises:
-        OutputError: something cannot be removed.
-    """
+    """Remove everything in a folder except its lock, which the caller holds."""
     with writing(folder):
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.name != LOCK:
                 path.unlink()
-
-
-def threads_of_each(workers: int) -> int:
-    """The number of threads per process if ``workers`` processes share this machine."""
-    return max(1, (os.cpu_count() or 1) // workers)
 
 
 class Process(Protocol):
@@ -95,9 +78,7 @@ class Process(Protocol):
 def spawn(
     module: str, arguments: list[str], output: Path, threads: int, stdout: int | None = None
 ) -> subprocess.Popen[bytes]:
-    """Run a ``module`` of this package in a child process, whose output is written to the file ``output``.
-
-    What it prints goes to ``stdout`` instead if that is given.
+    """Run a ``module`` of this package in a child process, whose output goes to the file ``output``, or to ``stdout``.
 
     Without ``-P`` Python would first search the working directory for modules, which may have a ``yaml.py``.
     """
@@ -118,16 +99,11 @@ def _search_path() -> list[str]:
     return [place for place in places if place]  # an empty one would be the working directory
 
 
-def close_input(process: Process) -> None:
-    """Close the input of a child, which ends it."""
+def end(process: Process) -> None:
+    """Close the input of a child, and kill it if it does not end within ``EXIT_S`` seconds."""
     if process.stdin:
         with suppress(OSError):
             process.stdin.close()
-
-
-def end(process: Process) -> None:
-    """Close the input of a child, and kill it if it does not end within ``EXIT_S`` seconds."""
-    close_input(process)
     try:
         process.wait(EXIT_S)
     except subprocess.TimeoutExpired:

@@ -10,13 +10,12 @@ import random
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 import numpy as np
 import torch
 
-DEVICES = ("cpu", "cuda")
 _TURN = threading.RLock()
 
 # Warnings that users can do nothing about.
@@ -38,25 +37,14 @@ def ignore_known_warnings() -> None:
 @contextmanager
 def usual_settings() -> Iterator[None]:
     """Within the block, the settings of this thread are those that training needs."""
-    before = [(device, torch.is_autocast_enabled(device)) for device in DEVICES]
-    elsewhere = torch.get_default_device().type != "cpu"
-    with (
-        torch.inference_mode(False),  # gradients are computed, too
-        torch.device("cpu") if elsewhere else nullcontext(),
-        np.errstate(all="ignore"),
-    ):
-        depth = torch.autocast_increment_nesting() - 1  # the number of autocast blocks of the caller
-        for _ in range(depth + 1):
-            torch.autocast_decrement_nesting()  # at 0 torch clears its cache of cast weights
-        try:
-            for device in DEVICES:
-                torch.set_autocast_enabled(device, False)
-            yield
-        finally:
-            for _ in range(depth):
-                torch.autocast_increment_nesting()
-            for device, enabled in before:
-                torch.set_autocast_enabled(device, enabled)
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))  # gradients are computed, too
+        stack.enter_context(np.errstate(all="ignore"))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 @contextmanager

@@ -48,11 +48,7 @@ YamlLoader.add_implicit_resolver(
 
 
 def load_yaml(text: str) -> Any:
-    """The single document in ``text``, as plain values.
-
-    Raises:
-        yaml.YAMLError: the text is not YAML, is too long, or has aliases or repeated keys.
-    """
+    """The single document in ``text``, as plain values; otherwise, or if it is too long, a ``yaml.YAMLError``."""
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"it is longer than {LONGEST:,} characters")
     return deepcopy(_parsed(text))

@@ -25,13 +25,9 @@ USUAL_TRIALS = 50  # the default number of trials if the sampler is not a grid
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """A search.
+    """A search: the keys of all its trials, the space as ``parse_space`` reads it, and the total number of trials.
 
-    Attributes:
-        config: the keys of all trials: model, dataset, protocol and whatever else the user has set.
-        space: the search space, in the form that ``recbole_dgrm.tuning.space.parse_space`` reads.
-        trials: the total number of trials.
-        data, code: see ``recbole_dgrm.identity.Identity``; the file of a test part is not included.
+    ``data`` and ``code`` are those of ``Identity``; the file of a test part is not included.
     """
 
     config: dict[str, Any]
@@ -43,11 +39,7 @@ class SearchPlan:
     code: int = RESULTS
 
     def open(self, folder: Path) -> None:
-        """Write ``search.json``; an older search in ``folder`` of other data or code is first moved to ``.aside``.
-
-        Raises:
-            OptionError: the search in ``folder`` has other keys or another space.
-        """
+        """Write ``search.json``; an older search in ``folder`` of other data or code is first moved to ``.aside``."""
         if (folder / SEARCH).is_file():
             stored = SearchPlan.load(folder)
             free = dict.fromkeys(("config", "trials"))  # these are not compared
@@ -63,11 +55,7 @@ class SearchPlan:
 
     @classmethod
     def load(cls, folder: Path) -> "SearchPlan":
-        """Read ``search.json``.
-
-        Raises:
-            DataError: the file is damaged, or of version 0.2.0.
-        """
+        """Read ``search.json``."""
         remedy = "move the folder away, or name another --output_dir"
         content = read_json(folder / SEARCH, "the plan of a search", remedy, cls.__dataclass_fields__)
         return cls(**{key: content[key] for key in cls.__dataclass_fields__})
@@ -85,11 +73,7 @@ def plan_search(
     trials: int | None = None,
     prune: bool = True,
 ) -> SearchPlan:
-    """Plan a search, and check that the space fits the model and that every value can be used.
-
-    Raises:
-        UserError: a key or a value cannot be used; the message has the remedy.
-    """
+    """Plan a search, and check that the space fits the model and that every value can be used."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     parsed = parse_space({**space, "sampler": sampler or space.get("sampler") or "tpe"})
     asked = load_config(config_dict=config)

@@ -15,7 +15,7 @@ from narwhals.stable.v2.typing import IntoFrame
 from optuna.distributions import CategoricalDistribution
 from pydantic import PositiveFloat
 
-from recbole_dgrm.benchmarks.executors import DaskExecutor, LocalExecutor
+from recbole_dgrm.benchmarks.executors import LocalExecutor, executor_for
 from recbole_dgrm.benchmarks.plan import make_plan
 from recbole_dgrm.benchmarks.session import Benchmark
 from recbole_dgrm.config.layers import load_config
@@ -30,7 +30,7 @@ from recbole_dgrm.records import run_name, short_name
 from recbole_dgrm.reports import figures
 from recbole_dgrm.reports.document import Document, Figure, Table, write_document
 from recbole_dgrm.system.files import check_writable, plain, write_text, write_whole
-from recbole_dgrm.system.processes import locked_folder, threads_of_each
+from recbole_dgrm.system.processes import locked_folder
 from recbole_dgrm.system.texts import in_figure, in_spreadsheet
 from recbole_dgrm.tuning.plan import SearchPlan, plan_search
 from recbole_dgrm.tuning.space import Distribution, read_space_file
@@ -85,9 +85,7 @@ def tune(
         space = read_space_file(Path(space or space_file(model)), read_yaml)
     plan = plan_search(config, space, sampler, trials, prune)
     folder = Path(output_dir or Path("runs") / "tune" / run_name(plan.config))
-    threads = 1 if scheduler else threads_of_each(workers)
-    executor = DaskExecutor(scheduler) if scheduler else LocalExecutor(workers)
-    search = run_search(plan, folder, executor, threads, timeout, show)
+    search = run_search(plan, folder, executor_for(workers, scheduler), timeout, show)
     write_search(search)
     return search
 
@@ -96,18 +94,12 @@ def run_search(
     plan: SearchPlan,
     folder: Path,
     executor: LocalExecutor,
-    threads: int = 1,
     timeout: float | None = None,
     show: Callable[[Search], object] = lambda search: None,
 ) -> Search:
-    """Make the missing trials of a search, until none is missing or the time is over.
+    """Make the missing trials of a search, until none is missing or ``timeout`` seconds are over.
 
-    Args:
-        threads: the number of threads of each trial.
-        timeout: the time limit in seconds; trials that are active then are continued by the next call.
-
-    Raises:
-        UserError: another search is working in ``folder``, or the processes of trials die.
+    Trials that are active then are continued by the next call.
     """
     deadline = monotonic() + (timeout or math.inf)
     with executor, locked_folder(folder, "search"):
@@ -118,7 +110,7 @@ def run_search(
         while (todo or executor) and monotonic() < deadline:
             while todo and len(executor) < executor.workers:
                 starts[number := todo.pop(0)] += 1
-                executor.submit(number, search.job(number, threads), search.folder(number))
+                executor.submit(number, search.job(number, executor.threads), search.folder(number))
                 show(search)
             for number, run in executor.ended():
                 if run.lost and starts[number] < STARTS:

@@ -48,14 +48,10 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Space:
-    """The space of a search.
+    """The space of a search; ``distributions``, ``values`` and ``fixed`` are by key.
 
-    A point maps keys to values. Its labels are the values as Optuna can hold them: lists and the like as JSON.
-
-    Attributes:
-        distributions: key to the distribution of its labels. A label is a value, or the JSON text of a list.
-        values: key to label to value, for the keys with choices.
-        conditions: conditions as texts, for example ``noise_min < noise_max``.
+    A point maps keys to values. Its labels are the values as Optuna can hold them: lists as JSON texts.
+    ``distributions`` are those of labels; ``values`` has the value of each label, for the keys with choices.
     """
 
     distributions: dict[str, Distribution]
@@ -82,11 +78,7 @@ class Space:
         return [*self.distributions, *self.fixed]
 
     def is_valid(self, point: Point) -> bool:
-        """Whether a point satisfies all conditions; conditions on missing or empty values count as satisfied.
-
-        Raises:
-            OptionError: two values cannot be compared.
-        """
+        """Whether a point satisfies all conditions; conditions on missing or empty values count as satisfied."""
         for condition in self.conditions:
             left, relation, right, number = CONDITION.findall(condition)[0]
             ours, theirs = point.get(left), float(number) if number else point.get(right)
@@ -98,11 +90,7 @@ class Space:
         return True
 
     def grid(self, rng: np.random.Generator) -> list[dict[str, Any]]:
-        """The labels of every valid point exactly once, in random order.
-
-        Raises:
-            OptionError: the values of a key cannot be listed, or no point is valid.
-        """
+        """The labels of every valid point exactly once, in random order."""
         lists = {key: listed(distribution) for key, distribution in self.distributions.items()}
         for key, labels in lists.items():
             if not labels:
@@ -118,11 +106,7 @@ class Space:
         return [points[index] for index in rng.permutation(len(points))]
 
     def sample(self, study: optuna.Study, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The labels of a valid point: those ``given``, and for other keys those of the study's sampler.
-
-        Raises:
-            OptionError: none of ``DRAWS`` samples is valid.
-        """
+        """The labels of a valid point: those ``given``, and for other keys those of the study's sampler."""
         for _ in range(DRAWS):
             study.enqueue_trial(dict(given))
             trial = study.ask(dict(self.distributions))
@@ -149,11 +133,7 @@ class Space:
 
 
 def read_space_file(path: Path, read_yaml: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """The checked content of a space file: YAML, or in a file with another suffix lines of RecBole's ``hyper.test``.
-
-    Raises:
-        OptionError: the file cannot be read or understood.
-    """
+    """The checked content of a space file: YAML, or in a file with another suffix lines of RecBole's ``hyper.test``."""
     try:
         yaml = path.suffix in (".yaml", ".yml")
         content = read_yaml(path) if yaml else _hyper_test(read_bytes(path, LARGEST).decode())
@@ -164,11 +144,7 @@ def read_space_file(path: Path, read_yaml: Callable[[Path], dict[str, Any]]) -> 
 
 
 def parse_space(content: Mapping[str, Any]) -> Space:
-    """The space that a mapping describes.
-
-    Raises:
-        OptionError: a line that cannot be understood.
-    """
+    """The space that a mapping describes."""
     rest = dict(content)
     sampler, conditions = rest.pop("sampler", None), rest.pop("conditions", None) or []
     if not isinstance(conditions, list):

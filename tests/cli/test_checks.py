@@ -81,6 +81,6 @@ def test_the_exit_status_says_whether_anything_essential_fails(monkeypatch, caps
 
 def test_a_command_needs_no_library_of_another(monkeypatch):
     without(monkeypatch, "numpy")
-    for name in ("recbole_dgrm.cli.main", "recbole_dgrm.cli.doctor", "recbole_dgrm.cli.checks"):
+    for name in ("recbole_dgrm.cli.main", "recbole_dgrm.cli.checks"):
         monkeypatch.delitem(sys.modules, name, raising=False)
         importlib.import_module(name)

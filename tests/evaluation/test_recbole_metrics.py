@@ -120,7 +120,7 @@ def test_the_random_row_is_the_mean_over_random_orders(make_config, protocol):
 
     def row(score):
         pairs = RatedPredictions(user, item, score, rating, rule, splits.scale)
-        return references.rated_row(config, pairs)
+        return references.evaluated(Evaluator(config), pairs)
 
     drawn = [row(rng.random(len(user))) for _ in range(100)]
     expected = references.measure(config, splits).rows["random"]

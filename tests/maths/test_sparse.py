@@ -70,31 +70,6 @@ def test_products_of_whole_tensors_and_of_parts_are_those_of_dense_ones(case):
 
 
 @every_case
-@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_precision_is_that_of_float32_whatever_autocast_says(case, kind):
-    places = places_of(CASES[case])
-    value, left, right = torch.randn(len(places.row)), torch.randn(ROWS, SIZE), torch.randn(COLUMNS, SIZE)
-    value, left = value.to(kind), left.to(kind)  # what autocast gives a layer after another one
-    product, entries = sparse_product(places, value, right), products_at(places, left, right)
-    with torch.autocast("cpu", torch.bfloat16):
-        reduced = sparse_product(places, value, right), products_at(places, left, right)
-    for found, expected in zip(reduced, (product, entries), strict=True):
-        assert found.dtype == torch.float32
-        assert torch.equal(found, expected)
-    torch.testing.assert_close(product, dense_product(places, value.float(), right), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(entries, dense_entries(places, left.float(), right), rtol=1e-5, atol=1e-5)
-    for function, first in ((sparse_product, value), (products_at, left)):
-        found = []
-        for each in (first, first.float()):
-            both = each.detach().requires_grad_(), right.detach().requires_grad_()
-            with torch.autocast("cpu", torch.bfloat16, enabled=not found):
-                result = function(places, *both)
-            found.append(torch.autograd.grad(result.square().sum(), both))
-        assert found[0][0].dtype == kind
-        torch.testing.assert_close(found[0], (found[1][0].to(kind), found[1][1]))
-
-
-@every_case
 def test_sums_spread_dense_and_the_order_by_column(case):
     places = places_of(CASES[case])
     value, by_row = torch.randn(len(places.row)), torch.randn(ROWS, 1)
@@ -120,9 +95,6 @@ def test_squared_norms_in_both_forms(n_rows):
         *(torch.autograd.grad(each, (left, right), above) for each in (found, expected)), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
-    with torch.autocast("cpu", torch.bfloat16):
-        reduced = squared_norms(left.bfloat16(), right)
-    assert torch.equal(reduced, squared_norms(left.bfloat16().float(), right))
 
 
 def test_a_sparse_layer_is_a_linear_one_over_the_dense_rows():

@@ -110,9 +110,6 @@ def test_items_are_predicted_once_while_the_weights_stay(make_model, monkeypatch
     changed = model.full_sort_predict(interaction(config, [1, 3]))
     assert len(calls) == 2
     assert not torch.allclose(changed[:, 1:], scores[:, 1:])
-    with torch.autocast("cpu", torch.bfloat16):
-        model.full_sort_predict(interaction(config, [1, 3]))
-    assert len(calls) == 3  # another precision is another prediction
 
 
 def test_the_mask_has_all_rated_places_and_implicit_feedback_has_none(make_model):

@@ -107,7 +107,7 @@ class FirstLayers:
             self._gram = changed[0].new_empty(size, size)
         for pair in combinations_with_replacement(self._columns, 2):
             if any(weight is each for weight in pair for each in changed):
-                block, (row, column) = _product(pair[0].T, pair[1]), (self._columns[weight] for weight in pair)
+                block, (row, column) = pair[0].T @ pair[1], (self._columns[weight] for weight in pair)
                 self._gram[row, column], self._gram[column, row] = block, block.T
         self._last = None
         normal = torch.randn(SAMPLED_ROWS, len(self._gram), device=self._gram.device)
@@ -138,13 +138,7 @@ class FirstLayers:
             total += gram(weight.detach().index_select(0, row)) - before
         part = gram(places.with_rows_of(weight)[1])
         self._last = places.nonempty[0], part.detach()
-        return (left * _product(left, total + (part - part.detach()))).sum(dim=-1)
-
-
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """The matrix product in float32, even under autocast."""
-    with torch.autocast(left.device.type, enabled=False):
-        return left.float() @ right.float()
+        return (left * (left @ (total + (part - part.detach())))).sum(dim=-1)
 
 
 @dataclass(frozen=True, eq=False)

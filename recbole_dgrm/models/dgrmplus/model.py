@@ -263,14 +263,13 @@ class KeptOutputs:
         self._kept: tuple[Any, list[Tensor], Any] = None, [], None  # one tuple, so that threads replace it atomically
 
     def __call__(self, network: nn.Module, compute: Callable[[], Outputs]) -> Outputs:
-        """The result of ``compute()``, from the cache if parameters, device and precision are the same."""
+        """The result of ``compute()``, from the cache if parameters and device are the same."""
         parameters = [parameter.detach() for parameter in network.parameters()]
         device = parameters[0].device
-        mode = device, torch.is_autocast_enabled(device.type)
-        kept_mode, copies, value = self._kept
-        if mode != kept_mode or not all(map(torch.equal, parameters, copies)):
+        kept_device, copies, value = self._kept
+        if device != kept_device or not all(map(torch.equal, parameters, copies)):
             value = compute()
-            self._kept = mode, [parameter.clone() for parameter in parameters], value
+            self._kept = device, [parameter.clone() for parameter in parameters], value
         return value
 
     def __deepcopy__(self, memo: dict) -> "KeptOutputs":
