@@ -8,6 +8,7 @@ from typing import Any
 from recbole.utils import FeatureType
 
 from recbole_dgrm.data.intervals import check_interval
+from recbole_dgrm.data.tables import first_line
 from recbole_dgrm.errors import DataError, OptionError
 from recbole_dgrm.options import check_known
 
@@ -23,16 +24,8 @@ def source_files(config: Any, with_test: bool = True) -> list[Path]:
 
 
 def source_hash(config: Any, with_test: bool = True) -> str:
-    """Hash of the bytes of all files of the data set: ratings, users, items and its YAML file.
-
-    Args:
-        with_test: see ``source_files``.
-
-    Raises:
-        DataError: a file of ratings cannot be read.
-    """
-    digest = hashlib.sha256()
-    others = _other_files(config, "yaml").values()
+    """Hash of the bytes of all files of the data set: ``source_files``, users, items and its YAML file."""
+    digest, others = hashlib.sha256(), _other_files(config, "yaml").values()
     for path in [*source_files(config, with_test), *others]:
         if path in others:
             digest.update(path.suffix.encode())
@@ -47,11 +40,8 @@ def source_hash(config: Any, with_test: bool = True) -> str:
 def check_source(config: Any, with_test: bool = True) -> None:
     """Check that the files exist, and that their header lines have every column that the config needs or names.
 
-    Args:
-        with_test: see ``source_files``.
-
     Raises:
-        DataError: a file or a column is missing.
+        DataError: a file (see ``source_files``) or a column is missing.
         OptionError: a key names a column that does not exist or has another type.
     """
     folder, name = Path(config["data_path"]), config["dataset"]
@@ -79,17 +69,8 @@ def check_source(config: Any, with_test: bool = True) -> None:
 
 
 def column_types(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """The columns in the header line of an atomic file, with their types.
-
-    Raises:
-        DataError: the file is not text, or a name occurs twice.
-    """
-    try:
-        with open(path, encoding=config["encoding"]) as lines:
-            first = lines.readline().rstrip("\r\n")
-    except (UnicodeError, LookupError) as error:
-        remedy = "save it in UTF-8, or set --encoding=latin-1, cp1252, ..."
-        raise DataError(f"{path} cannot be read as text in {config['encoding']}: {error}; {remedy}") from None
+    """The columns in the header line of an atomic file, with their types; no name may occur twice."""
+    first = first_line(path, config["encoding"])
     pairs = [name.rpartition(":")[::2] for name in first.split(config["field_separator"]) if ":" in name]
     names = [name for name, _ in pairs]
     for name in names:
@@ -108,8 +89,8 @@ def _check_columns(config: Mapping[str, Any], inter: Mapping[str, str]) -> None:
         if kinds[name] == NUMBERS:
             check_interval(f"val_interval: {name}", value)
         elif not (kinds[name] == TEXTS and isinstance(value, list) and all(isinstance(text, str) for text in value)):
-            form = f"must list the texts to keep, in quotes: ['1', '2']; the type of the column is {kinds[name]}"
-            raise OptionError(f"val_interval: {name}={value!r} {form}")
+            form = f"list the texts to keep, in quotes: ['1', '2']; the type of the column is {kinds[name]}"
+            raise OptionError(f"val_interval: {name}={value!r} must {form}")
     time = config["TIME_FIELD"]
     if config["eval_args"]["order"] == "TO" and inter.get(time) != NUMBERS:
         columns = f"the column {time}:float (TIME_FIELD), and the data has only {', '.join(inter)}"

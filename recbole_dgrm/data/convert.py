@@ -104,7 +104,7 @@ def write_atomic(ratings: pd.DataFrame, path: Path) -> None:
 
 
 def write_description(path: Path, names: str, scale: RatingScale, more: Mapping[str, Any]) -> None:
-    """Write the YAML file of a data set whose ratings have this ``scale``; ``names`` are those of its source files."""
+    """Write the YAML file of a data set with this ``scale``; ``names`` are those of its source files."""
     content = {"rating_scale": [scale.low, scale.high]} | ({} if scale.step is None else {"rating_step": scale.step})
     note = f"# Taken from {names}; correct the scale if not every rating occurs in it.\n"
     write_text(path, note + yaml.safe_dump(plain({**more, **content}), default_flow_style=None, sort_keys=False))
@@ -117,15 +117,11 @@ def _described(reading: Reading) -> dict[str, Any]:
 
 
 def described(path: Path) -> Reading:
-    """How the source files of a data set were read: the key ``convert`` of its YAML file.
-
-    Raises:
-        OptionError: the key has another form.
-    """
+    """How the source files of a data set were read: the key ``convert`` of its YAML file."""
     content = load_yaml(path.read_text(encoding="utf-8")) if path.is_file() else None
     stored = check(f"{path}: {DESCRIBED}", (content or {}).get(DESCRIBED, {}), dict[str, str | list[str]])
     layout: dict[str, Any] = {
-        name: tuple(value) if isinstance(value := stored[name], list) else value for name in LAYOUT if name in stored
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items() if name in LAYOUT
     }
     fields = {name: stored[short] for name in TYPES if (short := name.removesuffix("_id")) in stored}
     return Reading(usual=fields, **layout)
@@ -135,9 +131,6 @@ def as_dataset(data: Any, output_dir: Path | str | None) -> tuple[str, dict[str,
     """The name of a data set and the keys for its folder; a DataFrame is first written as a data set.
 
     The name of a written data set is a hash of its ratings, so equal ratings are written once.
-
-    Raises:
-        DataError: ``data`` is neither a name nor a DataFrame, or its ratings cannot be used.
     """
     if isinstance(data, str):
         return data, {}

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_dgrm.data.atomic_files import check_source, column_types, source_files
@@ -36,40 +35,36 @@ class RatingDataset(SplitDataset):
     """
 
     def __init__(self, config):
+        check_source(config)
         try:
             super().__init__(config)
         except UserError:
             raise
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            message = f"RecBole cannot load {config['dataset']} with this configuration"
-            raise DataError(f"{message}: {type(error).__name__}: {error}") from error
+            what = f"{config['dataset']} with this configuration: {type(error).__name__}: {error}"
+            raise DataError(f"RecBole cannot load {what}") from error
 
     def _get_preset(self) -> None:
         super()._get_preset()
         self.notes: list[str] = []
         self.scale: RatingScale | None = None
         self.before: list[SplitDataset] = []
-        self._lines: list[pd.Index] = []  # the line numbers of the rows of each file of ratings
-        self._cut: NDArray[np.int8] | None = None  # the part of each loaded row, if the timeline is cut
 
     def note(self, text: str) -> None:
         """Add a sentence about the input to ``notes`` and log it."""
         self.notes.append(text)
         LOG.warning("%s: %s", self.dataset_name, text)
 
-    def _download(self) -> None:
-        check_source(self.config)  # raises an error; RecBole would download from addresses that no longer exist
-
     # Reading
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
-        check_source(self.config)
-        paths = map(str, source_files(self.config))
-        self.inter_feat, *more = (self._load_feat(path, FeatureSource.INTERACTION) for path in paths)
-        if more:
-            self.inter_feat = joined([self.inter_feat, *more]).reset_index(drop=True)
-        if len(self.inter_feat) == 0:
-            raise DataError(f"{source_files(self.config)[0]} has no ratings")
+        files = source_files(self.config)
+        tables = [self._load_feat(str(path), FeatureSource.INTERACTION) for path in files]
+        self._part = np.repeat(np.arange(len(files), dtype=np.int8), list(map(len, tables)))
+        table = joined(tables) if len(tables) > 1 else tables.pop()
+        self._lines, self.inter_feat = table.index, table.reset_index(drop=True)
+        if table.empty:
+            raise DataError(f"{files[0]} has no ratings")
 
     def _load_feat(self, filepath, source):
         """Read the columns of a file that the config selects, and register them; None if it selects none."""
@@ -103,11 +98,10 @@ class RatingDataset(SplitDataset):
                 self.field2seqlen[name] = max(map(len, table[name]), default=0)
             if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
                 self.field2bucketnum[name] = 2
-        return table.reset_index(drop=True)
+        return table if is_inter else table.reset_index(drop=True)
 
     def _checked(self, table: pd.DataFrame, filepath: str) -> dict[str, pd.Series]:
         """The users, items, ratings and times that a run needs, checked like ratings from any other source."""
-        self._lines.append(table.index)
         checked = {name: ids(table[name], filepath) for name in (self.uid_field, self.iid_field)}
         if self.config.run.feedback == "rating":
             rating = self.config["RATING_FIELD"]
@@ -146,7 +140,7 @@ class RatingDataset(SplitDataset):
         if not has_repeats(*(feat[name].cat.codes.to_numpy() for name in pair)):
             return
         keep, by_time = self.config["rm_dup_inter"] or "first", ""
-        in_order = feat[feat.duplicated(pair, keep=False)].assign(part=lambda rows: self._part(rows.index))
+        in_order = feat[feat.duplicated(pair, keep=False)].assign(part=lambda rows: self._part[rows.index])
         if self.config["rm_dup_inter"] and self.time_field in feat:
             in_order, by_time = in_order.sort_values(self.time_field, kind="stable"), f" by {self.time_field}"
         repeated = in_order.duplicated([*pair, "part"], keep=keep)
@@ -160,13 +154,6 @@ class RatingDataset(SplitDataset):
             self.note(f"a leak: {count:,} pairs of {name} are also in an earlier file; they are left out of {name}")
         self.inter_feat = feat[~feat.index.isin(in_order.index[repeated].union(leaked.index))]
 
-    def _part(self, rows: pd.Index) -> NDArray[np.int8]:
-        """For each of these loaded rows the number of its file, or of its part of the timeline."""
-        part = self._cut
-        if part is None:
-            part = np.repeat(np.arange(len(self._lines), dtype=np.int8), [len(lines) for lines in self._lines])
-        return part if len(part) == len(rows) else part[rows]
-
     def _filter_inter_by_user_or_item(self) -> None:
         if self.user_feat is not None or self.item_feat is not None:
             super()._filter_inter_by_user_or_item()  # it copies all ratings
@@ -174,15 +161,14 @@ class RatingDataset(SplitDataset):
     def _filter_by_inter_num(self) -> None:
         """Filter by numbers of ratings; if the timeline is cut, by those in training, whose users and items stay."""
         args, is_filtered = self.config["eval_args"], any(self.config[key] not in UNFILTERED for key in COUNTED)
-        if not cuts_timeline(args) or self.config.run.benchmark_filename:
+        if not cuts_timeline(args):
             if is_filtered:
                 super()._filter_by_inter_num()
             return
         feat, fields = self.inter_feat, (self.uid_field, self.iid_field)
         part, (first, second) = cut(feat[self.time_field].to_numpy(), args["split"]["RS"], self.time_field)
         self.note(f"training ends before {self.time_field}={first:.17g}, the test begins with {second:.17g}")
-        self._cut = np.zeros(sum(map(len, self._lines)), np.int8)
-        self._cut[feat.index] = part
+        self._part[feat.index] = part
         train = self.inter_feat = feat[part == 0].copy()
         if is_filtered:
             super()._filter_by_inter_num()
@@ -203,11 +189,11 @@ class RatingDataset(SplitDataset):
     def _reset_index(self) -> None:
         """Find the rating scale of the remaining ratings; this is RecBole's last step of filtering."""
         if len(self.inter_feat) == 0:
-            filters = "val_interval, user_inter_num_interval, item_inter_num_interval"
+            filters = ", ".join(("val_interval", *COUNTED))
             raise DataError(f"no rating of {self.dataset_name} is left; loosen the filters ({filters})")
         rows = self.inter_feat.index
-        self._kept = self._part(rows)
-        n_parts = len(self._lines) if self._cut is None else len(PARTS)
+        self._kept = self._part[rows]
+        n_parts = len(PARTS if cuts_timeline(self.config["eval_args"]) else source_files(self.config))
         self.file_size_list = np.bincount(self._kept, minlength=n_parts).tolist()
         if self.config.run.feedback == "rating":
             run, rating = self.config.run, self.inter_feat[self.config["RATING_FIELD"]].to_numpy()
@@ -219,10 +205,8 @@ class RatingDataset(SplitDataset):
 
     def _place(self, row: int) -> str:
         """The line of a loaded row, and its file if there are several files."""
-        ends = np.cumsum([len(lines) for lines in self._lines])
-        part = int(np.searchsorted(ends, row, side="right"))
-        line = f"line {self._lines[part][row - ends[part]]}"
-        return line if len(ends) == 1 else f"{line} of {source_files(self.config)[part].name}"
+        files, line = source_files(self.config), f"line {self._lines[row]}"
+        return line if len(files) == 1 else f"{line} of {files[self._part[row]].name}"
 
     def _remap(self, remap_list):
         """Number the ids in the order of their first rows, like RecBole, but as categories and into int32."""

@@ -46,11 +46,7 @@ class Source:
 
 
 def find_source(name: str) -> Source:
-    """The entry of a data set in ``properties/download.yaml``.
-
-    Raises:
-        OptionError: there is no data set of that name.
-    """
+    """The entry of a data set in ``properties/download.yaml``."""
     known = load_yaml((properties_dir() / "download.yaml").read_text(encoding="utf-8"))
     check_known("for a file of your own use recbole-dgrm convert; there is no download of a data set", [name], known)
     return read(Source, {"name": name, **known[name]})
@@ -108,11 +104,7 @@ def _fetch(source: Source, archive: Path) -> None:
 
 
 def _receive(url: str, path: Path, most: int) -> None:
-    """Download a file of at most ``most`` bytes.
-
-    Raises:
-        OSError, HTTPException: the server cannot be reached, refuses, stops early or sends too much.
-    """
+    """Download a file; OSError or HTTPException if the server refuses, stops early or sends too much."""
     request = Request(url, headers={"User-Agent": f"recbole-dgrm/{__version__}"})
     with urlopen(request, timeout=TIMEOUT) as response, open(path, "wb") as file:
         total = response.length

@@ -15,11 +15,7 @@ def as_text(value: Any) -> Any:
 
 
 def check_interval(key: str, value: Any) -> None:
-    """Check the intervals of a filter: a text, or a list of two numbers as YAML reads ``[1,5]``.
-
-    Raises:
-        OptionError: it is not an interval, or its ends are in the wrong order.
-    """
+    """Check the intervals of a filter: a text, or a list of two numbers as YAML reads ``[1,5]``; low ends first."""
     for part in str(as_text(value)).split(";"):
         try:
             low, high = map(float, INTERVAL.fullmatch(part).groups())  # type: ignore[union-attr]

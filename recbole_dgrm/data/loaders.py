@@ -26,11 +26,7 @@ FEWEST, MOST = 256, 1024  # and so many profiles per batch
 
 
 class ProfileLoader(AbstractDataLoader):
-    """Shuffled batches of users with training ratings, or with ``orientation: item`` of items with training ratings.
-
-    A batch has ``train_batch_size`` of them per process, or with ``auto`` as many as ``rows_per_step`` returns for all
-    processes together.
-    """
+    """Shuffled batches of the users (``orientation: item``: items) with ratings, ``train_batch_size`` per process."""
 
     def __init__(self, config, dataset):
         self.field = dataset.iid_field if config["orientation"] == "item" else dataset.uid_field
@@ -40,8 +36,7 @@ class ProfileLoader(AbstractDataLoader):
 
     def _init_batch_size_and_step(self) -> None:
         given = self.config.run.train_batch_size
-        auto = given == "auto"
-        self.step = rows_per_step(len(self.rows)) if auto else given * distributed.world_size()
+        self.step = rows_per_step(len(self.rows)) if given == "auto" else given * distributed.world_size()
         self.set_batch_size(self.step)
 
     def collate_fn(self, index: list[int]) -> Interaction:
@@ -50,7 +45,7 @@ class ProfileLoader(AbstractDataLoader):
 
 
 def rows_per_step(n_rows: int) -> int:
-    """The default number of profiles in a batch: a power of two, near a 24th of all, from 256 to 1024.
+    """The number of profiles in a batch of all processes, if it is ``auto``: a power of two from 256 to 1024.
 
     Larger batches are faster per profile, and smaller ones learn more per pass: see ``docs/results/decisions.md``.
     """
@@ -69,18 +64,12 @@ def item_rank(dataset: Dataset) -> torch.Tensor:
 
 
 class _ByUser:
-    """Mixin of evaluation loaders, whose batches are of ``eval_batch_size`` users.
+    """Mixin of evaluation loaders, whose batches are of ``eval_batch_size`` of the part's ``users``."""
 
-    Attributes:
-        users: the users of the part.
-        known: the pairs of the earlier parts, for full ranking.
-    """
-
-    known: sp.csr_matrix | None = None
+    known: sp.csr_matrix | None = None  # the pairs of the earlier parts, for full ranking
 
     @property
     def scale(self) -> RatingScale | None:
-        """The scale of the ratings that are evaluated."""
         return self._dataset.scale
 
     def _init_batch_size_and_step(self) -> None:
@@ -110,15 +99,13 @@ class RatedLoader(_ByUser, AbstractDataLoader):
 class RankingLoader(_ByUser, FullSortEvalDataLoader):
     """Full ranking in batches of users; RecBole's own loader has a Python set per user and batches of users x items.
 
-    Args:
-        dataset: the evaluated part; its pairs are the positives.
-        seen: the earlier parts; their items are not candidates.
+    The pairs of ``dataset`` are the positives; the items of earlier parts are not candidates.
     """
 
-    def __init__(self, config, dataset: Dataset, seen: list[Dataset]):
+    def __init__(self, config, dataset):
         self.field = dataset.uid_field
         self.positives = _pairs(dataset)
-        self.known = sum(_pairs(part) for part in seen).sign()
+        self.known = sum(_pairs(part) for part in dataset.before).sign()
         self.history = self.known - self.known.multiply(self.positives)
         self.history.eliminate_zeros()
         self.users = torch.as_tensor(np.flatnonzero(np.diff(self.positives.indptr)))
@@ -132,9 +119,8 @@ class RankingLoader(_ByUser, FullSortEvalDataLoader):
     def collate_fn(self, index: list[int]):
         """The users ``(B,)``, and rows and items of their history and of their positives."""
         users = self.users[index]
-        history, positives = (
-            tuple(map(torch.as_tensor, matrix[users.numpy()].nonzero())) for matrix in (self.history, self.positives)
-        )
+        found = [matrix[users.numpy()].nonzero() for matrix in (self.history, self.positives)]
+        history, positives = (tuple(map(torch.as_tensor, pairs)) for pairs in found)
         return Interaction({self.field: users}), history, *positives
 
 
@@ -166,9 +152,6 @@ def _negatives(config, dataset: Dataset) -> AbstractSampler | None:
     """The sampler of negative items, which uses only ``dataset``; None if the config has no negative sampling.
 
     RecBole's ``create_samplers`` would also count the popularity of items in the validation and test parts.
-
-    Raises:
-        DataError: a user has no item left to sample.
     """
     args = config["train_neg_sample_args"]
     if args["distribution"] == "none":
@@ -179,11 +162,7 @@ def _negatives(config, dataset: Dataset) -> AbstractSampler | None:
 
 
 def _check_negatives(config, dataset: Dataset) -> None:
-    """Check that each user has an item left to sample as a negative; otherwise RecBole would search endlessly.
-
-    Raises:
-        DataError: a user has none.
-    """
+    """Check that each user has an item left to sample as a negative; otherwise RecBole would search endlessly."""
     distribution = config["train_neg_sample_args"]["distribution"]
     if distribution == "none" or _takes_profiles(config):
         return
@@ -206,7 +185,4 @@ def eval_loader(config, splits: "Splits", part: str):
 
 def evaluated(config, dataset: Dataset, part: str):
     """Evaluation batches of users for a part of the data set: its rated pairs, or all unseen items to rank."""
-    mode = config["eval_args"]["mode"][part]
-    if mode not in ("labeled", "full"):
-        raise DataError(f"eval_args: mode {config['eval_args']['mode']} is not supported; use labeled or full")
-    return RatedLoader(config, dataset) if mode == "labeled" else RankingLoader(config, dataset, dataset.before)
+    return (RatedLoader if config["eval_args"]["mode"][part] == "labeled" else RankingLoader)(config, dataset)

@@ -167,8 +167,11 @@ class SplitDataset(Dataset):
         share = self.config.run.known_share
         if share == 1:
             return parts
-        user = self.inter_feat[self.uid_field].to_numpy()
-        thinner = [part[_share_of_each(user[part], share)] for part in parts]
+        user, thinner = self.inter_feat[self.uid_field].to_numpy(), list[Rows]()
+        for part in parts:
+            order = np.argsort(torch.rand(len(part)).numpy(), kind="stable").astype(np.int32)
+            kept = split_rows(order, user[part][order], lambda size: [ceil(share * size - 1e-9)])[0]
+            thinner.append(part[np.sort(kept)])
         left, all_rows = (sum(map(len, several)) for several in (thinner, parts))
         self.note(f"known_share={share:g} keeps {left:,} of the {all_rows:,} ratings of training and validation")
         return thinner
@@ -180,11 +183,3 @@ class SplitDataset(Dataset):
         for ratio in reversed(ratios[1:]):  # the last part first; at least one rating is for training
             ends.append(max(ends[-1] - ceil(ratio * tot - 1e-9), min(1, tot)))
         return ends[:0:-1]
-
-
-def _share_of_each(user: NDArray[np.int32], share: float) -> NDArray[np.intp]:
-    """The indices of a random ``share`` of each user's rows, rounded up; ``user`` is the user of each row, ``(n,)``."""
-    order = np.lexsort((torch.rand(len(user)).numpy(), user))
-    count = np.bincount(user)
-    place = np.arange(len(user)) - (np.cumsum(count) - count)[user[order]]
-    return np.sort(order[place < np.ceil(share * count - 1e-9)[user[order]]])

@@ -19,6 +19,8 @@ BINS = 20  # bins of a continuous scale
 RESOLUTION = 0.01  # the spacing of float32 numbers must be below this share of the distance between two levels
 STRAY = 1e5  # a rating is an error if its distance from the median is so many times the range of 98 % of the ratings
 NAMED = 12  # levels that a message lists, at most
+Numbers = NDArray[np.float64]
+Place = Callable[[int], str]  # from the index of a rating to its place in a file, for messages
 
 
 @dataclass(frozen=True)
@@ -45,21 +47,19 @@ class RatingScale:
 
 
 def find_scale(
-    rating: NDArray[np.float64],
+    rating: Numbers,
     ends: Sequence[float] | None,
     step: float | None,
     threshold: float | None,
-    place: Callable[[int], str],
+    place: Place,
     note: Callable[[str], None],
     past: NDArray[np.bool_] | None = None,
 ) -> RatingScale:
     """The scale of finite ratings ``(n,)``, checked against the declared values.
 
     Args:
-        ends: the declared lowest and highest rating, or None.
-        step: the declared distance between neighbouring levels, or None.
-        threshold: the declared rating from which on an item is relevant, or None.
-        place: maps the index of a rating to the place in its file, for messages.
+        ends, step, threshold: the declared lowest and highest rating, distance between neighbouring levels, and rating
+            from which on an item is relevant; None if they are not declared.
         note: called with sentences about values that were taken from the data.
         past: mask of the ratings that a median or bins may be computed from, or None for all. The levels and the ends
             are taken from all ratings.
@@ -97,14 +97,14 @@ def find_scale(
     return RatingScale(low, high, tuple(map(float, levels)), float(np.float32(least)), is_continuous)
 
 
-def distinct_ratings(value: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.float64]:
+def distinct_ratings(value: Numbers, count: NDArray[np.int64]) -> Numbers:
     """Of the distinct ratings, sorted, ``(n_values,)`` the most frequent of those that differ only by rounding."""
     group = np.cumsum(np.append(False, np.diff(value) > NOISE * (value[-1] - value[0])))
     order = np.lexsort((-count, group))
     return value[order[np.unique(group[order], return_index=True)[1]]]
 
 
-def without_noise(rating: NDArray[np.float64], scale: RatingScale) -> NDArray[np.float64]:
+def without_noise(rating: Numbers, scale: RatingScale) -> Numbers:
     """The ratings, each replaced by its nearest level; those of a continuous scale are unchanged."""
     levels = np.asarray(scale.levels)
     is_exact = scale.continuous or np.isin(pd.unique(rating), levels).all()
@@ -112,12 +112,7 @@ def without_noise(rating: NDArray[np.float64], scale: RatingScale) -> NDArray[np
 
 
 def _check_ratings(
-    rating: NDArray[np.float64],
-    value: NDArray[np.float64],
-    count: NDArray[np.int64],
-    ends: tuple[float, float],
-    step: float | None,
-    place: Callable[[int], str],
+    rating: Numbers, value: Numbers, count: NDArray, ends: tuple[float, float], step: float | None, place: Place
 ) -> None:
     """Check that ratings differ, fit the declared values, and are not extremely far from all others."""
 
@@ -146,7 +141,7 @@ def _check_ratings(
         refuse(missed, f"are not a whole number of steps, rating_step={step:g}, above {low:g}", remedy)
 
 
-def _check_resolution(levels: NDArray, rating: NDArray[np.float64], place: Callable[[int], str]) -> None:
+def _check_resolution(levels: NDArray, rating: Numbers, place: Place) -> None:
     """Check that neighbouring ``levels`` differ enough for float32, in which models compute."""
     largest = np.maximum(np.abs(levels[:-1]), np.abs(levels[1:])).astype(np.float32)
     blurred = np.spacing(largest) > RESOLUTION * np.diff(levels)

@@ -113,9 +113,8 @@ def read_ratings(
 
 def no_frame(data: Any, other: str, value: str = "rating") -> DataError:
     """The error for ``data`` that is neither a DataFrame nor the ``other``."""
-    example = f"pandas.DataFrame({{'user': ..., 'item': ..., '{value}': ...}})"
-    kind = type(data).__name__
-    return DataError(f"{value}s must be a DataFrame or {other}, not a value of type {kind}; build {example}")
+    what = f"{value}s must be a DataFrame or {other}, not a value of type {type(data).__name__}"
+    return DataError(f"{what}; build pandas.DataFrame({{'user': ..., 'item': ..., '{value}': ...}})")
 
 
 def _unrated(rating: pd.Series, codes: Collection[str]) -> NDArray[np.bool_]:

@@ -21,19 +21,12 @@ PARTS = ("train", "valid", "test")
 
 @dataclass
 class Splits:
-    """The parts of one data set, the same for every model with the same seed.
-
-    Attributes:
-        known: training + validation, for the refit.
-        test: the test part; None if it was not requested.
-        scale: the scale of the ratings; None if feedback is implicit.
-        notes: sentences about changes of the input, and about what is unusual in it.
-    """
+    """The parts of one data set; ``scale`` and ``notes`` are those of ``RatingDataset``."""
 
     train: Dataset
     valid: Dataset
-    known: Dataset
-    test: Dataset | None
+    known: Dataset  # training + validation, for the refit
+    test: Dataset | None  # None if it was not requested
     scale: RatingScale | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -49,13 +42,11 @@ class Splits:
         digest = hashlib.sha256()
         for part in self._parts():
             dataset = getattr(self, part)
-            column = dataset.inter_feat.numpy()
-            user, item = column[dataset.uid_field], column[dataset.iid_field]
-            rating = column.get(dataset.config["RATING_FIELD"], np.ones(len(user)))
+            user, item, rating = self.triples(part)
             order = by_code(item, dataset.item_num)
             order = order[by_code(user[order], dataset.user_num)]
-            for values, kind in ((user, np.int64), (item, np.int64), (rating, np.float64)):
-                digest.update(values[order].astype(kind))
+            for values in (user, item, rating):
+                digest.update(values[order].data)
             digest.update(part.encode())
         return digest.hexdigest()[:16]
 

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_dgrm.data.quoting import BREAK, QUOTE, QUOTING, UNIT, is_number, unquoted
 from recbole_dgrm.data.values import categories, joined
 from recbole_dgrm.errors import DataError
 
@@ -34,6 +33,9 @@ USUAL = ["user", "item", "rating", "timestamp"]  # columns of well-known files w
 LIKE_TIME = 1e8  # larger numbers are not ratings but seconds since 1970
 WIDE = 8  # a file without a header and with more columns of numbers is a matrix
 NO_TRIPLES = "these rows are not triples (a user, an item and one rating per row); pandas.DataFrame.{} makes such rows"
+QUOTING = (",", ";", "|")  # with these separators quotation marks quote cells
+UNIT = "\x1f"  # the separator of rows that were rewritten
+REWRITTEN = 1 << 22  # characters of rewritten rows that are parsed at once
 EXACT = {"float_precision": "round_trip"} if pd.__version__ < "3.1" else {}  # from 3.1 on all numbers are exact
 
 
@@ -63,29 +65,26 @@ class Reading:
 def read_text(
     source: str, blocks: Iterator[bytes], reading: Reading, choose: Choose, numbers: Collection[str]
 ) -> pd.DataFrame:
-    """Read the chosen columns of a text table, block by block.
+    """Read the chosen columns of a text table, block by block; see ``read_file``.
 
     Args:
         source: the name of the table in errors.
         blocks: its bytes, in UTF-8, in blocks of whole lines that end with a line feed.
-        choose: called with the names of all columns; returns the column for each field.
         numbers: fields that are read as float64 if all of their values are numbers; other fields are categories of
             texts.
-
-    Raises:
-        DataError: a row has another number of fields, a quotation mark merges lines, or no column has a name.
     """
     data = next(blocks)
     separator, start = reading.separator, len(data) - len(data.lstrip(b"\n"))
     if excel := EXCEL.match(data, start):
         separator, start = separator or excel[1].decode(), excel.end()
-    separator = separator or guess_separator(data[start : start + BEGIN + 1])
+    separator = separator or guess_separator(data[start:])
     line, blocks = 1 + data.count(b"\n", 0, start), chain([data[start:]], blocks)
     if separator == BLANKS or len(separator.encode()) > 1:
         blocks, separator = map(partial(_with_unit, separator), blocks), UNIT
     data = next(blocks)
     head, _, rows = data.partition(b"\n")
-    first = [cell.strip('"') for cell in _cells(head.decode(), separator)]
+    cells = next(csv.reader([head.decode()], delimiter=separator)) if separator in QUOTING else None
+    first = [cell.strip('"') for cell in cells or head.decode().split(separator)]
     names, has_header = _names(first, f"{source}: line {line}", reading.columns, choose)
     chosen, begin, data = choose(names), line + has_header, rows if has_header else data
     kinds = {names.index(column): "float64" if name in numbers else object for name, column in chosen.items()}
@@ -93,8 +92,9 @@ def read_text(
 
     def tables() -> Iterator[pd.DataFrame]:
         nonlocal kinds, begin
-        for rows, cut in unquoted(source, chain([data], blocks), separator, begin, len(first), rating):
-            lines, width, begin = _check_widths(source, rows, cut, begin, line, first)
+        for rows, cut in _unquoted(source, chain([data], blocks), separator, begin, len(first), rating):
+            lines, width = _check_widths(source, rows, cut, begin, line, first)
+            begin += rows.count(b"\n")
             if not len(lines):
                 continue
             try:
@@ -115,12 +115,19 @@ def read_text(
     return table
 
 
+def is_number(text: str) -> bool:
+    """Whether ``text`` can be read as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def guess_separator(data: bytes) -> str:
     """The separator that occurs equally often in each of the first lines, or blanks if there is none."""
-    lines = [line for line in data[:BEGIN].decode(errors="replace").split("\n") if line.strip()]
-    if len(data) > BEGIN and len(lines) > 1:
-        lines.pop()  # the last line may be incomplete
-    lines = lines[:SAMPLE]
+    whole = data[:BEGIN].rpartition(b"\n")[0] or data[:BEGIN]  # the last line may be incomplete
+    lines = [line for line in whole.decode(errors="replace").split("\n") if line.strip()][:SAMPLE]
     steady = [one for one in SEPARATORS if one in lines[0] and len({line.count(one) for line in lines}) == 1]
     best = max(steady or SEPARATORS, key=lines[0].count)
     return best if best in lines[0] else BLANKS
@@ -161,32 +168,73 @@ def _with_unit(separator: str, data: bytes) -> bytes:
     return data.replace(separator.encode(), UNIT.encode())
 
 
-def _cells(text: str, separator: str) -> list[str]:
-    quoted = separator in QUOTING and '"' in text
-    return next(csv.reader([text], delimiter=separator)) if quoted else text.split(separator)
+def _unquoted(
+    source: str, blocks: Iterator[bytes], separator: str, line: int, width: int, rating: int | None
+) -> Iterator[tuple[bytes, str]]:
+    """The blocks and their separator; from the first on that has a quotation mark, with unquoted cells and ``UNIT``.
+
+    A line break within a cell becomes a carriage return; blank lines after such a row keep the line numbers right.
+    """
+    quoted: Iterator[bytes] = iter(())
+    for data in blocks:
+        if separator in QUOTING and b'"' in data:
+            quoted = chain([data], blocks)
+            break
+        yield data, separator
+        line += data.count(b"\n")
+    result, record = list[str](), list[str]()
+
+    def texts() -> Iterator[str]:
+        for data in quoted:
+            for text in map(bytes.decode, data.splitlines(keepends=True)):
+                record.append(text)
+                yield text
+
+    def is_row(text: str) -> bool:
+        cells = text.rstrip("\n").split(separator)
+        return len(cells) == width and (rating is None or is_number(cells[rating].strip('"')))
+
+    reader, number, size = csv.reader(texts(), delimiter=separator, strict=True), line, 0
+    try:
+        for cells in reader:
+            if len(record) > 1:
+                rows = list(map(is_row, record))
+                if any(rows[1:-1]) or (rows[0] and rows[-1]):  # the last line alone may be the cells after a text
+                    raise DataError(
+                        f"{source}: a quotation mark in line {number} makes one cell of several lines, and line "
+                        f"{number + rows.index(True, 1)} among them is a row; remove the mark, or the line breaks"
+                    )
+            result.append(UNIT.join(cells).replace("\n", "\r") + "\n" * len(record))
+            number, size = number + len(record), size + len(result[-1])
+            record.clear()
+            if size > REWRITTEN:
+                yield "".join(result).encode(), UNIT
+                result, size = [], 0
+    except csv.Error as error:
+        raise DataError(
+            f"{source}: a quotation mark in line {number} does not quote a cell ({error}); write it twice within a "
+            "quoted cell, and quote cells that begin with one"
+        ) from None
+    yield "".join(result).encode(), UNIT
 
 
 def _check_widths(
     source: str, data: bytes, separator: str, begin: int, line: int, first: list[str]
-) -> tuple[pd.Index, int, int]:
+) -> tuple[pd.Index, int]:
     """Check that rows have as many fields as the ``first``, which is in ``line``, not counting empty ones at the end.
 
-    Returns:
-        The numbers ``(n,)`` of the lines that are not blank, the largest number of fields, and the number of the next
-        line; ``begin`` is that of the first line of ``data``.
+    Returns the numbers ``(n,)`` of the lines from ``begin`` on that are not blank, and the largest number of fields.
     """
-    width, signs = len(first), separator + "\n" + ('"' if separator in QUOTING else "")
-    sign = np.frombuffer(data.translate(None, bytes(set(range(256)) - set(signs.encode()))), np.uint8)
-    if (is_mark := sign == QUOTE).any():
-        sign = sign[~is_mark & (np.cumsum(is_mark, dtype=np.uint8) % 2 == 0)]  # without those in quoted cells
-    ends = np.flatnonzero(sign == BREAK)
+    width, others = len(first), bytes(set(range(256)) - set(f"{separator}\n".encode()))
+    sign = np.frombuffer(data.translate(None, others), np.uint8)  # separators and line feeds alone
+    ends = np.flatnonzero(sign == ord("\n"))
     widths = np.diff(ends if data.endswith(b"\n") or not data else np.append(ends, len(sign)), prepend=-1)
     odd = np.flatnonzero(widths != width)
     if not len(odd):
-        return pd.RangeIndex(begin, begin + len(widths), name="line"), width, begin + len(widths)
+        return pd.RangeIndex(begin, begin + len(widths), name="line"), width
     texts = data.split(b"\n")
     for place in odd:
-        cells = _cells(texts[place].decode(), separator)
+        cells = texts[place].decode().split(separator)
         if texts[place] and (len(cells) < _filled(first) or _filled(cells) > width):
             raise DataError(
                 f"{source}: line {begin + place} has {len(cells)} fields, but line {line} has {width}: "
@@ -194,7 +242,7 @@ def _check_widths(
                 f"each make one more; if a line lists the items of a user, {NO_TRIPLES.format('explode')}"
             )
     filled = np.delete(np.arange(len(widths)), [place for place in odd if not texts[place]])
-    return pd.Index(begin + filled, name="line"), widths[filled].max(initial=0), begin + len(widths)
+    return pd.Index(begin + filled, name="line"), widths[filled].max(initial=0)
 
 
 def _filled(cells: list[str]) -> int:
@@ -211,7 +259,7 @@ def _parsed(data: bytes, separator: str, width: int, kinds: dict[int, Any]) -> p
         usecols=list(kinds),
         dtype=kinds,
         index_col=False,
-        quoting=csv.QUOTE_MINIMAL if separator in QUOTING else csv.QUOTE_NONE,
+        quoting=csv.QUOTE_NONE,
         lineterminator="\n",
         **EXACT,
     )

@@ -24,15 +24,11 @@ def cut(time: NDArray[np.float64], shares: Sequence[float], name: str) -> tuple[
     """Split ratings at the two cut-off times that come nearest to the shares; equal times stay together.
 
     Args:
-        time: the times of the ratings ``(n,)``, in any order.
-        shares: the shares of training, validation and test, in any unit.
+        time: the times of the ratings ``(n,)``, in any order, of which at least three must differ.
         name: the name of the column of times, for the error.
 
     Returns:
         The part of each rating ``(n,)``: 0, 1 or 2; and the first times of validation and test.
-
-    Raises:
-        DataError: there are fewer than three different times.
     """
     times, first = np.unique(np.sort(time), return_index=True)
     if len(times) < len(PARTS):

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -27,47 +28,31 @@ def categories(column: pd.Series) -> pd.Series:
     return pd.Series(pd.Categorical.from_codes(*pd.factorize(column)), column.index)
 
 
-class _Column:
-    """A column that grows in place: numbers, codes of categories, or other values as objects."""
-
-    def __init__(self, first: pd.Series):
-        self.names: dict[Any, int] | None = {} if isinstance(first.dtype, pd.CategoricalDtype) else None
-        self.values = self._values(first).copy()
-
-    def append(self, more: pd.Series) -> None:
-        if isinstance(more.dtype, pd.CategoricalDtype) != (self.names is not None):
-            self.values, self.names, more = np.array(self.whole(), object), None, more.astype(object)
-        values, end = self._values(more), len(self.values)
-        if values.dtype != self.values.dtype:
-            self.values = self.values.astype(object)
-        self.values.resize(end + len(values), refcheck=False)
-        self.values[end:] = values
-
-    def _values(self, column: pd.Series) -> NDArray:
-        if self.names is None:
-            return column.to_numpy()
-        codes = [self.names.setdefault(name, len(self.names)) for name in column.cat.categories]
-        return np.array([*codes, -1], np.int32)[column.cat.codes]
-
-    def whole(self) -> Any:
-        names = None if self.names is None else pd.Index(list(self.names), dtype=object)
-        return self.values if names is None else pd.Categorical.from_codes(self.values, names)
-
-
 def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """The rows of all tables, of which one at a time is in memory; categories stay categories."""
-    columns, index = dict[str, _Column](), list[pd.Index]()
+    index, pieces, codes_of = list[pd.Index](), defaultdict[str, list](list), defaultdict[str, dict](dict)
     for table in tables:
         index.append(table.index)
         for name, column in table.items():
-            if len(index) == 1:
-                columns[name] = _Column(column)
+            if isinstance(column.dtype, pd.CategoricalDtype):
+                known = codes_of[name]
+                code = [known.setdefault(value, len(known)) for value in column.cat.categories]
+                pieces[name].append(np.array([*code, -1], np.int32)[column.cat.codes])
             else:
-                columns[name].append(column)
+                pieces[name].append(column.to_numpy())
     places = index[0].append(index[1:]) if index else None
-    return pd.DataFrame(
-        {name: pd.Series(columns.pop(name).whole(), places, copy=False) for name in [*columns]}, copy=False
-    )
+    whole = {name: _whole(pieces.pop(name), codes_of.get(name)) for name in [*pieces]}
+    return pd.DataFrame({name: pd.Series(values, places, copy=False) for name, values in whole.items()}, copy=False)
+
+
+def _whole(pieces: list[NDArray], code_of: dict[Any, int] | None) -> Any:
+    """The values of a column that has come in pieces, each of values or, in int32, of codes of categories."""
+    if code_of is None:
+        return np.concatenate(pieces)
+    if {piece.dtype for piece in pieces} == {np.dtype(np.int32)}:
+        return pd.Categorical.from_codes(np.concatenate(pieces), pd.Index(list(code_of), dtype=object))
+    value = np.array([*code_of, None], object)
+    return np.concatenate([value[piece] if piece.dtype == np.int32 else piece.astype(object) for piece in pieces])
 
 
 def _each(column: pd.Series, make: Callable[[Any], Any], missing: Any, dtype: Any) -> NDArray:
@@ -102,11 +87,7 @@ def id_text(value: Any) -> str | None:
 
 
 def ids(column: pd.Series, where: str) -> pd.Series:
-    """Ids as categories of strings.
-
-    Raises:
-        DataError: an id is missing, is neither a string nor a whole number, or has a character that cannot be written.
-    """
+    """Ids as categories of strings; a DataError names one that is missing, of another type, or cannot be written."""
     places, values = _distinct(column)
     texts = [id_text(one) for one in values]
     is_sound = not any(one is None or one in MISSING or UNWRITABLE.search(one) for one in texts)
@@ -143,11 +124,7 @@ def _number(value: Any) -> float:
 
 
 def rated(column: pd.Series, where: str, largest: float = LARGEST_RATING) -> pd.Series:
-    """Ratings or predictions as float64.
-
-    Raises:
-        DataError: a value is missing, is not a number, or is out of range.
-    """
+    """Ratings or predictions as float64; a DataError names one that is missing, no number, or out of range."""
     if column.dtype == "float64" and column.min(skipna=False) >= -largest and column.max(skipna=False) <= largest:
         return column
     (number, missing), what = numbers(column), "predictions" if column.name == "prediction" else "ratings"
@@ -162,13 +139,11 @@ def rated(column: pd.Series, where: str, largest: float = LARGEST_RATING) -> pd.
 
 
 def seconds(column: pd.Series, where: str) -> pd.Series:
-    """Times in seconds since 1970; numbers are unchanged.
-
-    Raises:
-        DataError: a value is missing, or is neither a number nor a date.
-    """
+    """Times in seconds since 1970, numbers unchanged; a DataError names one that is missing, or no number or date."""
     if column.dtype.kind == "M" and not isinstance(column.dtype, pd.ArrowDtype):
-        time, missing = _since_1970(column), column.isna().to_numpy()
+        moment = column if getattr(column.dtype, "tz", None) is None else column.dt.tz_convert(None)  # to UTC
+        time = (moment.to_numpy(dtype=None) - np.datetime64(0, "s")) / np.timedelta64(1, "s")
+        missing = column.isna().to_numpy()
     else:
         time, missing = numbers(column)
         time = _each(column, _moment, math.nan, np.float64) if np.isnan(time).all() else time
@@ -176,12 +151,6 @@ def seconds(column: pd.Series, where: str) -> pd.Series:
     refuse(column, missing, where, "timestamps are missing", remedy, is_shown=False)
     refuse(column, ~np.isfinite(time), where, "timestamps are neither a number nor an ISO date", remedy)
     return pd.Series(time, column.index, name="timestamp")
-
-
-def _since_1970(moments: pd.Series) -> NDArray[np.float64]:
-    if getattr(moments.dtype, "tz", None) is not None:
-        moments = moments.dt.tz_convert("UTC").dt.tz_localize(None)
-    return (moments.to_numpy(dtype=None) - np.datetime64(0, "s")) / np.timedelta64(1, "s")
 
 
 def _moment(value: Any) -> float:
