@@ -192,7 +192,7 @@ class RatingDataset(SplitDataset):
             filters = ", ".join(("val_interval", *COUNTED))
             raise DataError(f"no rating of {self.dataset_name} is left; loosen the filters ({filters})")
         rows = self.inter_feat.index
-        self._kept = self._part[rows]
+        self._kept = self._part if len(rows) == len(self._part) else self._part[rows]
         n_parts = len(PARTS if cuts_timeline(self.config["eval_args"]) else source_files(self.config))
         self.file_size_list = np.bincount(self._kept, minlength=n_parts).tolist()
         if self.config.run.feedback == "rating":

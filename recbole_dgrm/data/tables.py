@@ -4,6 +4,7 @@ pandas and pyarrow read; ``text_tables`` checks for faults that pandas would rep
 """
 
 import bz2
+import codecs
 import gzip
 import io
 import json
@@ -25,7 +26,7 @@ from recbole_dgrm.data.text_tables import Choose, Reading, read_text
 from recbole_dgrm.data.values import categories, joined
 from recbole_dgrm.errors import DataError, UserError
 
-BLOCK = 1 << 23  # characters that are read and parsed at once
+BLOCK = 1 << 23  # bytes that are read, decoded and parsed at once
 FREE, RATIO = 1 << 26, 200  # a compressed file may have so many bytes, plus so many times its size
 PACKED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 KINDS = {".parquet": "Parquet", ".pq": "Parquet", ".json": "JSON", ".jsonl": "JSON", ".ndjson": "JSON"}  # else CSV
@@ -93,26 +94,32 @@ def codec(encoding: str) -> str:
 
 def _blocks(source: Path, encoding: str) -> Iterator[bytes]:
     """The text of a file in UTF-8, without a byte-order mark, in blocks of whole lines that end with a line feed."""
-    size, most = 0, _most(source)
-    with _opened(source) as (_, file):
-        try:
-            text = io.TextIOWrapper(file, codec(encoding))
-            while block := text.read(BLOCK) + text.readline(most):
-                if "\0" in block:
-                    raise UnicodeError("it has NUL bytes, as UTF-16 does")
-                if not size and not block.strip():
-                    break
-                if (size := size + len(block)) > most:
+    size, most, begun, is_empty = 0, _most(source), list[str](), True
+    try:
+        decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(codec(encoding))(), translate=True)
+        with _opened(source) as (_, file):
+            for data in chain(iter(partial(file.read, BLOCK), b""), [b""]):
+                if (size := size + len(data)) > most:
                     what = f"unpacks to more than {most:,} bytes, as ratings never do"
                     raise DataError(f"{source} {what}; unpack it yourself")
-                yield block.encode()
-        except (UnicodeError, LookupError) as error:
-            what, remedy = str(error), "name its encoding: --encoding=latin-1, cp1252, utf-16, ..."
-            if isinstance(error, UnicodeDecodeError):
-                place = file.tell() - len(error.object) + error.start
-                what = what.replace(f"position {error.start}", f"position {place}", 1)
-            raise DataError(f"{source} cannot be read as text in {encoding} ({what}); {remedy}") from None
-    if not size:
+                text = decoder.decode(data, final=not data)
+                if "\0" in text:
+                    raise UnicodeError("it has NUL bytes, as UTF-16 does")
+                end = text.rfind("\n") + 1 if data else len(text)
+                begun.append(text[: end or None])
+                if end or not data:
+                    block, begun = "".join(begun), [text[end:]]
+                    if is_empty := is_empty and not block.strip():
+                        break
+                    if block:
+                        yield block.encode()
+    except (UnicodeError, LookupError) as error:
+        what, remedy = str(error), "name its encoding: --encoding=latin-1, cp1252, utf-16, ..."
+        if isinstance(error, UnicodeDecodeError):
+            place = size - len(error.object) + error.start
+            what = what.replace(f"position {error.start}", f"position {place}", 1)
+        raise DataError(f"{source} cannot be read as text in {encoding} ({what}); {remedy}") from None
+    if is_empty:
         raise DataError(f"{source} is empty")
 
 

@@ -29,30 +29,35 @@ def categories(column: pd.Series) -> pd.Series:
 
 
 def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of all tables, of which one at a time is in memory; categories stay categories."""
-    index, pieces, codes_of = list[pd.Index](), defaultdict[str, list](list), defaultdict[str, dict](dict)
+    """The rows of all tables, of which one at a time is in memory; categories stay categories, with codes of int32."""
+    index, whole, codes_of = list[pd.Index](), dict[str, NDArray](), defaultdict[str, dict[Any, int]](dict)
     for table in tables:
         index.append(table.index)
         for name, column in table.items():
+            code_of, more = codes_of[name], column
             if isinstance(column.dtype, pd.CategoricalDtype):
-                known = codes_of[name]
-                code = [known.setdefault(value, len(known)) for value in column.cat.categories]
-                pieces[name].append(np.array([*code, -1], np.int32)[column.cat.codes])
-            else:
-                pieces[name].append(column.to_numpy())
+                code = [code_of.setdefault(value, len(code_of)) for value in column.cat.categories]
+                more = np.array([*code, -1], np.int32)[column.cat.codes]
+            values, more = whole.pop(name, np.empty(0, more.dtype)), np.asarray(more)
+            if values.dtype != more.dtype:
+                values, more = _decoded(values, code_of), _decoded(more, code_of)
+            end = len(values)
+            values.resize(end + len(more), refcheck=False)  # in place: there is no second copy
+            values[end:] = more
+            whole[name] = values
     places = index[0].append(index[1:]) if index else None
-    whole = {name: _whole(pieces.pop(name), codes_of.get(name)) for name in [*pieces]}
-    return pd.DataFrame({name: pd.Series(values, places, copy=False) for name, values in whole.items()}, copy=False)
+    columns = {
+        name: pd.Categorical.from_codes(values, pd.Index(list(codes_of[name]), dtype=object))
+        if values.dtype == np.int32
+        else values
+        for name, values in whole.items()
+    }
+    return pd.DataFrame({name: pd.Series(one, places, copy=False) for name, one in columns.items()}, copy=False)
 
 
-def _whole(pieces: list[NDArray], code_of: dict[Any, int] | None) -> Any:
-    """The values of a column that has come in pieces, each of values or, in int32, of codes of categories."""
-    if code_of is None:
-        return np.concatenate(pieces)
-    if {piece.dtype for piece in pieces} == {np.dtype(np.int32)}:
-        return pd.Categorical.from_codes(np.concatenate(pieces), pd.Index(list(code_of), dtype=object))
-    value = np.array([*code_of, None], object)
-    return np.concatenate([value[piece] if piece.dtype == np.int32 else piece.astype(object) for piece in pieces])
+def _decoded(values: NDArray, code_of: dict[Any, int]) -> NDArray:
+    """Values, or the categories of int32 codes, as objects."""
+    return np.array([*code_of, None], object)[values] if values.dtype == np.int32 else values.astype(object)
 
 
 def _each(column: pd.Series, make: Callable[[Any], Any], missing: Any, dtype: Any) -> NDArray:
