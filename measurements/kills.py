@@ -15,7 +15,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import commands
 import psutil
 import torch
 import yaml
@@ -32,42 +32,31 @@ import yaml
 from recbole_dgrm.records import RECORD, read_epochs, read_json, read_run
 from recbole_dgrm.training.checkpoints import read_checkpoint
 
-ROOT = Path(__file__).resolve().parents[1]
 ORPHANS_S = 15  # in which what a dead process has started must be gone
 PATIENCE_S = 300  # for a job that nobody disturbs any more
 LAST_WORDS = ("files of this run:", "report:")  # all is written; Python leaves, and handles no signal any more
 SMALL = {"generator_hidden": [32], "critic_hidden": [16], "latent_size": 8}
-KEYS = SMALL | {"epochs": 8, "stopping_step": 8, "eval_step": 1, "checkpoint_interval": 0, "device": "cpu"}
-PLAN = {
-    "models": [
-        {"model": "MF", "config": {"epochs": 5, "checkpoint_interval": 0, "device": "cpu"}},
-        {"model": "DGRM", "config": KEYS},
-    ],
-    "datasets": ["ml-100k"],
-    "seeds": [1],
-    "threads": 1,
-}
-SPACE = SMALL | {
-    "sampler": "grid",
-    "learning_rate": {"choice": [0.01, 0.003]},
-    "critic_iterations": {"choice": [1, 2]},
-    "epochs": 5,
-}
+TIMES = ("seconds", "validate_s", "diagnose_s")  # of an epoch, which no run repeats
+ALWAYS = {"checkpoint_interval": 0, "device": "cpu"}
+KEYS = SMALL | ALWAYS | {"epochs": 8, "stopping_step": 8, "eval_step": 1}
+MODELS = [{"model": "MF", "config": ALWAYS | {"epochs": 5}}, {"model": "DGRM", "config": KEYS}]
+PLAN = {"models": MODELS, "datasets": ["ml-100k"], "seeds": [1], "threads": 1}
+SPACE = SMALL | {"sampler": "grid", "epochs": 5, "learning_rate": {"choice": [0.01, 0.003]}}
+SPACE["critic_iterations"] = {"choice": [1, 2]}
 
 
 def training(folder: Path) -> list[str]:
     """One run: the command that begins it, or continues it if it is there."""
     if runs := [path.parent for path in folder.glob("*/config.yaml")]:
-        return [f"--resume={runs[0]}"]
-    keys = [f"--{key}={json.dumps(value)}" for key, value in KEYS.items()]
-    return ["--model=DGRM", "--dataset=ml-100k", f"--output_dir={folder}", *keys]
+        return [*commands.PROGRAM, f"--resume={runs[0]}"]
+    return commands.training(folder, model="DGRM", dataset="ml-100k", **KEYS)
 
 
 def benchmark(folder: Path) -> list[str]:
     """Two runs at a time."""
     plan = folder.with_suffix(".plan.yaml")
     plan.write_text(yaml.safe_dump(PLAN))
-    return ["benchmark", f"--config={plan}", f"--output_dir={folder}", "--workers=2"]
+    return [*commands.PROGRAM, "benchmark", f"--config={plan}", f"--output_dir={folder}", "--workers=2"]
 
 
 def search(folder: Path) -> list[str]:
@@ -75,7 +64,8 @@ def search(folder: Path) -> list[str]:
     space = folder.with_suffix(".space.yaml")
     space.write_text(yaml.safe_dump(SPACE))
     given = [f"--space={space}", f"--output_dir={folder}", "--workers=2", "--no_pruning", "--test_seeds=[]"]
-    return ["tune", "--model=DGRM", "--dataset=ml-100k", *given, "--checkpoint_interval=0", "--device=cpu"]
+    keys = ["--model=DGRM", "--dataset=ml-100k", "--checkpoint_interval=0", "--device=cpu"]
+    return [*commands.PROGRAM, "tune", *keys, *given]
 
 
 JOBS = {job.__name__: job for job in (training, benchmark, search)}
@@ -84,18 +74,13 @@ JOBS = {job.__name__: job for job in (training, benchmark, search)}
 def result(folder: Path) -> list[Any]:
     """All numbers of the runs below ``folder``, but how long they took: records, epochs, vectors and weights."""
     found = []
-    for file in sorted(folder.rglob(RECORD)):
-        run = read_run(file.parent)
-        lines = [
-            {key: line[key] for key in line if key not in ("seconds", "validate_s", "diagnose_s")}
-            for line in run.epochs()
-        ]
-        weights = read_checkpoint(file.with_name("checkpoint.pt"), torch.device("cpu"))["state_dict"].values()
-        digest = hashlib.sha256()
-        for array in [*run.per_user().values(), *(weight.numpy() for weight in weights)]:
-            digest.update(array.tobytes())
+    for run in (read_run(file.parent) for file in sorted(folder.rglob(RECORD))):
+        lines = [{key: line[key] for key in line if key not in TIMES} for line in run.epochs()]
+        weights = read_checkpoint(run.path / "checkpoint.pt", torch.device("cpu"))["state_dict"].values()
+        arrays = [*run.per_user().values(), *(weight.numpy() for weight in weights)]
+        digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
         record = [run.record[key] for key in ("config", "status", "test", "valid", "skill")]
-        found.append([{**record[0], "output_dir": ""}, record[1:], lines, digest.hexdigest()])
+        found.append([{**record[0], "output_dir": ""}, record[1:], lines, digest])
     return sorted(found, key=lambda run: json.dumps(run[0], sort_keys=True))
 
 
@@ -124,15 +109,6 @@ def damaged(folder: Path) -> Iterator[str]:
                 yield f"{path}: {type(error).__name__}: {error}"
 
 
-def start(arguments: list[str], log: Path) -> psutil.Popen:
-    """The command line in a session of its own; what it prints goes to ``log``."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "run_recbole_dgrm.py"), *arguments]
-    with open(log, "wb") as file:
-        output = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": file}
-        return psutil.Popen(command, cwd=ROOT, start_new_session=True, env=environment, **output)
-
-
 def ended(process: psutil.Popen, seconds: float) -> bool:
     """Whether the process ends within so many seconds."""
     with suppress(psutil.TimeoutExpired):
@@ -140,21 +116,11 @@ def ended(process: psutil.Popen, seconds: float) -> bool:
     return process.poll() is not None
 
 
-def kill_main(process: psutil.Popen, members: list[psutil.Process]) -> None:
-    """Kill the command alone; its workers must end by themselves."""
-    process.kill()
-
-
 def kill_all(process: psutil.Popen, members: list[psutil.Process]) -> None:
     """Kill the command and its workers, as a machine that goes down does."""
     for member in members:
         with suppress(psutil.NoSuchProcess):
             member.kill()
-
-
-def terminate(process: psutil.Popen, members: list[psutil.Process]) -> None:
-    """Send SIGTERM to all, as a cluster does when it ends a job."""
-    os.killpg(process.pid, signal.SIGTERM)
 
 
 def interrupt_twice(process: psutil.Popen, members: list[psutil.Process]) -> None:
@@ -165,7 +131,13 @@ def interrupt_twice(process: psutil.Popen, members: list[psutil.Process]) -> Non
         os.killpg(process.pid, signal.SIGINT)
 
 
-STOPS = (kill_main, kill_all, terminate, interrupt_twice)
+STOPS: tuple[Callable[[psutil.Popen, list[psutil.Process]], None], ...] = (
+    lambda process, members: process.kill(),  # its workers must end by themselves
+    kill_all,
+    lambda process, members: os.killpg(process.pid, signal.SIGTERM),  # as a cluster does when it ends a job
+    interrupt_twice,
+)
+ASKED = STOPS[2:]  # the command is asked to end
 
 
 @dataclass
@@ -181,9 +153,9 @@ class Kills:
         self.stops = self.ends = 0
         self.chance = random.Random(self.job.__name__)
         begun = time.monotonic()
-        process = start(self.job(self.folder / "unbroken"), self.folder / "unbroken.log")
-        if process.wait():
-            sys.exit(f"the unbroken {self.job.__name__} fails: {(self.folder / 'unbroken.log').read_text()}")
+        log = self.folder / "unbroken.log"
+        if commands.start(self.job(self.folder / "unbroken"), log).wait():
+            sys.exit(f"the unbroken {self.job.__name__} fails: {log.read_text()}")
         self.seconds, self.unbroken = time.monotonic() - begun, result(self.folder / "unbroken")
 
     def run(self) -> None:
@@ -200,7 +172,7 @@ class Kills:
     def stopped(self, place: Path) -> bool:
         """Begin or continue the job and stop it at a random moment; returns whether it came to its end before."""
         done, log = finished(place), self.folder / f"{self.ends}.{self.stops}.log"
-        process = start(self.job(place), log)
+        process = commands.start(self.job(place), log, start_new_session=True)
         over = ended(process, self.chance.uniform(0, self.seconds) if self.stops < self.times else PATIENCE_S)
         if not over:
             members = [process, *process.children(recursive=True)]
@@ -213,8 +185,7 @@ class Kills:
         elif process.returncode:
             self.problems.append(f"{log}: status {process.returncode}")
         self.problems += damaged(place)
-        now = finished(place)
-        self.problems += [f"{path} was made again" for path in done if now.get(path) != done[path]]
+        self.problems += [f"{path} was made again" for path, _ in done.items() - finished(place).items()]
         return over
 
     def check_end(self, process: psutil.Popen, stop: Callable[..., None], log: Path) -> None:
@@ -222,7 +193,7 @@ class Kills:
         if not ended(process, PATIENCE_S):
             self.problems.append(f"{log}: still there after {PATIENCE_S} s")
         text = log.read_text(errors="replace")
-        if stop in (terminate, interrupt_twice) and not any(words in text for words in LAST_WORDS):
+        if stop in ASKED and not any(words in text for words in LAST_WORDS):
             status = 128 - process.returncode if process.returncode < 0 else process.returncode
             self.problems += [f"{log}: status {status} instead of 130"] if status != 130 else []
             self.problems += [f"{log}: a traceback"] if "Traceback" in text else []

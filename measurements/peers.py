@@ -1,4 +1,4 @@
-"""Cornac, LensKit, Surprise and myFM on our splits, judged beside our own models.
+"""Cornac, LensKit, Surprise and myFM on our splits, compared with our own models.
 
     python measurements/peers.py FOLDER [--dataset=ml-100k] [--seeds=2020,2021,2022] [--trials=15] [--models=A,B]
 
@@ -12,11 +12,10 @@ MF is searched with as many trials; BMF and DGRMPlus have their defaults. What i
 import argparse
 import json
 import os
-import subprocess
 import sys
-import venv
 from pathlib import Path
 
+from commands import ROOT, THREADS, python_of, start
 from peers_models import MODELS
 
 import recbole_dgrm as rd
@@ -29,30 +28,15 @@ LIBRARIES = {
     "LensKit": ["lenskit==2025.8.1", "torch==2.13.0"],
     "myFM": ["myfm==0.4.0", "pandas"],
 }  # what is installed into the environment of each
-HERE = Path(__file__).parent
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA", "RAYON")}
 OURS = ("BMF", "DGRMPlus")
-BASELINE = "BMF"
 
 
-def python_of(library: str, folder: Path) -> Path:
-    """The interpreter of a library's environment, which is made first where there is none."""
-    path = folder / library
-    python, done = path / "bin" / "python", path / "installed.txt"
-    wanted = "\n".join(LIBRARIES[library])
-    if not done.is_file() or done.read_text() != wanted:
-        venv.create(path, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *LIBRARIES[library]], check=True)
-        done.write_text(wanted)
-    return python
-
-
-def call(label: str, folder: Path, *arguments: object) -> None:
+def call(label: str, folder: Path, *arguments: str) -> None:
     """Run ``peers_models.py`` for a model in the environment of its library."""
-    python = python_of(label.partition("-")[0], folder / "envs")
-    with open(folder / "log.txt", "a", encoding="utf-8") as log:
-        command = [python, HERE / "peers_models.py", label, *map(str, arguments)]
-        subprocess.run(command, check=True, env={**os.environ, **ONE_THREAD}, stdout=log, stderr=log)
+    library = label.partition("-")[0]
+    python = python_of(folder / "envs" / library, LIBRARIES[library])
+    if start([python, str(ROOT / "measurements" / "peers_models.py"), label, *arguments], folder / "log.txt").wait():
+        sys.exit(f"{label} failed, see {folder / 'log.txt'}")
 
 
 def tuned(label: str, folder: Path, split: Path, trials: int) -> dict:
@@ -69,10 +53,10 @@ def predicted(label: str, folder: Path, split: Path, settings: dict) -> tuple[Pa
     """A file of predictions for the test part of a split, and the seconds of the training."""
     path = folder / "predictions" / split.name / f"{label}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.with_suffix(".seconds").is_file():
+    if not (about := path.with_suffix(".json")).is_file():
         parts = [f"--train={split / part}.csv" for part in ("train", "valid")] + [f"--predict={split / 'test.csv'}"]
         call(label, folder, *parts, f"--settings={json.dumps(settings)}", f"--output={path}")
-    return path, float(path.with_suffix(".seconds").read_text())
+    return path, json.loads(about.read_text())["train_s"]
 
 
 def train_ours(folder: Path, given: argparse.Namespace) -> None:
@@ -97,9 +81,10 @@ def main() -> None:
     parser.add_argument("--data_path", default=None)
     parser.add_argument("--seeds", type=lambda text: list(map(int, text.split(","))), default=[2020, 2021, 2022])
     parser.add_argument("--trials", type=int, default=15)
-    parser.add_argument("--models", type=lambda text: text.split(","), default=list(MODELS))
+    searched = [label for label, (_, space) in MODELS.items() if space]
+    parser.add_argument("--models", type=lambda text: text.split(","), default=searched)
     given = parser.parse_args()
-    os.environ.update(ONE_THREAD)
+    os.environ.update(dict.fromkeys(THREADS, "1"))
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     splits = [folder / str(seed) for seed in given.seeds]
@@ -107,17 +92,12 @@ def main() -> None:
         if not split.is_dir():
             rd.split(given.dataset, split, seed=seed, data_path=given.data_path)
     train_ours(folder, given)
-    made: dict[Path, dict[str, tuple[Path, float]]] = {split: {} for split in splits}
-    for label in given.models:
-        settings = tuned(label, folder, splits[0], given.trials)["settings"]
-        for split in splits:
-            made[split][label] = predicted(label, folder, split, settings)
-    for split, rows in made.items():
-        files = {label: path for label, (path, _) in rows.items()}
-        seconds = {label: taken for label, (_, taken) in rows.items()}
-        rd.compare(split, files, output=folder / "peers", baseline=BASELINE, seconds=seconds)
-    for label in given.models:
-        about = tuned(label, folder, splits[0], given.trials)
+    found = {label: tuned(label, folder, splits[0], given.trials) for label in given.models}
+    for split in splits:
+        made = {label: predicted(label, folder, split, about["settings"]) for label, about in found.items()}
+        files, seconds = ({label: pair[place] for label, pair in made.items()} for place in (0, 1))
+        rd.compare(split, files, output=folder / "peers", baseline="BMF", seconds=seconds)
+    for label, about in found.items():
         print(f"| {label} | {about['settings']} | {about['valid_rmse']:.4f} | {about['tuning_s']:.0f} |")
 
 

@@ -1,204 +1,244 @@
-"""Seconds and memory of training and evaluation, of our models and of RecBole's, on this machine.
+"""Seconds and memory of whole commands: our models, RecBole's and those of other libraries, on this machine.
 
-    python measurements/speed.py ml-1m epinions-3core aa-scale --data_path=DIR --threads=1,2
-    python measurements/speed.py ml-1m --data_path=DIR --evaluation
-    python measurements/speed.py ml-1m --data_path=DIR --reading
+    python measurements/speed.py ml-1m epinions-3core --data_path=DIR --threads=1,2 --peers=FOLDER
+    python measurements/speed.py ml-1m --data_path=DIR --epochs=2 --before=CHECKOUT --models=DGRM,MF --refit=false
+    python measurements/speed.py ml-1m --data_path=DIR --reading [--before=CHECKOUT]
 
-Each model has the settings that it comes with, RecBole's models those of RecBole, all in float32 and with the split of
-``--protocol``. A row is a process of its own, so the peak of memory is its own, data included, and ends after
-``--timeout``.
+A row is a process of its own that reads, trains, selects, trains again (refit), tests and diagnoses, with the settings
+a model comes with; RecBole's models have RecBole's settings, and our data and loops. Seconds of parts are those of the
+record (``recbole_dgrm.records.RunRecord``); ``epochs`` are of selection + refit, ``epoch s`` is the fastest. Wall and
+CPU seconds and the peak of memory are of the whole process with imports. ``--epochs`` is the most epochs (or sweeps),
+each validated; BMF then keeps fewer sweeps in memory. Further ``--key=value`` go to our commands. Other libraries run
+in an environment made in ``--peers``: they read our split, train on training and validation part for a fixed number of
+epochs, and predict the test part; their epoch is the mean, with all that comes before the first.
 
-An epoch is the fastest of several. One that would take longer than a third of ``--seconds`` is measured on as many of
-its batches as fit (or on ``--batches``) and extrapolated by users; the column "batches" says on how many. A pass is one
-pass over the users: an epoch divided by its passes, of all phases.
-
-``--evaluation`` prints, instead, the seconds and memory of an evaluation of rated test pairs; ``--reading`` the CPU
-seconds from the file to the parts of the split, and the peak of memory above that after the imports.
+``--before`` runs each command with the code of another checkout, too, in turn; a third row has the ratios before / now.
+Of ``--repeat`` runs each number is the lowest. ``bound s`` is how long those operations take alone, on this machine,
+that an epoch cannot do without, where we know them: for most models sums of weighted rows at the rated entries, see
+``BOUNDS``. ``--reading`` measures instead the CPU seconds from the file to the parts of the split, and the memory.
 """
 
 import argparse
 import json
-import logging
-import os
-import resource
-import subprocess
 import sys
+import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic, process_time
+from time import process_time
+from timeit import repeat
 from typing import Any
 
-import torch
-from recbole.model.general_recommender.diffrec import DiffRec
-from recbole.utils import init_seed
+from commands import PROGRAM, ROOT, python_of, timing, training, used
 
-from recbole_dgrm.config.layers import RECBOLE_PROPERTIES, load_config
-from recbole_dgrm.config.values import read_yaml
-from recbole_dgrm.data import loaders
-from recbole_dgrm.data.splits import build_splits
-from recbole_dgrm.models import registry
-from recbole_dgrm.training.trainers import trainer_class
-
-MODELS = {
-    "DGRM": "DGRM",
-    "DGRMPlus": "DGRMPlus",
-    "CFGAN": "CFGAN",
-    "RecBole's DiffRec": "DiffRec",
-    "RecBole's MultiVAE": "MultiVAE",
-}  # names by their labels
-TRAINING = (
-    "| model | threads | users a step | batches | pass s | epoch s | peak MiB |",
-    "|---|---:|---:|---:|---:|---:|---:|",
-)
-RATED = ("| model | threads | rated evaluation s | peak MiB |", "|---|---:|---:|---:|")
-READING = ("| protocol | ratings | CPU s | ratings a CPU second | peak B a rating |", "|---|---:|---:|---:|---:|")
-
-
-class Row:
-    """Config, splits, model and trainer of one row."""
-
-    def __init__(self, label: str, given: Namespace, protocol: str):
-        name = MODELS[label]
-        keys: dict[str, Any] = {"model": name, "dataset": given.dataset, "protocol": protocol, "device": "cpu"}
-        theirs = label == "RecBole's DiffRec"
-        if theirs:  # where ours of the same name has other settings
-            overall = read_yaml(RECBOLE_PROPERTIES / "overall.yaml")
-            keys |= read_yaml(RECBOLE_PROPERTIES / "model" / "DiffRec.yaml")
-            keys |= {key: overall[key] for key in ("train_batch_size", "learning_rate")}
-        if given.data_path:
-            keys["data_path"] = given.data_path
-        self.config = load_config(config_dict=keys).writing_to(Path("."))
-        self.splits = build_splits(self.config)
-        init_seed(self.config["seed"], True)
-        self.model = (DiffRec if theirs else registry.model_class(name))(self.config, self.splits.train)
-        self.trainer = trainer_class(type(self.model))(self.config, self.model)
+OURS = ("DGRM", "DGRMKL", "DGRMPlus", "BMF", "MF", "NCF", "CFGAN", "DiffRec", "ICDAE", "PRGAN")
+RECBOLE = ("MultiVAE", "LightGCN")
+PEERS: dict[str, tuple[dict[str, Any], str, int]] = {
+    "implicit-ALS": ({"factors": 12}, "iterations", 15),
+    "Cornac-MF": ({"k": 12}, "max_iter", 20),
+    "myFM-SVD++": ({"rank": 8}, "n_iter", 200),
+}  # label: settings, what epochs are called, and how many there are
+PACKAGES = ["implicit==0.7.3", "cornac==3.0.1", "myfm==0.4.0", "pandas"]
+SECONDS = ["read_s", "train_s", "epoch_s", "validate_s", "evaluate_s", "calibrate_s", "diagnose_s", "wall_s", "cpu_s"]
+COLUMNS = ("model", "threads", "epochs", *(key.replace("_", " ") for key in SECONDS), "bound s", "peak MiB")
+THRICE = {"number": 1, "repeat": 3}
+READING = ("code", "threads", "ratings", "CPU s", "ratings a CPU second", "peak B a rating")
+# Sums of weighted rows per training rating and pass: a first layer 1 and its gradient 1; an output at the rated entries
+# 1 and its gradients 2. The width is that of the hidden layer. A critic's pass has the generator forward (2) and two
+# first layers with gradients (4); a generator's pass has its own five and the critic's first layer with a gradient (2).
+GAN = {"critic_iterations": 6, "generator_iterations": 7}
+BOUNDS: dict[str, tuple[str, dict[str, float]]] = {
+    "DGRM": ("generator_hidden", GAN),
+    "DGRMKL": ("generator_hidden", GAN),
+    "DGRMPlus": ("generator_hidden", {"generator_iterations": 2.6}),  # reads 40 % of the entries, predicts the others
+    "CFGAN": ("generator_hidden", {"discriminator_iterations": 6, "generator_iterations": 7}),
+    "DiffRec": ("dims_dnn", {"": 5}),
+    "ICDAE": ("latent_size", {"": 3.6}),  # reads 30 % of the entries
+}  # label: the key with the width, and sums per pass by the key with the number of passes
 
 
-class First:
-    """The first batches of a loader, as a loader."""
-
-    def __init__(self, loader, batches: int):
-        self.loader, self.batches = loader, batches
-
-    def __len__(self) -> int:
-        return self.batches
-
-    def __iter__(self) -> Iterator:
-        return islice(self.loader, self.batches)
-
-    def share(self) -> float:
-        """The share of the loader's users that are in these batches."""
-        return min(1.0, self.batches * self.loader.step / self.loader.sample_size)
+def measured(label: str, name: str, threads: int, given: Namespace, code: Path) -> dict[str, Any]:
+    """What a command used, with the entries of its record; ``failure`` is empty or says why these are not there."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        line = peer(label, name, given, folder) if label in PEERS else ours(label, name, given, folder, code)
+        found = used(line, folder / "log.txt", given.timeout, threads, code)
+        if found["failure"] or label not in PEERS:
+            return found if found["failure"] else found | timing(folder)
+        found |= json.loads((folder / "predictions.json").read_text())
+    epochs = given.epochs or PEERS[label][2]
+    return found | {"epochs": epochs, "epoch_s": found["train_s"] / epochs}
 
 
-def trained(label: str, given: Namespace) -> str:
-    """The row of one model's training."""
-    row = Row(label, given, given.protocol)
-    loader = loaders.train_loader(row.config, row.splits, "train")
-    part, taken = epoch_seconds(row.trainer, loader, given)
-    passes = sum(phase.repeat for phase in row.trainer.phases) if hasattr(row.trainer, "phases") else 1
-    return (
-        f"| {label} | {given.threads} | {loader.step:,} | {len(part):,} of {len(loader):,} "
-        f"| {taken / passes:.2f} | {taken:.2f} | {peak():,.0f} |"
-    )
+def ours(label: str, name: str, given: Namespace, folder: Path, code: Path) -> list[str]:
+    """The command of a model of ours or of RecBole."""
+    keys: dict[str, Any] = {"model": label, "protocol": given.protocol, "device": "cpu"} | data(given, name)
+    if n := given.epochs:
+        fewer = {"BMF": {"burn_in": n - 1, "keep_every": 1, "eval_step": n}, "DGRMPlus": {"blend_sweeps": 15 + n}}
+        keys |= {"epochs": n, "eval_step": 1} | fewer.get(label, {})
+    return [*training(folder, code, **keys), *given.keys]
 
 
-def epoch_seconds(trainer, loader, given: Namespace) -> tuple[First, float]:
-    """The batches that were measured, and the seconds of an epoch that follow from them."""
-    two = First(loader, min(2, len(loader)))
-    per_batch = fastest(lambda: trainer._train_epoch(two, 0), 0.0) / len(two)
-    most = min(len(loader), given.batches or len(loader), max(len(two), int(given.seconds / 3 / per_batch)))
-    part = First(loader, most)
-    return part, fastest(lambda: trainer._train_epoch(part, 0), given.seconds / 2) / part.share()
+def data(given: Namespace, name: str) -> dict[str, str]:
+    """The keys of the data set, whose path is left out if it is not there: ML-100K comes with RecBole."""
+    there = given.data_path and (given.data_path / name).is_dir()
+    return {"dataset": name} | ({"data_path": str(given.data_path)} if there else {})
 
 
-def fastest(work: Callable[[], object], least: float) -> float:
-    """The fewest seconds of ``work``, which is repeated for at least ``least`` seconds after a first time."""
-    work()
-    taken, begun = [], monotonic()
-    while not taken or monotonic() - begun < least:
-        start = monotonic()
-        work()
-        taken.append(monotonic() - start)
-    return min(taken)
+def peer(label: str, name: str, given: Namespace, folder: Path) -> list[str]:
+    """The command of a model of another library, on the parts of our split, which are written first."""
+    split = given.peers / "splits" / f"{name}-{given.protocol}"
+    if not split.is_dir():
+        keys = [f"--{key}={value}" for key, value in data(given, name).items()]
+        line = [*PROGRAM, "split", f"--protocol={given.protocol}", f"--output={split}", *keys]
+        if failure := used(line, folder / "log.txt", given.timeout)["failure"]:
+            sys.exit(f"the split of {name}: {failure}")
+    settings, epochs, number = PEERS[label]
+    program = [python_of(given.peers / "env", PACKAGES), str(Path(__file__).with_name("peers_models.py")), label]
+    parts = [f"--train={split / part}.csv" for part in ("train", "valid")] + [f"--predict={split / 'test.csv'}"]
+    chosen = json.dumps(settings | {epochs: given.epochs or number})
+    return [*program, *parts, f"--settings={chosen}", f"--output={folder / 'predictions.csv'}"]
 
 
-def peak() -> float:
-    """The peak of this process's memory so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def rows(label: str, name: str, threads: int, given: Namespace, bound: float | None) -> Iterator[str]:
+    """The row of a model, with ``--before`` those of both checkouts and of their ratios."""
+    codes = [ROOT] if label in PEERS or not given.before else [ROOT, given.before]
+    found: list[list[Any]] = [[] for _ in codes]
+    for _ in range(given.repeat):
+        for runs, code in zip(found, codes, strict=True):
+            runs.append(measured(label, name, threads, given, code))
+    names, numbers = [f"{label} (RecBole)" if label in RECBOLE else label, f"{label}, before"], []
+    for named, runs in zip(names, found, strict=False):
+        if failed := [run["failure"] for run in runs if run["failure"]]:
+            yield cells(named, threads, failed[0].replace("|", "/"), *[""] * (len(COLUMNS) - 3))
+            continue
+        lowest = {key: min(run[key] for run in runs) for key in runs[0] if key != "failure"}
+        epochs = f"{lowest['epochs']:.0f}" + (f" + {lowest['refit_epochs']}" if lowest.get("refit_epochs") else "")
+        numbers.append([*map(lowest.get, SECONDS), lowest["peak_mib"]])
+        shown = ["" if n is None else f"{n:.2f}" if n > 1 else f"{n:.2g}" for n in [*numbers[-1][:-1], bound]]
+        yield cells(named, threads, epochs, *shown, f"{lowest['peak_mib']:,.0f}")
+    if len(numbers) == 2:
+        *ratios, peak = [f"{old / new:.2f}" if old and new else "" for new, old in zip(*numbers, strict=True)]
+        yield cells("before / now", threads, "", *ratios, "", peak)
 
 
-def rated(label: str, given: Namespace) -> str:
-    """The row of one model's evaluation of rated test pairs, without training."""
-    row = Row(label, given, given.protocol)
-    test = loaders.eval_loader(row.config, row.splits, "test")
-    taken = fastest(lambda: row.trainer.evaluate(test), given.least)
-    return f"| {label} | {given.threads} | {taken:.2f} | {peak():,.0f} |"
+def cells(*values: object) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(map(str, values))} |"
 
 
-def reading(protocol: str, given: Namespace) -> str:
-    """The row of reading and splitting once, after the same with ML-100K, which loads modules and RecBole."""
-    where = {"data_path": given.data_path} if given.data_path else {}
-    keys: dict[str, Any] = {"model": "MF", "protocol": protocol}
+def bounds(name: str, given: Namespace) -> dict[str, float]:
+    """The bound of an epoch of each model that has one."""
+    import torch
+    from torch.nn.functional import embedding_bag
+
+    from recbole_dgrm.config.layers import load_config
+    from recbole_dgrm.data.splits import build_splits
+
+    torch.set_num_threads(given.threads)
+    keys = {"protocol": given.protocol} | data(given, name)
+    splits = build_splits(load_config(config_dict=keys | {"model": "MF"}))
+    user, item = map(torch.as_tensor, splits.triples("train")[:2])
+    n, n_users, n_items, order = len(user), splits.train.user_num, splits.train.item_num, torch.argsort(user)
+    starts, item, weight = torch.searchsorted(user[order], torch.arange(n_users)), item[order], torch.rand(n)
+
+    def sums(width: int) -> float:
+        """Seconds of one sum of weighted rows of ``width`` numbers, over the ratings of each user."""
+        table, how = torch.rand(n_items, width), {"mode": "sum", "per_sample_weights": weight}
+        return min(repeat(lambda: embedding_bag(item, table, starts, **how), **THRICE))
+
+    def product(rows: int, width: int, columns: int) -> float:
+        left, right = torch.rand(rows, width), torch.rand(width, columns)
+        return min(repeat(lambda: left @ right, **THRICE))
+
+    found = {}
+    for label in set(given.models) & {*BOUNDS, "MF", "BMF", *RECBOLE}:
+        config = load_config(config_dict=keys | {"model": label})
+        if label in BOUNDS:
+            hidden, passes = BOUNDS[label]
+            width = config[hidden] if isinstance(config[hidden], int) else config[hidden][0]
+            found[label] = sums(width) * sum(count * (config[key] if key else 1) for key, count in passes.items())
+        elif label == "MultiVAE":  # the logits of all items, and two gradients
+            found[label] = 3 * product(512, config["mlp_hidden_size"][0], n_items) * n_users / 512
+        elif label == "LightGCN":  # each step propagates over all ratings in both directions, and back
+            found[label] = n / config["train_batch_size"] * config["n_layers"] * 4 * sums(config["embedding_size"])
+        else:  # the Gram matrices of both sides
+            found[label] = 2 * sums(config["factors"] * (config["factors"] + 1) // 2)
+    return found
+
+
+def reading(name: str, given: Namespace) -> list[str]:
+    """Numbers of reading and splitting once, after the same with ML-100K, which loads modules and RecBole."""
+    from resource import RUSAGE_SELF, getrusage
+
+    from recbole_dgrm.config.layers import load_config
+    from recbole_dgrm.data.splits import build_splits
+
+    keys: dict[str, Any] = {"model": "MF", "protocol": given.protocol}
     build_splits(load_config(config_dict=keys | {"dataset": "ml-100k"}))
-    config, before, start = load_config(config_dict=keys | {"dataset": given.dataset} | where), peak(), process_time()
+    config = load_config(config_dict=keys | data(given, name))
+    before, start = getrusage(RUSAGE_SELF).ru_maxrss, process_time()
     splits = build_splits(config)
     taken, n_ratings = process_time() - start, len(splits.known) + len(splits.test)
-    bytes_each = (peak() - before) * 2**20 / n_ratings
-    return f"| {protocol} | {n_ratings:,} | {taken:.2f} | {n_ratings / taken:,.0f} | {bytes_each:.0f} |"
+    peak = (getrusage(RUSAGE_SELF).ru_maxrss - before) * 2**10 / n_ratings
+    return [f"{n_ratings:,}", f"{taken:.2f}", f"{n_ratings / taken:,.0f}", f"{peak:.0f}"]
 
 
-def in_process(kind: str, label: str, name: str, threads: int, given: Namespace) -> str:
-    """What a function prints that runs in a process of its own, or why it printed nothing."""
-    line = [sys.executable, __file__, *sys.argv[1:], "--row", json.dumps([kind, label, name, threads])]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    try:
-        done = subprocess.run(
-            line, stdout=subprocess.PIPE, text=True, env=environment, timeout=given.timeout, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"| {label} | {threads} | not done in {given.timeout:.0f} s |"
-    return done.stdout.strip() or f"| {label} | {threads} | failed, exit status {done.returncode} |"
+def in_process(kind: str, name: str, threads: int, given: Namespace, code: Path = ROOT) -> Any:
+    """What ``bounds`` or ``reading`` returns in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        result, log = Path(folder) / "result.json", Path(folder) / "log.txt"
+        one = json.dumps([kind, name, threads, str(result)])
+        line = [sys.executable, __file__, *sys.argv[1:], f"--one={one}"]
+        if failure := used(line, log, given.timeout, threads, code)["failure"]:
+            sys.exit(f"the {kind} of {name}: {failure}")
+        return json.loads(result.read_text())
 
 
 def parsed() -> Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", nargs="+")
-    parser.add_argument("--data_path")
+    parser.add_argument("--data_path", type=Path)
     parser.add_argument("--protocol", default="rated", help="whose split and feedback (default rated)")
-    parser.add_argument("--threads", default=str(torch.get_num_threads()), help="as 1,2")
-    parser.add_argument("--batches", type=int, help="of an epoch at most, the rest extrapolated (default all in time)")
-    parser.add_argument("--seconds", type=float, default=20.0, help="that a row's epochs are measured, about")
-    parser.add_argument("--timeout", type=float, default=900.0, help="seconds after which a row is given up")
-    parser.add_argument("--only", default="", help="rows whose label begins so")
-    parser.add_argument("--evaluation", action="store_true", help="evaluations instead of training")
-    parser.add_argument("--reading", action="store_true", help="reading and splitting instead of training")
-    parser.add_argument("--least", type=float, default=2.0, help="seconds of repeated evaluation, after a first one")
-    parser.add_argument("--row", type=json.loads, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    parser.add_argument("--threads", default="1", help="as 1,2")
+    parser.add_argument("--models", type=lambda text: text.split(","), default=[*OURS, *RECBOLE, *PEERS])
+    parser.add_argument("--epochs", type=int, help="at most (default: as each model comes)")
+    parser.add_argument("--before", type=lambda text: Path(text).resolve(), help="another checkout to compare with")
+    parser.add_argument("--repeat", type=int, default=1, help="runs of each command (default 1)")
+    parser.add_argument("--timeout", type=float, default=900.0, help="seconds after which a command is killed")
+    parser.add_argument("--peers", type=Path, help="folder for environments and splits of other libraries")
+    parser.add_argument("--reading", action="store_true", help="reading and splitting instead of whole commands")
+    parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)  # in a process of its own
+    given, given.keys = parser.parse_known_args()
+    if wrong := [key for key in given.keys if not key.startswith("--") or "=" not in key]:
+        parser.error(f"{wrong[0]} is not understood; keys of the commands are given as --key=value")
+    return given
 
 
 def main() -> None:
-    """Print Markdown tables, or one row of them."""
+    """Print Markdown tables."""
     given = parsed()
-    logging.disable()
-    if given.row:
-        kind, label, given.dataset, given.threads = given.row
-        torch.set_num_threads(given.threads)
-        print({"trained": trained, "rated": rated, "reading": reading}[kind](label, given))
+    if given.one:
+        kind, name, given.threads, result = given.one
+        Path(result).write_text(json.dumps({"bounds": bounds, "reading": reading}[kind](name, given)))
         return
-    threads = [int(number) for number in given.threads.split(",")]
-    labels = [given.protocol] if given.reading else [label for label in MODELS if label.startswith(given.only)]
-    kind, head = ("rated", RATED) if given.evaluation else ("trained", TRAINING)
-    kind, head = ("reading", READING) if given.reading else (kind, head)
+    labels = [label for label in given.models if label not in PEERS or given.peers]
+    columns = READING if given.reading else COLUMNS
+    asked = [*([f"--epochs={given.epochs}"] if given.epochs and not given.reading else []), *given.keys]
     for name in given.datasets:
-        print(f"\n{name}\n", *head, sep="\n", flush=True)
-        for label in labels:
-            for number in threads:
-                print(in_process(kind, label, name, number, given), flush=True)
+        print(f"\n{', '.join([name, *asked])}\n", cells(*columns), sep="\n")
+        print(cells("---", *["---:"] * (len(columns) - 1)), flush=True)
+        for threads in map(int, given.threads.split(",")):
+            if given.reading:
+                for code in filter(None, (ROOT, given.before)):
+                    found = in_process("reading", name, threads, given, code)
+                    print(cells("now" if code is ROOT else "before", threads, *found), flush=True)
+                continue
+            found = in_process("bounds", name, threads, given)
+            for label in labels:
+                for row in rows(label, name, threads, given, found.get(label)):
+                    print(row, flush=True)
 
 
 if __name__ == "__main__":
