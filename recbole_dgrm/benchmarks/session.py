@@ -100,7 +100,8 @@ class Benchmark:
             UserError: another benchmark is working in the folder, another process in one of its runs, or the connection
                 to the cluster is lost.
         """
-        executor = executor or executor_for(workers, scheduler)
+        if executor is None:  # an executor without runs is false
+            executor = executor_for(workers, scheduler)
         threads = self.plan.threads or executor.threads
         with executor, locked_folder(self.folder, "benchmark"):
             write_json(self.folder / PLAN, asdict(self.plan))
