@@ -13,9 +13,10 @@ in an environment made in ``--peers``: they read our split, train on training an
 epochs, and predict the test part; their epoch is the mean, with all that comes before the first.
 
 ``--before`` runs each command with the code of another checkout, too, in turn; a third row has the ratios before / now.
-Of ``--repeat`` runs each number is the lowest. ``bound s`` is how long those operations take alone, on this machine,
-that an epoch cannot do without, where we know them: for most models sums of weighted rows at the rated entries, see
-``BOUNDS``. ``--reading`` measures instead the CPU seconds from the file to the parts of the split, and the memory.
+Of ``--repeat`` runs each number is the lowest. ``bound s`` is how long the operations of ``BOUNDS`` take alone, without
+which we know no epoch: for most models sums of weighted rows at the rated entries. It is a timing, too: next to other
+programs it can come out above the epoch, and then says nothing. ``--reading`` measures instead the CPU seconds from the
+file to the parts of the split, and the memory.
 """
 
 import argparse
