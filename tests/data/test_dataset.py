@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from helpers import checkerboard, random_ratings, ratings_of, write_ratings
 
 from recbole_dgrm.data.splits import build_splits
@@ -234,27 +233,6 @@ def test_ratings_of_which_nothing_is_left_are_refused(build):
         build(random_ratings(), user_inter_num_interval="[1000,inf)")
 
 
-def test_the_split_depends_on_the_seed_alone(make_config):
-    first = build_splits(make_config())
-    torch.rand(1000)
-    np.random.rand(1000)
-    assert build_splits(make_config("DGRMPlus", epochs=7)).fingerprint() == first.fingerprint()
-    assert build_splits(make_config("BPR")).fingerprint() == first.fingerprint()
-    assert build_splits(make_config(seed=1)).fingerprint() != first.fingerprint()
-
-
-def test_the_parts_are_disjoint_whole_and_of_the_right_size(make_config):
-    splits = build_splits(make_config())
-    pairs = {part: set(zip(*splits.triples(part)[:2], strict=True)) for part in ("train", "valid", "known", "test")}
-    assert not pairs["train"] & pairs["valid"]
-    assert pairs["known"] == pairs["train"] | pairs["valid"]
-    assert not pairs["known"] & pairs["test"]
-    counts = np.bincount(random_ratings()["user_id"])
-    test = np.bincount(splits.triples("test")[0] - 1)
-    np.testing.assert_array_equal(np.sort(test), np.sort(np.ceil(0.2 * counts - 1e-9)))
-    assert sum(splits.sizes()[key] for key in ("n_train", "n_valid", "n_test")) == len(random_ratings())
-
-
 def test_every_user_keeps_a_training_rating_and_those_without_test_items_are_counted(build):
     few = {"user_id": [500, 503, 501, 501, 502, 502, 502], "item_id": [1, 2, 1, 2, 1, 2, 3]}
     short = pd.DataFrame({**few, "rating": 3.0})
@@ -262,17 +240,6 @@ def test_every_user_keeps_a_training_rating_and_those_without_test_items_are_cou
     assert "2 users have no test items and are not evaluated" in splits.notes
     everyone = np.arange(1, splits.train.user_num)
     np.testing.assert_array_equal(np.unique(splits.triples("train")[0]), everyone)
-
-
-def test_recboles_own_split_is_left_alone_under_full_ranking(make_config):
-    from recbole.data.dataset import Dataset
-
-    config = make_config("Pop", protocol="full")
-    ours = build_splits(config)
-    torch.manual_seed(config["seed"])
-    for part, theirs in zip(("train", "valid", "test"), Dataset(config).build(), strict=True):
-        expected = zip(theirs.inter_feat["user_id"].tolist(), theirs.inter_feat["item_id"].tolist(), strict=True)
-        assert set(zip(*ours.triples(part)[:2], strict=True)) == set(expected)
 
 
 def test_the_fingerprint_sees_a_changed_rating(build):
@@ -298,15 +265,3 @@ def test_a_share_of_what_is_known_leaves_the_test_part_and_a_smaller_one_is_part
     assert again.fingerprint() == tenth.fingerprint() != build(table, known_share=0.1, seed=3).fingerprint()
     with pytest.raises(OptionError, match="known_share"):
         build(table, known_share=0)
-
-
-def test_all_parts_are_slices_of_one_table_that_gives_ids_as_recbole_does(make_config):
-    splits = build_splits(make_config())
-    kept = {part: getattr(splits, part).inter_feat.interaction for part in ("train", "valid", "known", "test")}
-    assert {str(kept[part][name].dtype) for part in kept for name in ("user_id", "item_id")} == {"torch.int32"}
-    assert len({kept[part]["user_id"].untyped_storage().data_ptr() for part in kept}) == 1
-    train = splits.train.inter_feat
-    for index in ([0, 2], np.array([0, 2]), torch.tensor([0, 2]), slice(0, 3, 2)):
-        batch = train[index]
-        assert batch["user_id"].dtype == torch.int64
-        assert batch["user_id"].tolist() == train["user_id"][[0, 2]].tolist()

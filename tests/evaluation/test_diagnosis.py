@@ -11,7 +11,7 @@ from scipy.stats import ks_2samp
 
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import build_splits
-from recbole_dgrm.evaluation import collapse, diagnosis, references
+from recbole_dgrm.evaluation import collapse, diagnosis
 from recbole_dgrm.evaluation.collapse import COLLAPSED, INTACT, NARROW, UNKNOWN
 from recbole_dgrm.evaluation.distribution import Sample, distances
 from recbole_dgrm.models import registry
@@ -274,37 +274,3 @@ def test_records_of_old_that_do_not_name_their_users_are_readable():
     assert line == "50% of the top-5 lists are distinct (users not recorded), they contain 25% of the items, Gini 0.80"
     some = {"n": 5, "distinct": 0.006, "items": 0.25, "gini": 0.8, "users": 1000, "of_users": 6040}
     assert collapse.lists_line(some).startswith("0.6% of the top-5 lists are distinct (1,000 of 6,040 users), they")
-
-
-@pytest.mark.parametrize("where", ["examine", "measure"])
-def test_what_fails_after_the_test_does_not_lose_it(make_config, monkeypatch, where):
-    def broken(*_):
-        raise ZeroDivisionError("no room")
-
-    monkeypatch.setattr(diagnosis if where == "examine" else references, where, broken)
-    record, path = run_one(make_config("MF", valid_metric="RMSE"))
-    saved = json.loads((path / "record.json").read_text())
-    assert (record.status, saved["status"]) == ("finished", "finished")
-    assert saved["test"]
-    assert "failed: ZeroDivisionError: no room" in saved["error"]
-    assert saved["traceback"].startswith("Traceback")
-    assert bool(saved["reference"]) == (where == "examine")
-    assert not saved["diagnosis"]
-
-
-def test_a_look_that_fails_stops_no_training(make_config, monkeypatch, caplog):
-    real, calls = diagnosis.inspect, []
-
-    def broken(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise ZeroDivisionError("no room")
-        return real(*arguments)
-
-    monkeypatch.setattr(diagnosis, "inspect", broken)
-    record, path = run_one(make_config("MF", epochs=4, diagnose_every=1, refit=False))
-    assert record.status == "finished"
-    assert collapse.of_record({"diagnosis": record.diagnosis})
-    assert sum("continues without diagnosis" in entry.message for entry in caplog.records) == 1
-    lines = RunDirectory(path, {}).epochs()
-    assert [line.get("diagnosis_error") for line in lines] == [None, "ZeroDivisionError: no room", None, None]
