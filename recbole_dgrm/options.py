@@ -50,8 +50,9 @@ OF_DGRMPLUS = {
 }  # DGRM and DGRMKL had these keys, too
 RETIRED_OF: dict[str, dict[str, Any]] = {
     "BMF": {"side_features": [], "time_effects": False},
-    "DGRM": OF_DGRMPLUS,
-    "DGRMKL": OF_DGRMPLUS,
+    "DGRM": OF_DGRMPLUS | {"noise_rows": "auto"},
+    "DGRMKL": OF_DGRMPLUS | {"noise_rows": "auto"},
+    "DGRMPlus": {"noise_rows": "auto"},
 }
 
 

@@ -128,6 +128,8 @@ def question_keys() -> set[str]:
 def _without_retired(given: Layer) -> Layer:
     """The keys without those of 0.2.0 that are retired, if they have the value that is the only behaviour now."""
     gone = retired(given.get("model"))
+    if "noise_rows" in given:  # steps cost by items in 0.2.0, on sparse data, too
+        given = {"step_cost": "items", **given}
     return {key: value for key, value in given.items() if key not in gone or value != gone[key]}
 
 
