@@ -27,7 +27,6 @@ from recbole_dgrm.errors import OptionError
 T = TypeVar("T")
 LARGEST = 2**53  # the largest number; larger ints are not exact as floats
 LARGEST_RATING = 1e9
-RATING_RANGE = f"in [{-LARGEST_RATING}, {LARGEST_RATING}]"
 LONGEST_SHOWN = 100  # characters of a value in an error
 MANY = 20  # names that an error lists, at most
 LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes are added
@@ -44,16 +43,18 @@ KINDS = {
 # Keys of 0.2.0 that no longer exist, with the value that corresponds to the present behaviour. Stored configs may still
 # have them, and they are part of the hashes of such runs.
 RETIRED: dict[str, Any] = {"compile": False, "precision": "float32"}
+NOISE_ROWS = {"noise_rows": "auto"}
 OF_DGRMPLUS = {
     **{"orientation": "user", "mask_channel": False, "blend": 0.0, "blend_factors": 16, "blend_components": 64},
     **{"blend_chains": 1, "blend_sweeps": 115, "blend_ridge": 250.0},
 }  # DGRM and DGRMKL had these keys, too
 RETIRED_OF: dict[str, dict[str, Any]] = {
     "BMF": {"side_features": [], "time_effects": False},
-    "DGRM": OF_DGRMPLUS | {"noise_rows": "auto"},
-    "DGRMKL": OF_DGRMPLUS | {"noise_rows": "auto"},
-    "DGRMPlus": {"noise_rows": "auto"},
+    "DGRM": NOISE_ROWS | OF_DGRMPLUS,
+    "DGRMKL": NOISE_ROWS | OF_DGRMPLUS,
+    "DGRMPlus": NOISE_ROWS,
 }
+INSTEAD = {"noise_rows": {"step_cost": "items"}}  # the behaviour of such a key, if it is not a default any more
 
 
 def retired(model: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from recbole_dgrm.errors import OptionError, UserError
 from recbole_dgrm.evaluation import recbole_metrics
 from recbole_dgrm.evaluation.metric_names import OVER_RATINGS
 from recbole_dgrm.models import registry
-from recbole_dgrm.options import RunOptions, check, check_name, read, retired
+from recbole_dgrm.options import INSTEAD, RunOptions, check, check_name, read, retired
 from recbole_dgrm.system.yaml_files import properties_dir
 
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
@@ -128,9 +128,8 @@ def question_keys() -> set[str]:
 def _without_retired(given: Layer) -> Layer:
     """The keys without those of 0.2.0 that are retired, if they have the value that is the only behaviour now."""
     gone = retired(given.get("model"))
-    if "noise_rows" in given:  # steps cost by items in 0.2.0, on sparse data, too
-        given = {"step_cost": "items", **given}
-    return {key: value for key, value in given.items() if key not in gone or value != gone[key]}
+    instead = _merge(keys for key, keys in INSTEAD.items() if key in given)
+    return {key: value for key, value in (instead | given).items() if key not in gone or value != gone[key]}
 
 
 def _layers_below(given: Layer) -> dict[str, Layer]:

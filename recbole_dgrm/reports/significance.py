@@ -91,7 +91,7 @@ def compare(pairs: Sequence[tuple[pd.Series, pd.Series]]) -> Comparison:
 
 
 def _interaction(d: NDArray, user: NDArray, seed: NDArray) -> float:
-    """The sum of squares ``(n,)`` that is left after effects of users and of seeds are fitted."""
+    """The sum of squares of ``d`` ``(n,)`` that is left after effects of users and of seeds are fitted."""
     columns = np.column_stack([d, np.eye(seed.max() + 1)[seed]])
     count = np.bincount(user)
     for column in columns.T:
