@@ -72,6 +72,7 @@ Text = Annotated[str, Field(description="a name on one line, not an empty one"),
 Share = Annotated[float, Field(ge=0, le=1)]
 Rating = Annotated[float, Field(ge=-LARGEST_RATING, le=LARGEST_RATING)]
 Dropout = Annotated[float, Field(ge=0, le=0.99)]  # 1 would drop everything
+CenterKind = Literal["none", "mean", "bias"]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 

@@ -31,6 +31,7 @@ class ProfileLoader(AbstractDataLoader):
     def __init__(self, config, dataset):
         self.field = dataset.iid_field if config["orientation"] == "item" else dataset.uid_field
         self.rows = torch.unique(dataset.inter_feat[self.field])
+        self.n_ratings = len(dataset)
         self.sample_size = len(self.rows)
         super().__init__(config, dataset, None, shuffle=True)
 

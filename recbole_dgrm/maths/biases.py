@@ -59,6 +59,9 @@ def _counts(row: NDArray, n_rows: int, shrinkage: float) -> NDArray[np.floating]
 class Center(nn.Module):
     """The centre ``user[u] + item[i]``, where ``user`` includes the mean rating; 0 until it is fitted.
 
+    Its kinds are the values of the key ``center``: with ``mean`` it is the mean rating, with ``bias`` user + item
+    biases, and with ``none`` it is not fitted.
+
     It is fitted before a model is trained. For users and items with few ratings, a model of the residuals then predicts
     about the shrunken means. The tables are in the state if they are fitted, so the state of a model without a centre
     cannot be loaded into a model with one.
@@ -75,10 +78,13 @@ class Center(nn.Module):
         self._biases: Biases | None = None
         self._set(np.zeros(n_users), np.zeros(n_items))
 
-    def fit(self, ratings: sp.csr_matrix, shrinkage: float) -> None:
-        """Fit the biases of users and items with ``fit_biases``."""
+    def fit(self, ratings: sp.csr_matrix, kind: str, shrinkage: float) -> None:
+        """Fit a centre of this kind; biases by ``fit_biases``."""
+        if kind == "none":
+            return
         (user, item), (n_users, n_items) = _positions(ratings), ratings.shape
-        self._biases, self._shrinkage = fit_biases(user, item, ratings.data, n_users, n_items, shrinkage), shrinkage
+        self._shrinkage = shrinkage if kind == "bias" else np.inf  # an infinite penalty makes all biases 0
+        self._biases = fit_biases(user, item, ratings.data, n_users, n_items, self._shrinkage)
         self._set(self._biases.mean + self._biases.user, self._biases.item)
 
     def set_users(self, ratings: sp.csr_matrix) -> None:

@@ -39,7 +39,9 @@ class Phase:
         learning_rate: the learning rate of this phase's optimizer.
         after_step: called after each step, for example to clip weights.
         from_epoch: the first epoch of the phase, counted from 0.
-        before: called at the start of the phase in each epoch.
+        before, after: called at the start and at the end of the phase in each epoch.
+        decay_per_rating: if it is given, only weight matrices decay, by ``weight_decay`` and by this number for each
+            training rating of a step (of the mean step), and biases do not.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Phase:
     after_step: Callable[[], None] | None = None
     from_epoch: int = 0
     before: Callable[[], None] | None = None
+    after: Callable[[], None] | None = None
+    decay_per_rating: float | None = None
 
 
 class ProfileRecommender(GeneralRecommender):
@@ -110,13 +114,13 @@ class ProfileRecommender(GeneralRecommender):
         """Called by ``with_profiles`` in the copy; a model replaces whatever else it stores per user."""
 
     def centered(self, config) -> Center:
-        """The centre of the key ``center``, ``none`` or ``bias``; from now on profiles are residuals to it.
+        """The centre of the key ``center``; from now on profiles are residuals to it.
 
         With implicit feedback there is no centre.
         """
         center = Center(self.n_users, self.n_items - 1)
-        if config["center"] == "bias" and not self.implicit:
-            center.fit(self.rating_matrix(), config["bias_shrinkage"])
+        if not self.implicit:
+            center.fit(self.rating_matrix(), config["center"], config["bias_shrinkage"])
             self._subtract(center)
         return center
 

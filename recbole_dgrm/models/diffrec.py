@@ -25,7 +25,7 @@ from recbole_dgrm.maths.layers import Outputs
 from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.maths.sparse import Places, sparse_product
 from recbole_dgrm.models.base import Phase, ProfileRecommender
-from recbole_dgrm.options import Share, read
+from recbole_dgrm.options import CenterKind, Share, read
 from recbole_dgrm.system import distributed
 
 
@@ -44,7 +44,7 @@ class DiffRecOptions:
     embedding_size: Annotated[int, Field(ge=2)]
     reweight: bool
     reconstruct: Literal["rated", "all"]
-    center: Literal["none", "bias"]
+    center: CenterKind
     learning_rate: PositiveFloat
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from recbole_dgrm.maths.layers import Outputs, SparseLinear
 from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import Phase, ProfileRecommender
-from recbole_dgrm.options import Dropout, read
+from recbole_dgrm.options import CenterKind, Dropout, read
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ICDAEOptions:
     latent_size: PositiveInt
     activity_exponent: Annotated[float, Field(ge=0, le=2)]
     corruption: Dropout
-    center: Literal["none", "bias"]
+    center: CenterKind
     learning_rate: PositiveFloat
 
 

@@ -30,7 +30,7 @@ from torch.nn.functional import embedding_bag
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths.sparse import Places, outer_products, symmetric
 from recbole_dgrm.models.base import ProfileRecommender
-from recbole_dgrm.options import Share, read
+from recbole_dgrm.options import CenterKind, Share, read
 
 ROWS = 8192  # rows (users or items) that are solved at once
 SUMS = torch.float32  # of the normal equations, which are solved in float64
@@ -46,7 +46,7 @@ class MFOptions:
     regularization: PositiveFloat
     regularize_by: Literal["count", "plain"]
     prior_ratings: NonNegativeFloat
-    center: Literal["none", "bias"]
+    center: CenterKind
     unrated_weight: Share
 
 

@@ -6,7 +6,6 @@ it is RecBole's NeuMF, unchanged.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -14,7 +13,7 @@ from recbole.model.general_recommender.neumf import NeuMF
 from torch import Tensor
 
 from recbole_dgrm.maths.biases import Center
-from recbole_dgrm.options import Dropout, read
+from recbole_dgrm.options import CenterKind, Dropout, read
 
 PAIRS = 1 << 19  # user-item pairs scored at once in a full ranking
 
@@ -30,7 +29,7 @@ class NCFOptions:
     mf_train: bool
     mlp_train: bool
     learning_rate: PositiveFloat
-    center: Literal["none", "bias"]
+    center: CenterKind
 
 
 class NCF(NeuMF):
@@ -47,11 +46,10 @@ class NCF(NeuMF):
         if self.implicit:
             return
         self.LABEL = config["RATING_FIELD"]
-        if options.center == "bias":
-            self.center.fit(dataset.inter_matrix(form="csr", value_field=self.LABEL), config["bias_shrinkage"])
-            self.predict_layer.bias.data.zero_()
-        else:
-            self.predict_layer.bias.data.fill_(float(dataset.inter_feat[self.LABEL].mean()))
+        ratings = dataset.inter_matrix(form="csr", value_field=self.LABEL)
+        self.center.fit(ratings, options.center, config["bias_shrinkage"])
+        start = 0.0 if self.center.is_fitted else float(dataset.inter_feat[self.LABEL].mean())
+        self.predict_layer.bias.data.fill_(start)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """Maps users and items ``(n,)`` to NeuMF's outputs plus the centre, ``(n,)``."""

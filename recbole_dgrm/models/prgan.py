@@ -31,7 +31,7 @@ from recbole_dgrm.maths import losses
 from recbole_dgrm.maths.layers import Outputs, UniformDropout, clip_weights
 from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import Phase, ProfileRecommender
-from recbole_dgrm.options import read
+from recbole_dgrm.options import CenterKind, read
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class PRGANOptions:
     critic_iterations: PositiveInt
     learning_rate: PositiveFloat
     critic_learning_rate: PositiveFloat
-    center: Literal["none", "bias"]
+    center: CenterKind
 
     def __post_init__(self) -> None:
         if self.rated_items > self.record_items:

@@ -6,6 +6,7 @@ model declares.
 
 from collections import namedtuple
 from functools import cache
+from typing import Any
 
 import numpy as np
 from recbole.trainer import Trainer
@@ -40,15 +41,24 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
     def _build_optimizer(self, **kwargs):
         group = OptimizerGroup()
         for phase in self.phases:
-            given = {"params": phase.parameters, "learning_rate": phase.learning_rate}
-            optimizer = super()._build_optimizer(**given)
+            parameters: list[Any] = phase.parameters
+            if phase.decay_per_rating is not None:
+                biases = [parameter for parameter in parameters if parameter.ndim == 1]
+                weights = [parameter for parameter in parameters if parameter.ndim > 1]
+                parameters = [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
+            optimizer = super()._build_optimizer(params=parameters, learning_rate=phase.learning_rate)
             group[phase.name] = with_row_steps(optimizer) if type(optimizer).__name__ == "Adam" else optimizer
         return group
 
-    def fit(self, *arguments, **keywords):
+    def fit(self, train_data, *arguments, **keywords):
         """``RecordedTrainer.fit``; with several processes, each has its own random numbers."""
         distributed.seed_by_rank(self.config.run.seed, self.start_epoch)
-        return super().fit(*arguments, **keywords)
+        ratings = train_data.n_ratings / len(train_data)
+        for phase in self.phases:
+            if phase.decay_per_rating is not None:
+                weights = self.optimizer[phase.name].param_groups[0]
+                weights["weight_decay"] = self.weight_decay + phase.decay_per_rating * ratings
+        return super().fit(train_data, *arguments, **keywords)
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         """Run the phases, and return a named tuple with the mean loss per row of each."""
@@ -84,6 +94,8 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
                     total += self._step(phase, batch.to(self.device), epoch_idx)
                     rows += len(batch)
                     bar.update()
+        if phase.after:
+            phase.after()
         return total / rows
 
     def _step(self, phase: Phase, batch, epoch_idx: int) -> float:

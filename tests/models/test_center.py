@@ -26,7 +26,7 @@ def test_a_centre_is_0_until_it_is_fitted_and_no_part_of_the_state_then():
     center = Center(3, 2)
     assert not center.rows(torch.arange(3)).any()
     assert not center.state_dict()
-    center.fit(csr_matrix([[0, 0], [1.0, 5.0], [2.0, 4.0]]), 0.0)
+    center.fit(csr_matrix([[0, 0], [1.0, 5.0], [2.0, 4.0]]), "bias", 0.0)
     assert set(center.state_dict()) == {"user", "item"}
 
 
@@ -36,7 +36,7 @@ def test_rows_and_pairs_of_a_centre_are_those_of_the_biases():
     table = ratings.tocoo()
     biases = fit_biases(table.row, table.col, table.data, 6, 5, 2.0)
     center = Center(6, 5)
-    center.fit(ratings, 2.0)
+    center.fit(ratings, "bias", 2.0)
     expected = biases.predict(np.arange(6)[:, None], np.arange(5)).astype(np.float32)
     torch.testing.assert_close(center.rows(torch.arange(6)), torch.from_numpy(expected))
     user, column = torch.tensor([4, 0, 0]), torch.tensor([1, 3, 0])
@@ -46,7 +46,7 @@ def test_rows_and_pairs_of_a_centre_are_those_of_the_biases():
 def test_new_users_get_the_biases_of_their_ratings_and_one_without_the_mean_user():
     ratings = csr_matrix([[4.0, 2.0, 0], [5.0, 0, 3.0], [0, 1.0, 1.0]])
     center = Center(3, 3)
-    center.fit(ratings, 5.0)
+    center.fit(ratings, "bias", 5.0)
     rows = center.rows(torch.arange(3))
     center.set_users(csr_matrix([[0, 0, 0], [5.0, 0, 3.0]]))
     torch.testing.assert_close(center.rows(torch.tensor([1])), rows[1:2])

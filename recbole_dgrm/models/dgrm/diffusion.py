@@ -2,8 +2,8 @@
 
 The paper writes R^t for ``x_t``, a batch of rating profiles ``(B, I)`` after ``t`` of ``T`` noising steps. Here it is a
 tensor or a ``State``. ``t`` is an integer tensor ``(B,)`` with values in ``1..T``, and every table has length ``T + 1``
-with index 0 for the clean profile (``alpha_bar[0] = 1``). The chain is independent of the network:
-``DiffusionChain.reverse`` takes any ``denoise(x_t, t) -> x_0_hat``.
+with index 0 for the clean profile (``alpha_bar[0] = 1``). The chain is independent of the network. The
+backward process of a prediction, Eqs. 18 to 20, is in ``sampling.py``.
 
 Deviations from the paper
     * Eq. 12 is printed with alpha instead of alpha-bar; we use alpha-bar, as Eq. 13 does.
@@ -106,27 +106,3 @@ class DiffusionChain(nn.Module):
         """``x_{t-1} ~ q(x_{t-1} | x_t, x_0)`` (Eqs. 15-17); at ``t = 1`` exactly ``x_0``."""
         mean = self.weight_x_0[t].unsqueeze(-1) * x_0 + self.weight_x_t[t].unsqueeze(-1) * x_t
         return mean + self.variance[t].unsqueeze(-1).sqrt() * eps
-
-    def reverse(
-        self, x_t: X, level: int, steps: int, denoise: Callable[[X, int], X], noise: Callable[[int], X]
-    ) -> tuple[X, X]:
-        """Walk ``steps`` posterior steps down from ``level``, with predictions in place of ``x_0`` (Eqs. 18-20).
-
-        Args:
-            x_t: the state at ``level``, shape ``(B, I)``.
-            level: the t of that state, in 1..T.
-            steps: T', in 0..level.
-            denoise: ``(x_t, t) -> x_0_hat``; the whole batch has the same ``t``.
-            noise: ``t -> eps``, the noise of the step from ``t`` to ``t - 1``.
-
-        Returns:
-            ``x_{level - steps}`` and the last ``x_0_hat``. With ``steps = 0`` there is no backward process, and both
-            are the output of the network (section 4.4.2).
-        """
-        if steps == 0:
-            x_0_hat = denoise(x_t, level)
-            return x_0_hat, x_0_hat
-        for t in range(level, level - steps, -1):
-            x_0_hat = denoise(x_t, t)
-            x_t = self.q_posterior(x_0_hat, x_t, torch.full((1,), t, device=self.beta.device), noise(t))
-        return x_t, x_0_hat

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths import losses
@@ -68,15 +69,30 @@ class DGRM(ProfileRecommender):
         self.factors = Factors()
         critic = list(self.critic.first.states) if self.critic else []
         self.first_layers = FirstLayers([self.generator.first.states[0], *critic])
-        if self.by_ratings:  # weights of entries without ratings are set to 0, where weight decay would take them
-            unrated = torch.bincount(self._column, minlength=self.width) == 0
-            for table in (
-                *self.generator.first.states[: self.generator.n_states],
-                self.generator.output.weight,
-                *critic,
-            ):
-                table.data[unrated] = 0
         self.center = self.centered(config)
+        self._start([*self.generator.first.states[: self.generator.n_states], *critic])
+        self.average = None
+        if o.weight_average:
+            self.average = AveragedModel(self.generator, avg_fn=self._averaged).requires_grad_(False)
+
+    @torch.no_grad()
+    def _start(self, first: list[Tensor]) -> None:
+        """Let the generator start at the mean of the profiles' values, which stays its output for unrated entries.
+
+        No gradient reaches the output weights of entries that no profile has rated, so these are 0. With ``step_cost:
+        ratings`` neither gradient nor weight decay reaches such entries of the ``first`` layers, which are 0, too.
+        """
+        unrated = torch.bincount(self._column, minlength=self.width) == 0
+        if not self.implicit:
+            self.generator.output.bias.fill_(self._value.mean())
+            self.generator.output.weight[unrated] = 0
+        if self.by_ratings:
+            for weight in first:
+                weight[unrated] = 0
+
+    def _averaged(self, average: Tensor, now: Tensor, n_averaged: Tensor | int) -> Tensor:
+        """The moving average of a weight after one more epoch; of the first epochs it is the mean."""
+        return average.lerp(now, max(1 - self.options.weight_average, 1 / (int(n_averaged) + 1)))
 
     def _steps_by_ratings(self, learner: str) -> bool:
         """Whether a training step costs by its ratings; its sparse gradients need our Adam."""
@@ -198,7 +214,15 @@ class DGRM(ProfileRecommender):
         """The critic trains first, then the generator; without a critic only the generator trains."""
         o = self.options
         g = list(self.generator.parameters())
-        generator = Phase("generator", g, self.generator_loss, o.generator_iterations, o.learning_rate)
+        generator = Phase(
+            "generator",
+            g,
+            self.generator_loss,
+            o.generator_iterations,
+            o.learning_rate,
+            after=partial(self.average.update_parameters, self.generator) if self.average else None,
+            decay_per_rating=o.decay_per_rating,
+        )
         if self.critic is None:
             return [self._with_current_noise(generator, self.generator)]
         clip = partial(clip_weights, self.critic, o.weight_clip) if o.lipschitz == "weight_clipping" else None
@@ -216,7 +240,8 @@ class DGRM(ProfileRecommender):
     def sampler(self, ids: Tensor) -> Sampler:
         """The sampler that predicts the profiles with the distinct ids ``(B,)``."""
         factor = cache(self.factors)  # during a prediction the weights do not change
-        return Sampler(self.options, self.chain, self.generator, self.row_noise, factor, ids, self.x_0(ids))
+        generator = self.average.module if self.average else self.generator
+        return Sampler(self.options, self.chain, generator, self.row_noise, factor, ids, self.x_0(ids))
 
     def predicted(self, user: Tensor) -> Outputs | GivenRows:
         """The predicted profiles of users ``(B,)``, the mean of ``prediction_draws`` samples."""

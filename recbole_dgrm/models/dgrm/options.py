@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recbole_dgrm.errors import OptionError
-from recbole_dgrm.options import Dropout, Share
+from recbole_dgrm.options import CenterKind, Dropout, Share
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,15 @@ class DGRMOptions:
     critic_iterations: PositiveInt
     learning_rate: PositiveFloat
     critic_learning_rate: PositiveFloat
+    decay_per_rating: NonNegativeFloat
+    weight_average: Dropout
     prediction: Literal["x_0_hat", "posterior"]
     prediction_noise_steps: NonNegativeInt
     denoising_steps: NonNegativeInt
     prediction_draws: PositiveInt
     condition_dropout: Dropout
     reconstruct: Literal["rated", "hidden"]
-    center: Literal["none", "bias"]
+    center: CenterKind
     condition_scale: Literal["none", "sqrt_count"]
     noise_support: Literal["all", "rated"]
     step_cost: Literal["auto", "items", "ratings"]

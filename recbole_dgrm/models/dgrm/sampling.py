@@ -1,12 +1,14 @@
 """Prediction with a trained DGRM (paper, section 3.3): the profiles are noised, and the backward process denoises them.
 
-There is no masking layer here, because the unrated items are to be predicted.
+As in training, the masking layer comes before each posterior step, so that the generator reads states that are the
+profile's ratings and noise, and nothing at unrated items but noise. Only the last prediction is not masked, because it
+is the result.
 
 Deviations from the paper
     * Section 3.3 predicts ``x_{T-T'}`` from the profile noised T times. ``prediction: posterior`` does
       so and divides by the shrinkage ``sqrt(alpha_bar)``. At unrated items that state still has the initial
-      noise, so the default is the last ``x_0_hat``, started at the noise level ``prediction_noise_steps``,
-      which was chosen on validation.
+      noise if T' < T, so the default is the last ``x_0_hat``, started at the noise level
+      ``prediction_noise_steps``, which was chosen on validation.
 """
 
 from collections.abc import Callable, Iterator
@@ -94,16 +96,12 @@ class Sampler:
     def draw(self, index: int) -> Outputs | State:
         """A sample of the predicted profiles, with its own noise for each ``index``."""
         o = self.options
-        level, steps = max(1, o.prediction_noise_steps), o.denoising_steps
+        level, last = max(1, o.prediction_noise_steps), max(o.denoising_steps, 1)
         streams = self._streams(index, level, o.prediction_noise_steps > 0)
-        literal = o.prediction == "posterior" and steps > 0
+        literal = o.prediction == "posterior" and o.denoising_steps > 0
         eps = partial(self._eps, entries=literal)
-        x_t, count = self._start(streams, eps), steps if literal else max(steps - 1, 0)
-        if count:
-            x_t, _ = self._reverse(x_t, streams, level, count, eps)
-        if literal:
-            return self._rescaled(x_t, level - count)
-        return self._denoise(x_t, streams, level - count)  # the last denoising is the prediction
+        *_, (t, x_t, x_0_hat) = self._steps(streams, eps, last)
+        return self._result(x_0_hat, x_t, t, eps(streams.posterior(t))) if literal else x_0_hat
 
     @torch.no_grad()
     def walk(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -114,15 +112,22 @@ class Sampler:
         """
         top = self.options.noise_steps
         streams, eps = self._streams(0, top, noised=True), partial(self._eps, entries=True)
-        x_t = self._start(streams, eps)
-        for t in range(top, 0, -1):
-            x_0_hat, step = self._denoise(x_t, streams, t), torch.full_like(self.ids, t)
-            x_t = self.chain.q_posterior(self._state(x_0_hat), x_t, step, eps(streams.posterior(t)))
-            x_t = State.of(GivenRows(x_t.dense()), self.x_0.places)  # a tensor, so that noises do not accumulate
+        for t, x_t, x_0_hat in self._steps(streams, eps, top):
             predicted = x_0_hat.dense()
             if t == top:
                 yield predicted, predicted
-            yield self._rescaled(x_t, t - 1).dense(), predicted
+            yield self._result(x_0_hat, x_t, t, eps(streams.posterior(t))).dense(), predicted
+
+    def _steps(
+        self, streams: Streams, eps: Callable[[int], State], count: int
+    ) -> Iterator[tuple[int, State, Outputs]]:
+        """The first ``count`` steps of the backward process (Eqs. 18-20): t, ``x_t``, and the prediction from it."""
+        x_t = self._start(streams, eps)
+        for t in range(streams.level, streams.level - count, -1):
+            x_0_hat = self._denoise(x_t, streams, t)
+            yield t, x_t, x_0_hat
+            masked = State(self.x_0.places, x_0_hat.at(self.x_0.places))
+            x_t = self._posterior(masked, x_t, t, eps(streams.posterior(t)))
 
     def _streams(self, index: int, level: int, noised: bool) -> Streams:
         return Streams(index * (2 * self.options.noise_steps + 2), level, noised)
@@ -142,33 +147,20 @@ class Sampler:
             return self.x_0
         return self.chain.q_sample(self.x_0, torch.full_like(self.ids, streams.level), eps(streams.first))
 
-    def _reverse(
-        self, x_t: State, streams: Streams, level: int, steps: int, eps: Callable[[int], State]
-    ) -> tuple[State, State]:
-        """The backward process from ``level``: ``x_{level - steps}`` and the last ``x_0_hat``."""
-        return self.chain.reverse(
-            x_t,
-            level,
-            steps,
-            denoise=lambda x_t, t: self._state(self._denoise(x_t, streams, t)),
-            noise=lambda t: eps(streams.posterior(t)),
-        )
+    def _posterior(self, x_0: State, x_t: State, t: int, eps: State) -> State:
+        """The state at ``t - 1`` from that at ``t`` and a prediction of the profile."""
+        return self.chain.q_posterior(x_0, x_t, torch.full_like(self.ids, t), eps)
+
+    def _result(self, x_0_hat: Outputs, x_t: State, t: int, eps: State) -> State:
+        """The unmasked state at ``t - 1``, divided by ``sqrt(alpha_bar)``, by which the chain shrinks ratings."""
+        state = self._posterior(State.of(x_0_hat, self.x_0.places), x_t, t, eps)
+        return state / self.chain.alpha_bar[t - 1].sqrt().view(1, 1)
 
     def _denoise(self, x_t: State, streams: Streams, t: int) -> Outputs:
         """The generator's ``x_0_hat`` from the state at ``t``."""
         z = UserRows(self.noise, self.factor, self.ids, streams.z(t)) if self.generator.latent_size else None
         shown = condition(x_t, torch.ones_like(x_t.value), self.options.condition_scale)
         return self.generator(shown, z, torch.full_like(self.ids, t))
-
-    def _state(self, x_0_hat: Outputs) -> State:
-        """``x_0_hat`` as a state, with all items or only those with noise."""
-        if self.options.noise_support == "rated":
-            return State(self.x_0.places, x_0_hat.at(self.x_0.places))
-        return State.of(x_0_hat, self.x_0.places)
-
-    def _rescaled(self, x_t: State, t: int) -> State:
-        """A state at ``t`` divided by ``sqrt(alpha_bar_t)``, by which the chain shrinks ratings."""
-        return x_t / self.chain.alpha_bar[t].sqrt().view(1, 1)
 
 
 def _mean(draws: list[Tensor]) -> Tensor:

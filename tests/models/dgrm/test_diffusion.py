@@ -143,25 +143,3 @@ def test_eqs_11_and_13_q_pair_has_the_moments_of_two_successive_states(t, beta, 
     assert (loadings.T @ loadings).flatten().tolist() == pytest.approx(
         [1 - ab_before, between, between, 1 - ab], abs=1e-6
     )
-
-
-@pytest.mark.parametrize(("level", "steps"), [(5, 0), (5, 1), (5, 3), (5, 5), (2, 2), (1, 1)])
-def test_reverse_denoises_once_per_step_and_at_least_once_with_falling_t(level, steps):
-    seen, drawn = [], []
-    x_0, x_t, eps = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(4))
-
-    def denoise(x_t, t):
-        seen.append((t, x_t))
-        return x_0
-
-    state, x_0_hat = make_chain().reverse(x_t, level, steps, denoise, lambda t: drawn.append(t) or eps)
-    assert [t for t, _ in seen] == [level - step for step in range(max(1, steps))]
-    assert drawn == [level - step for step in range(steps)]
-    assert torch.equal(x_0_hat, x_0)
-    before = x_t  # each denoising reads the state that the step before left
-    for t, read in seen:
-        assert torch.equal(read, before)
-        before = make_chain().q_posterior(x_0, before, torch.tensor([t]), eps)
-    assert torch.equal(state, before if steps else x_0)
-    if steps == level:
-        assert torch.equal(state, x_0)
