@@ -70,25 +70,29 @@ class DGRM(ProfileRecommender):
         critic = list(self.critic.first.states) if self.critic else []
         self.first_layers = FirstLayers([self.generator.first.states[0], *critic])
         self.center = self.centered(config)
-        self._start([*self.generator.first.states[: self.generator.n_states], *critic])
+        self.unit = (self.scale.high - self.scale.low) / 4 or 1.0 if self.center.is_fitted else 1.0
+        self._start(config["bias_shrinkage"], [*self.generator.first.states[: self.generator.n_states], *critic])
         self.average = None
         if o.weight_average:
             self.average = AveragedModel(self.generator, avg_fn=self._averaged).requires_grad_(False)
 
     @torch.no_grad()
-    def _start(self, first: list[Tensor]) -> None:
-        """Let the generator start at the mean of the profiles' values, which stays its output for unrated entries.
+    def _start(self, shrinkage: float, first: list[Tensor]) -> None:
+        """Let the generator start at the mean of each entry of the profiles, shrunken towards the mean of all values.
 
         No gradient reaches the output weights of entries that no profile has rated, so these are 0. With ``step_cost:
         ratings`` neither gradient nor weight decay reaches such entries of the ``first`` layers, which are 0, too.
         """
-        unrated = torch.bincount(self._column, minlength=self.width) == 0
+        count = torch.bincount(self._column, minlength=self.width)
         if not self.implicit:
-            self.generator.output.bias.fill_(self._value.mean())
-            self.generator.output.weight[unrated] = 0
+            value = self._value / self.unit
+            mean = value.mean()
+            total = torch.bincount(self._column, value - mean, minlength=self.width)
+            self.generator.output.bias.copy_(mean + total / (count + max(shrinkage, 1.0)))
+            self.generator.output.weight[count == 0] = 0
         if self.by_ratings:
             for weight in first:
-                weight[unrated] = 0
+                weight[count == 0] = 0
 
     def _averaged(self, average: Tensor, now: Tensor, n_averaged: Tensor | int) -> Tensor:
         """The moving average of a weight after one more epoch; of the first epochs it is the mean."""
@@ -121,7 +125,7 @@ class DGRM(ProfileRecommender):
     def x_0(self, ids: Tensor) -> State:
         """The clean profiles with the ids ``(B,)``."""
         places, value = self.rated(ids)
-        return State(replace(places, row_gradients=self.by_ratings), value)
+        return State(replace(places, row_gradients=self.by_ratings), value / self.unit)
 
     # Step 1: the forward chain. A part of the profile may be hidden from the generator.
 
@@ -249,11 +253,11 @@ class DGRM(ProfileRecommender):
 
     def complete(self, user: Tensor, x_0_hat: Tensor) -> Tensor:
         """The ratings ``(B, I)`` of users ``(B,)`` from predicted profiles ``(B, I)``."""
-        return x_0_hat.float() + self.center.rows(user)
+        return self.unit * x_0_hat.float() + self.center.rows(user)
 
     def complete_pairs(self, user: Tensor, column: Tensor, x_0_hat: Tensor) -> Tensor:
         """The ratings ``(n,)`` of pairs from their entries ``(n,)`` of predicted profiles."""
-        return x_0_hat.float() + self.center.pairs(user, column)
+        return self.unit * x_0_hat.float() + self.center.pairs(user, column)
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
@@ -291,7 +295,7 @@ class DGRM(ProfileRecommender):
         spread = self.row_noise.pool.new_empty(len(row))
         held = self.width if self.options.prediction == "posterior" else max(self.options.generator_hidden)
         for ids, here, at in self._by_profile(user[row], column, held):
-            spread[here] = self.sampler(ids).spread(at).float()
+            spread[here] = self.sampler(ids).spread(at).float() * self.unit
         return spread
 
     def entry(self, user: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
