@@ -14,7 +14,7 @@ from recbole_dgrm.system.files import make_folder, plain, write_text, writing
 from recbole_dgrm.system.processes import EXIT_S, LOCK, locked_folder
 
 LOG = logging.getLogger(__name__)
-RESULTS = 2  # increased by each change of the code that changes the results of a config on the same data
+RESULTS = 3  # increased by each change of the code that changes the results of a config on the same data
 WHERE = ("output_dir", "data_path", "checkpoint_interval")  # keys that do not change results
 RECORD, SEARCH = "record.json", "search.json"  # written and moved last: they show that the others are complete
 ASIDE, REASON = ".aside", "reason.txt"  # the folder of work that was moved aside; runs in it are not read

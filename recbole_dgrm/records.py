@@ -41,6 +41,7 @@ class RunRecord:
         status: running, finished, interrupted, diverged, failed or timed_out; for a trial of a search, which is not
             tested, also validated or pruned.
         valid, test: metric to value on the validation and the test part.
+        unclipped: RMSE and MAE on the test part from predictions that are not clipped to the scale.
         selected_by: the metric for early stopping and tuning, even if the config has ``valid_metric: auto``.
         reference: the metrics of ``random``, ``bias`` and ``oracle`` on the test part.
         resolution: by part and metric, see ``recbole_dgrm.evaluation.resolution.of_rows``; of ``valid`` with ``auto``.
@@ -70,6 +71,7 @@ class RunRecord:
     selected_by: str = ""
     valid: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
+    unclipped: dict[str, float] = field(default_factory=dict)
     reference: dict[str, dict[str, float]] = field(default_factory=dict)
     skill: dict[str, float] = field(default_factory=dict)
     resolution: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)

@@ -28,7 +28,7 @@ class RatingScale:
     """The scale of the ratings.
 
     Attributes:
-        low, high: the ends; predictions that are shown as ratings are clipped to them.
+        low, high: the ends; see ``clipped``.
         levels: the distinct ratings, sorted; for a continuous scale the middles of its bins.
         threshold: an item rated below it is not relevant; rounded to float32, like the ratings it is compared with.
         continuous: whether ``levels`` are the middles of bins.
@@ -44,6 +44,10 @@ class RatingScale:
     def step(self) -> float | None:
         """The distance between neighbouring levels; None if the distances differ or the scale is continuous."""
         return None if self.continuous else even_step(np.asarray(self.levels))
+
+    def clipped(self, score: NDArray) -> NDArray:
+        """Predictions ``(n,)`` clipped to the scale, whose ends are rounded to float32, like the ratings."""
+        return np.clip(score, np.float32(self.low), np.float32(self.high))
 
 
 def find_scale(

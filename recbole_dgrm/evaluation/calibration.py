@@ -3,7 +3,8 @@
 The baseline is a Gaussian around user + item means with the same standard deviation for all pairs: the RMSE on the
 validation part of means fitted on the training part. The training residuals would be too small, because the means were
 fitted to them, and since the means are shrunk, degrees of freedom do not correct that exactly. The standard deviations
-of the model are evaluated as they are, without recalibration.
+of the model are evaluated as they are, without recalibration. Predictions are not clipped to the scale, because the
+Gaussian that a model predicts has the unclipped prediction as its mean.
 """
 
 from dataclasses import dataclass

@@ -20,6 +20,7 @@ from recbole_dgrm.evaluation.lists import Lists
 from recbole_dgrm.evaluation.ranking import RatedLists, RatedProtocol
 from recbole_dgrm.evaluation.recbole_metrics import HITS, LISTS, PREDICTIONS, TOP
 
+ERRORS = ("rmse", "mae")  # computed from clipped predictions
 PER_EVALUATION = ("rec.", "data.label")  # prefixes of the collector's keys that belong to one evaluation
 
 
@@ -38,6 +39,11 @@ class RatedPredictions:
     def lists(self) -> RatedLists:
         """The sorted lists that all ranking metrics share."""
         return RatedLists(self.user, self.item, self.score, self.rating, self.protocol)
+
+    @cached_property
+    def clipped(self) -> NDArray:
+        """The scores ``(n,)``, clipped to the scale if there is one, for errors; in rankings they would be tied."""
+        return self.scale.clipped(self.score) if self.scale else self.score
 
     def mean_by_user(self, value: NDArray) -> NDArray:
         """Mean of an ``(n,)`` vector per user, in the order of ``lists.users``."""
@@ -118,17 +124,19 @@ def _hits(top: torch.Tensor, row: torch.Tensor, item: torch.Tensor, n_items: int
 
 
 class Evaluator(recbole.evaluator.Evaluator):
-    """RecBole's Evaluator, which also keeps the values per user for paired tests.
+    """RecBole's Evaluator, which clips predictions for RMSE and MAE, and keeps the values per user for paired tests.
 
     Attributes:
         per_user: the values ``(n_users,)`` of the last evaluation by metric key; for ``rmse`` and ``mae`` the mean
             squared and the mean absolute error of each user.
+        unclipped: RMSE and MAE of the last evaluation from predictions that are not clipped, if they are computed.
         predictions: the rated pairs of the last evaluation with their scores; None if no metric needed them.
     """
 
     def __init__(self, config):
         super().__init__(config)
         self.per_user: dict[str, NDArray] = {}
+        self.unclipped: dict[str, float] = {}
         self.predictions: RatedPredictions | None = None
         for metric in self.metric_class.values():
             if isinstance(metric, TopkMetric):
@@ -147,9 +155,12 @@ class Evaluator(recbole.evaluator.Evaluator):
             self.per_user.update(getattr(metric, "per_user", {}))
         if PREDICTIONS in dataobject:
             self.predictions = predictions = dataobject.get(PREDICTIONS)
-            error = predictions.score - predictions.rating
+            error = predictions.clipped - predictions.rating
             self.per_user["user_id"] = predictions.lists.users
-            for key, value in [("rmse", error**2), ("mae", np.abs(error))]:
-                if key in result:
-                    self.per_user[key] = predictions.mean_by_user(value)
+            self.unclipped = {key: float(result[key]) for key in ERRORS if key in result}  # as RecBole computes them
+            for key in self.unclipped:
+                metric = self.metric_class[key]
+                clipped = metric.metric_info(predictions.clipped, predictions.rating)
+                result[key] = round(clipped, metric.decimal_place)
+                self.per_user[key] = predictions.mean_by_user(error**2 if key == "rmse" else np.abs(error))
         return OrderedDict((key, float(value)) for key, value in result.items())

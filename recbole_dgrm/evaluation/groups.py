@@ -48,7 +48,7 @@ def measure(
     of_means = {key: value for key, value in reference.of(users).items() if key in vectors}
     result = {"users": {"model": _by_users(of_users, vectors, number), "bias": _by_users(of_users, of_means, number)}}
     if "rmse" in vectors or "mae" in vectors:
-        scores = {"model": pairs.score, "bias": means.predict(pairs.user, tested)}
+        scores = {"model": pairs.clipped, "bias": splits.scale.clipped(means.predict(pairs.user, tested))}
         result["items"] = {name: _by_items(of_items, score - pairs.rating) for name, score in scores.items()}
     return result
 

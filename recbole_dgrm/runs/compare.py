@@ -245,6 +245,7 @@ class _Test:
         record = records.new_record({**keys_without_model(self.config), "model": records.PREDICTIONS_ONLY}, label)
         record.hash = hashlib.sha256(score.tobytes()).hexdigest()[:16]
         record.test = references.evaluated(evaluator, RatedPredictions(user, rank, score, rating, rule, scale))
+        record.unclipped = evaluator.unclipped
         record.data, record.environment = self.about, {**own_version(), "numpy": np.__version__}
         vectors = evaluator.per_user | add_references(record, self.references, users)
         record.status = "finished"

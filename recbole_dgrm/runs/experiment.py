@@ -229,6 +229,7 @@ class _Run:
         loader, record = loaders.eval_loader(self.config, self.splits, "test"), self.record
         start = monotonic()
         record.test = dict(trainer.evaluate(loader, show_progress=self.show_progress))
+        record.unclipped = trainer.evaluator.unclipped
         record.timing["evaluate_s"] = round(monotonic() - start, 3)
         if distributed.is_main_process():
             self._complete(trainer, selected, loader.users.numpy())

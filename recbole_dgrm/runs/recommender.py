@@ -111,7 +111,7 @@ class Recommender:
         table["item"] = self.items[items.numpy()[row, position]]
         table["score"] = score = scores.numpy()[row, position]
         if self.config.predicts_ratings:
-            table["predicted_rating"] = np.clip(score, self.scale.low, self.scale.high)
+            table["predicted_rating"] = self.scale.clipped(score)
         return table
 
     def predict(self, users: Iterable[Any], items: Iterable[Any]) -> NDArray[np.float32]:

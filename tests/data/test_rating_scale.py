@@ -31,6 +31,12 @@ def test_a_declared_step_gives_levels_that_do_not_occur():
     assert not notes
 
 
+def test_predictions_are_clipped_to_the_ends_and_ratings_stay_as_they_are_in_float32():
+    found, _ = scale_of([0.1, 0.4, 0.7])
+    rating = np.float32([0.1, 0.4, 0.7]).astype(float)
+    assert found.clipped(np.array([-9, *rating, 9])).tolist() == [rating[0], *rating, rating[-1]]
+
+
 def test_noise_in_the_last_digits_is_no_level():
     noisy = [0.6, 0.6000000000000001, 0.2, 0.8, 0.8, 0.7999999999999999, 1.0]
     found, _ = scale_of(noisy)

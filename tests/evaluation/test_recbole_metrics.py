@@ -17,8 +17,10 @@ from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import UnknownModel
 from recbole_dgrm.evaluation import references
 from recbole_dgrm.evaluation.collector import Collector, Evaluator, RatedPredictions, rated_protocol
+from recbole_dgrm.maths.biases import Biases
 from recbole_dgrm.models import registry
 from recbole_dgrm.runs.experiment import resume, run_one
+from recbole_dgrm.runs.trained_run import load_run
 from recbole_dgrm.training.trainers import trainer_class
 
 
@@ -91,12 +93,69 @@ def test_rmse_and_mae_are_those_of_the_pairs(make_model):
     trainer = trainer_class(registry.model_class("DGRM"))(config, model)
     result = trainer.evaluate(loaders.eval_loader(config, splits, "test"))
     user, item, rating = (torch.as_tensor(column) for column in splits.triples("test"))
-    error = model.predict({"user_id": user, "item_id": item}).double() - rating
+    error = model.predict({"user_id": user, "item_id": item}).double().clamp(1, 5) - rating
     assert result["rmse"] == pytest.approx(float(error.square().mean().sqrt()), abs=1e-5)
     assert result["mae"] == pytest.approx(float(error.abs().mean()), abs=1e-5)
     counts = np.unique(user.numpy(), return_counts=True)[1]
     pooled = np.sqrt((trainer.evaluator.per_user["rmse"] * counts).sum() / counts.sum())
     assert result["rmse"] == pytest.approx(pooled, abs=1e-5)
+
+
+def errors(score, rating, clip=True) -> dict[str, float]:
+    """RMSE and MAE, rating by rating; the scale is 1 to 5."""
+    shown = [min(max(float(one), 1.0), 5.0) if clip else float(one) for one in score]
+    each = [abs(one - other) for one, other in zip(shown, rating, strict=True)]
+    return {"rmse": (sum(error**2 for error in each) / len(each)) ** 0.5, "mae": sum(each) / len(each)}
+
+
+def wide(score):
+    """Scores in the same order, of which many are outside the scale of 1 to 5."""
+    return 9 * score - 24
+
+
+def test_errors_are_of_clipped_predictions_and_rankings_of_unclipped_ones(make_config):
+    config = make_config("MF", "noise", topk=[2])
+    splits = build_splits(config)
+    user, item, rating = splits.triples("test")
+    inside = np.random.default_rng(0).uniform(1, 5, len(user))
+
+    def row(score):
+        pairs = RatedPredictions(user, item, score, rating, rated_protocol(config, splits.scale), splits.scale)
+        return references.evaluated(evaluator := Evaluator(config), pairs), evaluator
+
+    (found, evaluator), (same, _), (tied, _) = map(row, (wide(inside), inside, splits.scale.clipped(wide(inside))))
+    assert {key: found[key] for key in ("rmse", "mae")} == pytest.approx(errors(wide(inside), rating))
+    assert evaluator.unclipped == pytest.approx(errors(wide(inside), rating, clip=False))
+    for key in ("ratedrecall@2", "ratedndcg@2"):
+        assert found[key] == same[key] != tied[key]
+    for place, one in enumerate(np.unique(user)):
+        own = errors(wide(inside)[user == one], rating[user == one])
+        assert evaluator.per_user["rmse"][place] == pytest.approx(own["rmse"] ** 2)
+        assert evaluator.per_user["mae"][place] == pytest.approx(own["mae"])
+
+
+def test_a_record_has_errors_of_clipped_predictions_and_beside_them_of_unclipped_ones(make_config, monkeypatch):
+    for one in (registry.MODELS["MF"], Biases):
+        narrow = one.predict
+        monkeypatch.setattr(one, "predict", lambda *args, narrow=narrow: wide(narrow(*args)))
+    record, path = run_one(config := make_config("MF", "noise", epochs=1, refit=False))
+    run = load_run(path)
+    user, item, rating = run.splits.triples("test")
+    means = references.measure(config, run.splits).means.predict(user, item)
+    score = {}
+    for part in ("valid", "test"):
+        ids = zip(("user_id", "item_id"), run.splits.triples(part), strict=False)
+        score[part] = run.predict(*(run.splits.test.id2token(*each) for each in ids))
+    assert record.unclipped == pytest.approx(errors(score["test"], rating, clip=False))
+    for row, expected in (
+        (record.valid, errors(score["valid"], run.splits.triples("valid")[2])),
+        (record.test, of_model := errors(score["test"], rating)),
+        (record.reference["bias"], of_means := errors(means, rating)),
+    ):
+        assert {key: row[key] for key in expected} == pytest.approx(expected)
+    for name, expected in (("model", of_model), ("bias", of_means)):
+        total = sum(group["n"] * group["mae"] for group in record.groups["items"][name])
+        assert total == pytest.approx(len(rating) * expected["mae"])
 
 
 @pytest.mark.parametrize("protocol", ["rated", "table3", "eq23"])

@@ -72,7 +72,7 @@ def test_predictions_of_a_run_get_the_numbers_of_its_record(keys, tmp_path, prot
     test.sample(frac=1, random_state=0).to_csv(tmp_path / "theirs.csv", index=False)
     report = rd.compare(folder, {"theirs": tmp_path / "theirs.csv"}, output=keys["output_dir"])
     ours, theirs = (of_label(tmp_path / "runs", label) for label in ("MF", "theirs"))
-    for key in ("test", "reference", "skill", "data", "dataset", "protocol", "seed"):
+    for key in ("test", "unclipped", "reference", "skill", "data", "dataset", "protocol", "seed"):
         assert theirs[key] == ours[key], key
     assert theirs["resolution"]["test"] == ours["resolution"]["test"]
     vectors = [run.per_user() for run in read_runs(tmp_path / "runs")]
@@ -88,8 +88,11 @@ def test_a_report_without_a_run_of_ours_has_seeds_tests_marks_and_means(keys, tm
         folder = rd.split("noise", tmp_path / f"split-{seed}", seed=seed, **keys)
         test = pd.read_csv(folder / "test.csv", dtype=IDS)
         near = test.assign(prediction=test["rating"] + rng.normal(0, 0.1, len(test)))
-        far = test.assign(prediction=400.0)  # beyond the scale, which only RMSE and MAE notice
+        far = test.assign(prediction=400.0)  # beyond the scale, which ends at 5
         report = rd.compare(folder, {"near": near, "far": far}, output=tmp_path / "both", seconds={"near": 2.5})
+        record = read_run(tmp_path / "both" / f"far-noise-rated-{seed}").record
+        for row, value in (("test", 5), ("unclipped", 400)):
+            assert record[row]["mae"] == pytest.approx((value - test["rating"]).mean())
     means = report.table().set_index(["model", "metric"])
     assert means.loc[("near", "rmse"), "seeds"] == 3
     assert means.loc[("far", "rmse"), "holm"] < 0.05
