@@ -241,11 +241,15 @@ class DGRM(ProfileRecommender):
 
     # Prediction: the backward process from a noised profile. The centre is added to predicted residuals.
 
+    @property
+    def predictor(self) -> Any:
+        """The generator that predicts: that of the averaged weights if there is one."""
+        return self.average.module if self.average else self.generator
+
     def sampler(self, ids: Tensor) -> Sampler:
         """The sampler that predicts the profiles with the distinct ids ``(B,)``."""
         factor = cache(self.factors)  # during a prediction the weights do not change
-        generator = self.average.module if self.average else self.generator
-        return Sampler(self.options, self.chain, generator, self.row_noise, factor, ids, self.x_0(ids))
+        return Sampler(self.options, self.chain, self.predictor, self.row_noise, factor, ids, self.x_0(ids))
 
     def predicted(self, user: Tensor) -> Outputs | GivenRows:
         """The predicted profiles of users ``(B,)``, the mean of ``prediction_draws`` samples."""

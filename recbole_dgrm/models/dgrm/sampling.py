@@ -118,9 +118,7 @@ class Sampler:
                 yield predicted, predicted
             yield self._result(x_0_hat, x_t, t, eps(streams.posterior(t))).dense(), predicted
 
-    def _steps(
-        self, streams: Streams, eps: Callable[[int], State], count: int
-    ) -> Iterator[tuple[int, State, Outputs]]:
+    def _steps(self, streams: Streams, eps: Callable[[int], State], count: int) -> Iterator[tuple[int, State, Outputs]]:
         """The first ``count`` steps of the backward process (Eqs. 18-20): t, ``x_t``, and the prediction from it."""
         x_t = self._start(streams, eps)
         for t in range(streams.level, streams.level - count, -1):
