@@ -142,6 +142,8 @@ class DGRM(ProfileRecommender):
         if o.condition_dropout:
             shown = (torch.rand_like(shown) >= o.condition_dropout).float()
             target = 1 - shown if o.reconstruct == "hidden" else target
+            if o.condition_scale == "none":
+                shown = shown / (1 - o.condition_dropout)
         return Draw(x_0, t, x_tm1, x_t, condition(x_t, shown, o.condition_scale), z, noise, target)
 
     def _noises(self, x_0: State) -> tuple[Callable[[], State], Rows | None]:
