@@ -176,7 +176,7 @@ def examine(
                     report["calibration"] = calibration.measure(trainer.model.eval(), config, splits, predictions)
                 seconds["calibrate_s"] = round(monotonic() - begun, 3)
     report["verdict"] = asdict(judge_run(bins, final, lines, epoch))
-    if config.run.diagnose_every and bins and hasattr(trainer.model, "walk"):
+    if config.run.diagnose_every and bins and hasattr(trainer.model, "walk") and not config.run.refit:
         report["sweep"] = sweep(trainer, config, splits)
     in_training = sum(line.get("diagnose_s", 0.0) for line in lines)
     took = monotonic() - start - sum(seconds.values()) + in_training
@@ -197,6 +197,8 @@ def _test_distances(config, bins: Bins, predictions) -> dict[str, Any]:
 
 def sweep(trainer: Any, config, splits: Splits) -> list[dict[str, Any]]:
     """Fig. 7 on the validation part: metrics of one trained model after T' = 0, 1, ..., T of its T denoising steps.
+
+    The model must not be refitted, because a refit has trained on the validation part.
 
     One walk down the chain gives the posterior and the estimate of ``x_0`` for each T'; both are in the result.
     """

@@ -10,11 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.metric_names import metric_label
 from recbole_dgrm.evaluation.resolution import LIMIT
 from recbole_dgrm.records import PREDICTIONS_ONLY
 from recbole_dgrm.reports import benchmark_figures, calibration, comparable, result_tables, sentences
 from recbole_dgrm.reports.breakdowns import group_tables
+from recbole_dgrm.reports.collapse_report import write_diagnosis
 from recbole_dgrm.reports.densities import density_answers, density_section
 from recbole_dgrm.reports.document import Document, Figure, Heading, Table, to_csv, write_document
 from recbole_dgrm.reports.result_tables import result_table, settings_suffix
@@ -89,6 +91,8 @@ def report(folder: Path | str, baseline: str | None = None, output_dir: Path | s
 def write_report(folder: Path, output_dir: Path, baseline: str | None = None) -> Path:
     """Write ``report.{md,html,tex,csv}`` and ``figures/`` about the runs below ``folder``; see ``report``.
 
+    If trainings were inspected (``diagnose_every``), the report on mode collapse is written, too.
+
     Returns:
         Path of ``report.html``.
     """
@@ -101,6 +105,11 @@ def write_report(folder: Path, output_dir: Path, baseline: str | None = None) ->
         write_text(output_dir / "densities.csv", to_csv(answers))
     for fault in (fault for cell in summary.cells for fault in sentences.faults(cell)):
         LOG.warning("%s", fault)
+    if any(record["config"].get("diagnose_every") for cell in summary.cells for record in cell.records):
+        try:
+            write_diagnosis(folder, output_dir)
+        except DataError as error:
+            LOG.warning("there is no report on mode collapse: %s", error)
     return page
 
 

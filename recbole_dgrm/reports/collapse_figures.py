@@ -83,6 +83,29 @@ def distances(found: pd.DataFrame, names: dict[str, str], path: Path) -> None:
 
 
 @figures.styled
+def denoising_steps(swept: pd.DataFrame, path: Path) -> None:
+    """Fig. 7: a line per model; a row of panels per metric, and a column per kind of prediction."""
+    metrics, kinds = swept.columns[3:], list(swept["prediction"].unique())
+    styles = dict(zip(swept["model"].unique(), figures.styles(), strict=False))
+    figure = figures.new_figure(0.8 + 1.7 * len(metrics), names=len(styles))
+    grid = figure.subplots(len(metrics), len(kinds), sharex=True, squeeze=False)
+    for kind, panels in zip(kinds, grid.T, strict=True):
+        panels[0].set_title(kind)
+        panels[-1].set_xlabel("denoising steps T'")
+        panels[-1].set_xticks(sorted(swept["denoising_steps"].unique()))
+        for model, line in swept[swept["prediction"] == kind].groupby("model", sort=False):
+            colour, dash = styles[model]
+            for axes, metric in zip(panels, metrics, strict=True):
+                label = in_figure(model) if axes is grid[0, -1] else None  # every model has the last kind
+                style = {"color": colour, "linestyle": dash, "marker": "o", "markersize": 3}
+                axes.plot(line["denoising_steps"], line[metric], label=label, **style)
+    for axes, metric in zip(grid[:, 0], metrics, strict=True):
+        axes.set_ylabel(metric)
+    figures.legend(figure)
+    figures.save(figure, path)
+
+
+@figures.styled
 def lines(frame: pd.DataFrame, xlabel: str, ylabel: str, path: Path, log: bool = False) -> None:
     """A line per name in the first column of a frame: its last column over the one before."""
     name, x, y = (frame.columns[place] for place in (0, -2, -1))

@@ -35,18 +35,22 @@ class Diagnosis(TableRepr):
         return pd.DataFrame({"verdict": self.verdicts})
 
 
-def write_diagnosis(folder: Path) -> Diagnosis:
+def write_diagnosis(folder: Path, output_dir: Path | None = None) -> Diagnosis:
     """Write ``diagnosis.{html,md}``, ``figures/`` and ``csv/`` about the runs below ``folder``.
+
+    Args:
+        output_dir: where they are written; the folder itself by default.
 
     Raises:
         DataError: no run there was inspected during training.
     """
     runs = diagnosed_runs(folder)
     parts = list(sections(runs))
-    make_folder(folder / "csv")
+    place = output_dir or folder
+    make_folder(place / "csv")
     for part in parts:
-        write_text(folder / "csv" / f"{part.name}.csv", to_csv(part.frame))
-    path = write_document(diagnosis_document(runs, parts), folder, "diagnosis")
+        write_text(place / "csv" / f"{part.name}.csv", to_csv(part.frame))
+    path = write_document(diagnosis_document(runs, parts), place, "diagnosis")
     return Diagnosis(path, {run.name: run.verdict.line for run in runs})
 
 
@@ -76,7 +80,7 @@ def _introduction(runs: list[DiagnosedRun]) -> str:
     return (
         f"{data['n_users']:,} users, {data['n_items']:,} items, {data['n_train']:,} ratings to train; protocol "
         f"{record['protocol']}, seed {record['seed']}. All predictions were inspected after epoch 1 and every "
-        f"{config['diagnose_every']} epochs. Training did not stop early; the tested model is the best on validation."
+        f"{config['diagnose_every']} epochs, to the end of training; the tested model is the best on validation."
     )
 
 

@@ -28,6 +28,7 @@ DISTANCES = {
 KL = f"{DISTANCES['kl']}, nats"
 LISTS = {"distinct": "distinct lists", "items": "items in any list", "gini": "Gini", "entropy": "entropy, nats"}
 BETWEEN = "variance between users"
+SWEPT = ("ratedndcg", "ratedrecall", "rmse")  # the metrics of Fig. 7; lists have the first length
 LIST_FORMS = dict(zip([*LISTS.values(), BETWEEN], (".1%", ".1%", ".3f", ".2f", ".1%"), strict=True))
 
 
@@ -176,25 +177,28 @@ def ks_test(runs: list[DiagnosedRun]) -> DiagnosisSection:
 
 
 def denoising_steps(runs: list[DiagnosedRun]) -> DiagnosisSection:
-    """The metrics of predictions after 0, 1, ... denoising steps (Fig. 7)."""
+    """The ranking and the error of predictions after 0, 1, ... denoising steps (Fig. 7)."""
     first = runs[0].diagnosis["sweep"][0]
-    key = next(key for key in first if key.startswith(("ratedndcg", "ndcg")))
+    found = (next((key for key in first if key.startswith(name)), None) for name in SWEPT)
+    metrics = {key: metric_label(key) for key in found if key}
     lines = [
-        (f"{run.name}, {point['prediction']}", point["denoising_steps"], point[key])
+        (run.name, point["prediction"], point["denoising_steps"], *map(point.get, metrics))
         for run in runs
         for point in sorted(run.diagnosis["sweep"], key=lambda point: point["prediction"] != "posterior")
     ]
-    metric = f"validation {metric_label(key)[:-2]}"
-    frame = pd.DataFrame(lines, columns=["model, prediction", "denoising_steps", metric])
-    wide = _wide(frame, "denoising_steps", "T' = {}")
+    frame = pd.DataFrame(lines, columns=["model", "prediction", "denoising_steps", *metrics.values()])
     caption = (
-        f"One trained model predicts from the profile after {first['prediction_noise_steps']} noise steps and T' "
-        "denoising steps. posterior: the state x_(T-T') of section 3.3; x_0_hat: the last output of the generator."
+        f"Each trained model predicts from the profile after {first['prediction_noise_steps']} noise steps and T' "
+        "denoising steps. posterior: the state x_(T-T') of section 3.3; x_0_hat: the last output of the generator. On "
+        "validation; the test part is not used. Each panel has its own vertical axis."
     )
-    draw = partial(collapse_figures.lines, frame, "denoising steps T'", metric)
-    figure = Figure("figures/sweep", "Denoising steps", caption, draw)
-    table = Table.of_frame(f"Denoising steps, {metric}", wide, ".3f", "On validation; the test part is not used.")
-    blocks: list[str | Table | Figure] = [figure, table, *_too_noisy(runs, "valid", [key])]
+    draw = partial(collapse_figures.denoising_steps, frame)
+    blocks: list[str | Table | Figure] = [Figure("figures/sweep", "Denoising steps", caption, draw)]
+    named = frame.assign(model=frame["model"] + ", " + frame["prediction"])
+    for metric in metrics.values():
+        wide = _wide(named[["model", "denoising_steps", metric]], "denoising_steps", "T' = {}")
+        blocks.append(Table.of_frame(f"Denoising steps, {metric}", wide, ".3f"))
+    blocks += _too_noisy(runs, "valid", list(metrics))
     return DiagnosisSection("Denoising steps T' (Fig. 7)", "sweep", frame, blocks)
 
 

@@ -217,6 +217,12 @@ def test_without_states_at_unrated_entries_the_sweep_has_one_reading(make_model)
     assert {point["prediction"] for point in found} == {"x_0_hat"}
 
 
+def test_a_refitted_model_is_not_swept_because_it_has_seen_the_validation_part(make_config):
+    for refit in (False, True):
+        record, _ = run_one(make_config("DGRM", epochs=1, diagnose_every=1, refit=refit))
+        assert ("sweep" in record.diagnosis) != refit
+
+
 @pytest.mark.parametrize("name", ["MF", "BPR", "Pop"])
 def test_lists_are_as_long_as_items_are_left(make_config, tmp_path, name):
     """Every user has rated 10 of the 12 items and lists of 5 are wanted."""

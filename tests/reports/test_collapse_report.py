@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import Here, record_of
 from matplotlib.colors import to_rgb
-from reports_helpers import drawn
+from reports_helpers import RATED, drawn, put
 
 from recbole_dgrm.benchmarks import executors
 from recbole_dgrm.benchmarks.watch import prepare
@@ -14,7 +14,8 @@ from recbole_dgrm.cli import main
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.evaluation.diagnosis import ALPHAS
 from recbole_dgrm.evaluation.distribution import Bins, Sample
-from recbole_dgrm.records import RECORD, write_epochs
+from recbole_dgrm.records import EPOCHS, RECORD, write_epochs
+from recbole_dgrm.reports.benchmark_report import report
 from recbole_dgrm.reports.collapse_figures import spread_evenly
 from recbole_dgrm.reports.collapse_report import diagnosis_document, write_diagnosis
 from recbole_dgrm.reports.collapse_runs import diagnosed_runs
@@ -121,6 +122,48 @@ def test_a_report_names_the_collapse_and_its_beginning_with_numbers_as_csv_and_f
         change(folder / label, dataset="ml-100k")
     assert "| DGRM | 0.100 [0.080, 0.120] |" in (text := report_of(folder))
     assert "| 0.041 |" in text  # published for this data set
+
+
+def test_denoising_steps_are_shown_by_all_metrics_for_models_of_any_noise_scale(tmp_path):
+    """Runs of one label are named by their c."""
+    for scale in (0.01, 1.0):
+        metrics = {"ratedndcg@5": 0.5, "ratedndcg@9": 9.0, "ratedrecall@5": 0.25, "rmse": scale, "mae": 9.0}
+        usual = {"prediction_noise_steps": 5, **metrics}
+        swept = [
+            {"prediction": kind, "denoising_steps": t, **usual} for t in (0, 1) for kind in ("x_0_hat", "posterior")
+        ]
+        hand_made(tmp_path, f"{scale}", GIVEN, 0.1, FINE, sweep=swept[:: 2 if scale == 1 else 1])
+        change(tmp_path / f"{scale}", label="DGRM", config={"diagnose_every": 5, "noise_scale": scale})
+    (part,) = (part for part in sections(diagnosed_runs(tmp_path)) if part.name == "sweep")
+    small, large = "DGRM (noise_scale=0.01)", "DGRM (noise_scale=1.0)"
+    assert list(part.frame["model"]) == [small] * 4 + [large] * 2
+    assert list(part.frame.columns[2:]) == ["denoising_steps", "RatedNDCG@5 ↑", "RatedRecall@5 ↑", "RMSE ↓"]
+    assert part.frame["RMSE ↓"].tolist() == [0.01] * 4 + [1.0] * 2
+    text = report_of(tmp_path)
+    for number in ("0.500 | 0.500", "0.250 | 0.250", "0.010 | 0.010"):
+        assert f"| {small}, posterior | {number} |" in text
+    assert f"| {large}, x_0_hat | 1.000 | 1.000 |" in text
+    figure = drawn(part.blocks[0].draw)
+    lines = [
+        [line.get_color() for line in axes.get_lines()] for axes in figure.axes
+    ]  # posterior, x_0_hat, posterior, ...
+    assert [len(colours) for colours in lines] == [1, 2] * 3
+    assert lines[0] == lines[1][:1]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [small, large]
+
+
+def test_the_report_on_any_runs_has_one_on_mode_collapse_if_they_were_inspected(tmp_path, caplog):
+    folder, page = tmp_path / "runs", tmp_path / "out" / "diagnosis.md"
+    run = put(folder, "Good", config={**RATED, "diagnose_every": 5})
+    report(folder, output_dir=page.parent)
+    assert "there is no report on mode collapse: no inspected run in" in caplog.text
+    hand_made(tmp_path, "Good", GIVEN, 0.05, FINE)
+    change(run, diagnosis=record_of(tmp_path / "Good")["diagnosis"])
+    (tmp_path / "Good" / EPOCHS).rename(run / EPOCHS)
+    assert not page.exists()
+    report(folder, output_dir=page.parent)
+    assert "| Good | intact | 5 | – | fine |" in page.read_text()
+    assert not list(folder.glob("*.*"))
 
 
 def test_a_diagnosis_adds_a_row_for_each_fixed_step_of_models_that_have_them(ratings_path, tmp_path):

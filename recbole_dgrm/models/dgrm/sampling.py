@@ -7,8 +7,9 @@ is the result.
 Deviations from the paper
     * Section 3.3 predicts ``x_{T-T'}`` from the profile noised T times. ``prediction: posterior`` does
       so and divides by the shrinkage ``sqrt(alpha_bar)``. At unrated items that state still has the initial
-      noise if T' < T, so the default is the last ``x_0_hat``, started at the noise level
-      ``prediction_noise_steps``, which was chosen on validation.
+      noise if T' < T, and only a part of ``x_0_hat``, so the default is the last ``x_0_hat``, started at the noise
+      level ``prediction_noise_steps``, which was chosen on validation.
+    * Section 3.3 does not say whether a prediction passes the masking layer before the next step; here it does.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from recbole_dgrm.models.dgrm.diffusion import DiffusionChain
 from recbole_dgrm.models.dgrm.networks import Generator
 from recbole_dgrm.models.dgrm.noise import GivenRows, UserRows
 from recbole_dgrm.models.dgrm.options import DGRMOptions
-from recbole_dgrm.models.dgrm.profiles import State
+from recbole_dgrm.models.dgrm.profiles import Rows, State
 
 SPREAD_DRAWS = 8  # samples of a prediction, from which its standard deviation is computed
 
@@ -113,10 +114,10 @@ class Sampler:
         top = self.options.noise_steps
         streams, eps = self._streams(0, top, noised=True), partial(self._eps, entries=True)
         for t, x_t, x_0_hat in self._steps(streams, eps, top):
-            predicted = x_0_hat.dense()
+            predicted = GivenRows(x_0_hat.dense())
             if t == top:
-                yield predicted, predicted
-            yield self._result(x_0_hat, x_t, t, eps(streams.posterior(t))).dense(), predicted
+                yield predicted.value, predicted.value
+            yield self._result(predicted, x_t, t, eps(streams.posterior(t))).dense(), predicted.value
 
     def _steps(self, streams: Streams, eps: Callable[[int], State], count: int) -> Iterator[tuple[int, State, Outputs]]:
         """The first ``count`` steps of the backward process (Eqs. 18-20): t, ``x_t``, and the prediction from it."""
@@ -125,7 +126,7 @@ class Sampler:
             x_0_hat = self._denoise(x_t, streams, t)
             yield t, x_t, x_0_hat
             masked = State(self.x_0.places, x_0_hat.at(self.x_0.places))
-            x_t = self._posterior(masked, x_t, t, eps(streams.posterior(t)))
+            x_t = _with_one_noise(self._posterior(masked, x_t, t, eps(streams.posterior(t))))
 
     def _streams(self, index: int, level: int, noised: bool) -> Streams:
         return Streams(index * (2 * self.options.noise_steps + 2), level, noised)
@@ -149,7 +150,7 @@ class Sampler:
         """The state at ``t - 1`` from that at ``t`` and a prediction of the profile."""
         return self.chain.q_posterior(x_0, x_t, torch.full_like(self.ids, t), eps)
 
-    def _result(self, x_0_hat: Outputs, x_t: State, t: int, eps: State) -> State:
+    def _result(self, x_0_hat: Rows, x_t: State, t: int, eps: State) -> State:
         """The unmasked state at ``t - 1``, divided by ``sqrt(alpha_bar)``, by which the chain shrinks ratings."""
         state = self._posterior(State.of(x_0_hat, self.x_0.places), x_t, t, eps)
         return state / self.chain.alpha_bar[t - 1].sqrt().view(1, 1)
@@ -159,6 +160,14 @@ class Sampler:
         z = UserRows(self.noise, self.factor, self.ids, streams.z(t)) if self.generator.latent_size else None
         shown = condition(x_t, torch.ones_like(x_t.value), self.options.condition_scale)
         return self.generator(shown, z, torch.full_like(self.ids, t))
+
+
+def _with_one_noise(x_t: State) -> State:
+    """The state with one noise instead of one for each step before it, if their entries are given."""
+    if not x_t.rows or not all(isinstance(rows, GivenRows) for rows in x_t.rows):
+        return x_t
+    noise = x_t.where(torch.zeros_like(x_t.value)).dense()
+    return State(x_t.places, x_t.value) + State.of(GivenRows(noise), x_t.places)
 
 
 def _mean(draws: list[Tensor]) -> Tensor:
