@@ -1,9 +1,9 @@
 """DGRM (Deng et al.): a diffusion model and a Wasserstein GAN that train each other.
 
 The class has the paper's order: forward chain (step 1), generator (step 2), backward step (step 3), critic (step 4),
-the two losses (``critic_loss``, ``generator_loss``) and prediction (section 3.3). Eqs. 11 to 20, the chain, are in
-``diffusion.py``, the networks in ``networks.py``, the backward process at prediction in ``sampling.py``. A ``State``
-represents a batch of profiles ``(B, I)``, the paper's R, without a tensor of that size: see ``profiles.py``.
+and the two losses (``critic_loss``, ``generator_loss``). Eqs. 11 to 20, the chain, are in ``diffusion.py``, the
+networks in ``networks.py``, prediction (section 3.3) in ``prediction.py`` and ``sampling.py``. A ``State`` represents a
+batch of profiles ``(B, I)``, the paper's R, without a tensor of that size: see ``profiles.py``.
 
 Deviations from the paper
     * The paper states no Lipschitz constraint for its Wasserstein critic; ours has a gradient penalty
@@ -15,9 +15,9 @@ Deviations from the paper
     * All keys under "Generalisation" in the YAML file are ours, and have no effect by default.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,14 +28,14 @@ from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths import losses
 from recbole_dgrm.maths.layers import Outputs, clip_weights
 from recbole_dgrm.maths.noise import RowNoise
-from recbole_dgrm.maths.sparse import Places
-from recbole_dgrm.models.base import BLOCK, Phase, ProfileRecommender
+from recbole_dgrm.models.base import Phase
 from recbole_dgrm.models.dgrm.diffusion import DiffusionChain, linear_variance_betas
 from recbole_dgrm.models.dgrm.networks import Critic, Generator
 from recbole_dgrm.models.dgrm.noise import Factors, FirstLayers, GivenRows, SharedNoise
 from recbole_dgrm.models.dgrm.options import DGRMOptions
+from recbole_dgrm.models.dgrm.prediction import ChainRecommender
 from recbole_dgrm.models.dgrm.profiles import Draw, Rows, State
-from recbole_dgrm.models.dgrm.sampling import Sampler, condition
+from recbole_dgrm.models.dgrm.sampling import condition
 from recbole_dgrm.options import read
 
 WIDE, SPARSE = 8192, 0.005  # step_cost=auto is ratings if profiles are wider and fewer of their entries are rated
@@ -44,7 +44,7 @@ NOISES = 4  # noises per user and training step: those of x_{t-1}, x_t and the p
 BEFORE_0_3 = "closed_form."  # prefix of the centre in states of version 0.2.0
 
 
-class DGRM(ProfileRecommender):
+class DGRM(ChainRecommender):
     """Diffusion-GAN recommendation model.
 
     Args:
@@ -71,28 +71,25 @@ class DGRM(ProfileRecommender):
         self.first_layers = FirstLayers([self.generator.first.states[0], *critic])
         self.center = self.centered(config)
         self.unit = (self.scale.high - self.scale.low) / 4 or 1.0 if self.center.is_fitted else 1.0
-        self._start(config["bias_shrinkage"], [*self.generator.first.states[: self.generator.n_states], *critic])
+        self._start([*self.generator.first.states[: self.generator.n_states], *critic])
         self.average = None
         if o.weight_average:
             self.average = AveragedModel(self.generator, avg_fn=self._averaged).requires_grad_(False)
 
     @torch.no_grad()
-    def _start(self, shrinkage: float, first: list[Tensor]) -> None:
-        """Let the generator start at the mean of each entry of the profiles, shrunken towards the mean of all values.
+    def _start(self, first: list[Tensor]) -> None:
+        """Let the generator start at the mean of the profiles' values, which stays its output for unrated entries.
 
         No gradient reaches the output weights of entries that no profile has rated, so these are 0. With ``step_cost:
         ratings`` neither gradient nor weight decay reaches such entries of the ``first`` layers, which are 0, too.
         """
-        count = torch.bincount(self._column, minlength=self.width)
+        unrated = torch.bincount(self._column, minlength=self.width) == 0
         if not self.implicit:
-            value = self._value / self.unit
-            mean = value.mean()
-            total = torch.bincount(self._column, value - mean, minlength=self.width)
-            self.generator.output.bias.copy_(mean + total / (count + max(shrinkage, 1.0)))
-            self.generator.output.weight[count == 0] = 0
+            self.generator.output.bias.fill_(self._value.mean() / self.unit)
+            self.generator.output.weight[unrated] = 0
         if self.by_ratings:
             for weight in first:
-                weight[count == 0] = 0
+                weight[unrated] = 0
 
     def _averaged(self, average: Tensor, now: Tensor, n_averaged: Tensor | int) -> Tensor:
         """The moving average of a weight after one more epoch; of the first epochs it is the mean."""
@@ -117,19 +114,6 @@ class DGRM(ProfileRecommender):
             renamed.pop("share", None)
         self.first_layers.forget()
         return super().load_state_dict(renamed, strict, assign)
-
-    def set_users(self) -> None:
-        """Compute the centre of new users."""
-        self.recenter(self.center)
-
-    def x_0(self, ids: Tensor) -> State:
-        """The clean profiles with the ids ``(B,)``.
-
-        That of a user without ratings is empty, and its prediction is not replaced by the centre: the RMSE for such
-        users is 1.040 on ML-100K and .985 on ml-latest-small, that of a constant centre 1.120 and 1.033.
-        """
-        places, value = self.rated(ids)
-        return State(replace(places, row_gradients=self.by_ratings), value / self.unit)
 
     # Step 1: the forward chain. A part of the profile may be hidden from the generator.
 
@@ -244,86 +228,6 @@ class DGRM(ProfileRecommender):
         """The phase with noise through the first layers as they are at its start; before, only ``changed`` learned."""
         sampled = self.by_ratings and self.options.noise_support == "all"
         return replace(phase, before=partial(self.first_layers.refresh, *changed.first.states)) if sampled else phase
-
-    # Prediction: the backward process from a noised profile. The centre is added to predicted residuals.
-
-    @property
-    def predictor(self) -> Any:
-        """The generator that predicts: that of the averaged weights if there is one."""
-        return self.average.module if self.average else self.generator
-
-    def sampler(self, ids: Tensor) -> Sampler:
-        """The sampler that predicts the profiles with the distinct ids ``(B,)``."""
-        factor = cache(self.factors)  # during a prediction the weights do not change
-        return Sampler(self.options, self.chain, self.predictor, self.row_noise, factor, ids, self.x_0(ids))
-
-    def predicted(self, user: Tensor) -> Outputs | GivenRows:
-        """The predicted profiles of users ``(B,)``, the mean of ``prediction_draws`` samples."""
-        return self.sampler(user).predict()
-
-    def complete(self, user: Tensor, x_0_hat: Tensor) -> Tensor:
-        """The ratings ``(B, I)`` of users ``(B,)`` from predicted profiles ``(B, I)``."""
-        return self.unit * x_0_hat.float() + self.center.rows(user)
-
-    def complete_pairs(self, user: Tensor, column: Tensor, x_0_hat: Tensor) -> Tensor:
-        """The ratings ``(n,)`` of pairs from their entries ``(n,)`` of predicted profiles."""
-        return self.unit * x_0_hat.float() + self.center.pairs(user, column)
-
-    @torch.no_grad()
-    def score_profiles(self, user: Tensor) -> Tensor:
-        """Predicted ratings ``(B, I)``."""
-        return self.complete(user, self.predicted(user).dense())
-
-    @torch.no_grad()
-    def score_at(self, user: Tensor, places: Places) -> Tensor:
-        """Predicted ratings ``(n,)`` at ``places``; ``prediction: posterior`` has to predict whole profiles."""
-        if self.options.prediction == "posterior":
-            return super().score_at(user, places)
-        return self.complete_pairs(user[places.row], places.column, self.predicted(user).at(places))
-
-    @torch.no_grad()
-    def walk(self, user: Tensor, column: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The ratings of pairs of a user and an item column after T' = 0, 1, ..., T steps (section 4.4.2, Fig. 7).
-
-        Yields:
-            The ratings from ``x_{T-T'}`` and from the last ``x_0_hat``, both ``(n,)``; see ``Sampler.walk``.
-        """
-        walked = self.row_noise.pool.new_empty(self.options.noise_steps + 1, 2, len(user))
-        for ids, here, at in self._by_profile(user, column, self.width):
-            for step, states in enumerate(self.sampler(ids).walk()):
-                walked[step, :, here] = torch.stack([state[at.row, at.column] for state in states])
-        for by_state, by_x_0_hat in walked:
-            yield self.complete_pairs(user, column, by_state), self.complete_pairs(user, column, by_x_0_hat)
-
-    @torch.no_grad()
-    def deviations(self, user: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """The standard deviations ``(n,)`` of the ratings that ``score_pairs`` predicts.
-
-        They are the standard deviations of predictions with different z and noise of the profile, and do not include
-        the noise of a rating.
-        """
-        spread = self.row_noise.pool.new_empty(len(row))
-        held = self.width if self.options.prediction == "posterior" else max(self.options.generator_hidden)
-        for ids, here, at in self._by_profile(user[row], column, held):
-            spread[here] = self.sampler(ids).spread(at).float() * self.unit
-        return spread
-
-    def entry(self, user: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-        """The profile ids of pairs, and the pairs' entries in these profiles, ``(n,)`` each."""
-        return user, column
-
-    def _by_profile(self, user: Tensor, column: Tensor, held: int) -> Iterator[tuple[Tensor, Tensor, Places]]:
-        """Blocks of profiles with their pairs of a user and an item column; a profile needs ``held`` numbers of memory.
-
-        Yields:
-            The profile ids ``(B,)``, the indices of their pairs, and the places of these pairs in ``(B, width)``.
-        """
-        profile, entry = self.entry(user, column)
-        ids, index = torch.unique(profile, return_inverse=True)
-        size = max(1, BLOCK // held)
-        count = torch.bincount(index // size).tolist()  # pairs in each block
-        for block, here in zip(ids.split(size), torch.argsort(index, stable=True).split(count), strict=True):
-            yield block, here, Places(len(block), self.width, index[here] % size, entry[here])
 
 
 class DGRMKL(DGRM):

@@ -195,7 +195,7 @@ class DGRMPlus(DGRM):
 
     def _transposed(self, row: Tensor) -> Outputs:
         """``x_0_hat`` of all items at the users' entries ``(B,)`` of their profiles, as user profiles ``(B, I)``."""
-        items = self._kept(self.generator, self._of_items)
+        items = self._kept(self.predictor, self._of_items)
         return replace(items, weight=items.weight[row], bias=items.bias[row]).transposed()
 
     def _of_items(self) -> Outputs:
