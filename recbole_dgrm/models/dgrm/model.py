@@ -70,7 +70,6 @@ class DGRM(ChainRecommender):
         critic = list(self.critic.first.states) if self.critic else []
         self.first_layers = FirstLayers([self.generator.first.states[0], *critic])
         self.center = self.centered(config)
-        self.unit = (self.scale.high - self.scale.low) / 4 or 1.0 if self.center.is_fitted else 1.0
         self._start([*self.generator.first.states[: self.generator.n_states], *critic])
         self.average = None
         if o.weight_average:
@@ -85,7 +84,7 @@ class DGRM(ChainRecommender):
         """
         unrated = torch.bincount(self._column, minlength=self.width) == 0
         if not self.implicit:
-            self.generator.output.bias.fill_(self._value.mean() / self.unit)
+            self.generator.output.bias.fill_(self._value.mean())
             self.generator.output.weight[unrated] = 0
         if self.by_ratings:
             for weight in first:
@@ -130,8 +129,6 @@ class DGRM(ChainRecommender):
         if o.condition_dropout:
             shown = (torch.rand_like(shown) >= o.condition_dropout).float()
             target = 1 - shown if o.reconstruct == "hidden" else target
-            if o.condition_scale == "none":
-                shown = shown / (1 - o.condition_dropout)
         return Draw(x_0, t, x_tm1, x_t, condition(x_t, shown, o.condition_scale), z, noise, target)
 
     def _noises(self, x_0: State) -> tuple[Callable[[], State], Rows | None]:

@@ -24,8 +24,6 @@ from recbole_dgrm.models.dgrm.sampling import Sampler
 class ChainRecommender(ProfileRecommender):
     """A model that predicts profiles by the backward process of a chain.
 
-    Profiles are residuals to the centre, divided by ``unit``.
-
     Attributes:
         options: the keys of the model.
         chain: the forward chain and its posterior.
@@ -34,7 +32,6 @@ class ChainRecommender(ProfileRecommender):
         row_noise: the source of the noise and of z at prediction.
         factors: a cache for the products of noise and weights.
         center: the centre of the ratings.
-        unit: a quarter of the range of the rating scale if there is a centre, else 1.
         by_ratings: whether a training step costs by its ratings, so that gradients are sparse.
     """
 
@@ -45,7 +42,6 @@ class ChainRecommender(ProfileRecommender):
     row_noise: RowNoise
     factors: Factors
     center: Center
-    unit: float
     by_ratings: bool
 
     def set_users(self) -> None:
@@ -59,7 +55,7 @@ class ChainRecommender(ProfileRecommender):
         users is 1.040 on ML-100K and .985 on ml-latest-small, that of a constant centre 1.120 and 1.033.
         """
         places, value = self.rated(ids)
-        return State(replace(places, row_gradients=self.by_ratings), value / self.unit)
+        return State(replace(places, row_gradients=self.by_ratings), value)
 
     @property
     def predictor(self) -> Any:
@@ -77,11 +73,11 @@ class ChainRecommender(ProfileRecommender):
 
     def complete(self, user: Tensor, x_0_hat: Tensor) -> Tensor:
         """The ratings ``(B, I)`` of users ``(B,)`` from predicted profiles ``(B, I)``."""
-        return self.unit * x_0_hat.float() + self.center.rows(user)
+        return x_0_hat.float() + self.center.rows(user)
 
     def complete_pairs(self, user: Tensor, column: Tensor, x_0_hat: Tensor) -> Tensor:
         """The ratings ``(n,)`` of pairs from their entries ``(n,)`` of predicted profiles."""
-        return self.unit * x_0_hat.float() + self.center.pairs(user, column)
+        return x_0_hat.float() + self.center.pairs(user, column)
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
@@ -119,7 +115,7 @@ class ChainRecommender(ProfileRecommender):
         spread = self.row_noise.pool.new_empty(len(row))
         held = self.width if self.options.prediction == "posterior" else max(self.options.generator_hidden)
         for ids, here, at in self._by_profile(user[row], column, held):
-            spread[here] = self.sampler(ids).spread(at).float() * self.unit
+            spread[here] = self.sampler(ids).spread(at).float()
         return spread
 
     def entry(self, user: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,7 @@ from tqdm import tqdm
 
 from recbole_dgrm.data import loaders
 from recbole_dgrm.models import base
-from recbole_dgrm.models.dgrm import model as model_module
-from recbole_dgrm.models.dgrm import sampling
+from recbole_dgrm.models.dgrm import prediction, sampling
 from recbole_dgrm.models.dgrm.noise import SharedNoise
 from recbole_dgrm.testing import ModelContract, interaction
 from recbole_dgrm.training.trainers import AlternatingTrainer
@@ -185,7 +184,7 @@ def test_pairs_in_any_order_and_in_small_blocks_are_those_of_each(make_model, mo
         one = model.deviations(user[row[[pair]]], torch.tensor([0]), column[[pair]])
         torch.testing.assert_close(one, whole[0][-1, [pair]], rtol=1e-4, atol=1e-6)
     for block in (1, 2 * model.width):  # blocks of one user, and of two
-        for module in (base, model_module):
+        for module in (base, prediction):
             monkeypatch.setattr(module, "BLOCK", block)
         torch.testing.assert_close(found(), whole, rtol=1e-4, atol=1e-6)
 

@@ -14,7 +14,7 @@ def test_the_output_starts_at_the_mean_and_stays_there_for_items_without_ratings
     keys = {"center": center, "known_share": 0.1, "rating_scale": [1, 9]}
     config, splits, model = make_model(**keys)
     user, item, rating = (torch.as_tensor(column) for column in splits.triples("train"))
-    value = (rating - model.center.pairs(user, item - 1)) / (1 if center == "none" else 2)
+    value = rating - model.center.pairs(user, item - 1)
     start = value.mean().float().expand(model.width)
     torch.testing.assert_close(model.generator.output.bias.detach(), start, atol=1e-6, rtol=1e-6)
     unrated = torch.bincount(item - 1, minlength=model.width) == 0
@@ -26,16 +26,6 @@ def test_the_output_starts_at_the_mean_and_stays_there_for_items_without_ratings
         if training:
             AlternatingTrainer(config, model).fit(loaders.train_loader(config, splits, "train"))
     assert not torch.allclose(model.generator.output.bias, start)
-
-
-def test_profiles_are_in_quarters_of_the_range_of_the_scale_if_they_are_centred(make_model):
-    for center, unit in (("mean", 2), ("none", 1)):
-        _, splits, model = make_model(center=center, rating_scale=[1, 9])
-        user, item, rating = splits.triples("train")
-        x_0, rows = torch.zeros(model.n_users, model.width), model.center.rows(torch.arange(model.n_users))
-        x_0[user, item - 1] = (torch.as_tensor(rating, dtype=torch.float32) - rows[user, item - 1]) / unit
-        torch.testing.assert_close(model.x_0(torch.arange(model.n_users)).dense(), x_0)
-        torch.testing.assert_close(model.complete(USERS, x_0[USERS]), rows[USERS] + unit * x_0[USERS])
 
 
 def test_matrices_of_the_generator_decay_by_the_ratings_of_a_step_and_its_biases_do_not(make_model):
