@@ -1,9 +1,9 @@
 """Layers of perceptrons that several models share."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,10 @@ class Outputs:
         """The sum of the squared outputs of each row, ``(B,)``."""
         return squared_norms(*self._factors())
 
+    def columns(self, index: Tensor) -> Self:
+        """The outputs of the columns ``index`` ``(n,)`` alone, ``(B, n)``."""
+        return replace(self, weight=self.weight[index], bias=self.bias[index])
+
     def transposed(self) -> "Outputs":
         """The transposed outputs, ``(I, B)``: weights become inputs, and inputs become weights."""
         hidden, weight = self._factors()
@@ -90,6 +94,31 @@ class Outputs:
         """Inputs and weights, ``(B, H + 1)`` and ``(I, H + 1)``, with the bias as the weight of an input of 1."""
         one = torch.ones_like(self.hidden[:, :1])
         return torch.cat([self.hidden, one], dim=1), torch.cat([self.weight, self.bias.unsqueeze(-1)], dim=1)
+
+
+class KeptOutputs:
+    """A cache of the outputs of a network, such as the predicted profiles of all items.
+
+    It is valid until a parameter of the network changes.
+
+    Parameters are compared with copies, because their version counters do not count the steps of fused optimizers.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Any, list[Tensor], Any] = None, [], None  # one tuple, so that threads replace it atomically
+
+    def __call__(self, network: nn.Module, compute: Callable[[], Outputs]) -> Outputs:
+        """The result of ``compute()``, from the cache if parameters and device are the same."""
+        parameters = [parameter.detach() for parameter in network.parameters()]
+        device = parameters[0].device
+        kept_device, copies, value = self._kept
+        if device != kept_device or not all(map(torch.equal, parameters, copies)):
+            value = compute()
+            self._kept = device, [parameter.clone() for parameter in parameters], value
+        return value
+
+    def __deepcopy__(self, memo: dict) -> "KeptOutputs":
+        return type(self)()
 
 
 @torch.no_grad()

@@ -8,11 +8,13 @@ predictions to 0, partial masking (PM) leaves them visible to D, and ZP does bot
 The model is degenerate by design: the condition is its own target, so copying it is optimal
 (Perez Maurera, Ferrari Dacrema and Cremonesi, ECIR 2022).
 
-Training computes profiles at rated and sampled items only, so no tensor of users x items exists.
+Training computes profiles at rated and sampled items only. With a count of samples (``n_negatives``) no tensor of
+users x items exists.
 
-Deviations from the authors' code
-    * The output is the highest rating times a sigmoid, not linear, and G trains before D.
-    * Rows are users, and ``n_negatives`` items are sampled per user, not a share of all.
+Deviations from the authors' code (Bigdasgit/CFGAN), whose form is in ``properties/model/authors/CFGAN.yaml``
+    * Theirs is for implicit feedback. Our default for ratings has a sigmoid, G trains before D, a number of negatives
+      is sampled per user, and rows are users.
+    * D and G have one batch size and one weight decay, and weights start as PyTorch's.
 """
 
 from collections.abc import Sequence
@@ -25,7 +27,7 @@ from torch import Tensor, nn
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.maths import losses
-from recbole_dgrm.maths.layers import Outputs, SparseLinear, layers_after
+from recbole_dgrm.maths.layers import KeptOutputs, Outputs, SparseLinear, layers_after
 from recbole_dgrm.maths.noise import RowNoise
 from recbole_dgrm.maths.sparse import Places, sparse_product
 from recbole_dgrm.models.base import Phase, ProfileRecommender
@@ -41,8 +43,11 @@ WORTH = 0.25  # if the share of low keys is larger, reading all keys is cheaper
 class CFGANOptions:
     """Keys of ``properties/model/CFGAN.yaml``, where each is explained."""
 
+    orientation: Literal["user", "item"]
+    output: Literal["sigmoid", "linear"]
+    first_phase: Literal["generator", "discriminator"]
     negatives: Literal["ZR", "PM", "ZP", "none"]
-    n_negatives: PositiveInt
+    n_negatives: PositiveInt | Annotated[float, Field(gt=0, le=0.99)]
     zero_weight: NonNegativeFloat
     generator_hidden: Annotated[list[PositiveInt], Field(min_length=1)]
     discriminator_hidden: list[PositiveInt]
@@ -53,7 +58,7 @@ class CFGANOptions:
 
 
 class Generator(nn.Module):
-    """G: maps a condition to the logits of a profile.
+    """G: maps a condition to a profile, without the sigmoid of ``output: sigmoid``.
 
     Args:
         width: the length of a profile.
@@ -104,78 +109,90 @@ class CFGAN(ProfileRecommender):
             low, self.top = self.scale.low, self.scale.high
             if low < 0:
                 raise DataError(
-                    f"CFGAN predicts between 0 and the highest rating, and rating_scale={[low, self.top]} begins below "
-                    "0: add a constant to all ratings, or use another model"
+                    f"in CFGAN's profiles 0 is an unrated item, and rating_scale={[low, self.top]} begins below 0: add "
+                    "a constant to all ratings, or use another model"
                 )
+        self.takes_new_users = not self.by_item
+        self.activation = nn.Sigmoid() if o.output == "sigmoid" else nn.Identity()
         self.generator = Generator(self.width, o.generator_hidden)
         self.discriminator = Discriminator(self.width, o.discriminator_hidden)
         self.draw = LowestKeys(RowNoise(config["seed"], self.width, self.device), self.width, o.n_negatives)
+        self._kept = KeptOutputs()
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Use new negatives, which depend only on user and epoch, so that all passes of an epoch share them."""
+        """Use new negatives, which depend only on profile and epoch, so that all passes of an epoch share them."""
         self.epoch = epoch
 
     def phases(self) -> list[Phase]:
-        """The generator trains first, then the discriminator, as in CFGAN's algorithm."""
+        """Generator and discriminator train one after the other."""
         o = self.options
         g, d = list(self.generator.parameters()), list(self.discriminator.parameters())
         d_rate = o.discriminator_learning_rate
-        return [
+        phases = [
             Phase("generator", g, self.generator_loss, o.generator_iterations, o.learning_rate),
             Phase("discriminator", d, self.discriminator_loss, o.discriminator_iterations, d_rate),
         ]
+        return phases if o.first_phase == "generator" else phases[::-1]
 
-    def negatives(self, user: Tensor, rated: Places, stream: int) -> Places:
-        """The places of ``n_negatives`` unrated items per user, or of all if there are fewer."""
-        return self.draw(user, 2 * self.epoch + stream, rated)
+    def negatives(self, ids: Tensor, rated: Places, stream: int) -> Places:
+        """The places of ``n_negatives`` unrated entries per profile, or of all if there are fewer."""
+        return self.draw(ids, 2 * self.epoch + stream, rated)
 
-    def zero_reconstructed(self, user: Tensor, rated: Places) -> Places | None:
+    def zero_reconstructed(self, ids: Tensor, rated: Places) -> Places | None:
         """The places of the negatives for ZR in this epoch; None without ZR."""
-        return self.negatives(user, rated, 0) if self.options.negatives in ("ZR", "ZP") else None
+        return self.negatives(ids, rated, 0) if self.options.negatives in ("ZR", "ZP") else None
 
-    def visible(self, user: Tensor, rated: Places) -> Places:
-        """The places of a profile that D sees: the rated items, and with PM the negatives for PM in this epoch."""
-        return _joined(rated, self.negatives(user, rated, 1)) if self.options.negatives in ("PM", "ZP") else rated
+    def visible(self, ids: Tensor, rated: Places) -> Places:
+        """The places of a profile that D sees: the rated entries, and with PM the negatives for PM in this epoch."""
+        return _joined(rated, self.negatives(ids, rated, 1)) if self.options.negatives in ("PM", "ZP") else rated
 
-    def condition(self, user: Tensor) -> tuple[Places, Tensor]:
-        """The places of the rated items of users ``(B,)``, and their ratings divided by the highest, ``(nnz,)``."""
-        places, value = self.rated(user)
+    def condition(self, ids: Tensor) -> tuple[Places, Tensor]:
+        """The places of the ratings of profiles ``(B,)``, and these ratings divided by the highest, ``(nnz,)``."""
+        places, value = self.rated(ids)
         return places, value / self.top
 
     def discriminator_loss(self, interaction) -> Tensor:
         """The binary cross-entropy of D, summed over the batch."""
-        user = interaction[self.USER_ID]
-        rated, condition = self.condition(user)
-        visible = self.visible(user, rated)
+        ids = interaction[self.row_field]
+        rated, condition = self.condition(ids)
+        visible = self.visible(ids, rated)
         with torch.no_grad():
-            fake = torch.sigmoid(self.generator(rated, condition).at(visible))
+            fake = self.activation(self.generator(rated, condition).at(visible))
         read = self.discriminator.read(rated, condition)
         real = self.discriminator(read, rated, condition)
         return losses.discriminator_loss(real, self.discriminator(read, visible, fake))
 
     def generator_loss(self, interaction) -> Tensor:
         """The non-saturating adversarial loss plus the zero-reconstruction, summed over the batch."""
-        user = interaction[self.USER_ID]
-        rated, condition = self.condition(user)
-        visible, zero = self.visible(user, rated), self.zero_reconstructed(user, rated)
+        ids = interaction[self.row_field]
+        rated, condition = self.condition(ids)
+        visible, zero = self.visible(ids, rated), self.zero_reconstructed(ids, rated)
         predicted = self.generator(rated, condition)
         read = self.discriminator.read(rated, condition)
-        fake = torch.sigmoid(predicted.at(visible))
+        fake = self.activation(predicted.at(visible))
         loss = losses.non_saturating_loss(self.discriminator(read, visible, fake))
         if zero is None:
             return loss
-        return loss + self.options.zero_weight * torch.sigmoid(predicted.at(zero)).square().sum()
+        return loss + self.options.zero_weight * self.activation(predicted.at(zero)).square().sum()
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
-        """Predicted ratings ``(B, I)``, between 0 and the highest rating of the scale."""
-        return self.top * torch.sigmoid(self.generator(*self.condition(user)).dense())
+        """Predicted ratings ``(B, I)``; with ``output: sigmoid`` between 0 and the highest rating of the scale."""
+        return self.top * self.activation(self._outputs(user).dense())
 
     @torch.no_grad()
     def score_at(self, user: Tensor, places: Places) -> Tensor:
-        """Predicted ratings ``(n,)`` at ``places``, between 0 and the highest rating of the scale."""
-        return self.top * torch.sigmoid(self.generator(*self.condition(user)).at(places))
+        """Predicted ratings ``(n,)`` at ``places``, as in ``score_profiles``."""
+        return self.top * self.activation(self._outputs(user).at(places))
+
+    def _outputs(self, user: Tensor) -> Outputs:
+        """G's outputs for users ``(B,)``, ``(B, I)``; with rows of items they are entries of all items' profiles."""
+        if not self.by_item:
+            return self.generator(*self.condition(user))
+        items = torch.arange(1, self.n_items, device=user.device)
+        outputs = self._kept(self.generator, lambda: self.generator(*self.condition(items)))
+        return outputs.columns(user - 1).transposed()
 
 
 def _joined(one: Places, other: Places) -> Places:
@@ -197,12 +214,13 @@ class LowestKeys:
 
     Args:
         noise: the source of the keys; each of its streams is another sample.
+        count: the number of columns; if below 1, the share of the columns of a row that may be sampled.
     """
 
-    def __init__(self, noise: RowNoise, width: int, count: int):
-        self.noise, self.width, self.count = noise, width, min(count, width)
-        share = (LOW * count + SPARE) / width
-        bound = torch.special.ndtri(torch.tensor(share)) if share < WORTH else -torch.inf
+    def __init__(self, noise: RowNoise, width: int, count: float):
+        self.noise, self.width, self.count = noise, width, count
+        low = (LOW * count + SPARE) / width if count >= 1 else 1.0
+        bound = torch.special.ndtri(torch.tensor(low)) if low < WORTH else -torch.inf
         self.low = torch.nonzero(noise.pool < bound).squeeze(-1)
 
     def __call__(self, row: Tensor, stream: int, without: Places) -> Places:
@@ -211,10 +229,12 @@ class LowestKeys:
         Args:
             without: distinct places that are not sampled. If a row has fewer than ``count`` others, all are sampled.
         """
-        drawn = self._of_low(row, stream, without)
         left = self.width - torch.diff(without.row_start)
-        enough = torch.diff(drawn.row_start) >= left.clamp(max=self.count)
-        return drawn if enough.all() else self._of_all(row, stream, without)
+        if self.count < 1:
+            return self._of_all(row, stream, without, (self.count * left).round().long())
+        drawn, wanted = self._of_low(row, stream, without), left.clamp(max=self.count)
+        enough = torch.diff(drawn.row_start) >= wanted
+        return drawn if enough.all() else self._of_all(row, stream, without, wanted)
 
     def _of_low(self, row: Tensor, stream: int, without: Places) -> Places:
         start = self.noise.start(row, stream)
@@ -231,9 +251,9 @@ class LowestKeys:
         lowest = torch.arange(len(order), device=row.device) - low.row_start[low.row] < self.count
         return Places(len(row), self.width, low.row[lowest], low.column[lowest])
 
-    def _of_all(self, row: Tensor, stream: int, without: Places) -> Places:
+    def _of_all(self, row: Tensor, stream: int, without: Places, wanted: Tensor) -> Places:
         key = self.noise(row, self.width, stream)
         key[without.row, without.column] = torch.inf
-        lowest, column = key.topk(self.count, largest=False)
-        drawn = lowest < torch.inf
+        column = key.topk(int(wanted.max()), largest=False).indices
+        drawn = torch.arange(column.shape[1], device=row.device) < wanted.unsqueeze(-1)
         return Places(len(row), self.width, drawn.nonzero()[:, 0], column[drawn])

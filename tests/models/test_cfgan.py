@@ -3,6 +3,7 @@ from typing import ClassVar
 import pytest
 import torch
 from helpers import random_ratings, write_ratings
+from recbole.data.interaction import Interaction
 
 from recbole_dgrm.errors import DataError
 from recbole_dgrm.maths import losses
@@ -11,6 +12,8 @@ from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.cfgan import LowestKeys
 from recbole_dgrm.testing import ModelContract
 from recbole_dgrm.testing.contract import interaction
+
+AUTHORS = {"orientation": "item", "output": "linear", "first_phase": "discriminator", "n_negatives": 0.7}
 
 
 def test_ratings_below_0_are_refused(make_model, tmp_path):
@@ -87,7 +90,8 @@ class Dense:
 
     def generate(self):
         net = self.model.generator
-        return torch.sigmoid(net.output(net.hidden(self.condition @ net.first.weight + net.first.bias)))
+        output = net.output(net.hidden(self.condition @ net.first.weight + net.first.bias))
+        return torch.sigmoid(output) if self.model.options.output == "sigmoid" else output
 
     def discriminate(self, profile):
         net = self.model.discriminator
@@ -107,15 +111,20 @@ class Dense:
 
 @pytest.mark.parametrize("protocol", ["rated", "full"])
 @pytest.mark.parametrize("negatives", ["ZR", "PM", "ZP", "none"])
-@pytest.mark.parametrize(("generator", "discriminator"), [([6, 5], []), ([6], [7, 4])])
-def test_losses_and_gradients_are_those_of_whole_profiles(make_model, protocol, negatives, generator, discriminator):
-    sizes = {"generator_hidden": generator, "discriminator_hidden": discriminator}
-    config, _, model = make_model("CFGAN", protocol=protocol, negatives=negatives, zero_weight=0.3, **sizes)
+@pytest.mark.parametrize(
+    ("generator", "discriminator", "keys"),
+    [([6, 5], [], {}), ([6], [7, 4], {}), ([6], [7, 4], AUTHORS)],
+)
+def test_losses_and_gradients_are_those_of_whole_profiles(
+    make_model, protocol, negatives, generator, discriminator, keys
+):
+    keys = {"generator_hidden": generator, "discriminator_hidden": discriminator, "zero_weight": 0.3, **keys}
+    _, _, model = make_model("CFGAN", protocol=protocol, negatives=negatives, **keys)
     model.begin_epoch(2)
-    users = torch.tensor([4, 1, 7, 2])
-    dense = Dense(model, users)
+    ids = torch.tensor([4, 1, 7, 2])
+    dense = Dense(model, ids)
     for phase in model.phases():
-        loss, expected = phase.loss(interaction(config, users)), getattr(dense, phase.name)()
+        loss, expected = phase.loss(Interaction({model.row_field: ids})), getattr(dense, phase.name)()
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
         for found, wanted in zip(
             *(torch.autograd.grad(each, phase.parameters) for each in (loss, expected)), strict=True
@@ -123,11 +132,31 @@ def test_losses_and_gradients_are_those_of_whole_profiles(make_model, protocol, 
             torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_predictions_stay_within_0_and_the_top_of_the_scale(everyone):
-    model, users = everyone
-    scores = model.score_profiles(users)
-    assert (scores >= 0).all()
-    assert (scores <= 5).all()
+@pytest.mark.parametrize(("output", "expected"), [("sigmoid", [5.0, 0.0]), ("linear", [500.0, -500.0])])
+def test_only_a_linear_output_leaves_the_scale(make_model, output, expected):
+    _, _, model = make_model("CFGAN", output=output)
+    model.generator.output.weight.data.zero_()
+    model.generator.output.bias.data[:2] = torch.tensor([100.0, -100.0])
+    torch.testing.assert_close(model.score_profiles(torch.tensor([3]))[0, :2], torch.tensor(expected))
+
+
+@pytest.mark.parametrize("first", ["generator", "discriminator"])
+def test_a_key_says_which_network_trains_first(make_model, first):
+    _, _, model = make_model("CFGAN", first_phase=first)
+    assert [phase.name for phase in model.phases()].index(first) == 0
+
+
+def test_a_user_s_scores_are_entries_of_the_profiles_of_items_as_they_are_now(make_model):
+    config, splits, model = make_model("CFGAN", **AUTHORS)
+    users, items = torch.arange(1, splits.train.user_num), torch.arange(1, splits.train.item_num)
+    for _ in range(2):
+        expected = 5 * model.generator(*model.condition(items)).dense().T
+        torch.testing.assert_close(model.full_sort_predict(interaction(config, users))[:, 1:], expected)
+        pairs = [3, 3, 1, 7, 1], [1, 5, 2, 9, 24]
+        found = model.predict(interaction(config, *pairs))
+        torch.testing.assert_close(found, expected[[user - 1 for user in pairs[0]], [item - 1 for item in pairs[1]]])
+        model.generator.output.bias.data.add_(torch.arange(model.width))
+    assert not model.takes_new_users
 
 
 NOISE = RowNoise(1, 50_000, torch.device("cpu"))
@@ -142,7 +171,7 @@ def excluded(width: int, counts: list[int]) -> Places:
 
 
 @pytest.mark.parametrize("counts", [[0, 5, 5, 30, 400], [0] * 5, [0, 5, 5, 1990, 0], [0, 5, 5, 1995, 2000]])
-@pytest.mark.parametrize(("width", "count"), [(2000, 9), (50_000, 9), (2000, 300)])
+@pytest.mark.parametrize(("width", "count"), [(2000, 9), (50_000, 9), (2000, 300), (2000, 0.7)])
 def test_the_lowest_keys_are_drawn_of_those_that_are_not_excluded(width, count, counts):
     draw, without = LowestKeys(NOISE, width, count), excluded(width, counts)
     assert bool(len(draw.low)) == (count == 9)  # else all keys are read
@@ -151,7 +180,8 @@ def test_the_lowest_keys_are_drawn_of_those_that_are_not_excluded(width, count, 
     column = key.argsort(dim=1)
     drawn = draw(ROWS, 2, without)
     for row, left in enumerate(width - torch.tensor(counts)):
-        assert torch.equal(drawn.column[drawn.row == row], column[row, : min(count, left)])
+        wanted = min(count, left) if count >= 1 else round(count * int(left))
+        assert torch.equal(drawn.column[drawn.row == row], column[row, :wanted])
 
 
 def test_a_draw_belongs_to_the_row_and_the_stream_and_is_uniform():

@@ -11,9 +11,10 @@ from helpers import paper_keys
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import build_splits
 from recbole_dgrm.errors import OptionError
+from recbole_dgrm.maths.layers import KeptOutputs
 from recbole_dgrm.models import registry
 from recbole_dgrm.models.dgrmplus import model as model_module
-from recbole_dgrm.models.dgrmplus.model import KeptOutputs, mask_of
+from recbole_dgrm.models.dgrmplus.model import mask_of
 from recbole_dgrm.models.dgrmplus.ridge import ItemRidge
 from recbole_dgrm.testing import ModelContract, interaction
 from recbole_dgrm.training.checkpoints import read_checkpoint

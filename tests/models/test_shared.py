@@ -21,6 +21,7 @@ from recbole_dgrm.testing import interaction
         ("DiffRec", {"sampling_steps": 9}, r"sampling_steps=9 is out of range; allowed: 0\.\.steps=5"),
         ("MF", {"protocol": "full"}, "unrated_weight=0 learns a constant"),
         ("NCF", {"use_pretrain": True}, "unknown key 'use_pretrain'"),
+        ("CFGAN", {"n_negatives": 1.5}, r"n_negatives=1.5 is not .* \(a number of at least 1, or in \(0, 0.99\]\)"),
         ("PRGAN", {"rated_items": 5}, r"rated_items=5 is out of range; allowed: 1\.\.record_items=4"),
     ],
 )

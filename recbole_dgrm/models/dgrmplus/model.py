@@ -19,11 +19,11 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_dgrm.errors import OptionError
 from recbole_dgrm.maths.biases import Center
-from recbole_dgrm.maths.layers import Outputs
+from recbole_dgrm.maths.layers import KeptOutputs, Outputs
 from recbole_dgrm.maths.sparse import Places
 from recbole_dgrm.models.base import ProfileRecommender
 from recbole_dgrm.models.bmf.factorization import Factorization, Sampling
@@ -195,8 +195,7 @@ class DGRMPlus(DGRM):
 
     def _transposed(self, row: Tensor) -> Outputs:
         """``x_0_hat`` of all items at the users' entries ``(B,)`` of their profiles, as user profiles ``(B, I)``."""
-        items = self._kept(self.predictor, self._of_items)
-        return replace(items, weight=items.weight[row], bias=items.bias[row]).transposed()
+        return self._kept(self.predictor, self._of_items).columns(row).transposed()
 
     def _of_items(self) -> Outputs:
         """``x_0_hat`` of all items for all users, computed in blocks of items."""
@@ -251,26 +250,3 @@ class DGRMPlus(DGRM):
 def _standardised(score: Tensor) -> Tensor:
     """Scores ``(B, I)`` with mean 0 and standard deviation 1 in each row."""
     return (score - score.mean(dim=1, keepdim=True)) / score.std(dim=1, keepdim=True).clamp(min=TINY)
-
-
-class KeptOutputs:
-    """A cache of the predicted profiles of all items, valid until a parameter of the network changes.
-
-    Parameters are compared with copies, because their version counters do not count the steps of fused optimizers.
-    """
-
-    def __init__(self) -> None:
-        self._kept: tuple[Any, list[Tensor], Any] = None, [], None  # one tuple, so that threads replace it atomically
-
-    def __call__(self, network: nn.Module, compute: Callable[[], Outputs]) -> Outputs:
-        """The result of ``compute()``, from the cache if parameters and device are the same."""
-        parameters = [parameter.detach() for parameter in network.parameters()]
-        device = parameters[0].device
-        kept_device, copies, value = self._kept
-        if device != kept_device or not all(map(torch.equal, parameters, copies)):
-            value = compute()
-            self._kept = device, [parameter.clone() for parameter in parameters], value
-        return value
-
-    def __deepcopy__(self, memo: dict) -> "KeptOutputs":
-        return type(self)()
