@@ -3,23 +3,23 @@
 A training sample is a record of ``k`` items of a user: the first ``p`` are rated, beginning with the item of
 the record's rating, and the others are not. The generator G is a matrix factorization that scores the k items,
 without noise. A second factorization, the memory, computes the condition of the critic D. It learns from D's
-loss and gets G's weights whenever G ranks better on validation. D reads the 2 x k image of memory scores and
-real or generated vector with three parallel convolutions and estimates a Wasserstein distance. The real
-vector has the ratings of the rated items and 0 for the others.
+loss. After each validation the better of both predicts, and the memory gets G's weights if that is G. D reads the
+2 x k image of memory scores and real or generated vector with three parallel convolutions and estimates a
+Wasserstein distance. The real vector has the ratings of the rated items and 0 for the others.
 
 Deviations from the paper
     * The adversarial loss alone does not determine the rating scale; so a reconstruction loss of the p rated
       items is added (``reconstruction_weight``), and scores include the mean rating and an item bias.
     * The authors' code clips weights at 0.006, and appendix A of the DGRM paper searches a gradient penalty;
       ``lipschitz`` has both.
-    * D sees the generated vector at rated items only, ReLU follows batch normalization, initial factors have
-      deviation 0.1 (authors: 0.01), and G alone predicts.
+    * The authors' code alternates D and G after each batch, and draws the rated items of a record without replacement.
 """
 
 import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -41,6 +41,7 @@ class PRGANOptions:
     embedding_size: PositiveInt
     rated_items: PositiveInt
     record_items: Annotated[int, Field(ge=2)]
+    critic_input: Literal["all", "rated"]
     reconstruction_weight: NonNegativeFloat
     adversarial_weight: NonNegativeFloat
     lipschitz: Literal["weight_clipping", "gradient_penalty"]
@@ -69,8 +70,8 @@ class BiasedFactorization(nn.Module):
         self.item = nn.Embedding(n_items, size)
         self.item_bias = nn.Embedding(n_items, 1)
         self.mean = nn.Parameter(torch.tensor(mean))
-        nn.init.normal_(self.user.weight, std=0.1)
-        nn.init.normal_(self.item.weight, std=0.1)
+        nn.init.normal_(self.user.weight, std=0.01)
+        nn.init.normal_(self.item.weight, std=0.01)
         nn.init.zeros_(self.item_bias.weight)
 
     def forward(self, user: Tensor) -> Outputs:
@@ -88,7 +89,7 @@ class ImageCritic(nn.Module):
     def __init__(self, k: int, channels: int = 3, dropout: float = 0.6):
         super().__init__()
         self.convolutions = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(1, channels, kernel), nn.BatchNorm2d(channels), nn.ReLU())
+            nn.Sequential(nn.Conv2d(1, channels, kernel), nn.BatchNorm2d(channels))
             for kernel in ((2, 1), (1, 2), (2, 2))
         )
         self.layers = nn.Sequential(
@@ -103,9 +104,9 @@ class ImageCritic(nn.Module):
         covariance = image.T @ image / len(image)
         parts = [self._normalized(*layers, mean, covariance, len(image)) for layers in self.convolutions]
         weight, bias = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
-        return self.layers(torch.addmm(bias, image, weight).relu()).squeeze(-1)
+        return self.layers(torch.addmm(bias, image, weight)).squeeze(-1)
 
-    def _normalized(self, convolution, norm, _, mean: Tensor, covariance: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    def _normalized(self, convolution, norm, mean: Tensor, covariance: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """A normalized convolution of images minus their mean, as a matrix ``(2k, F)`` and a bias ``(F,)``.
 
         Args:
@@ -134,7 +135,8 @@ class PRGAN(ProfileRecommender):
     Options = PRGANOptions
     takes_new_users = False
     undivided = "its critic normalizes over the records of a whole batch"
-    best_score: Tensor
+    by_memory: Tensor
+    replaced: Tensor
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -144,7 +146,8 @@ class PRGAN(ProfileRecommender):
         self.generator = BiasedFactorization(self.n_users, self.width, o.embedding_size, mean)
         self.memory = copy.deepcopy(self.generator)
         self.critic = ImageCritic(o.record_items)
-        self.register_buffer("best_score", torch.tensor(-torch.inf))
+        self.register_buffer("by_memory", torch.tensor(False))
+        self.register_buffer("replaced", torch.tensor(torch.inf))
 
     def phases(self) -> list[Phase]:
         """D and the memory train from the first epoch on, G after the pre-training of D."""
@@ -156,12 +159,37 @@ class PRGAN(ProfileRecommender):
         generator = Phase("generator", g, self.generator_loss, o.generator_iterations, o.learning_rate)
         return [critic, replace(generator, from_epoch=o.pretrain_epochs)]
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
+        """Load a state; in version 0.2.0 G always predicted."""
+        state = {"by_memory": torch.tensor(False), "replaced": torch.tensor(torch.inf), **state_dict}
+        state.pop("best_score", None)
+        return super().load_state_dict(state, strict, assign)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Note the epoch."""
+        self.epoch = epoch
+
+    def choose(self, valid_data, score: Callable[[], float]) -> None:
+        """Predict by the memory if it has a better validation score than G."""
+        scores = [(self.by_memory.fill_(by_memory), score())[1] for by_memory in (False, True)]
+        self.by_memory.fill_(scores[1] > scores[0])
+
     def end_epoch(self, score: float | None) -> None:
-        """Replace the memory by G when G ranks better on validation; without validation, after every epoch."""
-        if score is None or score > float(self.best_score):
+        """Replace the memory by G if G predicts; a refit does so as long as the selecting training did."""
+        if score is None:
+            self.by_memory.fill_(self.epoch > self.replaced)
+        else:
+            self.replaced.fill_(min(self.replaced.item(), self.epoch - 1) if self.by_memory else self.epoch)
+        if not self.by_memory:
             self.memory.load_state_dict(self.generator.state_dict())
-            if score is not None:
-                self.best_score.fill_(score)
+
+    def chosen(self) -> dict[str, float]:
+        """The last epoch after which G replaced the memory."""
+        return {"replaced": self.replaced.item()}
+
+    def adopt(self, chosen: dict[str, float]) -> None:
+        """Replace the memory up to the epoch that another model has ``chosen``."""
+        self.replaced.fill_(chosen["replaced"])
 
     def records(self, user: Tensor) -> tuple[Places, Tensor, Tensor]:
         """The records of users ``(B,)``: the places of their items ``(R k,)``, real vectors and rated mask, ``(R, k)``.
@@ -194,12 +222,16 @@ class PRGAN(ProfileRecommender):
         known = torch.cat([torch.ones_like(entry, dtype=torch.bool), known], dim=-1)
         return places, torch.cat([value[entry], rating], dim=-1), known.float()
 
+    def seen(self, generated: Tensor, known: Tensor) -> Tensor:
+        """What D reads of generated vectors ``(R, k)``; with ``critic_input: rated`` unrated items are 0."""
+        return generated if self.options.critic_input == "all" else generated * known
+
     def critic_loss(self, interaction) -> Tensor:
         """The Wasserstein loss of critic and memory: its mean over the records, times the users of the batch."""
         user = interaction[self.USER_ID]
         places, real, known = self.records(user)
         with torch.no_grad():
-            fake = self.generator(user).at(places).view_as(real) * known
+            fake = self.seen(self.generator(user).at(places).view_as(real), known)
         condition = self.memory(user).at(places).view_as(real)
 
         def score(vector: Tensor) -> Tensor:
@@ -217,17 +249,20 @@ class PRGAN(ProfileRecommender):
         predicted = self.generator(user).at(places).view_as(real)
         with torch.no_grad():
             condition = self.memory(user).at(places).view_as(real)
-        adversarial = losses.generator_loss(self.critic(condition, predicted * known))
+        adversarial = losses.generator_loss(self.critic(condition, self.seen(predicted, known)))
         loss = self.options.adversarial_weight * adversarial
         loss = loss + self.options.reconstruction_weight * losses.masked_squared_error(predicted, real, known)
         return loss * len(user) / len(real)
 
     @torch.no_grad()
     def score_profiles(self, user: Tensor) -> Tensor:
-        """The scores ``(B, I)`` that G gives to all items."""
-        return self.generator(user).dense() + self.center.rows(user)
+        """The scores ``(B, I)`` of all items."""
+        return self._outputs(user).dense() + self.center.rows(user)
 
     @torch.no_grad()
     def score_at(self, user: Tensor, places: Places) -> Tensor:
-        """The scores ``(n,)`` that G gives at ``places``."""
-        return self.generator(user).at(places) + self.center.at(user, places)
+        """The scores ``(n,)`` at ``places``."""
+        return self._outputs(user).at(places) + self.center.at(user, places)
+
+    def _outputs(self, user: Tensor) -> Outputs:
+        return (self.memory if self.by_memory else self.generator)(user)

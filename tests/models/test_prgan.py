@@ -6,7 +6,7 @@ import torch
 
 from recbole_dgrm.maths.layers import UniformDropout
 from recbole_dgrm.models.prgan import ImageCritic
-from recbole_dgrm.testing import ModelContract
+from recbole_dgrm.testing import ModelContract, interaction
 
 
 class TestPRGAN(ModelContract):
@@ -70,21 +70,45 @@ def test_a_record_holds_p_rated_items_first_its_own_first_of_all(make_model):
     assert known[:, 2:].mean() < 0.5 * mask[[2, 0]].mean()  # rated ones are redrawn
 
 
-def test_the_memory_is_replaced_only_when_validation_says_so(make_model):
+@pytest.mark.parametrize("critic_input", ["all", "rated"])
+def test_the_critic_reads_whole_generated_vectors_or_their_rated_items(make_model, critic_input):
+    config, _, model = make_model("PRGAN", critic_input=critic_input)
+    model.generator.mean.data.fill_(7.0)  # far from the residuals 0 of unrated items
+    for loss, read in ((model.critic_loss, 1), (model.generator_loss, 0)):  # the critic's loss reads real vectors first
+        seen = []
+        with model.critic.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[1])):
+            loss(interaction(config, [3, 1]))
+        unrated = seen[read][:, model.options.rated_items :]
+        assert (unrated != 0).all() if critic_input == "all" else (unrated == 0).float().mean() > 0.5
+
+
+def test_the_better_of_generator_and_memory_predicts_and_only_a_better_generator_replaces_the_memory(make_model):
+    models = [make_model("PRGAN")[2] for _ in range(2)]
+    users = torch.tensor([1, 2])
+    for epoch, (score, memory) in enumerate([(0.5, 0.4), (0.4, 0.6), (0.7, 0.7), (0.1, 0.2)]):
+        model = models[0]
+        model.begin_epoch(epoch)
+        model.generator.item_bias.weight.data.add_(torch.rand(model.width, 1))
+        model.choose(None, lambda model=model, scores=(score, memory): scores[bool(model.by_memory)])
+        better = model.memory if memory > score else model.generator
+        expected = better(users).dense() + model.center.rows(users)
+        model.end_epoch(max(score, memory))
+        assert torch.equal(model.score_profiles(users), expected)
+        replaced = torch.equal(model.memory.item_bias.weight, model.generator.item_bias.weight)
+        assert replaced == (better is model.generator)
+    models[1].adopt(models[0].chosen())
+    for epoch, by_memory in enumerate([False, False, False, True]):  # the last replacement was in epoch 2
+        models[1].begin_epoch(epoch)
+        models[1].end_epoch(None)
+        assert bool(models[1].by_memory) == by_memory
+
+
+def test_a_state_of_version_0_2_0_is_read(make_model):
     _, _, model = make_model("PRGAN")
-
-    def same() -> bool:
-        pairs = zip(model.memory.parameters(), model.generator.parameters(), strict=True)
-        return all(torch.equal(own, other) for own, other in pairs)
-
-    def change() -> None:
-        for parameter in model.generator.parameters():
-            parameter.data.add_(0.1)
-
-    for score, replaced in [(0.5, True), (0.4, False), (0.5, False), (0.6, True), (None, True)]:
-        change()
-        model.end_epoch(score)
-        assert same() == replaced, score
+    old = {name: value for name, value in model.state_dict().items() if name not in ("by_memory", "replaced")}
+    model.by_memory.fill_(True)
+    model.load_state_dict({**old, "best_score": torch.tensor(0.5)})
+    assert not model.by_memory
 
 
 def test_the_generator_rests_while_the_critic_is_pretrained(make_model):
