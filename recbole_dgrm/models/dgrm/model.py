@@ -70,6 +70,7 @@ class DGRM(ChainRecommender):
         critic = list(self.critic.first.states) if self.critic else []
         self.first_layers = FirstLayers([self.generator.first.states[0], *critic])
         self.center = self.centered(config)
+        self.mean_count = len(self._value) / max(1, int((torch.diff(self._indptr) > 0).sum()))
         self._start([*self.generator.first.states[: self.generator.n_states], *critic])
         self.average = None
         if o.weight_average:
@@ -129,7 +130,7 @@ class DGRM(ChainRecommender):
         if o.condition_dropout:
             shown = (torch.rand_like(shown) >= o.condition_dropout).float()
             target = 1 - shown if o.reconstruct == "hidden" else target
-        return Draw(x_0, t, x_tm1, x_t, condition(x_t, shown, o.condition_scale), z, noise, target)
+        return Draw(x_0, t, x_tm1, x_t, condition(x_t, shown, o.condition_scale, self.mean_count), z, noise, target)
 
     def _noises(self, x_0: State) -> tuple[Callable[[], State], Rows | None]:
         """The noises of one training step: a function that returns a new one with each call, and z."""

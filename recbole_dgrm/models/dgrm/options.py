@@ -40,7 +40,7 @@ class DGRMOptions:
     condition_dropout: Dropout
     reconstruct: Literal["rated", "hidden"]
     center: CenterKind
-    condition_scale: Literal["none", "sqrt_count"]
+    condition_scale: Literal["none", "sqrt_count", "relative_count"]
     noise_support: Literal["all", "rated"]
     step_cost: Literal["auto", "items", "ratings"]
 

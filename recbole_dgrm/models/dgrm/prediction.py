@@ -32,6 +32,7 @@ class ChainRecommender(ProfileRecommender):
         row_noise: the source of the noise and of z at prediction.
         factors: a cache for the products of noise and weights.
         center: the centre of the ratings.
+        mean_count: the mean number of rated entries of the training profiles.
         by_ratings: whether a training step costs by its ratings, so that gradients are sparse.
     """
 
@@ -42,6 +43,7 @@ class ChainRecommender(ProfileRecommender):
     row_noise: RowNoise
     factors: Factors
     center: Center
+    mean_count: float
     by_ratings: bool
 
     def set_users(self) -> None:
@@ -65,7 +67,9 @@ class ChainRecommender(ProfileRecommender):
     def sampler(self, ids: Tensor) -> Sampler:
         """The sampler that predicts the profiles with the distinct ids ``(B,)``."""
         factor = cache(self.factors)  # during a prediction the weights do not change
-        return Sampler(self.options, self.chain, self.predictor, self.row_noise, factor, ids, self.x_0(ids))
+        return Sampler(
+            self.options, self.chain, self.predictor, self.row_noise, factor, self.mean_count, ids, self.x_0(ids)
+        )
 
     def predicted(self, user: Tensor) -> Outputs | GivenRows:
         """The predicted profiles of users ``(B,)``, the mean of ``prediction_draws`` samples."""

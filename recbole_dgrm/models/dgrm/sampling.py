@@ -62,6 +62,7 @@ class Sampler:
     Attributes:
         options, chain, generator, noise: those of the trained model.
         factor: maps a weight to its Cholesky factor, see ``Factors``.
+        mean_count: the mean number of rated entries of the training profiles.
         ids: the ids of the profiles, ``(B,)``, which determine the noise.
         x_0: the profiles with these ids.
     """
@@ -71,6 +72,7 @@ class Sampler:
     generator: Generator
     noise: RowNoise
     factor: Callable[[Tensor], Tensor]
+    mean_count: float
     ids: Tensor
     x_0: State
 
@@ -158,7 +160,7 @@ class Sampler:
     def _denoise(self, x_t: State, streams: Streams, t: int) -> Outputs:
         """The generator's ``x_0_hat`` from the state at ``t``."""
         z = UserRows(self.noise, self.factor, self.ids, streams.z(t)) if self.generator.latent_size else None
-        shown = condition(x_t, torch.ones_like(x_t.value), self.options.condition_scale)
+        shown = condition(x_t, torch.ones_like(x_t.value), self.options.condition_scale, self.mean_count)
         return self.generator(shown, z, torch.full_like(self.ids, t))
 
 
@@ -174,14 +176,19 @@ def _mean(draws: list[Tensor]) -> Tensor:
     return torch.stack(draws).mean(dim=0) if len(draws) > 1 else draws[0]
 
 
-def condition(x_t: State, shown: Tensor, scale: str) -> State:
+def condition(x_t: State, shown: Tensor, scale: str, mean_count: float) -> State:
     """The part of a state that the generator reads.
 
     Args:
         x_t: the state.
         shown: 1 at the rated entries that are not hidden from the generator, else 0, ``(nnz,)``. A hidden entry is like
             an unrated one: its rating is left out, and the dense noise is unchanged.
-        scale: the option ``condition_scale``; ``sqrt_count`` divides by the root of the number of shown entries.
+        scale: the option ``condition_scale``. ``sqrt_count`` divides by the root of the number of shown entries,
+            ``relative_count`` by the root of this number relative to ``mean_count``.
+        mean_count: the mean number of rated entries of the training profiles.
     """
     visible = x_t.where(shown)
-    return visible / x_t.places.sums(shown).clamp(min=1).sqrt() if scale == "sqrt_count" else visible
+    if scale == "none":
+        return visible
+    count = x_t.places.sums(shown).clamp(min=1)
+    return visible / (count if scale == "sqrt_count" else count / mean_count).sqrt()

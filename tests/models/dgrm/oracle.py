@@ -29,6 +29,8 @@ class DenseDGRM:
     def __init__(self, model):
         self.generator, self.critic, self.options = model.generator, model.critic, model.options
         self.cross_entropy, self.implicit = type(model).__name__ == "DGRMKL", model.implicit
+        counts = torch.diff(model._indptr)
+        self.mean_count = counts[counts > 0].float().mean()
         o = self.options
         level = [o.noise_min] if o.noise_steps == 1 else torch.linspace(o.noise_min, o.noise_max, o.noise_steps)
         alpha_bar = torch.cat([torch.ones(1), 1 - o.noise_scale * torch.as_tensor(level)]).double()
@@ -53,8 +55,11 @@ class DenseDGRM:
             condition = x_t * (1 - hidden)
         else:
             condition = x_t - self.alpha_bar[given.t].sqrt().unsqueeze(-1) * given.x_0 * hidden
-        if o.condition_scale == "sqrt_count":
-            condition = condition / (given.kept * rated).sum(-1, keepdim=True).clamp(min=1).sqrt()
+        count = (given.kept * rated).sum(-1, keepdim=True).clamp(min=1)
+        condition = (
+            condition
+            / {"none": 1.0, "sqrt_count": count, "relative_count": count / self.mean_count}[o.condition_scale] ** 0.5
+        )
         network, inputs = self.generator, [condition]
         if getattr(o, "mask_channel", False) and not self.implicit:  # hidden ratings leave their places in it
             inputs.append(given.mask / given.mask.sum(-1, keepdim=True).clamp(min=1).sqrt())

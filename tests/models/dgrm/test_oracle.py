@@ -24,6 +24,7 @@ CASES = {
     "z wider than a profile": {"latent_size": 40},
     "hidden entries": HIDDEN,
     "scaled condition": {"condition_dropout": 0.3, "condition_scale": "sqrt_count"},
+    "condition scaled to the mean count": {"condition_scale": "relative_count", "prediction_noise_steps": 2},
     "r1": {"lipschitz": "r1"},
     "clipping": {"lipschitz": "weight_clipping"},
     "linear critic": {"critic_hidden": []},
@@ -89,9 +90,9 @@ class Recorder:
 
             return recorded, z
 
-        def recorded_condition(x_t, kept, scale):
+        def recorded_condition(x_t, kept, scale, *rest):
             self.kept = x_t.places.dense(kept)
-            return condition(x_t, kept, scale)
+            return condition(x_t, kept, scale, *rest)
 
         def recorded_rand(*size, **keys):
             drawn = rand(*size, **keys)
