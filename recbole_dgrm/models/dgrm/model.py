@@ -38,7 +38,7 @@ from recbole_dgrm.models.dgrm.profiles import Draw, Rows, State
 from recbole_dgrm.models.dgrm.sampling import condition
 from recbole_dgrm.options import read
 
-WIDE, SPARSE = 8192, 0.005  # step_cost=auto is ratings if profiles are wider and fewer of their entries are rated
+SPARSE = 0.005  # step_cost=auto is ratings if a smaller share of all entries is rated
 SMALL_LATENT = 16  # default width of z with step_cost=ratings
 NOISES = 4  # noises per user and training step: those of x_{t-1}, x_t and the posterior, and z
 BEFORE_0_3 = "closed_form."  # prefix of the centre in states of version 0.2.0
@@ -99,7 +99,7 @@ class DGRM(ChainRecommender):
         """Whether a training step costs by its ratings; its sparse gradients need our Adam."""
         if (cost := self.options.step_cost) == "ratings" and learner != "adam":
             raise OptionError(f"step_cost=ratings needs learner=adam, not {learner}; set step_cost=items")
-        few = self.width > WIDE and len(self._value) < SPARSE * (len(self._indptr) - 2) * self.width
+        few = len(self._value) < SPARSE * (len(self._indptr) - 2) * self.width
         return cost == "ratings" or (cost == "auto" and few and learner == "adam" and not self.implicit)
 
     def new_generator(self, latent_size: int) -> Generator:
