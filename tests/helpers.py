@@ -27,6 +27,12 @@ MF = {"model": "MF", "config": {"factors": 2}}
 ENDLESS = {"model": "DGRM", "label": "endless", "config": {**SIZES, "epochs": 100_000, "stopping_step": 100_000}}
 
 
+PAPER = {
+    **{"noise_scale": 1.0, "noise_max": 1.0, "latent_size": None, "center": "none", "condition_scale": "none"},
+    **{"decay_per_rating": 0.0, "weight_average": 0.0, "prediction_noise_steps": 1, "prediction_draws": 1},
+}  # what of the paper's form is not DGRM's default
+
+
 def paper_keys() -> dict:
     """The defaults of DGRM, with the sizes of small tests."""
     return {key: value for key, value in read_yaml(registry.defaults_file("DGRM")).items() if key not in SMALL}

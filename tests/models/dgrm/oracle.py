@@ -29,8 +29,7 @@ class DenseDGRM:
     def __init__(self, model):
         self.generator, self.critic, self.options = model.generator, model.critic, model.options
         self.cross_entropy, self.implicit = type(model).__name__ == "DGRMKL", model.implicit
-        counts = torch.diff(model._indptr)
-        self.mean_count = counts[counts > 0].float().mean()
+        self.mean_count = model.mean_count
         o = self.options
         level = [o.noise_min] if o.noise_steps == 1 else torch.linspace(o.noise_min, o.noise_max, o.noise_steps)
         alpha_bar = torch.cat([torch.ones(1), 1 - o.noise_scale * torch.as_tensor(level)]).double()

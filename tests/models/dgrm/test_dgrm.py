@@ -34,7 +34,7 @@ class TestDGRMByRatings(ModelContract):
 
 def test_profiles_hold_the_training_ratings_without_padding_and_a_rating_of_0_is_one(make_model, tmp_path):
     write_ratings(tmp_path, "zeros", random_ratings().assign(rating=lambda table: table["rating"] - 1))
-    _, splits, model = make_model(dataset="zeros", data_path=str(tmp_path), rating_scale=[0, 4])
+    _, splits, model = make_model(dataset="zeros", data_path=str(tmp_path), rating_scale=[0, 4], center="none")
     user, item, rating = splits.triples("train")
     x_0, mask = model.profiles(torch.arange(1, splits.train.user_num))
     assert x_0.shape == (splits.train.user_num - 1, splits.train.item_num - 1)
@@ -106,12 +106,12 @@ def test_iterations_and_learning_rates_reach_the_phases(make_model):
 
 
 def test_more_draws_are_averaged(make_model):
-    _, _, one = make_model(prediction_noise_steps=3)
-    _, _, many = make_model(prediction_noise_steps=3, prediction_draws=8)
+    _, _, one = make_model(prediction_draws=1, center="mean")
+    _, _, many = make_model(prediction_draws=8, center="mean")
     many.load_state_dict(one.state_dict())
     draws = [many.sampler(USERS).draw(index).dense() for index in range(8)]
-    torch.testing.assert_close(many.score_profiles(USERS), torch.stack(draws).mean(0))
-    torch.testing.assert_close(one.score_profiles(USERS), draws[0])
+    torch.testing.assert_close(many.score_profiles(USERS), torch.stack(draws).mean(0) + many.center.rows(USERS))
+    torch.testing.assert_close(one.score_profiles(USERS), draws[0] + one.center.rows(USERS))
     assert not torch.equal(draws[0], draws[1])
     assert (draws[0][many.profiles(USERS)[1] == 0] != 0).all()  # no prediction is masked
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import paper_keys
+from helpers import PAPER, paper_keys
 from oracle import DenseDGRM, Given
 
 from recbole_dgrm.models.dgrm import model as model_module
@@ -13,7 +13,8 @@ SIZES = {"generator_hidden": [12, 8], "critic_hidden": [10], "latent_size": None
 HIDDEN = {"condition_dropout": 0.5, "reconstruct": "hidden"}
 MORE = {**HIDDEN, "condition_scale": "sqrt_count", "noise_support": "rated"}
 CASES = {
-    "the paper": {},
+    "the defaults": {},
+    "the paper": PAPER,
     "no noise": {"noise_scale": 0.0},
     "one step": {"noise_steps": 1, "prediction_noise_steps": 0},
     "fixed step": {"fixed_step": 5},

@@ -90,7 +90,9 @@ def test_without_denoising_steps_the_prediction_is_the_generators_own_output(mak
 
 def test_posterior_prediction_is_rescaled_to_ratings(make_model):
     """A perfect generator and T' < T: the mean of x_{T-T'} is shrunk, the prediction is not."""
-    _, _, model = make_model(**LITERAL, prediction_draws=200, noise_max=0.5)
+    _, _, model = make_model(
+        **LITERAL, prediction_draws=200, noise_scale=1.0, noise_max=0.5, center="none", weight_average=0.0
+    )
     x_0, mask = model.profiles(USERS)
     model.generator.forward = lambda x_t, z, t: exactly(x_0)
     rated = mask.bool()
@@ -99,7 +101,7 @@ def test_posterior_prediction_is_rescaled_to_ratings(make_model):
 
 
 def test_the_walk_down_the_chain_ends_at_the_last_prediction(make_model):
-    _, _, model = make_model()
+    _, _, model = make_model(prediction_draws=1)
     pairs = torch.cartesian_prod(USERS, torch.arange(model.width)).T
     steps = list(model.walk(*pairs))
     assert len(steps) == model.options.noise_steps + 1
@@ -107,7 +109,7 @@ def test_the_walk_down_the_chain_ends_at_the_last_prediction(make_model):
     torch.testing.assert_close(*steps[-1])  # x_0 is what the generator predicts at t = 1
     torch.testing.assert_close(steps, list(model.walk(*pairs)))
     for count in (3, 5):
-        _, _, literal = make_model(**{**LITERAL, "denoising_steps": count})
+        _, _, literal = make_model(**{**LITERAL, "denoising_steps": count, "prediction_draws": 1})
         literal.load_state_dict(model.state_dict())
         torch.testing.assert_close(literal.score_profiles(USERS).flatten(), steps[count][0])
     assert not torch.allclose(steps[0][0], steps[5][0])
