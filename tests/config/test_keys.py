@@ -109,7 +109,7 @@ def test_the_keys_of_recboles_models_take_their_kind_from_the_defaults(fast):
         ({"metrics": "RMSE"}, "metrics='RMSE' is not a list of names"),
         ({"epochs": 10**400}, r"epochs=1000*\.\.\. is out of range"),
         ({**DGRM, "noise_min": 0.5, "noise_max": 0.1}, "noise_min=0.5 must be below noise_max=0.1"),
-        ({**DGRM, "denoising_steps": 6}, "denoising_steps=6 is out of range; allowed: 0..1"),
+        ({**DGRM, "denoising_steps": 6}, "denoising_steps=6 is out of range; allowed: 0..5"),
         ({**DGRM, "prediction_noise_steps": 6}, "prediction_noise_steps=6 is out of range; allowed: 0..noise_steps=5"),
         ({**DGRM, "fixed_step": 6}, "fixed_step=6 is out of range; allowed: 1..noise_steps=5"),
         ({**DGRM, "step_embedding_size": 7}, "step_embedding_size=7 must be even"),

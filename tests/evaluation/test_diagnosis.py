@@ -194,7 +194,7 @@ def test_the_sweep_is_what_models_with_these_keys_predict_from_the_same_noise(ma
     eps = Sampler._eps
     monkeypatch.setattr(Sampler, "_eps", lambda self, stream, entries: eps(self, stream, entries=True))
     config, splits, model = make_model(
-        "DGRM", noise_steps=3, prediction_noise_steps=1, denoising_steps=1, center="bias"
+        "DGRM", noise_steps=3, prediction_noise_steps=1, denoising_steps=1, prediction_draws=1
     )
     trainer = trainer_class(registry.model_class("DGRM"))(config, model)
     points = {
@@ -202,7 +202,7 @@ def test_the_sweep_is_what_models_with_these_keys_predict_from_the_same_noise(ma
     }
     assert set(points) == {(reading, steps) for reading in ("posterior", "x_0_hat") for steps in range(4)}
     for (reading, steps), point in points.items():
-        keys = {"prediction": reading, "denoising_steps": steps, "prediction_noise_steps": 3, "center": "bias"}
+        keys = {"prediction": reading, "denoising_steps": steps, "prediction_noise_steps": 3, "prediction_draws": 1}
         config, _, single = make_model("DGRM", noise_steps=3, **keys)
         single.load_state_dict(model.state_dict())
         other = trainer_class(registry.model_class("DGRM"))(config, single).evaluate(
