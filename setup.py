@@ -14,7 +14,7 @@ setup(
     package_dir={"recbole_dgrm": "recbole_dgrm", "recbole_dgrm.properties": "properties"},
     package_data={
         "recbole_dgrm": ["reports/*.html", "py.typed"],
-        "recbole_dgrm.properties": ["*.yaml", "*/*.yaml", "model/authors/*.yaml", "model/tuned/*/*.yaml"],
+        "recbole_dgrm.properties": ["*.yaml", "*/*.yaml", "model/*/*.yaml", "model/tuned/*/*.yaml"],
     },
     install_requires=[
         'recbole==1.2.1; python_version<"3.12"',  # its pin of ray has no wheel for 3.12: see docs/install.md

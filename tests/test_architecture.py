@@ -113,7 +113,7 @@ def test_every_model_has_its_places_and_a_row_in_the_readme(name):
         assert set(parse_space(read_yaml(path)).keys) <= known
     for path in (properties_dir() / "model" / "tuned").glob(f"*/{name}.yaml"):
         load_config([path], {"model": name, "dataset": path.parent.name})
-    for path in (properties_dir() / "model" / "authors").glob(f"{name}.yaml"):
+    for path in (properties_dir() / "model").glob(f"*/{name}.yaml"):
         load_config([path], {"model": name, "dataset": "ml-100k"})
     assert f'(ModelContract):\n    model = "{name}"' in tests
     assert f"\n| `{name}` |" in (root / "README.md").read_text(encoding="utf-8")

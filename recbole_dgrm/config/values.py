@@ -22,7 +22,12 @@ BRACKETS = "; a text with brackets, like '[5,inf)', needs quotes"
 
 
 def read_yaml(path: Path) -> Layer:
-    """The content of a YAML file as a dict, read safely and with ``1e-4`` as a number."""
+    """The content of a YAML file as a dict, read safely and with ``1e-4`` as a number.
+
+    A path ``properties/...`` that does not exist in the working directory is one in the package.
+    """
+    if path.parts[:1] == ("properties",) and not path.exists():
+        path = yaml_files.properties_dir().joinpath(*path.parts[1:])
     try:
         text = read_bytes(path, yaml_files.LARGEST).decode()
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, too large, or not a possible path

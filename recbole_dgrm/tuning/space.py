@@ -1,7 +1,7 @@
 """A search space: the values of each key, the conditions between keys, and the file format.
 
     sampler: grid                                  # grid | random | tpe; may be left to the command line
-    conditions: [noise_min < noise_max]            # between two keys, or a key and a number
+    conditions: [noise_min < noise_max]            # between two keys, or a key and a number; also a < 1 or b == 2
     noise_min: {choice: [1.0e-4, 1.0e-3]}
     noise_max: {uniform: [0.01, 1.0]}
     learning_rate: {loguniform: [1.0e-4, 1.0e-2]}
@@ -35,7 +35,8 @@ from recbole_dgrm.system.yaml_files import LARGEST
 SAMPLERS = ("grid", "random", "tpe")
 RELATIONS = {"<=": le, ">=": ge, "==": eq, "!=": ne, "<": lt, ">": gt}
 NAME, NUMBER = r"([A-Za-z_]\w*)", r"(-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
-CONDITION = re.compile(rf"\s*{NAME}\s*({'|'.join(RELATIONS)})\s*(?:{NAME}|{NUMBER})\s*")
+COMPARISON = re.compile(rf"\s*{NAME}\s*({'|'.join(RELATIONS)})\s*(?:{NAME}|{NUMBER})\s*")
+OR = " or "  # between the comparisons of a condition, one of which must be true
 DRAWS = 1000  # if none of so many samples is valid, no point is considered valid
 LARGEST_GRID = 100_000  # points of a grid, all of which are in memory
 Point = dict[str, Any]
@@ -66,11 +67,14 @@ class Space:
         if self.sampler not in (None, *SAMPLERS):
             raise OptionError(f"sampler={self.sampler!r} is unknown; one of {', '.join(SAMPLERS)}")
         for condition in self.conditions:
-            if not (match := CONDITION.fullmatch(str(condition))):
-                raise OptionError(f"condition {condition!r} is not understood; write it like 'noise_min < noise_max'")
-            for key in filter(None, match.group(1, 3)):
-                if key not in self.keys:
-                    raise OptionError(f"condition '{condition}': {key!r} is not a key of the space")
+            for comparison in str(condition).split(OR):
+                if not (match := COMPARISON.fullmatch(comparison)):
+                    raise OptionError(
+                        f"condition {condition!r} is not understood; write it like 'noise_min < noise_max'"
+                    )
+                for key in filter(None, match.group(1, 3)):
+                    if key not in self.keys:
+                        raise OptionError(f"condition '{condition}': {key!r} is not a key of the space")
 
     @property
     def keys(self) -> list[str]:
@@ -78,16 +82,8 @@ class Space:
         return [*self.distributions, *self.fixed]
 
     def is_valid(self, point: Point) -> bool:
-        """Whether a point satisfies all conditions; conditions on missing or empty values count as satisfied."""
-        for condition in self.conditions:
-            left, relation, right, number = CONDITION.findall(condition)[0]
-            ours, theirs = point.get(left), float(number) if number else point.get(right)
-            try:
-                if not (ours is None or theirs is None or RELATIONS[relation](ours, theirs)):
-                    return False
-            except TypeError:
-                raise OptionError(f"condition '{condition}': {ours!r} and {theirs!r} cannot be compared") from None
-        return True
+        """Whether a point satisfies all conditions; comparisons of missing or empty values count as true."""
+        return all(any(_is_true(each, point) for each in condition.split(OR)) for condition in self.conditions)
 
     def grid(self, rng: np.random.Generator) -> list[dict[str, Any]]:
         """The labels of every valid point exactly once, in random order."""
@@ -174,6 +170,15 @@ def _distribution(key: str, value: dict) -> Distribution:
     except (ValueError, ArithmeticError):
         pass
     raise OptionError(f"{key}: {value} is not understood; write {key}: {{...}} with one of {FORMS}")
+
+
+def _is_true(comparison: str, point: Point) -> bool:
+    left, relation, right, number = COMPARISON.findall(comparison)[0]
+    ours, theirs = point.get(left), float(number) if number else point.get(right)
+    try:
+        return ours is None or theirs is None or RELATIONS[relation](ours, theirs)
+    except TypeError:
+        raise OptionError(f"condition '{comparison}': {ours!r} and {theirs!r} cannot be compared") from None
 
 
 def label_of(value: Any) -> Any:

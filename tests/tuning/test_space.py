@@ -32,6 +32,13 @@ def test_a_grid_is_every_valid_point_once_in_an_order_of_the_seed():
     assert space.grid(RNG(0)) == space.grid(RNG(0)) != space.grid(RNG(1))
 
 
+def test_one_comparison_of_a_condition_with_or_is_enough():
+    keys = {"scale": {"choice": [0, 1]}, "low": {"choice": [1, 2]}, "high": {"choice": [2, 3]}}
+    space = parse_space({**keys, "conditions": ["scale > 0 or low == 1", "low < high or high > 2 or scale == 0"]})
+    points = sorted(tuple(space.point(labels).values()) for labels in space.grid(RNG(0)))
+    assert points == [(0, 1, 2), (0, 1, 3), (1, 1, 2), (1, 1, 3), (1, 2, 3)]
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_draws_are_valid_and_in_range(seed):
     keys = {"a": {"uniform": [0, 1]}, "b": {"loguniform": [1e-3, 10]}, "c": {"int": [2, 5]}}
@@ -72,6 +79,8 @@ def test_what_cannot_be_understood_is_refused():
         ({"a": {"choice": [1, 2]}, "sampler": "best"}, "sampler='best' is unknown; one of grid, random, tpe"),
         ({"a": {"choice": [1, 2]}, "conditions": ["a < b"]}, "condition 'a < b': 'b' is not a key"),
         ({"a": {"choice": [1, 2]}, "conditions": ["a is 2"]}, "condition 'a is 2' is not understood"),
+        ({"a": {"choice": [1, 2]}, "conditions": ["a < 2 or"]}, "condition 'a < 2 or' is not understood"),
+        ({"a": {"choice": [1, 2]}, "conditions": ["a < 2 or b > 1"]}, "condition 'a < 2 or b > 1': 'b' is not a key"),
         ({"a": {"choice": [1, 2]}, "conditions": "a < 2"}, "must be a list"),
     ]:
         with pytest.raises(OptionError, match=message):
