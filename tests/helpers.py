@@ -38,6 +38,14 @@ def paper_keys() -> dict:
     return {key: value for key, value in read_yaml(registry.defaults_file("DGRM")).items() if key not in SMALL}
 
 
+def with_random_outputs(model):
+    """A DGRM with random output weights, which start at 0; also in the averaged generator."""
+    weight = 0.1 * torch.randn(model.generator.output.weight.shape, generator=torch.Generator().manual_seed(0))
+    for generator in (model.generator, model.predictor):
+        generator.output.weight.data.copy_(weight)
+    return model
+
+
 def blocks(page: Path, language: str = "") -> list[str]:
     """The fenced blocks of a page in a language."""
     fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)

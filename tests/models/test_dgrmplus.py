@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from helpers import paper_keys
+from helpers import paper_keys, with_random_outputs
 
 from recbole_dgrm.data import loaders
 from recbole_dgrm.data.splits import build_splits
@@ -100,6 +100,7 @@ def test_batches_are_of_items_that_have_ratings(make_model):
 
 def test_items_are_predicted_once_while_the_weights_stay(make_model, monkeypatch):
     config, _, model = make_model("DGRMPlus", orientation="item", blend=0.0)
+    with_random_outputs(model)
     calls, forward = [], model.generator.forward
     monkeypatch.setattr(model.generator, "forward", lambda *given: calls.append(1) or forward(*given))
     first = model.predict(interaction(config, [3, 1], [4, 9]))

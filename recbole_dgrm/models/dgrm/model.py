@@ -80,14 +80,15 @@ class DGRM(ChainRecommender):
     def _start(self, first: list[Tensor]) -> None:
         """Let the generator start at the mean of the profiles' values, which stays its output for unrated entries.
 
-        No gradient reaches the output weights of entries that no profile has rated, so these are 0. With ``step_cost:
-        ratings`` neither gradient nor weight decay reaches such entries of the ``first`` layers, which are 0, too.
+        Its output weights start at 0, so that entries with few ratings, whose weights hardly learn, are predicted near
+        the mean. With ``step_cost: ratings`` neither gradient nor weight decay reaches the weights of unrated entries
+        in the ``first`` layers, which are 0, too.
         """
-        unrated = torch.bincount(self._column, minlength=self.width) == 0
         if not self.implicit:
             self.generator.output.bias.fill_(self._value.mean())
-            self.generator.output.weight[unrated] = 0
+            self.generator.output.weight.zero_()
         if self.by_ratings:
+            unrated = torch.bincount(self._column, minlength=self.width) == 0
             for weight in first:
                 weight[unrated] = 0
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from helpers import random_ratings, write_ratings
+from helpers import random_ratings, with_random_outputs, write_ratings
 from tqdm import tqdm
 
 from recbole_dgrm.data import loaders
@@ -108,7 +108,7 @@ def test_iterations_and_learning_rates_reach_the_phases(make_model):
 def test_more_draws_are_averaged(make_model):
     _, _, one = make_model(prediction_draws=1, center="mean")
     _, _, many = make_model(prediction_draws=8, center="mean")
-    many.load_state_dict(one.state_dict())
+    many.load_state_dict(with_random_outputs(one).state_dict())
     draws = [many.sampler(USERS).draw(index).dense() for index in range(8)]
     torch.testing.assert_close(many.score_profiles(USERS), torch.stack(draws).mean(0) + many.center.rows(USERS))
     torch.testing.assert_close(one.score_profiles(USERS), draws[0] + one.center.rows(USERS))
@@ -191,7 +191,7 @@ def test_pairs_in_any_order_and_in_small_blocks_are_those_of_each(make_model, mo
 
 @pytest.mark.parametrize("keys", FORMS)
 def test_deviations_are_those_of_predictions_with_other_draws(make_model, monkeypatch, keys):
-    _, _, model = make_model(**keys)
+    model = with_random_outputs(make_model(**keys)[2])
     drawn, draw = [], sampling.Sampler.draw
     for index in range(sampling.SPREAD_DRAWS):
         with monkeypatch.context() as patch:
