@@ -223,7 +223,7 @@ def _score(row: ModelRow, metric: str, vectors: Vectors) -> Score | None:
     if is_mean_over_users(metric) and len(of_seed := [each[metric] for each in vectors.values() if metric in each]):
         score.user_error = float(pd.concat(of_seed).groupby(level=0).mean().sem())
     bias = [run.record["reference"].get("bias", {}).get(metric) for run in row.runs]
-    score.below = None not in bias and is_worse(metric, score.mean, float(np.mean(bias)), comparable.ROUNDING)
+    score.below = None not in bias and is_worse(metric, score.mean, float(np.mean(bias)), comparable.VISIBLE)
     score.impossible = any(metric in comparable.above_oracle(run.record) for run in row.runs)
     return score
 
