@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from recbole.utils import init_seed
+from torch.optim.swa_utils import AveragedModel
 
 from recbole_dgrm import records
 from recbole_dgrm.config.layers import load_config
@@ -195,7 +196,9 @@ class _Run:
             raise CheckpointError(f"{path} belongs to another split or validation metric; start a new run")
         trainer, loader, seconds = untrained(config, self.splits, part)
         self.record.timing["build_s"] = round(self.record.timing.get("build_s", 0.0) + seconds, 3)
-        self.record.parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+        copies = [module for module in trainer.model.modules() if isinstance(module, AveragedModel)]
+        counts = [sum(parameter.numel() for parameter in module.parameters()) for module in (trainer.model, *copies)]
+        self.record.parameters = counts[0] - sum(counts[1:])
         trainer.note, valid = note, None
         if selected:
             trainer.note["selected"] = selected
