@@ -33,7 +33,7 @@ class ChainRecommender(ProfileRecommender):
         factors: a cache for the products of noise and weights.
         center: the centre of the ratings.
         mean_count: the mean number of rated entries of the training profiles.
-        by_ratings: whether a training step costs by its ratings, so that gradients are sparse.
+        by_ratings: whether ``step_cost`` is ratings, so that gradients are sparse.
     """
 
     options: DGRMOptions

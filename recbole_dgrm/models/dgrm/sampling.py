@@ -1,7 +1,7 @@
 """Prediction with a trained DGRM (paper, section 3.3): the profiles are noised, and the backward process denoises them.
 
-As in training, the masking layer comes before each posterior step, so that the generator reads states that are the
-profile's ratings and noise, and nothing at unrated items but noise. Only the last prediction is not masked, because it
+As in training, the masking layer comes before each posterior step, so that the generator reads states with nothing
+but noise at unrated items. Only the last prediction is not masked, because it
 is the result.
 
 Deviations from the paper
