@@ -1,14 +1,12 @@
 """Prediction with a trained DGRM (paper, section 3.3): the profiles are noised, and the backward process denoises them.
 
-As in training, the masking layer comes before each posterior step, so that the generator reads states with nothing
-but noise at unrated items. Only the last prediction is not masked, because it
-is the result.
+As in training, the masking layer comes before each posterior step, so that the generator reads states with nothing but
+noise at unrated items. Only the last prediction is not masked, because it is the result.
 
 Deviations from the paper
     * Section 3.3 predicts ``x_{T-T'}`` from the profile noised T times. ``prediction: posterior`` does
       so and divides by the shrinkage ``sqrt(alpha_bar)``. At unrated items that state still has the initial
-      noise if T' < T, and only a part of ``x_0_hat``, so the default is the last ``x_0_hat``, started at the noise
-      level ``prediction_noise_steps``, which was chosen on validation.
+      noise if T' < T, and only a part of ``x_0_hat``, so the default is the last ``x_0_hat``.
     * Section 3.3 does not say whether a prediction passes the masking layer before the next step; here it does.
 """
 
