@@ -54,7 +54,9 @@ RETIRED_OF: dict[str, dict[str, Any]] = {
     "DGRMKL": NOISE_ROWS | OF_DGRMPLUS,
     "DGRMPlus": NOISE_ROWS,
 }
-INSTEAD = {"noise_rows": {"step_cost": "items"}}  # the behaviour of such a key, if it is not a default any more
+INSTEAD = {
+    "noise_rows": {"step_cost": "items", "decay_per_rating": 0.0, "weight_average": 0.0}
+}  # the behaviour of runs with such a key, if it is not a default any more
 
 
 def retired(model: Any) -> dict[str, Any]:

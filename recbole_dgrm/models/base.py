@@ -40,8 +40,8 @@ class Phase:
         after_step: called after each step, for example to clip weights.
         from_epoch: the first epoch of the phase, counted from 0.
         before, after: called at the start and at the end of the phase in each epoch.
-        decay_per_rating: if it is given, only weight matrices decay, and not biases: by ``weight_decay`` plus this number
-            times the mean number of training ratings per step.
+        decay_per_rating: if it is given, only weight matrices decay, and not biases: by ``weight_decay`` plus this
+            number times the mean number of training ratings per step.
     """
 
     name: str
