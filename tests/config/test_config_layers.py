@@ -40,7 +40,8 @@ def test_a_key_of_0_2_0_that_is_gone_may_stand_in_a_stored_config_with_the_only_
     assert config(compile=False, precision="float32").given == config().given
     assert config(model="BMF", side_features=[], time_effects=False).given == config(model="BMF").given
     assert config(model="DGRMKL", orientation="user", blend=0.0).given == config(model="DGRMKL").given
-    assert config(model="DGRM", noise_rows="auto").given == config(model="DGRM", step_cost="items").given
+    as_before = {"step_cost": "items", "decay_per_rating": 0.0, "weight_average": 0.0}
+    assert config(model="DGRM", noise_rows="auto").given == config(model="DGRM", **as_before).given
     with pytest.raises(OptionError, match="unknown key 'noise_rows'"):
         config(model="DGRM", noise_rows=64)
     with pytest.raises(OptionError, match="unknown key 'compile'"):
