@@ -79,9 +79,7 @@ class Center(nn.Module):
         self._set(np.zeros(n_users), np.zeros(n_items))
 
     def fit(self, ratings: sp.csr_matrix, kind: str, shrinkage: float) -> None:
-        """Fit a centre of this kind; biases by ``fit_biases``."""
-        if kind == "none":
-            return
+        """Fit a centre of the kind ``mean`` or ``bias``; biases by ``fit_biases``."""
         (user, item), (n_users, n_items) = _positions(ratings), ratings.shape
         self._shrinkage = shrinkage if kind == "bias" else np.inf  # an infinite penalty makes all biases 0
         self._biases = fit_biases(user, item, ratings.data, n_users, n_items, self._shrinkage)

@@ -119,7 +119,7 @@ class ProfileRecommender(GeneralRecommender):
         With implicit feedback there is no centre.
         """
         center = Center(self.n_users, self.n_items - 1)
-        if not self.implicit:
+        if config["center"] != "none" and not self.implicit:
             center.fit(self.rating_matrix(), config["center"], config["bias_shrinkage"])
             self._subtract(center)
         return center

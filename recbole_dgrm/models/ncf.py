@@ -46,8 +46,9 @@ class NCF(NeuMF):
         if self.implicit:
             return
         self.LABEL = config["RATING_FIELD"]
-        ratings = dataset.inter_matrix(form="csr", value_field=self.LABEL)
-        self.center.fit(ratings, options.center, config["bias_shrinkage"])
+        if options.center != "none":
+            ratings = dataset.inter_matrix(form="csr", value_field=self.LABEL)
+            self.center.fit(ratings, options.center, config["bias_shrinkage"])
         start = 0.0 if self.center.is_fitted else float(dataset.inter_feat[self.LABEL].mean())
         self.predict_layer.bias.data.fill_(start)
 

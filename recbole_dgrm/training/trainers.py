@@ -53,9 +53,9 @@ class AlternatingTrainer(RecordedTrainer, Trainer):
     def fit(self, train_data, *arguments, **keywords):
         """``RecordedTrainer.fit``; with several processes, each has its own random numbers."""
         distributed.seed_by_rank(self.config.run.seed, self.start_epoch)
-        ratings = train_data.n_ratings / len(train_data)
         for phase in self.phases:
             if phase.decay_per_rating is not None:
+                ratings = train_data.n_ratings / len(train_data)
                 weights = self.optimizer[phase.name].param_groups[0]
                 weights["weight_decay"] = self.weight_decay + phase.decay_per_rating * ratings
         return super().fit(train_data, *arguments, **keywords)
